@@ -30,10 +30,9 @@ from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
-from rlm.processes.grace import worker_grace
-from rlm.settings import resolve_headers
-from rlm.settings.effective import secrets_of
-from rlm.settings.secrets import remember
+from rlm.processes.signals import worker_grace
+from rlm.settings import secrets_of
+from rlm.settings.secrets import remember, resolve_headers
 
 if TYPE_CHECKING:
     from rlm.ledger import Store

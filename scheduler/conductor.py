@@ -20,7 +20,7 @@ from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
-from scheduler.redis_watch import RedisWatch
+from scheduler.redis_watch import Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan import Plan
     from scheduler.leader import Duty, Leader
-    from scheduler.mender import Mender
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
@@ -203,7 +202,7 @@ class Conductor:
         """Wait for the calls under way, then have the end-of-run actor close the run; if it is late, close it."""
         self._await_calls(run)
         crash_point("finish.awaited")
-        self.mender.before_close()
+        self.mender.look()
         hurried = self._duty.hurried or self._left_seconds(run) <= 0
         if self._has_workers():
             try:

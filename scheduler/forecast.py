@@ -89,7 +89,9 @@ class Forecaster:
         self._plan_next_at = began + REPLAN_SECONDS
         for call in self._measuring.look():
             self._turnaround.complete(call, self._run.moment(call.at_us))
-        self._tell_workers()
+        if self.expected is not self._published:
+            self._published = self.expected
+            self._store.measures.publish(self._leader.token, self._published)
         if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
             self._forecast(scene, workers, team, first_release_at)
         self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
@@ -116,11 +118,6 @@ class Forecaster:
         self._report(forecast)
         if not team.shortage:
             self._scale(plan.workers, wanted)
-
-    def _tell_workers(self) -> None:
-        if self.expected is not self._published:
-            self._published = self.expected
-            self._store.measures.publish(self._leader.token, self._published)
 
     def _plan(self, scene: ReleaseState, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)

@@ -1,26 +1,35 @@
-"""Watches whether Redis can be trusted: data loss, steps of its clock, and whether it is fit to keep the ledger.
+"""Watches whether Redis can be trusted: data loss, steps of its clock, its fitness, keys that hold what they cannot.
 
 If windows cannot be trusted, every endpoint is held for its longest period before its next call. If Redis would lose
-what it is told, nothing is released until it is fit again. What a check could not do since Redis did not answer
-(StoreError), or another conductor took over (FencedError), whoever conducts at the next one does.
+what it is told, nothing is released until it is fit again. What a key holds that it cannot hold is set aside under the
+lease, and what that cost is repaired. What could not be done since Redis did not answer (StoreError), or another
+conductor took over (FencedError), whoever conducts at the next check does.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
-from rlm.core.errors import StoreUnfitError
-from rlm.ledger.dataloss import Continuity
+from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
+from rlm.core.run import State, Trigger, started_at_of
+from rlm.ledger.control import BY_FILE, What
+from rlm.ledger.dataloss import Continuity, StepGuard
 from rlm.ledger.fitness import require_fit
-from rlm.processes.grace import longest_call
-from scheduler.mender import Mender
+from rlm.ledger.inspection import inspect
+from rlm.ledger.quarantine import Successor
+from rlm.ledger.schema import ZSETS
+from rlm.processes.signals import longest_call
+from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
+    from rlm.ledger.control import Change
+    from rlm.ledger.inspection import KeyFlaw
     from scheduler.leader import Leader
 
 #: How often the fitness of Redis to keep the ledger is checked, seconds: somebody may change its settings.
@@ -31,46 +40,11 @@ FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten call
 #: The same if there are slots, and nobody here has ever seen any.
 UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
 
-#: Seconds by which the two clocks may part without a step, and by how much more in each second: a clock that NTP slews
-#: does half of that (500 ppm, the kernel's bound). One that runs away faster is a step as soon as it adds up.
-TOLERANCE_SECONDS = 0.005
-TOLERANCE_SHARE = 0.001
+#: How often the mender looks by itself, seconds, and at most after Redis refused something.
+LOOK_SECONDS = 3.0
+AGAIN_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
-
-
-class StepGuard:
-    """Compares the clock of Redis with one of this machine that never steps, look by look."""
-
-    def __init__(self) -> None:
-        self._last: tuple[float, float, float] | None = None
-
-    def check(self, asked_at: float, redis_us: int, answered_at: float) -> float:
-        """Return by how many seconds the clock of Redis has stepped since the last look, 0 for not at all.
-
-        It was read between `asked_at` and `answered_at` (seconds of the other clock), so the distance between the
-        clocks lies in an interval. Two intervals that are apart are a step; a slow answer only widens its interval. A
-        step is found again until the moments to come were moved, which takes it out of `redis_us`.
-        """
-        redis = redis_us / 1_000_000
-        low, high = redis - answered_at, redis - asked_at
-        if self._last is None:
-            self._last = low, high, answered_at
-            return 0.0
-        least, most = self._drifted(answered_at)
-        if low > most + TOLERANCE_SECONDS:
-            return low - most
-        if high < least - TOLERANCE_SECONDS:
-            return high - least
-        # What both looks allow: a clock that runs away adds up until it is a step.
-        self._last = min(max(low, least), most), max(min(high, most), least), answered_at
-        return 0.0
-
-    def _drifted(self, at: float) -> tuple[float, float]:
-        """Return the least and the most that the clocks may be apart now, by what was seen before."""
-        least, most, seen_at = self._last or (0.0, 0.0, at)
-        drift = TOLERANCE_SHARE * (at - seen_at)
-        return least - drift, most + drift
 
 
 class RedisWatch:
@@ -161,3 +135,144 @@ class RedisWatch:
             longest + self._store.settings.run.guard_seconds + underway_seconds,
             extra=alarm(cause, "hold_endpoints"),
         )
+
+
+class Mender:
+    """Mends what `inspect` finds. A lost window fails closed: its endpoint is held before the key is gone."""
+
+    def __init__(self, store: Store, leader: Leader) -> None:
+        self._store = store
+        self._leader = leader
+        self._looked_at = float("-inf")
+        self._untidy = False
+
+    def step(self) -> None:
+        """Look now and then at what can be read quickly."""
+        if system_clock.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self.look()
+
+    def before_run(self) -> None:
+        """Look at what can be read quickly, before a run opens."""
+        self._untidy = True
+        self.look()
+
+    def tidy(self) -> None:
+        """Look at the records as well, once after each run, while there is nothing else to do."""
+        if self._untidy:
+            self._untidy = False
+            self.look(records=True)
+
+    def mend(self) -> None:
+        """Look at everything, at each entry of large lists too."""
+        self.look(deep=True, records=True)
+
+    def after(self, error: StoreError) -> None:
+        """Look at everything after Redis refused something: a key may hold what it cannot. Raises only FencedError."""
+        if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError) or not self._leader.token:
+            return
+        if system_clock.monotonic() - self._looked_at < AGAIN_SECONDS:
+            return
+        try:
+            self.mend()
+        except FencedError:
+            raise
+        except StoreError as trouble:
+            log.info("What Redis holds could not be mended yet: %s", trouble, extra={"action": "mend"})
+
+    def look(self, *, deep: bool = False, records: bool = False) -> None:
+        """Mend what can be read quickly; with `deep` each entry of large lists, too, with `records` those of runs."""
+        self._looked_at = system_clock.monotonic()
+        flaws = inspect(self._store, deep=deep, records=records)
+        for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
+            self._mend(flaw)
+
+    def _mend(self, flaw: KeyFlaw) -> None:
+        if flaw.family == "lease":
+            return  # whoever takes or prolongs it mends it
+        if flaw.family == "current" and flaw.of:  # it names a run that is lost
+            self._reopen(flaw)
+            return
+        kind, then = str(flaw.kind) if flaw.entries else "", self._successor(flaw)
+        token = self._leader.token
+        self._store.quarantine.set_aside(token, flaw.key, flaw.wrong, kind=kind, entries=flaw.entries, then=then)
+        self._repair(flaw)
+
+    def _successor(self, flaw: KeyFlaw) -> Successor | None:
+        """Return what is written in the step that sets a key aside."""
+        match flaw.family:
+            case "window" | "health":
+                return self._hold(flaw.of)
+            case "epoch":  # a new one holds every endpoint
+                return Successor("epoch", {"distrust": f"{flaw.key} held what it cannot"})
+            case "limits":  # those set by hand, which hold until those of the file change
+                return Successor("limits", self._limits_by_hand())
+            case "limits_filed":  # as published; otherwise those set by hand would be replaced by the file's
+                limited = all_limited(self._store.settings.endpoints.values())
+                return Successor("limits_filed", {one.name: one.limit.text for one in limited})
+        return None
+
+    def _hold(self, name: str) -> Successor:
+        """Hold an endpoint or a budget for its longest period: calls to it may be among what was lost."""
+        settings = self._store.settings
+        limited = {one.name: one for one in all_limited(settings.endpoints.values())}[name]
+        longest = limited.limit.longest_seconds
+        with suppress(StoreError, ValueError):  # the limits may be lost as well
+            others = [one for one in all_limited(self._store.endpoints().values()) if one.name == name]
+            longest = max(longest, *(one.limit.longest_seconds for one in others))
+        seconds = longest + settings.run.guard_seconds + longest_call(settings)
+        return Successor("health", {"held_until_us": f"+{round(seconds * 1_000_000)}"}, limited.window_id)
+
+    def _limits_by_hand(self) -> dict[str, str]:
+        newest: dict[str, Change] = {}
+        with suppress(StoreError):
+            changes = [one for one in self._store.changes.newest() if one.what is What.LIMIT and one.after]
+            newest = {one.name: one for one in reversed(changes)}
+        return {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
+
+    def _repair(self, flaw: KeyFlaw) -> None:
+        store, token = self._store, self._leader.token
+        match flaw.family:
+            case "types":
+                store.recovery.find_types()
+            case "sequence":  # beyond all earlier arrivals
+                store.intake.begin_sequence(round(system_clock.now() * 1000))
+            case "runs":
+                store.runs.list_again()
+            case "tally":
+                store.runs.restate(token, flaw.of, store.known_types)
+            case "current":
+                self._restore_run()
+            case "run":
+                self._reopen(flaw)
+            case family if family in ZSETS:  # by the hashes of its events
+                adopted = store.recovery.adopt(token, flaw.of, retried=family == "retried")
+                log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
+
+    def _restore_run(self) -> None:
+        """Find the open run again by its hash; if there is none, open one for the events that it left."""
+        store, token = self._store, self._leader.token
+        for run_id in store.runs.left_open():
+            if store.runs.restore(token, run_id):
+                return
+        counts = store.ledger.count(store.known_types).values()
+        if any(one.unsettled - one.pending for one in counts):
+            run_id = open_run(store, token, Trigger.MANUAL, system_clock.now())
+            store.runs.restate(token, run_id, store.known_types)
+
+    def _reopen(self, flaw: KeyFlaw) -> None:
+        """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
+        store, now = self._store, system_clock.now()
+        store.runs.advance(
+            self._leader.token,
+            flaw.of,
+            State.FINISHING,
+            trigger=Trigger.MANUAL,
+            started_at=repr(min(now, started_at_of(flaw.of) or now)),
+            deadline=repr(now),
+            deadline_us=store.now_us(),
+            window_seconds=repr(store.settings.run.window_seconds),
+            revision=store.settings.revision,
+            failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),
+        )
+        store.runs.restate(self._leader.token, flaw.of, store.known_types)
+        log.error("Run %s is closed, for %s %s", flaw.of, flaw.key, flaw.wrong, extra={"action": "close_lost_run"})

@@ -6,29 +6,23 @@ Lanes take released calls one after the other; those that are idle are woken by 
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors import messages
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
-from rlm.core.expected import call_seconds, needed_seconds
-from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
-from rlm.ledger.claims import Release, Terms
-from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.events import CLAIM_SECONDS
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import release_order
-from rlm.plan.release_order import AHEAD_SECONDS, ReleaseState
+from rlm.plan.release_order import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
+from scheduler.releases import Releases
 from scheduler.team import Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
@@ -36,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import WakingBroker
-    from rlm.core.expected import Pair
     from rlm.core.run import Run
     from rlm.core.trail import Counts
     from rlm.ledger import Store
@@ -71,7 +64,6 @@ class ReleaseLoop:
         self, store: Store, broker: WakingBroker, leader: Leader, redis: RedisWatch, duty: Duty, run: Run
     ) -> None:
         self._store = store
-        self._broker = broker
         self._leader = leader
         self._redis = redis
         self._duty = duty
@@ -80,10 +72,8 @@ class ReleaseLoop:
         self._types = types_in_force(store)
         self._names = [one.name for one in self._types]
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._terms = self._write_terms()
-        #: Of what type each call is that is released and not taken yet; and when each lane was woken of late.
-        self._released: deque[str] = deque()
-        self._woken: deque[float] = deque()
+        self._releases = Releases(store, broker, leader, run.id)
+        self._releases.follow(self._types)
         self._forecaster = Forecaster(store, leader, run, self._types)
         tally = store.runs.tally(run.id)
         self._events = {one: tally.get(f"taken:{one}", 0) + tally.get(f"carried:{one}", 0) for one in self._names}
@@ -153,10 +143,9 @@ class ReleaseLoop:
         """Do one turn; return how long to wait for the next, None if the loop is over."""
         self._leader.keep()
         # Counts first: an event that takes its slot in between then counts twice instead of not at all.
-        waiting, released = self._store.ledger.count_waiting(self._names)
+        counts = self._releases.count()
         self._redis.check()
         now_us, views = self._store.windows.look(self._limited)
-        counts = self._count_released(waiting, released)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
@@ -180,8 +169,10 @@ class ReleaseLoop:
         self._could_send = True
         chosen = release_order.choose_releases(scene, self._types)
         if chosen:
-            self._release(chosen, now_us, remaining)
-        self._wake(scene)
+            self._releases.add(chosen, now_us, scene)
+            if self._first_release_at is None:
+                self._note_first(self._run.deadline - remaining)
+        self._releases.wake(scene)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         wait = release_order.next_slot_seconds(scene, self._types)
         return QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
@@ -208,15 +199,6 @@ class ReleaseLoop:
     def _noted(self) -> dict[str, str]:
         away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
         return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
-
-    def _count_released(self, waiting: Mapping[str, Counts], released: int) -> dict[str, Counts]:
-        """Return the counts with the calls that are released: the newest `released` of all that this loop released."""
-        if released > len(self._released):  # another conductor released some before
-            self._released = deque(self._store.ledger.releases())
-        while len(self._released) > released:
-            self._released.popleft()
-        calls = Counter(self._released)
-        return {name: count.release(calls[name]) for name, count in waiting.items()}
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
         """Return by type how many events of the run have left pending, and are not back there."""
@@ -286,21 +268,13 @@ class ReleaseLoop:
         self._limits = limits
         self._types = types_in_force(self._store)
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._terms = self._write_terms()
+        self._releases.follow(self._types)
         self._forecaster.follow(self._types)
         log.info(
             "Limits were changed: %s; what remains is planned by them",
             ", ".join(f"{name} {limits[name]}" for name in changed),
             extra={"action": "take_up_limits", "run_id": self._run.id},
         )
-
-    def _write_terms(self) -> dict[Pair, Terms]:
-        keys, guard_seconds = self._store.keys, self._store.settings.run.guard_seconds
-        return {
-            (kind.name, endpoint.name): Terms.of(kind, endpoint, keys, guard_seconds)
-            for kind in self._types
-            for endpoint in kind.endpoints
-        }
 
     def _count_lanes(self, workers: Sequence[Process], wanted: int) -> int:
         """Return how many lanes this run has; workers of a supervisor beyond those wanted are about to leave."""
@@ -313,43 +287,12 @@ class ReleaseLoop:
         by_hand = sum(one.threads for one in workers if not one.supervisor)
         return by_hand + sum(sorted((one.threads for one in workers if one.supervisor), reverse=True)[:wanted])
 
-    def _release(self, chosen: Mapping[str, list[str]], now_us: int, remaining: float) -> None:
-        """Release a call for each of `chosen`, `remaining` seconds before the deadline."""
-        deadline_us = now_us + round(remaining * MICROSECONDS)
-        releases = [
-            Release(
-                self._run.id,
-                now_us + round(CLAIM_SECONDS * MICROSECONDS),
-                deadline_us - round(needed_seconds(kind, name, self._forecaster.expected) * MICROSECONDS),
-                deadline_us,
-                round(call_seconds(kind, name, self._forecaster.expected) * MICROSECONDS),
-                self._terms[kind.name, name],
-            )
-            for kind in self._types
-            for name in chosen.get(kind.name, ())
-        ]
-        self._store.ledger.release(self._leader.token, self._run.id, releases)
-        self._released.extend(release.of.type for release in releases)
-        crash_point("release.released")
-        if self._first_release_at is None:
-            self._first_release_at = self._run.deadline - remaining
-            if self._cold and not self._hindered and self._store.processes.restarts() == self._restarts:
-                self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
-            self._note(first_release_at=repr(self._first_release_at))
-
-    def _wake(self, scene: ReleaseState) -> None:
-        """Wake as many idle lanes as there are calls released, but for those that are being woken."""
-        now = system_clock.monotonic()
-        while self._woken and self._woken[0] < now - AHEAD_SECONDS:
-            self._woken.popleft()
-        idle = scene.lanes - sum(count.inflight for count in scene.counts.values())
-        wanted = min(len(self._released), idle, release_order.burst_of(scene.lanes)) - len(self._woken)
-        if wanted <= 0:
-            return
-        self._woken.extend(now for _ in range(wanted))
-        self._broker.enqueue_many(messages.dispatch_message(self._run.id) for _ in range(wanted))
-        crash_point("release.enqueued")
-        self._store.processes.wake("workers")
+    def _note_first(self, at: float) -> None:
+        """Note when the run's first call was released, seconds since 1970."""
+        self._first_release_at = at
+        if self._cold and not self._hindered and self._store.processes.restarts() == self._restarts:
+            self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
+        self._note(first_release_at=repr(at))
 
     def _note(self, **fields: str | float) -> None:
         self._store.runs.note(self._leader.token, self._run.id, **fields)

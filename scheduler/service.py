@@ -8,20 +8,18 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from actors.broker import WakingBroker
 from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
+from rlm.ledger.control import ChangeTeller
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
-from scheduler.conductor import Conductor, HandedOverError
-from scheduler.housekeeping import Housekeeper
-from scheduler.inspection import ChangeTeller
-from scheduler.leader import Duty, Leader
-from scheduler.ticks import Ticks, last_due, open_run, serve_tick, start_clock
+from scheduler.conductor import HandedOverError
+from scheduler.leader import Office
+from scheduler.ticks import last_due, open_run, serve_tick, start_clock
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -39,20 +37,15 @@ POLL_SECONDS = 0.02
 log = logging.getLogger(__name__)
 
 
-class SchedulerService:
+class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
     def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
-        self._store = store
+        super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
         self._wakeup = wakeup
-        self._ticks = Ticks(self._last_due())
-        self._leader = Leader(store.leases)
-        self._duty = Duty(store, wakeup, stop, self._leader.owner)
-        broker = WakingBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
-        self._mender = self._conductor.mender
-        self._housekeeper = Housekeeper(store, broker, self._leader)
+        #: The last tick that was taken, by the wall clock; None if another look at it is due.
+        self._taken: float | None = self._last_due()
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
@@ -66,7 +59,7 @@ class SchedulerService:
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = start_clock(self._store.settings.run.every_seconds, self._on_tick)
+        clock = start_clock(self._store.settings.run.every_seconds, self._wakeup.wake)
         waker.start()
         announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
         announcer.start()
@@ -87,10 +80,6 @@ class SchedulerService:
             self._sign_off()
             clock.shutdown(wait=False)
             waker.stop()
-
-    def _on_tick(self) -> None:
-        self._ticks.remember()
-        self._wakeup.wake()
 
     def _turn(self) -> None:
         """Do what there is to do, then wait, longer if Redis fails. Losing the lease makes this a standby."""
@@ -135,7 +124,7 @@ class SchedulerService:
         if self._leader.token != self._in_office:
             self._mender.mend()
             if self._store.schedule.last_tick() is not None:
-                self._ticks.remember()  # if it was served, this does no harm
+                self._taken = None  # if it was served, this does no harm
             self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
         return True
 
@@ -194,15 +183,16 @@ class SchedulerService:
         return True
 
     def _start_due(self) -> bool:
-        """Start the run of a tick that is due."""
-        if not self._ticks.take(self._last_due()):
+        """Start the run of a tick that is due: the last one by the wall clock is another, even if that was set back."""
+        if (due := self._last_due()) == self._taken:
             return False
+        self._taken = due
         try:
             self._mender.before_run()
             if serve_tick(self._store, self._leader.token, away=self._duty.lately_away):
                 self._conduct_open()
         except StoreError:
-            self._ticks.remember()  # if it is noted by now, this changes nothing
+            self._taken = None  # if it is noted by now, this changes nothing
             raise
         return True
 

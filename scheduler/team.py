@@ -13,6 +13,8 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from scheduler.housekeeping import report_death
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rlm.ledger import Store
     from scheduler.leader import Duty
 
@@ -71,12 +73,9 @@ class TeamWatch:
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
         if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
             return Team(ready, supervised, strangers=strangers)
-        if strangers:
-            self._tell_strangers(strangers)
-        elif not supervisors:
-            self._tell(wanted)
-        shortage = _shortage(ready, wanted, _why(strangers, supervised=supervised))
-        return Team(ready, supervised, shortage, strangers)
+        why = self._why(wanted, supervisors, strangers, supervised=supervised)
+        there = f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready" if ready else "no worker is ready"
+        return Team(ready, supervised, f"{there} of {wanted} wanted, and {why}", strangers)
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
@@ -84,41 +83,27 @@ class TeamWatch:
             return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
         return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
 
-    def _tell(self, wanted: int) -> None:
-        """Raise the alarm once: a supervisor died, or if there never was one, no worker is going to come."""
-        if self._told:
-            return
-        self._told = True
-        dead = self._store.processes.missing(Role.SUPERVISOR)
-        for one in dead:
-            report_death(self._store, Role.SUPERVISOR, one)
-        if not dead:
-            log.error(
-                "Run %s wants %s, and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one",
-                self._run_id,
-                counted(wanted, "worker"),
-                extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
-            )
+    def _why(self, wanted: int, supervisors: Sequence[str], strangers: int, *, supervised: bool) -> str:
+        """Return why workers are missing. Raise the alarm once if no worker of this configuration is going to come."""
+        if strangers:
+            why = f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
+            self._tell(f"lacks workers: {why}", {"strangers": strangers})
+            return why
+        if not supervisors:
+            self._look_for_the_dead()
+            what = "and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one"
+            self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
+        return "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
 
-    def _tell_strangers(self, strangers: int) -> None:
-        """Raise the alarm once: that workers have another configuration than the run."""
-        if self._told:
-            return
-        self._told = True
-        log.error(
-            "Run %s lacks workers: %s",
-            self._run_id,
-            _why(strangers, supervised=True),
-            extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"strangers": strangers}, run_id=self._run_id),
-        )
+    def _look_for_the_dead(self) -> None:
+        """Raise the alarm for supervisors that died: it takes the place of the one for want of workers."""
+        if not self._told and (dead := self._store.processes.missing(Role.SUPERVISOR)):
+            self._told = True
+            for one in dead:
+                report_death(self._store, Role.SUPERVISOR, one)
 
-
-def _shortage(ready: int, wanted: int, why: str) -> str:
-    there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
-    return f"{there} of {wanted} wanted, and {why}"
-
-
-def _why(strangers: int, *, supervised: bool) -> str:
-    if strangers:
-        return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
-    return "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
+    def _tell(self, what: str, counts: dict[str, float]) -> None:
+        if not self._told:
+            self._told = True
+            facts = alarm(Alarm.NO_WORKER, "lack_workers", counts=counts, run_id=self._run_id)
+            log.error("Run %s %s", self._run_id, what, extra=facts)

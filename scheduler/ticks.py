@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from rlm import telemetry
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.compliance import full_seconds
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.core.window import full_seconds
+from rlm.ledger.reading.books import books
 from rlm.plan.waits import GAP_SECONDS, Obstacle
 
 if TYPE_CHECKING:
@@ -83,39 +83,11 @@ def start_clock(every_seconds: float, on_tick: Callable[[], None]) -> Background
     return clock
 
 
-class Ticks:
-    """Remembers that a tick is due, one however many came."""
-
-    def __init__(self, last: float) -> None:
-        """Begin after the tick of `last`, seconds since 1970."""
-        self._due = threading.Event()
-        self._last = last
-
-    def remember(self) -> None:
-        """Note that a tick is due."""
-        self._due.set()
-
-    def take(self, last: float) -> bool:
-        """Return whether a tick is due, and forget it; `last` is when by the wall clock the last one was.
-
-        If that is another than before, one is due even if nobody noted it: APScheduler notes none until a clock that
-        was set back has caught up.
-        """
-        if last == self._last and not self._due.is_set():
-            return False
-        self._last = last
-        self._due.clear()  # one that is noted from here on is due again
-        return True
-
-
 def serve_tick(store: Store, token: int, *, away: bool) -> bool:
     """Open the run of the tick that is due, then note the tick; return whether there is a run.
 
-    A tick that is noted was served, whoever dies in between. `away`: Redis failed recently.
-
-    Raises:
-        FencedError: `token` is not the lease's.
-        StoreError: Redis did not answer; the tick is to be served again.
+    A tick that is noted was served, whoever dies in between; after a StoreError it is to be served again. `away`: Redis
+    failed recently.
     """
     settings = store.settings
     now = system_clock.now()
@@ -147,12 +119,8 @@ def serve_tick(store: Store, token: int, *, away: bool) -> bool:
 
 def is_anything_to_do(store: Store) -> bool:
     """Return whether items wait on the audit list or in staging, or events in the ledger."""
-    if store.intake.waiting():
-        return True
-    types = store.known_types
-    return any(count.unsettled for count in store.ledger.count(types).values()) or any(
-        store.ledger.count_retried(types).values()
-    )
+    found = books(store)
+    return bool(found.events or found.staged or found.unsettled or found.retried)
 
 
 def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
@@ -198,9 +166,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
 
     In its record times are by the clock of Redis. If both clocks agree to `AGREE_SECONDS` the tick's time stands.
     `away`: Redis failed recently.
-
-    Raises:
-        FencedError: `token` is not the lease's.
     """
     window_seconds = store.settings.run.window_seconds
     now, now_us = system_clock.now(), store.now_us()

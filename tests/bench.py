@@ -16,7 +16,8 @@ from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
 from rlm.ledger.claims import Release, Terms
 from rlm.sandbox.mockapi import MockApi, exceeded
-from rlm.settings import load_settings, resolve_headers
+from rlm.settings import load_settings
+from rlm.settings.secrets import resolve_headers
 
 TYPE = "T"
 FIRST, SECOND = "first", "second"

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import pwd
 import socket
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
-from rlm.core.errors import NoSuchEndpointError
+from rlm.core.errors import NoSuchEndpointError, StoreForbiddenError
+from rlm.core.files import user_name
 from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
 from rlm.ledger.control import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, Limit, Limited
     from rlm.core.window import WindowState
@@ -27,19 +27,17 @@ if TYPE_CHECKING:
 
 _Named = TypeVar("_Named")
 
+#: The most characters of a name in the record of changes.
+_LONGEST_WHO = 200
 #: What a list of endpoints shows, and the status of a run does not.
 _LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
 
 
 def endpoint_list(store: Store) -> list[dict[str, Any]]:
-    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them."""
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
-    set_by = _newest_limits(store.changes.newest())
+    set_by = {change.name: change for change in reversed(store.changes.newest()) if change.what is What.LIMIT}
     return [
         {
             "name": one.name,
@@ -83,16 +81,16 @@ def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
     return known[name]
 
 
-def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the time in microseconds of Redis, and by name the state of endpoints and their budgets.
+def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the time in microseconds of Redis, and by name the state of the endpoints and their budgets.
 
     That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
-    and their health.
-
-    Raises:
-        StoreError: Redis did not answer.
+    and their health; nothing for a read-only user, who may run no script.
     """
-    now_us, states = _states(store, all_limited(endpoints))
+    try:
+        now_us, states = _states(store, all_limited(store.endpoints().values()))
+    except StoreForbiddenError:
+        return store.now_us(), {}
     return now_us, {
         name: {key: value for key, value in state.items() if key not in _LISTED_ONLY} for name, state in states.items()
     }
@@ -118,31 +116,12 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
 
     The first publication of a limit of the file is on record, too, but is no change.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
     return [
-        {
-            "at": isoformat(one.at),
-            "by": one.by,
-            "name": one.name,
-            "what": one.what,
-            "from": one.before,
-            "to": one.after,
-        }
+        {"at": isoformat(one.at), "by": one.by, "name": one.name, "what": one.what, "from": one.before, "to": one.after}
         for one in made[:number]
     ]
-
-
-def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:
-    """Return the newest change of each limit, by name; `changes` have the newest first."""
-    found: dict[str, Change] = {}
-    for one in changes:
-        if one.what is What.LIMIT:
-            found.setdefault(one.name, one)
-    return found
 
 
 def _types(store: Store, limited: Limited) -> list[str]:
@@ -180,16 +159,11 @@ def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
-def _why_rested(health: Health) -> str:
-    if health.failures < FAILING:
-        return "throttled"
-    return f"failing: {health.failed_with}" if health.failed_with else "failing"
-
-
 def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
     view, budget = views[limited.name], views.get(_budget(limited) or "")
     circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
-    rested = _why_rested(health)
+    failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
+    rested = failing if health.failures >= FAILING else "throttled"
     why = {Circuit.RESTING: rested, Circuit.PROBING: rested, Circuit.HELD: "its window cannot be trusted"}
     left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
     if health.paused_until is not None:
@@ -206,15 +180,7 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
     }
 
 
-#: The most characters of a name in the record of changes.
-_LONGEST_WHO = 200
-
-
 def who() -> str:
     """Return who runs this process, `user@host`, for the record of changes."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a user without an entry, as in some containers
-        user = str(os.getuid())
-    name = f"{user}@{socket.gethostname()}"[:_LONGEST_WHO]
+    name = f"{user_name(os.getuid())}@{socket.gethostname()}"[:_LONGEST_WHO]
     return name.encode("utf-8", "replace").decode()

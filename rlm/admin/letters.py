@@ -5,39 +5,38 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rlm.core.clock import isoformat
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
+from rlm.core.text import safe_line
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rlm.ledger import Store
 
 
 #: The status in the detail of a letter that an answer caused.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
-#: The keys that a letter has in place of an item of which it holds only the beginning.
-_EXCERPT = {"base64", "truncated", "bytes", "sha256"}
-
 #: Letters read at a time.
 _PAGE = 500
 
 
-class DeadLetter(msgspec.Struct):
+class DeadLetter(Envelope):
     """A dead letter as it is read here; `event_id` is None for an item as a whole."""
 
-    id: str
-    reason: str
-    event_id: str | None
-    item: msgspec.Raw = msgspec.Raw()
     detail: object = ""
     failed_at: object = ""
     endpoint: object = None
+
+    @classmethod
+    def read(cls, raw: bytes) -> DeadLetter:
+        """Read a letter as it stands in the list."""
+        return msgspec.json.decode(raw, type=cls)
 
     @property
     def type(self) -> str | None:
@@ -49,6 +48,30 @@ class DeadLetter(msgspec.Struct):
         """Its item as it was pushed, or the beginning of it."""
         raw = bytes(self.item)
         return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
+
+    @property
+    def item_fields(self) -> dict[str, Any]:
+        """The fields of its item; none if it is no JSON object."""
+        try:
+            fields = msgspec.json.decode(self.item_bytes)
+        except (ValueError, RecursionError):
+            return {}
+        return fields if isinstance(fields, dict) else {}
+
+    def hopeless(self, max_item_bytes: int) -> str:
+        """Return why a retry can only make a dead letter again; empty if it may succeed.
+
+        It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
+        """
+        if is_excerpt(self):
+            return "it holds only the beginning of its item"
+        if self.event_id is not None:
+            return ""
+        try:
+            decode_item(self.item_bytes, max_item_bytes)
+        except BadItemError as error:
+            return f"{error.reason}, {error}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,105 +96,49 @@ class LetterFilter:
         """Return whether a letter matches."""
         if not self:
             return True
-        letter = msgspec.json.decode(raw, type=DeadLetter)
+        letter = DeadLetter.read(raw)
         return (
             (not self.types or letter.type in self.types)
             and (not self.reasons or letter.reason in self.reasons)
             and (not self.endpoints or letter.endpoint in self.endpoints)
-            and (self.since is None or _moment(letter.failed_at) >= self.since)
+            and (self.since is None or str(letter.failed_at) >= isoformat(self.since))
             and (not self.text or self.text.casefold() in _searched(letter).casefold())
         )
 
 
-def _moment(failed_at: object) -> float:
-    """Return when a letter was written, seconds since 1970; 0 if it does not say."""
-    try:
-        return datetime.fromisoformat(str(failed_at)).timestamp()
-    except ValueError:
-        return 0.0
-
-
 def _searched(letter: DeadLetter) -> str:
     """Return the texts to search, one per line."""
-    item = letter.item_bytes
-    try:
-        told = msgspec.json.decode(item)
-    except (ValueError, RecursionError):
-        told = {}
-    named = (
-        [told.get("id"), told.get("wallet_name")]
-        if isinstance(told, dict) and told
-        else [item.decode(errors="replace")]
-    )
-    return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *named) if one is not None)
-
-
-def letter_of_wallet(raw: bytes, wallet: str) -> dict[str, Any] | None:
-    """Return the event of a letter, its time and its id, if its item is of the wallet.
-
-    Without an event, the id of its item stands in, if it has any.
-    """
-    if wallet.encode() not in raw and b"\\" not in raw:
-        return None  # true of nearly all, and decoding costs ten times as much
-    letter = msgspec.json.decode(raw, type=DeadLetter)
-    try:
-        told = msgspec.json.decode(letter.item_bytes)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(told, dict) or told.get("wallet_name") != wallet:
-        return None
-    named = letter.event_id if letter.event_id is not None else told.get("id")
-    of = {"event_id": named if isinstance(named, str) else None, "type": letter.type}
-    return {**of, "since": str(letter.failed_at), "letter": letter.id}
-
-
-class LetterKind(NamedTuple):
-    """What alike letters have in common; `answer` is the status of the answer that caused them, if one did."""
-
-    reason: str
-    answer: str | None
-    endpoint: str | None
-    type: str | None
+    fields = letter.item_fields
+    item = [fields.get("id"), fields.get("wallet_name")] if fields else [letter.item_bytes.decode(errors="replace")]
+    return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *item) if one is not None)
 
 
 def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
-    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest."""
-    found: dict[LetterKind, dict[str, Any]] = {}
-    for raw in letters:  # the newest first
-        letter = msgspec.json.decode(raw, type=DeadLetter)
+    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest.
+
+    A kind has one reason, endpoint and type, and the status of the answer that caused its letters, if one did.
+    """
+    found: dict[tuple[str | None, ...], dict[str, Any]] = {}
+    for letter in map(DeadLetter.read, letters):  # the newest first
         status = _STATUS.search(str(letter.detail)) if letter.endpoint else None
-        endpoint = str(letter.endpoint) if letter.endpoint else None
-        kind = LetterKind(letter.reason, status[0] if status else None, endpoint, letter.type)
-        group = found.setdefault(
-            kind, {"letters": 0, **kind._asdict(), "newest": letter.failed_at, "newest_id": letter.id}
-        )
+        kind = {
+            "reason": letter.reason,
+            "answer": status[0] if status else None,
+            "endpoint": str(letter.endpoint) if letter.endpoint else None,
+            "type": letter.type,
+        }
+        newest = {"newest": letter.failed_at, "newest_id": letter.id}
+        group = found.setdefault(tuple(kind.values()), {"letters": 0, **kind, **newest})
         group["letters"] += 1
         group["oldest"] = letter.failed_at
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
 
 
-def is_of_unknown_type(raw: bytes, types: Collection[str]) -> bool:
-    """Return whether the event of a letter has none of the configured `types`; its retry is refused until it has."""
-    type_name = msgspec.json.decode(raw, type=DeadLetter).type
-    return type_name is not None and type_name not in types
-
-
-def hopeless(raw: bytes, max_item_bytes: int) -> str:
-    """Return why a retry of a letter can only make a dead letter again; empty if it may succeed.
-
-    It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
-    """
-    letter = msgspec.json.decode(raw, type=DeadLetter)
-    held = msgspec.json.decode(letter.item)
-    if isinstance(held, dict) and set(held) == _EXCERPT:
-        return "it holds only the beginning of its item"
-    if letter.event_id is not None:
-        return ""
-    try:
-        decode_item(letter.item_bytes, max_item_bytes)
-    except BadItemError as error:
-        return f"{error.reason}, {error}"
-    return ""
+def count_unsendable(store: Store, letters: Iterable[bytes]) -> int:
+    """Count the letters that a retry leaves or refuses: hopeless ones, and those whose type is not configured."""
+    types, most = store.settings.types, store.settings.queue.max_item_bytes
+    found = map(DeadLetter.read, letters)
+    return sum((one.type is not None and one.type not in types) or bool(one.hopeless(most)) for one in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +156,11 @@ class Outcome:
 
 def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
     """Return the letters with these ids, by id; unknown ones are missing."""
-    missing = set(ids)
-    found: dict[str, bytes] = {}
-    for raw in store.letters.all() if missing else ():
-        handle = handle_of(raw)
-        if handle in missing:
-            missing.remove(handle)
-            found[handle] = raw
-            if not missing:
+    wanted, found = set(ids), dict[str, bytes]()
+    for raw in store.letters.all() if wanted else ():
+        if (handle := handle_of(raw)) in wanted:
+            found.setdefault(handle, raw)
+            if len(found) == len(wanted):
                 break
     return found
 
@@ -207,22 +171,16 @@ def handle_of(raw: bytes) -> str:
 
 
 def item_text(raw: bytes) -> str:
-    """Return the item of a letter for a person: JSON indented, anything else as it came, with non-text escaped."""
-    letter = msgspec.json.decode(raw, type=Envelope)
+    """Return the item of a letter for a person: JSON indented, anything else as one line with non-text escaped."""
+    letter = DeadLetter.read(raw)
     if is_excerpt(letter):
         held = msgspec.json.decode(letter.item)
         head = base64.b64decode(held["base64"])
         told = f"the first {len(head):,} of {held['bytes']:,} bytes, SHA-256 of all {held['sha256']}:"
-        return f"{told} {head.decode(errors='backslashreplace')}"
-    if is_text(raw):
-        return msgspec.json.format(bytes(letter.item), indent=2).decode()
-    return base64.b64decode(msgspec.json.decode(letter.item)["base64"]).decode(errors="backslashreplace")
-
-
-def is_text(raw: bytes) -> bool:
-    """Return whether a letter holds its item as JSON, not as base64."""
-    letter = msgspec.json.decode(raw, type=Envelope)
-    return letter.reason not in NOT_EMBEDDABLE and not is_excerpt(letter)
+        return safe_line(f"{told} {head.decode(errors='backslashreplace')}")
+    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are its own, not layout
+        return safe_line(letter.item_bytes.decode(errors="backslashreplace"))
+    return msgspec.json.format(bytes(letter.item), indent=2).decode()
 
 
 def retry_letter(store: Store, raw: bytes) -> Outcome:
@@ -245,8 +203,9 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
 
 def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
     """Retry a letter, but leave one whose item would only become a dead letter again."""
-    why = hopeless(raw, store.settings.queue.max_item_bytes)
-    return Outcome(handle_of(raw), why, kept=True, left=True) if why else retry_letter(store, raw)
+    letter = DeadLetter.read(raw)
+    why = letter.hopeless(store.settings.queue.max_item_bytes)
+    return Outcome(letter.id, why, kept=True, left=True) if why else retry_letter(store, raw)
 
 
 def drop_letter(store: Store, raw: bytes) -> Outcome:
@@ -256,7 +215,7 @@ def drop_letter(store: Store, raw: bytes) -> Outcome:
 
 
 def deal_with_oldest(
-    store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool] = lambda _raw: True
+    store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool]
 ) -> Iterator[Outcome]:
     """Process the `most` oldest letters that match, oldest first, in constant memory; yield each outcome.
 

@@ -6,17 +6,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from statistics import linear_regression
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.planning import measured_arrivals
-from rlm.admin.queues import lengths, queue_stats
+from rlm.admin.queue import lengths, queue_stats
 from rlm.admin.whatif import as_it_is
 from rlm.core.clock import isoformat, system_clock
 from rlm.ledger.reading.backlog import backlog
 from rlm.ledger.reading.books import books
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from rlm.ledger import Store
 
@@ -86,17 +87,18 @@ class Trend:
         return self.samples[-1].at - self.samples[0].at if self.samples else 0.0
 
     @property
-    def recent(self) -> list[QueueSample]:
-        """The samples of the last `RECENT_SECONDS`, the oldest first."""
-        return [one for one in self.samples if one.at >= self.samples[-1].at - RECENT_SECONDS]
+    def _recent(self) -> list[QueueSample]:
+        """The samples of the last `RECENT_SECONDS`, the oldest first; none while they are too few to know a rate."""
+        recent = [one for one in self.samples if one.at >= self.samples[-1].at - RECENT_SECONDS]
+        return recent if self.seconds >= KNOWN_FROM_SECONDS and len(recent) > 1 else []
 
     @property
     def waiting(self) -> list[float]:
         """The events that waited at each sample, in items or in the ledger."""
-        return self._waiting(self.samples)
+        return [self._waited(one) for one in self.samples]
 
-    def _waiting(self, samples: Iterable[QueueSample]) -> list[float]:
-        return [one.in_ledger + one.items * self.events_per_item for one in samples]
+    def _waited(self, sample: QueueSample) -> float:
+        return sample.in_ledger + sample.items * self.events_per_item
 
     @property
     def arriving(self) -> float | None:
@@ -105,7 +107,7 @@ class Trend:
         Arrivals while a drain empties the list cannot be seen, so that time does not count.
         """
         number, seconds = 0, 0.0
-        for before, after in pairwise(self.recent):
+        for before, after in pairwise(self._recent):
             if after.taken == before.taken and after.items >= before.items:
                 number += after.items - before.items
                 seconds += after.at - before.at
@@ -114,11 +116,9 @@ class Trend:
     @property
     def settled(self) -> float | None:
         """Events completed or failed per minute, None while unknown."""
-        recent = self.recent
-        if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a rate takes two
-            return None
-        gone = (_settled(before, after) for before, after in pairwise(recent))
-        return sum(gone) * _MINUTE / (recent[-1].at - recent[0].at)
+        recent = self._recent
+        gone = sum(_settled(before, after) for before, after in pairwise(recent))
+        return gone * _MINUTE / (recent[-1].at - recent[0].at) if recent else None
 
     @property
     def settled_each(self) -> list[float]:
@@ -131,13 +131,11 @@ class Trend:
 
         It is the slope of a linear regression over the samples.
         """
-        recent = self.recent
-        if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a slope takes two
+        recent = self._recent
+        if not recent:
             return None
-        times, waiting = [one.at - recent[0].at for one in recent], self._waiting(recent)
-        mean_time, mean = sum(times) / len(times), sum(waiting) / len(waiting)
-        above = sum((at - mean_time) * (number - mean) for at, number in zip(times, waiting, strict=True))
-        return above * _MINUTE / sum((at - mean_time) ** 2 for at in times)
+        times, waiting = [one.at - recent[0].at for one in recent], [self._waited(one) for one in recent]
+        return linear_regression(times, waiting).slope * _MINUTE
 
     @property
     def direction(self) -> Direction:
@@ -170,38 +168,27 @@ class Monitor:
         """Return how the queues are and move.
 
         The keys are those of `rlm queue stats`; the numbers by type may be a moment old while many items wait.
-
-        Raises:
-            StoreError: Redis did not answer.
         """
-        store, found = self._store, books(self._store)
-        self.trend.add(
-            QueueSample(
-                found.now, found.events + found.staged, found.unsettled + found.retried, store.intake.ever_taken()
-            )
-        )
+        store, found, trend = self._store, books(self._store), self.trend
+        items, in_ledger = found.events + found.staged, found.unsettled + found.retried
+        trend.add(QueueSample(found.now, items, in_ledger, store.intake.ever_taken()))
         stats = self._stats.get()
         self._learn_events_per_item(stats)
         run = store.runs.current()
-        records = store.runs.recent(SHOWN_RUNS)
+        left_seconds = round(max(0.0, run.left_seconds(store.now_us())), 3) if run else None
         return {
             "as_of": isoformat(found.now),
             **lengths(found),
             "by_type": stats["by_type"],
-            "run": run
-            and {
-                "run_id": run.id,
-                "state": run.state,
-                "seconds_left": round(max(0.0, run.left_seconds(store.now_us())), 3),
-            },
+            "run": run and {"run_id": run.id, "state": run.state, "seconds_left": left_seconds},
             "trend": {
-                "seconds": round(self.trend.seconds, 3),
-                "arriving_per_minute": _rounded(self.trend.arriving),
-                "settled_per_minute": _rounded(self.trend.settled),
-                "growth_per_minute": _rounded(self.trend.growth),
-                "direction": self.trend.direction,
+                "seconds": round(trend.seconds, 3),
+                "arriving_per_minute": _rounded(trend.arriving),
+                "settled_per_minute": _rounded(trend.settled),
+                "growth_per_minute": _rounded(trend.growth),
+                "direction": trend.direction,
             },
-            "last_leftovers": [one["counts"]["leftover"] for one in reversed(records)],
+            "last_leftovers": [one["counts"]["leftover"] for one in reversed(store.runs.recent(SHOWN_RUNS))],
             "outlook": self._outlook.get(),
         }
 
@@ -219,12 +206,9 @@ class Monitor:
         if not arrivals.windows:
             return None
         case = as_it_is(store, self._start_seconds, fresh=False)
-        found = case.outlook(backlog(store).events, arrivals.within(case.settings.run.every_seconds), OUTLOOK_WINDOWS)
-        return {
-            "verdict": found.verdict,
-            "drained_in": found.drained_in,
-            "growth_per_window": round(found.growth, 3),
-        }
+        found = case.outlook(backlog(store), arrivals, OUTLOOK_WINDOWS)
+        growth = round(found.growth, 3)
+        return {"verdict": found.verdict, "drained_in": found.drained_in, "growth_per_window": growth}
 
 
 class Sparing:

@@ -32,22 +32,14 @@ MEASURED_RUNS = 20
 
 
 def start_seconds(store: Store) -> float:
-    """Return how long after its plan a run makes its first call, by how long workers take to start here.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return how long after its plan a run makes its first call, by how long workers take to start here."""
     if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
         return START_SECONDS
     return coming_up_seconds(store)
 
 
 def coming_up_seconds(store: Store) -> float:
-    """Return how long workers take here until they are ready.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return how long workers take here until they are ready."""
     return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
 
 
@@ -60,11 +52,17 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
     )
 
 
-def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, WindowState]:
-    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name."""
+def live_windows(
+    store: Store, endpoints: Iterable[Endpoint], *, ahead_seconds: float = 0.0, guard_seconds: float | None = None
+) -> dict[str, WindowState]:
+    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name.
+
+    `guard_seconds` is the guard to see them with, if it is not that of the settings.
+    """
     limited = all_limited(endpoints)
-    now_us, views = store.windows.look(limited)
-    ages = store.windows.ages(limited, now_us)
+    windows = store.windows if guard_seconds is None else store.windows.with_guard(guard_seconds)
+    now_us, views = windows.look(limited)
+    ages = windows.ages(limited, now_us)
     return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
 
@@ -124,11 +122,7 @@ class Arrivals:
 
 
 def measured_arrivals(store: Store) -> Arrivals:
-    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs."""
     found = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds
@@ -156,10 +150,5 @@ def arrivals_of(
     if round(windows) < 1:
         return unknown
     later = [one for start, one in zip(starts, records, strict=True) if start > first]
-    taken = {name: sum(_taken(one, name) for one in later) / windows for name in unknown.by_type}
-    return Arrivals(taken, every_seconds, windows)
-
-
-def _taken(record: Mapping[str, Any], name: str) -> int:
-    taken: int = record["by_type"].get(name, {}).get("taken", 0)
-    return taken
+    taken = {name: sum(one["by_type"].get(name, {}).get("taken", 0) for one in later) for name in unknown.by_type}
+    return Arrivals({name: number / windows for name, number in taken.items()}, every_seconds, windows)

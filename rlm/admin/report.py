@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.endpoints import standing
+from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
+from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
 from rlm.delivery.closing import record_so_far
 from rlm.ledger.archive import Archive, ArchiveKind
@@ -46,13 +47,8 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
             return found
     if run_id is not None:
         return record(store, run_id)
-    newest = store.runs.history(1)
-    last_tick = store.schedule.last_tick()
-    return {
-        "state": IDLE,
-        "last": newest[0] if newest else None,
-        "last_tick": None if last_tick is None else isoformat(last_tick),
-    }
+    last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
+    return {"state": IDLE, "last": last, "last_tick": None if ticked_at is None else isoformat(ticked_at)}
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
@@ -87,7 +83,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
 
     The next tick assumes a live scheduler; `schedulers` says whether there is one.
     """
-    found, now = books(store), system_clock.now()
+    now = system_clock.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
     every_seconds = store.settings.run.every_seconds
     next_tick = (now // every_seconds + 1) * every_seconds
@@ -98,14 +94,8 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "last_tick_seconds": _since(idle["last_tick"], now) if idle["last_tick"] else None,
         "next_tick": isoformat(next_tick),
         "next_tick_seconds": next_tick - now,
-        "waiting": {
-            "events": found.events,
-            "staged": found.staged,
-            "leftover": found.unsettled,
-            "retried": found.retried,
-            "failed": found.letters,
-        },
-        "by_endpoint": _standing(store)[1],
+        "waiting": {name: number for name, number in lengths(books(store)).items() if name != "processing"},
+        "by_endpoint": standing(store)[1],
         "schedulers": len(store.processes.alive(Role.SCHEDULER)),
         "supervisors": len(store.processes.alive(Role.SUPERVISOR)),
         "workers": len(store.processes.alive(Role.WORKER)),
@@ -121,19 +111,25 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
 
     A view that is redrawn often does without what is `measured`: see `record_so_far`.
     """
-    now_us, standings = _standing(store)
+    now_us, standings = standing(store)
     known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
-    _add_counts(store, known["by_type"])
+    for name, counts in store.ledger.count(store.known_types).items():
+        if name in known["by_type"]:
+            known["by_type"][name] |= {
+                "inflight": counts.inflight,
+                "released": counts.released,
+                "backing_off": counts.backoff,
+                "spent": counts.spent,
+            }
     for name, entry in standings.items():
         known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
     del known["finished_at"]
     known["workers"] |= _workers(store, run, now_us)
-    forecast = {"forecast": dict(run.forecast)} if run.forecast else {}
     now = run.moment(now_us)
     called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
     return {
         **known,
-        **forecast,
+        **({"forecast": dict(run.forecast)} if run.forecast else {}),
         "state": run.state,
         "conductor": store.leases.holder(),
         "as_of": isoformat(now),
@@ -142,43 +138,20 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
     }
 
 
-def _standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the state of the endpoints; nothing for a read-only user, who may run no script."""
-    try:
-        return standing(store, store.endpoints().values())
-    except StoreForbiddenError:
-        return store.now_us(), {}
-
-
-def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:
-    """Add the places of the unsettled events of each type."""
-    for name, counts in store.ledger.count(store.known_types).items():
-        if name in by_type:
-            by_type[name] |= {
-                "inflight": counts.inflight,
-                "released": counts.released,
-                "backing_off": counts.backoff,
-                "spent": counts.spent,
-            }
-
-
 def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
     alive = store.processes.alive(Role.WORKER)
     lanes = store.processes.lanes([one.id for one in alive])
-    states = [one.state for one in alive]
+    each = [_worker(one, held, run, now_us) for one, held in zip(alive, lanes, strict=True)]
     return {
         "now": len(alive),
-        "ready": states.count(WorkerState.READY),
+        "ready": sum(one.state == WorkerState.READY for one in alive),
         "wanted": store.processes.wanted(),
-        "other_configuration": sum(one.revision != run.revision for one in alive),
-        "each": [
-            _worker(one, held, now_us) | {"other_configuration": one.revision != run.revision}
-            for one, held in zip(alive, lanes, strict=True)
-        ],
+        "other_configuration": sum(one["other_configuration"] for one in each),
+        "each": each,
     }
 
 
-def _worker(worker: Process, lanes: Sequence[Lane], now_us: int) -> dict[str, Any]:
+def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> dict[str, Any]:
     return {
         "pid": worker.pid,
         "host": worker.host,
@@ -194,6 +167,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], now_us: int) -> dict[str, An
             }
             for lane in lanes
         ],
+        "other_configuration": worker.revision != run.revision,
     }
 
 
@@ -201,9 +175,6 @@ def revision_in_force(store: Store) -> str:
     """Return the revision of the open run, else of the scheduler, else of the configuration that was read here.
 
     Workers of another one claim nothing.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     run = store.runs.current()
     if run is not None:

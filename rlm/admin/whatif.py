@@ -1,4 +1,4 @@
-"""What-if plans: with other settings, more endpoints, or another number of workers."""
+"""Forecasts of a run as things are, or as they might be: other settings, more endpoints, another number of workers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
-from rlm.core.window import WindowState
 from rlm.ledger.measures import learned
-from rlm.ledger.windows import Windows
-from rlm.plan import Workload, carried, course_of, look_ahead
+from rlm.plan import Capacity, Workload, carried, course_of, look_ahead
+from rlm.plan.order import sacrifice
 from rlm.plan.outlook import LongRun
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted
@@ -21,13 +20,16 @@ from rlm.settings.toml import dotted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rlm.core.endpoint import Endpoint, EventType, Limited
+    from rlm.admin.planning import Arrivals
+    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.windows import Windows
+    from rlm.ledger.reading.backlog import Backlog
     from rlm.plan import Plan
+    from rlm.plan.order import Sacrifice
     from rlm.plan.outlook import Outlook
-    from rlm.plan.situation import Course, Start
+    from rlm.plan.simulate import Course, Start
     from rlm.settings import Settings
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
@@ -52,11 +54,6 @@ class Case:
     added: tuple[Endpoint, ...] = ()
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The settings that an option set, by key, secrets masked."""
-        return told(self.settings)
-
-    @property
     def suspect(self) -> list[str]:
         """The endpoints that failed and have not answered well since: no plan counts on them."""
         return [name for name, window in self.windows.items() if window.suspect]
@@ -72,40 +69,82 @@ class Case:
     def assumed(self) -> dict[str, Any]:
         """Return the assumptions of this case for `rlm plan --json`."""
         return {
-            "settings": self.told,
+            "settings": told(self.settings),
             "added_endpoints": [{"endpoint": one.name, "rate_limit": one.limit.text} for one in self.added],
             "workers": self.workers,
         }
 
-    def plan(self, backlog: Mapping[str, int]) -> Plan:
-        """Plan a run that starts now."""
-        capacity = capacity_of(self.settings).exactly(self.workers)
-        return plan_run(self.settings, self._workload(backlog), capacity, gone_seconds=self.gone_seconds)
+    def forecast(self, backlog: Backlog, arrivals: Arrivals | None = None, windows: int = 0) -> Forecast:
+        """Plan a run that starts now and, if `windows` are asked for, what becomes of its leftovers in them."""
+        plan = plan_run(self.settings, self._workload(backlog), self._capacity, gone_seconds=self.gone_seconds)
+        left_over = {
+            one.name: sacrifice(plan.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
+            for one in self.types
+        }
+        outlook = self.outlook(backlog, arrivals, windows) if arrivals else None
+        return Forecast(self, plan, left_over, outlook, backlog.run.id if backlog.run else None)
 
-    def outlook(self, backlog: Mapping[str, int], arrivals: Mapping[str, float], number: int) -> Outlook:
-        """Plan up to `number` runs one after the other; `arrivals` come between the starts of two, by type."""
+    def outlook(self, backlog: Backlog, arrivals: Arrivals, number: int) -> Outlook:
+        """Plan up to `number` runs one after the other."""
         run, horizon = self.settings.run, horizon_of(self.settings, self.gone_seconds)
-        capacity = capacity_of(self.settings).exactly(self.workers)
 
         def plan(workload: Workload) -> Course:
-            return course_of(workload, capacity, horizon)
+            return course_of(workload, self._capacity, horizon)
 
         def carry(workload: Workload, starts: Sequence[Start]) -> Mapping[str, WindowState]:
             return carried(workload, starts, run.every_seconds, run.guard_seconds)
 
         long_run = LongRun.of(self.types, self.suspect, run.every_seconds, run.guard_seconds)
-        return look_ahead(self._workload(backlog), arrivals, number, plan, carry, long_run)
+        arriving = arrivals.within(run.every_seconds)
+        return look_ahead(self._workload(backlog), arriving, number, plan, carry, long_run)
 
-    def _workload(self, backlog: Mapping[str, int]) -> Workload:
-        return Workload(backlog, self.types, self.windows, self.expected)
+    @property
+    def _capacity(self) -> Capacity:
+        return capacity_of(self.settings).exactly(self.workers)
+
+    def _workload(self, backlog: Backlog) -> Workload:
+        return Workload(backlog.events, self.types, self.windows, self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The plan of one case, which events of each type are left over, and the windows to come if they were asked for.
+
+    `open_run` is the id of an open run, which works on some of what is planned for.
+    """
+
+    case: Case
+    plan: Plan
+    left_over: Mapping[str, Sacrifice]
+    outlook: Outlook | None
+    open_run: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of the plan, with the leftovers by priority and the outlook."""
+        document = self.plan.as_json() | {
+            "start_seconds": round(self.case.gone_seconds, 3),
+            "failing": self.case.failing,
+            "open_run": self.open_run,
+        }
+        for name, part in document["by_type"].items():
+            chosen = self.left_over[name]
+            part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
+            part["carried_over_again"] = chosen.carried
+        return document | (self.outlook.as_json() if self.outlook else {})
+
+    @property
+    def done_seconds(self) -> float:
+        """When the last event that fits is answered, counted from now."""
+        return self.plan.first_call_seconds + self.plan.forecast_seconds
+
+    @property
+    def events(self) -> int:
+        """The events planned for."""
+        return sum(part.events for part in self.plan.by_type.values())
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
-    """Return the case of a run that starts now; `fresh` leaves out what the windows hold.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return the case of a run that starts now; `fresh` leaves out what the windows hold."""
     types = types_in_force(store)
     windows = {} if fresh else live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
     return Case(store.settings, types, windows, learned(store, types), gone_seconds)
@@ -117,9 +156,6 @@ def as_it_might_be(
     """Return the case of these `settings`, with one more overflow endpoint for each type named in `add`.
 
     A limit in force overrides that of the settings, unless an option set it.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     overridden = _limits_told(settings)
     limits = {name: text for name, text in store.limits().items() if name not in overridden}
@@ -129,23 +165,17 @@ def as_it_might_be(
     added = []
     for name in add:
         kind = next(one for one in types if one.name == name)
-        free_name = _free_name(kind, {one.name for one in _limited(types)})
+        free_name = _free_name(kind, {one.name for one in all_limited(_endpoints(types))})
         added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
-        more = replace(kind, endpoints=(*kind.endpoints, added[-1]))
-        types = tuple(more if one is kind else one for one in types)
-    windows = {} if fresh else {**today.windows, **_windows_anew(store, today, types, settings)}
-    return Case(
-        settings, types, windows, _expected(today, types, settings, added), today.gone_seconds, workers, tuple(added)
-    )
+        types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
+    windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
+    expected = _expected(today, types, settings, added)
+    return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added))
 
 
 def told(settings: Settings) -> dict[str, Any]:
     """Return the settings that an option set, by key, secrets masked."""
     return {shown.key: shown.value for shown in settings.shown if shown.where == OPTION}
-
-
-def _limited(types: Iterable[EventType]) -> list[Limited]:
-    return all_limited(_endpoints(types))
 
 
 def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:
@@ -172,38 +202,28 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
     return next(name for number in itertools.count(first) if (name := f"{stem}{number}") not in taken)
 
 
-def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, WindowState]:
-    """Read the windows again that the new limits see differently: a limit may count further back."""
-    known = {one.window_id: one for one in _limited(today.types)}
-    guard_seconds = settings.run.guard_seconds
-    look = store.windows.with_guard(guard_seconds)
-    now_us, _ = look.look(())
-    anew = {}
-    for one in _limited(types):
-        before = known.get(one.window_id)
-        same = before and (before.name, before.limit) == (one.name, one.limit)
-        if not same or guard_seconds != today.settings.run.guard_seconds:
-            ages = _ages(look, [one], now_us, today)
-            anew[one.name] = replace(today.windows[before.name], ages=ages) if before else WindowState(ages=ages)
+def _windows(store: Store, today: Case, types: Sequence[EventType], guard_seconds: float) -> dict[str, WindowState]:
+    """Read the windows as the new limits see them, which may count further back."""
+
+    def read(endpoints: Iterable[Endpoint]) -> dict[str, WindowState]:
+        ahead = today.gone_seconds
+        return live_windows(store, endpoints, ahead_seconds=ahead, guard_seconds=guard_seconds)
+
+    windows = read(_endpoints(types))
     for name, joining in _joining(today.types, types).items():
-        window = anew.get(name) or today.windows.get(name, WindowState())
-        anew[name] = replace(window, ages=(*window.ages, *_ages(look, joining, now_us, today)))
-    return anew
-
-
-def _ages(look: Windows, limited: Sequence[Limited], now_us: int, today: Case) -> tuple[float, ...]:
-    """Return the age of each slot of these at the run's first call."""
-    return tuple(age + today.gone_seconds for ages in look.ages(limited, now_us).values() for age in ages)
+        earlier = (age for window in read(joining).values() for age in window.ages)
+        windows[name] = replace(windows[name], ages=(*windows[name].ages, *earlier))
+    return windows
 
 
 def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str, list[Endpoint]]:
     """Return the endpoints that join each budget, with its limit: it will count their earlier calls."""
     named = {(one.window_id, one.budget.name) for one in _endpoints(today) if one.budget}
-    found: dict[str, dict[str, Endpoint]] = defaultdict(dict)
-    for one in _endpoints(types):
+    found: dict[str, list[Endpoint]] = defaultdict(list)
+    for one in {endpoint.name: endpoint for endpoint in _endpoints(types)}.values():
         if one.budget and (one.window_id, one.budget.name) not in named:
-            found[one.budget.name][one.name] = replace(one, limit=one.budget.limit)
-    return {name: list(endpoints.values()) for name, endpoints in found.items()}
+            found[one.budget.name].append(replace(one, limit=one.budget.limit, budget=None))
+    return found
 
 
 def _expected(

@@ -84,7 +84,7 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
 
 
 def _files() -> dict[str, str]:
-    from rlm.settings.reference import (
+    from rlm.settings.templates import (
         PROCFILE,
         configuration_template,
         environment_template,

@@ -38,8 +38,8 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
     known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
     not known.
     """
+    from rlm.admin.explain import events_of_wallet
     from rlm.admin.explain import explain as tell
-    from rlm.admin.wallet import events_of_wallet
 
     with store_of(config) as store:
         try:

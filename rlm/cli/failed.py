@@ -143,15 +143,13 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, a
 
 
 def _show_letter(raw: bytes) -> None:
-    from rlm.admin.letters import is_text, item_text
+    from rlm.admin.letters import item_text
 
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
-    if not is_text(raw):  # its line breaks are its own, not layout
-        text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
         show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")

@@ -136,12 +136,12 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
-    from rlm.admin.letters import retry_letter, retry_unless_hopeless
+    from rlm.admin.letters import count_unsendable, retry_letter, retry_unless_hopeless
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
         total = 0 if ids and not how.dry_run else _count(store, ids, chosen)
-        left = 0 if ids else _count_hopeless(store, chosen)
+        left = 0 if ids else count_unsendable(store, filter(chosen.fits, store.letters.all()))
         if how.dry_run:
             _tell_of(total - left, "retried", left, as_json=how.as_json)
             return
@@ -184,15 +184,6 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
 def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
     """Count the letters that are named, or that fit; foreign entries of the list do not count."""
     return len(found_letters(store, ids)) if ids else sum(map(chosen.fits, store.letters.all()))
-
-
-def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
-    """Count the letters that a retry leaves or refuses."""
-    from rlm.admin.letters import hopeless, is_of_unknown_type
-
-    types, most = store.settings.types, store.settings.queue.max_item_bytes
-    fitting = filter(chosen.fits, store.letters.all())
-    return sum(is_of_unknown_type(raw, types) or bool(hopeless(raw, most)) for raw in fitting)
 
 
 def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:

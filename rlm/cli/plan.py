@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from rlm.admin.forecast import Forecast
     from rlm.admin.planning import Arrivals
-    from rlm.admin.whatif import Case
+    from rlm.admin.whatif import Case, Forecast
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
     from rlm.settings import Settings
@@ -110,7 +109,6 @@ def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
     """
-    from rlm.admin.forecast import forecast_of, look_ahead
     from rlm.admin.planning import measured_arrivals
     from rlm.settings import load_settings
 
@@ -130,9 +128,7 @@ def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
         cases = _cases(store, other, asked)
         backlog = _counted(numbers, settings) if asked.counts else _waiting(store)
         arrivals = measured_arrivals(store).but(given) if asked.windows else None
-    found = [forecast_of(case, backlog) for case in cases]
-    if asked.windows and arrivals:
-        found = [look_ahead(one, backlog, arrivals, asked.windows) for one in found]
+    found = [case.forecast(backlog, arrivals, asked.windows or 0) for case in cases]
     _answer(found, backlog, arrivals, as_json=as_json)
 
 

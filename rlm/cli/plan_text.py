@@ -11,9 +11,8 @@ from rlm.core.text import counted, safe_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.admin.forecast import Forecast
     from rlm.admin.planning import Arrivals
-    from rlm.admin.whatif import Case
+    from rlm.admin.whatif import Case, Forecast
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
     from rlm.plan.order import Sacrifice
@@ -171,9 +170,10 @@ def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
 
 
 def _assumptions(case: Case) -> str:
+    from rlm.admin.whatif import told
     from rlm.settings.toml import toml_value
 
-    parts = [f"{key} = {toml_value(value)}" for key, value in case.told.items()]
+    parts = [f"{key} = {toml_value(value)}" for key, value in told(case.settings).items()]
     parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in case.added]
     parts += [f"exactly {counted(case.workers, 'worker')}"] if case.workers else []
     return "; ".join(parts)

@@ -175,7 +175,7 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
     from rlm.settings import load_settings
-    from rlm.web.access import read_token
+    from rlm.web.app import make_app, read_token, redis_trouble
     from rlm.web.serve import bind, serve
 
     settings = load_settings(config).web
@@ -183,8 +183,6 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     with bind(host, port, has_token=bool(token)) as bound:
         where = _url(bound)
         with long_running(config, "web") as (store, wakeup, stop):
-            from rlm.web.app import make_app, redis_trouble
-
             asked = "a token is asked for" if token else "this host only, without a token"
             log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
             if reason := redis_trouble(store):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rlm.admin.auditlist import Pushed
+    from rlm.admin.queue import Pushed
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
     from rlm.terminal.live import Output
@@ -49,7 +49,7 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
     """
-    from rlm.admin.queues import queue_stats
+    from rlm.admin.queue import queue_stats
 
     with store_of(config) as store:
         found = queue_stats(store)
@@ -136,7 +136,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
-    from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items
+    from rlm.admin.queue import Pushed, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness
     from rlm.ledger.keys import longest_item
     from rlm.ledger.processes import Role
@@ -187,7 +187,7 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
 
 def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
     """Copy all lines into `checked`; end the command if any item would become a dead letter."""
-    from rlm.admin.auditlist import Pushed, check_lines, waiting_items
+    from rlm.admin.queue import Pushed, check_lines, waiting_items
 
     read = Pushed()
     for item, warning in check_lines(store.settings, lines, read):
@@ -232,14 +232,14 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
     """
-    from rlm.admin.auditlist import clear_items, waiting_items
+    from rlm.admin.queue import waiting_items
 
     with store_of(config) as store:
         waiting = waiting_items(store)
         if waiting and not yes and not dry_run:
             name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
-        cleared = clear_items(store) if waiting and not dry_run else 0
+        cleared = store.intake.clear() if waiting and not dry_run else 0
     if as_json:
         print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
     elif dry_run and waiting:

@@ -132,7 +132,7 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
     left over, and nothing is dropped: what that run does not send will be.
     """
-    from rlm.admin.queues import count_leftovers, drop_leftovers
+    from rlm.admin.queue import count_leftovers, drop_leftovers
     from rlm.ledger.reading.waiting import EventFilter
 
     if every == (wanted != EventFilter()):

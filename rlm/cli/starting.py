@@ -17,8 +17,8 @@ from rlm.cli.status import detached, look_once, progress_output
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
-from rlm.processes.grace import group_grace
 from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import group_grace
 from rlm.terminal.live import lines_above, progress_aside
 from rlm.terminal.words import is_open
 
@@ -78,7 +78,7 @@ def conduct_here(
     """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
-    from scheduler.byhand import HandConductor  # Sentry is set up before a broker is built
+    from scheduler.leader import HandConductor  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
         if stop.graceful:
             raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
         if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.byhand import HandConductor
+            from scheduler.leader import HandConductor
 
             conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # whatever opened it may close
             try:

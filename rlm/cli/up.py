@@ -53,7 +53,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.ledger.connect import connected
     from rlm.processes import signals
     from rlm.processes.foreman import Foreman
-    from rlm.processes.grace import group_grace
+    from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
     from rlm.settings.sources import current_directory
 
@@ -97,7 +97,7 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
 
 def _where(settings: Settings, url: str) -> str:
     """Return where Redis is, for the audit system."""
-    from rlm.settings import mask_url
+    from rlm.settings.secrets import mask_url
 
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")

@@ -55,7 +55,7 @@ class Limit:
         Raises:
             ValueError: the text is not a limit; the message has an example.
         """
-        return cls(text, tuple(_parse_rule(part, text) for part in re.split(r"[;,|]", text)))
+        return cls(text, _rules(text))
 
     @property
     def longest_seconds(self) -> float:
@@ -63,7 +63,12 @@ class Limit:
         return max(rule.seconds for rule in self.rules)
 
 
-def _parse_rule(part: str, text: str) -> Rule:
+@lru_cache(maxsize=1024)
+def _rules(text: str) -> tuple[Rule, ...]:
+    return tuple(_rule(part, text) for part in re.split(r"[;,|]", text))
+
+
+def _rule(part: str, text: str) -> Rule:
     match = _RULE.fullmatch(" ".join(part.split()))
     unit = match["unit"].lower() if match else ""
     if match is None or unit not in GRANULARITIES:
@@ -120,12 +125,8 @@ Limited: TypeAlias = Endpoint | Budget
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
     """Return the endpoints, then the budgets that they name, each once."""
-    found: dict[str, Limited] = {}
-    budgets: dict[str, Limited] = {}
-    for endpoint in endpoints:
-        found[endpoint.name] = endpoint
-        if endpoint.budget:
-            budgets[endpoint.budget.name] = endpoint.budget
+    found = {endpoint.name: endpoint for endpoint in endpoints}
+    budgets = {endpoint.budget.name: endpoint.budget for endpoint in found.values() if endpoint.budget}
     return [*found.values(), *budgets.values()]
 
 
@@ -133,14 +134,9 @@ def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
     """Return the endpoint with the limits in force, its own and its budget's, if `limits` has them by name."""
     budget = endpoint.budget
     if budget and budget.name in limits:
-        budget = replace(budget, limit=_parse(limits[budget.name]))
-    limit = _parse(limits[endpoint.name]) if endpoint.name in limits else endpoint.limit
+        budget = replace(budget, limit=Limit.parse(limits[budget.name]))
+    limit = Limit.parse(limits[endpoint.name]) if endpoint.name in limits else endpoint.limit
     return replace(endpoint, limit=limit, budget=budget)
-
-
-@lru_cache(maxsize=1024)
-def _parse(text: str) -> Limit:
-    return Limit.parse(text)
 
 
 @dataclass(frozen=True, slots=True)

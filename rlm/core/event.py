@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 import msgspec
 
 from rlm.core.clock import isoformat
-from rlm.core.text import cut
+from rlm.core.text import cut, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,6 @@ _MAX_WALLET_NAME = 500
 _MAX_TYPE_NAME = 100
 #: How much of an item an excerpt keeps, bytes; the smaller number if the item is no longer than the larger.
 _HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
-_TYPE = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
 
 class Reason(StrEnum):
@@ -109,7 +108,7 @@ def event_id(item_id: str, type_name: str) -> str:
 
 def is_type_name(raw: bytes) -> bool:
     """Return whether a type may have this name."""
-    return _TYPE.fullmatch(raw) is not None
+    return is_name(raw.decode("latin-1"))
 
 
 def type_of(event: str) -> str:
@@ -124,10 +123,10 @@ def decode_item(raw: bytes, max_bytes: int) -> Item:
         BadItemError: with the first fault found.
     """
     document = _decode_document(raw, max_bytes)
-    item_id = _text(document, "id")
+    item_id = _field(document, "id", str, "a string")
     if not _ITEM_ID.fullmatch(item_id):
         raise BadItemError(Reason.BAD_VALUE, "id must be 1 to 200 visible ASCII characters")
-    wallet_name = _text(document, "wallet_name")
+    wallet_name = _field(document, "wallet_name", str, "a string")
     if not 1 <= len(wallet_name) <= _MAX_WALLET_NAME:
         raise BadItemError(Reason.BAD_VALUE, f"wallet_name must be 1 to {_MAX_WALLET_NAME} characters")
     return Item(item_id, wallet_name, _types(document), _priority(document))
@@ -178,21 +177,17 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _text(document: dict[str, Any], field: str) -> str:
-    if field not in document:
-        raise BadItemError(Reason.MISSING_FIELD, f"{field} is missing")
-    value = document[field]
-    if not isinstance(value, str):
-        raise BadItemError(Reason.WRONG_TYPE, f"{field} is a {_kind(value)}, where a string is expected")
+def _field(document: dict[str, Any], name: str, kind: type, expected: str) -> Any:
+    if name not in document:
+        raise BadItemError(Reason.MISSING_FIELD, f"{name} is missing")
+    value = document[name]
+    if not isinstance(value, kind):
+        raise BadItemError(Reason.WRONG_TYPE, f"{name} is a {_kind(value)}, where {expected} is expected")
     return value
 
 
 def _types(document: dict[str, Any]) -> tuple[str, ...]:
-    if "events" not in document:
-        raise BadItemError(Reason.MISSING_FIELD, "events is missing")
-    types = document["events"]
-    if not isinstance(types, list):
-        raise BadItemError(Reason.WRONG_TYPE, f"events is a {_kind(types)}, where an array of strings is expected")
+    types = _field(document, "events", list, "an array of strings")
     if not types:
         raise BadItemError(Reason.BAD_VALUE, "events is empty, at least one event type is expected")
     for name in types:
@@ -215,39 +210,34 @@ def _priority(document: dict[str, Any]) -> int | None:
     return int(value)
 
 
-@dataclass(frozen=True, slots=True)
 class Excerpt:
-    """What a letter keeps of an item that it does not hold in full: first bytes, size, SHA-256 in hex."""
+    """What a letter keeps of an item that it does not hold in full: first bytes, size, SHA-256 in hex.
 
-    head: bytes
-    size: int
-    sha256: str
+    The item has `size` bytes and is added piece by piece.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.head = b""
+        self._length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
+        self._digest = hashlib.sha256()
 
     @classmethod
     def of(cls, raw: bytes) -> Excerpt:
-        """Return the excerpt of an item."""
-        excerpting = Excerpting(len(raw))
-        excerpting.add(raw)
-        return excerpting.excerpt()
-
-
-class Excerpting:
-    """Makes the excerpt of an item of `size` bytes that is read piece by piece."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
-        self._head = b""
-        self._digest = hashlib.sha256()
+        """Return the excerpt of a whole item."""
+        excerpt = cls(len(raw))
+        excerpt.add(raw)
+        return excerpt
 
     def add(self, piece: bytes) -> None:
         """Add the next piece."""
-        self._head += piece[: self._length - len(self._head)]
+        self.head += piece[: self._length - len(self.head)]
         self._digest.update(piece)
 
-    def excerpt(self) -> Excerpt:
-        """Return the excerpt after all pieces were added."""
-        return Excerpt(self._head, self._size, self._digest.hexdigest())
+    @property
+    def sha256(self) -> str:
+        """The digest of the pieces so far."""
+        return self._digest.hexdigest()
 
 
 class _Origin(TypedDict, total=False):

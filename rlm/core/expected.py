@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
@@ -177,10 +177,10 @@ class Following:
             if usual and not self._changed:
                 needed = max(needed, usual.needed_seconds)
             return Expected(_median(self._newest), needed, rate)
-        if usual is None and not rate:
-            return None
-        seconds = self._type.processing_seconds
-        return Expected(usual.seconds, usual.needed_seconds, rate) if usual else Expected(seconds, seconds, rate)
+        if usual:
+            return replace(usual, error_rate=rate)
+        configured = self._type.processing_seconds
+        return Expected(configured, configured, rate) if rate else None
 
     @property
     def _decides(self) -> bool:

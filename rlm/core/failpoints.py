@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,66 +20,50 @@ from rlm.core.errors import ConfigurationError
 VARIABLE: Final = "RLM_CRASH_AT"
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Where a crash point stands, `file:function`, and what has and has not happened by then."""
-
-    where: str
-    moment: str
-
-
-_SERVICE = "scheduler/service.py"
-_TICKS = "scheduler/ticks.py"
-_CONDUCTOR = "scheduler/conductor.py"
-_RELEASE = "scheduler/release_loop.py"
-_FINALIZE = "rlm/delivery/closing.py"
-_ATTEMPT = "rlm/delivery/attempt.py"
-_WORKER = "actors/worker.py"
-_SUPERVISOR = "rlm/processes/supervisor.py"
-
-#: All crash points, in the order in which a run, an event and a worker's death come by them.
+#: All crash points, in the order in which a run, an event and a worker's death come by them: what has and has not
+#: happened by then.
 POINTS: Final = {
     # The life of a run: the scheduler.
-    "tick.due": Point(f"{_TICKS}:serve_tick", "a tick is due; nothing is written of it"),
-    "request.seen": Point(f"{_SERVICE}:_start_requested", "somebody asked for a run; none is open"),
-    "run.opened": Point(f"{_TICKS}:open_run", "the run is open; its tick is not noted, nobody is answered"),
-    "tick.noted": Point(f"{_TICKS}:serve_tick", "the tick is noted, and its run, if there is anything to do, is open"),
-    "drain.staged": Point("rlm/ledger/intake.py:drain", "the audit list is staged; nothing of it is in the ledger"),
-    "drain.giant_aside": Point("rlm/ledger/intake.py:_reject_giant", "a giant is set aside; there is no letter of it"),
-    "drain.chunk_taken": Point(f"{_CONDUCTOR}:_drain", "a chunk is in the ledger; the rest is staged"),
-    "drain.done": Point(f"{_CONDUCTOR}:conduct", "all is in the ledger; the run is still draining"),
-    "plan.limits_published": Point(f"{_CONDUCTOR}:_plan", "the limits are published; there is no plan"),
-    "plan.written": Point(f"{_CONDUCTOR}:_plan", "the plan is written, the run is running; no worker is wanted"),
-    "plan.workers_wanted": Point(f"{_CONDUCTOR}:_plan", "workers are wanted; nothing is released"),
-    "release.released": Point(f"{_RELEASE}:_release", "calls are released; no lane is woken"),
-    "release.enqueued": Point(f"{_RELEASE}:_wake", "messages are sent; the workers are not woken"),
-    "finish.due": Point(f"{_CONDUCTOR}:_release", "nothing more can be sent; the run is still running"),
-    "finish.marked": Point(f"{_CONDUCTOR}:_release", "the run is finishing; calls are under way"),
-    "finish.awaited": Point(f"{_CONDUCTOR}:finish", "no call is under way; the end-of-run actor is not told"),
-    "finish.actor_told": Point(f"{_CONDUCTOR}:finish", "the end-of-run actor is told; the run may be closed by now"),
-    "close.returned": Point("rlm/delivery/closing.py:close_run", "what was not settled is pending; there is no record"),
-    "close.counted": Point(f"{_FINALIZE}:close_run", "the record is made; it is not written"),
-    "close.recorded": Point(f"{_FINALIZE}:close_run", "the record is written; nobody is woken"),
-    "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),
+    "tick.due": "a tick is due; nothing is written of it",
+    "request.seen": "somebody asked for a run; none is open",
+    "run.opened": "the run is open; its tick is not noted, nobody is answered",
+    "tick.noted": "the tick is noted, and its run, if there is anything to do, is open",
+    "drain.staged": "the audit list is staged; nothing of it is in the ledger",
+    "drain.giant_aside": "a giant is set aside; there is no letter of it",
+    "drain.chunk_taken": "a chunk is in the ledger; the rest is staged",
+    "drain.done": "all is in the ledger; the run is still draining",
+    "plan.limits_published": "the limits are published; there is no plan",
+    "plan.written": "the plan is written, the run is running; no worker is wanted",
+    "plan.workers_wanted": "workers are wanted; nothing is released",
+    "release.released": "calls are released; no lane is woken",
+    "release.enqueued": "messages are sent; the workers are not woken",
+    "finish.due": "nothing more can be sent; the run is still running",
+    "finish.marked": "the run is finishing; calls are under way",
+    "finish.awaited": "no call is under way; the end-of-run actor is not told",
+    "finish.actor_told": "the end-of-run actor is told; the run may be closed by now",
+    "close.returned": "what was not settled is pending; there is no record",
+    "close.counted": "the record is made; it is not written",
+    "close.recorded": "the record is written; nobody is woken",
+    "run.conducted": "the run is closed and recorded; its conductor has not moved on",
     # The life of an event: a worker.
-    "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),
-    "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; no event is claimed"),
-    "worker.claimed": Point("rlm/delivery/lane.py:_attempt", "the event is claimed; nothing is done with it"),
-    "worker.connected": Point(f"{_ATTEMPT}:_connect", "the connection is open; no slot is taken"),
-    "worker.slot_taken": Point(f"{_ATTEMPT}:_send", "the slot is taken; nothing is sent"),
-    "worker.sent": Point(f"{_ATTEMPT}:_send", "the request is sent; there is no answer"),
-    "worker.answered": Point(f"{_ATTEMPT}:_answer", "the answer is read; nothing is written of it"),
-    "worker.reported": Point(f"{_ATTEMPT}:_write", "what the call says of its endpoint is written; it is not settled"),
-    "worker.settled": Point(f"{_ATTEMPT}:settled", "the event is settled or given back; its lane has not gone on"),
-    "worker.closing": Point(f"{_WORKER}:_close", "the end-of-run actor has its message; the run is not closed by it"),
-    "worker.closed": Point(f"{_WORKER}:_close", "the run is closed, if by this actor; its message is not acknowledged"),
-    "worker.leaving": Point(f"{_WORKER}:_wind_down", "the worker is told to leave; it has put nothing back"),
+    "worker.started": "the worker has begun; it is not ready",
+    "worker.fetched": "a message is fetched; no event is claimed",
+    "worker.claimed": "the event is claimed; nothing is done with it",
+    "worker.connected": "the connection is open; no slot is taken",
+    "worker.slot_taken": "the slot is taken; nothing is sent",
+    "worker.sent": "the request is sent; there is no answer",
+    "worker.answered": "the answer is read; nothing is written of it",
+    "worker.reported": "what the call says of its endpoint is written; it is not settled",
+    "worker.settled": "the event is settled or given back; its lane has not gone on",
+    "worker.closing": "the end-of-run actor has its message; the run is not closed by it",
+    "worker.closed": "the run is closed, if by this actor; its message is not acknowledged",
+    "worker.leaving": "the worker is told to leave; it has put nothing back",
     # The life of a worker: its supervisor.
-    "supervisor.spawned": Point(f"{_SUPERVISOR}:_spawn", "a worker is spawned; it is not in the register"),
-    "supervisor.noticed": Point(f"{_SUPERVISOR}:_reap", "a worker's death is noticed; nothing it held is free"),
-    "supervisor.orphaned": Point(f"{_SUPERVISOR}:_free_worker", "what it had claimed is free; its messages are there"),
-    "supervisor.recovered": Point(f"{_SUPERVISOR}:_free_worker", "all it held is pending; it is still in the register"),
-    "supervisor.freed": Point(f"{_SUPERVISOR}:_free_worker", "it is out of the register; no other is spawned for it"),
+    "supervisor.spawned": "a worker is spawned; it is not in the register",
+    "supervisor.noticed": "a worker's death is noticed; nothing it held is free",
+    "supervisor.orphaned": "what it had claimed is free; its messages are there",
+    "supervisor.recovered": "all it held is pending; it is still in the register",
+    "supervisor.freed": "it is out of the register; no other is spawned for it",
 }
 
 _at = os.environ.get(VARIABLE, "")

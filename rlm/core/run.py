@@ -1,19 +1,4 @@
-"""A run: its states, the legal moves between them, and its record.
-
-==========  =======================  ================================================================
-state       may move to              what happens in it
-==========  =======================  ================================================================
-draining    planning, finishing      the audit list goes into the ledger, chunk by chunk
-planning    running, finishing       counts and live windows become workers, releases, a forecast
-running     finishing                events are released, claimed, dispatched, settled
-finishing   completed, partial,      nothing is released or claimed any more; the record is written
-            cancelled, failed
-completed   -                        every event was completed or failed
-partial     -                        there are leftovers
-cancelled   -                        ended by `cancel`, whatever the counts
-failed      -                        RLM could not conduct it; what is unsettled is leftover
-==========  =======================  ================================================================
-"""
+"""A run: its states, the legal moves between them, and its record. docs/lifecycle.md has what happens in each."""
 
 from __future__ import annotations
 
@@ -128,46 +113,26 @@ class Run:
         return self.deadline - self.left_seconds(now_us)
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call.
-
-    `limit_before` is the limit that the run began with, if that was another. A budget has the sums of its endpoints and
-    no milliseconds.
-    """
-
-    delivered: int = 0
-    throttled: int = 0
-    errors: int = 0
-    limit: str = ""
-    limit_before: str = ""
-    peak: int = 0
-    p50_ms: float = 0
-    p95_ms: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """The calls of a run, by endpoint and by budget."""
-
-    by_endpoint: Mapping[str, Called]
-    by_budget: Mapping[str, Called] = field(default_factory=dict)
-
-
 def make_record(
-    run: Run, tally: Mapping[str, int], types: Sequence[str], calls: Calls, *, finished_at: float, restarted: int
+    run: Run,
+    tally: Mapping[str, int],
+    types: Sequence[str],
+    called: Mapping[str, Any],
+    *,
+    finished_at: float,
+    restarted: int,
 ) -> dict[str, Any]:
     """Return the record of a run, made from its counts, `what:name` -> number; `types` are the configured ones.
 
-    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget` if
-    there are budgets.
+    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. `called` is what it has
+    of endpoints and budgets, `by_endpoint` and, if there are budgets, `by_budget`.
     """
     counted = (key.partition(":") for key, number in tally.items() if number)
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
-    names = [*types, *sorted(others)]
-    by_type = {name: _type_counts(tally, name) for name in names}
-    by_budget = {name: _called_counts(called) for name, called in calls.by_budget.items()}
-    counts = {key: sum(one[key] for one in by_type.values()) for key in _TYPE_COUNTS}
+    by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
+    counts = {
+        key: tally.get(key, 0) if key in _OF_NO_TYPE else sum(one[key] for one in by_type.values()) for key in _COUNTS
+    }
     return {
         "run_id": run.id,
         "state": _final_state(run, counts),
@@ -177,21 +142,9 @@ def make_record(
         "deadline": isoformat(run.deadline),
         "duration_seconds": round(finished_at - run.started_at, 3),
         "window_seconds": run.window_seconds,
-        "counts": {
-            "taken": counts["taken"],
-            "carried_over": counts["carried_over"],
-            "invalid": tally.get("invalid", 0),
-            "duplicates": tally.get("duplicates", 0),
-            "completed": counts["completed"],
-            "failed": counts["failed"],
-            "leftover": counts["leftover"],
-        },
+        "counts": counts,
         "by_type": by_type,
-        "by_endpoint": {
-            name: {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
-            for name, called in calls.by_endpoint.items()
-        },
-        **({"by_budget": by_budget} if by_budget else {}),
+        **called,
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
@@ -199,7 +152,8 @@ def make_record(
     }
 
 
-_TYPE_COUNTS = ("taken", "carried_over", "completed", "failed", "leftover")
+_COUNTS = ("taken", "carried_over", "invalid", "duplicates", "completed", "failed", "leftover")
+_OF_NO_TYPE = frozenset({"invalid", "duplicates"})
 _NO_PLAN = {"workers": 0, "threads": 0, "forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 0}
 
 
@@ -208,18 +162,6 @@ def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:
     completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
     left = taken + carried - completed - failed
     return {"taken": taken, "carried_over": carried, "completed": completed, "failed": failed, "leftover": left}
-
-
-def _called_counts(called: Called) -> dict[str, Any]:
-    return {
-        "calls": called.delivered + called.throttled + called.errors,
-        "completed": called.delivered,
-        "throttled": called.throttled,
-        "errors": called.errors,
-        "peak_in_window": called.peak,
-        "limit": called.limit,
-        **({"limit_before": called.limit_before} if called.limit_before else {}),
-    }
 
 
 def _final_state(run: Run, counts: Mapping[str, int]) -> State:

@@ -43,7 +43,6 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 #: Seconds below which tenths are shown, and from which days are.
 _TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
 
-
 #: The ends of ordinals.
 _TEEN = range(11, 14)
 _SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
@@ -62,9 +61,7 @@ def safe(text: object, keep: str = "\n\t") -> str:
     So are invisible characters, and marks that are piled on one letter.
     """
     told = str(text)
-    if told.isascii() and told.isprintable():
-        return told
-    return "".join(_seen(told, keep))
+    return told if told.isascii() and told.isprintable() else "".join(_seen(told, keep))
 
 
 def safe_line(text: object) -> str:
@@ -77,19 +74,15 @@ def safe_words(text: object) -> str:
     return "\n".join(cut(line, LONGEST_LINE) for line in safe(text).split("\n"))
 
 
-def harmless(document: Any) -> Any:
+def harmless(document: Any, longest: int = LONGEST_TEXT) -> Any:
     """Return a JSON document with `safe_line` applied to every text in it, and each cut, to be drawn."""
-    return _harmless(document, LONGEST_TEXT)
-
-
-def _harmless(document: Any, longest: int) -> Any:
     if isinstance(document, dict):
         return {
-            cut(safe_line(name), LONGEST_TEXT): _harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
+            cut(safe_line(name), LONGEST_TEXT): harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
             for name, value in document.items()
         }
     if isinstance(document, list):
-        return [_harmless(value, LONGEST_TEXT) for value in document]
+        return [harmless(value) for value in document]
     return cut(safe_line(document), longest) if isinstance(document, str) else document
 
 

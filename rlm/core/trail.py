@@ -94,15 +94,13 @@ class Heard:
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TrailCall:
+class TrailCall(msgspec.Struct, array_like=True, frozen=True):
     """One call of the trail. `at` is when its end was written, seconds since 1970 by the clock of Redis.
 
     `number` is the `attempt` in its body; a throttled call does not count, so the next one has the same. `endpoint` and
     `host`, the worker's, are empty if unknown.
     """
 
-    at: float
     run_id: str
     number: int
     endpoint: str
@@ -110,25 +108,14 @@ class TrailCall:
     text: str
     seconds: float | None
     host: str = ""
-
-
-class _TrailEntry(msgspec.Struct, array_like=True, frozen=True):
-    run_id: str
-    number: int
-    endpoint: str
-    answer: CallEnd
-    text: str
-    seconds: float | None
-    host: str = ""
+    at: float = 0.0
 
 
 def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
     """Return an entry, to be put behind the time. Of `worker_id` it keeps the host, which is its beginning."""
     text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote what is no text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
-    return msgspec.json.encode(
-        _TrailEntry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0])
-    )
+    return msgspec.json.encode((run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
 
 
 def read(fields: Mapping[bytes, bytes]) -> list[TrailCall]:
@@ -145,8 +132,5 @@ def written_in(fields: Mapping[bytes, bytes]) -> int:
 
 def _read(field: bytes) -> TrailCall:
     seconds, microseconds, raw = field.split(b" ", 2)
-    entry = msgspec.json.decode(raw, type=_TrailEntry)
     at = float(seconds) + float(microseconds) / 1_000_000
-    return TrailCall(
-        at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds, entry.host
-    )
+    return msgspec.structs.replace(msgspec.json.decode(raw, type=TrailCall), at=at)

@@ -1,16 +1,27 @@
-"""The window of an endpoint or a budget at one moment, and its health in one of six words.
+"""The window of an endpoint or a budget: its health at one moment in one of six words, and what it has counted. Pure.
 
 The health is decided here and nowhere else; lists, views, plans, explanations, checks and metrics say the same word.
+Compliance is the most calls in any period, judged by the limit in force at the last of them.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from rlm.core.endpoint import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rlm.core.endpoint import Rule
 
 #: A longer pause or wait has no end, seconds: one that ends by itself lasts a year at the most.
 ENDLESS_SECONDS: Final = 10 * 365 * 86_400
+_MICROSECONDS = 1_000_000
 #: Failures in a row after which an endpoint is rested.
 FAILING: Final = 5
 
@@ -90,3 +101,84 @@ def circuit_of(window: WindowState, budget: WindowState | None = None) -> Circui
         return shut
     full = window.free <= 0 or (budget is not None and circuit_of(budget) is Circuit.FULL)
     return Circuit.FULL if full else Circuit.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most calls in any period of a rule; `at_us` is the last call of the fullest period, None without calls.
+
+    `in_force`: the rule is part of the current limit. `limit` is the text it was read from.
+    """
+
+    rule: Rule
+    limit: str
+    most: int
+    at_us: int | None
+    in_force: bool
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether that was more than the rule allows."""
+        return self.most > self.rule.amount
+
+
+def peaks(
+    stamps: Sequence[int], in_force: Limit, history: Iterable[tuple[float, str]] = (), since_us: int = 0
+) -> list[Peak]:
+    """Return for each rule the fullest of the periods that end with a call at `since_us` or later.
+
+    `stamps` are the slots in ascending order, microseconds of Redis time. A period is a half-open interval: two calls
+    exactly a period apart are never in the same one. `history` has the earlier limits, each with its start in seconds,
+    oldest first; the oldest also counts for the time before, and without any, `in_force` always was. The rules in force
+    come first, those without calls included.
+    """
+    found = {rule: Peak(rule, in_force.text, 0, None, in_force=True) for rule in in_force.rules}
+    limits = [(round(at * _MICROSECONDS), Limit.parse(text)) for at, text in history] or [(0, in_force)]
+    begins = [0, *(at for at, _ in limits[1:])]
+    for begin, end, (_, limit) in zip(begins, [*begins[1:], math.inf], limits, strict=True):
+        first, last = bisect_left(stamps, max(since_us, begin)), bisect_left(stamps, end)
+        if first >= last:
+            continue
+        for rule in limit.rules:
+            most, at_us = _fullest(stamps, first, last, round(rule.seconds * _MICROSECONDS))
+            so_far = found.get(rule) or Peak(rule, limit.text, 0, None, in_force=False)
+            found[rule] = replace(so_far, most=most, at_us=at_us) if most >= so_far.most else so_far
+    return list(found.values())
+
+
+def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[int, int]:
+    """Return the most stamps in any period that ends with one of `stamps[first:last]`, and the one it ends with.
+
+    The fullest period can always be moved until it ends with a call, so only such periods are counted.
+    """
+    most, at_us = 0, stamps[first]
+    begin = bisect_left(stamps, stamps[first] - span + 1)
+    for index in range(first, last):
+        end = stamps[index]
+        while end - stamps[begin] >= span:
+            begin += 1
+        if index - begin + 1 >= most:
+            most, at_us = index - begin + 1, end
+    return most, at_us
+
+
+def full_seconds(stamps: Sequence[int], limit: Limit, guard_seconds: float, since_us: int, until_us: int) -> float:
+    """Return for how long in [`since_us`, `until_us`) a window with the ascending `stamps` had no free slot, seconds.
+
+    Under several rules that is by the one that was full for longest.
+    """
+    longest = 0
+    for rule in limit.rules:
+        period_us = round((rule.seconds + guard_seconds) * _MICROSECONDS)
+        full, at = 0, since_us
+        for oldest, newest in zip(stamps, stamps[rule.amount - 1 :], strict=False):  # `amount` slots from the first on
+            begins, ends = max(at, newest), min(until_us, oldest + period_us)
+            if ends > begins:
+                full, at = full + ends - begins, ends
+        longest = max(longest, full)
+    return longest / _MICROSECONDS
+
+
+def most_in_any(stamps: Sequence[int], span: int) -> int:
+    """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
+    return _fullest(stamps, 0, len(stamps), span)[0] if stamps else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.delivery import Connection, Dispatcher
-    from rlm.delivery.effects import Rests, Settlement
-    from rlm.ledger import Store
-    from rlm.ledger.claims import Claim, LaneId
-    from rlm.settings import Settings
+    from rlm.delivery import Connection
+    from rlm.delivery.effects import Settlement
+    from rlm.delivery.lane import LaneContext
+    from rlm.ledger.claims import Claim
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
 LEAVING_SHARE = 0.4
@@ -41,51 +40,6 @@ LEAVING_TRIES_SECONDS = 1.0
 AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class LaneContext:
-    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
-
-    `unsettled` are the events whose calls were made and could not be settled before their leases ended.
-    """
-
-    id: LaneId
-    store: Store
-    settings: Settings
-    dispatcher: Dispatcher
-    rests: Rests
-    answered_at: float | None = None
-    unsettled: set[str] = field(default_factory=set)
-
-    def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
-        """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""
-        facts = {"run_id": claim.run_id, "lane": self.id.number, "worker": self.id.worker_id}
-        extra = {"action": action, "event_id": claim.event_id, **facts}
-        log.log(level, message, claim.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
-
-    def settle(self, claim: Claim, settlement: Settlement, until: float) -> None:
-        """Settle an event; while Redis is away try again `until` its lease ends: the call has been made."""
-        while True:
-            try:
-                settled = settlement()
-            except StoreError as error:
-                if system_clock.monotonic() < until:
-                    system_clock.sleep(AGAIN_SECONDS)
-                    continue
-                told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
-                self.log(logging.WARNING, "lose_claim", claim, told, error)
-                self.unsettled.add(claim.event_id)
-                return
-            self.settled(claim, well=settled)
-            return
-
-    def settled(self, claim: Claim, *, well: bool) -> None:
-        """Take note that the ledger has its answer; not `well` if the claim was lost meanwhile."""
-        crash_point("worker.settled")
-        if not well:
-            told = "The answer for event %s came after its claim was lost; the ledger did not change"
-            self.log(logging.INFO, "late_answer", claim, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +144,8 @@ class Attempt:
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""
         if self._claimed_at <= self._asked_at + self._leaving_seconds and connection.is_usable():
-            endpoint = in_force(self._endpoint, self._claim.limits)
             admitted = Admitted(self._claim.stamp, suspect=self._claim.suspect)
-            return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
+            return _Slot(self._endpoint, self._call(self._endpoint), admitted, self._asked_at, self._claimed_at)
         self._return_slot(connection)
         return None
 

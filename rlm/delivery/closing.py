@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.compliance import most_in_any
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import merge_run, quantile
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Called, Calls, Run, State, make_record
+from rlm.core.run import Run, State, make_record
 from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
+from rlm.core.window import most_in_any
 from rlm.ledger.breaker import ALARMING, limits_too_high
 from rlm.ledger.control import What
 from rlm.ledger.measures import failing
@@ -28,12 +28,12 @@ from rlm.plan.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from rlm.core.endpoint import Endpoint, Limit, Limited
+    from rlm.core.endpoint import Budget, Endpoint, Limit, Limited
     from rlm.core.expected import Completed
     from rlm.ledger import Store
 
-#: The counts of an endpoint's calls, by answer.
-_ANSWERS = ("delivered", "throttled", "errors")
+#: The counts of an endpoint's calls by answer, in the tally and in the record.
+_ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
 
 log = logging.getLogger(__name__)
 
@@ -125,12 +125,11 @@ def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
 
 
 def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any]:
-    called = _endpoints_called(store, run, found)
     record = make_record(
         run,
         found.tally,
         [event_type.name for event_type in store.settings.event_types],
-        Calls(called, _budgets_called(store, run, found, called)),
+        _called(store, run, found),
         finished_at=run.moment(now_us),
         restarted=store.processes.restarts() - run.restarts_before if run.plan else 0,
     )
@@ -141,37 +140,37 @@ def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any
     return record
 
 
-def _endpoints_called(store: Store, run: Run, found: _Found) -> dict[str, Called]:
+def _called(store: Store, run: Run, found: _Found) -> dict[str, dict[str, Any]]:
+    """Return what a record has of endpoints and, if there are any, of budgets, which have the sums of theirs."""
     durations: dict[str, list[float]] = {}
     for call in found.calls:
         durations.setdefault(call.endpoint, []).append(call.milliseconds)
-    called = {}
+    by_endpoint = {}
+    sharing: dict[Budget, list[str]] = {}
     for name, endpoint in found.endpoints.items():
-        answers = {what: found.tally.get(f"{what}:{name}", 0) for what in _ANSWERS}
         milliseconds = sorted(durations.get(name, []))
-        called[name] = Called(
-            **answers,
-            limit=endpoint.limit.text,
-            limit_before=found.limits_before.get(name, ""),
-            peak=_peak(store, run, endpoint) if found.measured and any(answers.values()) else 0,
-            p50_ms=quantile(milliseconds, 0.50),
-            p95_ms=quantile(milliseconds, 0.95),
-        )
-    return called
+        figures = {"p50_ms": quantile(milliseconds, 0.50), "p95_ms": quantile(milliseconds, 0.95)}
+        by_endpoint[name] = _calls(store, run, found, endpoint, [name]) | figures
+        if endpoint.budget:
+            sharing.setdefault(endpoint.budget, []).append(name)
+    by_budget = {budget.name: _calls(store, run, found, budget, names) for budget, names in sharing.items()}
+    return {"by_endpoint": by_endpoint, **({"by_budget": by_budget} if by_budget else {})}
 
 
-def _budgets_called(store: Store, run: Run, found: _Found, called: Mapping[str, Called]) -> dict[str, Called]:
-    sums = {}
-    for budget in {one.budget.name: one.budget for one in found.endpoints.values() if one.budget}.values():
-        members = [called[name] for name, one in found.endpoints.items() if one.budget == budget]
-        answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
-        sums[budget.name] = Called(
-            **answers,
-            limit=budget.limit.text,
-            limit_before=found.limits_before.get(budget.name, ""),
-            peak=_peak(store, run, budget) if found.measured and any(answers.values()) else 0,
-        )
-    return sums
+def _calls(store: Store, run: Run, found: _Found, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
+    """Return the calls of a run by answer, those of the endpoints `names`, and the most within a period of a limit.
+
+    `limit_before` is the limit that the run began with, if that was another.
+    """
+    answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in _ANSWERS.items()}
+    before = found.limits_before.get(limited.name)
+    return {
+        "calls": sum(answers.values()),
+        **answers,
+        "peak_in_window": _peak(store, run, limited) if found.measured and any(answers.values()) else 0,
+        "limit": limited.limit.text,
+        **({"limit_before": before} if before else {}),
+    }
 
 
 def _peak(store: Store, run: Run, limited: Limited) -> int:

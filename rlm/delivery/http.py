@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
 from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, kind_of_error
-from rlm.settings.secrets import known, redact, secrets_of_call
+from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -58,7 +58,8 @@ class Request:
 
     def encode(self) -> bytes:
         """Return the body."""
-        return msgspec.json.encode(asdict(self) | {"item": msgspec.Raw(self.item)})
+        written = {name: getattr(self, name) for name in self.__slots__}
+        return msgspec.json.encode(written | {"item": msgspec.Raw(self.item)})
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
@@ -231,7 +232,7 @@ class Dispatcher:
         return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
-        own = redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
+        own = Secrets(secrets_of_call(endpoint, self._resolve_headers(endpoint)), SHORTEST_SENT).hide(text, torn=torn)
         return known().hide(own)  # one that another endpoint is sent as well: both may belong to the same provider
 
 

@@ -10,19 +10,21 @@ import itertools
 import logging
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.attempt import AGAIN_SECONDS, Attempt, LaneContext
+from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.effects import Rests
 from rlm.ledger.claims import LaneId, Turn
 from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
     from rlm.delivery import Connection, Dispatcher
+    from rlm.delivery.effects import Settlement
     from rlm.ledger import Store
     from rlm.ledger.claims import Claim, Completion
     from rlm.settings import Settings
@@ -32,6 +34,51 @@ log = logging.getLogger(__name__)
 #: How long a lane rests whose worker carries an event alone, seconds; and how often one looks that is to carry it.
 _ALONE_SECONDS = 0.25
 _LOOK_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class LaneContext:
+    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
+
+    `unsettled` are the events whose calls were made and could not be settled before their leases ended.
+    """
+
+    id: LaneId
+    store: Store
+    settings: Settings
+    dispatcher: Dispatcher
+    rests: Rests
+    answered_at: float | None = None
+    unsettled: set[str] = field(default_factory=set)
+
+    def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
+        """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""
+        facts = {"run_id": claim.run_id, "lane": self.id.number, "worker": self.id.worker_id}
+        extra = {"action": action, "event_id": claim.event_id, **facts}
+        log.log(level, message, claim.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
+
+    def settle(self, claim: Claim, settlement: Settlement, until: float) -> None:
+        """Settle an event; while Redis is away try again `until` its lease ends: the call has been made."""
+        while True:
+            try:
+                settled = settlement()
+            except StoreError as error:
+                if system_clock.monotonic() < until:
+                    system_clock.sleep(AGAIN_SECONDS)
+                    continue
+                told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
+                self.log(logging.WARNING, "lose_claim", claim, told, error)
+                self.unsettled.add(claim.event_id)
+                return
+            self.settled(claim, well=settled)
+            return
+
+    def settled(self, claim: Claim, *, well: bool) -> None:
+        """Take note that the ledger has its answer; not `well` if the claim was lost meanwhile."""
+        crash_point("worker.settled")
+        if not well:
+            told = "The answer for event %s came after its claim was lost; the ledger did not change"
+            self.log(logging.INFO, "late_answer", claim, told)
 
 
 class Lanes:

@@ -48,7 +48,7 @@ class Archive:
         Raises:
             ArchiveError: the disk refused, or the directory cannot be used.
         """
-        return self._append(kind, [b"".join(_line(entry) for entry in entries)], now)
+        return self._append(kind, [b"".join(map(_line, entries))], now)
 
     def append_giant(self, kind: ArchiveKind, pieces: Iterable[bytes], now: float) -> Path:
         """Append one entry that comes in pieces, as base64 and in constant memory; otherwise like `append`.

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.clock import system_clock
-from rlm.core.compliance import most_in_any
 from rlm.core.text import ordinal
-from rlm.core.window import FAILING
+from rlm.core.window import FAILING, most_in_any
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
 

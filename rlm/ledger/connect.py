@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -45,11 +45,6 @@ _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 URL_SETTING = "redis.url (or REDIS_URL)"
 
 
-class _Asks(Protocol):
-    _client: redis.Redis
-
-
-_Asking = TypeVar("_Asking", bound=_Asks)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -59,6 +54,8 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 ESCAPED = "surrogateescape"
 #: Redis counts time in microseconds; so many are a second.
 MICROSECONDS = 1_000_000
+#: What to do about a key that holds what it cannot.
+_NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 #: What reading a key raises if it holds something that RLM does not write there.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
@@ -205,19 +202,16 @@ def translated(client: redis.Redis | None = None) -> Iterator[None]:
         raise StoreGarbledError(what, _NAMES_IT) from error
 
 
-def translating(method: Callable[Concatenate[_Asking, _P], _R]) -> Callable[Concatenate[_Asking, _P], _R]:
+def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """Have a method that asks Redis by its `_client` raise RLM's errors, as `translated` does."""
 
     @wraps(method)
-    def translate(asking: _Asking, /, *args: _P.args, **options: _P.kwargs) -> _R:
-        with translated(asking._client):  # noqa: SLF001  # its class is one of the ledger's
-            return method(asking, *args, **options)
+    def translate(*args: _P.args, **options: _P.kwargs) -> _R:
+        part: Any = args[0]
+        with translated(part._client):  # noqa: SLF001  # its class is one of the ledger's
+            return method(*args, **options)
 
     return translate
-
-
-#: What to do about it.
-_NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 
 
 def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreError:
@@ -242,14 +236,10 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
         remedy = "it is the embedded server, which RLM starts again by itself"
         if isinstance(error, redis.TimeoutError):  # it lives
             remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
-    waited_seconds = _timeout_of(client) if isinstance(error, redis.TimeoutError) else 0.0
-    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
-
-
-def _timeout_of(client: redis.Redis | None) -> float:
-    """Return for how long an answer is waited for, seconds."""
     facts = client.connection_pool.connection_kwargs if client else {}
-    return facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
+    patience = facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
+    waited_seconds = patience if isinstance(error, redis.TimeoutError) else 0.0
+    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
 
 
 def names_of(client: redis.Redis, pattern: str) -> list[str]:

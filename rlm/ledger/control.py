@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
 
 #: Records kept, the newest.
 MOST_CHANGES = 1000
 #: Who changes a limit that follows the configuration file.
 BY_FILE = "file"
+#: How many of the newest changes are logged at once: more than anybody makes between two looks.
+LOOKED_AT = 100
+
+log = logging.getLogger(__name__)
 
 
 class What(StrEnum):
@@ -30,8 +36,7 @@ class What(StrEnum):
     RESUME = "resume"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
     """One change, `at` in seconds since 1970 by the clock of Redis, `by` user@host or `BY_FILE`.
 
     Of a limit, `before` and `after` are its texts, `before` being None for the first that was published. Of a pause,
@@ -51,28 +56,13 @@ class Change:
         return (self.before or "").replace("open", "resting")
 
 
-class _Record(msgspec.Struct, rename={"before": "from", "after": "to"}):
-    """A change as it is kept."""
-
-    by: str
-    name: str
-    what: What
-    after: str | None
-    at: float | msgspec.UnsetType = msgspec.UNSET
-    before: str | msgspec.UnsetType | None = msgspec.UNSET
-
-
 class Changes(Part):
     """The newest changes, written in the step that makes them."""
 
     def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
-        """Record a change that is made now, apart from the step that makes it.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is recorded is not known.
-        """
+        """Record a change that is made now, apart from the step that makes it."""
         ((seconds, microseconds),) = self._batch([("TIME",)])
-        record = msgspec.json.encode(_Record(by, name, what, after, seconds + microseconds / MICROSECONDS, before))
+        record = msgspec.json.encode(Change(seconds + microseconds / MICROSECONDS, by, name, what, before, after))
         changes = self._keys.changes
         self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
 
@@ -80,20 +70,7 @@ class Changes(Part):
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first."""
         found = self._lrange(self._keys.changes, 0, max(0, number - 1))
-        return [_read(raw) for raw in found]
-
-    @staticmethod
-    def is_change(raw: bytes) -> bool:
-        """Return whether an entry of the list is a change."""
-        try:
-            _read(raw)
-        except (ValueError, RecursionError):
-            return False
-        return True
-
-    def limits(self, name: str) -> list[tuple[float, str]]:
-        """Return the limits that an endpoint or a budget had; see `limits_of`."""
-        return limits_of(name, self.newest())
+        return [msgspec.json.decode(raw, type=Change) for raw in found]
 
 
 def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
@@ -111,12 +88,35 @@ def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
 
 def record_of(by: str, name: str, what: What, after: str | None = None) -> bytes:
     """Write a change for a script, which adds when it was made and what was there before."""
-    return msgspec.json.encode(_Record(by, name, what, after))
+    return msgspec.json.encode({"by": by, "name": name, "what": what, "to": after})
 
 
-def _read(raw: bytes) -> Change:
-    one = msgspec.json.decode(raw, type=_Record)
-    return Change(one.at or 0.0, one.by, one.name, one.what, one.before or None, one.after)
+class ChangeTeller:
+    """Logs each change that an operator makes once. Those before its first look were logged by another."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._told: set[Change] | None = None
+
+    def tell(self, *, aloud: bool) -> None:
+        """Note what was changed since the last look, and log it if `aloud`."""
+        newest = self._store.changes.newest(LOOKED_AT)
+        if aloud and self._told is not None:
+            for change in reversed(newest):
+                if change not in self._told and change.by != BY_FILE:
+                    log.info("%s", _words(change), extra={"action": f"{change.what}_endpoint", "endpoint": change.name})
+        self._told = set(newest)
+
+
+def _words(change: Change) -> str:
+    match change.what:
+        case What.LIMIT:
+            return f"{change.by} changed the limit of {change.name} from {change.before} to {change.after}"
+        case What.PAUSE:
+            how_long = change.after if change.after == "until resumed" else f"for {change.after}"
+            return f"{change.by} paused {change.name} {how_long}"
+        case What.RESUME:
+            return f"{change.by} resumed {change.name}" + (f", which was {change.ended}" if change.before else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,31 +128,22 @@ class Resumed:
 
 
 class Control(Part):
-    """Each change is made for all workers at once, and recorded in the same step."""
+    """Each change is made for all workers at once, and recorded in the same step.
+
+    After a StoreError it is not known whether it was made.
+    """
 
     def limit(self, limited: Limited, limit: str, by: str) -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
 
         The window keeps its history, so nothing is allowed twice. `limited` is as the configuration has it.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is set is not known.
         """
-        keys = self._keys
         record = record_of(by, limited.name, What.LIMIT, limit)
-        before = self._run(
-            "set_limit",
-            [keys.limits, keys.limits_filed, keys.changes],
-            [limited.name, limit, limited.limit.text, MOST_CHANGES, record],
-        )
-        return text(before)
+        keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes]
+        return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
-        """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is paused is not known.
-        """
+        """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         record = record_of(by, limited.name, What.PAUSE, "until resumed" if seconds is None else f"{seconds:g} s")
         self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
@@ -161,9 +152,6 @@ class Control(Part):
         """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
 
         A rest because its window cannot be trusted stays: without it a limit could be exceeded.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is resumed is not known.
         """
         record = record_of(by, limited.name, What.RESUME)
         paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])

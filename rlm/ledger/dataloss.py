@@ -1,7 +1,8 @@
-"""Data-loss detection: has Redis forgotten slots that were taken, because it came back empty or in an older state?
+"""Data-loss detection: has Redis forgotten slots that were taken, or has its clock stepped?
 
-An epoch is a time in which Redis forgot nothing, with the number of slots taken in it. The conductor keeps the newest
-number that it has seen, in memory and in a file. It vouches for a server process only if that remembers as many.
+It forgets if it comes back empty or in an older state. An epoch is a time in which it forgot nothing, with the number
+of slots taken in it. The conductor keeps the newest number that it has seen, in memory and in a file. It vouches for a
+server process only if that remembers as many.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import hashlib
 import logging
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -37,6 +38,10 @@ SAVE_SECONDS = 0.1
 AHEAD_SECONDS = 366 * 86_400
 MOST_SLOTS = 2**53
 
+#: Seconds by which the two clocks may part without a step, and by how much more in each second: a clock that NTP slews
+#: does half of that (500 ppm, the kernel's bound). One that runs away faster is a step as soon as it adds up.
+TOLERANCE_SECONDS = 0.005
+TOLERANCE_SHARE = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +65,7 @@ class Epoch:
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
-class Vouched:
+class Vouched(NamedTuple):
     """The result of vouching, the time of Redis, and by how much its clock was ever moved (microseconds).
 
     `why` says why windows cannot be trusted, if somebody found that out and could not hold the endpoints.
@@ -73,8 +77,7 @@ class Vouched:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(NamedTuple):
     """When windows could not be trusted for the last time (seconds since 1970), and why."""
 
     at: float
@@ -127,7 +130,7 @@ class EpochFile:
             return
         self._saved, self._saved_at = epoch, now
         try:
-            replace_own(self._path, msgspec.json.encode(asdict(epoch)))
+            replace_own(self._path, msgspec.json.encode(epoch))
             self._refused = False
         except (OSError, UnsafeError) as error:
             if not self._refused:
@@ -147,17 +150,17 @@ class Epochs(Part):
         self._conducted = False
 
     def claim(self) -> None:
-        """Claim the directory of the file, before anything is read of it or written.
-
-        Raises:
-            UnsafeError: another user made it, or could write to it.
-        """
+        """Claim the directory of the file, before anything is read of it or written; see `EpochFile.claim`."""
         self._file.claim()
+
+    @property
+    def _newest(self) -> Epoch | None:
+        return self._known or self._file.read()
 
     @translating
     def vouch(self, token: int) -> Vouched:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it."""
-        known = self._known or self._file.read()
+        known = self._newest
         seen = (known.born, known.id, known.slots) if known else (0, "", 0)
         reply = self._run("vouch_server", [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
@@ -172,7 +175,7 @@ class Epochs(Part):
         They are held for `underway_seconds` more, the longest time that a call under way may still take: its slot,
         of which nobody knows any more, would be blocked for a period from its end.
         """
-        known = self._known or self._file.read()
+        known = self._newest
         reply = self._run(
             "renew_epoch",
             [self._keys.lease, self._keys.epoch],
@@ -190,7 +193,7 @@ class Epochs(Part):
         (seconds, microseconds), fields = self._batch([("TIME",), read], transaction=True)
         born, epoch_id, slots, shifted_us, since = fields
         if born and epoch_id and slots:
-            seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._known or self._file.read()
+            seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._newest
             if _is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * MICROSECONDS + microseconds, int(shifted_us or 0)
@@ -216,3 +219,37 @@ class Epochs(Part):
 def _follows(known: Epoch, seen: Epoch, *, renewed: bool) -> bool:
     """Return whether `seen` follows `known`: it is the same with more slots, or was begun by somebody who knew it."""
     return seen.slots >= known.slots if seen.id == known.id else renewed and seen.born > known.born
+
+
+class StepGuard:
+    """Compares the clock of Redis with one of this machine that never steps, look by look."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float, float] | None = None
+
+    def check(self, asked_at: float, redis_us: int, answered_at: float) -> float:
+        """Return by how many seconds the clock of Redis has stepped since the last look, 0 for not at all.
+
+        It was read between `asked_at` and `answered_at` (seconds of the other clock), so the distance between the
+        clocks lies in an interval. Two intervals that are apart are a step; a slow answer only widens its interval. A
+        step is found again until the moments to come were moved, which takes it out of `redis_us`.
+        """
+        redis = redis_us / 1_000_000
+        low, high = redis - answered_at, redis - asked_at
+        if self._last is None:
+            self._last = low, high, answered_at
+            return 0.0
+        least, most = self._drifted(answered_at)
+        if low > most + TOLERANCE_SECONDS:
+            return low - most
+        if high < least - TOLERANCE_SECONDS:
+            return high - least
+        # What both looks allow: a clock that runs away adds up until it is a step.
+        self._last = min(max(low, least), most), max(min(high, most), least), answered_at
+        return 0.0
+
+    def _drifted(self, at: float) -> tuple[float, float]:
+        """Return the least and the most that the clocks may be apart now, by what was seen before."""
+        least, most, seen_at = self._last or (0.0, 0.0, at)
+        drift = TOLERANCE_SHARE * (at - seen_at)
+        return least - drift, most + drift

@@ -260,20 +260,9 @@ class Ledger(Part):
         return commands
 
     @translating
-    def releases(self) -> list[str]:
-        """Return of what type each released call is, the next one first."""
-        return list(types_released(self._lrange(self._keys.releases, 0, -1)))
-
-    @translating
-    def first_void_us(self) -> int | None:
-        """Return when the next released call is void, microseconds of Redis time; None if none is released."""
-        first = self._lrange(self._keys.releases, 0, 0)
-        return msgspec.json.decode(first[0], type=Release).void if first else None
-
-    def count_retried(self, types: Sequence[str]) -> dict[str, int]:
-        """Count the events of each type that enter the next run because a dead letter was retried."""
-        found = self._batch((("ZCARD", self._keys.retried(name)) for name in types), transaction=True)
-        return dict(zip(types, found, strict=True))
+    def releases(self) -> list[Release]:
+        """Return the calls that are released, the next one first."""
+        return [msgspec.json.decode(one, type=Release) for one in self._lrange(self._keys.releases, 0, -1)]
 
     def _settle_keys(self, claim: Claim) -> list[str]:
         keys = self._keys

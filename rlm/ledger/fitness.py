@@ -12,7 +12,7 @@ from rlm.core.errors import StoreUnfitError
 from rlm.ledger.connect import goes_by_sentinel, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rlm.ledger import Store
 
@@ -42,6 +42,18 @@ class Finding:
     severity: Severity = Severity.ERROR
 
 
+def _good(name: str, message: str) -> Finding:
+    return Finding(name, ok=True, message=message)
+
+
+def _warning(name: str, message: str, remedy: str) -> Finding:
+    return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
+
+
+def _fault(name: str, message: str, remedy: str) -> Finding:
+    return Finding(name, ok=False, message=message, remedy=remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class Fitness:
     """All that was found."""
@@ -58,11 +70,6 @@ class Fitness:
         """What is a risk."""
         return tuple(found for found in self.findings if not found.ok and found.severity is Severity.WARNING)
 
-    @property
-    def fit(self) -> bool:
-        """Whether RLM may keep its ledger here."""
-        return not self.errors
-
 
 def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
     """Look at the Redis of `store` and return all that was found.
@@ -78,7 +85,8 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
         try:
             info = client.info()
         except redis.ResponseError as error:
-            return Fitness((_silent(error),))
+            remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
+            return Fitness((_fault("info", f"it does not say what it is ({error})", remedy),))
         sentinel = goes_by_sentinel(client)
         return judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
 
@@ -105,18 +113,10 @@ def judge(
     """
     return Fitness(
         (
-            _version(info),
-            _loading(info),
-            _role(info),
-            _cluster(info),
+            *_state(info),
             _replicas(info, settings, sentinel=sentinel),
-            _eviction(info),
-            _memory(info),
-            _persistence(info, settings, allow_volatile=allow_volatile),
-            _sync(info, settings),
-            _appending(info),
-            _rewriting(info),
-            _snapshots(info, settings),
+            *_memory(info),
+            *_persistence(info, settings, allow_volatile=allow_volatile),
         )
     )
 
@@ -128,45 +128,28 @@ def _settings(client: redis.Redis) -> dict[str, str]:
         return {}
 
 
-def _good(name: str, message: str) -> Finding:
-    return Finding(name, ok=True, message=message)
-
-
-def _bad(name: str, message: str, remedy: str, severity: Severity = Severity.ERROR) -> Finding:
-    return Finding(name, ok=False, message=message, remedy=remedy, severity=severity)
-
-
-def _silent(error: redis.ResponseError) -> Finding:
-    remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
-    return _bad("info", f"it does not say what it is ({error})", remedy)
-
-
-def _version(info: Mapping[str, Any]) -> Finding:
+def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check what it is, and whether it takes writes."""
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
     shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
     if tuple(int(part) if part.isdecimal() else 0 for part in text.split(".")) >= OLDEST_VERSION:
-        return _good("version", f"it is {shown}")
-    oldest = ".".join(map(str, OLDEST_VERSION))
-    return _bad("version", f"it is {shown}, older than {oldest}", "upgrade it, or use another")
-
-
-def _loading(info: Mapping[str, Any]) -> Finding:
-    if not info.get("loading"):
-        return _good("loading", "it has read all its data")
-    return _bad("loading", "it is still reading its data", "wait until it has, and try again")
-
-
-def _role(info: Mapping[str, Any]) -> Finding:
+        yield _good("version", f"it is {shown}")
+    else:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        yield _fault("version", f"it is {shown}, older than {oldest}", "upgrade it, or use another")
+    if info.get("loading"):
+        yield _fault("loading", "it is still reading its data", "wait until it has, and try again")
+    else:
+        yield _good("loading", "it has read all its data")
     if info.get("role") == "master":
-        return _good("role", "it takes writes")
-    return _bad("role", "it is a replica, which takes no writes", "name its primary in redis.url")
-
-
-def _cluster(info: Mapping[str, Any]) -> Finding:
-    if not info.get("cluster_enabled"):
-        return _good("cluster", "it is no cluster")
-    remedy = "use a single server, or one with replicas behind Sentinel"
-    return _bad("cluster", "it is a cluster, where one script cannot change keys on several nodes", remedy)
+        yield _good("role", "it takes writes")
+    else:
+        yield _fault("role", "it is a replica, which takes no writes", "name its primary in redis.url")
+    if info.get("cluster_enabled"):
+        remedy = "use a single server, or one with replicas behind Sentinel"
+        yield _fault("cluster", "it is a cluster, where one script cannot change keys on several nodes", remedy)
+    else:
+        yield _good("cluster", "it is no cluster")
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
@@ -180,84 +163,76 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
     remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
     if not least or not lag:
         message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"
-        remedy = f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
-        return _bad("replicas", message, remedy, Severity.WARNING)
+        return _warning(
+            "replicas", message, f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
+        )
     if int(least) and int(lag):
         return _good("replicas", f"it refuses writes {lag} s after it was cut off from its replicas")
     message = (
         "a primary that was cut off goes on taking writes beside the replica that took its place, so limits would be "
         f"used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
     )
-    return _bad("replicas", message, remedy, Severity.WARNING)
+    return _warning("replicas", message, remedy)
 
 
-def _eviction(info: Mapping[str, Any]) -> Finding:
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy == "noeviction":
-        return _good("eviction", "it evicts nothing")
-    remedy = "set maxmemory-policy to noeviction"
-    if not info.get("maxmemory"):
-        message = f"it would evict keys if maxmemory were set (maxmemory-policy is {policy})"
-        return _bad("eviction", message, remedy, Severity.WARNING)
-    return _bad("eviction", f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy)
-
-
-def _memory(info: Mapping[str, Any]) -> Finding:
-    """Compare used memory with its bound: a full Redis refuses items, and the steps of events as well."""
+def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check what a full memory would do: a full Redis refuses items, and the steps of events as well."""
+    policy, remedy = info.get("maxmemory_policy", "unknown"), "set maxmemory-policy to noeviction"
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if not most:
-        return _good("memory", "its memory has no bound of its own (maxmemory is 0)")
-    message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)"
-    if used <= FULL * most:
-        return _good("memory", message)
-    remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
-    return _bad("memory", message, remedy, Severity.WARNING)
+    if policy == "noeviction":
+        yield _good("eviction", "it evicts nothing")
+    elif most:
+        yield _fault("eviction", f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy)
+    else:
+        message = f"it would evict keys if maxmemory were set (maxmemory-policy is {policy})"
+        yield _warning("eviction", message, remedy)
+    message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)" if most else ""
+    if used > FULL * most > 0:
+        remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
+        yield _warning("memory", message, remedy)
+    else:
+        yield _good("memory", message or "its memory has no bound of its own (maxmemory is 0)")
 
 
-def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool) -> Finding:
+def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool) -> Iterator[Finding]:
+    """Check what a restart or a power cut would lose."""
+    save = settings.get("save")
     if info.get("aof_enabled"):
-        return _good("persistence", "it keeps an append-only file")
-    message = (
-        "it keeps nothing on disk, so a restart loses everything (appendonly is no, save is empty)"
-        if settings.get("save") == ""
-        else "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
-    )
-    severity = Severity.WARNING if allow_volatile else Severity.ERROR
-    return _bad("persistence", message, "set appendonly to yes, or accept the loss with --allow-volatile", severity)
+        yield _good("persistence", "it keeps an append-only file")
+        yield _sync(settings.get("appendfsync", "unknown"))
+    else:
+        lost = (
+            "it keeps nothing on disk, so a restart loses everything (appendonly is no, save is empty)"
+            if save == ""
+            else "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
+        )
+        tell = _warning if allow_volatile else _fault
+        yield tell("persistence", lost, "set appendonly to yes, or accept the loss with --allow-volatile")
+        yield _good("sync", "it has no append-only file to be late with")
+    if info.get("aof_last_write_status", "ok") == "ok":
+        yield _good("appending", "its last write to the append-only file succeeded")
+    else:
+        remedy = "read its log; make room on its disk"
+        yield _fault("appending", "it cannot write its append-only file, and refuses to take more", remedy)
+    remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
+    if info.get("aof_last_bgrewrite_status", "ok") == "ok":
+        yield _good("rewriting", "it can shorten its append-only file")
+    else:
+        yield _warning("rewriting", "it cannot shorten its append-only file, which grows", remedy)
+    if info.get("rdb_last_bgsave_status", "ok") == "ok":
+        yield _good("snapshots", "its last snapshot did not fail")
+    elif save == "" or settings.get("stop-writes-on-bgsave-error") == "no":
+        yield _warning("snapshots", "its last snapshot failed", remedy)
+    else:
+        message = "its snapshots fail, and it refuses writes until one succeeds (MISCONF)"
+        yield _fault("snapshots", message, remedy)
 
 
-def _sync(info: Mapping[str, Any], settings: Mapping[str, str]) -> Finding:
-    if not info.get("aof_enabled"):
-        return _good("sync", "it has no append-only file to be late with")
-    policy = settings.get("appendfsync", "unknown")
+def _sync(policy: str) -> Finding:
+    lost = "a power cut may lose the last moments of what it has accepted"
     if policy == "always":
         return _good("sync", "what it has accepted is on disk")
     if policy == "unknown":
-        message = "whether a power cut may lose the last moments of what it has accepted does not show (CONFIG GET)"
         remedy = "see that appendfsync is always; with ACL SETUSER name +config|get this looks for itself"
-        return _bad("sync", message, remedy, Severity.WARNING)
-    message = f"a power cut may lose the last moments of what it has accepted (appendfsync is {policy})"
-    return _bad("sync", message, "set appendfsync to always", Severity.WARNING)
-
-
-def _appending(info: Mapping[str, Any]) -> Finding:
-    if info.get("aof_last_write_status", "ok") == "ok":
-        return _good("appending", "its last write to the append-only file succeeded")
-    remedy = "read its log; make room on its disk"
-    return _bad("appending", "it cannot write its append-only file, and refuses to take more", remedy)
-
-
-def _rewriting(info: Mapping[str, Any]) -> Finding:
-    if info.get("aof_last_bgrewrite_status", "ok") == "ok":
-        return _good("rewriting", "it can shorten its append-only file")
-    remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
-    return _bad("rewriting", "it cannot shorten its append-only file, which grows", remedy, Severity.WARNING)
-
-
-def _snapshots(info: Mapping[str, Any], settings: Mapping[str, str]) -> Finding:
-    if info.get("rdb_last_bgsave_status", "ok") == "ok":
-        return _good("snapshots", "its last snapshot did not fail")
-    remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
-    if settings.get("save") == "" or settings.get("stop-writes-on-bgsave-error") == "no":
-        return _bad("snapshots", "its last snapshot failed", remedy, Severity.WARNING)
-    return _bad("snapshots", "its snapshots fail, and it refuses writes until one succeeds (MISCONF)", remedy)
+        return _warning("sync", f"whether {lost} does not show (CONFIG GET)", remedy)
+    return _warning("sync", f"{lost} (appendfsync is {policy})", "set appendfsync to always")

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.ledger import schema
-from rlm.ledger.claims import is_note
-from rlm.ledger.connect import text, translated
+from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
-from rlm.ledger.scripts import batch
+from rlm.ledger.schema import ZSETS, families, is_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rlm.ledger import Store
+    from rlm.ledger.schema import Test
+    from rlm.ledger.scripts import Command
 
 
 #: Entries read at either end of a list that is not read as a whole.
@@ -56,105 +57,79 @@ _WHOLE = {"epoch", "run"}
 
 @dataclass(frozen=True, slots=True)
 class KeyFlaw:
-    """A key that holds what it cannot. `entries` are the wrong ones; without any the whole key is wrong."""
+    """A key that holds what it cannot; `of` is whose it is. Without wrong `entries` it is wrong as a whole."""
 
     family: str
     key: str
+    of: str
     kind: KeyType
     wrong: str
-    of: str = ""
     entries: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A key to inspect; `of` is whose it is. `test` gets a value, or the field and the value of a hash."""
+class _Place(NamedTuple):
+    """A key to inspect; `of` is whose it is."""
 
     family: str
     key: str
+    of: str
     kind: KeyType
-    of: str = ""
-    test: Callable[..., bool] | None = None
+    test: Test | None
+
+    def flaw(self, wrong: str, entries: tuple[bytes, ...] = ()) -> KeyFlaw:
+        return KeyFlaw(*self[:4], wrong, entries)
 
 
 def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
     """Return what is wrong. Unless `deep`, lists are read at their ends only; `records` only if asked for."""
     now_us = store.now_us()
-    places = [*_always(store, now_us), *_of_types(store), *_of_windows(store, now_us)]
-    places += _of_processes(store)
+    latest = max(now_us / MICROSECONDS, system_clock.now()) + max(AHEAD_SECONDS, store.settings.run.every_seconds)
+    rest_seconds = max(LONGEST_REST_SECONDS, 2 * _longest_period(store))
+    known = families(latest, now_us + round(MICROSECONDS * rest_seconds))
     run_id, lost = _open_run(store)
-    places += _of_run(store, run_id) if run_id else []
-    flaws = _retyped(store, places)
-    wrong = {one.key for one in flaws}
-    looked_at = [one for one in places if one.key not in wrong and one.test and (records or one.family != "records")]
-    flaws += _endless(store, [one for one in places if one.family in _EXPIRING and one.key not in wrong])
-    flaws += filter(None, map(_misplaced, looked_at, _read(store, looked_at, deep=deep)))
+    places = [_Place(family, key, of, *known[family]) for family, key, of in _spelled(store, known, run_id)]
+    commands = [_asking(one, deep=deep, records=records) for one in places]
+    replies = iter(_replies(store, chain.from_iterable(commands)))
+    looked = (_flaw(store, one, [next(replies) for _ in asked]) for one, asked in zip(places, commands, strict=True))
+    flaws = [one for one in looked if one]
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
 
 
-def _always(store: Store, now_us: int) -> Iterator[_Place]:
-    keys, now = store.keys, now_us / 1_000_000
-    latest = max(now, system_clock.now()) + max(AHEAD_SECONDS, store.settings.run.every_seconds)
+def _longest_period(store: Store) -> float:
+    limited = list(all_limited(store.settings.endpoints.values()))
+    with suppress(StoreError, ValueError):  # that key is a flaw of its own
+        limited += all_limited(store.endpoints().values())
+    return max(one.limit.longest_seconds for one in limited)
+
+
+def _spelled(store: Store, known: Iterable[str], run_id: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the keys to inspect: the family of each, the key, and whose it is."""
+    keys = store.keys
     for name in (keys.processing, keys.failed):
-        yield _Place("aside", keys.aside(name), KeyType.LIST, test=schema.is_text)
+        yield "aside", keys.aside(name), ""
         for giant in _members(store, keys.aside(name), "LRANGE", 0, -1):
-            yield _Place("giant", keys.giant(giant), KeyType.STRING)
-    for name in ("events", "processing", "failed", "requests"):
-        yield _Place(name, getattr(keys, name), KeyType.LIST)
-    for name in ("lease", "quarantine"):
-        yield _Place(name, getattr(keys, name), KeyType.HASH)
-    for name, kind, test in schema.ALWAYS:
-        yield _Place(name, getattr(keys, name), kind, test=test)
-    yield _Place("filed", keys.limits_filed, KeyType.HASH, test=schema.both(schema.is_text, schema.is_limit))
-    yield _Place("changes", keys.changes, KeyType.LIST, test=store.changes.is_change)
-    yield _Place("last_tick", keys.last_tick, KeyType.STRING, test=lambda raw: schema.is_moment(raw, latest))
-    for name, kind in BROKER.items():
-        if "WORKER" not in name:
-            yield _Place("dramatiq", keys.brokers(name), kind)
-
-
-def _of_types(store: Store) -> Iterator[_Place]:
+            yield "giant", keys.giant(giant), ""
+    for family in known:
+        if isinstance(key := getattr(keys, family, None), str):
+            yield family, key, ""
+    yield from ((f"dramatiq:{name}", keys.brokers(name), "") for name in BROKER if "WORKER" not in name)
     names = [one.name for one in store.settings.event_types]
     with suppress(StoreError):  # that key is a flaw of its own
         names = store.known_types
-    for name in names:
-        for family in ("pending", "backoff", "spent", "released", "inflight", "retried"):
-            yield _Place(family, getattr(store.keys, family)(name), KeyType.ZSET, name)
-
-
-def _of_windows(store: Store, now_us: int) -> Iterator[_Place]:
-    keys, limited = store.keys, list(all_limited(store.settings.endpoints.values()))
-    in_force = limited
-    with suppress(StoreError, ValueError):  # that key is a flaw of its own
-        in_force = list(all_limited(store.endpoints().values()))
-    longest = max(one.limit.longest_seconds for one in [*limited, *in_force])
-    latest_us = now_us + round(1_000_000 * max(LONGEST_REST_SECONDS, 2 * longest))
-
-    def is_health(field: bytes, value: bytes) -> bool:
-        return schema.is_health_field(field, value, latest_us)
-
-    for one in limited:
-        yield _Place("window", keys.window(one.window_id), KeyType.LIST, one.name, schema.is_stamp)
-        yield _Place("moved", keys.moved(one.window_id), KeyType.LIST, one.name, schema.is_moved)
-        yield _Place("health", keys.health(one.window_id), KeyType.HASH, one.name, is_health)
-
-
-def _of_processes(store: Store) -> Iterator[_Place]:
-    keys = store.keys
+    yield from ((family, getattr(keys, family)(name), name) for name in names for family in ZSETS)
+    for one in all_limited(store.settings.endpoints.values()):
+        yield from (
+            (family, getattr(keys, family)(one.window_id), one.name) for family in ("window", "moved", "health")
+        )
     for role in Role:
-        yield _Place("processes", keys.processes(role), KeyType.SET, test=schema.is_text)
-        for one in _members(store, keys.processes(role)):
-            yield _Place("process", keys.process(role, one), KeyType.STRING)
+        yield "processes", keys.processes(role), ""
+        for process in _members(store, keys.processes(role)):
+            yield "process", keys.process(role, process), ""
             if role is Role.WORKER:
-                yield _Place("calls", keys.calls(one), KeyType.HASH, test=schema.both(schema.is_text, is_note))
-                yield _Place("dramatiq", keys.brokers(f"__acks__.{one}.rlm"), KeyType.SET)
-
-
-def _of_run(store: Store, run_id: str) -> Iterator[_Place]:
-    keys = store.keys
-    yield _Place("run", keys.run(run_id), KeyType.HASH, run_id)
-    yield _Place("tally", keys.tally(run_id), KeyType.HASH, run_id, schema.both(schema.is_text, schema.is_count))
-    yield _Place("timings", keys.timings(run_id), KeyType.LIST, run_id, schema.is_completed)
+                yield "calls", keys.calls(process), ""
+                yield "dramatiq:__acks__.WORKER.rlm", keys.brokers(f"__acks__.{process}.rlm"), ""
+    if run_id:
+        yield from ((family, getattr(keys, family)(run_id), run_id) for family in ("run", "tally", "timings"))
 
 
 def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
@@ -169,27 +144,38 @@ def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
             return run_id, None
         if _asked(store, "GET", keys.current) != raw:
             return "", None  # it was closed meanwhile
-        flaw = KeyFlaw(
-            "current", keys.current, KeyType.STRING, f"names the run {run_id!r}, of which there is nothing", run_id
-        )
+        wrong = f"names the run {run_id!r}, of which there is nothing"
+        flaw = KeyFlaw("current", keys.current, run_id, KeyType.STRING, wrong)
     except StoreError as error:
-        flaw = KeyFlaw("run", keys.run(run_id), KeyType.HASH, f"is no open run ({error})", run_id)
-    return (run_id, flaw) if schema.is_run_id(raw) else ("", None)
+        flaw = KeyFlaw("run", keys.run(run_id), run_id, KeyType.HASH, f"is no open run ({error})")
+    return (run_id, flaw) if is_run_id(raw) else ("", None)
 
 
-def _retyped(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
-    """Find the keys of another type."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in places:
-            pipeline.execute_command(_LENGTHS[one.kind], one.key)  # type: ignore[no-untyped-call]
-        replies = pipeline.execute(raise_on_error=False)
-    found = []
-    for one, reply in zip(places, replies, strict=True):
-        if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
-            wrong = f"is a {_type_of(store, one.key)}, where a {one.kind} is expected"
-            found.append(KeyFlaw(one.family, one.key, one.kind, wrong, one.of))
-    return found
+def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
+    """Return the commands that read a key; its length is enough if its entries are not tested."""
+    length, key = (_LENGTHS[place.kind], place.key), place.key
+    if place.family in _EXPIRING:
+        return [length, ("PTTL", key)]
+    if place.test is None or (place.family == "records" and not records):
+        return [length]
+    if place.kind is KeyType.LIST:
+        return [("LRANGE", key, 0, -1)] if deep else [("LRANGE", key, 0, ENDS - 1), ("LRANGE", key, -ENDS, -1)]
+    return [({KeyType.STRING: "GET", KeyType.HASH: "HGETALL", KeyType.SET: "SMEMBERS"}[place.kind], key)]
+
+
+def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None:
+    """Return what is wrong with a key by the replies to what it was asked: its type, its expiry, or its entries."""
+    if any(map(_is_wrong_type, replies)):
+        return place.flaw(f"is a {_type_of(store, place.key)}, where a {place.kind} is expected")
+    if place.family in _EXPIRING:
+        return place.flaw("is a string, as it should be, and never expires") if replies[-1] == _NEVER else None
+    told = [entry for reply in replies for entry in _told(reply)]
+    bad = tuple(dict.fromkeys(one[0] for one in told if place.test and not place.test(*one)))
+    if not bad:
+        return None
+    whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
+    shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
+    return place.flaw(f"is a {place.kind}, as it should be, and holds what it cannot: {shown}", () if whole else bad)
 
 
 def _type_of(store: Store, key: str) -> str:
@@ -199,60 +185,13 @@ def _type_of(store: Store, key: str) -> str:
     return "key of some module"
 
 
-def _endless(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
-    """Find the keys that never expire, though they should."""
-    left = batch(store.client, (("PTTL", one.key) for one in places))
-    wrong = "is a string, as it should be, and never expires"
-    return [
-        KeyFlaw(one.family, one.key, one.kind, wrong, one.of)
-        for one, milliseconds in zip(places, left, strict=True)
-        if milliseconds == _NEVER
-    ]
-
-
-def _read(store: Store, places: Sequence[_Place], *, deep: bool) -> Iterator[list[tuple[bytes, ...]]]:
-    """Read all keys in one round trip: values, and for hashes fields with values."""
-    commands = [command for one in places for command in _reading(one, deep=deep)]
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        replies = iter(pipeline.execute(raise_on_error=False))
-    for one in places:
-        told = [next(replies) for _ in _reading(one, deep=deep)]
-        yield [entry for reply in told for entry in _told(reply)]
-
-
-def _reading(place: _Place, *, deep: bool) -> list[tuple[str | int, ...]]:
-    """Return the commands that read a key."""
-    if place.kind is KeyType.LIST and not deep:
-        return [("LRANGE", place.key, 0, ENDS - 1), ("LRANGE", place.key, -ENDS, -1)]
-    return [
-        {
-            KeyType.STRING: ("GET", place.key),
-            KeyType.HASH: ("HGETALL", place.key),
-            KeyType.SET: ("SMEMBERS", place.key),
-        }.get(place.kind, ("LRANGE", place.key, 0, -1))
-    ]
-
-
 def _told(reply: Any) -> list[tuple[bytes, ...]]:
-    if reply is None or isinstance(reply, Exception):  # gone, or of another type by now
-        return []
+    """Return values, and for a hash fields with values; nothing of a key that is gone, or was asked for its length."""
     if isinstance(reply, dict):
         return list(reply.items())
-    return [(reply,)] if isinstance(reply, bytes) else [(one,) for one in reply]
-
-
-def _misplaced(place: _Place, told: Sequence[tuple[bytes, ...]]) -> KeyFlaw | None:
-    """Return the entries that do not belong into a key of the right type, if any."""
-    bad = tuple(dict.fromkeys(one[0] for one in told if place.test and not place.test(*one)))
-    if not bad:
-        return None
-    whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
-    shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
-    wrong = f"is a {place.kind}, as it should be, and holds what it cannot: {shown}"
-    return KeyFlaw(place.family, place.key, place.kind, wrong, place.of, () if whole else bad)
+    if isinstance(reply, list | set):
+        return [(one,) for one in reply]
+    return [(reply,)] if isinstance(reply, bytes) else []
 
 
 def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> list[str]:
@@ -263,9 +202,20 @@ def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> l
 def _asked(store: Store, *command: str | int) -> Any:
     """Run a command; return the error if the key is of another type."""
     with translated(store.client):
-        try:
-            return store.client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            if "WRONGTYPE" not in str(error):
-                raise
-            return error
+        (reply,) = _replies(store, [command])
+        if isinstance(reply, Exception) and not _is_wrong_type(reply):
+            raise reply
+    return reply
+
+
+def _replies(store: Store, commands: Iterable[Command]) -> list[Any]:
+    """Run commands in one round trip; return what each replied, or its error."""
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        return pipeline.execute(raise_on_error=False)
+
+
+def _is_wrong_type(reply: object) -> bool:
+    return isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply)

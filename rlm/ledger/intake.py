@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import secrets
+import sys
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlm.core.clock import system_clock
-from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
+from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
-from rlm.ledger.lists import Giants
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
 
@@ -36,6 +36,9 @@ CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
 
+#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
+PIECE_BYTES = 3 * 2**18
+
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
@@ -48,36 +51,55 @@ def order_offset(priority: int) -> int:
     return (MAX_PRIORITY - priority) * PRIORITY_STEP
 
 
-@dataclass(frozen=True, slots=True)
-class _NewEvent:
-    """An event to be written: the index of its item in the chunk, from 1, and what the ledger needs of it."""
+class Giants(Part):
+    """The giants of one list, entries that are too large to be read. Setting one aside needs the lease's token.
+
+    Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So
+    an entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set
+    aside has its name. Nobody can guess that name, so no item is mistaken for it.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
+        """Read the list at the key `entries`, entries of at most `longest` bytes."""
+        super().__init__(client, keys)
+        self._entries = entries
+        self._longest = longest
+
+    def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
+        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+
+        Of those at most `count`, and no more after `size` bytes.
+        """
+        keys, name = self._keys, secrets.token_hex(16)
+        names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
+        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
+        return giant.decode(), entries
+
+    def size(self, name: str) -> int:
+        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
+        with translated(self._client):
+            return self._client.strlen(self._keys.giant(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
+        start = 0
+        while True:
+            with translated(self._client):
+                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
+            if not piece:
+                return
+            yield cast("bytes", piece)
+            start += PIECE_BYTES
+
+
+class _NewEvent(NamedTuple):
+    """An event as `take_chunk` reads it; `item` is the index of its item in the chunk, from 1."""
 
     item: int
     event_id: str
     type: str
     wallet_name: str
     priority: int
-
-
-@dataclass(slots=True)
-class _Chunk:
-    digests: list[str] = field(default_factory=list)
-    letters: list[bytes] = field(default_factory=list)
-    entries: list[_NewEvent] = field(default_factory=list)
-    written_bytes: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether to take it before another item is added."""
-        return self.written_bytes > CHUNK_WRITTEN_BYTES or len(self.letters) + len(self.entries) > CHUNK_WRITTEN
-
-    def add_entry(self, entry: _NewEvent, raw: bytes) -> None:
-        self.entries.append(entry)
-        self.written_bytes += len(raw)
-
-    def add_letter(self, letter: bytes) -> None:
-        self.letters.append(letter)
-        self.written_bytes += len(letter)
 
 
 class Intake(Part):
@@ -95,9 +117,6 @@ class Intake(Part):
         Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
         `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
         lease; what is still staged then stays for the next drain.
-
-        Raises:
-            FencedError: the lease or the run is no longer the caller's.
         """
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
@@ -123,72 +142,65 @@ class Intake(Part):
         """
         crash_point("drain.giant_aside")
         size = self._staged.size(name)
-        excerpting = Excerpting(size)
+        excerpt = Excerpt(size)
         for piece in self._staged.pieces(name):
-            excerpting.add(piece)
+            excerpt.add(piece)
             yield 0
-        letter = _letter(excerpting.excerpt(), BadItemError.too_large(size, self._max_item_bytes), run_id)
+        letter = _letter(excerpt, BadItemError.too_large(size, self._max_item_bytes), run_id)
         names = self._keys
-        keys = [
-            names.lease,
-            names.run(run_id),
-            names.tally(run_id),
-            names.aside(names.processing),
-            names.giant(name),
-            names.failed,
-        ]
+        keys = [names.lease, names.run(run_id), names.tally(run_id)]
+        keys += [names.aside(names.processing), names.giant(name), names.failed]
         self._run("take_giant", keys, [token, run_id, name, letter])
 
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
     ) -> tuple[int, int]:
-        chunk = _Chunk()
+        digests: list[str] = []
+        letters: list[bytes] = []
+        events: list[_NewEvent] = []
+        written_bytes = 0
         for index, raw in enumerate(items, start=1):
-            chunk.digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
-            self._sort(raw, index, run_id, priorities, chunk)
-            if chunk.is_full:
+            digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
+            new_events, new_letters = self._sort(raw, index, run_id, priorities)
+            events += new_events
+            letters += new_letters
+            written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
+            if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
                 break
         names = self._keys
-        keys = [
-            names.lease,
-            names.run(run_id),
-            names.tally(run_id),
-            names.processing,
-            names.failed,
-            names.types,
-            names.sequence,
-        ]
-        args: list[Argument] = [
-            token,
-            run_id,
-            len(chunk.digests),
-            len(chunk.letters),
-            len(chunk.entries),
-            PRIORITY_STEP,
-        ]
-        args += [*chunk.digests, *chunk.letters]
-        for entry in chunk.entries:
-            keys += [names.event(entry.event_id), names.pending(entry.type)]
-            args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
+        keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
+        keys += [names.failed, names.types, names.sequence]
+        args: list[Argument] = [token, run_id, len(digests), len(letters), len(events), PRIORITY_STEP]
+        args += [*digests, *letters]
+        for one in events:
+            keys += [names.event(one.event_id), names.pending(one.type)]
+            args += one
         taken, duplicates = self._run("take_chunk", keys, args)
         if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
-            event = names.event(chunk.entries[duplicates - 1].event_id)
+            event = names.event(events[duplicates - 1].event_id)
             self._quarantine.set_aside(token, event, "is no hash, as an event is")
         return taken, duplicates
 
-    def _sort(self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int], chunk: _Chunk) -> None:
-        """Put one item's events among the chunk's entries, what is wrong with it among its letters."""
+    def _sort(
+        self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int]
+    ) -> tuple[list[_NewEvent], list[bytes]]:
+        """Return the events of an item, and the letters of what is wrong with it."""
         try:
             item = decode_item(raw, self._max_item_bytes)
         except BadItemError as error:
-            chunk.add_letter(_letter(raw, error, run_id))
-            return
-        for event in item.events:
-            if event.type in priorities:
-                priority = priorities[event.type] if item.priority is None else item.priority
-                chunk.add_entry(_NewEvent(index, event.id, event.type, item.wallet_name, priority), raw)
-        for letter in _unknown(raw, item, priorities, run_id):
-            chunk.add_letter(letter)
+            return [], [_letter(raw, error, run_id)]
+        events = [
+            _NewEvent(
+                index,
+                one.id,
+                one.type,
+                item.wallet_name,
+                priorities[one.type] if item.priority is None else item.priority,
+            )
+            for one in item.events
+            if one.type in priorities
+        ]
+        return events, list(_unknown(raw, item, priorities, run_id))
 
     @translating
     def ever_taken(self) -> int:
@@ -211,6 +223,17 @@ class Intake(Part):
         lists = (self._keys.processing, self._keys.events)
         staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
         return staged, listed
+
+    def pages(self, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
+        """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest.
+
+        An item that is too large to be taken comes back empty.
+        """
+        longest = self._max_item_bytes
+        while page := self._run("look_items", [items], [skip, min(most, CHUNK_ITEMS), CHUNK_BYTES, longest]):
+            yield page
+            skip += len(page)
+            most -= len(page)
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from rlm.ledger.connect import text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
 
@@ -45,7 +45,6 @@ class Leases(Part):
         super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
 
-    @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
         return self.contend(owner, ttl_seconds)[0]
@@ -55,9 +54,8 @@ class Leases(Part):
         """Take or prolong the lease as `acquire` does; return the fencing token or 0, and who holds it now."""
         lease = self._keys.lease
         note, where = self._quarantine.note(lease, _NO_LEASE)
-        token, holder, aside = self._run(
-            "acquire_lease", [lease, where, self._keys.quarantine], [owner, round(ttl_seconds * 1_000_000), note]
-        )
+        keys, ttl_us = [lease, where, self._keys.quarantine], round(ttl_seconds * MICROSECONDS)
+        token, holder, aside = self._run("acquire_lease", keys, [owner, ttl_us, note])
         if aside:
             self._quarantine.tell(lease, _NO_LEASE, where)
         return int(token), text(holder)
@@ -74,11 +72,11 @@ class Leases(Part):
     @translating
     def tenure(self) -> Tenure | None:
         """Return who took the lease last, even if it has run out; None if nobody has, or it was given up."""
-        lease, (seconds, microseconds) = self._batch([("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)])
-        owner, expires = lease
+        asked = [("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)]
+        (owner, expires), (seconds, microseconds) = self._batch(asked)
         if owner is None or expires is None:
             return None
-        return Tenure(text(owner), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
+        return Tenure(text(owner), (int(expires) - microseconds) / MICROSECONDS - seconds)
 
     @translating
     def token(self) -> int:
@@ -101,27 +99,23 @@ class Schedule(Part):
 
     def note_tick(self, at: float) -> None:
         """Note when the scheduler ticked, seconds since 1970."""
-        with translated(self._client):
-            self._client.set(self._keys.last_tick, repr(at))
+        self._batch([("SET", self._keys.last_tick, repr(at))])
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
         request_id = secrets.token_hex(8)
-        with translated(self._client):
-            self._client.lpush(self._keys.requests, request_id)
-            self._client.publish(self._keys.wake("scheduler"), "request")
+        wake = ("PUBLISH", self._keys.wake("scheduler"), "request")
+        self._batch([("LPUSH", self._keys.requests, request_id), wake])
         return request_id
 
     def next_request(self) -> str | None:
         """Return the oldest request to start a run, or None. It stays until it is answered: its taker may die."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
-        return None if raw is None else text(raw)
+        found = self._lrange(self._keys.requests, -1, -1)
+        return text(found[0]) if found else None
 
     def withdraw(self, request_id: str) -> bool:
         """Take a request back; False when it has been answered."""
-        with translated(self._client):
-            return bool(self._client.lrem(self._keys.requests, 1, request_id))
+        return self._batch([("LREM", self._keys.requests, 1, request_id)]) == [1]
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
@@ -131,8 +125,7 @@ class Schedule(Part):
 
     def forget_reply(self, request_id: str) -> None:
         """Delete the answer to a request, which would stay for a minute."""
-        with translated(self._client):
-            self._client.delete(self._keys.reply(request_id))
+        self._batch([("DEL", self._keys.reply(request_id))])
 
     @translating
     def reply(self, request_id: str) -> dict[str, Any] | None:

@@ -12,9 +12,8 @@ from redis.exceptions import ResponseError
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
 from rlm.core.text import is_name
 from rlm.ledger.connect import is_forbidden, translated
-from rlm.ledger.intake import order_offset
+from rlm.ledger.intake import Giants, order_offset
 from rlm.ledger.keys import longest_letter
-from rlm.ledger.lists import Giants
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from rlm.core.event import Item
     from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500
@@ -95,22 +95,20 @@ class Letters(Part):
         if is_excerpt(letter):
             raise TruncatedLetterError(letter.reason, "the letter holds only the beginning of its item")
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
-        if not event:
-            return self._run_retry([keys.failed, keys.events, keys.retried("")], [raw, "", "", "", item, 0])
-        name = type_of(event)
-        if name not in priorities:
-            raise BadItemError.unknown_type(name)
-        decoded = decode_item(item, max_bytes=len(item))
-        if not _is_own(event, decoded):
-            raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
-        priority = priorities[name] if decoded.priority is None else decoded.priority
-        return self._run_retry(
-            [keys.failed, keys.event(event), keys.retried(name)],
-            [raw, event, name, decoded.wallet_name, item, order_offset(priority)],
-        )
-
-    def _run_retry(self, keys: list[str], args: list[str | bytes | int]) -> bool:
-        return cast("int", self._run("retry_letter", [*keys, self._keys.types, self._keys.sequence], args)) > 0
+        if event:
+            name = type_of(event)
+            if name not in priorities:
+                raise BadItemError.unknown_type(name)
+            decoded = decode_item(item, max_bytes=len(item))
+            if not _is_own(event, decoded):
+                raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
+            priority = priorities[name] if decoded.priority is None else decoded.priority
+            targets = [keys.event(event), keys.retried(name)]
+            args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
+        else:
+            targets, args = [keys.events, keys.retried("")], ["", "", "", item, 0]
+        names = [keys.failed, *targets, keys.types, keys.sequence]
+        return bool(self._run("retry_letter", names, [raw, *args]) > 0)
 
     def drop(self, raw: bytes) -> bool:
         """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
@@ -131,9 +129,6 @@ class Letters(Part):
         """Return what is next to be archived: the name of a giant or "", and some of the oldest entries, oldest first.
 
         Entries are surplus while there are more than `keep`, or they take more memory than `keep_bytes`.
-
-        Raises:
-            FencedError: there is a giant to be set aside, and the lease is no longer the caller's.
         """
         number, size = min(_CHUNK, self.count() - keep), _CHUNK_BYTES
         if number <= 0 and (over := (self.held_bytes() or 0) - keep_bytes) > 0:

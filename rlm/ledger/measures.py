@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.core.expected import Completed, Expected, Following, Measured, expect
+from rlm.core.expected import Completed, Expected, Following, Measured
 from rlm.core.tally import of_calls
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import redis
 
@@ -54,13 +54,12 @@ class Measures(Part):
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
-        found = self._hgetall(self._keys.measured)
-        kept = {}
-        for field, value in found.items():
-            type_name, _, window_id = text(field).rpartition(" ")
-            if window_id in names:
-                kept[type_name, names[window_id]] = msgspec.json.decode(value, type=Measured)
-        return kept
+        found = ((*_pair(text(field)), value) for field, value in self._hgetall(self._keys.measured).items())
+        return {
+            (type_name, names[window_id]): msgspec.json.decode(value, type=Measured)
+            for type_name, window_id, value in found
+            if window_id in names
+        }
 
     def encode(self, measured: Mapping[Pair, Measured]) -> dict[str, bytes]:
         """Encode what is to be kept as the fields that `Runs.close` stores; endpoints not configured are left out."""
@@ -74,27 +73,27 @@ class Measures(Part):
         """Replace what workers are told to expect of calls. They get it with a claim."""
         args: list[str | int] = [token]
         for (type_name, endpoint), one in expected.items():
-            args += [f"{type_name} {endpoint}", write_expected(one)]
+            times = f"{one.seconds * MICROSECONDS:.0f} {one.needed_seconds * MICROSECONDS:.0f}"
+            args += [f"{type_name} {endpoint}", times]
         self._run("publish_expected", [self._keys.lease, self._keys.expected], args)
 
     @translating
     def published(self) -> dict[Pair, Expected]:
         """Return what the workers are told."""
         found = self._hgetall(self._keys.expected)
-        pairs = ((text(field).partition(" "), read_expected(value)) for field, value in found.items())
-        return {(type_name, endpoint): one for (type_name, _, endpoint), one in pairs}
+        return {_pair(text(field)): read_expected(value) for field, value in found.items()}
 
 
 def failing(tally: Mapping[str, int]) -> dict[Pair, int]:
     """Return from a run's counts how many calls failed for the moment, by type and endpoint."""
-    return dict(_failing(tally))
+    named = ((what.removeprefix(_FAILING), number) for what, number in tally.items() if what.startswith(_FAILING))
+    return {_pair(name): number for name, number in named}
 
 
-def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
-    for what, number in tally.items():
-        if what.startswith(_FAILING):
-            type_name, _, endpoint = what.removeprefix(_FAILING).partition(" ")
-            yield (type_name, endpoint), number
+def _pair(name: str) -> Pair:
+    """Read a type and what is of it, parted by a space, as fields are named."""
+    type_name, _, other = name.partition(" ")
+    return type_name, other
 
 
 def read_completed(raw: bytes) -> Completed:
@@ -105,64 +104,57 @@ def read_completed(raw: bytes) -> Completed:
     return Completed(type_name, endpoint, float(milliseconds), *times)
 
 
-def write_expected(expected: Expected) -> str:
-    """Write an expectation as `claim_event` reads it: microseconds a call takes, and microseconds it needs."""
-    return f"{expected.seconds * MICROSECONDS:.0f} {expected.needed_seconds * MICROSECONDS:.0f}"
-
-
 def read_expected(raw: bytes) -> Expected:
-    """Read an expectation as it is published; the error rate is the conductor's alone."""
+    """Read an expectation as it is published: microseconds a call takes, and needs. The error rate is not."""
     seconds, needed = raw.split(b" ")
     return Expected(int(seconds) / MICROSECONDS, int(needed) / MICROSECONDS)
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
     """Return what to expect after earlier runs, by type and endpoint; pairs with too few calls are missing."""
+    return _expected(_following(store, types))
+
+
+def _following(store: Store, types: Sequence[EventType]) -> dict[Pair, Following]:
     kept = store.measures.kept()
-    found = {
-        (one.name, endpoint.name): expect(one, kept.get((one.name, endpoint.name), Measured()))
-        for one in types
-        for endpoint in one.endpoints
-    }
-    return {pair: expected for pair, expected in found.items() if expected}
+    pairs = ((one, (one.name, endpoint.name)) for one in types for endpoint in one.endpoints)
+    return {pair: Following(one, kept.get(pair, Measured())) for one, pair in pairs}
+
+
+def _expected(followed: Mapping[Pair, Following]) -> dict[Pair, Expected]:
+    found = ((pair, one.expected) for pair, one in followed.items())
+    return {pair: expected for pair, expected in found if expected}
 
 
 class Measuring:
     """Follows the calls of an open run; each look costs what has happened since the last."""
 
     def __init__(self, store: Store, run_id: str) -> None:
-        kept = store.measures.kept()
         self._store = store
         self._run_id = run_id
-        self._followed = {
-            (one.name, endpoint.name): Following(one, kept.get((one.name, endpoint.name), Measured()))
-            for one in store.settings.event_types
-            for endpoint in one.endpoints
-        }
+        self._followed = _following(store, store.settings.event_types)
         self._read = 0
         #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
         self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
-        self._expected: Mapping[Pair, Expected] = self._expect(self._followed)
+        self._expected: Mapping[Pair, Expected] = _expected(self._followed)
 
     def look(self) -> list[Completed]:
-        """Read what has happened since the last look; return the calls that were completed.
-
-        Raises:
-            StoreError: Redis did not answer; the next look reads what this one missed.
-        """
+        """Read what has happened since the last look that succeeded; return the calls that were completed."""
         completed, failing = self._store.measures.follow(self._run_id, self._read)
         self._read += len(completed)
-        changed = {pair for pair, errors in failing.items() if errors != self._failing.get(pair)}
+        changed: dict[Pair, Following] = {}
+        for pair in failing.keys() & self._followed.keys():
+            if failing[pair] != self._failing.get(pair):
+                changed[pair] = self._followed[pair]
+                changed[pair].fail(failing[pair])
         self._failing = failing
-        for pair in changed & self._followed.keys():
-            self._followed[pair].fail(failing[pair])
         for call in completed:
             self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.at_us)
             if call.pair in self._followed:
-                self._followed[call.pair].complete(call.milliseconds)
-                changed.add(call.pair)
-        found = self._expect(changed & self._followed.keys())
+                changed[call.pair] = self._followed[call.pair]
+                changed[call.pair].complete(call.milliseconds)
+        found = _expected(changed)
         if any(self._expected.get(pair) != expected for pair, expected in found.items()):
             self._expected = {**self._expected, **found}
         return completed
@@ -170,10 +162,6 @@ class Measuring:
     def expected(self) -> Mapping[Pair, Expected]:
         """Return what is to be expected as of the last look: the same object while nothing changes."""
         return self._expected
-
-    def _expect(self, pairs: Iterable[Pair]) -> dict[Pair, Expected]:
-        found = {pair: self._followed[pair].expected for pair in pairs}
-        return {pair: expected for pair, expected in found.items() if expected}
 
 
 class Totals(Part):
@@ -198,10 +186,9 @@ class Totals(Part):
     def look(self) -> Counter[str]:
         """Return the totals, the tally of the open run and what its calls add, all of one instant."""
         with self._lock:
-            while True:
-                found = self._look()
-                if found is not None:
-                    return found
+            while (found := self._look()) is None:
+                continue
+            return found
 
     def _look(self) -> Counter[str] | None:
         """Read all at once; None if that must be repeated.

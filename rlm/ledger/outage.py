@@ -10,7 +10,6 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 
 if TYPE_CHECKING:
-    from rlm.core.clock import Clock
     from rlm.ledger.store import Store
 
 #: Minimum seconds between log lines that Redis is away.
@@ -36,25 +35,17 @@ def revive(store: Store) -> None:
 class Outage:
     """One process's trouble with Redis, from the command that failed first to the first success after it."""
 
-    def __init__(
-        self,
-        log: logging.Logger,
-        action: str,
-        clock: Clock = system_clock,
-        *,
-        lasting_seconds: float = LASTING_SECONDS,
-    ) -> None:
+    def __init__(self, log: logging.Logger, action: str, *, lasting_seconds: float = LASTING_SECONDS) -> None:
         """Report it to `log` as trouble with `action`, as an alarm once it has lasted for `lasting_seconds`."""
         self._log = log
         self._action = action
-        self._clock = clock
         self._lasting_seconds = lasting_seconds
         self._since: float | None = None
         self._told_until = float("-inf")
 
     def tell(self, error: StoreError, then: str, **facts: str) -> None:
         """Log that Redis failed and what happens `then`, at most every `TOLD_SECONDS`."""
-        now = self._clock.monotonic()
+        now = system_clock.monotonic()
         self._since = now - error.waited_seconds if self._since is None else self._since
         if now < self._told_until:
             return
@@ -75,7 +66,7 @@ class Outage:
         """Note that Redis answered. If it had failed, log for how long and return that, seconds."""
         if self._since is None:
             return 0.0
-        lasted = self._clock.monotonic() - self._since
+        lasted = system_clock.monotonic() - self._since
         self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
         self._since = None
         return lasted

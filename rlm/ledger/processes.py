@@ -12,7 +12,7 @@ import redis
 
 from rlm.core.clock import system_clock
 from rlm.ledger.claims import lanes_of
-from rlm.ledger.connect import make_client, text, translated, translating
+from rlm.ledger.connect import make_client, text, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ class Processes(Part):
 
     def wake(self, whom: str) -> None:
         """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
-        with translated(self._client):
-            self._client.publish(self._keys.wake(whom), "wake")
+        self._batch([("PUBLISH", self._keys.wake(whom), "wake")])
 
 
 def _read(entry: bytes) -> Process | None:

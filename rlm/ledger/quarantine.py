@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Aside(msgspec.Struct, frozen=True):
 class Successor:
     """What is written when a key is set aside: fields of a hash; a value `+N` is N microseconds from now.
 
-    The hash is `epoch`, `limits`, `filed`, or the `health` of the window `window_id`.
+    The hash is `epoch`, `limits`, `limits_filed`, or the `health` of the window `window_id`.
     """
 
     family: str
@@ -60,19 +60,18 @@ class Quarantine(Part):
         What comes `then` is written in the same step.
         """
         note, where = self.note(key, wrong)
-        place, fields = (self._place(then), then.fields) if then else ("", {})
-        args: list[Argument] = [token, kind if entries else "", note, len(fields)]
-        args += [part for field in fields.items() for part in field]
-        keys = [self._keys.lease, self._keys.quarantine, key, where, place or self._keys.quarantine]
-        done = bool(self._run("set_aside", keys, [*args, *entries]))
+        fields: list[Argument] = []
+        successor: Any = self._keys.quarantine
+        if then:
+            fields = [part for field in then.fields.items() for part in field]
+            spelled = getattr(self._keys, then.family)
+            successor = spelled(then.window_id) if callable(spelled) else spelled
+        keys = [self._keys.lease, self._keys.quarantine, key, where, successor]
+        args: list[Argument] = [token, kind if entries else "", note, len(fields) // 2, *fields, *entries]
+        done = bool(self._run("set_aside", keys, args))
         if done:
             self.tell(key, wrong, where)
         return done
-
-    def _place(self, then: Successor) -> str:
-        keys = self._keys
-        fixed = {"epoch": keys.epoch, "limits": keys.limits, "filed": keys.limits_filed}
-        return fixed.get(then.family) or keys.health(then.window_id)
 
     def note(self, key: str, wrong: str) -> tuple[bytes, str]:
         """Return the entry of the register for a key that is about to be set aside, and where the key goes."""

@@ -14,7 +14,7 @@ from rlm.ledger.claims import CallNote, find_note, waits_alone
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import CHUNK, Call, Part
+from rlm.ledger.scripts import CHUNK, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument, Call
 
 #: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
 #: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
@@ -42,19 +43,15 @@ class Recovery(Part):
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
-        keys, (found,) = self._keys, self._fields(event_id, "item")
-        event, item = keys.event(event_id), found or b"null"
-        wrong = "is not the hash of an event that can be sent"
+        event, (found,) = self._keys.event(event_id), self._fields(event_id, "item")
+        item, wrong = found or b"null", "is not the hash of an event that can be sent"
         self._quarantine.set_aside(token, event, wrong)
         try:
             decode_item(item, len(item))
         except BadItemError as error:
             item, wrong = b"null", f"{wrong} ({error})"
         detail = f"{safe_line(event)} {wrong}"
-        now = system_clock.now()
-        letter = encode_letter(item, Reason.BAD_VALUE, detail, failed_at=now, run_id=run_id, event=event_id)
-        names = [keys.lease, event, keys.pending(name), keys.tally(run_id), keys.failed]
-        self._run("fail_pending", names, [token, event_id, name, self._dedupe_ms, letter])
+        self._run("fail_pending", *self._failing(token, run_id, name, event_id, (item, Reason.BAD_VALUE, detail)))
 
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
@@ -62,25 +59,24 @@ class Recovery(Part):
         There may be very many: it stops after a chunk once it no longer `goes_on`.
         """
         failed: int = 0
-        keys, detail = self._keys, f"{type_name!r} is no longer a configured type"
+        detail = f"{type_name!r} is no longer a configured type"
         while True:
-            ids = [text(one) for one in self._zrange(keys.pending(type_name), 0, CHUNK - 1)]
-            items = self._batch(("HGET", keys.event(event_id), "item") for event_id in ids)
-            calls: list[Call] = []
-            for event_id, item in zip(ids, items, strict=True):
-                letter = encode_letter(
-                    item or b"null",
-                    Reason.UNKNOWN_TYPE,
-                    detail,
-                    failed_at=system_clock.now(),
-                    run_id=run_id,
-                    event=event_id,
-                )
-                names = [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed]
-                calls.append((names, [token, event_id, type_name, self._dedupe_ms, letter]))
+            ids = [text(one) for one in self._zrange(self._keys.pending(type_name), 0, CHUNK - 1)]
+            items = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
+            calls = [
+                self._failing(token, run_id, type_name, event_id, (item or b"null", Reason.UNKNOWN_TYPE, detail))
+                for event_id, item in zip(ids, items, strict=True)
+            ]
             failed += sum(self._run_each("fail_pending", calls))
             if not ids or not goes_on():
                 return failed
+
+    def _failing(self, token: int, run_id: str, name: str, event_id: str, why: tuple[bytes, Reason, str]) -> Call:
+        """Return the call of `fail_pending` for an event, `why` being what its letter says: item, reason, detail."""
+        keys = self._keys
+        letter = encode_letter(*why, failed_at=system_clock.now(), run_id=run_id, event=event_id)
+        names = [keys.lease, keys.event(event_id), keys.pending(name), keys.tally(run_id), keys.failed]
+        return names, [token, event_id, name, self._dedupe_ms, letter]
 
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
         """Read fields of an event; if its key holds no hash, as if it had none."""
@@ -151,13 +147,12 @@ class Recovery(Part):
 
     @translating
     def _take_back(self, event_id: str, worker_id: str, call: bytes, when: str) -> int:
-        note = find_note(call) or CallNote("", "", "")
+        keys, name, note = self._keys, type_of(event_id), find_note(call) or CallNote("", "", "")
         if waits_alone(call):  # its lane had not begun to carry it: others may have killed its worker
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
-        name, keys = type_of(event_id), self._keys
-        run_id = self._client.get(keys.current)
+        run = text(self._get(keys.current) or b"")
         item, attempt = self._fields(event_id, "item", "attempt")
-        run = text(cast("bytes", run_id or b""))
+        number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
         letter = encode_letter(
             item or b"null",
@@ -168,34 +163,31 @@ class Recovery(Part):
             event=event_id,
             **({"endpoint": note.endpoint} if note.endpoint else {}),
         )
-        return bool(
-            self._run(
-                "orphan_event",
-                [
-                    keys.event(event_id),
-                    keys.inflight(name),
-                    keys.pending(name),
-                    keys.calls(worker_id),
-                    keys.tally(run),
-                    keys.failed,
-                    *(spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)),
-                ],
-                [
-                    event_id,
-                    worker_id,
-                    call,
-                    note.stamp,
-                    note.endpoint,
-                    when,
-                    name,
-                    self._dedupe_ms,
-                    POISON_DEATHS,
-                    letter,
-                    trail.encode(run, _whole(attempt) + 1, note.endpoint, CallEnd.UNKNOWN, heard, worker_id),
-                    KEEP_SECONDS * 1000,
-                ],
-            )
-        )
+        windows = [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
+        names = [
+            keys.event(event_id),
+            keys.inflight(name),
+            keys.pending(name),
+            keys.calls(worker_id),
+            keys.tally(run),
+            keys.failed,
+            *windows,
+        ]
+        args: list[Argument] = [
+            event_id,
+            worker_id,
+            call,
+            note.stamp,
+            note.endpoint,
+            when,
+            name,
+            self._dedupe_ms,
+            POISON_DEATHS,
+            letter,
+            trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id),
+            KEEP_SECONDS * 1000,
+        ]
+        return bool(self._run("orphan_event", names, args))
 
     def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
         """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
@@ -205,9 +197,9 @@ class Recovery(Part):
         target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
         ids = [one.removeprefix(keys.event("")) for one in found]
-        chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
         calls: list[Call] = [
-            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk]) for chunk in chunks
+            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk])
+            for chunk in (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
         ]
         return sum(self._run_each("adopt_events", calls))
 
@@ -224,7 +216,3 @@ class Recovery(Part):
         with translated(self._client):
             found = self._client.zrangebyscore(zset, since_us, until_us, start=0, num=CHUNK)
         return [text(one) for one in cast("list[bytes]", found)]
-
-
-def _whole(raw: bytes | None) -> int:
-    return int(raw) if raw and raw.isdigit() else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -76,26 +77,22 @@ class SelfTests:
 
     def left(self, now: float) -> dict[str, SelfTest]:
         """Return by prefix those that began longer than `LEFT_SECONDS` ago; none for a user who may not see them."""
-        try:
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._running))
-        except redis.exceptions.NoPermissionError:
-            return {}
-        except redis.RedisError:
-            with translated(self._client):
-                raise
-        tests = {prefix.decode(errors="replace"): _read(raw) for prefix, raw in found.items()}
-        return {
-            prefix: test
-            for prefix, test in tests.items()
-            if test and self._is_own(prefix) and 0 <= test.started_at < now - LEFT_SECONDS
-        }
+        with translated(self._client):
+            try:
+                found = cast("dict[bytes, bytes]", self._client.hgetall(self._running))
+            except redis.exceptions.NoPermissionError:
+                return {}
+        left = {}
+        for name, raw in found.items():
+            prefix = name.decode(errors="replace")
+            with suppress(msgspec.DecodeError):
+                test = msgspec.json.decode(raw, type=SelfTest)
+                if self._is_own(prefix) and 0 <= test.started_at < now - LEFT_SECONDS:
+                    left[prefix] = test
+        return left
 
     def sweep(self, prefix: str, test: SelfTest) -> int:
-        """Delete the keys of a self-test; return how many there were.
-
-        Raises:
-            ValueError: `prefix` is not one that `new_prefix` makes.
-        """
+        """Delete the keys of a self-test; return how many there were. Raises ValueError for any other prefix."""
         swept = 0
         for keys in self._pages(prefix, test):
             with translated(self._client):
@@ -111,13 +108,13 @@ class SelfTests:
         """Yield the keys of a self-test: those that SCAN finds, or all that it may have if SCAN is not allowed."""
         if not self._is_own(prefix):
             raise ValueError(f"{prefix!r} is not the prefix of a self-test")
-        try:
-            found = [key.decode() for key in self._client.scan_iter(match=f"{prefix}[:_]*", count=1000)]
-        except redis.RedisError as error:
-            if not is_forbidden(error):
-                with translated(self._client):
+        with translated(self._client):
+            try:
+                found = [key.decode() for key in self._client.scan_iter(match=f"{prefix}[:_]*", count=1000)]
+            except redis.ResponseError as error:
+                if not is_forbidden(error):
                     raise
-            found = sorted(self._by_name(prefix, test))
+                found = sorted(self._by_name(prefix, test))
         yield from (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
 
     def _by_name(self, prefix: str, test: SelfTest) -> set[str]:
@@ -141,13 +138,6 @@ class SelfTests:
             *(f"{keys.dramatiq}:{name}" for name in _BROKERS),
             *(f"{keys.dramatiq}:__acks__.{one}.{_QUEUE}" for one in brokers),
         }
-
-
-def _read(raw: bytes) -> SelfTest | None:
-    try:
-        return msgspec.json.decode(raw, type=SelfTest)
-    except msgspec.DecodeError:
-        return None
 
 
 def _texts(found: Iterable[Any]) -> set[str]:

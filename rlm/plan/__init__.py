@@ -10,35 +10,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.endpoint import all_limited
-from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.outlook import NO_GROWTH, Ahead, Outlook, is_steady, span_of
-from rlm.plan.situation import Situation
-from rlm.plan.values import (
-    Capacity,
-    Horizon,
-    Plan,
-    PlannedRelease,
-    RunProgress,
-    TypePlan,
-    Underway,
-    Utilisation,
-    Workload,
-)
+from rlm.plan.situation import FRESH, Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, ticks
-from rlm.plan.wording import binding_sentence
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rlm.core.endpoint import Limited
+    from rlm.core.window import WindowState
     from rlm.plan.outlook import LongRun
-    from rlm.plan.situation import Course, Start
+    from rlm.plan.simulate import Course, Start
 
 __all__ = [
     "Capacity",
@@ -59,7 +47,78 @@ __all__ = [
 #: One release covers the calls to an endpoint over at least this share of the available time, however short its period.
 RELEASE_SHARE: Final = 0.25
 
-_FRESH = WindowState()
+
+@dataclass(frozen=True, slots=True)
+class TypePlan:
+    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
+
+    events: int
+    expected_leftover: int
+    forecast_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRelease:
+    """How many events go to an endpoint in one filling of its window, the first of them at `at_seconds`."""
+
+    at_seconds: float
+    endpoint: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Utilisation:
+    """How much of lanes and slots a plan uses from its first call on, as parts of 1.
+
+    `lanes`: the time of all lanes until the last answer. `endpoints`: the slots until the last call begins, of all
+    endpoints of the types that have events.
+    """
+
+    lanes: float
+    endpoints: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
+
+    `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from
+    that first call. `forecast_seconds` is when the last event that fits is answered; with the most workers allowed no
+    schedule could answer the same events before `lower_bound_seconds`. `binds` is the sentence that names what keeps
+    the end from being earlier.
+    """
+
+    workers: int
+    threads: int
+    first_call_seconds: float
+    forecast_seconds: float
+    lower_bound_seconds: float
+    expected_leftover: int
+    by_type: Mapping[str, TypePlan]
+    releases: tuple[PlannedRelease, ...]
+    utilisation: Utilisation
+    binds: str
+
+    @property
+    def fits(self) -> bool:
+        """Return whether nothing is expected to be left over."""
+        return self.expected_leftover == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `rlm plan --json` prints, ready to be encoded."""
+        return {
+            "workers": self.workers,
+            "threads": self.threads,
+            "first_call_seconds": self.first_call_seconds,
+            "forecast_seconds": self.forecast_seconds,
+            "lower_bound_seconds": self.lower_bound_seconds,
+            "expected_leftover": self.expected_leftover,
+            "fits": self.fits,
+            "by_type": {name: asdict(part) for name, part in self.by_type.items()},
+            "releases": [asdict(release) for release in self.releases],
+            "binds": self.binds,
+            "utilisation": asdict(self.utilisation),
+        }
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
@@ -88,17 +147,15 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         lower_bound_seconds=from_first_call(choice.bound.end(capacity.lanes)),
         expected_leftover=course.leftover,
         by_type={
-            demand.name: TypePlan(
-                demand.events, course.left[demand.name], from_first_call(course.answered.get(demand.name, 0))
-            )
-            for demand in situation.demands
+            one.name: TypePlan(one.events, course.left[one.name], from_first_call(course.answered.get(one.name, 0)))
+            for one in situation.demands
         },
         releases=tuple(
-            PlannedRelease(from_first_call(at), endpoint, events)
-            for at, endpoint, events in _releases(course, situation)
+            PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.events for start in starts))
+            for starts in _fillings(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
-        binds=binding_sentence(what_binds(situation, choice, capacity, horizon)),
+        binds=str(what_binds(situation, choice, capacity, horizon)),
     )
 
 
@@ -118,8 +175,8 @@ def _utilisation(situation: Situation, course: Course, lanes: int, first_call: i
     return Utilisation(min(1.0, busy / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
 
 
-def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, int]]:
-    """Return (moment, endpoint, events): the starts at one endpoint in one filling of its window together."""
+def _fillings(course: Course, situation: Situation) -> list[list[Start]]:
+    """Return the starts in groups: those at one endpoint in one filling of its window."""
     least = int(RELEASE_SHARE * situation.deadline)
     fillings: list[list[Start]] = []
     current: dict[str, list[Start]] = {}
@@ -129,7 +186,7 @@ def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, 
             filling = current[start.endpoint] = []
             fillings.append(filling)
         filling.append(start)
-    return ((filling[0].at, filling[0].endpoint, sum(start.events for start in filling)) for filling in fillings)
+    return fillings
 
 
 def look_ahead(
@@ -142,13 +199,9 @@ def look_ahead(
 ) -> Outlook:
     """Plan up to `number` windows one after the other, fewer once nothing new is expected.
 
-    Args:
-        workload: what the first window begins with.
-        arrivals: events by type that come between the starts of two, a fraction as often as it adds up to a whole one.
-        number: how many windows.
-        plan: the course of a window that begins with this workload.
-        carry: the windows of endpoints and budgets a window later, after these starts.
-        long_run: what the limits admit in the long run.
+    The first begins with `workload`. `arrivals` come between the starts of two, by type, a fraction as often as it adds
+    up to a whole one. `plan` returns the course of a window that begins with a workload, `carry` the windows of
+    endpoints and budgets a window later, after these starts. `long_run` is what the limits admit in the end.
     """
     ahead: list[Ahead] = []
     for passed in range(1, number + 1):
@@ -196,7 +249,7 @@ def carried(
         for name in limited[start.endpoint]:
             calls[name].append((later - start.at, start.events))
     return {
-        one.name: _later(workload.windows.get(one.name, _FRESH), one, calls[one.name], seconds, guard_seconds)
+        one.name: _later(workload.windows.get(one.name, FRESH), one, calls[one.name], seconds, guard_seconds)
         for one in all_limited(endpoints.values())
     }
 

@@ -1,23 +1,21 @@
-"""What keeps a plan from ending sooner or leaving less over, found by comparing it with more lanes or endpoints.
-
-The answer is a value; `rlm.plan.wording` makes its sentence. Moments are in ticks since the run's start.
-"""
+"""What keeps a plan from ending sooner or leaving less over, found by comparing it with more lanes or endpoints."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
+from rlm.core.text import counted
 from rlm.core.window import Circuit
+from rlm.plan.limits_bind import LimitsBind, MoreEndpoints, ShutWindow, clock, first_of
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.plan.window import NEVER, ticks
+from rlm.plan.window import NEVER, SECOND, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rlm.plan.situation import Course, Demand, Situation
-    from rlm.plan.values import Capacity, Horizon
+    from rlm.plan.simulate import Course
+    from rlm.plan.situation import Capacity, Demand, Horizon, Situation
     from rlm.plan.window import SimulatedWindow
     from rlm.plan.workers import Choice
 
@@ -26,128 +24,16 @@ WORTH_IT: Final = 0.9
 #: At most so many more overflow endpoints for each type are tried.
 MOST_ADDED: Final = 3
 
-
-@dataclass(frozen=True, slots=True)
-class NothingToDo:
-    """Nothing waits; calls may be `under_way`."""
-
-    under_way: bool
+_LAST_CALLS: Final = "nothing binds: the last calls are under way"
 
 
-@dataclass(frozen=True, slots=True)
-class DoneEarly:
-    """Nothing binds: these workers are done by the target; with more the end could be `soonest`."""
+def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> str | LimitsBind:
+    """Return the constraint that binds; `str` of it is its sentence, without its full stop.
 
-    workers: int
-    end: int
-    target: int
-    soonest: int
-
-
-@dataclass(frozen=True, slots=True)
-class LastCallDecides:
-    """Nothing binds: the end is that of one call, which begins early."""
-
-    type: str
-    begins: int
-    takes: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkersBind:
-    """With the most workers the end is `end`, or `leftover` are left over; with more `soonest`, or the `least`."""
-
-    most: int
-    are_maximum: bool
-    end: int = 0
-    soonest: int = 0
-    leftover: int = 0
-    least: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FailingCallsBind:
-    """All `events` left over are expected to fail in each of the attempts."""
-
-    events: int
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallsUnderWayBind:
-    """All `events` left over are under way, and expected to be answered too late."""
-
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlineBinds:
-    """In the `time` until the deadline there is none for a call of these types."""
-
-    time: int
-    types: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MoreEndpoints:
-    """What `number` more overflow endpoints, for each type if `each`, would change: the `end`, or how many they leave.
-
-    `ordinal` is the place of the next one among a type's endpoints, None if the types differ.
+    If limits bind, and if there is time for it, it says what more overflow endpoints would change.
     """
-
-    number: int
-    ordinal: int | None
-    each: bool
-    end: int = 0
-    leave: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ShutWindow:
-    """An endpoint or a budget that admits no call `until` then; None for one without an end."""
-
-    name: str
-    reason: Circuit
-    until: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class LimitsBind:
-    """Limits or `budgets` admit no more `until` then: `leftover` events are left over, or else the end is `end`.
-
-    `by_limit` and `by_budget` have the types they bind, each with the events left over. `unreachable`: no endpoint of
-    these types can be called before the deadline. With more workers `least` are left over, or the end is `soonest`.
-    """
-
-    by_limit: Mapping[str, int]
-    by_budget: Mapping[str, int]
-    budgets: tuple[str, ...]
-    until: int
-    unreachable: bool = False
-    leftover: int = 0
-    least: int | None = None
-    end: int = 0
-    soonest: int = 0
-    more_endpoints: MoreEndpoints | None = None
-    shut: tuple[ShutWindow, ...] = field(default=())
-
-
-Binding: TypeAlias = (
-    NothingToDo
-    | DoneEarly
-    | LastCallDecides
-    | WorkersBind
-    | FailingCallsBind
-    | CallsUnderWayBind
-    | DeadlineBinds
-    | LimitsBind
-)
-
-
-def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> Binding:
-    """Return the constraint that binds, and, if there is time for it, what more overflow endpoints would change."""
     if not situation.events and not choice.course.leftover:
-        return NothingToDo(bool(situation.busy))
+        return _LAST_CALLS if situation.busy else "nothing binds: there is nothing to do"
     compared = _Comparison(situation, choice, capacity)
     return compared.leftover() if choice.course.leftover else compared.end(ticks(horizon.target_seconds))
 
@@ -168,20 +54,23 @@ class _Comparison:
         if has_budget and len(situation.windows) <= MANY_ENDPOINTS:
             self._free = simulate(situation.without_budgets(), capacity.lanes)
 
-    def leftover(self) -> Binding:
+    def leftover(self) -> str | LimitsBind:
         """Return why events are left over."""
         situation, course, plenty = self._situation, self._course, self._plenty
         late = [demand for demand in situation.demands if demand.events and course.left[demand.name]]
         limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
         more = self._fewer_left(limited)
         if plenty.leftover < min(course.leftover, more.leave if more else course.leftover):
-            return WorkersBind(*self._most, leftover=course.leftover, least=plenty.leftover)
+            return self._workers_bind(f"{course.leftover:,} are left over", f"{plenty.leftover:,}")
         if course.failed == course.leftover:
-            return FailingCallsBind(course.failed, situation.max_attempts)
+            attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
+            return f"failing calls bind: {_events_are(course.failed)} expected to fail in {attempts}"
         if not late:
-            return CallsUnderWayBind(course.leftover)
+            told = f"{_events_are(course.leftover)} not expected to be answered before the deadline"
+            return f"calls under way bind: {told}"
         if not limited:
-            return DeadlineBinds(situation.deadline, tuple(one.name for one in late))
+            types = first_of(one.name for one in late)
+            return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {types}"
         unreachable = self._is_unreachable(limited)
         budgeted = [] if unreachable else [one for one in limited if self._is_held_by_budget(one)]
         return LimitsBind(
@@ -196,19 +85,22 @@ class _Comparison:
             shut=self._shut(limited),
         )
 
-    def end(self, target: int) -> Binding:
+    def end(self, target: int) -> str | LimitsBind:
         """Return what the end waits for."""
         course, plenty, best = self._course, self._plenty, self._choice.best
         soonest = self._at(plenty.forecast)
         if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
-            return DoneEarly(self._choice.workers, self._at(course.forecast), self._at(target), soonest)
+            done = f"with {counted(self._choice.workers, 'worker')} all is done at {clock(self._at(course.forecast))}"
+            early = f"before the target of {clock(self._at(target))}; with more it could be {clock(soonest)}"
+            return f"nothing binds: {done}, {early}"
         if plenty.forecast < WORTH_IT * best.forecast:
-            return WorkersBind(*self._most, end=self._at(best.forecast), soonest=soonest)
+            return self._workers_bind(f"all is done at {clock(self._at(best.forecast))}", clock(soonest))
         last = max(plenty.starts, key=lambda start: start.at + start.takes)
         if last.at + last.takes < plenty.forecast:
-            return NothingToDo(under_way=True)
+            return _LAST_CALLS
         if last.at < last.takes:
-            return LastCallDecides(last.type, self._at(last.at), last.takes)
+            begun = f"begins at {clock(self._at(last.at))} and takes {_seconds(last.takes)}"
+            return f"nothing binds: the last call, of {last.type}, {begun}"
         begins = {start.type: start.at for start in plenty.starts}
         limited = [one for one in self._situation.demands if begins.get(one.name, 0) >= WORTH_IT * last.at]
         types = dict.fromkeys((one.name for one in limited), 0)
@@ -224,10 +116,11 @@ class _Comparison:
             shut=self._shut(limited),
         )
 
-    @property
-    def _most(self) -> tuple[int, bool]:
+    def _workers_bind(self, now: str, better: str) -> str:
         capacity = self._capacity
-        return capacity.max_workers, capacity.min_workers < capacity.max_workers
+        most = counted(capacity.max_workers, "worker")
+        maximum = " (the maximum)" if capacity.min_workers < capacity.max_workers else ""
+        return f"workers bind: with {most}{maximum} {now}; with more it could be {better}"
 
     def _sooner(self, limited: Sequence[Demand]) -> MoreEndpoints | None:
         """Return the fewest more overflow endpoints that make a difference to the end."""
@@ -262,7 +155,7 @@ class _Comparison:
 
     def _is_unreachable(self, demands: Sequence[Demand]) -> bool:
         late = {window.name for window in self._shut_windows(demands) if window.rest >= self._situation.deadline}
-        return all({route.endpoint, route.budget} & late for one in demands for route in one.routes)
+        return all(late.intersection(route.windows) for one in demands for route in one.routes)
 
     def _shut(self, demands: Sequence[Demand]) -> tuple[ShutWindow, ...]:
         return tuple(
@@ -272,9 +165,7 @@ class _Comparison:
 
     def _shut_windows(self, demands: Sequence[Demand]) -> list[SimulatedWindow]:
         """Return the windows of endpoints and budgets of these types that are shut, in the order of use, each once."""
-        names = {
-            name: None for one in demands for route in one.routes for name in (route.endpoint, route.budget) if name
-        }
+        names = dict.fromkeys(name for one in demands for route in one.routes for name in route.windows)
         return [window for window in (self._situation.windows[name] for name in names) if window.rest > 0]
 
     def _at(self, moment: int) -> int:
@@ -288,3 +179,11 @@ def _budgets(demands: Sequence[Demand]) -> tuple[str, ...]:
 def _more_endpoints(number: int, demands: Sequence[Demand], *, end: int = 0, leave: int = 0) -> MoreEndpoints:
     next_one = {len(demand.routes) for demand in demands}
     return MoreEndpoints(number, next_one.pop() if len(next_one) == 1 else None, len(demands) > 1, end, leave)
+
+
+def _events_are(number: int) -> str:
+    return f"{counted(number, 'event')} {'is' if number == 1 else 'are'}"
+
+
+def _seconds(time: int) -> str:
+    return f"{time / SECOND:g} s"

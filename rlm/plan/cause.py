@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.text import counted, named
+from rlm.plan.limits_bind import MOST_NAMED, listed
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
 _AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
-#: At most so many endpoints, budgets or types are named; of others only the number.
-MOST_NAMED: Final = 3
 
 #: The other causes, beside the obstacles: how the run ended, or how its calls did.
 CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped", "attempts", "deadline"
@@ -87,12 +86,11 @@ def causes(run: Ended) -> list[Cause]:
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
         return []
-    if run.cancelled or run.failure or run.stopped:
-        word, why = (STOPPED, run.stopped) if run.stopped else (CANCELLED, "the run was cancelled")
-        word, why = (FAILED, run.failure) if run.failure else (word, why)
-        return [Cause(word, tuple(left), sum(left.values()), f"{_left_over(sum(left.values()))}: {why}")]
-    found = [*_spent(run, left), *_waited(run, left)]
-    return sorted(found, key=lambda one: -one.leftover)
+    cancelled = "the run was cancelled" if run.cancelled else ""
+    for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
+        if why:
+            return [_cause(word, left, why)]
+    return sorted([*_spent(run, left), *_waited(run, left)], key=lambda one: -one.leftover)
 
 
 def verdict(why: Sequence[Mapping[str, Any]]) -> str:
@@ -118,9 +116,7 @@ def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
 def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
     spent = {name: min(left[name], run.spent[name]) for name in left if run.spent.get(name)}
     if spent:
-        number = sum(spent.values())
-        told = f"{_left_over(number)}: calls for {_names(list(spent))} failed as often as they are tried in a run"
-        yield Cause(ATTEMPTS, tuple(spent), number, told)
+        yield _cause(ATTEMPTS, spent, f"calls for {_names(list(spent))} failed as often as they are tried in a run")
 
 
 def _waited(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
@@ -131,9 +127,13 @@ def _waited(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
         if rest:
             alike.setdefault(_longest(run.waits.by_type.get(name, {})), {})[name] = rest
     for wait, numbers in alike.items():
-        number = sum(numbers.values())
-        told = f"{_left_over(number)}: {_told(run, wait, numbers)}{_besides(run, wait, list(numbers))}"
-        yield Cause(wait.obstacle if wait else DEADLINE, tuple(numbers), number, told)
+        why = f"{_told(run, wait, list(numbers))}{_besides(run, wait, list(numbers))}"
+        yield _cause(wait.obstacle if wait else DEADLINE, numbers, why)
+
+
+def _cause(word: str, leftover: Mapping[str, int], why: str) -> Cause:
+    number = sum(leftover.values())
+    return Cause(word, tuple(leftover), number, f"{counted(number, 'event')} left over: {why}")
 
 
 def _longest(waits: Mapping[Wait, float]) -> Wait | None:
@@ -147,20 +147,17 @@ def _longest(waits: Mapping[Wait, float]) -> Wait | None:
     return max((one for one in waits if one.obstacle is obstacle), key=waits.__getitem__)
 
 
-def _told(run: Ended, wait: Wait | None, types: Mapping[str, int]) -> str:
+def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
     """Return what the events of `types` waited for, in words."""
-    names = list(types)
     if wait is None:
-        return f"the deadline came while calls for {_names(names)} were under way"
-    if wait.obstacle is Obstacle.LIMIT:
-        limit = run.limits.get(names[0], "") if len(names) == 1 else ""
-        return f"the {'limits' if len(names) > 1 else 'limit'} of {_names(names)}{f' ({limit})' if limit else ''} " + (
-            "let no more through" if len(names) > 1 else "lets no more through"
-        )
-    if wait.obstacle is Obstacle.BUDGET:
-        limit = run.limits.get(wait.name, "")
-        return f"the budget {wait.name}{f' ({limit})' if limit else ''} lets no more through"
-    return _obstacle(run, wait.obstacle, names)
+        return f"the deadline came while calls for {_names(types)} were under way"
+    if wait.obstacle not in IN_ORDER:
+        return _obstacle(run, wait.obstacle, types)
+    if wait.obstacle is Obstacle.LIMIT and len(types) > 1:
+        return f"the limits of {_names(types)} let no more through"
+    what, name = ("limit of", types[0]) if wait.obstacle is Obstacle.LIMIT else ("budget", wait.name)
+    limit = f" ({run.limits[name]})" if run.limits.get(name) else ""
+    return f"the {what} {name}{limit} lets no more through"
 
 
 def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
@@ -191,14 +188,8 @@ def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
     return f"{told}, for those there had {ANOTHER_CONFIGURATION}" if ANOTHER_CONFIGURATION in names else told
 
 
-def _left_over(number: int) -> str:
-    return f"{counted(number, 'event')} left over"
-
-
 def _names(names: Sequence[str]) -> str:
-    if len(names) <= MOST_NAMED:
-        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    return named(names, MOST_NAMED)
+    return listed(names) if len(names) <= MOST_NAMED else named(names, MOST_NAMED)
 
 
 def _seconds(seconds: float) -> str:

@@ -24,27 +24,25 @@ def due(share: float, begun_of_all: int, begun: int) -> int:
     return math.floor(share * begun_of_all) - begun
 
 
-def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
-    """Yield the endpoint of each free slot, in the order of use: first the primary's slots, then the overflows' evenly.
+def in_order_of_use(free: dict[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
+    """Take free slots one by one, in the order of use: first the primary's slots, then the overflows' evenly.
 
-    Evenly means that the overflow endpoint with the most free slots is next; of equal ones, the first configured. A
-    slot at an endpoint with a budget takes one of the budget as well. `free` has the free slots by the name of endpoint
-    or budget; one that is missing has none.
+    Yield the endpoint of each. Evenly means that the overflow endpoint with the most free slots is next; of equal ones,
+    the first configured. A slot at an endpoint with a budget takes one of the budget as well. `free` has the free slots
+    by the name of endpoint or budget; one that is missing has none.
     """
-    left = dict(free)
     primary, *overflow = endpoints
-    while _has_slot(left, primary):
-        yield take_slot(left, primary)
-    while usable := [endpoint for endpoint in overflow if _has_slot(left, endpoint)]:
-        yield take_slot(left, max(usable, key=lambda endpoint: left[endpoint.name]))
+    while _has_slot(free, primary):
+        yield _take_slot(free, primary)
+    while usable := [endpoint for endpoint in overflow if _has_slot(free, endpoint)]:
+        yield _take_slot(free, max(usable, key=lambda endpoint: free[endpoint.name]))
 
 
 def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:
     return free.get(endpoint.name, 0) > 0 and (endpoint.budget is None or free.get(endpoint.budget.name, 0) > 0)
 
 
-def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
-    """Take a slot of `endpoint` and of its budget out of `free`; return its name."""
+def _take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
     free[endpoint.name] -= 1
     if endpoint.budget is not None:
         free[endpoint.budget.name] -= 1
@@ -54,11 +52,8 @@ def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
 def divide(wanted: int, free: Sequence[int], budgets: Sequence[str | None], free_in: Mapping[str, int]) -> list[int]:
     """Divide up to `wanted` slots over a type's endpoints, as `in_order_of_use` would one by one.
 
-    Args:
-        wanted: how many slots, at the most.
-        free: the free slots of each endpoint, the primary's first.
-        budgets: the budget of each endpoint, None if it has none.
-        free_in: the free slots of each budget.
+    `free` has the free slots of each endpoint, the primary's first, `budgets` the budget of each, None if it has none,
+    and `free_in` the free slots of each budget.
     """
     given = _without_budgets(min(wanted, sum(free)), free)
     if not free_in:

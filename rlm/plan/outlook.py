@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.endpoint import all_limited
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -159,13 +160,8 @@ class Outlook:
             "windows": [
                 {
                     "window": number,
-                    "events": sum(one.events.values()),
-                    "completed": sum(one.events.values()) - one.leftover,
-                    "leftover": one.leftover,
-                    "by_type": {
-                        name: {"events": one.events[name], "completed": one.events[name] - left, "leftover": left}
-                        for name, left in one.left.items()
-                    },
+                    **_counts(sum(one.events.values()), one.leftover),
+                    "by_type": {name: _counts(one.events[name], left) for name, left in one.left.items()},
                 }
                 for number, one in enumerate(self.windows, start=1)
             ],
@@ -214,6 +210,10 @@ class Outlook:
         return max(trend, surplus) if self.settled else surplus
 
 
+def _counts(events: int, leftover: int) -> dict[str, int]:
+    return {"events": events, "completed": events - leftover, "leftover": leftover}
+
+
 def span_of(cycle: float) -> int:
     """Return the number of windows over which a trend is measured."""
     return max(math.ceil(cycle), _whole_cycles(SPAN, cycle))
@@ -225,8 +225,7 @@ def _whole_cycles(most: int, cycle: float) -> int:
 
 
 def _events(number: float) -> str:
-    whole = max(1, round(number))
-    return "1 event" if whole == 1 else f"{whole:,} events"
+    return counted(max(1, round(number)), "event")
 
 
 def is_steady(left: Sequence[int], span: int) -> bool:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rlm.core.expected import call_seconds, needed_seconds
-from rlm.plan.order import due, in_order_of_use, take_slot
+from rlm.plan.order import due, in_order_of_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -88,10 +88,7 @@ def _free_slots(state: ReleaseState, types: Sequence[EventType]) -> dict[str, in
 
 def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) -> list[str]:
     """Take up to `wanted` slots out of `free`, in the order of use; return the endpoint of each."""
-    if not endpoints or wanted <= 0:
-        return []
-    by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    return [take_slot(free, by_name[name]) for name in islice(in_order_of_use(free, endpoints), wanted)]
+    return list(islice(in_order_of_use(free, endpoints), wanted)) if endpoints and wanted > 0 else []
 
 
 def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:

@@ -7,19 +7,54 @@ are full, leaves it to the next.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.retry import backoff
 from rlm.plan.order import divide, due
-from rlm.plan.situation import Course, Start
-from rlm.plan.window import NEVER, SimulatedWindow
+from rlm.plan.window import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from rlm.plan.situation import Demand, Route, Situation
+    from rlm.plan.window import SimulatedWindow
+
+
+class Start(NamedTuple):
+    """A group of calls of one type, begun at one endpoint at one moment, and how long each takes."""
+
+    at: int
+    type: str
+    endpoint: str
+    events: int
+    takes: int
+
+
+@dataclass(slots=True)
+class Course:
+    """The result of a simulation: all starts in order of time, and by type what is left and when the last is answered.
+
+    `failed` of those left had all their attempts.
+    """
+
+    starts: list[Start] = field(default_factory=list)
+    left: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+
+    @property
+    def leftover(self) -> int:
+        """Events that cannot be answered by the deadline."""
+        return sum(self.left.values())
+
+    @property
+    def forecast(self) -> int:
+        """When the last event that fits is answered, 0 if none does. Ticks."""
+        return max(self.answered.values(), default=0)
 
 
 def simulate(situation: Situation, lanes: int) -> Course:
@@ -31,10 +66,11 @@ class _Simulation:
     """Each type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment)."""
 
     def __init__(self, situation: Situation, lanes: int) -> None:
-        windows = _Windows(situation)
+        # Each window is copied on first use: with few lanes most are never used.
+        window = functools.cache(lambda name: situation.windows[name].copy())
         self._course = Course()
         self._lanes = _Lanes(situation, lanes)
-        self._queues = [_Queue(demand, situation, windows) for demand in situation.demands]
+        self._queues = [_Queue(demand, situation, window) for demand in situation.demands]
         self._sharing = [queue for queue in self._queues if queue.demand.share]
         self._open = list(range(len(self._queues)))
         self._shut: list[tuple[int, int]] = []
@@ -74,25 +110,11 @@ class _Simulation:
                     heapq.heappush(self._shut, (wakes_at, index))
 
 
-class _Windows(dict[str, SimulatedWindow]):
-    """The windows of one simulation, each copied on first use: with few lanes most are never used."""
-
-    def __init__(self, situation: Situation) -> None:
-        super().__init__()
-        self._as_they_stand = situation.windows
-
-    def __missing__(self, name: str) -> SimulatedWindow:
-        window = self[name] = self._as_they_stand[name].copy()
-        return window
-
-
 class _Lanes:
     """The idle lanes, and in `moments` the groups of busy ones by when they are free, a turnaround after the answer.
 
     `idle` is below zero if more lanes are busy than there should be.
     """
-
-    __slots__ = ("_turnaround", "idle", "moments")
 
     def __init__(self, situation: Situation, lanes: int) -> None:
         self._turnaround = situation.turnaround
@@ -124,32 +146,14 @@ class _Queue:
     `failed` counts those that failed in every attempt.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_backoff",
-        "_budgets",
-        "_coming",
-        "_failing",
-        "_late",
-        "_open",
-        "_routes",
-        "_until",
-        "_waiting",
-        "_windows",
-        "answered",
-        "begun",
-        "demand",
-        "failed",
-    )
-
-    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, SimulatedWindow]) -> None:
+    def __init__(self, demand: Demand, situation: Situation, window: Callable[[str], SimulatedWindow]) -> None:
         answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
         self.demand = demand
         self.begun = demand.begun
         self.failed = 0
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
         self._late = sum(at > situation.deadline for at in answers)
-        self._windows = windows
+        self._window = window
         self._attempts = situation.max_attempts
         self._backoff = situation.backoff
         #: By the attempts made before: the events that wait, and the fraction of a failing call carried over. It starts
@@ -207,7 +211,7 @@ class _Queue:
     def _use(self, routes: Sequence[Route]) -> None:
         self._routes = routes
         self._open = [
-            (route, self._windows[route.endpoint], None if route.budget is None else self._windows[route.budget])
+            (route, self._window(route.endpoint), None if route.budget is None else self._window(route.budget))
             for route in routes
         ]
         self._budgets = [route.budget for route in routes]
@@ -215,7 +219,7 @@ class _Queue:
 
     def _divide(self, at: int, wanted: int) -> list[int]:
         free = [window.free(at) if window.opens <= at else 0 for _, window, _ in self._open]
-        free_in = {name: self._windows[name].free(at) for name in self._budgets if name is not None}
+        free_in = {name: self._window(name).free(at) for name in self._budgets if name is not None}
         return divide(wanted, free, self._budgets, free_in)
 
     def _begin(self, answered_at: int, route: Route, number: int) -> None:

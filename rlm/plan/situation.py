@@ -1,30 +1,110 @@
-"""What a simulation starts from, demands, routes, windows and calls under way, and what it comes to. Times in ticks."""
+"""What goes into a plan, in seconds, and what a simulation starts from, in ticks: demands, routes, windows, lanes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan.values import RunProgress
 from rlm.plan.window import SimulatedWindow, duration, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.plan.values import Horizon, Underway, Workload
+    from rlm.core.expected import Pair
 
 #: If a run is under way, slots that come back within this part of the guard form one group, at the latest time.
 GRAINS_OF_GUARD: Final = 10
-
 #: With more endpoints and budgets than this the planner examines fewer alternatives.
 MANY_ENDPOINTS: Final = 1000
+#: A window without a call in it.
+FRESH: Final = WindowState()
 
-_FRESH = WindowState()
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A call under way when the plan is made, begun `age_seconds` ago."""
+
+    type: str
+    endpoint: str
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far a run is when the rest of it is planned: the calls under way, and by type the calls begun so far.
+
+    Of its lanes `ready_lanes` are ready now, and more come up after `coming_up_seconds`; None if all are ready.
+    """
+
+    underway: tuple[Underway, ...] = ()
+    begun: Mapping[str, int] = field(default_factory=dict)
+    ready_lanes: int | None = None
+    coming_up_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The work to plan, and what it meets.
+
+    `backlog` counts the events waiting, by type. A type that is not among `types` is left out: a run makes its events
+    dead letters. `types` are the configured ones, from high to low priority. `windows` are those of endpoints and
+    budgets, by name; one that is missing is fresh. `expected` is what calls were measured to be like, where known.
+    `progress` is how far a run is whose rest is planned; its calls under way are answered first.
+    """
+
+    backlog: Mapping[str, int]
+    types: Sequence[EventType]
+    windows: Mapping[str, WindowState] = field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = field(default_factory=dict)
+    progress: RunProgress | None = None
+
+    @property
+    def suspects(self) -> set[str]:
+        """The endpoints and budgets that failed and have not answered well since: no plan counts on them."""
+        return {name for name, window in self.windows.items() if window.suspect}
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many workers there may be, and how many lanes, `threads`, each of them has.
+
+    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next.
+    """
+
+    min_workers: int
+    max_workers: int
+    threads: int
+    turnaround_seconds: float = 0.0
+
+    @property
+    def lanes(self) -> int:
+        """The lanes of all workers that are allowed."""
+        return self.max_workers * self.threads
+
+    def exactly(self, workers: int | None) -> Capacity:
+        """Return the same for exactly this number of workers, whatever is allowed; unchanged for None."""
+        return self if workers is None else replace(self, min_workers=workers, max_workers=workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Until when calls must be answered, by when they should be, and the guard added to every period. Seconds.
+
+    An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
+    from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
+    """
+
+    deadline_seconds: float
+    target_seconds: float
+    guard_seconds: float
+    max_attempts: int = 3
+    backoff_seconds: float = 0.5
+    gone_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +119,11 @@ class Route:
     takes: int
     latest: int
     error_rate: float
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """The names of the endpoint and of its budget."""
+        return (self.endpoint,) if self.budget is None else (self.endpoint, self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +145,7 @@ class Demand:
     @property
     def windows(self) -> set[str]:
         """The names of its endpoints and of their budgets."""
-        return {name for route in self.routes for name in (route.endpoint, route.budget) if name is not None}
+        return {name for route in self.routes for name in route.windows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,50 +247,14 @@ class Situation:
         windows = dict(self.windows)
         demands = []
         for demand in self.demands:
-            routes = list(demand.routes)
-            fresh = SimulatedWindow.of(demand.one_more, _FRESH, self.guard_seconds)
-            for more in range(1, number + 1) if demand.name in names else ():
-                name = f"{more} more for {demand.name}"
-                routes.append(replace(routes[-1], endpoint=name, budget=_budget(demand.one_more)))
-                windows[name] = fresh
-            demands.append(replace(demand, routes=tuple(routes)))
+            added = [f"{more} more for {demand.name}" for more in range(1, number + 1) if demand.name in names]
+            like = replace(demand.routes[-1], budget=_budget(demand.one_more))
+            windows |= dict.fromkeys(added, SimulatedWindow.of(demand.one_more, FRESH, self.guard_seconds))
+            demands.append(replace(demand, routes=(*demand.routes, *(replace(like, endpoint=name) for name in added))))
         return replace(self, demands=tuple(demands), windows=windows)
 
 
-class Start(NamedTuple):
-    """A group of calls of one type, begun at one endpoint at one moment, and how long each takes."""
-
-    at: int
-    type: str
-    endpoint: str
-    events: int
-    takes: int
-
-
-@dataclass(slots=True)
-class Course:
-    """The result of a simulation: all starts in order of time, and by type what is left and when the last is answered.
-
-    `failed` of those left had all their attempts.
-    """
-
-    starts: list[Start] = field(default_factory=list)
-    left: dict[str, int] = field(default_factory=dict)
-    answered: dict[str, int] = field(default_factory=dict)
-    failed: int = 0
-
-    @property
-    def leftover(self) -> int:
-        """Events that cannot be answered by the deadline."""
-        return sum(self.left.values())
-
-    @property
-    def forecast(self) -> int:
-        """When the last event that fits is answered, 0 if none does. Ticks."""
-        return max(self.answered.values(), default=0)
-
-
-def _routes(kind: EventType, deadline: int, expected: Mapping[tuple[str, str], Expected]) -> tuple[Route, ...]:
+def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -> tuple[Route, ...]:
     usual = Expected(kind.processing_seconds, kind.processing_seconds)
     routes = []
     for each in kind.endpoints:
@@ -224,7 +273,7 @@ def _windows(workload: Workload, guard_seconds: float) -> dict[str, SimulatedWin
     grain = max(1, ticks(guard_seconds) // GRAINS_OF_GUARD) if workload.progress else 1
     limited = all_limited(each for kind in workload.types for each in kind.endpoints)
     return {
-        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, _FRESH), guard_seconds, grain)
+        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, FRESH), guard_seconds, grain)
         for one in limited
     }
 
@@ -233,8 +282,6 @@ def _busy(
     types: Sequence[EventType], demands: Sequence[Demand], calls: Sequence[Underway], suspects: Collection[str]
 ) -> Iterator[Busy]:
     """Yield the busy lanes. A call ends when expected; an overdue one after as long again, capped by its time-out."""
-    if not calls:
-        return
     takes = {(demand.name, route.endpoint): route.takes for demand in demands for route in demand.routes}
     may_take = {(kind.name, each.name): ticks(each.timeout_seconds) for kind in types for each in kind.endpoints}
     for call in calls:

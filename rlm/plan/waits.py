@@ -6,6 +6,7 @@ the time since the look before is counted for that. These times explain what is 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -81,17 +82,11 @@ def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait,
     if any(state.wait_seconds(endpoint) <= 0 for endpoint in usable):
         busy = sum(count.released + count.inflight for count in state.counts.values())
         return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
-    found: dict[Wait, float] = {}
-    for endpoint in kind.endpoints:
-        wait = _at(endpoint, state.windows)
-        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
-    return found
+    return _parts([_shut_at(one, state.windows) or _full_at(one, state.windows) for one in kind.endpoints])
 
 
-def _at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
-    """Return why an endpoint admits no call now."""
-    if (shut := _shut_at(endpoint, windows)) is not None:
-        return shut
+def _full_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
+    """Return whether the slots of an endpoint are taken, or those of its budget."""
     window, budget = windows[endpoint.name], windows[endpoint.budget.name] if endpoint.budget else None
     if endpoint.budget and budget and budget.free <= 0 and budget.wait_seconds >= window.wait_seconds:
         return Wait(Obstacle.BUDGET, endpoint.budget.name)
@@ -114,7 +109,7 @@ def _before_opening(
     `full` names the endpoints and budgets whose windows were full then. Being `late` is the obstacle only if an
     endpoint could have been called.
     """
-    found: dict[Wait, float] = {}
+    found: list[Wait] = []
     for endpoint in kind.endpoints:
         wait = _shut_at(endpoint, windows)
         if wait is None and endpoint.budget is not None and endpoint.budget.name in full:
@@ -123,8 +118,13 @@ def _before_opening(
             wait = Wait(Obstacle.LIMIT)
         if wait is None:
             return {Wait(late): 1.0}
-        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
-    return found
+        found.append(wait)
+    return _parts(found)
+
+
+def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
+    """Return which part of them each wait is."""
+    return {wait: number / len(waits) for wait, number in Counter(waits).items()}
 
 
 @dataclass(slots=True)

@@ -14,15 +14,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rlm.plan.simulate import simulate
-from rlm.plan.situation import Course, Start
+from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.window import NEVER, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rlm.plan.situation import Demand, Situation
-    from rlm.plan.values import Capacity, Horizon
+    from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 
 #: If the limits, not the workers, delay the end beyond the target: the share of the slack before the deadline that may
 #: be spent on using fewer workers. The rest is kept for retries.
@@ -49,7 +47,8 @@ class Choice:
 
 def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -> Choice:
     """Return the fewest workers that leave over no more than necessary, or than any number, and end by the goal."""
-    return _Search(situation, capacity, horizon).choose()
+    search = _Search(situation, capacity, horizon)
+    return search.at_the_bound() or search.at_the_best()
 
 
 class _Search:
@@ -68,10 +67,7 @@ class _Search:
         fineness = LEAST_FINENESS if situation.must_be_quick else FINENESS
         self._allowed = list(_numbers(min(self._most, max(capacity.min_workers, needed)), self._most, fineness))
 
-    def choose(self) -> Choice:
-        return self._at_the_bound() or self._at_the_best()
-
-    def _at_the_bound(self) -> Choice | None:
+    def at_the_bound(self) -> Choice | None:
         """Return the fewest that leave over no more than the limits do, and end by the goal; None if there are none."""
         bound = self._bound
         goal = self._goal(bound.of_all)
@@ -85,7 +81,7 @@ class _Search:
                 return Choice(workers, course, best, bound.alone, bound.of_all)
         return None
 
-    def _at_the_best(self) -> Choice:
+    def at_the_best(self) -> Choice:
         """Return the fewest that leave over no more than the best number does, and end by the goal.
 
         The goal is that of the events which the best gets answered, or the best's own end if that is later.

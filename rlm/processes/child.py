@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import HEARTBEAT_SECONDS
+from rlm.processes.signals import how_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from multiprocessing.process import BaseProcess
 
 #: A worker that has not announced itself for so long is silent: it has missed a heartbeat and its next is due, seconds.
@@ -83,32 +83,14 @@ class PidfdDeath:
         os.close(self._fd)
 
 
-if sys.platform == "darwin":
-
-    class KqueueDeath:
-        """The death of a process by a kqueue (macOS)."""
-
-        def __init__(self, pid: int) -> None:
-            self._queue = select.kqueue()
-            exit_event = select.kevent(
-                pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_NOTE_EXIT
-            )
-            self._queue.control([exit_event], 0)
-
-        def fileno(self) -> int:
-            """Return what to select on."""
-            return self._queue.fileno()
-
-        def close(self) -> None:
-            """Watch no more."""
-            self._queue.close()
-
-
 def watch_death(pid: int) -> Death | None:
     """Watch a process for its death; return None if it has died already."""
     try:
         if sys.platform == "darwin":
-            return KqueueDeath(pid)
+            queue = select.kqueue()
+            flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
+            queue.control([select.kevent(pid, select.KQ_FILTER_PROC, flags, select.KQ_NOTE_EXIT)], 0)
+            return queue
         return PidfdDeath(pid)
     except ProcessLookupError:
         return None
@@ -127,6 +109,7 @@ class Child:
     killed: bool = False
     left: bool = False
     ready: bool = False  #: it came up: it was ready once
+    silent_looks: int = 0  #: how many of the last looks, in a row, found it silent
     frozen: bool = False  #: it was found frozen, and told to end
     cut: bool = False  #: it was ended because all were to end at once: no event that it had is to blame
 
@@ -151,6 +134,11 @@ class Child:
         self.frozen = True
         self._signal(signal.SIGKILL)
 
+    def look(self, silent_seconds: float) -> bool:
+        """Take what a look found, the seconds since it was last heard; return whether it is frozen."""
+        self.silent_looks = self.silent_looks + 1 if silent_seconds > SILENT_SECONDS else 0
+        return self.silent_looks >= LOOKS
+
     def _signal(self, signum: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             if isinstance(self.death, PidfdDeath):
@@ -167,31 +155,7 @@ class Child:
         self.left = code == 0
         if code is None or code == 255:  # noqa: PLR2004  # what the template's own death makes of it
             return "for a reason that went with its template"
-        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-
-
-class Silences:
-    """Counts the looks that found each worker silent."""
-
-    def __init__(self) -> None:
-        self._looks: dict[str, int] = {}
-        self._next_at = float("-inf")
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to look."""
-        return system_clock.monotonic() >= self._next_at
-
-    def frozen(self, silences: Mapping[str, float]) -> list[str]:
-        """Take a look's result, seconds of silence by worker; return the workers that are frozen."""
-        self._next_at = system_clock.monotonic() + LOOK_SECONDS
-        silent = (worker_id for worker_id, seconds in silences.items() if seconds > SILENT_SECONDS)
-        self._looks = {worker_id: self._looks.get(worker_id, 0) + 1 for worker_id in silent}
-        return [worker_id for worker_id, looks in self._looks.items() if looks >= LOOKS]
-
-    def forget(self) -> None:
-        """Start over: Redis was away, so nobody could be heard."""
-        self._looks.clear()
+        return how_ended(code)
 
 
 class StartBackoff:

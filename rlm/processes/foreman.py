@@ -14,6 +14,7 @@ import signal
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from honcho.printer import Message, Printer
@@ -21,6 +22,7 @@ from honcho.process import Process
 
 from rlm.core.clock import system_clock
 from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import how_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +65,7 @@ class Entry:
 
     def _run(self, report: Callable[[Message], None]) -> None:
         try:
-            self._process.run(_Reports(report))
+            self._process.run(SimpleNamespace(put=report))  # all that honcho does with its queue of events
         except OSError as error:
             report(_message("line", f"cannot be started: {error}\n", self.name))
             report(_message("stop", {"returncode": 1}, self.name))
@@ -85,23 +87,11 @@ class Entry:
         return next((rank for rank, word in enumerate(STOP_ORDER) if word in words), len(STOP_ORDER))
 
 
-class _Reports:
-    """What honcho takes for the queue of events."""
-
-    def __init__(self, put: Callable[[Message], None]) -> None:
-        self.put = put
-
-
 class Foreman:
     """Runs entries until a signal or the end of one of them, then stops them all.
 
-    Args:
-        entries: what to run, started in this order.
-        printer: prints what they say, and what the foreman does.
-        wakeup: is woken by whatever happens.
-        stop: the signals to this process.
-        grace_seconds: how long each has to end once it was asked to.
-        clock: measures that time.
+    They are started in this order. `wakeup` is woken by whatever happens. `grace_seconds` is how long each has to end
+    once it was asked to.
     """
 
     def __init__(
@@ -174,7 +164,7 @@ class Foreman:
 
     def _note_end(self, member: Member) -> None:
         code, asked = member.returncode or 0, member.asked_at is not None
-        ended = f"{member.name} ended {_how(code)}"
+        ended = f"{member.name} ended {how_ended(code)}"
         if asked:
             self.say(ended)
         else:
@@ -194,7 +184,3 @@ class Foreman:
 def _message(kind: str, data: object, name: str, colour: str | None = None) -> Message:
     moment = datetime.fromtimestamp(system_clock.now(), UTC).astimezone()
     return Message(type=kind, data=data, time=moment, name=name, colour=colour)
-
-
-def _how(returncode: int) -> str:
-    return f"by {signal.Signals(-returncode).name}" if returncode < 0 else f"with exit status {returncode}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlm.core.clock import system_clock
-from rlm.processes.grace import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
+from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,11 +57,7 @@ class ProcessGroup:
     After a second signal all end at once: they get TERM again and again, which makes a supervisor end its workers as a
     KILL would not, and then KILL.
 
-    Args:
-        stop: the signals to this process.
-        grace_seconds: how long each has to end once it was asked to.
-        say: is told in words what is done.
-        clock: measures that time.
+    `grace_seconds` is how long each has to end once it was asked to. `say` is told in words what is done.
     """
 
     def __init__(

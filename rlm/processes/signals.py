@@ -1,20 +1,42 @@
-"""Signals for a process loop: a handler only counts and wakes the loop; the loop decides."""
+"""How processes are stopped: the signals that ask them to, and how long each may take.
+
+A handler only counts and wakes the loop; the loop decides. The periods of grace go from the inside out, each longer
+than the one that it waits for: a call ends within its time-out, a worker finishes its calls, a supervisor waits for its
+workers, whoever started the supervisor waits for that, and the unit of systemd for `rlm up` waits for the scheduler and
+then the supervisor.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
     from typing import Self
 
+    from rlm.settings import Settings
+
 #: Signals that ask for a graceful stop; a second one, or QUIT, asks for an immediate one. A terminal that closes often
 #: sends HUP twice, so HUP never counts as a second.
 GRACEFUL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IMMEDIATE = (signal.SIGQUIT,)
+
+#: Seconds beyond the longest call that a worker has to finish its calls.
+WORKER_SLACK_SECONDS: Final = 2.0
+#: The same of a supervisor's workers: one that ends by itself does so before it is killed.
+SUPERVISOR_SLACK_SECONDS: Final = WORKER_SLACK_SECONDS + 1.0
+#: The same of each process of a group (`rlm up`, the demo, the self-test): a supervisor also kills and reaps.
+GROUP_SLACK_SECONDS: Final = SUPERVISOR_SLACK_SECONDS + 5.0
+
+#: How often a process that is to end at once gets another TERM, seconds; its second one means at once.
+REPEAT_SECONDS: Final = 0.25
+#: How long it has before it is killed, seconds.
+HASTE_SECONDS: Final = 2.0
+#: How long a killed process is waited for, seconds: others may hold its output open.
+LINGER_SECONDS: Final = 5.0
 
 
 class Wakeup:
@@ -94,3 +116,28 @@ class StopSignals:
 def unblock(signals: Iterable[signal.Signals]) -> None:
     """Let signals through that were blocked while this process was being born."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+def how_ended(code: int) -> str:
+    """Return in words how a process ended, by its exit status, negative for a signal."""
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+
+
+def longest_call(settings: Settings) -> float:
+    """Return the longest time-out of a call, seconds."""
+    return max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
+
+
+def worker_grace(settings: Settings) -> float:
+    """Return how long a worker has to finish its calls, seconds."""
+    return longest_call(settings) + WORKER_SLACK_SECONDS
+
+
+def supervisor_grace(settings: Settings) -> float:
+    """Return how long a supervisor waits for its workers, seconds."""
+    return longest_call(settings) + SUPERVISOR_SLACK_SECONDS
+
+
+def group_grace(settings: Settings) -> float:
+    """Return how long each process of a group has to end, seconds."""
+    return longest_call(settings) + GROUP_SLACK_SECONDS

@@ -17,8 +17,8 @@ from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
-from rlm.processes.child import BOOT_SECONDS, QUICK_DEATH_SECONDS, Child, Silences, StartBackoff, watch_death
-from rlm.processes.grace import supervisor_grace
+from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS, QUICK_DEATH_SECONDS, Child, StartBackoff, watch_death
+from rlm.processes.signals import supervisor_grace
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -53,7 +53,7 @@ class Supervisor:
         self._spawned = 0
         self._starts = StartBackoff()
         self._announced_at = float("-inf")
-        self._silences = Silences()
+        self._look_at = float("-inf")
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
         self._selector = selectors.DefaultSelector()
@@ -91,7 +91,8 @@ class Supervisor:
                 self._end_frozen()
                 self._scale()
         except StoreError as error:
-            self._silences.forget()
+            for child in self._children.values():
+                child.silent_looks = 0  # nobody could be heard
             self._outage.tell(error, "the workers stay as they are")
             revive(self._store)
         else:
@@ -221,15 +222,17 @@ class Supervisor:
 
     def _end_frozen(self) -> None:
         """Kill workers that fell silent, and those that were told to stop and do not: the next turn reaps them."""
-        if not self._silences.due:
-            return
         now = system_clock.monotonic()
+        if now < self._look_at:
+            return
         self._note_ready()
-        ids = [one.worker_id for one in self._children.values() if self._is_judged(one, now)]
-        heard = self._store.processes.silences(Role.WORKER, ids) if ids else []
-        for worker_id in self._silences.frozen(dict(zip(ids, heard, strict=True))):
-            log.warning("Worker %s is frozen and is ended", worker_id, extra={"action": "kill_worker"})
-            self._children[worker_id].end_frozen()
+        judged = [one for one in self._children.values() if self._is_judged(one, now)]
+        heard = self._store.processes.silences(Role.WORKER, [one.worker_id for one in judged]) if judged else []
+        self._look_at = now + LOOK_SECONDS
+        for child, silent_seconds in zip(judged, heard, strict=True):
+            if child.look(silent_seconds):
+                log.warning("Worker %s is frozen and is ended", child.worker_id, extra={"action": "kill_worker"})
+                child.end_frozen()
         for child in self._children.values():
             if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
                 self._kill(child)

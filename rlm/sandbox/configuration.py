@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from rlm.core.endpoint import all_limited
 from rlm.settings import settings_under
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
@@ -119,7 +120,7 @@ def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
         seconds = min(one.processing_seconds, _PROCESSING_SECONDS)
         tables[f"types.{toml_key(one.name)}"] = _type_table(one, seconds, endpoints)
     for name, budget in settings.budgets.items():
-        calls = sum(events[one.name] for one in settings.event_types if _names(one, name))
+        calls = sum(events[one.name] for one in settings.event_types if budget in all_limited(one.endpoints))
         limit = _smaller_limit(budget.limit, max(_CALLS, math.ceil(calls / _PERIODS_OF_A_BUDGET)))
         tables[f"budgets.{toml_key(name)}"] = {"rate_limit": limit}
     return toml_document(tables)
@@ -137,10 +138,6 @@ def events_by_type(settings: Settings) -> dict[str, int]:
 
 def _first_calls(endpoint: Endpoint) -> int:
     return min(_CALLS, *(rule.amount for rule in endpoint.limit.rules))
-
-
-def _names(event_type: EventType, budget: str) -> bool:
-    return any(one.budget and one.budget.name == budget for one in event_type.endpoints)
 
 
 def _smaller_limit(limit: Limit, calls: int) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rlm.core.clock import isoformat
+from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.reading.books import books
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.items import Batch
     from rlm.sandbox.mockapi import Arrival, EndpointSummary
     from rlm.sandbox.stage import Stage
+
+#: The wallet of each item of a self-test, so that whoever finds one knows what it is.
+WALLET = "rlm test"
+#: What its items that are no events become: dead letters for these reasons.
+LETTERS = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class Evidence:
         unsettled = books(stage.store).unsettled
         return cls(record, stage.settings.event_types, api.arrivals, api.summary(), api.budget_summary(), unsettled)
 
+    @property
+    def refused(self) -> int:
+        """Calls that the API refused."""
+        return sum(one.refused for one in self.api.values())
+
     def accepted(self, run_id: str | None = None) -> Counter[str | None]:
         """Count the accepted calls by event: those of one run, or all."""
         return Counter(one.event_id for one in self.arrivals if one.accepted and run_id in {None, one.run_id})
@@ -58,8 +69,8 @@ class Evidence:
 
     def refusals(self) -> Iterator[str]:
         """Yield a fault if the API refused calls."""
-        if refused := sum(one.refused for one in self.api.values()):
-            yield f"the API refused {counted(refused, 'call')}"
+        if self.refused:
+            yield f"the API refused {counted(self.refused, 'call')}"
 
     def exceeded(self) -> list[str]:
         """Return a fault for each limit of an endpoint or a budget that was exceeded, by a recount of the arrivals."""
@@ -68,42 +79,35 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class DemoVerdict:
-    """What came of a demo: the run's `record`, what each endpoint and budget of the API saw, and what follows.
+    """What came of a demo of `items` items, `speed` times as fast, by the `evidence` of its run.
 
     `answered_seconds` is from the first call to the last answer of the run, None without calls; `doubled` events
     arrived more than once; `broken` are the promises that were not kept, in words.
     """
 
+    evidence: Evidence
     items: int
     speed: float
-    record: Mapping[str, Any]
-    api: Mapping[str, EndpointSummary]
-    budgets: Mapping[str, EndpointSummary]
     answered_seconds: float | None
     doubled: int
     broken: Sequence[str]
 
     @property
-    def refused(self) -> int:
-        """Calls that the API refused."""
-        return sum(one.refused for one in self.api.values())
-
-    @property
     def late_seconds(self) -> float:
         """By how much the last answer came after the forecast; negative if it came before."""
-        return (self.answered_seconds or 0.0) - float(self.record["plan"]["forecast_seconds"])
+        return (self.answered_seconds or 0.0) - float(self.evidence.record["plan"]["forecast_seconds"])
 
     def as_json(self) -> dict[str, Any]:
         """Return what `rlm demo --json` prints, ready to be encoded."""
         return {
-            "record": self.record,
-            "api": self.api,
-            "budgets": self.budgets,
+            "record": self.evidence.record,
+            "api": self.evidence.api,
+            "budgets": self.evidence.budgets,
             "items": self.items,
             "speed": self.speed,
-            "forecast_seconds": self.record["plan"]["forecast_seconds"],
+            "forecast_seconds": self.evidence.record["plan"]["forecast_seconds"],
             "answered_seconds": self.answered_seconds,
-            "refused": self.refused,
+            "refused": self.evidence.refused,
             "doubled": self.doubled,
             "as_promised": not self.broken,
             "broken": self.broken,
@@ -112,16 +116,10 @@ class DemoVerdict:
 
 def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> DemoVerdict:
     """Judge a run of `events` events in `items` items by what RLM promises."""
-    return DemoVerdict(
-        items=items,
-        speed=speed,
-        record=evidence.record,
-        api=evidence.api,
-        budgets=evidence.budgets,
-        answered_seconds=_answered_seconds(evidence),
-        doubled=sum(number > 1 for number in evidence.accepted(evidence.record["run_id"]).values()),
-        broken=list(_broken(evidence, events)),
-    )
+    reached = evidence.accepted(evidence.record["run_id"])
+    doubled = sum(number > 1 for number in reached.values())
+    broken = list(_broken(evidence, events, len(reached)))
+    return DemoVerdict(evidence, items, speed, _answered_seconds(evidence), doubled, broken)
 
 
 def _answered_seconds(evidence: Evidence) -> float | None:
@@ -132,10 +130,10 @@ def _answered_seconds(evidence: Evidence) -> float | None:
     return round(max(answered) - min(one.at for one in own), 3) if answered else None
 
 
-def _broken(evidence: Evidence, events: int) -> Iterator[str]:
+def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
+    """Yield the promises that were not kept; `reached` of the run's events were seen by the API."""
     counts = evidence.record["counts"]
     lost = events - evidence.unsettled - len(evidence.accepted())
-    reached = len(evidence.accepted(evidence.record["run_id"]))
     yield from evidence.wrong_end(State.COMPLETED, State.PARTIAL)
     yield from evidence.refusals()
     if lost > 0:
@@ -151,27 +149,44 @@ def _broken(evidence: Evidence, events: int) -> Iterator[str]:
     yield from evidence.exceeded()
 
 
-class Check(NamedTuple):
-    """One promise that a self-test checks: what is said if it was kept, and the faults if it was not."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items to push, and the ids of the events that must be completed; of the rest become `LETTERS` and a duplicate."""
 
-    name: str
-    well: str
-    faults: list[str]
+    items: tuple[bytes, ...]
+    events: frozenset[str]
 
 
-def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[Check]:
-    """Check, step by step, whether the run of `batch` was as promised."""
+def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
+    """Return items of one event each, one of them twice, one of an unknown type, and one that is no item.
+
+    Their ids begin with `prefix`; `now` is their timestamp, in seconds since 1970.
+    """
+    names = [name for name, number in events_by_type.items() for _ in range(number)]
+    items = [_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]
+    events = frozenset(f"{prefix}-{number}:{name}" for number, name in enumerate(names, start=1))
+    unknown = _item(f"{prefix}-0", prefix, now)
+    return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events)
+
+
+def _item(item_id: str, name: str, now: float) -> bytes:
+    fields = {"id": item_id, "wallet_name": WALLET, "events": [name], "timestamp": isoformat(now)}
+    return msgspec.json.encode(fields)
+
+
+def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[tuple[str, str, list[str]]]:
+    """Check, step by step, whether the run of `batch` was as promised: yield (name, what was well, faults)."""
     calls, events = counted(len(evidence.arrivals), "call"), len(batch.events)
     endpoints = counted(len(stage.settings.endpoints), "endpoint")
-    letters = f"what is no event was set aside, with the reason: {', '.join(batch.letters)}"
+    letters = f"what is no event was set aside, with the reason: {', '.join(LETTERS)}"
     within = f"the API refused none, and by its count none of {endpoints} got too many"
     limits = [*evidence.refusals(), *evidence.exceeded()]
-    yield Check("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
-    yield Check("idempotency", f"{calls}, each with its key", list(key_faults(evidence, batch)))
-    yield Check("limits", within, limits)
-    yield Check("record", "the run's record has them all", list(record_faults(evidence, batch)))
-    yield Check("dead letters", letters, list(_letter_faults(stage, batch)))
-    yield Check("books", "they balance, and nothing is left in the ledger", list(_book_faults(stage)))
+    yield ("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
+    yield ("idempotency", f"{calls}, each with its key", list(key_faults(evidence, batch)))
+    yield ("limits", within, limits)
+    yield ("record", "the run's record has them all", list(record_faults(evidence, batch)))
+    yield ("dead letters", letters, list(_letter_faults(stage)))
+    yield ("books", "they balance, and nothing is left in the ledger", list(_book_faults(stage)))
 
 
 def event_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
@@ -204,19 +219,19 @@ def record_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
         "completed": events,
         "failed": 0,
         "leftover": 0,
-        "duplicates": batch.duplicates,
-        "invalid": len(batch.letters),
+        "duplicates": 1,
+        "invalid": len(LETTERS),
     }
     for what, number in expected.items():
         if evidence.record["counts"][what] != number:
             yield f"{what} is {evidence.record['counts'][what]}, not {number}"
 
 
-def _letter_faults(stage: Stage, batch: Batch) -> Iterator[str]:
+def _letter_faults(stage: Stage) -> Iterator[str]:
     found = Counter(msgspec.json.decode(raw)["reason"] for raw in stage.store.letters.all())
-    if found != Counter(str(reason) for reason in batch.letters):
+    if found != Counter(str(reason) for reason in LETTERS):
         there = ", ".join(f"{number} {reason}" for reason, number in sorted(found.items())) or "none"
-        yield f"there are {there}, not one each of {', '.join(batch.letters)}"
+        yield f"there are {there}, not one each of {', '.join(LETTERS)}"
 
 
 def _book_faults(stage: Stage) -> Iterator[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,14 +15,13 @@ from rlm.core.errors import RunError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
-from rlm.processes.grace import group_grace
 from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import group_grace
 from rlm.sandbox.configuration import demo_document, selftest_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rlm.processes.signals import StopSignals, Wakeup
@@ -53,85 +52,30 @@ class BrokenOffByHandError(RunError):
     """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
 
 
-class Children:
-    """Processes of RLM that share a configuration file and a log, stopped in the order in which they were started."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        config: Path,
-        stop: StopSignals,
-        *,
-        what: str = "demo",
-        environ: Mapping[str, str] | None = None,
-        options: Sequence[str] = (),
-    ) -> None:
-        """Have them read `config`, which has `settings`, and log beside it.
-
-        Errors say `what` they belong to; `environ` is added to the environment, `options` to each command.
-        """
-        self.what = what
-        self._config = config
-        self._environ = dict(environ or {})
-        self._options = list(options)
-        self._group = ProcessGroup(stop, group_grace(settings))
-        self._log_path = config.parent / "processes.log"
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, command: str) -> None:
-        """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
-        with self._log_path.open("ab") as log:
-            self._running[command] = self._group.start(
-                [command, "--config", str(self._config), *self._options],
-                stdout=log,
-                stderr=log,
-                cwd=self._config.parent,
-                env={**_bare_environment(), **self._environ},
-            )
-
-    def check(self) -> None:
-        """Return if all are alive.
-
-        Raises:
-            RunError: one has ended; the message quotes the log.
-        """
-        for command, process in self._running.items():
-            if process.poll() is not None:
-                raise self.trouble(f"`rlm {command}` ended unexpectedly ({process.returncode})")
-
-    def trouble(self, what: str) -> RunError:
-        """Return the error for `what` went wrong, with the end of the log."""
-        said = f"The {self.what} broke off: {what}. The log of its processes ends:"
-        return RunError("\n".join([said, *self.log()]))
-
-    def log(self) -> list[str]:
-        """Return the last lines of their log."""
-        lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.exists() else []
-        return lines[-LOG_LINES:]
-
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of those that were started."""
-        return [process.pid for process in self._running.values()]
-
-    def stop(self) -> None:
-        """Stop one after the other, each in its grace period; all at once when a second signal asks for that."""
-        self._group.end()
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
     """Everything that one run needs. The processes are not started yet, so that items can be pushed before.
 
-    Each method raises RunError if a process ends or makes no progress, or if a signal interrupts this process.
+    They share the file `config`, which has the `settings`, and a log beside it; `environ` is added to their
+    environment, `options` to each command. Errors say `what` they belong to. Each method raises RunError if a process
+    ends or makes no progress, or if a signal interrupts this process.
     """
 
+    what: str
     settings: Settings
+    config: Path
     api: MockApi
     store: Store
-    children: Children
     wakeup: Wakeup
-    stop: StopSignals
+    signals: StopSignals
+    environ: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    #: The process ids of those that were started.
+    pids: list[int] = field(init=False, default_factory=list)
+    _group: ProcessGroup = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._group = ProcessGroup(self.signals, group_grace(self.settings))
 
     def start_processes(self) -> None:
         """Start the processes and wait until a worker is ready, as after an earlier run.
@@ -141,7 +85,7 @@ class Stage:
         store = self.store
         store.processes.want(store.leases.acquire(_OWNER, START_SECONDS), 1)
         for command in ("scheduler", "supervisor"):
-            self.children.start(command)
+            self._start(command)
 
         def ready() -> bool | None:
             workers = [one.state for one in store.processes.alive(Role.WORKER)]
@@ -173,20 +117,50 @@ class Stage:
         patience = self.settings.run.window_seconds + CLOSE_SECONDS
         return self._wait_for(record, patience, f"run {run_id} did not end", pause)
 
+    def log(self) -> list[str]:
+        """Return the last lines of the log of its processes."""
+        lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.exists() else []
+        return lines[-LOG_LINES:]
+
+    def stop(self) -> None:
+        """Stop the processes as they were started, each in its grace period; a second signal ends all at once."""
+        self._group.end()
+
+    @property
+    def _log_path(self) -> Path:
+        return self.config.parent / "processes.log"
+
+    def _start(self, command: str) -> None:
+        """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
+        with self._log_path.open("ab") as log:
+            process = self._group.start(
+                [command, "--config", str(self.config), *self.options],
+                stdout=log,
+                stderr=log,
+                cwd=self.config.parent,
+                env={**_bare_environment(), **self.environ},
+            )
+        self.pids.append(process.pid)
+
     def _wait_for(
         self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
     ) -> T:
         """Evaluate `condition` every `pause` seconds until it is not None; `trouble` says what it means if it stays."""
         until = system_clock.monotonic() + seconds
         while (answer := condition()) is None:
-            if self.stop.graceful:
-                raise BrokenOffByHandError(f"The {self.children.what} was interrupted. It has left nothing behind.")
-            self.children.check()
+            if self.signals.graceful:
+                raise BrokenOffByHandError(f"The {self.what} was interrupted. It has left nothing behind.")
+            for one in self._group.reap():
+                raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
             if system_clock.monotonic() > until:
-                raise self.children.trouble(f"{trouble} within {seconds:g} s")
+                raise self._trouble(f"{trouble} within {seconds:g} s")
             select.select([self.wakeup], [], [], pause)
             self.wakeup.drain()
         return answer
+
+    def _trouble(self, what: str) -> RunError:
+        said = f"The {self.what} broke off: {what}. The log of its processes ends:"
+        return RunError("\n".join([said, *self.log()]))
 
 
 @contextmanager
@@ -202,9 +176,9 @@ def demo_stage(settings: Settings, speed: float, wakeup: Wakeup, stop: StopSigna
         effective, config, api = stack.enter_context(_system("demo", lambda url: demo_document(faster, speed, url), {}))
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(open_store(effective))
-        children = Children(effective, config, stop)
-        stack.callback(children.stop)
-        yield Stage(effective, api, store, children, wakeup, stop)
+        stage = Stage("demo", effective, config, api, store, wakeup, stop)
+        stack.callback(stage.stop)
+        yield stage
 
 
 @contextmanager
@@ -220,11 +194,10 @@ def selftest_stage(
         effective, config, api = stack.enter_context(
             _system("test", lambda url: selftest_document(installation.settings, prefix, url), where)
         )
-        store = Store(effective, installation.url)
-        stack.callback(store.close)
-        children = Children(effective, config, stop, what="self-test", environ=where, options=options)
-        stack.callback(children.stop)
-        yield Stage(effective, api, store, children, wakeup, stop)
+        store = stack.enter_context(closing(Store(effective, installation.url)))
+        stage = Stage("self-test", effective, config, api, store, wakeup, stop, where, options)
+        stack.callback(stage.stop)
+        yield stage
 
 
 @contextmanager

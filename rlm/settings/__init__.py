@@ -1,18 +1,269 @@
-"""Frozen settings from defaults, a TOML file, the environment and options; all faults are reported at once."""
+"""The settings that hold, frozen and typed: read from all layers, made only if there is no fault."""
 
 from __future__ import annotations
 
-from rlm.settings.effective import Settings, Shown, settings_under
-from rlm.settings.load import load_settings, load_sound
-from rlm.settings.secrets import mask_url, resolve_headers, resolve_token
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Settings",
-    "Shown",
-    "load_settings",
-    "load_sound",
-    "mask_url",
-    "resolve_headers",
-    "resolve_token",
-    "settings_under",
-]
+from pydantic import ValidationError
+
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.errors import ConfigurationError
+from rlm.settings.document import Document, layered, leaves
+from rlm.settings.faults import Fault, faults_of, listed, show
+from rlm.settings.rules import rule_faults
+from rlm.settings.secrets import (
+    FROM_ENVIRONMENT,
+    MASK,
+    Secrets,
+    from_environment,
+    is_plain,
+    is_secret,
+    mask_value,
+    parts_of,
+    remember,
+    url_secrets,
+)
+from rlm.settings.sources import choose_file, current_directory, put_environment, put_options, read_file
+from rlm.settings.toml import dotted
+from rlm.settings.values import check_dsn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from rlm.settings import model
+    from rlm.settings.document import Layers
+
+_DSN_VARIABLE = "SENTRY_DSN"
+_DATA_FOLDER = ".rlm"
+_REVISION_DIGITS = 12
+_LISTS = ("events", "processing", "failed")
+#: Headers whose values are no secrets: what the client understands.
+_HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control"})
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A setting for display: its key, its value with secrets masked, its origin."""
+
+    key: str
+    value: Any
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
+
+    `event_types` go from the highest priority to the lowest, equal ones in the configured order. `endpoints` has each
+    endpoint by name, from the first of those types that has it. Types that share an endpoint may differ in headers and
+    time-out, so take it from the type to call it. `budgets` has the limits that endpoints share, by name. `revision`
+    is a digest of what workers depend on; `data_dir` is where RLM keeps files.
+    """
+
+    redis: model.RedisSettings
+    queue: model.QueueSettings
+    run: model.RunSettings
+    workers: model.WorkersSettings
+    retry: model.RetrySettings
+    archive: model.ArchiveSettings
+    web: model.WebSettings
+    types: Mapping[str, model.TypeSettings]
+    event_types: tuple[EventType, ...] = field(repr=False)
+    endpoints: Mapping[str, Endpoint] = field(repr=False)
+    budgets: Mapping[str, Budget]
+    revision: str
+    data_dir: Path
+    source: Path | None
+    sentry_dsn: str | None = field(repr=False)
+    shown: tuple[Shown, ...] = field(repr=False)
+
+    @property
+    def archive_dir(self) -> Path:
+        """Where run records and dead letters are archived on this host."""
+        return self.data_dir.parent / (self.archive.directory or f"{_DATA_FOLDER}/archive")
+
+
+def load_settings(
+    path: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Sequence[str] = ()
+) -> Settings:
+    """Return the settings of the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in ones.
+
+    Variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file, and `overrides`
+    (`KEY=VALUE` each, from `--set`) override both. The same file in the same environment gives the same `revision`, in
+    any process.
+
+    Raises:
+        ConfigurationError: something is wrong; the message has a line for each fault, with origin, key, value and
+            what is allowed.
+    """
+    layers = _read(path, environ)
+    faults = [*put_environment(layers, environ), *put_options(layers, overrides)]
+    document, wrong = _validated(layers, environ)
+    dsn = environ.get(_DSN_VARIABLE) or None
+    faults += [*wrong, *_dsn_faults(dsn)]
+    if document is None or faults:
+        raise ConfigurationError(listed(faults, layers))
+    return _remembered(_settings_of(document, layers, dsn), environ)
+
+
+def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings | None:
+    """Return the settings without the faulty sections, for reading Redis and nothing else.
+
+    None if the file cannot be read, if `redis` is faulty, or if what is left does not fit together.
+    """
+    try:
+        layers = _read(path, environ)
+    except ConfigurationError:
+        return None
+    faults = [*put_environment(layers, environ), *_validated(layers, environ)[1]]
+    bad = {str(fault.place[0]) for fault in faults if fault.place}
+    if "redis" in bad:
+        return None
+    bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # one names the other
+    sound = layered({name: table for name, table in layers.tables.items() if name not in bad}, layers.source)
+    document, wrong = _validated(sound, environ)
+    return None if document is None or wrong else _remembered(_settings_of(document, sound, None), environ)
+
+
+def _read(path: Path | None, environ: Mapping[str, str]) -> Layers:
+    source = choose_file(path, environ)
+    return read_file(source) if source else layered({})
+
+
+def _validated(layers: Layers, environ: Mapping[str, str]) -> tuple[Document | None, list[Fault]]:
+    """Return the document unless a value is wrong by itself, and all faults, those between settings included."""
+    document, wrong = None, []
+    try:
+        document = Document.model_validate(layers.tables)
+    except ValidationError as error:
+        wrong = list(faults_of(error, layers))
+    sound = replace(layers, faulty=frozenset(fault.place for fault in wrong))
+    return document, [*wrong, *rule_faults(sound, environ)]
+
+
+def _dsn_faults(dsn: str | None) -> Iterator[Fault]:
+    if dsn is None:
+        return
+    try:
+        check_dsn(dsn)
+    except ValueError as error:
+        yield Fault((), "environment", f"{_DSN_VARIABLE} = {show((_DSN_VARIABLE,), dsn)}", str(error))
+
+
+def _remembered(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    remember(secrets_of(settings, environ))
+    return settings
+
+
+def _settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> Settings:
+    """Return the settings of a faultless document."""
+    budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
+    event_types = _event_types(document, budgets)
+    return Settings(
+        **{**dict(document), "budgets": budgets},  # the sections and the types as they are
+        event_types=event_types,
+        endpoints=_by_name(event_types),
+        revision=_revision(document, event_types),
+        data_dir=(layers.source.parent if layers.source else current_directory()) / _DATA_FOLDER,
+        source=layers.source,
+        sentry_dsn=sentry_dsn,
+        shown=tuple(_shown(document, layers, sentry_dsn)),
+    )
+
+
+def _event_types(document: Document, budgets: Mapping[str, Budget]) -> tuple[EventType, ...]:
+    types = (
+        EventType(
+            name,
+            described.priority,
+            described.processing_seconds,
+            tuple(_endpoint(endpoint, described, document.retry, budgets) for endpoint in described.endpoints),
+            described.share,
+            Limit.parse(described.rate_limit) if described.rate_limit else None,
+        )
+        for name, described in document.types.items()
+    )
+    return tuple(sorted(types, key=lambda event_type: -event_type.priority))
+
+
+def _endpoint(
+    endpoint: model.EndpointSettings,
+    event_type: model.TypeSettings,
+    retry: model.RetrySettings,
+    budgets: Mapping[str, Budget],
+) -> Endpoint:
+    return Endpoint(
+        name=endpoint.name,
+        url=endpoint.url,
+        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # the rules require one of them
+        timeout_seconds=endpoint.timeout_seconds or retry.timeout_seconds,
+        headers=endpoint.headers,
+        budget=budgets[endpoint.budget] if endpoint.budget else None,
+    )
+
+
+def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
+    endpoints: dict[str, Endpoint] = {}
+    for event_type in event_types:
+        for endpoint in event_type.endpoints:
+            endpoints.setdefault(endpoint.name, endpoint)
+    return endpoints
+
+
+def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
+    """Digest what a worker depends on: not where Redis is, and of a secret header only the variable's name."""
+    facts = [
+        [_facts(event_type) for event_type in event_types],
+        document.retry.model_dump(),
+        document.queue.model_dump(exclude={"failed_max", "failed_max_bytes"}),
+        document.redis.prefix,
+        document.run.guard_seconds,
+        document.workers.threads,
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
+
+
+def _facts(event_type: EventType) -> list[Any]:
+    endpoints = []
+    for one in event_type.endpoints:
+        budget = [one.budget.name, one.budget.limit.text] if one.budget else []
+        endpoints.append([one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, budget])
+    return [event_type.name, event_type.priority, event_type.processing_seconds, event_type.share, endpoints]
+
+
+def _shown(document: Document, layers: Layers, dsn: str | None) -> Iterator[Shown]:
+    for place, value in leaves(document.model_dump(exclude_none=True)):
+        yield Shown(dotted(place), mask_value(place, value), layers.where(place))
+    yield Shown("sentry_dsn", MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
+
+
+def settings_under(settings: Settings, prefix: str) -> Settings:
+    """Return `settings` with all keys, the three lists included, under `prefix`."""
+    lists = {name: f"{prefix}_{name}" for name in _LISTS}
+    return replace(
+        settings,
+        redis=settings.redis.model_copy(update={"prefix": prefix}),
+        queue=settings.queue.model_copy(update=lists),
+    )
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
+    """Return the secrets in URLs, headers, the web token and Sentry's DSN, those in environment variables as well."""
+    return Secrets(_secret_values(settings, environ))
+
+
+def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    yield from url_secrets(settings.redis.url)
+    yield from url_secrets(settings.sentry_dsn or "")
+    yield from_environment(settings.web.token, environ)
+    for endpoint in (one for event_type in settings.event_types for one in event_type.endpoints):
+        yield from url_secrets(endpoint.url)
+        for name, value in endpoint.headers.items():
+            harmless = name.lower() in _HARMLESS_HEADERS or is_plain(value)
+            if value.startswith(FROM_ENVIRONMENT) or is_secret(name) or not harmless:
+                yield from parts_of(from_environment(value, environ))

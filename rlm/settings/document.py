@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from rlm.settings.model import (
-    ArchiveSettings,
-    BudgetSettings,
-    EndpointSettings,
-    Name,
-    QueueSettings,
-    RedisSettings,
-    RetrySettings,
-    RunSettings,
-    Section,
-    TypeSettings,
-    WebSettings,
-    WorkersSettings,
-    setting,
-)
+from rlm.settings import model
+from rlm.settings.model import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 #: The place of a setting: names of tables and keys, indexes of list entries.
 Place = tuple[str | int, ...]
@@ -48,55 +36,52 @@ _TYPES = (
 )
 
 
-class Document(Section):
+class Document(model.Section):
     """The whole configuration as it is written, all layers merged."""
 
-    redis: RedisSettings
-    queue: QueueSettings
-    run: RunSettings
-    workers: WorkersSettings
-    retry: RetrySettings
-    archive: ArchiveSettings
-    web: WebSettings
-    types: dict[Name, TypeSettings] = setting(
+    redis: model.RedisSettings
+    queue: model.QueueSettings
+    run: model.RunSettings
+    workers: model.WorkersSettings
+    retry: model.RetrySettings
+    archive: model.ArchiveSettings
+    web: model.WebSettings
+    types: dict[model.Name, model.TypeSettings] = setting(
         ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
     )
-    budgets: dict[Name, BudgetSettings] = setting({}, "Budgets", allowed="a table for each of them, [budgets.NAME]")
+    budgets: dict[model.Name, model.BudgetSettings] = setting(
+        {}, "Budgets", allowed="a table for each of them, [budgets.NAME]"
+    )
 
 
 #: The sections with one table each.
-SECTIONS: dict[str, type[Section]] = {
+SECTIONS: dict[str, type[model.Section]] = {
     name: described.annotation
     for name, described in Document.model_fields.items()
-    if isinstance(described.annotation, type) and issubclass(described.annotation, Section)
+    if isinstance(described.annotation, type) and issubclass(described.annotation, model.Section)
 }
 
 
-def model_at(path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """Return the model of the table at `path`, None if there is no such table."""
-    match path:
+def fields_at(place: Place) -> dict[str, FieldInfo]:
+    """Return the settings of the table at `place`, none if there is no such table."""
+    match place:
         case ():
-            return Document
+            found: type[BaseModel] | None = Document
         case (str(section),):
-            return SECTIONS.get(section)
+            found = SECTIONS.get(section)
         case ("types", str()):
-            return TypeSettings
+            found = model.TypeSettings
         case ("budgets", str()):
-            return BudgetSettings
+            found = model.BudgetSettings
         case ("types", str(), "endpoints", int()):
-            return EndpointSettings
+            found = model.EndpointSettings
         case _:
-            return None
-
-
-def built_in(file: dict[str, Any]) -> dict[str, Any]:
-    """Return the layer below `file`: the default of every setting, and the built-in types if `file` names none."""
-    sections: dict[str, Any] = {name: section().model_dump() for name, section in SECTIONS.items()}
-    return sections if "types" in file else {**sections, "types": built_in_types()}
+            found = None
+    return found.model_fields if found else {}
 
 
 def built_in_types() -> dict[str, Any]:
-    """Return the tables of the types that hold if the file has none."""
+    """Return the tables of the built-in types."""
     tables = {}
     for name, priority, seconds, primary in _TYPES:
         endpoints = [primary, *(f"overflow_{primary}_{number}" for number in range(1, _OVERFLOW_ENDPOINTS + 1))]
@@ -111,56 +96,55 @@ def built_in_types() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The configuration's tables by origin: options over the environment over the file over the defaults.
+    """The configuration's tables, all layers merged: options over the environment over the file over the defaults.
 
-    `origins` has the origin of each place of `options` and `environment`, in the words of messages.
+    `origins` has the origin of each value that an option or a variable set, in the words of messages. `faulty` has the
+    places whose value is wrong by itself.
     """
 
+    tables: dict[str, Any] = field(repr=False)
     file: dict[str, Any] = field(repr=False)
-    source: Path | None
-    built_in: dict[str, Any] = field(repr=False)
-    environment: dict[str, Any] = field(default_factory=dict, repr=False)
-    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    source: Path | None = None
+    text: str = field(default="", repr=False)
     origins: dict[Place, str] = field(default_factory=dict)
+    faulty: frozenset[Place] = frozenset()
 
-    @property
-    def tables(self) -> tuple[dict[str, Any], ...]:
-        """The layers from the highest to the lowest."""
-        return self.options, self.environment, self.file, self.built_in
+    def put(self, place: Place, value: Any, origin: str) -> None:
+        """Set a value, unless the file has no table there: that fault is not to be hidden."""
+        table = _dig(self.tables, place[:-1])
+        if isinstance(table, dict):
+            table[place[-1]] = value
+            self.origins[place] = origin
 
-    def merged(self) -> dict[str, Any]:
-        """Return the tables that hold: each value from the highest layer that has it."""
-        return reduce(_merged, reversed(self.tables))
-
-    @property
-    def types(self) -> dict[str, Any]:
-        """The configured types. Options and environment variables add none, so they are not looked at."""
-        return self._named("types")
-
-    @property
-    def budgets(self) -> dict[str, Any]:
-        """The configured budgets, likewise."""
-        return self._named("budgets")
-
-    def _named(self, what: str) -> dict[str, Any]:
-        tables = (self.built_in | self.file).get(what)
+    def named(self, kind: str) -> dict[str, Any]:
+        """Return the configured `types` or `budgets` by name."""
+        tables = self.tables.get(kind)
         return tables if isinstance(tables, dict) else {}
 
+    def settable(self) -> Iterator[tuple[str, ...]]:
+        """Yield the places of all sections, types and budgets."""
+        yield from ((section,) for section in SECTIONS)
+        yield from ((kind, name) for kind in ("types", "budgets") for name in self.named(kind))
+
+    def endpoints(self) -> Iterator[Place]:
+        """Yield the places of all endpoints."""
+        for name, table in self.named("types").items():
+            endpoints = table.get("endpoints") if isinstance(table, dict) else None
+            for number in range(len(endpoints) if isinstance(endpoints, list) else 0):
+                yield "types", name, "endpoints", number
+
     def find(self, place: Place) -> Any:
-        """Return the value at `place` of the highest layer that has one, else None (which TOML cannot write)."""
-        values = (_dig(table, place) for table in self.tables)
-        return next((value for value in values if value is not None), None)
+        """Return the value at `place`, None (which TOML cannot write) if there is none."""
+        return _dig(self.tables, place)
+
+    def valid(self, place: Place) -> Any:
+        """Return the value at `place`, None if there is none or it is faulty by itself."""
+        return None if any(one in self.faulty for one in upwards(place)) else self.find(place)
 
     def where(self, place: Place) -> str:
         """Return the origin of the value at `place`; a list's entries were given with the list."""
-        known = (self.origins.get(place[:end]) for end in range(len(place), 0, -1))
-        in_file = self.file_name if _dig(self.file, place) is not None else "default"
-        return next(filter(None, known), in_file)
-
-    def blame(self, place: Place) -> str:
-        """Return where to correct a fault at `place`: a missing value is missing in the file, if there is one."""
-        where = self.where(place)
-        return self.file_name if where == "default" and self.source else where
+        known = next((self.origins[one] for one in upwards(place) if one in self.origins), None)
+        return known or (self.file_name if _dig(self.file, place) is not None else "default")
 
     @property
     def file_name(self) -> str:
@@ -168,13 +152,20 @@ class Layers:
         return f"file {self.source}"
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge key by key, deeply; of lists the upper one replaces the lower."""
-    result = dict(below)
-    for key, value in above.items():
-        old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
+def layered(file: dict[str, Any], source: Path | None = None, text: str = "") -> Layers:
+    """Return the tables of a file over the defaults: each setting, and the built-in types if the file names none."""
+    tables: dict[str, Any] = {name: section().model_dump() for name, section in SECTIONS.items()}
+    if "types" not in file:
+        tables["types"] = built_in_types()
+    for name, table in copy.deepcopy(file).items():
+        both = name in SECTIONS and isinstance(table, dict)
+        tables[name] = tables[name] | table if both else table
+    return Layers(tables, file, source, text)
+
+
+def upwards(place: Place) -> Iterator[Place]:
+    """Yield a place, then the places of the lists and tables that it is in, from the innermost."""
+    return (place[:length] for length in range(len(place), 0, -1))
 
 
 def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:

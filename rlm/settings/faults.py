@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.errors import RLMError
-from rlm.core.files import read_trusted
 from rlm.core.text import cut, safe_line
-from rlm.settings.document import SECTIONS, model_at
+from rlm.settings.document import SECTIONS, fields_at, upwards
 from rlm.settings.model import words
-from rlm.settings.secrets import MASK, is_number, is_secret, mask_value
+from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -32,6 +30,8 @@ _MOST_FAULTS = 100
 #: What pydantic appends to the place of a table's entry if it means the key.
 _KEY_MARK = "[key]"
 _NO_LINE = sys.maxsize
+#: A number as small as those of settings, or a truth value; longer ones may be a key.
+_NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,66 +43,33 @@ class Fault:
     subject: str
     problem: str
 
-    def __str__(self) -> str:
-        return f"{self.origin}: {self.subject}: {self.problem}"
 
-
-def listed(faults: Sequence[Fault], file: Path | None) -> str:
-    """Write faults, a line each, of very many only the first. Those of `file` name the line of their key."""
-    located = _located(faults, file)
-    lines = [str(one) for one in located[:_MOST_FAULTS]]
-    if more := len(faults) - len(lines):
-        lines.append(f"{located[-1].origin}: and {more:,} more")
-    return "\n".join(lines)
-
-
-def _located(faults: Sequence[Fault], file: Path | None) -> Sequence[Fault]:
-    """Return the faults, those of `file` first, by line, with its name and line as origin.
+def listed(faults: Iterable[Fault], layers: Layers) -> str:
+    """Write faults, a line each, of very many only the first: those of the file first, with the line of their key.
 
     A missing key has its table's line.
     """
-    named = f"file {file}"
-    if file is None or not any(one.origin == named for one in faults):
-        return faults
-    try:
-        lines = lines_of(read_trusted(file).decode("utf-8-sig"))
-    except (RLMError, OSError, ValueError):  # it was changed or removed after it was read
-        lines = {}
-    found = []
+    lines = lines_of(layers.text)
+    located = []
     for one in faults:
-        line = _line(one.place, lines) if one.origin == named else None
-        origin = str(file) if line is None else f"{file}:{line}"
-        found.append((line or _NO_LINE, replace(one, origin=origin) if one.origin == named else one))
-    found.sort(key=lambda each: (not each[1].subject, each[0]))  # without a subject it is only counted
-    return [one for _, one in found]
+        in_file = one.origin == layers.file_name
+        line = next((lines[place] for place in upwards(one.place) if in_file and place in lines), None)
+        origin = one.origin if not in_file else f"{layers.source}:{line}" if line else str(layers.source)
+        counted_only = not one.subject
+        located.append((counted_only, line or _NO_LINE, origin, f"{origin}: {one.subject}: {one.problem}"))
+    located.sort(key=lambda each: each[:2])
+    shown = [text for *_, text in located[:_MOST_FAULTS]]
+    if more := len(located) - len(shown):
+        shown.append(f"{located[-1][2]}: and {more:,} more")
+    return "\n".join(shown)
 
 
-def _line(place: Place, lines: Mapping[Place, int]) -> int | None:
-    known = (place[:length] for length in range(len(place), 0, -1))
-    return next((lines[one] for one in known if one in lines), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A configuration without the values at `faulty` places, for the rules between settings to read."""
-
-    layers: Layers
-    faulty: frozenset[Place]
-
-    def find(self, place: Place) -> Any:
-        """Return the value at `place`, None if there is none or it is faulty by itself."""
-        spoiled = any(place[:length] in self.faulty for length in range(len(place) + 1))
-        return None if spoiled else self.layers.find(place)
-
-    def fault(self, place: Place, problem: str) -> Fault:
-        """Return the fault of the value at `place`."""
-        return fault(self.layers, place, problem, self.layers.find(place))
-
-
-def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
-    """Return the fault of the setting at `place`; without a `value` it names the key alone."""
+def fault(layers: Layers, place: Place, problem: str, *, of_key: bool = False) -> Fault:
+    """Return the fault of the setting at `place`, or `of_key` alone; what is missing is missing in the file."""
+    value = None if of_key else layers.find(place)
     subject = key_of(place) if value is None else f"{key_of(place)} = {show(place, value)}"
-    return Fault(place, layers.blame(place), subject, problem)
+    where = layers.where(place)
+    return Fault(place, layers.file_name if where == "default" and layers.source else where, subject, problem)
 
 
 def show(place: Place, value: Any) -> str:
@@ -118,15 +85,14 @@ def show(place: Place, value: Any) -> str:
 
 
 def _is_harmless(place: Place, value: Any) -> bool:
-    return is_number(value) and not is_secret(str(place[-1]))
+    number = isinstance(value, bool | int | float | str) and _NUMBER.fullmatch(str(value))
+    return bool(number) and not is_secret(str(place[-1]))
 
 
 def _is_setting(place: Place) -> bool:
     """Return whether `place` is that of a single value, not of a table or a list of tables."""
-    if "headers" in place[2:-1]:
-        return True
-    model = model_at(place[:-1]) if len(place) > 1 else None
-    return model is not None and place[-1] in model.model_fields and place[-1] != "endpoints"
+    of_table = place[-1] in fields_at(place[:-1]) and place[-1] != "endpoints"
+    return len(place) > 1 and ("headers" in place[2:-1] or of_table)
 
 
 def key_of(place: Place) -> str:
@@ -141,11 +107,11 @@ def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
         if number >= _MOST_FAULTS:
             yield Fault(place, layers.file_name, "", "")  # counted, but not listed
         elif place[-1] == _KEY_MARK:
-            yield fault(layers, place[:-1], _problem(place[:-1], detail))
+            yield fault(layers, place[:-1], _problem(place[:-1], detail), of_key=True)
         elif detail["type"] == "missing":
             yield fault(layers, place, f"is missing; give {_allowed(place)}")
         else:
-            yield fault(layers, place, _problem(place, detail), detail["input"])
+            yield fault(layers, place, _problem(place, detail))
 
 
 def _problem(place: Place, detail: ErrorDetails) -> str:
@@ -161,9 +127,8 @@ def _problem(place: Place, detail: ErrorDetails) -> str:
 def _allowed(place: Place) -> str:
     """Return the words for what is allowed at `place`, else for any entry of the list or table that holds it."""
     *parent, key = place
-    model = model_at(tuple(parent))
-    if model and key in model.model_fields:
-        return words(model, str(key), "allowed") or f"a table, [{key}]"
+    if described := fields_at(tuple(parent)).get(str(key)):
+        return words(described, "allowed") or f"a table, [{key}]"
     match parent:
         case ["types" | "budgets"]:
             return f"a table, [{key_of(place)}]"
@@ -176,8 +141,7 @@ def _allowed(place: Place) -> str:
 def _unknown(place: Place) -> str:
     *parent, last = place
     key = str(last)
-    model = model_at(tuple(parent))
-    known = list(model.model_fields) if model else []
+    known = fields_at(tuple(parent))
     near = close_match(key, known) or next(
         (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields), None
     )

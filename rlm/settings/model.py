@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from rlm.settings import values
 from rlm.settings.secrets import EMBEDDED
-from rlm.settings.values import (
-    RESERVED_HEADERS,
-    check_directory,
-    check_endpoint_url,
-    check_header_name,
-    check_header_value,
-    check_headers,
-    check_limit,
-    check_list_name,
-    check_name,
-    check_redis_url,
-    check_web_host,
-    check_web_token,
-)
+from rlm.settings.values import RESERVED_HEADERS
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000
 
-Name = Annotated[str, AfterValidator(check_name)]
-Directory = Annotated[str, AfterValidator(check_directory)]
-ListName = Annotated[str, AfterValidator(check_list_name)]
-RateLimit = Annotated[str, AfterValidator(check_limit)]
-HeaderName = Annotated[str, AfterValidator(check_header_name)]
-HeaderValue = Annotated[str, AfterValidator(check_header_value)]
-HeaderTable = Annotated[dict[HeaderName, HeaderValue], AfterValidator(check_headers)]
-RedisURL = Annotated[str, AfterValidator(check_redis_url)]
-WebHost = Annotated[str, AfterValidator(check_web_host)]
-WebToken = Annotated[str, AfterValidator(check_web_token)]
-EndpointURL = Annotated[str, AfterValidator(check_endpoint_url)]
+Name = Annotated[str, AfterValidator(values.check_name)]
+Directory = Annotated[str, AfterValidator(values.check_directory)]
+ListName = Annotated[str, AfterValidator(values.check_list_name)]
+RateLimit = Annotated[str, AfterValidator(values.check_limit)]
+HeaderName = Annotated[str, AfterValidator(values.check_header_name)]
+HeaderValue = Annotated[str, AfterValidator(values.check_header_value)]
+HeaderTable = Annotated[dict[HeaderName, HeaderValue], AfterValidator(values.check_headers)]
+RedisURL = Annotated[str, AfterValidator(values.check_redis_url)]
+WebHost = Annotated[str, AfterValidator(values.check_web_host)]
+WebToken = Annotated[str, AfterValidator(values.check_web_token)]
+EndpointURL = Annotated[str, AfterValidator(values.check_endpoint_url)]
 
 
 def setting(default: Any, meaning: str, *, allowed: str, unset: str = "", **rules: Any) -> Any:
@@ -60,9 +51,9 @@ def list_name(default: str, meaning: str) -> Any:
     return setting(default, meaning, allowed=allowed + "a colon")
 
 
-def words(model: type[BaseModel], key: str, what: str) -> str:
+def words(described: FieldInfo, what: str) -> str:
     """Return what `setting` was given as `allowed` or `unset`."""
-    extra = model.model_fields[key].json_schema_extra
+    extra = described.json_schema_extra
     return str(extra[what]) if isinstance(extra, dict) else ""
 
 

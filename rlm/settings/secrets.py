@@ -14,7 +14,7 @@ import os
 import re
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from rlm.core.errors import ConfigurationError
 
@@ -51,11 +51,9 @@ _HOST = re.compile(
     r"(?P<start>(?:[a-z0-9-]{1,40}\.)+[a-z]{2,10}(?::\d{1,5})?|[a-z-]{1,20}:\d{1,5}|(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?)"
     r"(?P<path>(?:/[^?#@]*)?)"
 )
-#: A number as small as those of settings, or a truth value; longer ones may be a key.
-_NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 #: Of what an endpoint sends back, shorter texts are not masked: they would be found in every other word.
-_SHORTEST_SENT = 4
+SHORTEST_SENT = 4
 #: In what RLM writes itself, for the same reason.
 _SHORTEST = 6
 #: A part of a value (a cookie's, a signature's, a parameter without a telling name) counts from this length on.
@@ -110,12 +108,13 @@ def url_secrets(url: str) -> Iterator[str]:
 
 def mask_urls(text: str) -> str:
     """Return a text with `mask_url` applied to each address in it."""
-    return _WORDS.sub(lambda found: _masked_word(found[0]) if "://" in found[0] else found[0], text)
+    return _WORDS.sub(_masked_word, text) if "://" in text else text
 
 
-def _masked_word(word: str) -> str:
+def _masked_word(found: re.Match[str]) -> str:
+    word = found[0]
     address = word.rstrip(_BEHIND)
-    return mask_url(address) + word[len(address) :]
+    return mask_url(address) + word[len(address) :] if "://" in word else word
 
 
 def mask_header(value: str) -> str:
@@ -126,9 +125,7 @@ def mask_header(value: str) -> str:
 def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
     """Return what may be shown of the setting at `path`."""
     key = str(path[-1])
-    if "headers" in path[2:]:
-        return mask_header(value) if isinstance(value, str) else value and MASK
-    if is_secret(key):
+    if "headers" in path[2:] or is_secret(key):
         return mask_header(value) if value and isinstance(value, str) else value and MASK
     if isinstance(value, str) and "://" in value:
         return mask_url(value)
@@ -141,11 +138,6 @@ def _mask_no_url(value: Any) -> Any:
         return _masked_path(host)
     text = str(value)[: 2 * len(EMBEDDED)]
     return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value, or its text, is a number as small as those of settings, or a truth value."""
-    return isinstance(value, bool | int | float | str) and _NUMBER.fullmatch(str(value)) is not None
 
 
 def is_plain(text: str) -> bool:
@@ -194,39 +186,21 @@ def from_environment(value: str, environ: Mapping[str, str]) -> str:
     return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
 
 
-def redact(text: str, secrets: Iterable[str], *, torn: bool = False) -> str:
-    """Return `text` with each of the `secrets` masked, in whatever form it is written.
-
-    Call it before cutting a text: half a secret is not found. If `text` was cut off already (`torn`), as much of its
-    end is removed as could be the beginning of a secret.
-    """
-    written = sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True)
-    for form in written:
-        text = text.replace(form, MASK)
-    return text[: -len(written[0])] if torn and written else text
-
-
 def secrets_of_call(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
     """Return the secrets of a call: in the headers that are `sent`, and in the URL.
 
-    A header is secret if its value comes from the environment or its name says so. In the URL, user and password are,
-    and the values of parameters that are long or have a telling name.
+    A header is secret if its value comes from the environment or its name says so, and so are values of parameters that
+    are long or have a telling name. `known` has what else the URL may hide.
     """
     found: set[str] = set()
     for name, value in sent.items():
         if endpoint.headers.get(name, "").startswith(FROM_ENVIRONMENT) or is_secret(name):
             found.update(parts_of(value))
-    found.update(_of_url(endpoint.url))
-    return {secret for secret in found if len(secret) >= _SHORTEST_SENT}
-
-
-def _of_url(url: str) -> Iterator[str]:
-    parts = urlsplit(url)
-    yield from (unquote(one) for one in (parts.username or "", parts.password or "", parts.netloc.rpartition("@")[0]))
-    for name, value in parse_qsl(parts.query):
+    for parameter in urlsplit(endpoint.url).query.split("&"):
+        name, _, value = parameter.partition("=")
         if is_secret(name) or len(value) >= _SHORTEST_PART:
-            yield value
-    yield from (raw.partition("=")[2] for raw in parts.query.split("&") if is_secret(raw.partition("=")[0]))
+            found.update((value, unquote_plus(value)))
+    return {secret for secret in found if len(secret) >= SHORTEST_SENT}
 
 
 def parts_of(value: str) -> Iterator[str]:
@@ -265,24 +239,29 @@ def _escaped(plain: str, in_json: str) -> Iterator[str]:
 class Secrets:
     """Values that nobody may see, in every form they may be written in."""
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
+    def __init__(self, values: Iterable[str] = (), shortest: int = _SHORTEST) -> None:
         spellings = {
-            form for value in values for raw in (value, unquote(value)) if len(raw) >= _SHORTEST for form in forms(raw)
+            form for value in values for raw in (value, unquote(value)) if len(raw) >= shortest for form in forms(raw)
         }
         longest_first = sorted(spellings, key=len, reverse=True)  # a shorter one first would leave the rest of a longer
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._longest = len(longest_first[0]) if longest_first else 0
 
     def __repr__(self) -> str:
         return "Secrets(...)"
 
     def mask(self, text: str) -> str:
         """Return a text with the secrets and the addresses in it masked."""
-        text = self.hide(text)
-        return mask_urls(text) if "://" in text else text
+        return mask_urls(self.hide(text))
 
-    def hide(self, text: str) -> str:
-        """Return a text without the secrets, its addresses as they are."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+    def hide(self, text: str, *, torn: bool = False) -> str:
+        """Return a text without the secrets, its addresses as they are.
+
+        Call it before cutting a text: half a secret is not found. If `text` was cut off already (`torn`), as much of
+        its end is removed as could be the beginning of a secret.
+        """
+        hidden = text if self._pattern is None else self._pattern.sub(MASK, text)
+        return hidden[: -self._longest] if torn and self._longest else hidden
 
 
 _remembered = {"secrets": Secrets()}

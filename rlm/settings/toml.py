@@ -6,7 +6,7 @@ import json
 import math
 import re
 import tomllib
-from bisect import bisect_right
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from rlm.settings.document import Place
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_BLANK = re.compile(r"(?:\s|#[^\n]*)*")
-_KEY = re.compile(r'[ \t]*("(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|[A-Za-z0-9_-]+)[ \t]*')
-#: A value that holds no other: a string of one of the four kinds, a number, a date, a truth value.
-_PLAIN = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|[^,\]}\n#]+',
+#: A text of one of the four kinds, a comment, what parts keys and values, or a piece of a key or value.
+_SIGN = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[][{}=,.\n]|[^][{}=,.#"\'\s]+',
     re.DOTALL,
 )
 
@@ -73,104 +71,82 @@ def lines_of(text: str) -> dict[Place, int]:
 
 
 class _Scanner:
-    """Reads the text from key to key."""
+    """Reads the signs of a text from key to key, up to an `IndexError` at its end."""
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Place, int] = {}
-        self._text = text
-        self._at = 0
-        self._ends = [at for at, one in enumerate(text) if one == "\n"]
-        self._entries: dict[Place, int] = {}
+        self._entries: dict[Place, int] = {}  #: the last entry of each list of tables
+        self._signs: deque[tuple[str, int]] = deque()
+        line = 1
+        for found in _SIGN.finditer(text):
+            if not found[0].startswith("#"):
+                self._signs.append((found[0], line))
+            line += found[0].count("\n")
 
     def scan(self) -> None:
         """Read all tables."""
         table: Place = ()
-        while self._skip_blank() < len(self._text):
-            if self._text.startswith("[", self._at):
+        while True:
+            if self._next() == "[":
                 table = self._header()
             else:
                 self._pair(table)
 
     def _header(self) -> Place:
         """Read `[table]`, or `[[entry]]` of a list of tables."""
-        is_entry = self._text.startswith("[[", self._at)
-        line = self._line()
-        self._at += 2 if is_entry else 1
-        place = self._resolved(self._key())
-        self._at += 2 if is_entry else 1
+        _, line = self._signs.popleft()
+        is_entry = self._next() == "["
+        *parents, name = self._key("]")
+        place: Place = ()
+        for part in parents:  # a list of tables stands for its last entry
+            place = (*place, part)
+            place = (*place, self._entries[place]) if place in self._entries else place
+        place = (*place, name)
         if is_entry:
+            self._signs.popleft()
             self._entries[place] = self._entries.get(place, -1) + 1
             place = (*place, self._entries[place])
         self._note(place, line)
         return place
 
-    def _resolved(self, key: Place) -> Place:
-        """Return the place of a table's key, in which a list of tables stands for its last entry."""
-        place: Place = ()
-        for part in key[:-1]:
-            place = (*place, part)
-            place = (*place, self._entries[place]) if place in self._entries else place
-        return (*place, key[-1])
-
     def _pair(self, table: Place) -> None:
         """Read `key = value`."""
-        line = self._line()
-        place = (*table, *self._key())
-        self._at += 1
+        _, line = self._signs[0]
+        place = (*table, *self._key("="))
         self._note(place, line)
         self._value(place)
 
-    def _value(self, place: Place) -> None:
-        self._skip_blank()
-        if self._text[self._at] == "[":
-            self._several(place, "]")
-        elif self._text[self._at] == "{":
-            self._several(place, "}")
-        else:
-            self._take(_PLAIN)
+    def _key(self, end: str) -> Place:
+        parts: list[str] = []
+        while (sign := self._signs.popleft()[0]) != end:
+            if sign not in (".", "["):
+                parts.append(str(tomllib.loads(f"key = {sign}")["key"]) if sign[0] in "\"'" else sign)
+        return tuple(parts)
 
-    def _several(self, place: Place, end: str) -> None:
-        """Read the values of a list, or the pairs of a table in braces."""
-        self._at += 1
+    def _value(self, place: Place) -> None:
+        opening = self._signs[0][0]
+        if opening not in ("[", "{"):
+            while self._signs[0][0] not in (",", "]", "}", "\n"):
+                self._signs.popleft()
+            return
+        self._signs.popleft()
         number = 0
-        while self._skip_blank() < len(self._text) and self._text[self._at] != end:
-            if end == "}":
+        while (sign := self._next()) not in ("]", "}"):
+            if sign == ",":
+                number += 1
+                self._signs.popleft()
+            elif opening == "{":
                 self._pair(place)
             else:
-                self._note((*place, number), self._line())
+                self._note((*place, number), self._signs[0][1])
                 self._value((*place, number))
-            number += 1
-            if self._text[self._skip_blank()] == ",":
-                self._at += 1
-        self._at += 1
+        self._signs.popleft()
 
-    def _key(self) -> Place:
-        parts: list[str] = []
-        while True:
-            part = self._take(_KEY)[1]
-            parts.append(str(tomllib.loads(f"key = {part}")["key"]) if part[0] in "\"'" else part)
-            if self._text[self._at] != ".":
-                return tuple(parts)
-            self._at += 1
-
-    def _skip_blank(self) -> int:
-        self._take(_BLANK)
-        return self._at
-
-    def _take(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        """Move behind the match of `pattern` at this point.
-
-        Raises:
-            ValueError: there is none.
-        """
-        found = pattern.match(self._text, self._at)
-        if found is None:
-            raise ValueError(f"no {pattern.pattern} at {self._at}")
-        self._at = found.end()
-        return found
-
-    def _line(self) -> int:
-        return bisect_right(self._ends, self._at - 1) + 1
+    def _next(self) -> str:
+        """Return the next sign that is no line break, and stay before it."""
+        while self._signs[0][0] == "\n":
+            self._signs.popleft()
+        return self._signs[0][0]
 
     def _note(self, place: Place, line: int) -> None:
         for length in range(1, len(place) + 1):

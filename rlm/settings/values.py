@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.core.endpoint import Limit
@@ -49,8 +48,6 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
-
-_Address = TypeVar("_Address", ipaddress.IPv4Address, ipaddress.IPv6Address)
 
 #: A name is no longer than this, says RFC 1035.
 _LONGEST_NAME = 253
@@ -226,28 +223,31 @@ def check_host(host: str) -> str:
         ValueError: it is none that is accepted; the message says what to write.
     """
     if ":" in host:
-        return f"[{_ipv6(host)}]"
-    if _NUMBER.fullmatch(host.rpartition(".")[2]):
-        return _ipv4(host)
-    if host.endswith("."):
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = _ipv6(host)
+    elif _NUMBER.fullmatch(host.rpartition(".")[2]):
+        address = _ipv4(host)
+    elif host.endswith("."):
         raise ValueError("the host must not end with a dot: without it, it is the same server")
-    if len(host) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, host.split("."))):
+    elif len(host) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, host.split("."))):
         raise ValueError(
             "the host must be a name of letters, digits and `-`, `_` between dots, an IPv4 address like 192.0.2.1 or "
             "an IPv6 address like [2001:db8::1]; an international name is written in its xn-- form"
         )
-    return host
+    else:
+        return host
+    if address.is_unspecified:
+        raise ValueError("no server has this address; to reach one on this host write 127.0.0.1 or [::1]")
+    return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004  # IPv6
 
 
-def _ipv4(host: str) -> str:
+def _ipv4(host: str) -> ipaddress.IPv4Address:
     try:
-        address = ipaddress.IPv4Address(host)
+        return ipaddress.IPv4Address(host)
     except ValueError:
         raise ValueError("an IPv4 address is four decimal numbers from 0 to 255, like 192.0.2.1") from None
-    return str(_of_a_server(address))
 
 
-def _ipv6(host: str) -> str:
+def _ipv6(host: str) -> ipaddress.IPv6Address:
     try:
         address = ipaddress.IPv6Address(host)
     except ValueError:
@@ -257,12 +257,6 @@ def _ipv6(host: str) -> str:
     numbers = int(address)  # 0 and 1 are not IPv4: the unspecified address and this host
     if numbers > 1 and any(address in network for network in _DISGUISES):
         raise ValueError(f"this is an IPv4 address in disguise; write {ipaddress.IPv4Address(address.packed[-4:])}")
-    return _of_a_server(address).compressed
-
-
-def _of_a_server(address: _Address) -> _Address:
-    if address.is_unspecified:
-        raise ValueError("no server has this address; to reach one on this host write 127.0.0.1 or [::1]")
     return address
 
 

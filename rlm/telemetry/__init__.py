@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from rlm.telemetry import logs
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from rlm.settings import Settings
 
 __all__ = ["flush", "set_up", "tick_began", "tick_ended"]
 
-_state = {"reports": False}
+#: `rlm.telemetry.sentry`, if this process reports there.
+_reporting: list[ModuleType] = []
 
 
 def set_up(settings: Settings, role: str, worker: str = "") -> None:
@@ -23,32 +26,26 @@ def set_up(settings: Settings, role: str, worker: str = "") -> None:
     Call it before a broker is built.
     """
     logs.set_up(role, worker)
-    _state["reports"] = settings.sentry_dsn is not None
     if settings.sentry_dsn is not None:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
         sentry.set_up(settings.sentry_dsn, role, worker)
+        _reporting[:] = [sentry]
 
 
 def flush() -> None:
     """Wait until Sentry has what was sent, before a process ends that runs no exit handlers."""
-    if _state["reports"]:
-        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
-
+    for sentry in _reporting:
         sentry.flush()
 
 
 def tick_began(settings: Settings, due: float) -> None:
     """Report to Sentry's Crons that the tick that was `due` then (seconds since 1970) has begun."""
-    if _state["reports"]:
-        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
-
+    for sentry in _reporting:
         sentry.check_in(settings, due)
 
 
 def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
     """Report to Sentry's Crons how the tick that was `due` then ended, whoever began it."""
-    if _state["reports"]:
-        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
-
+    for sentry in _reporting:
         sentry.check_in(settings, due, ok=ok)

@@ -14,7 +14,7 @@ from rlm.core.run import MOVES, State
 from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from rlm.settings import Settings
 
@@ -147,35 +147,24 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
         yield Sample("rlm_call_troubles_total", {"endpoint": name, "what": what}, number)
     for state in sorted(MOVES[State.FINISHING]):
         yield Sample("rlm_runs_total", {"state": state}, totals.get(f"runs:{state}", 0))
-    yield from _all_histograms(types, endpoints, totals)
-
-
-def _all_histograms(types: Iterable[str], endpoints: Iterable[str], totals: Mapping[str, int]) -> Iterator[Sample]:
-    for metric, what in (("rlm_call_duration_seconds", "call"), ("rlm_slot_wait_seconds", "wait")):
+    for metric, what, label, names in (
+        ("rlm_call_duration_seconds", "call", "endpoint", endpoints),
+        ("rlm_slot_wait_seconds", "wait", "endpoint", endpoints),
+        ("rlm_event_answer_seconds", "answer", "type", types),
+        ("rlm_run_duration_seconds", "run", "", [""]),
+        ("rlm_forecast_error_seconds", "forecast", "", [""]),
+    ):
         found = histograms(totals, what)
-        for name in endpoints:
-            yield from _histogram_samples(metric, {"endpoint": name}, found.get(name) or _empty(what))
-    answers = histograms(totals, "answer")
-    for name in types:
-        yield from _histogram_samples("rlm_event_answer_seconds", {"type": name}, answers.get(name) or _empty("answer"))
-    for metric, what in (("rlm_run_duration_seconds", "run"), ("rlm_forecast_error_seconds", "forecast")):
-        yield from _histogram_samples(metric, {}, histograms(totals, what).get("") or _empty(what))
+        empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
+        for name in names:
+            yield from _histogram_samples(metric, {label: name} if label else {}, found.get(name, empty))
 
 
-def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Iterable[str]) -> list[str]:
+def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Collection[str]) -> list[str]:
     """Return the configured names, then those that were configured once and have a count."""
-    known, starts = list(configured), {f"{field}:" for field in fields}
-    others = {name.partition(":")[2] for name, number in totals.items() if number and _start(name) in starts}
-    return [*known, *sorted(others - set(known))]
-
-
-def _start(field: str) -> str:
-    what, colon, _ = field.partition(":")
-    return what + colon
-
-
-def _empty(what: str) -> Histogram:
-    return Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
+    counted = (field.partition(":") for field, number in totals.items() if number)
+    others = {name for field, colon, name in counted if colon and field in fields}
+    return [*configured, *sorted(others.difference(configured))]
 
 
 def _histogram_samples(metric: str, labels: Mapping[str, str], found: Histogram) -> Iterator[Sample]:

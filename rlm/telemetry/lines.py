@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from datetime import UTC
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, TextIO
 
+from rlm.core.clock import isoformat
 from rlm.processes.foreman import ALARM_COLOUR, OWN_NAME
+from rlm.telemetry.logs import CLOCK
 
 if TYPE_CHECKING:
     from honcho.printer import Message
@@ -22,25 +23,39 @@ _LEAST_WIDTH: Final = 40
 _COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 
 
-class TextPrinter:
-    """Replaces honcho's printer: the time in UTC, then the process; on a terminal wrapped at words."""
+class _Printer:
+    """Replaces honcho's printer, which has the width of the names."""
 
-    def __init__(self, output: TextIO, *, coloured: bool) -> None:
+    def __init__(self, output: TextIO) -> None:
         self._output = output
-        self._coloured = coloured
-        #: As wide as names are.
         self.width = 0
 
     def write(self, message: Message) -> None:
         """Print what a process said."""
-        for line in _lines(message):
-            dated = _DATED.fullmatch(line)
-            moment, said = dated.groups() if dated else (_moment(message)[11:23], line)
-            prefix = f"{moment} {message.name or '':<{self.width}} | "
-            first, *others = self._wrapped(said, len(prefix))
-            shown = f"\x1b[0m\x1b[{message.colour}m{prefix}\x1b[0m" if self._coloured and message.colour else prefix
-            print("\n".join([f"{shown}{first}", *(f"{'':<{len(prefix)}}{one}" for one in others)]), file=self._output)
+        data = message.data
+        text: str = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+        for line in text.splitlines():
+            print(self._shown(message, line), file=self._output)
         self._output.flush()
+
+    def _shown(self, message: Message, line: str) -> str:
+        raise NotImplementedError
+
+
+class TextPrinter(_Printer):
+    """Prints the time in UTC, the process, and what it said; on a terminal wrapped at words."""
+
+    def __init__(self, output: TextIO, *, coloured: bool) -> None:
+        super().__init__(output)
+        self._coloured = coloured
+
+    def _shown(self, message: Message, line: str) -> str:
+        dated = _DATED.fullmatch(line)
+        moment, said = dated.groups() if dated else (isoformat(message.time.timestamp())[CLOCK], line)
+        prefix = f"{moment} {message.name or '':<{self.width}} | "
+        first, *others = self._wrapped(said, len(prefix))
+        shown = f"\x1b[0m\x1b[{message.colour}m{prefix}\x1b[0m" if self._coloured and message.colour else prefix
+        return "\n".join([f"{shown}{first}", *(f"{'':<{len(prefix)}}{one}" for one in others)])
 
     def _wrapped(self, line: str, taken: int) -> list[str]:
         """Wrap a line beside the names. Colours have no width, and occur only at its beginning."""
@@ -58,33 +73,20 @@ class TextPrinter:
             return 0
 
 
-class JsonPrinter:
-    """Replaces honcho's printer. A line that is JSON is passed on, any other becomes a message."""
+class JsonPrinter(_Printer):
+    """Passes a line on that is JSON; any other becomes a message."""
 
-    def __init__(self, output: TextIO) -> None:
-        self._output = output
-        #: As wide as names are; here it does not matter.
-        self.width = 0
-
-    def write(self, message: Message) -> None:
-        """Print what a process said."""
-        for line in _lines(message):
-            print(line if _is_document(line) else _wrapped(message, line), file=self._output)
-        self._output.flush()
+    def _shown(self, message: Message, line: str) -> str:
+        if _is_document(line):
+            return line
+        level = "ERROR" if message.colour == ALARM_COLOUR else "INFO"
+        own = {"action": "up"} if message.name == OWN_NAME else {}
+        said_at = isoformat(message.time.timestamp())
+        return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})
 
 
 def _words(text: str, width: int) -> list[str]:
     return wrap(text, width, expand_tabs=False, break_long_words=False, break_on_hyphens=False)
-
-
-def _lines(message: Message) -> list[str]:
-    data = message.data
-    text: str = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
-    return text.splitlines()
-
-
-def _moment(message: Message) -> str:
-    return str(message.time.astimezone(UTC).isoformat(timespec="milliseconds")).replace("+00:00", "Z")
 
 
 def _is_document(line: str) -> bool:
@@ -92,9 +94,3 @@ def _is_document(line: str) -> bool:
         return line.isascii() and isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _wrapped(message: Message, line: str) -> str:
-    level = "ERROR" if message.colour == ALARM_COLOUR else "INFO"
-    own = {"action": "up"} if message.name == OWN_NAME else {}
-    return json.dumps({"time": _moment(message), "level": level, "role": message.name, "message": line, **own})

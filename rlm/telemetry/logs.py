@@ -10,11 +10,10 @@ import logging
 import os
 import sys
 import threading
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TextIO
 
-from rlm.core.clock import system_clock
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
@@ -40,6 +39,8 @@ CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
+#: The time of day in a moment as `isoformat` writes it.
+CLOCK: Final = slice(11, 23)
 #: The causes that are remembered; beyond that the oldest is forgotten.
 MOST_CAUSES: Final = 1000
 
@@ -61,7 +62,6 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         line = record.getMessage()
         facts = " ".join(f"{name}={getattr(record, name)}" for name in FACTS if getattr(record, name, None))
         if facts:
@@ -71,7 +71,7 @@ class LineFormatter(logging.Formatter):
         line = known().mask(line)
         if not line.isprintable() or safe_line(line) != line:
             line = line.encode("unicode_escape").decode("ascii")
-        return f"{moment} {self._level(record.levelname)} {line}"
+        return f"{isoformat(record.created)[CLOCK]} {self._level(record.levelname)} {line}"
 
     def _level(self, name: str) -> str:
         shown = f"{name:<7}"
@@ -89,9 +89,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         told: dict[str, object] = {
-            "time": moment.replace("+00:00", "Z"),
+            "time": isoformat(record.created),
             "level": record.levelname,
             "role": self._role,
             "pid": record.process,
@@ -100,16 +99,14 @@ class JsonFormatter(logging.Formatter):
         }
         facts = {name: getattr(record, name, None) for name in FACTS}
         facts["worker"] = facts["worker"] or self._worker
-        told |= {name: _plain(fact) for name, fact in facts.items() if fact}
+        told |= {
+            name: fact if isinstance(fact, int) else known().mask(str(fact)) for name, fact in facts.items() if fact
+        }
         if counts := getattr(record, "counts", None):
             told["counts"] = counts
         if record.exc_info:
             told["exception"] = known().mask(self.formatException(record.exc_info))
         return json.dumps(told, default=str)
-
-
-def _plain(fact: object) -> int | str:
-    return fact if isinstance(fact, int) else known().mask(str(fact))
 
 
 def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:
@@ -136,10 +133,18 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def set_up(role: str, worker: str = "") -> None:
     """Send log lines to stderr: of RLM from level `RLM_LOG` (default INFO) on, of libraries from WARNING on."""
-    level = _level_of(os.environ.get(LEVEL_VARIABLE, ""))
+    level = logging.getLevelNamesMapping().get(os.environ.get(LEVEL_VARIABLE, "").upper(), logging.INFO)
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        is_own = record.name.partition(".")[0] in _OWN
+        return record.levelno >= (level if is_own else max(level, logging.WARNING))
+
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(role, worker))
-    handler.addFilter(lambda record: record.levelno >= (level if _is_own(record) else max(level, logging.WARNING)))
+    if log_format(os.environ, sys.stderr) is LogFormat.JSON:
+        handler.setFormatter(JsonFormatter(role, worker))
+    else:
+        handler.setFormatter(LineFormatter(colour=is_coloured(os.environ, sys.stderr)))
+    handler.addFilter(is_shown)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -151,20 +156,6 @@ def set_up(role: str, worker: str = "") -> None:
     logging.captureWarnings(True)  # else Python prints them unmasked
     # A consumer without Redis logs an error twice a second; RLM reports the outage itself.
     logging.getLogger(CONSUMER).addFilter(_is_no_outage)
-
-
-def _formatter(role: str, worker: str) -> logging.Formatter:
-    if log_format(os.environ, sys.stderr) is LogFormat.JSON:
-        return JsonFormatter(role, worker)
-    return LineFormatter(colour=is_coloured(os.environ, sys.stderr))
-
-
-def _level_of(name: str) -> int:
-    return logging.getLevelNamesMapping().get(name.upper(), logging.INFO)
-
-
-def _is_own(record: logging.LogRecord) -> bool:
-    return record.name.partition(".")[0] in _OWN
 
 
 def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
@@ -186,20 +177,19 @@ class Bounded:
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._last: dict[Hashable, float] = {}
-        self._left_out: dict[Hashable, int] = {}
+        #: When one of a cause was admitted last, and how many were suppressed since; the cause of the oldest first.
+        self._last: dict[Hashable, tuple[float, int]] = {}
 
     def admit(self, cause: Hashable) -> int | None:
         """Return how many of this cause were suppressed since the last one admitted; None to suppress this one."""
         with self._lock:
             now = self._clock.monotonic()
-            if now - self._last.get(cause, float("-inf")) < self._seconds:
-                self._left_out[cause] = self._left_out.get(cause, 0) + 1
+            at, left_out = self._last.get(cause, (float("-inf"), 0))
+            if now - at < self._seconds:
+                self._last[cause] = at, left_out + 1
                 return None
             self._last.pop(cause, None)  # so that it becomes the youngest
-            self._last[cause] = now
+            self._last[cause] = now, 0
             if len(self._last) > MOST_CAUSES:
-                oldest = next(iter(self._last))
-                del self._last[oldest]
-                self._left_out.pop(oldest, None)
-            return self._left_out.pop(cause, 0)
+                del self._last[next(iter(self._last))]
+            return left_out

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
 
 from rlm import __version__
+from rlm.admin.report import IDLE
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.errors import StoreError
@@ -25,9 +26,9 @@ from rlm.core.window import Circuit, circuit_of
 from rlm.ledger import revive
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess
-from rlm.ledger.reading.events import oldest_listed, oldest_pending
 from rlm.telemetry.catalogue import METRICS, OUTCOMES, Sample, counters
 
 if TYPE_CHECKING:
@@ -36,40 +37,63 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-#: The state while no run is open, as in `rlm status`.
-IDLE = "idle"
-
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
+log = logging.getLogger(__name__)
 
-class Gauges:
-    """Reads the gauges of one store; not thread-safe. It caches how the last run kept the limits."""
+
+class MetricsPage:
+    """Writes the page of one store, one at a time, so that many clients do not load Redis."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lock = threading.Lock()
+        self._away = False
+        #: How the last run kept the limits, by its id.
         self._judged: tuple[str, Mapping[str, int]] = ("", {})
 
+    def write(self) -> bytes:
+        """Return the page. If Redis does not answer, the page says only that: no old numbers."""
+        with self._lock:
+            try:
+                samples = [Sample("rlm_up", {}, 1), *self.look()]
+            except StoreError as error:
+                if not self._away:
+                    log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
+                self._away = True
+                revive(self._store)
+                samples = [Sample("rlm_up", {}, 0)]
+            else:
+                if self._away:
+                    log.info("The metrics can be read again", extra={"action": "metrics"})
+                self._away = False
+        build = Sample("rlm_build_info", {"version": __version__, "python": platform.python_version()}, 1)
+        return expose([build, *samples])
+
     def look(self) -> Iterator[Sample]:
-        """Yield all samples.
+        """Yield what the ledger says at this moment.
 
         Raises:
             StoreError: Redis did not answer.
         """
-        yield from _redis(self._store)
-        yield from _schedule(self._store)
-        yield from _queues(self._store)
-        yield from _limits(self._store)
-        yield from _open_run(self._store)
-        yield from self._last_run()
-        yield from _workers(self._store)
+        began_at, store = system_clock.monotonic(), self._store
+        store.ping()
+        yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - began_at)
+        for part in (_schedule, _queues, _limits, _open_run, self._last_run, _workers):
+            yield from part(store)
+        yield from counters(store.settings, store.totals.look())
+        yield Sample("rlm_collect_seconds", {}, system_clock.monotonic() - began_at)
 
-    def _last_run(self) -> Iterator[Sample]:
+    def _last_run(self, store: Store) -> Iterator[Sample]:
         """Yield the samples of the last record; 0 before the first run and for missing values."""
-        store = self._store
         newest = store.runs.history(1)
         record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
-        ended, by_type = _seconds(record.get("finished_at")), record.get("by_type", {})
+        by_type = record.get("by_type", {})
+        started, ended = (
+            datetime.fromisoformat(record[moment]).timestamp() if record else 0.0
+            for moment in ("started_at", "finished_at")
+        )
         yield Sample("rlm_last_run_timestamp_seconds", {}, ended)
         yield Sample("rlm_last_run_duration_seconds", {}, record.get("duration_seconds", 0.0))
         yield Sample("rlm_last_run_forecast_error_seconds", {}, (record and forecast_error(record)) or 0.0)
@@ -78,28 +102,14 @@ class Gauges:
             for outcome in OUTCOMES:
                 number = by_type.get(name, {}).get(outcome, 0)
                 yield Sample("rlm_last_run_events", {"type": name, "outcome": outcome}, number)
+        if record and self._judged[0] != newest[0]:
+            self._judged = newest[0], excess(store, started)
         called = {**record.get("by_endpoint", {}), **record.get("by_budget", {})}
-        exceeded = self._excess(newest[0], record) if record else {}
+        exceeded = self._judged[1] if record else {}
         for one in all_limited(store.settings.endpoints.values()):
             peak = called.get(one.name, {}).get("peak_in_window", 0)
             yield Sample("rlm_last_run_peak_calls", {"endpoint": one.name}, peak)
             yield Sample("rlm_last_run_excess_calls", {"endpoint": one.name}, exceeded.get(one.name, 0))
-
-    def _excess(self, run_id: str, record: Mapping[str, Any]) -> Mapping[str, int]:
-        if self._judged[0] != run_id:
-            self._judged = run_id, excess(self._store, _seconds(record["started_at"]))
-        return self._judged[1]
-
-
-def _seconds(text: str | None) -> float:
-    """Return a time of a record in seconds since 1970; 0 if there is none."""
-    return datetime.fromisoformat(text).timestamp() if text else 0.0
-
-
-def _redis(store: Store) -> Iterator[Sample]:
-    asked_at = system_clock.monotonic()
-    store.ping()
-    yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - asked_at)
 
 
 def _schedule(store: Store) -> Iterator[Sample]:
@@ -125,17 +135,9 @@ def _queues(store: Store) -> Iterator[Sample]:
     for name, account in found.by_type.items():
         if name not in configured and not account.unsettled + account.retried:
             continue
-        counts = account.counts
-        states = {
-            "pending": counts.pending,
-            "released": counts.released,
-            "inflight": counts.inflight,
-            "backoff": counts.backoff,
-            "spent": counts.spent,
-            "retried": account.retried,
-        }
-        for state, number in states.items():
-            yield Sample("rlm_queue_events", {"type": name, "state": state}, number)
+        for state in ("pending", "released", "inflight", "backoff", "spent"):
+            yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
+        yield Sample("rlm_queue_events", {"type": name, "state": "retried"}, account.retried)
         yield Sample("rlm_queue_oldest_seconds", {"type": name}, _age(found.now, oldest.get(name)))
     yield Sample("rlm_audit_list_items", {}, found.events)
     yield Sample("rlm_audit_list_oldest_seconds", {}, _age(found.now, listed))
@@ -188,43 +190,6 @@ def _workers(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
 
 
-log = logging.getLogger(__name__)
-
-
-class MetricsPage:
-    """Writes the page of one store, one at a time, so that many clients do not load Redis."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._gauges = Gauges(store)
-        self._lock = threading.Lock()
-        self._away = False
-
-    def write(self) -> bytes:
-        """Return the page. If Redis does not answer, the page says only that: no old numbers."""
-        with self._lock:
-            try:
-                samples = [Sample("rlm_up", {}, 1), *self._look()]
-            except StoreError as error:
-                if not self._away:
-                    log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
-                self._away = True
-                revive(self._store)
-                samples = [Sample("rlm_up", {}, 0)]
-            else:
-                if self._away:
-                    log.info("The metrics can be read again", extra={"action": "metrics"})
-                self._away = False
-        build = Sample("rlm_build_info", {"version": __version__, "python": platform.python_version()}, 1)
-        return expose([build, *samples])
-
-    def _look(self) -> Iterator[Sample]:
-        began_at = system_clock.monotonic()
-        yield from self._gauges.look()
-        yield from counters(self._store.settings, self._store.totals.look())
-        yield Sample("rlm_collect_seconds", {}, system_clock.monotonic() - began_at)
-
-
 def expose(samples: Iterable[Sample]) -> bytes:
     """Return samples in the text format, in the order of the catalogue, which must have all of them."""
     families = {
@@ -232,14 +197,12 @@ def expose(samples: Iterable[Sample]) -> bytes:
     }
     for name, labels, value, suffix in samples:
         families[name].add_sample(name + suffix, dict(labels), value)
-    return generate_latest(_Families([family for family in families.values() if family.samples]))
+    return generate_latest(_Families(family for family in families.values() if family.samples))
 
 
-class _Families:
+class _Families(list[Family]):
     """A registry, as far as `generate_latest` needs one."""
 
-    def __init__(self, families: list[Family]) -> None:
-        self._families = families
-
     def collect(self) -> list[Family]:
-        return self._families
+        """Return itself."""
+        return self

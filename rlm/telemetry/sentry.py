@@ -125,8 +125,12 @@ class Reporter(logging.Handler):
         """Return the event of a record: the headline of its alarm, or its message without values."""
         alarm = getattr(record, "alarm", None)
         title = alarm.headline if isinstance(alarm, Alarm) else _sentence(record)
+        if alarm:
+            level = "error" if alarm in ERRORS else "warning"
+        else:
+            level = "fatal" if record.levelno >= logging.CRITICAL else "error"
         event: Any = {
-            "level": _level_of(record),
+            "level": level,
             "logger": record.name,
             "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
             "logentry": {"message": title, "formatted": title, "params": []},
@@ -146,13 +150,6 @@ def fingerprint_of(record: logging.LogRecord) -> list[str]:
         return ["rlm", str(alarm)]
     kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
     return [record.name, _sentence(record), kind]
-
-
-def _level_of(record: logging.LogRecord) -> Any:
-    alarm = getattr(record, "alarm", None)
-    if alarm:
-        return "error" if alarm in ERRORS else "warning"
-    return "fatal" if record.levelno >= logging.CRITICAL else "error"
 
 
 def _sentence(record: logging.LogRecord) -> str:

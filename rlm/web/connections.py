@@ -38,19 +38,14 @@ log = logging.getLogger(__name__)
 class Held(Protocol):
     """What is compared of connections."""
 
-    @property
-    def peer(self) -> str:
-        """The address of its client, without the port."""
-        ...
+    #: The address of its client, without the port.
+    peer: str
+    #: When it was made or last answered, in seconds of any one clock.
+    since: float
 
     @property
     def busy(self) -> bool:
         """Whether a request of it is being answered."""
-        ...
-
-    @property
-    def since(self) -> float:
-        """When it was made or last answered, in seconds of any one clock."""
         ...
 
     def cut(self) -> None:

@@ -1,9 +1,9 @@
-"""Serves the application until a signal: uvicorn in a thread, with strict framing, bounds and time-outs."""
+"""Serves the application until a signal: uvicorn in a thread, with bounds and time-outs."""
 
 from __future__ import annotations
 
 import logging
-import re
+import os
 import select
 import socket
 import threading
@@ -12,19 +12,18 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rlm.core.errors import ConfigurationError, ListenError
-from rlm.web.access import is_loopback
+from rlm.web.app import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 if TYPE_CHECKING:
     import asyncio
 
     from starlette.applications import Starlette
-    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from rlm.processes.signals import StopSignals, Wakeup
 
@@ -36,73 +35,29 @@ PATIENCE_SECONDS = 20.0
 GRACE_SECONDS = 1
 #: Connections at once; one more takes the place of another. Many more requests than that at once are refused (503).
 MOST_CONNECTIONS = 100
-#: A request line and headers may have this many bytes.
-_MOST_HEAD = 16_384
+#: Bytes that a client may send until it is answered: nothing here takes a body.
+_MOST_BYTES = 16_384
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
 #: No cache may keep an answer, and no browser may guess what it is.
 _HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-#: The value of each Content-Length in a head, with its continuation lines.
-_LENGTH = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 log = logging.getLogger(__name__)
 
 
-class StrictConnection(h11.Connection):
-    """Refuses what two readers could frame differently (request smuggling): 400, and the connection is closed.
-
-    A proxy may go by one of two lengths and h11 by the other, and the body of one is the next request of the other. h11
-    refuses lengths that differ, but takes equal ones as one, and Transfer-Encoding before Content-Length, as the RFC
-    allows. No client needs either.
-    """
-
-    def next_event(self) -> Any:
-        """Return the next event of h11.
-
-        Raises:
-            h11.RemoteProtocolError: it is ambiguous, or it is not HTTP.
-        """
-        if self.their_state is h11.IDLE:
-            self._check_lengths()
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            _check_encoding(event)
-        return event
-
-    def _check_lengths(self) -> None:
-        """Check the raw head: of two equal lengths h11 shows only one."""
-        head = _END_OF_HEAD.split(self.trailing_data[0], maxsplit=1)[0]
-        values = _LENGTH.findall(head)
-        if len(values) > 1 or b"," in b"".join(values):
-            raise h11.RemoteProtocolError("more than one Content-Length")
-
-
-def _check_encoding(request: h11.Request) -> None:
-    names = {name for name, _ in request.headers}
-    if b"transfer-encoding" not in names:
-        return
-    if b"content-length" in names or request.http_version < b"1.1":
-        raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
-
-
-class BoundedProtocol(H11Protocol):
-    """uvicorn's connection, with strict framing, a time-out before the first answer too, and a ceiling.
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's connection, with a time-out before the first answer too, few bytes until an answer, and a ceiling.
 
     A new connection takes the place of another if there are as many as the `ceiling` allows.
     """
 
     def __init__(self, ceiling: Ceiling, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = StrictConnection(h11.SERVER, _MOST_HEAD)
+        self.peer = ""
         self.since = self.loop.time()
         self._ceiling = ceiling
+        self._unanswered_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
-
-    @property
-    def peer(self) -> str:
-        """The address of the client, without the port."""
-        return self.client[0] if self.client else ""
 
     @property
     def busy(self) -> bool:
@@ -119,11 +74,27 @@ class BoundedProtocol(H11Protocol):
         """Make room for this connection, and start the time-out."""
         self._ceiling.make_room(self.connections)  # type: ignore[arg-type]  # they are all of this class
         super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
         self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless it is too much."""
+        self._unanswered_bytes += len(data)
+        if self._unanswered_bytes > _MOST_BYTES:
+            self.transport.abort()
+        else:
+            super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Refuse an encoding in HTTP/1.0, which does not have it: a proxy may see another end of the body."""
+        if self.parser.get_http_version() < "1.1" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            raise ValueError("Transfer-Encoding in HTTP/1.0")
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Restart the time-out."""
         super().on_response_complete()
+        self._unanswered_bytes = 0
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,7 +118,7 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         ListenError: the address cannot be bound.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise ListenError(f"--host {host!r} is no address of this host ({error})") from error
     if not has_token and not is_loopback(str(address[0])):
@@ -155,15 +126,12 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
             f"--host {host}: others can reach it, and there is no token to keep them out. Set web.token, best as "
             'token = "env:RLM_TOKEN", or leave --host out to listen on 127.0.0.1 only'
         )
-    bound = socket.socket(family, kind, protocol)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()
-    except OSError as error:
-        bound.close()
-        raise ListenError.at(host, port, error) from error
-    return bound
+        return socket.create_server(
+            address, family=family, dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        )
+    except OSError as error:  # its text has the address, too
+        raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
 
 
 class _Server(uvicorn.Server):

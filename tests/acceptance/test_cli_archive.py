@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.admin.doctor.files import ARCHIVED_SOON
+from rlm.admin.doctor.host import ARCHIVED_SOON
 from rlm.core.clock import system_clock
 from rlm.ledger.archive import Archive, ArchiveKind
 from tests.acceptance.cli import Installation

@@ -31,7 +31,7 @@ from tests.wait import wait_until
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
     """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
-    monkeypatch.setattr("rlm.admin.doctor.check_reach", lambda _settings: ())
+    monkeypatch.setitem(checks.HERE, "reach", lambda _settings: ())
 
 
 @pytest.fixture
@@ -164,11 +164,11 @@ def test_without_a_run_and_a_supervisor_no_worker_is_missed(inst):
     """`rlm status` says so, too. Workers stay wanted while leftovers wait, for the run that takes those."""
     inst.store.processes.want(inst.token, 1)
 
-    found = {one.name: one for one in processes.check_workers(inst.store)}["workers"]
+    found = processes.check_workers(inst.store)
     assert (found.ok, found.message) == (True, "none; they start when a run needs them")
 
     announce(inst, Role.SUPERVISOR)
-    assert [one.ok for one in processes.check_workers(inst.store)] == [False]
+    assert not processes.check_workers(inst.store).ok
 
 
 def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
@@ -182,7 +182,7 @@ def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
 
     moments = iter((time.time() - 30, time.time() + 30))
     monkeypatch.setattr(server, "system_clock", SimpleNamespace(now=lambda: next(moments)))
-    assert [found.ok for found in server.check_clock(inst.store)] == [True]
+    assert server.check_clock(inst.store).ok
 
 
 def test_an_open_run_is_told_and_an_overdue_one_is_an_error(inst):
@@ -323,13 +323,13 @@ def test_why_an_endpoint_fails_is_named_and_decides_the_remedy(inst, kind, remed
         steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT, Heard("no", 0.1, kind)
     )
     for _ in range(5):
-        inst.store.breaker.fail(failing, first_rest_seconds=30, failing=5)
+        inst.store.breaker.fail(failing, first_rest_seconds=30, failing=5, why=kind)
     if closed:
         inst.close_run(run)
 
     (resting,) = endpoint_findings(inst)
 
-    assert f"it is failing (1 x {kind}, 127.0.0.1:8090, {steps.ENDPOINT})" in resting["message"]
+    assert f"it is failing: {kind} (1 x {kind}, 127.0.0.1:8090, {steps.ENDPOINT})" in resting["message"]
     assert resting["remedy"].startswith(remedy)
 
 

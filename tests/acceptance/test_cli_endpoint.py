@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rlm.admin.endpoints import who
 from rlm.cli.endpoint import endpoint
 from rlm.ledger.limiter import Admitted
-from rlm.telemetry.metrics import Gauges
+from rlm.telemetry.metrics import MetricsPage
 from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import looks, steps
@@ -404,7 +404,7 @@ def test_every_face_has_the_same_word_for_a_state(inst, state, word):
     (explained,) = [
         each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name
     ]
-    samples = [each for each in Gauges(inst.store).look() if each.name == "rlm_endpoint_health" and each.value]
+    samples = [each for each in MetricsPage(inst.store).look() if each.name == "rlm_endpoint_health" and each.value]
 
     assert entry(inst)["health"] == word
     assert inst.json("status")["by_endpoint"][one.name]["health"] == word

@@ -7,14 +7,14 @@ import json
 
 import pytest
 
-from rlm.admin.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
+from rlm.admin.queue import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
-from rlm.ledger.reading import backlog
+from rlm.ledger.reading import backlog, stamped_at
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
@@ -101,7 +101,7 @@ def test_any_iso_8601_is_a_timestamp(timestamp):
     """Without a zone it is UTC."""
     item = steps.item("i1", steps.TYPE, timestamp=timestamp)
 
-    assert backlog.stamped_at(item) == pytest.approx(1703169025, abs=0.2)
+    assert stamped_at(item) == pytest.approx(1703169025, abs=0.2)
 
 
 def test_while_a_run_is_open_its_events_are_processing(inst):

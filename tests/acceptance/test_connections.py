@@ -21,7 +21,7 @@ from rlm.delivery import (
     connection,
     http,
 )
-from rlm.settings import resolve_headers
+from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.wait import wait_until

@@ -82,7 +82,6 @@ def test_tells_a_pipe_in_plain_lines_what_happened(place):
     assert all(char.isprintable() or char == "\n" for char in out)
     for words in (
         "60 events in",
-        "planned:",
         "running: ",
         "60 completed, 0 failed, 0 left over",
         "Forecast: ",

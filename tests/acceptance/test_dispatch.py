@@ -19,7 +19,7 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.delivery.answer_parser import MAX_ANSWER_BYTES
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import resolve_headers
+from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.wait import wait_until
 

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from rlm import __version__
-from rlm.admin.doctor import events, processes, server
+from rlm.admin import doctor
+from rlm.admin.doctor import ledger, processes, server
 from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
@@ -30,7 +31,7 @@ from tests.wait import wait_until
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
     """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
-    monkeypatch.setattr("rlm.admin.doctor.check_reach", lambda _settings: ())
+    monkeypatch.setitem(doctor.HERE, "reach", lambda _settings: ())
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_single_round_trip_that_takes_long_is_a_warning(inst, monkeypatch):
     for connecting, worst in ((9.0, 0.001), (0.001, 0.3)):
         taken = iter([connecting, *trips[1:], worst])
         monkeypatch.setattr(server, "_ping", lambda _, taken=taken: next(taken))
-        told += server.check_latency(inst.store)
+        told.append(server.check_latency(inst.store))
 
     assert [one.ok for one in told] == [True, False]
     assert told[1].message.startswith("a round trip takes 1 ms, the worst of 20 took 300 ms; more than 250 ms is much")
@@ -267,9 +268,9 @@ def test_a_worker_that_comes_or_goes_meanwhile_leaves_no_orphans(inst, monkeypat
     run = inst.start_run()
     steps.claim_next(inst.store, inst.token, run, "worker")
     looks = iter([{"worker"} if known == when else set() for when in ("before", "after")])
-    monkeypatch.setattr(events, "_alive", lambda _store: next(looks))
+    monkeypatch.setattr(ledger, "_alive", lambda _store: next(looks))
 
-    assert [one.ok for one in events.check_orphans(inst.store)] == [True]
+    assert [one.ok for one in ledger.check_orphans(inst.store)] == [True]
 
 
 def test_events_that_wait_for_ever_are_stuck(inst):
@@ -303,12 +304,12 @@ def test_events_of_types_that_are_not_configured_are_told_before_they_are_dead_l
     inst.store.client.sadd(inst.store.keys.types, "OLD")
     inst.store.client.zadd(inst.store.keys.pending("OLD"), {"x:OLD": 1})
 
-    ledger, waiting = found(inst, "types")
+    in_ledger, waiting = found(inst, "types")
 
     fate = "no such type is configured, so they become dead letters"
-    assert ledger == ("warn", f"in the ledger wait 1 of OLD: {fate} when the next run starts")
+    assert in_ledger == ("warn", f"in the ledger wait 1 of OLD: {fate} when the next run starts")
     assert waiting == ("warn", f"on the audit list wait 2 of GONE, 1 of NEW: {fate} when they are taken")
-    monkeypatch.setattr(events, "MOST_PAGES", 1)
+    monkeypatch.setattr(ledger, "MOST_PAGES", 1)
     assert "wait, of the oldest 2 of GONE" in found(inst, "types")[1][1]
 
 
@@ -354,7 +355,7 @@ def test_a_sentry_that_cannot_be_reached_is_a_warning_without_its_key(inst, monk
 
     done = inst.rlm("doctor")
 
-    assert f"127.0.0.1:{port} cannot be reached: Connection refused" in done.stdout
+    assert f"127.0.0.1:{port} cannot be reached: connection refused" in done.stdout
     assert "very-secret-key" not in done.output
 
     monkeypatch.setenv("http_proxy", "http://user:very/secret@proxy:3128")

@@ -166,12 +166,12 @@ def test_a_request_sent_before_its_turn_waits_for_it():
 
 
 def test_what_is_not_http_is_answered_and_cut():
-    """A chunked body is refused with 411, and the connection is closed."""
+    """A coding that no server has to know is refused with 400, and the connection is closed."""
     with MockApi([one_type()]) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
         raw.settimeout(PATIENCE)
-        raw.sendall(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        raw.sendall(b"POST /a HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n")
 
-        assert raw.recv(1000).startswith(b"HTTP/1.1 411 Length Required")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
         assert raw.recv(1000) == b""
         assert api.arrivals == []
 
@@ -249,6 +249,18 @@ def test_log_and_summary_are_read_over_http(tmp_path):
             "most": 1,
             "limit": "1/minute",
         }
+
+
+def test_the_file_can_be_followed_and_is_continued(tmp_path):
+    """A line is there before the call is answered, with the status to come; a server started again adds to it."""
+    path = tmp_path / "log.jsonl"
+    for lines in (1, 2):
+        with MockApi([one_type("1/minute", seconds=30.0)], log_path=path) as api, connect(api) as connection:
+            connection.request("POST", "/a", b"{}")
+            wait_until(lambda lines=lines: path.read_text().count("\n") == lines, "the line")
+
+            assert json.loads(path.read_text().splitlines()[-1])["status"] == 200
+            assert [arrival.status for arrival in api.arrivals] == [None]
 
 
 def test_a_budget_is_enforced_over_its_endpoints(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin.doctor import HERE
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import Installation
@@ -39,7 +40,7 @@ def doctor(inst):
 
 def test_every_face_names_workers_of_another_configuration(inst, monkeypatch):
     """`rlm status`, `rlm worker list`, `rlm doctor` and `rlm explain` say the same, and none says that all is well."""
-    monkeypatch.setattr("rlm.admin.doctor.check_reach", lambda _settings: ())
+    monkeypatch.setitem(HERE, "reach", lambda _settings: ())
 
     workers = inst.json("status")["workers"]
     assert (workers["other_configuration"], workers["each"][0]["other_configuration"]) == (1, True)

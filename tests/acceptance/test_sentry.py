@@ -252,7 +252,7 @@ REFUSED = """
 from pathlib import Path
 from rlm.delivery import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.settings import resolve_headers
+from rlm.settings.secrets import resolve_headers
 from rlm.ledger import open_store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")

@@ -40,7 +40,7 @@ def strict(name: str, limit: str) -> Callable[[System], Any]:
     """The API allows less than is configured here."""
 
     def act(system: System) -> None:
-        system.api._service._by_name[name]._windows[0] = StrictWindow(Limit.parse(limit))
+        system.api._by_name[name]._windows[0] = StrictWindow(Limit.parse(limit))
 
     return act
 

@@ -25,7 +25,7 @@ VALUES = {
 FIELDS = {
     "health": ("rest_until_us", "held_until_us", "paused_until_us", "probing", "probe_until_us", "failures", "kept_us"),
     "run": ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision", "plan"),
-    "event": ("score", "item", "wallet", "release", "attempt", "tries", "runs", "deaths", "taken_at"),
+    "event": ("score", "item", "wallet", "claims", "attempt", "tries", "runs", "deaths", "taken_at"),
 }
 #: The type that is poisoned where a key belongs to one; events of the others go on.
 POISONED = "ALPHA"
@@ -59,7 +59,7 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
     run_id = run.id if run else GHOST_RUN
     waiting = store.client.zrange(keys.pending(POISONED), 0, 0)
     event = waiting[0].decode(errors="replace") if waiting else f"{GHOST}:{POISONED}"
-    zsets = ("pending", "backoff", "spent", "released", "inflight", "retried")
+    zsets = ("pending", "backoff", "spent", "inflight", "retried")
     return {
         "events": (keys.events, "list"),
         "processing": (keys.processing, "list"),
@@ -70,6 +70,7 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
         "types": (keys.types, "set"),
         "event": (keys.event(event), "hash"),
         **{name: (getattr(keys, name)(POISONED), "zset") for name in zsets},
+        "releases": (keys.releases, "list"),
         "current": (keys.current, "string"),
         "run": (keys.run(run_id), "hash"),
         "tally": (keys.tally(run_id), "hash"),
@@ -97,7 +98,6 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
         "process-worker": (keys.process("worker", worker), "string"),
         "process-scheduler": (keys.process("scheduler", scheduler), "string"),
         "calls": (keys.calls(worker), "hash"),
-        "alone": (keys.alone(worker), "string"),
         "requests": (keys.requests, "list"),
         "dramatiq-queue": (f"{keys.dramatiq}:rlm", "list"),
         "dramatiq-messages": (f"{keys.dramatiq}:rlm.msgs", "hash"),
@@ -107,7 +107,7 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
 
 
 #: What is poisoned only with another type: its values are free text, or the broker's own, which others look at.
-ONLY_TYPE = {"dramatiq-queue", "dramatiq-messages", "dramatiq-heartbeats", "dramatiq-acks", "alone"}
+ONLY_TYPE = {"dramatiq-queue", "dramatiq-messages", "dramatiq-heartbeats", "dramatiq-acks"}
 #: What an announcement writes anew every few seconds, whatever stands there.
 REWRITTEN = {"process-worker", "process-scheduler", "wanted", "expected", "dramatiq-heartbeats"}
 #: What there is only while a run is open.

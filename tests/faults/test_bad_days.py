@@ -329,7 +329,7 @@ endpoints = [ { name = "tight", url = "http://127.0.0.1:1/tight" } ]
 def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
     """By what was seen; the command that is named ends it."""
     with bad_day(document=TIGHT, speed=1, env=READY | {"RLM_RUN__WINDOW_SECONDS": "8"}) as system:
-        system.api._service._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 2 second"))
+        system.api._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 2 second"))
         begin(system)
         events = system.push([make_item(f"e{index}", "ALPHA") for index in range(60)])
         run_id = system.ask_for_run()

@@ -9,7 +9,6 @@ import pytest
 
 from actors import messages
 from actors.messages import QUEUE
-from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
@@ -18,8 +17,8 @@ pytestmark = pytest.mark.rest
 
 
 def message(**fields):
-    """A claim check as RLM writes it, of an event that is none, but for these fields."""
-    genuine = messages.dispatch_message(ClaimCheck("x:NO_TYPE", "no run", 1)).asdict()
+    """A message as RLM writes it, of a run that is none, but for these fields."""
+    genuine = messages.dispatch_message("no run").asdict()
     return json.dumps({**genuine, "options": {"redis_message_id": str(uuid4())}, **fields}).encode()
 
 
@@ -29,7 +28,7 @@ def forge(system, run_id=""):
         *(None, b"\xff", b"[]", b"x" * 1_000_000, message(queue_name="another"), message(actor_name="stranger")),
         *(message(kwargs={"number": 1}), message(args=[1]), message(message_id=[]), message(options={})),
         *(message(options={"redis_message_id": "r", "eta": 10**15}), message(options={"redis_message_id": {}})),
-        *(message(args=["x:NO_TYPE", run_id, 1]), message(args=[f"x:{system.types[0]}", run_id, 1])),
+        *(message(args=[f"x:{system.types[0]}", run_id, 1]), message(args=[run_id])),
         message(actor_name=messages.LEFTOVERS, args=[run_id]),
     ]
     queue = f"{system.store.keys.dramatiq}:{QUEUE}"

@@ -44,7 +44,15 @@ OF_COMMANDS = {
     "set_limit",
 }
 #: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned; each has its tests.
-OF_DISASTERS = {"adopt_events", "renew_epoch", "restate_tally", "restore_run", "set_aside", "shift_stamps"}
+OF_DISASTERS = {
+    "adopt_events",
+    "begin_alone",
+    "renew_epoch",
+    "restate_tally",
+    "restore_run",
+    "set_aside",
+    "shift_stamps",
+}
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
 OF_GIANTS = {"take_giant", "trim_giant"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.

@@ -9,7 +9,7 @@ import logging
 import pytest
 from redis.exceptions import NoPermissionError
 
-from rlm.admin.doctor.files import check_archive
+from rlm.admin.doctor.host import check_archive
 from rlm.core.errors import FencedError, StoreError
 from scheduler import housekeeping as archiving
 from scheduler.housekeeping import Archivist

@@ -18,8 +18,8 @@ from rlm.core.errors import StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
-from scheduler.byhand import HandConductor
 from scheduler.conductor import Conductor
+from scheduler.leader import HandConductor
 from tests.store import steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.inspection import ChangeTeller
+from rlm.ledger.control import ChangeTeller
 from tests.store import steps
 
 
@@ -16,7 +16,7 @@ def endpoint(store):
 @pytest.fixture
 def told(store, caplog):
     """Look again, and return what that logged."""
-    caplog.set_level("INFO", logger="scheduler.inspection")
+    caplog.set_level("INFO", logger="rlm.ledger.control")
     teller = ChangeTeller(store)
 
     def look(*, aloud=True):

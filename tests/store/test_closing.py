@@ -74,6 +74,9 @@ def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token
     assert {**together, "circuit": "closed"}.items() <= open_budgets["account"].items()
     assert record["by_budget"] == {"account": together}
     assert record["by_endpoint"][steps.ENDPOINT]["peak_in_window"] == 3
+    limit = shared[steps.OVERFLOW].limit.text
+    alone = {"calls": 3, "completed": 2, "throttled": 1, "errors": 0, "peak_in_window": 2, "limit": limit}
+    assert record["by_endpoint"][steps.OVERFLOW] == {**alone, "p50_ms": 100.0, "p95_ms": 100.0}
 
 
 def test_slots_of_earlier_runs_are_no_part_of_a_peak(store, token, running, shared, call):
@@ -212,8 +215,8 @@ def test_a_run_closed_by_many_at_once_blocks_each_slot_once(store, token, runnin
 def test_more_leases_than_one_step_takes_back_are_all_taken_back(store, token, running):
     """However many lanes had given up."""
     run = running(CHUNK + 1)
-    for one in steps.release(store, token, run, CHUNK + 1):
-        steps.claim(store, one, lease_seconds=0)
+    for _one in steps.release(store, token, run, CHUNK + 1):
+        steps.claim(store, run, lease_seconds=0)
     now = looks.redis_us(store)
     wait_until(lambda: looks.redis_us(store) > now)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.ledger.claims import Completion
+from rlm.ledger.claims import Completion, LaneId
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
@@ -73,7 +73,7 @@ def test_without_dedupe_nothing_is_remembered(make_store, run, claim):
 def test_many_are_completed_each_on_its_own(store, token, running):
     """Those of other lanes stay in flight."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
 
     assert all(complete(store, claim) for claim in claims[5:])
 
@@ -102,7 +102,7 @@ def test_a_lost_claim_completes_nothing(store, token, run, claim, lose):
 def test_a_late_answer_clears_the_note_of_its_call(store, token, run, claim):
     """Closing a run leaves the worker's note of the call; when the worker gets to it the note goes."""
     losses.run_closed(store, token, run, claim)
-    assert looks.calls(store, "worker-1") == {claim.event_id: ""}
+    assert looks.calls(store, "worker-1") == {claim.event_id: "1:"}
 
     complete(store, claim)
 
@@ -116,21 +116,21 @@ def test_a_late_answer_keeps_the_note_of_a_newer_claim(store, token, run, claim,
 
     complete(store, claim)
 
-    assert looks.calls(store, "worker-1") == {claim.event_id: ""}
+    assert looks.calls(store, "worker-1") == {claim.event_id: "1:"}
     assert store.recovery.orphan_worker("worker-1") == 1
 
 
 def test_another_worker_completes_nothing(store, claim):
     """Only the owner settles."""
     with looks.nothing_changes(store):
-        assert not complete(store, replace(claim, worker_id="another"))
+        assert not complete(store, replace(claim, lane=LaneId("another", 1)))
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_another_release_number_completes_nothing(store, claim, number):
-    """Only the claim of the current release settles; the note of its call stays."""
+def test_another_claim_number_completes_nothing(store, claim, number):
+    """Only the current claim settles; the note of its call stays."""
     with looks.nothing_changes(store):
-        assert not complete(store, replace(claim, release=replace(claim.release, number=number)))
+        assert not complete(store, replace(claim, number=number))
 
 
 def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token, run):
@@ -166,7 +166,7 @@ def test_of_twenty_calls_at_once_one_completes(store, run, claim):
 def test_settling_against_taking_back(store, token, running, rounds):
     """Of twenty events whose worker answers while it is given up for dead, each is completed or pending, not both."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
     halves = claims[:10], claims[10:]
 
     first, second, taken_back = steps.at_once(

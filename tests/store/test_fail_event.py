@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.event import Reason
-from rlm.ledger.claims import Completion
+from rlm.ledger.claims import Completion, LaneId
 from tests.store import looks, losses, steps
 
 
@@ -81,7 +81,7 @@ def test_an_event_whose_attempts_are_spent_is_a_failing_of_its_endpoint(store, r
 def test_many_fail_each_on_its_own(store, token, running):
     """A letter each, the newest first in the list; those of other lanes stay in flight."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
 
     assert all(fail(store, claim) for claim in claims[5:])
 
@@ -128,13 +128,13 @@ def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, run, claim):
 def test_another_worker_fails_nothing(store, claim):
     """Only the owner settles."""
     with looks.nothing_changes(store):
-        assert not fail(store, replace(claim, worker_id="another"))
+        assert not fail(store, replace(claim, lane=LaneId("another", 1)))
 
 
-def test_another_release_number_fails_nothing(store, claim):
-    """Only the claim of the current release settles; the note of its call stays."""
+def test_another_claim_number_fails_nothing(store, claim):
+    """Only the current claim settles; the note of its call stays."""
     with looks.nothing_changes(store):
-        assert not fail(store, replace(claim, release=replace(claim.release, number=2)))
+        assert not fail(store, replace(claim, number=2))
 
 
 def test_of_twenty_calls_at_once_one_fails_it(store, run, claim):
@@ -147,7 +147,7 @@ def test_of_twenty_calls_at_once_one_fails_it(store, run, claim):
 def test_completing_against_failing(store, token, running):
     """Two lanes that both hold the same claim, by a fault of ours, settle each event one way."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
 
     completed, failed = steps.at_once(
         lambda: sum(store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims),

@@ -98,7 +98,7 @@ def test_each_fault_is_found_alone(info, settings, expected):
     fitness = judge(INFO | info, SETTINGS | settings)
 
     assert bad(fitness) == expected
-    assert fitness.fit == (Severity.ERROR not in expected.values())
+    assert (fitness.errors == ()) == (Severity.ERROR not in expected.values())
     assert all(found.remedy for found in fitness.findings if not found.ok)
 
 
@@ -159,7 +159,7 @@ def test_a_server_set_up_like_the_embedded_one_is_fit_without_a_warning(redis_cl
     """The settings RLM gives its own server leave nothing to remark, on Valkey and on Redis."""
     fitness = check_fitness(over(redis_client))
 
-    assert fitness.fit
+    assert fitness.errors == ()
     assert bad(fitness) == {}
     require_fit(over(redis_client))
 

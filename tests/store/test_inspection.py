@@ -11,8 +11,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
 from rlm.core.window import FAILING
 from rlm.delivery import closing
-from rlm.ledger.claims import Completion
-from scheduler.inspection import Inspector
+from scheduler.housekeeping import look_over
 from tests.store import steps
 from tests.store.windows import take
 
@@ -45,7 +44,7 @@ def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, c
     """Its leftovers are told of by whoever closed it, with how many there are; and that once."""
     record = close()
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     assert set(alarms()) == {"leftovers"}
     told = alarms()["leftovers"]
@@ -63,7 +62,7 @@ def test_more_calls_than_a_limit_allows_are_told_of_with_where(store, close, ala
     store.client.lpush(key, store.client.lindex(key, 0))
     store.client.lpush(key, store.client.lindex(key, 0))
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     told = alarms()["limit_exceeded"]
     assert (told.levelname, told.endpoint, told.run_id) == ("ERROR", steps.ENDPOINT, record["run_id"])
@@ -76,7 +75,7 @@ def test_books_that_do_not_balance_are_told_of(store, close, alarms):
     store.client.zadd(store.keys.holders(steps.TYPE)[0], {"i:T": 1})
     record["by_type"][steps.TYPE]["completed"] += 1
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     told = alarms()["books_unbalanced"]
     assert (told.levelname, told.counts) == ("ERROR", {"faults": 2})
@@ -89,7 +88,7 @@ def test_a_leftover_that_is_not_in_the_ledger_is_told_of(store, close, alarms):
     record = close()
     store.client.delete(store.keys.pending(steps.TYPE))
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     told = alarms()["books_unbalanced"]
     assert told.counts == {"faults": 1}
@@ -101,12 +100,12 @@ def test_a_leftover_that_the_next_run_has_taken_up_is_no_alarm(store, close, ala
     record = close()
     run = running()
     claim = steps.claim_next(store, token, run)
-    Inspector(store).after_run(record)
-    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    look_over(store, record)
+    store.ledger.complete(steps.completed(claim))
     steps.finish(store, token, run)
     assert closing.close_run(store, run.id)
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     assert "books_unbalanced" not in alarms()
 
@@ -119,7 +118,7 @@ def test_few_dead_letters_are_no_alarm(store, close, alarms, most, raised):
     if not most:
         store.client.lpush(store.keys.failed, b"1", b"2")
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     assert ("dead_letters" in alarms()) is raised
 
@@ -131,9 +130,9 @@ def test_too_many_dead_letters_are_told_of_after_a_run_that_added_some(store, cl
     record = close()
     quiet = {**record, "counts": {**record["counts"], "failed": 0, "invalid": 0}}
 
-    Inspector(store).after_run(quiet)
+    look_over(store, quiet)
     assert "dead_letters" not in alarms()
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     assert alarms()["dead_letters"].counts == {"letters": 3, "failed": 1, "invalid": 0}
 
@@ -147,7 +146,7 @@ def test_a_redis_that_fails_meanwhile_stops_nobody(store, close, alarms, monkeyp
 
     monkeypatch.setattr(store.letters, "count", away)
     with_most_letters(store, 1)
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     assert "is not looked over" in caplog.text
 
@@ -165,7 +164,7 @@ def test_dead_letters_that_are_a_large_part_of_a_run_are_told_of(
     record = close()
     record["counts"] |= {"failed": failed, "completed": completed}
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
 
     assert ("dead_letters" in alarms()) is raised
 
@@ -179,8 +178,8 @@ def test_what_an_endpoint_refused_that_has_raised_an_alarm_is_told_of_once(store
     for _ in range(FAILING):
         store.breaker.fail(endpoint, first_rest_seconds=1.0, failing=FAILING)
 
-    Inspector(store).after_run(record)
+    look_over(store, record)
     assert "dead_letters" not in alarms()
-    Inspector(store).after_run({**record, "counts": record["counts"] | {"failed": 10}})
+    look_over(store, {**record, "counts": record["counts"] | {"failed": 10}})
 
     assert "dead_letters" in alarms()

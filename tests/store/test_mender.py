@@ -13,7 +13,7 @@ from rlm.ledger.inspection import inspect
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import books
 from scheduler.leader import MOST_ASKS, Duty, Leader
-from scheduler.mender import Mender
+from scheduler.redis_watch import Mender
 from tests.faults import poisons
 from tests.store import looks, steps
 

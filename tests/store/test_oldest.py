@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.ledger.reading.events import oldest_listed, oldest_pending
+from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from tests.store import looks, steps
 
 

@@ -101,10 +101,10 @@ def test_all_events_of_a_worker_are_taken_back_and_no_others(store, token, runni
     """Each with its own call."""
     run = running(30)
     released = steps.release(store, token, run, 30)
-    for one in released[:20]:
-        steps.claim(store, one)
-    for one in released[20:]:
-        steps.claim(store, one, "worker-2")
+    for _one in released[:20]:
+        steps.claim(store, run)
+    for _one in released[20:]:
+        steps.claim(store, run, "worker-2")
 
     assert store.recovery.orphan_worker("worker-1") == 20
 
@@ -249,8 +249,8 @@ def test_a_lease_that_has_not_run_out_stays(store, token, run, endpoint, sent):
 def test_many_expired_leases_are_taken_back_and_no_others(store, token, running):
     """Of several workers."""
     run = running(30)
-    for number, one in enumerate(steps.release(store, token, run, 30)):
-        steps.claim(store, one, f"worker-{number % 3}", lease_seconds=0 if number < 20 else 60)
+    for number, _one in enumerate(steps.release(store, token, run, 30)):
+        steps.claim(store, run, f"worker-{number % 3}", lease_seconds=0 if number < 20 else 60)
 
     assert expire(store) == 20
 
@@ -303,8 +303,8 @@ def test_another_worker_is_not_robbed(store, token, run, when):
 def test_of_twenty_who_notice_a_death_each_event_is_taken_back_once(store, token, running, endpoint):
     """One death an event, one error a call, one slot a call."""
     run = running(10)
-    for one in steps.release(store, token, run, 10):
-        take_slot(store, steps.claim(store, one), endpoint)
+    for _one in steps.release(store, token, run, 10):
+        take_slot(store, steps.claim(store, run), endpoint)
 
     taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
 
@@ -317,8 +317,8 @@ def test_of_twenty_who_notice_a_death_each_event_is_taken_back_once(store, token
 def test_death_and_expiry_noticed_at_once_count_once(store, token, running):
     """The supervisor sees the death, the conductor the lease."""
     run = running(10)
-    for one in steps.release(store, token, run, 10):
-        steps.claim(store, one, lease_seconds=0)
+    for _one in steps.release(store, token, run, 10):
+        steps.claim(store, run, lease_seconds=0)
 
     taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 5, *[lambda: expire(store)] * 5)
 
@@ -371,8 +371,8 @@ def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(stor
     """As many slots as before, in order, the same in all windows."""
     budget, *endpoints = sharing
     run = running(10)
-    for number, one in enumerate(steps.release(store, token, run, 10)):
-        take_slot(store, steps.claim(store, one), endpoints[number % 2])
+    for number, _one in enumerate(steps.release(store, token, run, 10)):
+        take_slot(store, steps.claim(store, run), endpoints[number % 2])
 
     steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
 

@@ -10,8 +10,8 @@ SCRIPT = Script("promote_events")
 
 def back_off(store, token, run, number, delay_seconds):
     """Have the first `number` pending events wait for another attempt."""
-    for one in steps.release(store, token, run, number):
-        assert store.ledger.retry(steps.claim(store, one), steps.ENDPOINT, delay_seconds)
+    for _one in steps.release(store, token, run, number):
+        assert store.ledger.retry(steps.claim(store, run), steps.ENDPOINT, delay_seconds)
 
 
 def promote(store, *types):
@@ -56,8 +56,8 @@ def test_many_of_several_types_are_promoted(store, token):
     steps.push(store, *steps.items(201, steps.TYPE), *steps.items(2, steps.OTHER_TYPE))
     run = steps.start_run(store, token)
     back_off(store, token, run, 201, 0)
-    for one in steps.release(store, token, run, 2, steps.OTHER_TYPE):
-        store.ledger.retry(steps.claim(store, one), "open_order_api", 0)
+    for _one in steps.release(store, token, run, 2, steps.OTHER_TYPE):
+        store.ledger.retry(steps.claim(store, run), "open_order_api", 0)
 
     assert promote(store, steps.TYPE, steps.OTHER_TYPE) == 202
     assert promote(store, steps.TYPE, steps.OTHER_TYPE) == 1

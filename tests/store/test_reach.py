@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.admin.doctor import reach
+from rlm.admin.doctor import host
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.ledger.fitness import Severity
 
@@ -39,7 +39,7 @@ def test_an_address_is_connected_to_once_and_sent_nothing(listening):
     """However many endpoints are there."""
     port = listening.getsockname()[1]
 
-    (found,) = reach.check_reach(settings(a=f"http://127.0.0.1:{port}/a", b=f"http://127.0.0.1:{port}/b"))
+    (found,) = host.check_reach(settings(a=f"http://127.0.0.1:{port}/a", b=f"http://127.0.0.1:{port}/b"))
 
     assert found.ok
     peer, _ = listening.accept()
@@ -54,7 +54,7 @@ def test_an_address_that_refuses_is_a_warning_with_its_endpoints(closed):
     """And says nothing else of a URL than host and port."""
     urls = {name: f"http://me:s3cret@127.0.0.1:{closed}/{name}?key=s3cret" for name in "abcd"}
 
-    (found,) = reach.check_reach(settings(**urls))
+    (found,) = host.check_reach(settings(**urls))
 
     assert (found.ok, found.severity) == (False, Severity.WARNING)
     assert found.message == f"127.0.0.1:{closed}: connection refused (a, b, c and 1 more)"
@@ -62,10 +62,10 @@ def test_an_address_that_refuses_is_a_warning_with_its_endpoints(closed):
 
 def test_one_that_speaks_no_tls_is_found_by_the_handshake(listening, monkeypatch):
     """A connection alone is not enough; one that says nothing costs its time and no more."""
-    monkeypatch.setattr(reach, "EACH_SECONDS", 0.2)
+    monkeypatch.setattr(host, "EACH_SECONDS", 0.2)
     port = listening.getsockname()[1]
 
-    (found,) = reach.check_reach(settings(a=f"https://127.0.0.1:{port}/a"))
+    (found,) = host.check_reach(settings(a=f"https://127.0.0.1:{port}/a"))
 
     assert found.message == f"127.0.0.1:{port}: no answer in time (a)"
 
@@ -74,10 +74,10 @@ def test_of_very_many_the_first_are_told_and_none_waited_for_beyond_the_time(clo
     """What was not tried is counted."""
     urls = {f"e{number}": f"http://127.0.0.{number}:{closed}/" for number in range(1, 9)}
 
-    told = list(reach.check_reach(settings(**urls)))
-    monkeypatch.setattr(reach, "ALL_SECONDS", 0.0)
-    (untried,) = reach.check_reach(settings(**urls))
+    told = list(host.check_reach(settings(**urls)))
+    monkeypatch.setattr(host, "ALL_SECONDS", 0.0)
+    (untried,) = host.check_reach(settings(**urls))
 
     assert [one.message for one in told][-1] == "and 3 more addresses like that"
-    assert len(told) == reach.MOST_FINDINGS + 1
+    assert len(told) == host.MOST_FINDINGS + 1
     assert untried.message == "8 of 8 addresses: there was no time to try"

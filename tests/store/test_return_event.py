@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rlm.ledger.claims import LaneId
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
@@ -107,7 +108,7 @@ def test_an_event_given_back_is_nobodys(store, claim, give):
 def test_many_are_given_back_each_on_its_own(store, token, running, give):
     """Those of other lanes stay in flight."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
 
     assert all(give(store, claim) for claim in claims[5:])
 
@@ -164,14 +165,14 @@ def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, running, give
 def test_another_worker_gives_nothing_back(store, claim, give):
     """Only the owner does."""
     with looks.nothing_changes(store):
-        assert not give(store, replace(claim, worker_id="another"))
+        assert not give(store, replace(claim, lane=LaneId("another", 1)))
 
 
 @every_way
-def test_another_release_number_gives_nothing_back(store, claim, give):
-    """Only the claim of the current release does; the note of its call stays."""
+def test_another_claim_number_gives_nothing_back(store, claim, give):
+    """Only the current claim does; the note of its call stays."""
     with looks.nothing_changes(store):
-        assert not give(store, replace(claim, release=replace(claim.release, number=2)))
+        assert not give(store, replace(claim, number=2))
 
 
 def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token, run):
@@ -228,7 +229,7 @@ def test_of_twenty_calls_at_once_one_gives_back(store, claim, give):
 def test_giving_back_against_taking_back(store, token, running, give):
     """Of twenty events whose worker speaks while it is given up for dead, each goes one way, not both."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
 
     given, taken_back = steps.at_once(
         lambda: sum(give(store, claim) for claim in claims), lambda: store.recovery.orphan_worker("worker-1")

@@ -19,7 +19,7 @@ def put(store, token, run, state):
     """Bring the first pending event to a state, and return its release."""
     (released,) = steps.release(store, token, run)
     if state != "released":
-        claim = steps.claim(store, released)
+        claim = steps.claim(store, run)
     if state == "backoff":
         store.ledger.retry(claim, steps.ENDPOINT, 60)
     if state == "spent":
@@ -85,8 +85,8 @@ def test_more_than_one_script_moves_of_several_types(store, token):
     steps.push(store, *steps.items(number, steps.TYPE, steps.OTHER_TYPE))
     run = steps.start_run(store, token)
     steps.release(store, token, run, number)
-    for one in steps.release(store, token, run, 10, steps.OTHER_TYPE):
-        steps.claim(store, one)
+    for _one in steps.release(store, token, run, 10, steps.OTHER_TYPE):
+        steps.claim(store, run)
     steps.finish(store, token, run)
 
     assert return_unsettled(store, run, steps.TYPE, steps.OTHER_TYPE)
@@ -160,7 +160,7 @@ def test_a_message_that_comes_late_is_stale(store, token, running):
 def test_answers_against_returns_at_once(store, token, running):
     """Of twenty events answered as the run ends, each is completed or leftover, not both; ten do the returning."""
     run = running(20)
-    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
     steps.finish(store, token, run)
 
     completed, *returned = steps.at_once(

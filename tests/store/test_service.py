@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
         return last_tick()
 
     monkeypatch.setattr(store.schedule, "last_tick", fail_once)
-    service._ticks.take(service._last_due())
+    service._taken = service._last_due()
 
     service._turn()
     assert service._leader.token
@@ -116,6 +117,25 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
     service._turn()
 
     assert last_tick() == DUE + 7
+
+
+def test_each_tick_is_taken_once(service, store, at, monkeypatch):
+    """Whether the clock goes on or is set back: the last one is another than before. One that failed comes again."""
+    served = []
+    monkeypatch.setattr("scheduler.service.serve_tick", lambda *_, **__: served.append(service._last_due()))
+    at(360.0)
+    service._taken = 360.0
+
+    def take(moment):
+        at(moment)
+        return service._start_due()
+
+    assert [take(one) for one in (360.0, 540.0, 540.5, 180.0, 181.0, 360.0)] == [False, True, False, True, False, True]
+    assert served == [540.0, 180.0, 360.0]
+    monkeypatch.setattr("scheduler.service.serve_tick", mock.Mock(side_effect=[StoreError("away"), None]))
+    with pytest.raises(StoreError):
+        take(540.0)
+    assert [take(540.0), take(540.0)] == [True, False]
 
 
 def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.core.endpoint import Limit
 from rlm.ledger import Store
-from rlm.ledger.control import Change, What
+from rlm.ledger.control import Change, What, limits_of
 from rlm.ledger.limiter import Refused
 from tests.store import looks, steps
 from tests.store.windows import take
@@ -48,7 +48,7 @@ def test_it_is_recorded_with_when_by_whom_and_what_was(store, token, endpoint):
     (change,) = store.changes.newest(1)
     assert began <= change.at <= store.windows.look(())[0] / 1e6
     assert change == Change(change.at, BY, steps.ENDPOINT, What.LIMIT, "30/minute", "5/minute")
-    assert [limit for _, limit in store.changes.limits(steps.ENDPOINT)] == ["30/minute", "5/minute"]
+    assert [limit for _, limit in limits_of(steps.ENDPOINT, store.changes.newest())] == ["30/minute", "5/minute"]
 
 
 def test_the_same_limit_again_is_no_change(store, token, endpoint):
@@ -138,7 +138,7 @@ def test_only_the_newest_records_are_kept(store, endpoint, monkeypatch):
         store.control.limit(endpoint, f"{amount}/minute", BY)
 
     assert [one.after for one in store.changes.newest()] == ["5/minute", "4/minute", "3/minute"]
-    limits = store.changes.limits(steps.ENDPOINT)
+    limits = limits_of(steps.ENDPOINT, store.changes.newest())
     assert [limit for _, limit in limits] == ["2/minute", "3/minute", "4/minute", "5/minute"]
     assert limits[0][0] == 0.0
     assert limits == sorted(limits)
@@ -153,4 +153,4 @@ def test_a_change_noted_apart_reads_like_the_others(store):
         ("b", "5/minute", "9/minute"),
         ("a", None, "5/minute"),
     ]
-    assert [limit for _, limit in store.changes.limits("x")] == ["5/minute", "9/minute"]
+    assert [limit for _, limit in limits_of("x", store.changes.newest())] == ["5/minute", "9/minute"]

@@ -34,8 +34,8 @@ def test_rests_and_probes_move(store, token, endpoint, shift_us):
 def test_the_deadline_and_the_leases_of_a_run_move(store, token, running, shift_us):
     """A lease without a slot, whose score is negative, moves as the others do."""
     run = running(3)
-    claimed, *_ = steps.release(store, token, run, 3)
-    steps.claim(store, claimed)
+    _claimed, *_ = steps.release(store, token, run, 3)
+    steps.claim(store, run)
     deadline_us = store.runs.current().deadline_us
     inflight, released = store.keys.inflight(steps.TYPE), store.keys.released(steps.TYPE)
     before = {key: dict(store.client.zrange(key, 0, -1, withscores=True)) for key in (inflight, released)}

@@ -162,9 +162,9 @@ def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
     """Wherever it is, the event that came first goes on undisturbed."""
     run, again = running(1), steps.item("i1", steps.TYPE, more="again")
     if state != "pending":
-        (released,) = steps.release(store, token, run)
+        (_released,) = steps.release(store, token, run)
     if state not in {"pending", "released"}:
-        claim = steps.claim(store, released)
+        claim = steps.claim(store, run)
     if state == "backoff":
         store.ledger.retry(claim, steps.ENDPOINT, 60)
     if state == "spent":

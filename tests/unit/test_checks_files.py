@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.admin.doctor.files import check_file, check_files
+from rlm.admin.doctor.host import check_file, check_files
 from rlm.settings import load_settings
 from tests.each import each
 

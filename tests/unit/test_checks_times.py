@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from types import SimpleNamespace
 
 from rlm.admin.doctor.endpoints import check_times
 from rlm.core.endpoint import Endpoint, EventType, Limit
@@ -12,7 +13,11 @@ ENDPOINT = Endpoint("api", "http://h/api", Limit.parse("30/minute"), 10.0)
 
 
 def finding(name, configured, *milliseconds):
-    (found,) = check_times([EventType(name, 1, configured, (ENDPOINT,))], {(name, "api"): Measured(milliseconds)})
+    store = SimpleNamespace(
+        settings=SimpleNamespace(event_types=[EventType(name, 1, configured, (ENDPOINT,))]),
+        measures=SimpleNamespace(kept=lambda: {(name, "api"): Measured(milliseconds)}),
+    )
+    (found,) = check_times(store)
     return found
 
 

@@ -15,7 +15,7 @@ from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
-from rlm.settings.reference import PROCFILE, configuration_template, environment_template
+from rlm.settings.templates import PROCFILE, configuration_template, environment_template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +163,7 @@ def test_a_file_is_overwritten_whole_or_not_at_all(place: Path, monkeypatch: pyt
 
     # When it is to be overwritten on a full disk, then with room
     with monkeypatch.context() as full:
-        full.setattr("rlm.settings.reference.configuration_template", lambda: "\ud800")  # as little to be written
+        full.setattr("rlm.settings.templates.configuration_template", lambda: "\ud800")  # as little to be written
         run("init", "--force", "--yes", code=1)
     kept = sorted(path.name for path in place.iterdir()), (place / "mine.toml").read_text()
     run("init", "--force", "--yes")

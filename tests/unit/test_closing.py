@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.core.compliance import most_in_any
 from rlm.core.run import Run, State, Trigger
+from rlm.core.window import most_in_any
 from rlm.delivery.closing import _is_as_before, _log_end
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)

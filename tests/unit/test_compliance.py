@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.core.compliance import full_seconds, peaks
 from rlm.core.endpoint import Limit
+from rlm.core.window import full_seconds, peaks
 
 SECOND = 1_000_000
 #: Ticks of a quarter of a second: the only moments there are, so that periods often touch.

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from rlm.core.event import decode_item
-from rlm.sandbox.items import make_items
+from rlm.sandbox.demo import make_items
 
 TYPES = ["A", "B", "C", "D", "E"]
 NOW = 1_700_000_000.0

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.sandbox.demo.summary import prologue, seen_table, summary
+from rlm.sandbox.demo import prologue, seen_table, summary
 from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from rlm.settings import load_settings

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 
 from rlm.core.text import counted
-from rlm.sandbox.demo import views
-from rlm.sandbox.demo.views import PlainView, moment_of, view_on
+from rlm.sandbox.demo import view_on
+from rlm.terminal.live import Lines
+from rlm.terminal.record import line_of
 
 PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
 COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}
@@ -39,17 +39,15 @@ FOUND = {
     },
 }
 _OPEN = {"seconds_left", "called_seconds"}
-RUNNING = moment_of(FOUND)
-DRAINING = moment_of({**FOUND, "state": "draining"})
-OVER = moment_of(
-    {
-        **{key: value for key, value in FOUND.items() if key not in _OPEN},
-        "state": "completed",
-        "duration_seconds": 11.4,
-        "finished_at": "2026-11-25T10:15:11.523Z",
-        "workers": {"peak": 3, "restarted": 0},
-    }
-)
+RUNNING = FOUND
+DRAINING = {**FOUND, "state": "draining"}
+OVER = {
+    **{key: value for key, value in FOUND.items() if key not in _OPEN},
+    "state": "completed",
+    "duration_seconds": 11.4,
+    "finished_at": "2026-11-25T10:15:11.523Z",
+    "workers": {"peak": 3, "restarted": 0},
+}
 
 
 class Terminal(io.StringIO):
@@ -57,21 +55,6 @@ class Terminal(io.StringIO):
 
     def isatty(self):
         return True
-
-
-class Clock:
-    seconds = 0.0
-
-    def monotonic(self):
-        return self.seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The clock by which the plain view counts its seconds."""
-    clock = Clock()
-    monkeypatch.setattr(views, "system_clock", clock)
-    return clock
 
 
 def test_a_terminal_is_drawn_on_and_given_back():
@@ -94,7 +77,7 @@ def test_a_dumb_terminal_is_not_drawn_on(monkeypatch):
     """Where the cursor cannot be moved there are lines."""
     monkeypatch.setenv("TERM", "dumb")
 
-    assert isinstance(view_on(Terminal(), ""), PlainView)
+    assert isinstance(view_on(Terminal(), ""), Lines)
 
 
 def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(monkeypatch):
@@ -106,23 +89,18 @@ def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(monkeypatch):
         for moment in (DRAINING, RUNNING, OVER):
             view.show(moment)
 
-    assert stream.getvalue().splitlines() == [
-        "  4.2 s  draining: 360 events taken so far",
-        "  4.2 s  planned: 3 workers of 5 lanes, done 10.8 s after the first call, nothing left over",
-        "  4.2 s  running: 240 of 360 completed; 3 of 3 workers ready, 9 of 15 lanes busy; 13.8 s left",
-        " 11.4 s  completed: 240 of 360 completed",
-    ]
+    told = [line.partition("  ")[2] for line in stream.getvalue().splitlines()]
+    assert told == [line_of(moment) for moment in (DRAINING, RUNNING, OVER)]
+    assert all(line.isprintable() for line in told)
 
 
 @pytest.mark.parametrize(("window", "pause"), [(18.0, 1.0), (180.0, 3.0)])
-def test_plain_lines_come_once_a_second_or_less(clock, window, pause):
+def test_plain_lines_come_once_a_second_or_less(window, pause):
     """Between two states a line comes a second after the last; in a long window less often."""
     stream = io.StringIO()
-    view = PlainView(stream)
-    moment = replace(RUNNING, window_seconds=window)
+    view = view_on(stream, "RLM demo")
     for seconds in (0.0, pause - 0.01, pause, pause + 0.5, 2 * pause):
-        clock.seconds = seconds
-        view.show(moment)
+        view.show({**RUNNING, "window_seconds": window, "seconds_left": 6 * pause + 2 * pause - 0.001 - seconds})
 
     assert sum("running" in line for line in stream.getvalue().splitlines()) == 3
 

@@ -10,8 +10,7 @@ import pytest
 from honcho.printer import Message, Printer
 
 from rlm.processes.foreman import Entry, Foreman
-from rlm.processes.grace import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
-from rlm.processes.signals import Wakeup
+from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Wakeup
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 

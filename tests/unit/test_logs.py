@@ -11,6 +11,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -260,18 +261,18 @@ def test_under_up_no_line_is_wrapped_for_a_file():
 # -- trouble with Redis
 
 
-class Clock:
-    time = 0.0
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets."""
+    clock = SimpleNamespace(time=0.0)
+    monkeypatch.setattr("rlm.ledger.outage.system_clock", SimpleNamespace(monotonic=lambda: clock.time))
+    return clock
 
-    def monotonic(self):
-        return self.time
 
-
-def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(caplog):
+def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(caplog, clock):
     """A restart heals by itself; what lasts needs somebody. Told of every five seconds, not at each turn."""
     caplog.set_level("INFO")
-    clock = Clock()
-    outage = Outage(logging.getLogger("rlm.x"), "release", clock)
+    outage = Outage(logging.getLogger("rlm.x"), "release")
 
     for tenth in range(120):
         clock.time = tenth / 10
@@ -285,12 +286,11 @@ def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(
     assert "for 10 s; nothing is released: refused" in caplog.text
 
 
-def test_an_outage_counts_from_when_the_command_was_sent_that_was_not_answered(caplog):
+def test_an_outage_counts_from_when_the_command_was_sent_that_was_not_answered(caplog, clock):
     """Five seconds were waited for it before anybody could tell: that is a lasting one, and no second is left out."""
     caplog.set_level("INFO")
-    clock = Clock()
-    outage = Outage(logging.getLogger("rlm.x"), "release", clock)
-    supervisors = Outage(logging.getLogger("rlm.y"), "supervise", clock, lasting_seconds=30.0)
+    outage = Outage(logging.getLogger("rlm.x"), "release")
+    supervisors = Outage(logging.getLogger("rlm.y"), "supervise", lasting_seconds=30.0)
 
     clock.time = 105.0
     for one in (outage, supervisors):

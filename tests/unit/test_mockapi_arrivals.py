@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
-from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, exceeded, recount, summarise
+from rlm.sandbox.mockapi.arrivals import Arrival, exceeded, recount, summarise
 
 ACCOUNT = Budget("account", Limit.parse("3/second"))
 
@@ -73,29 +72,3 @@ def test_summary_shows_the_rule_that_was_nearest_to_its_amount():
 
     assert (summary.calls, summary.accepted, summary.refused, summary.cut) == (3, 2, 1, 4)
     assert (summary.most, summary.limit) == (2, "2/second; 2/minute")
-
-
-def test_file_has_a_line_for_each_arrival_as_soon_as_it_is_logged(tmp_path):
-    """The file can be followed while the server runs, and shows the status the answer is going to have."""
-    log = ArrivalLog(tmp_path / "arrivals.jsonl")
-    log.open()
-
-    log.add(arrival(1.0), 200)
-    log.add(arrival(2.0, accepted=False), 429)
-
-    lines = msgspec.json.Decoder(Arrival).decode_lines((tmp_path / "arrivals.jsonl").read_bytes())
-    log.close()
-    assert [(line.at, line.status, line.accepted) for line in lines] == [(1.0, 200, True), (2.0, 429, False)]
-    assert [one.status for one in log.snapshot()] == [None, None]
-
-
-def test_file_is_continued_not_replaced(tmp_path):
-    """A server started again keeps what its file says."""
-    path = tmp_path / "arrivals.jsonl"
-    for at in (1.0, 2.0):
-        log = ArrivalLog(path)
-        log.open()
-        log.add(arrival(at), 200)
-        log.close()
-
-    assert len(path.read_bytes().splitlines()) == 2

@@ -22,7 +22,7 @@ from rlm.plan.workers import choose_workers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.plan.situation import Course
+    from rlm.plan.simulate import Course
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),

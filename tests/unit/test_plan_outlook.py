@@ -10,7 +10,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.plan import Capacity, Horizon, Workload, carried, course_of, look_ahead
 from rlm.plan.outlook import Ahead, LongRun, Outlook
-from rlm.plan.situation import Course, Start
+from rlm.plan.simulate import Course, Start
 from tests.each import each
 
 TYPE = "A"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from rlm.core.endpoint import Limited
-    from rlm.plan.situation import Course
+    from rlm.plan.simulate import Course
 
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.

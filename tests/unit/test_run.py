@@ -8,8 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rlm.core.run
-from rlm.core.run import MOVES, Called, Calls, Run, State, Trigger, make_record, make_run_id
+from rlm.core.run import MOVES, Run, State, Trigger, make_record, make_run_id
 from rlm.core.tally import away_in_words
 from tests.each import each
 
@@ -31,9 +30,9 @@ def make_run(**fields):
     return Run(**{**common, **fields})
 
 
-def record_of(tally, *, types=TYPES, endpoints=None, budgets=None, restarted=0, **fields):
-    calls = Calls(endpoints or {}, budgets or {})
-    return make_record(make_run(**fields), tally, types, calls, finished_at=STARTED + 12.3456, restarted=restarted)
+def record_of(tally, *, types=TYPES, called=None, restarted=0, **fields):
+    called = called or {"by_endpoint": {}}
+    return make_record(make_run(**fields), tally, types, called, finished_at=STARTED + 12.3456, restarted=restarted)
 
 
 def balances(counts):
@@ -53,10 +52,10 @@ def test_a_record_has_the_contracts_keys_and_values():
         "errors:a1": 2,
         "throttled:a1": 1,
     }
-    called = Called(delivered=4, throttled=1, errors=2, limit="30/minute", peak=7, p50_ms=1.5, p95_ms=9.9)
+    called = {"by_endpoint": {"a1": {"calls": 7}}, "by_budget": {"account": {"calls": 7}}}
     plan = {"workers": 2, "threads": 5, "forecast_seconds": 3.5, "lower_bound_seconds": 3.0, "expected_leftover": 0}
 
-    record = record_of(tally, endpoints={"a1": called}, restarted=1, plan=plan, workers_peak=2)
+    record = record_of(tally, called=called, restarted=1, plan=plan, workers_peak=2)
 
     assert record == {
         "run_id": "r1",
@@ -80,18 +79,7 @@ def test_a_record_has_the_contracts_keys_and_values():
             "A": {"taken": 5, "carried_over": 2, "completed": 4, "failed": 1, "leftover": 2},
             "B": {"taken": 0, "carried_over": 0, "completed": 0, "failed": 0, "leftover": 0},
         },
-        "by_endpoint": {
-            "a1": {
-                "calls": 7,
-                "completed": 4,
-                "throttled": 1,
-                "errors": 2,
-                "peak_in_window": 7,
-                "limit": "30/minute",
-                "p50_ms": 1.5,
-                "p95_ms": 9.9,
-            }
-        },
+        **called,
         "plan": plan,
         "workers": {"peak": 2, "restarted": 1},
     }
@@ -132,23 +120,6 @@ def test_a_record_says_for_how_long_redis_was_away():
 
     assert [one.get("redis_away_seconds") for one in records] == [None, None, 9.0]
     assert [away_in_words(one) for one in records] == ["", "", "Redis was away for 9.0 s"]
-
-
-def test_budgets_are_in_the_record_where_there_are_any():
-    """What their endpoints did together; how long calls took is the endpoints'."""
-    called = Called(delivered=4, throttled=1, errors=2, limit="50/minute", peak=7)
-
-    assert record_of({}, budgets={"account": called})["by_budget"] == {
-        "account": {
-            "calls": 7,
-            "completed": 4,
-            "throttled": 1,
-            "errors": 2,
-            "peak_in_window": 7,
-            "limit": "50/minute",
-        }
-    }
-    assert "by_budget" not in record_of({}, budgets={})
 
 
 def test_a_type_that_is_no_longer_configured_is_in_the_record_where_it_has_events():
@@ -207,22 +178,6 @@ def test_an_id_says_when_and_is_safe_everywhere():
     run_id = make_run_id(STARTED)
 
     assert re.fullmatch(r"20231114T221320250Z-[0-9a-f]{4}", run_id)
-
-
-def test_the_moves_are_those_of_the_docstring():
-    """The table that people read and the one that the code knows are the same."""
-    rows = rlm.core.run.__doc__.split("=\n")[2].splitlines()
-    table = {}
-    for row in rows:
-        state, moves = row[:10].strip(), row[12:35].strip()
-        key = state or key  # noqa: F821  # a row without a state continues the one above
-        table.setdefault(key, set()).update(name.strip() for name in moves.split(",") if name.strip(" -"))
-    table = {state: moves for state, moves in table.items() if not state.startswith("=")}
-
-    assert set(table) == set(State)
-    assert {state: moves for state, moves in table.items() if moves} == {
-        state: set(moves) for state, moves in MOVES.items()
-    }
 
 
 def test_every_state_leads_to_an_end_and_no_end_leads_on():

@@ -7,8 +7,7 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.sandbox import judge
-from rlm.sandbox.items import WALLET, make_batch
-from rlm.sandbox.judge import Evidence
+from rlm.sandbox.judge import WALLET, Evidence, make_batch
 from rlm.sandbox.mockapi import Arrival
 from rlm.sandbox.mockapi.arrivals import summarise
 

@@ -324,7 +324,7 @@ def test_whoever_finishes_the_run_ends_the_check_in_that_another_began(monkeypat
     """The id is made from the moment the tick was due, so that the successor of a killed scheduler knows it."""
     sent = []
     monkeypatch.setattr(sentry, "capture_checkin", lambda **fields: sent.append(fields))
-    monkeypatch.setitem(telemetry._state, "reports", True)
+    monkeypatch.setattr(telemetry, "_reporting", [sentry])
     due = 1_800_000_000.0
 
     telemetry.tick_began(make_settings(), due)

@@ -11,8 +11,8 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.settings import load_settings, mask_url, resolve_headers
-from rlm.settings.secrets import Secrets, known, remember
+from rlm.settings import load_settings
+from rlm.settings.secrets import Secrets, known, mask_url, remember, resolve_headers
 from tests.each import each
 
 TEXT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.redis_watch import TOLERANCE_SECONDS, StepGuard
+from rlm.ledger.dataloss import TOLERANCE_SECONDS, StepGuard
 
 #: How far the clock of Redis is from the monotonic one, seconds.
 APART = 1_700_000_000.0

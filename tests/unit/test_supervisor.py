@@ -26,8 +26,7 @@ from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     SILENT_SECONDS,
 )
-from rlm.processes.grace import SUPERVISOR_SLACK_SECONDS
-from rlm.processes.signals import Wakeup
+from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
 from rlm.processes.supervisor import Supervisor
 from rlm.settings import load_settings
 

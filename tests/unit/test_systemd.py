@@ -12,7 +12,14 @@ import click
 import pytest
 
 from rlm.cli.group import rlm
-from rlm.processes.grace import HASTE_SECONDS, REPEAT_SECONDS, group_grace, longest_call, supervisor_grace, worker_grace
+from rlm.processes.signals import (
+    HASTE_SECONDS,
+    REPEAT_SECONDS,
+    group_grace,
+    longest_call,
+    supervisor_grace,
+    worker_grace,
+)
 from rlm.settings import load_settings
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.settings import load_settings
-from rlm.web.access import allowed, is_loopback, read_token
+from rlm.web.app import allowed, is_loopback, read_token
 from rlm.web.serve import bind
 from tests.each import each
 
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do():
         port = bound.getsockname()[1]
         done = CliRunner().invoke(rlm, ["web", "--port", str(port)])
         assert (done.exit_code, "choose another" in done.output) == (1, True)  # 1: it may be free in a moment
-        with pytest.raises(ListenError, match=f"port {port}: .*choose another --host or --port"):
+        with pytest.raises(ListenError, match=f"port {port}: Address already in use; choose another --host or --port"):
             bind("127.0.0.1", port, has_token=False)
     with pytest.raises(ListenError, match="no address of this host"):
         bind("no.such.host.invalid", 0, has_token=True)

@@ -1,84 +1,71 @@
-"""The checks of `rlm doctor`: each returns what it found, and the remedy if something is wrong."""
+"""The checks of `rlm doctor`. Each returns one finding or several: what it saw, and the remedy of what is wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from rlm.admin.doctor.endpoints import check_endpoints, check_limits, check_times
-from rlm.admin.doctor.events import (
-    check_books,
-    check_last_run,
-    check_orphans,
-    check_run,
-    check_staging,
-    check_stuck,
-    check_unknown_types,
-)
-from rlm.admin.doctor.files import check_archive, check_configuration, check_file, check_files, unusable
-from rlm.admin.doctor.findings import Examination
-from rlm.admin.doctor.keys import check_keys, check_selftests
-from rlm.admin.doctor.processes import check_leader, check_scheduler, check_supervisor, check_versions, check_workers
-from rlm.admin.doctor.reach import check_reach, check_sentry
-from rlm.admin.doctor.server import check_advisories, check_clock, check_latency, check_memory, check_redis
-from rlm.core.errors import StoreError
-from rlm.ledger import open_store
+from rlm.admin.doctor import endpoints, host, ledger, processes, server
+from rlm.admin.doctor.findings import fault
+from rlm.core.errors import StoreError, StoreUnreachableError
+from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
-from rlm.settings.secrets import EMBEDDED
+from rlm.ledger.fitness import Finding
+from rlm.settings.secrets import EMBEDDED, known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from rlm.core.errors import ConfigurationError
-    from rlm.ledger import Store
-    from rlm.ledger.fitness import Finding
     from rlm.settings import Settings
 
-__all__ = ["examine", "examine_without"]
+_Seen = TypeVar("_Seen")
+#: Checks of a thing by the name of their findings, in the order of the report.
+Checks: TypeAlias = Mapping[str, Callable[[_Seen], Finding | Iterable[Finding]]]
 
-
-def _times(store: Store) -> Iterator[Finding]:
-    return check_times(store.settings.event_types, store.measures.kept())
-
-
-#: The checks of Redis by the name of their findings, in the order of the report.
-IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
-    "advisories": check_advisories,
-    "latency": check_latency,
-    "clock": check_clock,
-    "memory": check_memory,
-    "keys": check_keys,
-    "scheduler": check_scheduler,
-    "leader": check_leader,
-    "supervisor": check_supervisor,
-    "workers": check_workers,
-    "versions": check_versions,
-    "run": check_run,
-    "last run": check_last_run,
-    "orphans": check_orphans,
-    "stuck": check_stuck,
-    "types": check_unknown_types,
-    "endpoints": check_endpoints,
-    "limits": check_limits,
-    "archive": check_archive,
-    "times": _times,
-    "selftest": check_selftests,
-    "staging": check_staging,
-    "books": check_books,
+#: The checks that need no Redis.
+HERE: Checks[Settings] = {
+    "configuration": host.check_configuration,
+    "files": host.check_files,
+    "sentry": host.check_sentry,
+    "reach": host.check_reach,
 }
-#: The checks that do not depend on the configuration.
+#: The checks of Redis, after whether it is fit.
+IN_REDIS: Checks[Store] = {
+    "advisories": server.check_advisories,
+    "latency": server.check_latency,
+    "clock": server.check_clock,
+    "memory": server.check_memory,
+    "keys": ledger.check_keys,
+    "scheduler": processes.check_scheduler,
+    "leader": processes.check_leader,
+    "supervisor": processes.check_supervisor,
+    "workers": processes.check_workers,
+    "versions": processes.check_versions,
+    "run": ledger.check_run,
+    "last run": ledger.check_last_run,
+    "orphans": ledger.check_orphans,
+    "stuck": ledger.check_stuck,
+    "types": ledger.check_unknown_types,
+    "endpoints": endpoints.check_endpoints,
+    "limits": endpoints.check_limits,
+    "archive": host.check_archive,
+    "times": endpoints.check_times,
+    "selftest": ledger.check_selftests,
+    "staging": ledger.check_staging,
+    "books": ledger.check_books,
+}
+#: Those of them that do not depend on the configuration.
 ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
     """Make one check after the other, whatever the others find."""
     here = Examination()
-    yield from here.make("configuration", partial(check_configuration, settings), needs_redis=False)
-    yield from here.make("files", partial(check_files, settings), needs_redis=False)
-    yield from here.make("sentry", partial(check_sentry, settings), needs_redis=False)
-    yield from here.make("reach", partial(check_reach, settings), needs_redis=False)
-    yield from _in_redis(here, settings, IN_REDIS, allow_volatile=allow_volatile)
+    yield from here.make(HERE, settings)
+    yield from here.make_in_redis(IN_REDIS, settings, allow_volatile=allow_volatile)
 
 
 def examine_without(
@@ -89,25 +76,57 @@ def examine_without(
     `sound` is the configuration without the faulty sections, if that is enough to find Redis.
     """
     here = Examination()
-    yield from unusable(error)
+    yield from here.make({"configuration": host.unusable}, error)
     if file is not None:
-        yield from here.make("files", partial(check_file, file), needs_redis=False)
+        yield from here.make({"files": host.check_file}, file)
     if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts no server
-        yield from _in_redis(here, sound, ANYWHERE, allow_volatile=allow_volatile)
+        yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 
 
-def _in_redis(
-    here: Examination,
-    settings: Settings,
-    checks: Mapping[str, Callable[[Store], Iterable[Finding]]],
-    *,
-    allow_volatile: bool,
-) -> Iterator[Finding]:
-    try:
-        with open_store(settings) as store:
-            yield from here.make("redis", partial(check_redis, store, allow_volatile=allow_volatile))
-            for name, check in checks.items():
-                yield from here.make(name, partial(check, store))
-    except StoreError as error:  # the embedded server does not come up
-        here.note("redis", error)
-    yield from here.troubles()
+class Examination:
+    """A round of checks.
+
+    An error in a check becomes a finding, and the next check is made. What Redis refuses is one finding, with all
+    checks that failed for it. Once Redis is unreachable, no other check is made, because each would wait.
+    """
+
+    def __init__(self) -> None:
+        self._refused: dict[str, tuple[StoreError, list[str]]] = {}
+        self._away: StoreUnreachableError | None = None
+
+    def make(self, checks: Checks[_Seen], seen: _Seen) -> Iterator[Finding]:
+        """Yield the findings of each check, up to its first error."""
+        for name, check in checks.items():
+            if self._away:
+                self._note(name, self._away)
+                continue
+            try:
+                found = check(seen)
+                for one in [found] if isinstance(found, Finding) else found:
+                    yield replace(one, name=f"{name}.{one.name}" if one.name else name)
+            except StoreError as error:
+                self._note(name, error)
+            except Exception as error:  # noqa: BLE001  # the other checks must be made
+                message = f"this could not be looked at: {type(error).__name__}: {known().mask(str(error))}"
+                remedy = "see what the others say; if it stays, it is a fault of RLM: report it"
+                yield replace(fault(message, remedy), name=name)
+
+    def make_in_redis(self, checks: Checks[Store], settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
+        """Yield whether Redis is fit, the findings of the checks, and why some could not be made."""
+        fit = partial(server.check_redis, allow_volatile=allow_volatile)
+        try:
+            with open_store(settings) as store:
+                yield from self.make({"redis": fit, **checks}, store)
+        except StoreError as error:  # the embedded server does not come up
+            self._note("redis", error)
+        for refusal, names in self._refused.values():
+            missing = [name for name in names if name != "redis"]
+            seen = f"; so not looked at: {', '.join(missing)}" if missing else ""
+            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md goes by symptom"
+            yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
+
+    def _note(self, name: str, error: StoreError) -> None:
+        """Remember that a check failed because Redis refused it or was unreachable."""
+        if isinstance(error, StoreUnreachableError):
+            self._away = error
+        self._refused.setdefault(error.what, (error, []))[1].append(name)

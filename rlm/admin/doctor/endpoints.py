@@ -14,10 +14,9 @@ from rlm.ledger.breaker import limits_too_high
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.core.expected import Measured, Pair
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
 
@@ -31,7 +30,7 @@ _REFUSED = (
     "a token that ran out, or a URL that moved: put it right in the configuration, restart, and have "
     "`rlm failed retry` send the dead letters again; to resume it does not help"
 )
-_ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {}` calls it now"
+_ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {name}` calls it now"
 #: Warn if a median differs by more than this share and this many seconds: one of all calls that is longer than
 #: configured, or one of an endpoint from that of all.
 OFF_SHARE = 0.25
@@ -44,28 +43,20 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
     """Check for endpoints and budgets that are paused, held or resting, and for types that have no endpoint left.
 
     Those with the same reason are one finding.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     entries = endpoint_list(store)
     shut = {entry["name"]: entry for entry in entries if entry["health"] in _WORDS}
-    probing = [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]
-    if probing:
-        told = f"probing, one call at a time until one is answered well: {named(probing, MOST_NAMED)}"
-        yield good("endpoints", told)
+    if probing := [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]:
+        yield good(f"probing, one call at a time until one is answered well: {named(probing, MOST_NAMED)}")
     if not shut:
         if not probing:
-            yield good("endpoints", "every one may be called as its limit allows")
+            yield good("every one may be called as its limit allows")
         return
     troubles = _troubles(store)
     for alike in _alike(shut.values()):
-        message, remedy = (_of_one if len(alike) == 1 else _of_several)(alike)
-        cause, mend = _cause(alike, troubles)
-        yield warning("endpoints", f"{message}{cause}", mend or remedy)
+        yield _shut(alike, *_cause(alike, troubles))
     if idle := _without_endpoint(store, entries, shut):
         yield warning(
-            "endpoints",
             f"no endpoint of {named(idle, MOST_NAMED)} can be called now; "
             "a run leaves over what none opens for in its time",
             "see those above; `rlm plan` says what the next run can do",
@@ -81,17 +72,13 @@ def _troubles(store: Store) -> list[Sequence[Entry]]:
 
 def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
     """Return what went wrong last with calls to the failing ones, and the remedy; empty texts if unknown."""
-    failing = [one["name"] for one in alike if one["circuit_reason"] == "failing"]
+    failing = [one["name"] for one in alike if (one["circuit_reason"] or "").startswith("failing")]
     found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
     theirs = next(filter(None, found), None)
     if not theirs:
         return "", ""
-    remedy = _REFUSED if any(tally.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
+    remedy = _REFUSED if any(tally.is_refusal(one["what"]) for one in theirs) else _ILL
     return f" ({tally.in_words(theirs)})", remedy
-
-
-def _name(alike: Sequence[Entry]) -> str:
-    return str(alike[0]["name"]) if len(alike) == 1 else "NAME"
 
 
 def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
@@ -113,117 +100,85 @@ def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str,
     return [one.name for one in store.settings.event_types if one.name not in served]
 
 
-def _of_one(alike: Sequence[Entry]) -> tuple[str, str]:
-    (entry,) = alike
-    return _WORDS[entry["health"]](entry)
-
-
-def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
-    """Return message and remedy for several, with the time of the last of them."""
-    first, seconds = alike[0], [one["circuit_seconds"] for one in alike]
-    until = "until resumed" if first["circuit_seconds"] is None else f"the last for another {span(max(seconds))}"
-    words, remedy = _OF_SEVERAL[first["health"]]
-    by = f", by {first['paused_by'] or 'somebody'}" if first["health"] == Circuit.PAUSED else ""
-    why = words.format(until=until, reason=first["circuit_reason"])
-    also = f"; paused as well, by {first['paused_by']}" if first["paused_by"] and not by else ""
-    return f"{len(alike):,} {why}{by}{also}: {named([one['name'] for one in alike], MOST_NAMED)}", remedy
-
-
-def _paused(entry: Entry) -> tuple[str, str]:
-    name, seconds = entry["name"], entry["circuit_seconds"]
-    until = "until resumed" if seconds is None else f"for another {span(seconds)}"
-    since = f", since {entry['paused_at']}" if entry["paused_at"] else ""
-    return (
-        f"{name} is paused {until}, by {entry['paused_by'] or 'somebody'}{since}",
-        f"`rlm endpoint resume {name}`, when it may be called again",
+def _shut(alike: Sequence[Entry], cause: str, mend: str) -> Finding:
+    """Return the finding for those that get no call for one reason, with the time of the last of them."""
+    first, names, several = alike[0], [one["name"] for one in alike], len(alike) > 1
+    by, since, seconds = first["paused_by"], first["paused_at"], max(one["circuit_seconds"] or 0.0 for one in alike)
+    lasts = f"{'the last ' if several else ''}for another {span(seconds)}"
+    words, of_several, remedy = _WORDS[first["health"]]
+    message = (of_several if several else words).format(
+        name=names[0],
+        number=f"{len(alike):,}",
+        names=named(names, MOST_NAMED),
+        until="until resumed" if first["circuit_seconds"] is None else lasts,
+        by=by or "somebody",
+        since=f", since {since}" if since else "",
+        also=f"; paused as well, by {by}" if by else "",
+        reason=first["circuit_reason"],
     )
+    return warning(f"{message}{cause}", (mend or remedy).format(name="NAME" if several else names[0]))
 
 
-def _held(entry: Entry) -> tuple[str, str]:
-    as_well = f"; it is paused as well, by {entry['paused_by']}" if entry["paused_by"] else ""
-    return (
-        f"{entry['name']} is held for another {span(entry['circuit_seconds'])}: its window cannot be trusted{as_well}",
-        "nothing: it ends by itself, and not before no limit can be exceeded",
-    )
-
-
-def _resting(entry: Entry) -> tuple[str, str]:
-    name = entry["name"]
-    return (
-        f"{name} rests for another {span(entry['circuit_seconds'])}: it is {entry['circuit_reason']}",
-        f"`rlm status`, or after the run `rlm result`, counts its errors; `rlm endpoint resume {name}` calls it now",
-    )
-
-
-#: Message and remedy for one that gets no call, by its health.
-_WORDS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
-    Circuit.PAUSED: _paused,
-    Circuit.HELD: _held,
-    Circuit.RESTING: _resting,
-}
-#: Message and remedy for several.
-_OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
-    Circuit.PAUSED: ("are paused {until}", "`rlm endpoint resume NAME` for each, when it may be called again"),
+#: By health, what is said of one that gets no call, of several, and the remedy.
+_WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    Circuit.PAUSED: (
+        "{name} is paused {until}, by {by}{since}",
+        "{number} are paused {until}, by {by}: {names}",
+        "`rlm endpoint resume {name}`, when it may be called again",
+    ),
     Circuit.HELD: (
-        "are held, {until}, as their windows cannot be trusted",
+        "{name} is held {until}: its window cannot be trusted{also}",
+        "{number} are held, {until}, as their windows cannot be trusted{also}: {names}",
         "nothing: it ends by itself, and not before no limit can be exceeded",
     ),
     Circuit.RESTING: (
-        "rest, {until}, as they are {reason}",
-        "`rlm status`, or after the run `rlm result`, counts their errors; `rlm endpoint resume NAME` calls one now",
+        "{name} rests {until}: it is {reason}",
+        "{number} rest, {until}, as they are {reason}: {names}",
+        "`rlm status`, or after the run `rlm result`, counts the errors; `rlm endpoint resume {name}` calls it now",
     ),
 }
 
 
-def check_limits(store: Store) -> Iterator[Finding]:
-    """Check for endpoints that refused calls which their limits allow.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
-    found = limits_too_high(store)
-    for one in found:
-        yield warning("limits", one.sentence, f"{one.remedy}; somebody else may call with the same key as well")
-    if not found:
-        yield good("limits", "no endpoint refuses what its limit allows")
+def check_limits(store: Store) -> list[Finding]:
+    """Check for endpoints that refused calls which their limits allow."""
+    found = [
+        warning(one.sentence, f"{one.remedy}; somebody else may call with the same key as well")
+        for one in limits_too_high(store)
+    ]
+    return found or [good("no endpoint refuses what its limit allows")]
 
 
-def check_times(types: Sequence[EventType], kept: Mapping[Pair, Measured]) -> Iterator[Finding]:
+def check_times(store: Store) -> Iterator[Finding]:
     """Compare the configured time of each type with the measured times at all its endpoints together."""
-    for event_type in types:
-        durations = {
-            endpoint.name: kept[event_type.name, endpoint.name].milliseconds
-            for endpoint in event_type.endpoints
-            if (event_type.name, endpoint.name) in kept
-        }
-        yield _check_type(event_type, durations)
+    kept = store.measures.kept()
+    for event_type in store.settings.event_types:
+        pairs = {(event_type.name, endpoint.name) for endpoint in event_type.endpoints}
+        yield _check_type(event_type, {pair[1]: one.milliseconds for pair, one in kept.items() if pair in pairs})
 
 
 def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]]) -> Finding:
-    name, configured = f"times.{event_type.name}", event_type.processing_seconds
+    name, configured = event_type.name, event_type.processing_seconds
     together = [one for milliseconds in durations.values() for one in milliseconds]
     if len(together) < MEASURED_CALLS:
         measured = "1 call was" if len(together) == 1 else f"{len(together)} calls were"
-        message = f"{measured} measured, too few to compare with the {configured} s configured"
-        return good(name, message)
+        return good(f"{measured} measured, too few to compare with the {configured} s configured", name)
     median = _median_seconds(together)
-    takes = f"completed calls of {event_type.name} took {_rounded(median)} s (median of {len(together)})"
-    message = f"{takes}, the configuration says {configured} s"
+    message = (
+        f"completed calls of {name} took {_rounded(median)} s (median of {len(together)}), "
+        f"the configuration says {configured} s"
+    )
     apart = [
         f"{endpoint} takes {_rounded(alone)} s (median of {len(milliseconds)})"
         for endpoint, milliseconds in durations.items()
         if len(milliseconds) >= MEASURED_CALLS and _is_off(alone := _median_seconds(milliseconds), median)
     ]
-    if apart:
-        message += f"; {', '.join(apart)}"
+    message = "; ".join(filter(None, [message, ", ".join(apart)]))
     if _is_off(median, configured) and (median > configured or configured > CAUTIOUS_TIMES * median):
-        key = dotted(("types", event_type.name, "processing_seconds"))
-        remedy = f"set {key} = {_rounded(median)}"
-        return warning(name, message, remedy)
+        key = dotted(("types", name, "processing_seconds"))
+        return warning(message, f"set {key} = {_rounded(median)}", name)
     if apart:
-        remedy = "see what is wrong there; plans reckon with what is measured of each endpoint"
-        return warning(name, message, remedy)
-    return good(name, message)
+        return warning(message, "see what is wrong there; plans reckon with what is measured of each endpoint", name)
+    return good(message, name)
 
 
 def _is_off(seconds: float, should_be: float) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
 from ipaddress import ip_address
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from rlm.admin.doctor.findings import good, warning
@@ -37,19 +37,13 @@ GUARD_SHARE = 0.5
 #: And this long whatever the guard is, seconds: below that, the measurement shows how busy this host is.
 LEAST_SECONDS = 0.05
 
-Version = tuple[int, int, int]
-
 
 def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Check that Redis is reachable and fit to keep the ledger.
-
-    Raises:
-        StoreError: it cannot be reached, or refuses the login.
-    """
+    """Check that Redis is reachable and fit to keep the ledger."""
     fitness = check_fitness(store, allow_volatile=allow_volatile)
-    yield good("redis", f"reached at {store.address}")
+    yield good(f"reached at {store.address}")
     yield check_transport(store.settings.redis.url)
-    yield from (replace(found, name=f"redis.{found.name}") for found in fitness.findings)
+    yield from fitness.findings
     yield from _check_bulk(store)
 
 
@@ -65,32 +59,27 @@ def _check_bulk(store: Store) -> Iterator[Finding]:
     message = f"it admits items of {admitted:,} bytes, RLM needs {needed:,} (proto-max-bulk-len)"
     if admitted > FAR * needed:
         remedy = f"CONFIG SET proto-max-bulk-len {needed}, unless other programs need more: giants hold all others up"
-        yield warning("redis.bulk", message, remedy)
+        yield warning(message, remedy, "bulk")
     elif admitted < needed:
-        yield warning("redis.bulk", message, f"set proto-max-bulk-len to {needed}: a long dead letter would be refused")
+        yield warning(message, f"set proto-max-bulk-len to {needed}: a long dead letter would be refused", "bulk")
     else:
-        yield good("redis.bulk", message)
+        yield good(message, "bulk")
 
 
 def check_transport(url: str) -> Finding:
     """Return whether the connection is private, by the URL alone: no name is resolved."""
-    name = "redis.transport"
     scheme, _, rest = url.partition("://")
     if url == EMBEDDED or scheme == "unix":
-        return good(name, "by a Unix socket of this host")
+        return good("by a Unix socket of this host", "transport")
     if scheme == "rediss":
-        return good(name, "encrypted, and the server's certificate is checked")
-    hosts = [urlsplit(f"//{place}").hostname or "localhost" for place in _authority(rest).split(",")]
+        return good("encrypted, and the server's certificate is checked", "transport")
+    places = rest.partition("?")[0].rpartition("@")[2].partition("/")[0].split(",")
+    hosts = [urlsplit(f"//{place}").hostname or "localhost" for place in places]
     if others := [host for host in hosts if not _is_loopback(host)]:
         message = f"{', '.join(others)}: password and items go there unencrypted (redis.url is {scheme}://)"
-        return warning(
-            name, message, "use rediss:// and a user of RLM's own, see docs/security.md, or a private network"
-        )
-    return good(name, "by the loopback interface of this host")
-
-
-def _authority(rest: str) -> str:
-    return rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
+        remedy = "use rediss:// and a user of RLM's own, see docs/security.md, or a private network"
+        return warning(message, remedy, "transport")
+    return good("by the loopback interface of this host", "transport")
 
 
 def _is_loopback(host: str) -> bool:
@@ -100,7 +89,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def check_latency(store: Store) -> Iterator[Finding]:
+def check_latency(store: Store) -> Finding:
     """Time round trips to Redis: granting a slot takes one, and the call must arrive within the guard."""
     guard = store.settings.run.guard_seconds
     most = max(GUARD_SHARE * guard, LEAST_SECONDS)
@@ -108,13 +97,12 @@ def check_latency(store: Store) -> Iterator[Finding]:
     trips = [_ping(store) for _ in range(PINGS)]
     message = f"a round trip takes {_ms(median(trips))}, the worst of {PINGS} took {_ms(max(trips))}"
     if max(trips) <= most:
-        yield good("latency", f"{message}; up to {_ms(most)} is well with run.guard_seconds = {guard:g}")
-        return
+        return good(f"{message}; up to {_ms(most)} is well with run.guard_seconds = {guard:g}")
     remedy = (
         f"have Redis nearer or less busy (SLOWLOG GET, its disk), or set run.guard_seconds to "
         f"{max(trips) / GUARD_SHARE:.2g} or more"
     )
-    yield warning("latency", f"{message}; more than {_ms(most)} is much for run.guard_seconds = {guard:g}", remedy)
+    return warning(f"{message}; more than {_ms(most)} is much for run.guard_seconds = {guard:g}", remedy)
 
 
 def _ping(store: Store) -> float:
@@ -128,79 +116,69 @@ def _ms(seconds: float) -> str:
     return f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"  # noqa: PLR2004  # two digits
 
 
-def check_clock(store: Store) -> Iterator[Finding]:
+def check_clock(store: Store) -> Finding:
     """Compare the clock of Redis with this host's; the time of the round trip does not count."""
     asked_at = system_clock.now()
-    now_us = store.now_us()
-    answered_at = system_clock.now()
-    ahead = now_us / 1_000_000 - min(max(now_us / 1_000_000, asked_at), answered_at)
+    redis_now = store.now_us() / 1_000_000
+    ahead = redis_now - min(max(redis_now, asked_at), system_clock.now())
     if abs(ahead) <= CLOCK_SECONDS:
-        yield good("clock", f"this host and Redis agree to {abs(ahead):.1f} s")
-        return
+        return good(f"this host and Redis agree to {abs(ahead):.1f} s")
     message = f"the clock of Redis is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
-    yield warning("clock", message, "have both set by NTP (chrony, systemd-timesyncd)")
+    return warning(message, "have both set by NTP (chrony, systemd-timesyncd)")
 
 
-def check_memory(store: Store) -> Iterator[Finding]:
+def check_memory(store: Store) -> Finding:
     """Check whether Redis lost data, or its clock stepped, a while ago; then no window could be trusted."""
-    found = store.epochs.last_renewal()
-    if found is None or system_clock.now() - found.at > TOLD_SECONDS:
-        yield good("memory", "Redis has forgotten no call that is known of")
-        return
-    now, until = system_clock.now(), _held_until(store, found.at)
+    found, now = store.epochs.last_renewal(), system_clock.now()
+    if found is None or now - found.at > TOLD_SECONDS:
+        return good("Redis has forgotten no call that is known of")
+    until = _held_until(store, found.at)
     ends = moment(until, now).partition(".")[0]
-    message = f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}"
-    remedy = "find out why (docs/troubleshooting.md, under its symptom); events that Redis lost RLM cannot bring back"
-    yield warning("memory", message, remedy)
+    return warning(
+        f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}",
+        "find out why (docs/troubleshooting.md, under its symptom); events that Redis lost RLM cannot bring back",
+    )
 
 
 def _held_until(store: Store, renewed_at: float) -> float:
     """Return when the last hold ends, seconds since 1970: the longest period after the end of any call."""
-    limited = all_limited(store.endpoints().values())
+    endpoints = store.endpoints().values()
+    limited = all_limited(endpoints)
     longest = max(one.limit.longest_seconds for one in limited) + store.settings.run.guard_seconds
-    timeout = max(one.timeout_seconds for one in store.settings.endpoints.values())
+    timeout = max(one.timeout_seconds for one in endpoints)
     now_us, views = store.windows.look(limited)
     held = max(view.held_seconds for view in views.values())  # longer if a limit looked further back then
     return max(renewed_at + longest + timeout, now_us / 1_000_000 + held if held else 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Advisory:
+class Advisory(NamedTuple):
     """Holes, and the first fixed version of each branch. Older branches have them, newer ones do not."""
 
     server: str
     holes: str
-    fixed: tuple[Version, ...]
+    fixed: tuple[tuple[int, ...], ...]
 
-    def concerns(self, server: str, version: Version) -> bool:
-        """Return whether this version of a server has the holes."""
-        if server != self.server:
-            return False
-        fixed = next((one for one in self.fixed if one[:2] == version[:2]), max(self.fixed))
-        return version < fixed
+    def fix_of(self, version: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the version to upgrade to, of the same branch or the next; None if this one has no such hole."""
+        of_branch = next((one for one in self.fixed if one[:2] == version[:2]), self.fixed[-1])
+        return min(one for one in self.fixed if one > version) if version < of_branch else None
 
 
+_KIN = "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819"
 #: From the release notes. Older holes in scripting (CVE-2024-31449, CVE-2024-46981) are fixed in these versions, too.
 #: CVE-2025-49844 is called RediShell: GHSA-4789-qfc9-5f9q, and with it GHSA-m8fj-85cg-7vhp,
 #: GHSA-qrv7-wcrx-q5jp and GHSA-4c68-q8q8-3g4f. CVE-2025-67733 is GHSA-p876-p7q5-hv2m.
 ADVISORIES: Final = (
-    Advisory(
-        "Redis",
-        "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819",
-        ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
-    ),
-    Advisory(
-        "Valkey",
-        "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819",
-        ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
-    ),
+    Advisory("Redis", _KIN, ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2))),
+    Advisory("Valkey", _KIN, ((7, 2, 11), (8, 0, 6), (8, 1, 4))),
     Advisory("Valkey", "CVE-2025-67733", ((7, 2, 12), (8, 0, 7), (8, 1, 6), (9, 0, 3))),
 )
+_RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)(-.*)?", re.ASCII)
 
 
-def check_advisories(store: Store) -> Iterator[Finding]:
+def check_advisories(store: Store) -> Finding:
     """Check whether the server's version is known to have a hole in its scripting: RLM's user may load scripts."""
-    yield known_holes(*identify(store.server_info()))
+    return known_holes(*identify(store.server_info()))
 
 
 def identify(info: Mapping[str, Any]) -> tuple[str, str]:
@@ -211,26 +189,15 @@ def identify(info: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def known_holes(server: str, version: str) -> Finding:
-    """Return the finding for a version of a server."""
-    name = "advisories"
-    numbers = _numbers(version)
-    found = [one for one in ADVISORIES if numbers and one.concerns(server, numbers)]
-    if not found:
-        return good(name, f"no hole in the scripting of {server} {version} is known to this RLM")
-    holes = ", ".join(one.holes for one in found)
-    message = f"{server} {version} is known for holes that whoever may run a script can use ({holes})"
-    least = max(_fixed_version(one, numbers) for one in found if numbers)
-    upgrade = f"upgrade it to {'.'.join(map(str, least))} or later"
-    return warning(name, message, f"{upgrade}, unless your distribution has patched it under its old version")
-
-
-def _fixed_version(advisory: Advisory, version: Version) -> Version:
-    """Return the version to upgrade to: of the same branch, or of the next fixed one."""
-    return min(one for one in advisory.fixed if one > version)
-
-
-def _numbers(version: str) -> Version | None:
-    """Return a version as numbers, None if it is no comparable release."""
-    parts = version.partition("-")[0].split(".")
-    numbers = [int(part) for part in parts if part.isdecimal()]
-    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == len(parts) == 3 else None  # noqa: PLR2004  # x.y.z
+    """Return the finding for a version of a server; of one that is no release nothing is known."""
+    release = _RELEASE.fullmatch(version)
+    numbers = tuple(map(int, release.groups()[:3])) if release else ()
+    concerning = [one for one in ADVISORIES if one.server == server] if numbers else []
+    fixes = {one.holes: fix for one in concerning if (fix := one.fix_of(numbers))}
+    if not fixes:
+        return good(f"no hole in the scripting of {server} {version} is known to this RLM")
+    return warning(
+        f"{server} {version} is known for holes that whoever may run a script can use ({', '.join(fixes)})",
+        f"upgrade it to {'.'.join(map(str, max(fixes.values())))} or later, unless your distribution has patched it "
+        "under its old version",
+    )

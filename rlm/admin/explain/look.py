@@ -12,11 +12,12 @@ from rlm.core.endpoint import all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading.events import event_state
+from rlm.ledger.reading import event_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rlm.admin.letters import DeadLetter
     from rlm.core.endpoint import Endpoint
     from rlm.core.run import Run
     from rlm.core.trail import Place, TrailCall
@@ -80,34 +81,13 @@ class TypeStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter of the event."""
-
-    id: str
-    reason: str
-    detail: str
-    failed_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """The item of an event that is not taken yet: its position among how many, and its fault, if it has one.
-
-    `staged` items are those of a drain that is under way or was interrupted.
-    """
-
-    position: int
-    of: int
-    staged: bool
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """One event as it stands in the ledger. Times in seconds since 1970 by the clock of Redis.
+    """One event as it stands in the ledger, or before or behind it. Times in seconds since 1970 by the clock of Redis.
 
     `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
-    events of its type. `called` is the endpoint of its call under way, and since when.
+    events of its type; of a queued one, whose item is not taken yet, among the items. That is `staged` if a drain is
+    under way or was interrupted, and has a `fault` if it will become a dead letter. `called` is the endpoint of its
+    call under way, and since when.
     """
 
     event_id: str
@@ -130,40 +110,36 @@ class Whereabouts:
     taken_in: str | None = None
     last: str = ""
     attempts: tuple[TrailCall, ...] = ()
-    queued: Queued | None = None
-    letter: Letter | None = None
-
-
-def number(fields: Mapping[bytes, bytes], name: bytes) -> int:
-    """Return a number of an event's hash, 0 if it is missing."""
-    return int(fields.get(name, 0))
+    staged: bool = False
+    fault: str = ""
+    letter: DeadLetter | None = None
 
 
 def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
-    """Read where an event is, at one instant; None if the ledger does not know it.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Read where an event is, at one instant; None if the ledger does not know it."""
     found = event_state(store, event_id)
     if found is None:
         return None
-    fields, waits = found.fields, found.position is not None
+    fields = found.fields
+
+    def number(name: bytes) -> int:
+        return int(fields.get(name, 0))
+
     return Whereabouts(
         event_id,
         found.now,
         found.place,
         due=abs(found.score) / _MICROSECONDS,
         position=found.position,
-        of=found.pending if waits else None,
+        of=None if found.position is None else found.pending,
         worker=found.text("owner"),
         called=(found.call.endpoint, int(found.call.stamp) / _MICROSECONDS) if found.call else None,
-        attempt=number(fields, b"attempt"),
-        tries=number(fields, b"tries"),
-        runs=number(fields, b"runs"),
-        deaths=number(fields, b"deaths"),
-        releases=number(fields, b"claims"),
-        unsent=number(fields, b"unsent"),
+        attempt=number(b"attempt"),
+        tries=number(b"tries"),
+        runs=number(b"runs"),
+        deaths=number(b"deaths"),
+        releases=number(b"claims"),
+        unsent=number(b"unsent"),
         calls=trail.written_in(fields),
         taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
         taken_in=found.text("taken_in") or None,
@@ -173,11 +149,7 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
 
 
 def look_around(store: Store, type_name: str) -> TypeStatus:
-    """Read what the events of a type may be waiting for: the run, its endpoints, lanes.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Read what the events of a type may be waiting for: the run, its endpoints, lanes."""
     event_type = next((one for one in types_in_force(store) if one.name == type_name), None)
     endpoints = event_type.endpoints if event_type else ()
     now_us, views = store.windows.look(all_limited(endpoints))
@@ -211,11 +183,12 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
 
 def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> EndpointGate:
     own = views[endpoint.name]
-    health, binds = circuit_of(own), own
-    budget = views[endpoint.budget.name] if endpoint.budget else None
-    named = None
-    if budget and endpoint.budget and budget.wait_seconds > own.wait_seconds:
-        health, binds, named = circuit_of(budget), budget, endpoint.budget.name
-    free = min(own.free, budget.free) if budget else own.free
-    wait = binds.wait_seconds
-    return EndpointGate(endpoint.name, health, free, wait if wait < ENDLESS_SECONDS else None, named)
+    budget = views[endpoint.budget.name] if endpoint.budget else own
+    binds = budget if budget.wait_seconds > own.wait_seconds else own
+    return EndpointGate(
+        endpoint.name,
+        circuit_of(binds),
+        min(own.free, budget.free),
+        round(binds.wait_seconds, 3) if binds.wait_seconds < ENDLESS_SECONDS else None,
+        endpoint.budget.name if endpoint.budget and binds is not own else None,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
 from rlm.core.run import State
-from rlm.core.text import of_another_configuration, ordinal, span
+from rlm.core.text import counted, of_another_configuration, ordinal, span
 from rlm.core.trail import CallEnd, Place
 from rlm.core.window import Circuit
 
@@ -37,27 +37,20 @@ def moment(at: float, now: float) -> str:
 
 
 def _queued(event: Whereabouts, status: TypeStatus) -> str:
-    queued = event.queued
-    if queued is None:
-        return "is queued"
-    where = "in staging, moved off the audit list" if queued.staged else "on the audit list"
-    place = f"{ordinal(queued.position)} of {queued.of:,}"
-    fate = f"will become a dead letter, {queued.fault}, when its item is taken" if queued.fault else "not taken yet"
+    where = "in staging, moved off the audit list" if event.staged else "on the audit list"
+    place = f"{ordinal(event.position or 1)} of {event.of or 1:,}"
+    fate = f"will become a dead letter, {event.fault}, when its item is taken" if event.fault else "not taken yet"
     return f"is {where}, in about the {place} items: {fate}; {_next_run(status)}"
 
 
 def _pending(event: Whereabouts, status: TypeStatus) -> str:
-    return f"is pending{_in_order(event)}: {_why(event, status)}{_too_late(event, status)}"
-
-
-def _too_late(event: Whereabouts, status: TypeStatus) -> str:
-    """Return whether the forecast of the open run leaves the event over, in words: it is one of the last in order."""
-    run = status.run
+    run, told = status.run, f"is pending{_in_order(event)}: {_why(event, status)}"
     if run is None or not event.position or not event.of or _stopped(run, status):
-        return ""
-    left = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
-    late = event.position > event.of - left
-    return f"; by the forecast it will be left over, and {_next_run(status)}" if late else ""
+        return told
+    left_over = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
+    if event.position <= event.of - left_over:
+        return told
+    return f"{told}; by the forecast it will be left over, and {_next_run(status)}"  # it is one of the last in order
 
 
 def _in_order(event: Whereabouts) -> str:
@@ -94,16 +87,13 @@ def _stopped(run: Run, status: TypeStatus) -> str:
 
 
 def _free(event: Whereabouts, status: TypeStatus, free: int) -> str:
-    slots = f"{free:,} slot is free" if free == 1 else f"{free:,} slots are free"
+    slots = f"{counted(free, 'slot')} {'is' if free == 1 else 'are'} free"
     if status.busy >= status.lanes:
-        lanes = (
-            "the only lane of the workers is" if status.lanes == 1 else f"all {status.lanes:,} lanes of the workers are"
-        )
-        return f"{slots}, and {lanes} busy"
+        lanes = "the only lane" if status.lanes == 1 else f"all {status.lanes:,} lanes"
+        return f"{slots}, and {lanes} of the workers {'is' if status.lanes == 1 else 'are'} busy"
     before = (event.position or 1) - 1
-    if before < free:
-        return f"{slots}, so it is about to be released"
-    return f"{slots}, and {before:,} of its type go before it"
+    turn = "so it is about to be released" if before < free else f"and {before:,} of its type go before it"
+    return f"{slots}, {turn}"
 
 
 def _shut(gates: Sequence[EndpointGate]) -> str:
@@ -114,12 +104,12 @@ def _shut(gates: Sequence[EndpointGate]) -> str:
     if len(gates) == 1:
         return f"{_whose(gates[0])} is {_named(gates[0].health, 1)}, {when}"
     at = f" at {first.endpoint}" if first else ""
+    number = _NUMBERS[len(gates)] if len(gates) < len(_NUMBERS) else f"{len(gates):,}"
     if len(healths) == 1:
-        (health,) = healths
-        both = "both its" if len(gates) == 2 else f"all {_count(len(gates))}"  # noqa: PLR2004  # as people say it
-        return f"{both} endpoints are {_named(health, len(gates))}, {when}{at}"
-    kinds = ", ".join(f"{number} {_named(health, number)}" for health, number in healths.items())
-    return f"none of its {_count(len(gates))} endpoints lets a call through ({kinds}), {when}{at}"
+        all_its = "both its" if len(gates) == 2 else f"all {number}"  # noqa: PLR2004  # as people say it
+        return f"{all_its} endpoints are {_named(gates[0].health, len(gates))}, {when}{at}"
+    kinds = ", ".join(f"{many} {_named(health, many)}" for health, many in healths.items())
+    return f"none of its {number} endpoints lets a call through ({kinds}), {when}{at}"
 
 
 def _whose(gate: EndpointGate) -> str:
@@ -143,10 +133,6 @@ def _barred(status: TypeStatus) -> str:
     (gate,) = gates
     until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
     return f"; {_whose(gate)} is {gate.health} {until}"
-
-
-def _count(number: int) -> str:
-    return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
 
 
 def _strangers(status: TypeStatus) -> str:
@@ -183,16 +169,14 @@ def _backing_off(event: Whereabouts, status: TypeStatus) -> str:
 
 
 def _spent(event: Whereabouts, status: TypeStatus) -> str:
-    tries = f"{event.tries:,} attempt" if event.tries == 1 else f"{event.tries:,} attempts"
     runs = f"the {ordinal(max(1, event.runs))} run of at most {status.max_runs:,}"
-    fate = "it will be left over for the next"
-    return f"has spent its {tries} of this run, {runs}: {fate}; {_next_run(status)}{_barred(status)}"
+    fate = f"it will be left over for the next; {_next_run(status)}"
+    return f"has spent its {counted(event.tries, 'attempt')} of this run, {runs}: {fate}{_barred(status)}"
 
 
 def _leftover(event: Whereabouts, status: TypeStatus) -> str:
-    spent = (
-        f"; it has spent all its attempts in {event.runs:,} of at most {status.max_runs:,} runs" if event.runs else ""
-    )
+    runs = f"{event.runs:,} of at most {status.max_runs:,} runs"
+    spent = f"; it has spent all its attempts in {runs}" if event.runs else ""
     gone = "" if status.needs_seconds is not None else "; its type is no longer configured, so it becomes a dead letter"
     return f"is left over{_in_order(event)}: no run is open; {_next_run(status)}{spent}{gone}{_barred(status)}"
 
@@ -201,7 +185,7 @@ def _retried(_event: Whereabouts, status: TypeStatus) -> str:
     return f"was a dead letter and is retried by hand: it enters the next run; {_next_run(status)}"
 
 
-def _completed(event: Whereabouts, _scene: TypeStatus) -> str:
+def _completed(event: Whereabouts, _status: TypeStatus) -> str:
     done = event.attempts[-1] if event.attempts else None
     if done is None or done.answer is not CallEnd.COMPLETED:
         return f"is completed by {event.last} at its {ordinal(event.attempt)} attempt"
@@ -210,15 +194,11 @@ def _completed(event: Whereabouts, _scene: TypeStatus) -> str:
     return f"was completed at {when} by {done.endpoint} at its {ordinal(done.number)} attempt{after}"
 
 
-def _failed(event: Whereabouts, _scene: TypeStatus) -> str:
+def _failed(event: Whereabouts, _status: TypeStatus) -> str:
     letter = event.letter
     if letter is None:
         return "became a dead letter, which is no longer on the list: it was archived, or removed"
     return f"is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
-
-
-def _nowhere(_event: Whereabouts, _scene: TypeStatus) -> str:
-    return "is in the ledger and yet nowhere, which is a fault of RLM; see `rlm doctor`"
 
 
 def _next_run(status: TypeStatus) -> str:
@@ -237,5 +217,5 @@ _SENTENCES: dict[Place, Callable[[Whereabouts, TypeStatus], str]] = {
     Place.RETRIED: _retried,
     Place.COMPLETED: _completed,
     Place.FAILED: _failed,
-    Place.NOWHERE: _nowhere,
+    Place.NOWHERE: lambda *_: "is in the ledger and yet nowhere, which is a fault of RLM; see `rlm doctor`",
 }

@@ -89,11 +89,7 @@ class ValkeyProcess:
         Raises:
             StoreError: the server does not answer any more.
         """
-        try:
-            with self._connect() as client:
-                client.config_set("proto-max-bulk-len", longest)
-        except redis.RedisError as error:
-            raise StoreError(f"the embedded server of {str(self._data_dir)!r} does not answer: {error}") from error
+        self._set("proto-max-bulk-len", longest, f"the embedded server of {str(self._data_dir)!r} does not answer")
 
     def listen(self, port: int) -> None:
         """Listen on loopback `port` too, where programs other than RLM expect it.
@@ -101,14 +97,18 @@ class ValkeyProcess:
         Raises:
             StoreError: the port cannot be bound.
         """
+        failed = (
+            f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program does: "
+            "end that one, or change redis.embedded_port"
+        )
+        self._set("port", port, failed)
+
+    def _set(self, setting: str, value: int, failed: str) -> None:
         try:
             with self._connect() as client:
-                client.config_set("port", port)
+                client.config_set(setting, value)
         except redis.RedisError as error:
-            raise StoreError(
-                f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program "
-                f"does: end that one, or change redis.embedded_port ({error})"
-            ) from error
+            raise StoreError(f"{failed} ({error})") from error
 
     def stop(self) -> None:
         """Stop it and return once it has ended, with all it was given on disk.

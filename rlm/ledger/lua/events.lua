@@ -15,8 +15,8 @@ if redis.call('GET', current) ~= run_id then return redis.error_reply('FENCED by
 return redis.call('RPUSH', releases, unpack(ARGV, 3))
 
 --- take_turn
--- A lane's turn: settles the event it has completed, and claims the first event of the type that the next released call
--- is for, with its slot if the lane has a connection at hand.
+-- Takes a lane's turn: settles the event it has completed, and claims its next one, with a slot if it is connected.
+-- The next released call says of what type; the first pending event of it is claimed.
 -- KEYS[1]  run       hash of the run
 -- KEYS[2]  releases  list of the calls that are released
 -- KEYS[3]  epoch     as in acquire_slot
@@ -118,7 +118,8 @@ local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
 while trust[1] == ARGV[16] do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
-  local claimed = claim(cjson.decode(raw), trust)
+  local read, release = pcall(cjson.decode, raw)
+  local claimed = read and type(release) == 'table' and type(release.of) == 'table' and claim(release, trust)
   if claimed then
     claimed[1] = settled
     return claimed

@@ -53,9 +53,10 @@ if claim[1] ~= worker or claim[2] ~= number then return 0 end
 -- Uses   now
 -- Gives  restamp_ahead(window)
 local function restamp_ahead(window)
-  for ahead = 0, redis.call('LLEN', window) - 1 do
-    if tonumber(redis.call('LINDEX', window, ahead)) <= now then break end
+  local ahead = 0
+  while tonumber(redis.call('LINDEX', window, ahead) or now) > now do
     redis.call('LSET', window, ahead, string.format('%.0f', now))
+    ahead = ahead + 1
   end
 end
 
@@ -64,6 +65,7 @@ end
 -- Gives  younger(window, than, most)  than: microseconds of Redis time; most: slots counted at the most, or nil
 local function younger(window, than, most)
   local low, high = 0, math.min(most or math.huge, redis.call('LLEN', window))
+  if high > 0 and tonumber(redis.call('LINDEX', window, high - 1)) > than then return high end  -- mostly all are
   while low < high do
     local middle = math.floor((low + high) / 2)
     if tonumber(redis.call('LINDEX', window, middle)) > than then low = middle + 1 else high = middle end

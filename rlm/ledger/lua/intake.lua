@@ -47,17 +47,22 @@ local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonum
 -- include fence
 -- include fence_run
 local at = 6
-local raw = {}
-for index = 1, items do
-  raw[index] = redis.call('LINDEX', staging, -index)
-  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then return {-1, 0} end
+local raw = redis.call('LRANGE', staging, -items, -1)
+if #raw < items then return {-1, 0} end
+for index = 1, items do  -- the oldest is the last
+  if redis.sha1hex(raw[items + 1 - index]) ~= ARGV[at + index] then return {-1, 0} end
 end
 at = at + items
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
+for index = 1, events do checks[KEYS[7 + 2 * index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
+local known, new = {}, 0
 for index = 1, events do
-  redis.call('ZCARD', KEYS[7 + 2 * index])
-  if type(redis.pcall('HLEN', KEYS[6 + 2 * index])) == 'table' then return {-2, index} end
+  local event = KEYS[6 + 2 * index]
+  local fields = known[event] or redis.pcall('HLEN', event)
+  if type(fields) == 'table' then return {-2, index} end
+  known[index], known[event] = fields > 0, 1  -- the second of the same chunk is known as well
+  if not known[index] then new = new + 1 end
 end
 for index = 1, letters do
   redis.call('LPUSH', failed, ARGV[at + index])
@@ -65,28 +70,33 @@ end
 at = at + letters
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
-local taken, duplicates = 0, 0
+local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
+local waiting, taken = {}, {}
 for index = 1, events do
   local event, pending = KEYS[6 + 2 * index], KEYS[7 + 2 * index]
   local item, event_id, type, wallet, priority =
     tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
   at = at + 5
-  if redis.call('EXISTS', event) == 1 then
-    duplicates = duplicates + 1
-  else
-    local score = string.format('%.0f', (100 - priority) * base + redis.call('INCR', sequence))
-    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[item], 'score', score, 'taken_in', run_id,
-      'taken_at', taken_at)
-    redis.call('ZADD', pending, score, event_id)
-    redis.call('SADD', types, type)
-    redis.call('HINCRBY', tally, 'taken:' .. type, 1)
-    taken = taken + 1
+  if not known[index] then
+    arrival = arrival + 1
+    local score = string.format('%.0f', (100 - priority) * base + arrival)
+    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[items + 1 - item], 'score', score, 'taken_in',
+      run_id, 'taken_at', taken_at)
+    waiting[pending] = waiting[pending] or {}
+    table.insert(waiting[pending], score)
+    table.insert(waiting[pending], event_id)
+    taken[type] = (taken[type] or 0) + 1
   end
 end
-redis.call('HINCRBY', tally, 'duplicates', duplicates)
+for pending, scored in pairs(waiting) do redis.call('ZADD', pending, unpack(scored)) end
+for type, number in pairs(taken) do
+  redis.call('SADD', types, type)
+  redis.call('HINCRBY', tally, 'taken:' .. type, number)
+end
+redis.call('HINCRBY', tally, 'duplicates', events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
-return {taken, duplicates}
+return {new, events - new}
 
 --- take_giant
 -- Makes a dead letter of a staged item that was set aside because it is too large to be read.
@@ -111,3 +121,68 @@ redis.call('UNLINK', giant)
 redis.call('LPUSH', failed, letter)
 redis.call('HINCRBY', tally, 'invalid', 1)
 return 1
+
+--- peek_items
+-- Reads the oldest entries of a list, up to a number of bytes, and sets aside the first that is too large to be read.
+-- KEYS[1]  list   staged items or dead letters, oldest at its right end
+-- KEYS[2]  aside  list of the names of what has been set aside from it, oldest at its right end
+-- KEYS[3]  giant  string that takes the next entry that is set aside
+-- KEYS[4]  lease  hash with the fencing token
+-- ARGV[1]  token
+-- ARGV[2]  count    entries at the most
+-- ARGV[3]  bytes    stop once so many bytes are read; at least one entry is
+-- ARGV[4]  longest  an entry of more bytes is set aside
+-- ARGV[5]  name     of KEYS[3], which nobody can guess
+-- Returns  the name of the oldest entry set aside or '', then the raw entries, oldest first
+-- Atomic because a giant must be in the list or set aside, whatever crashes; and each look at its size copies it.
+local list, aside, giant, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, name = ARGV[1], ARGV[5]
+local count, bytes, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local found, size = {''}, 0
+for index = 1, count do
+  local entry = redis.call('LINDEX', list, -index)
+  if not entry then break end
+  if #entry > longest then
+    -- include fence
+    redis.call('SET', giant, entry)
+    redis.call('LPUSH', aside, name)
+    redis.call('LSET', list, -index, name)  -- to take out just this one
+    redis.call('LREM', list, -1, name)
+    entry = nil
+    collectgarbage()  -- else the copy stays in memory until some later script
+    break
+  end
+  size = size + #entry
+  if index > 1 and size > bytes then break end
+  found[index + 1] = entry
+end
+found[1] = redis.call('LINDEX', aside, -1) or ''
+return found
+
+--- look_items
+-- Reads a page of the entries of a list, oldest first, for those who count or look and take none.
+-- KEYS[1]  list   the audit list, the staging list or the dead letters; oldest at its right end
+-- ARGV[1]  skip   entries, the oldest, that have been read already
+-- ARGV[2]  count  entries at the most
+-- ARGV[3]  bytes  stop once so many bytes are read or passed over; at least one entry is
+-- ARGV[4]  longest  an entry of more bytes comes back empty: it is none that will be taken, whatever is in it
+-- Returns  the raw entries
+-- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
+local list = KEYS[1]
+local skip, count, bytes, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- A range is found much faster than one element after the other, but all of it is copied: it begins with one.
+local step, longest_step = 1, 4
+local found, size = {}, 0
+while #found < count do
+  local first = skip + #found
+  local batch = redis.call('LRANGE', list, -(first + math.min(step, count - #found)), -(first + 1))
+  if #batch == 0 then break end
+  for index = #batch, 1, -1 do
+    local entry = batch[index]
+    size = size + #entry
+    if #found > 0 and size > bytes then return found end
+    found[#found + 1] = #entry > longest and '' or entry
+  end
+  step = math.min(2 * step, longest_step)
+end
+return found

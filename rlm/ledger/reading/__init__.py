@@ -1,1 +1,178 @@
-"""The reading side of the ledger: what is in Redis, as plain values; nothing is changed."""
+"""The reading side of the ledger: what is in Redis, as plain values; nothing is changed.
+
+Here are events and items one by one: where one is, since when it waits, what of a kind is due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import msgspec
+
+from rlm.core.event import BadItemError, decode_item, type_of
+from rlm.core.trail import Place
+from rlm.ledger.claims import find_note
+from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.scripts import batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rlm.ledger import Store
+    from rlm.ledger.claims import CallNote
+
+#: Events of a zset that are read at once.
+PAGE = 200
+
+
+class Waiter(NamedTuple):
+    """An event that waits. `since` and `due`, when its back-off is over, are in seconds since 1970.
+
+    `priority` is None on the audit list if its item has none.
+    """
+
+    event_id: str
+    wallet_name: str
+    state: Place
+    priority: int | None
+    since: float | None
+    due: float | None = None
+
+    @property
+    def item_id(self) -> str:
+        """The id of its item."""
+        return self.event_id.rpartition(":")[0]
+
+    @property
+    def type(self) -> str:
+        """The name of its type."""
+        return type_of(self.event_id)
+
+
+class _Stamped(msgspec.Struct):
+    timestamp: object = None
+
+
+def stamped_at(raw: bytes) -> float | None:
+    """Return the time in an item's `timestamp`, seconds since 1970, or None if it is none.
+
+    It is ISO 8601; without a zone it is UTC.
+    """
+    try:
+        text = msgspec.json.decode(raw, type=_Stamped).timestamp
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
+    """Return since when an event waits, by its item, else by when it was taken; None for one that is settled."""
+    if item is None:
+        return None
+    stamped = stamped_at(item)
+    return stamped if stamped is not None or taken_at is None else float(taken_at)
+
+
+def events_in(store: Store, raw: bytes) -> list[Waiter]:
+    """Return the events of an item that is not taken yet; none of one that will be a dead letter as a whole."""
+    try:
+        item = decode_item(raw, store.settings.queue.max_item_bytes)
+    except BadItemError:
+        return []
+    since = stamped_at(raw)
+    return [Waiter(one.id, item.wallet_name, Place.QUEUED, item.priority, since) for one in item.events]
+
+
+def fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
+    """Read some fields of each event."""
+    return batch(store.client, (("HMGET", store.keys.event(one), *fields) for one in event_ids))
+
+
+def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
+    """Read a field of each event, empty where it has none."""
+    return [text(value or b"") for (value,) in fields_of(store, event_ids, field)]
+
+
+def fields_in(store: Store, zset: str, *fields: str) -> Iterator[list[bytes | None]]:
+    """Yield some fields of each event in a zset, page by page."""
+    start = 0
+    while True:
+        with translated(store.client):
+            ids = cast("list[bytes]", store.client.zrange(zset, start, start + PAGE - 1))
+        if not ids:
+            return
+        yield from fields_of(store, map(text, ids), *fields)
+        start += len(ids)
+
+
+def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, float]:
+    """Return the first `most` events of a type in a place, each with its score there."""
+    zset = store.keys.zsets(type_name)[place]
+    with translated(store.client):
+        found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, most - 1, withscores=True))
+    return {text(one): score for one, score in found}
+
+
+def count_due(store: Store, place: Place, before_us: int) -> int:
+    """Count the events of all types in a place that were due before then, microseconds of Redis time."""
+    zsets = [store.keys.zsets(name)[place] for name in store.known_types]
+    return sum(batch(store.client, (("ZCOUNT", zset, "-inf", before_us) for zset in zsets)))
+
+
+@dataclass(frozen=True, slots=True)
+class EventState:
+    """An event at one instant: `now` in seconds since 1970, by the clock of Redis.
+
+    `fields` are those of its hash. `score` is its score in the zset of its `place`, 0 once it is settled. `position`
+    counts from 1 among the `pending` events of its type, None where it is not pending. `call` is the one under way.
+    """
+
+    now: float
+    fields: Mapping[bytes, bytes]
+    place: Place
+    score: float
+    position: int | None
+    pending: int
+    call: CallNote | None = None
+
+    def text(self, field: str) -> str:
+        """Return a field of its hash, empty if it has none."""
+        return text(self.fields.get(field.encode(), b""))
+
+
+def event_state(store: Store, event_id: str) -> EventState | None:
+    """Read where an event is, at one instant; None if the ledger does not know it."""
+    keys, name = store.keys, type_of(event_id)
+    zsets = keys.zsets(name)
+    read = [
+        ("TIME",),
+        ("GET", keys.current),
+        ("HGETALL", keys.event(event_id)),
+        ("ZRANK", keys.pending(name), event_id),
+        ("ZCARD", keys.pending(name)),
+        *(("ZSCORE", key, event_id) for key in zsets.values()),
+    ]
+    (seconds, microseconds), current, fields, rank, pending, *scores = batch(store.client, read, transaction=True)
+    if not fields:
+        return None
+    placed = [(place, score) for place, score in zip(zsets, scores, strict=True) if score is not None]
+    place, score = placed[0] if placed else (_settled(fields), 0.0)
+    if place is Place.PENDING and current is None:
+        place = Place.LEFTOVER
+    position = None if rank is None else rank + 1
+    note = None
+    if place is Place.IN_FLIGHT:
+        worker = text(fields.get(b"owner", b""))
+        with translated(store.client):
+            note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
+    return EventState(seconds + microseconds / MICROSECONDS, fields, place, score, position, pending, note)
+
+
+def _settled(fields: Mapping[bytes, bytes]) -> Place:
+    state = text(fields.get(b"state", b""))
+    return Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE

@@ -1,34 +1,31 @@
-"""What waits: events in the ledger, items in staging and on the audit list; read page by page and left in place."""
+"""What waits, counted: events in the ledger, items in staging and on the audit list, and how old the oldest are."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, cast
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item
-from rlm.ledger.connect import text, translated
+from rlm.core.event import MAX_PRIORITY
+from rlm.ledger.connect import text
 from rlm.ledger.intake import PRIORITY_STEP, order_offset
-from rlm.ledger.lists import list_pages
+from rlm.ledger.reading import events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import batch
 from rlm.plan.order import Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rlm.core.event import Event
     from rlm.core.run import Run
     from rlm.ledger import Store
+    from rlm.ledger.reading import Waiter
 
 #: Items read at the most, the oldest; the rest is only counted.
 MOST_ITEMS = 100_000
 
-_PAGE_ITEMS = 200
-_PAGE_BYTES = 1_000_000
+_PRIORITIES = range(MAX_PRIORITY + 1)
 
 
 @dataclass(slots=True)
@@ -49,33 +46,6 @@ class Waiting:
     oldest: dict[str, float] = field(default_factory=dict)
 
 
-class _Read(NamedTuple):
-    """An event on the list, with its item's priority and time in seconds since 1970, None if it has none."""
-
-    event: Event
-    priority: int | None
-    at: float | None
-
-
-class _Stamped(msgspec.Struct):
-    timestamp: object = None
-
-
-def stamped_at(raw: bytes) -> float | None:
-    """Return the time in an item's `timestamp`, seconds since 1970, or None if it is none.
-
-    It is ISO 8601; without a zone it is UTC.
-    """
-    try:
-        text = msgspec.json.decode(raw, type=_Stamped).timestamp
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        return None
-    if moment is None:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
 def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
     """Read what waits in staging and on the audit list, at most the `MOST_ITEMS` oldest, in constant memory.
 
@@ -84,16 +54,16 @@ def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
     found, seen = Waiting(), set[str]()
     for page in item_pages(store):
         found.items += len(page)
-        events = list(_events_of(page, store, found))
+        events = list(_good_events(store, page, found))
         if dedupe:
             fresh = _fresh(store, events, seen)
             found.duplicates += len(events) - len(fresh)
             events = fresh
-        for event, priority, at in events:
-            found.events[event.type] += 1
-            found.ranked[event.type][priority] += 1
-            if at is not None:
-                found.oldest[event.type] = min(at, found.oldest.get(event.type, at))
+        for one in events:
+            found.events[one.type] += 1
+            found.ranked[one.type][one.priority] += 1
+            if one.since is not None:
+                found.oldest[one.type] = min(one.since, found.oldest.get(one.type, one.since))
     found.unread = max(0, store.intake.waiting() - found.items)
     return found
 
@@ -105,35 +75,27 @@ def item_pages(store: Store) -> Iterator[list[bytes]]:
     """
     left = MOST_ITEMS
     for items in (store.keys.processing, store.keys.events):
-        for page in list_pages(store, items, most=left):
+        for page in store.intake.pages(items, most=left):
             yield page
             left -= len(page)
 
 
-def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[_Read]:
-    """Yield the events of good items; what will be a dead letter is counted in `found`."""
-    types = store.settings.types
+def _good_events(store: Store, page: Sequence[bytes], found: Waiting) -> Iterator[Waiter]:
+    """Yield the events of configured types; what will be a dead letter is counted in `found`."""
     for raw in page:
-        try:
-            item = decode_item(raw, store.settings.queue.max_item_bytes)
-        except BadItemError:
-            found.letters += 1
-            continue
-        at = stamped_at(raw)
-        for event in item.events:
-            if event.type in types:
-                yield _Read(event, item.priority, at)
-            else:
-                found.letters += 1
+        events = events_in(store, raw)
+        known = [one for one in events if one.type in store.settings.types]
+        found.letters += len(events) - len(known) if events else 1
+        yield from known
 
 
-def _fresh(store: Store, events: Sequence[_Read], seen: set[str]) -> list[_Read]:
+def _fresh(store: Store, events: Sequence[Waiter], seen: set[str]) -> list[Waiter]:
     """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
-    known = batch(store.client, (("EXISTS", store.keys.event(one.event.id)) for one in events))
+    known = batch(store.client, (("EXISTS", store.keys.event(one.event_id)) for one in events))
     fresh = []
     for one, in_ledger in zip(events, known, strict=True):
-        if not in_ledger and one.event.id not in seen:
-            seen.add(one.event.id)
+        if not in_ledger and one.event_id not in seen:
+            seen.add(one.event_id)
             fresh.append(one)
     return fresh
 
@@ -144,30 +106,40 @@ def oldest_in_ledger(store: Store, type_name: str, most: int) -> float | None:
     That is its item's `timestamp`, or without one the time when it was taken. The first `most` events are read.
     """
     keys = store.keys
-    oldest = None
-    for zset in (keys.pending(type_name), keys.retried(type_name), *keys.holders(type_name)):
-        start = 0
-        while most > 0 and (since := _since(store, zset, start, min(_PAGE_ITEMS, most))):
-            start += len(since)
-            most -= len(since)
-            oldest = min((at for at in (oldest, *since) if at is not None), default=None)
+    zsets = (keys.pending(type_name), keys.retried(type_name), *keys.holders(type_name))
+    entries = chain.from_iterable(fields_in(store, zset, "item", "taken_at") for zset in zsets)
+    return min((at for one in islice(entries, most) if (at := waits_since(*one)) is not None), default=None)
+
+
+def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
+    """Return by type since when the oldest pending event waits, seconds since 1970; a type without any is left out.
+
+    Only the first event of each priority is read. Its item's `timestamp` counts, without one its arrival. It takes as
+    many round trips as a type has priorities waiting, and two more.
+    """
+    first: list[tuple[str, str]] = []
+    lowest = dict.fromkeys(types, 0)
+    while lowest:
+        asked = (
+            ("ZRANGEBYSCORE", store.keys.pending(name), score, "+inf", "WITHSCORES", "LIMIT", 0, 1)
+            for name, score in lowest.items()
+        )
+        replies = zip(lowest, batch(store.client, asked), strict=True)
+        lowest = {}
+        for name, (event_id, score) in ((name, reply) for name, reply in replies if reply):
+            first.append((name, text(event_id)))
+            lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
+    oldest: dict[str, float] = {}
+    entries = fields_of(store, (event_id for _, event_id in first), "item", "taken_at")
+    for (name, _), entry in zip(first, entries, strict=True):
+        if (at := waits_since(*entry)) is not None:
+            oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
 
-def _since(store: Store, zset: str, start: int, number: int) -> list[float | None]:
-    """Return since when each event in a part of a zset waits; None for one that was settled meanwhile."""
-    with translated(store.client):
-        ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
-    entries = batch(store.client, (("HMGET", store.keys.event(text(one)), "item", "taken_at") for one in ids))
-    return [waits_since(item, taken_at) for item, taken_at in entries]
-
-
-def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
-    """Return since when an event waits, by its item, else by when it was taken; None for one that is settled."""
-    if item is None:
-        return None
-    stamped = stamped_at(item)
-    return stamped if stamped is not None or taken_at is None else float(taken_at)
+def oldest_listed(store: Store) -> float | None:
+    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None if it has none."""
+    return next((stamped_at(one) for page in store.intake.pages(store.keys.events, most=1) for one in page), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,20 +177,16 @@ def backlog(store: Store) -> Backlog:
     that are no longer configured will be dead letters, and are counted as such.
     """
     run = store.runs.current()
-    accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
+    in_ledger = {name: one.unsettled + one.retried for name, one in books(store).by_type.items()}
+    waiting = read_waiting(store, dedupe=True)
     names = [one.name for one in store.settings.event_types]
-    others = [account for name, account in accounts.items() if name not in names]
-    waiting.letters += sum(account.unsettled + account.retried for account in others)
+    waiting.letters += sum(number for name, number in in_ledger.items() if name not in names)
     return Backlog(
-        {name: accounts[name].unsettled + accounts[name].retried + waiting.events[name] for name in names},
+        {name: in_ledger[name] + waiting.events[name] for name in names},
         {name: ranks_in_ledger(store, name, run) for name in names},
         waiting,
         run,
     )
-
-
-_PAGE = 200
-_PRIORITIES = range(MAX_PRIORITY + 1)
 
 
 def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
@@ -230,10 +198,11 @@ def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
     until = PRIORITY_STEP if run is None or run.ever_taken is None else run.ever_taken + 1
     pending, retried = _by_score(store, keys.pending(type_name)), _by_score(store, keys.retried(type_name))
     carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
-    held = [score for holder in keys.holders(type_name) for score in _scores(store, holder)]
-    held_before = Counter(_priority(score) for score in held if score % PRIORITY_STEP < until)
-    new = pending - carried + (Counter(map(_priority, held)) - held_before)
-    return Ranks(carried=carried + held_before, new=new + retried)
+    # The zsets of the holders are in another order.
+    entries = chain.from_iterable(fields_in(store, holder, "score") for holder in keys.holders(type_name))
+    held = [int(score) for (score,) in entries if score is not None]
+    held_before = _by_priority(score for score in held if score % PRIORITY_STEP < until)
+    return Ranks(carried + held_before, pending - carried + (_by_priority(held) - held_before) + retried)
 
 
 def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[int]:
@@ -245,18 +214,5 @@ def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[in
     return +Counter(dict(zip(_PRIORITIES, counted, strict=True)))
 
 
-def _priority(score: int) -> int:
-    return MAX_PRIORITY - score // PRIORITY_STEP
-
-
-def _scores(store: Store, zset: str) -> Iterator[int]:
-    """Yield the order score of each event in a zset that is in another order."""
-    start = 0
-    while True:
-        with translated(store.client):
-            ids = cast("list[bytes]", store.client.zrange(zset, start, start + _PAGE - 1))
-            if not ids:
-                return
-        scores = batch(store.client, (("HGET", store.keys.event(text(one)), "score") for one in ids))
-        yield from (int(score) for score in scores if score is not None)
-        start += len(ids)
+def _by_priority(scores: Iterable[int]) -> Counter[int]:
+    return Counter(MAX_PRIORITY - score // PRIORITY_STEP for score in scores)

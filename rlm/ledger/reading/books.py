@@ -5,26 +5,22 @@ Read one after the other the counts would not fit together: an event that moves 
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.event import is_type_name
-from rlm.core.trail import Counts
-from rlm.ledger.claims import calls_underway, types_released
-from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
+from rlm.ledger.claims import calls_underway
+from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import Limited
+    from rlm.core.trail import Counts
     from rlm.ledger import Store
     from rlm.ledger.claims import CallUnderway
     from rlm.ledger.scripts import Command
-
-#: Commands that are asked about each type.
-_PER_TYPE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class Account:
     @property
     def held(self) -> int:
         """Those of them that only an open run may hold: in flight, backing off, or out of attempts."""
-        return self.counts.unsettled - self.counts.pending - self.counts.released
+        return self.unsettled - self.counts.pending - self.counts.released
 
     @property
     def difference(self) -> int:
@@ -108,14 +104,50 @@ def books(store: Store) -> Books:
     They balance at every instant: for each type, taken + carried over = completed + failed + what is unsettled. Between
     runs nothing is in flight, backing off or out of attempts.
     """
+    keys, ledger = store.keys, store.ledger
     while True:
-        run_id, names = _run_and_types(store)
-        found = _read(store, run_id, names)
+        names = store.known_types
+        run_id = cast("bytes | None", store.client.get(keys.current))
+        read: list[Command] = [
+            ("TIME",),
+            ("GET", keys.current),
+            ("SMEMBERS", keys.types),
+            ("HGETALL", keys.tally(text(run_id or b""))),
+            ("HGETALL", keys.dropped),
+            *(("LLEN", one) for one in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed)),
+            *(("ZCARD", keys.retried(name)) for name in names),
+            *ledger.count_commands(names),
+        ]
+        now, current, types, tally, gone, events, staged, aside, letters, *more = batch(
+            store.client, read, transaction=True
+        )
         # What was asked for depends on the run and the types; where they changed meanwhile, ask again.
-        if found[1] == (run_id.encode(errors=ESCAPED) if run_id else None) and {
-            one.decode() for one in found[2] if is_type_name(one)
-        } <= set(names):
-            return _books(run_id, names, found)
+        if current == run_id and {one.decode() for one in types if is_type_name(one)} <= set(names):
+            break
+    told = {text(what): int(number) for what, number in tally.items()}
+    counts = ledger.read_counts(more[len(names) :], names)
+    accounts = {
+        name: Account(
+            taken=told.get(f"taken:{name}", 0),
+            carried_over=told.get(f"carried:{name}", 0),
+            completed=told.get(f"completed:{name}", 0),
+            failed=told.get(f"failed:{name}", 0),
+            counts=counts[name],
+            retried=retried,
+        )
+        for name, retried in zip(names, more, strict=False)
+    }
+    dropped = {name.decode(): value.decode() for name, value in gone.items()}
+    seconds, microseconds = now
+    return Books(
+        seconds + microseconds / MICROSECONDS,
+        text(run_id) if run_id else None,
+        events,
+        staged + aside,
+        letters,
+        accounts,
+        dropped,
+    )
 
 
 def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
@@ -136,53 +168,6 @@ def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[st
         for name, account in found.by_type.items()
         if account.counts.pending != left[name]
     ]
-
-
-def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
-    names = store.known_types
-    with translated(store.client):
-        run_id: Any = store.client.get(store.keys.current)
-    return (text(run_id) if run_id else None), names
-
-
-def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
-    keys = store.keys
-    read: list[Command] = [
-        ("TIME",),
-        ("GET", keys.current),
-        ("SMEMBERS", keys.types),
-        ("HGETALL", keys.tally(run_id or "")),
-    ]
-    read += [("LLEN", one) for one in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed)]
-    read += [("HGETALL", keys.dropped), ("LRANGE", keys.releases, 0, -1)]
-    for name in names:
-        read += [("ZCARD", one) for one in (keys.pending(name), *keys.holders(name), keys.retried(name))]
-        read.append(("ZCOUNT", keys.inflight(name), "-inf", 0))
-    return batch(store.client, read, transaction=True)
-
-
-def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
-    (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, releases, *counted = found
-    counts = {text(what): int(number) for what, number in tally.items()}
-    released = Counter(types_released(releases))
-    accounts = dict(zip(names, _accounts(names, counts, counted, released), strict=True))
-    dropped = {name.decode(): value.decode() for name, value in gone.items()}
-    return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)
-
-
-def _accounts(
-    names: Sequence[str], tally: Mapping[str, int], counted: Sequence[int], released: Mapping[str, int]
-) -> Iterator[Account]:
-    for index, name in enumerate(names):
-        pending, inflight, backoff, spent, retried, boarding = counted[_PER_TYPE * index : _PER_TYPE * (index + 1)]
-        yield Account(
-            taken=tally.get(f"taken:{name}", 0),
-            carried_over=tally.get(f"carried:{name}", 0),
-            completed=tally.get(f"completed:{name}", 0),
-            failed=tally.get(f"failed:{name}", 0),
-            counts=Counts(pending, 0, inflight, backoff, spent, boarding).release(released.get(name, 0)),
-            retried=retried,
-        )
 
 
 @dataclass(frozen=True, slots=True)

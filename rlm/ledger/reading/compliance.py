@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.clock import isoformat
-from rlm.core.compliance import peaks
 from rlm.core.endpoint import Limit, all_limited
+from rlm.core.window import peaks
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
 from rlm.ledger.limiter import KEEP_SECONDS
 
 if TYPE_CHECKING:
-    from rlm.core.compliance import Peak
+    from collections.abc import Sequence
+
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
@@ -27,10 +28,12 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     calls are known from `known_from` on; `known_why` says why not before, or is None. Earlier ones count as far as
     they are known, which does not prove that none was too many.
     """
-    endpoints = store.endpoints()
+    endpoints, changes = store.endpoints(), store.changes.newest()
     now_us = store.now_us()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
-    found = {one.name: _judge(store, one, since_us) for one in all_limited(endpoints.values())}
+    found = {
+        one.name: _judge(store, one, limits_of(one.name, changes), since_us) for one in all_limited(endpoints.values())
+    }
     known_us, known_why = _known_from(store, found, since_us, now_us)
     return {
         "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
@@ -51,16 +54,14 @@ def excess(store: Store, since: float) -> dict[str, int]:
     """
     now_us = store.now_us()
     ago = max(0.0, now_us / MICROSECONDS - since)
-    limited = list(all_limited(store.endpoints().values()))
     changes = store.changes.newest()
-    histories = [limits_of(one.name, changes) for one in limited]
-    spans = [
-        ago + max([one.limit.longest_seconds, *(Limit.parse(text).longest_seconds for _, text in history)])
-        for one, history in zip(limited, histories, strict=True)
-    ]
-    numbers = store.windows.count([(one, [span]) for one, span in zip(limited, spans, strict=True)])
+    limited = [(one, limits_of(one.name, changes)) for one in all_limited(store.endpoints().values())]
+    asked = []
+    for one, history in limited:
+        limits = (one.limit, *(Limit.parse(text) for _, text in history))
+        asked.append((one, [ago + max(limit.longest_seconds for limit in limits)]))
     found = {}
-    for one, history, number in zip(limited, histories, numbers, strict=True):
+    for (one, history), number in zip(limited, store.windows.count(asked), strict=True):
         sent = store.windows.sent(one, number) if number else []
         judged = peaks(sent, one.limit, history, round(since * MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
@@ -72,36 +73,34 @@ def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int)
     kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
     with translated(store.client):
         born = cast("bytes | None", store.client.hget(store.keys.epoch, "born"))
-    bounds: list[tuple[int, str | None]] = [
+    began_us, why = int(born or now_us), "What this Redis remembers begins then"
+    if renewal := store.epochs.last_renewal():
+        began_us, why = round(renewal.at * MICROSECONDS), renewal.why
+    bounds = (
         (since_us, None),
         (now_us - round(kept * MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
-    ]
-    if renewal := store.epochs.last_renewal():
-        bounds.append((min(now_us, round(renewal.at * MICROSECONDS)), renewal.why))
-    else:
-        bounds.append((min(now_us, int(born or now_us)), "What this Redis remembers begins then"))
+        (min(now_us, began_us), why),
+    )
     return max(bounds, key=lambda bound: bound[0])
 
 
-def _judge(store: Store, limited: Limited, since_us: int) -> dict[str, Any]:
+def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]], since_us: int) -> dict[str, Any]:
     sent = store.windows.sent(limited, _ALL)
-    history = store.changes.limits(limited.name)
     with translated(store.client):
         kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
     return {
         "calls": sum(moment >= since_us for moment in sent),
         "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / MICROSECONDS),
-        "rules": [_rule(peak) for peak in peaks(sent, limited.limit, history, since_us)],
-    }
-
-
-def _rule(peak: Peak) -> dict[str, Any]:
-    return {
-        "limit": peak.limit,
-        "amount": peak.rule.amount,
-        "period_seconds": peak.rule.seconds,
-        "in_force": peak.in_force,
-        "most": peak.most,
-        "at": None if peak.at_us is None else isoformat(peak.at_us / MICROSECONDS),
-        "exceeded": peak.exceeded,
+        "rules": [
+            {
+                "limit": peak.limit,
+                "amount": peak.rule.amount,
+                "period_seconds": peak.rule.seconds,
+                "in_force": peak.in_force,
+                "most": peak.most,
+                "at": None if peak.at_us is None else isoformat(peak.at_us / MICROSECONDS),
+                "exceeded": peak.exceeded,
+            }
+            for peak in peaks(sent, limited.limit, history, since_us)
+        ],
     }

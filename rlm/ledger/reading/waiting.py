@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
-from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item, event_id
+from rlm.core.event import MAX_PRIORITY, event_id
 from rlm.core.trail import Place
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.intake import PRIORITY_STEP
-from rlm.ledger.lists import list_pages
-from rlm.ledger.reading.backlog import stamped_at, waits_since
-from rlm.ledger.scripts import batch
+from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,11 +24,9 @@ MOST_LOOKED = 100_000
 #: The states in which an event waits, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
 
-_PAGE = 200
 _MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
 #: The parts that are lists of items.
 _LISTS = ("staging", "list")
-_FIELDS = ("wallet", "item", "taken_at", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +47,6 @@ class EventFilter:
             and (not self.item or event.item_id == self.item)
             and (self.older_seconds is None or (event.since is not None and now - event.since >= self.older_seconds))
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """An event that waits. `since` and `due`, when its back-off is over, are in seconds since 1970.
-
-    `priority` is None on the audit list if its item has none.
-    """
-
-    event_id: str
-    wallet_name: str
-    state: Place
-    priority: int | None
-    since: float | None
-    due: float | None = None
-
-    @property
-    def item_id(self) -> str:
-        """The id of its item."""
-        return self.event_id.rpartition(":")[0]
-
-    @property
-    def type(self) -> str:
-        """The name of its type."""
-        return self.event_id.rpartition(":")[2]
 
 
 class Mark(NamedTuple):
@@ -126,8 +98,9 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
     return WaitingPage(found, None)
 
 
-def page_document(page: WaitingPage, now: float) -> dict[str, Any]:
-    """Return a page as `rlm queue list` prints it; `now` is in seconds since 1970, by the clock of Redis."""
+def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
+    """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
+    page, now = waiting_page(store, wanted, number, after), store.now_us() / MICROSECONDS
     return {
         "events": [
             {
@@ -147,19 +120,13 @@ def page_document(page: WaitingPage, now: float) -> dict[str, Any]:
     }
 
 
-def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
-    """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
-    return page_document(waiting_page(store, wanted, number, after), store.now_us() / MICROSECONDS)
-
-
 def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:
     """Go through all that may be wanted behind a mark, each with the mark behind it; None for one settled meanwhile."""
     parts = list(_parts(store, wanted))
-    start = next((at for at, (mark, _) in enumerate(parts) if after and mark[:2] == after[:2]), None)
-    if after is not None and start is None:
-        return
-    for at, (first, place) in enumerate(parts[start or 0 :]):
-        mark = after if after is not None and at == 0 else first
+    if after is not None:
+        parts = list(dropwhile(lambda part: part[0][:2] != after[:2], parts))
+        parts[:1] = [(after, place) for _, place in parts[:1]]
+    for mark, place in parts:
         if place is Place.QUEUED:
             yield from _listed(store, mark)
         elif wanted.item:
@@ -182,25 +149,22 @@ def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
 
 
 def _zset(store: Store, mark: Mark) -> str:
-    keys = store.keys
-    spell = {"pending": keys.pending, "backing_off": keys.backoff, "spent": keys.spent, "retried": keys.retried}
-    return spell[mark.part](mark.type)
+    return store.keys.zsets(mark.type)[Place(mark.part)]
 
 
 def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
     """Go through a zset by score, a page at a time."""
+    zset = _zset(store, mark)
     passed = 0  # of the score at which a page begins: only where more have the same than fit a page
     while True:
         with translated(store.client):
-            found = store.client.zrangebyscore(
-                _zset(store, mark), mark.score, "+inf", start=passed, num=_PAGE, withscores=True
-            )
+            found = store.client.zrangebyscore(zset, mark.score, "+inf", start=passed, num=PAGE, withscores=True)
         page = [(int(score), one.decode()) for one, score in cast("list[tuple[bytes, float]]", found)]
         new = [one for one in page if one > (mark.score, mark.behind)]
         for (score, one), event in zip(new, _look(store, new, place), strict=True):
             mark = mark._replace(score=score, behind=one)
             yield mark, event
-        if len(page) < _PAGE:
+        if len(page) < PAGE:
             return
         passed = 0 if new else passed + len(page)
 
@@ -211,41 +175,26 @@ def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[
     with translated(store.client):
         score = store.client.zscore(_zset(store, mark), one)
     if score is not None and (int(score), one) > (mark.score, mark.behind):
-        yield mark._replace(score=int(score), behind=one), _look(store, [(int(score), one)], place)[0]
+        yield mark._replace(score=int(score), behind=one), next(_look(store, [(int(score), one)], place))
 
 
-def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> list[Waiter | None]:
-    entries = batch(store.client, (("HMGET", store.keys.event(one), *_FIELDS) for _, one in found))
-    return [
-        _waiter(one, place, score, entry) if entry[1] is not None else None
-        for (score, one), entry in zip(found, entries, strict=True)
-    ]
-
-
-def _waiter(one: str, place: Place, score: int, entry: Sequence[bytes | None]) -> Waiter:
-    wallet, item, taken_at, order = entry
-    priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
-    due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-    return Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
+def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Iterator[Waiter | None]:
+    entries = fields_of(store, (one for _, one in found), "wallet", "item", "taken_at", "score")
+    for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
+        priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
+        due = score / MICROSECONDS if place is Place.BACKING_OFF else None
+        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
+        yield waiter if item is not None else None
 
 
 def _listed(store: Store, mark: Mark) -> Iterator[tuple[Mark, Waiter | None]]:
     """Go through the items of a list, the oldest first; what will be a dead letter as a whole is passed over."""
     key = store.keys.processing if mark.part == "staging" else store.keys.events
-    for page in list_pages(store, key, mark.score):
+    for page in store.intake.pages(key, mark.score):
         for raw in page:
-            for number, event in enumerate(_events_of(store, raw), start=1):
+            for number, event in enumerate(events_in(store, raw), start=1):
                 if number > int(mark.behind or 0):
                     mark = mark._replace(behind=str(number))
                     yield mark, event
             mark = mark._replace(score=mark.score + 1, behind="")
             yield mark, None
-
-
-def _events_of(store: Store, raw: bytes) -> Iterator[Waiter]:
-    try:
-        item = decode_item(raw, store.settings.queue.max_item_bytes)
-    except BadItemError:
-        return
-    for event in item.events:
-        yield Waiter(event.id, item.wallet_name, Place.QUEUED, item.priority, stamped_at(raw))

@@ -1,9 +1,166 @@
-"""The mock API, which enforces limits strictly: RLM is tried on it, and judged by it."""
+"""The mock API, which enforces limits strictly: RLM is tried on it, and judged by it.
+
+Here it is as a server: in a thread of a test or the demo, or as a process of its own.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
+from concurrent.futures import Future
+from contextlib import nullcontext
+from functools import partial
+from io import FileIO
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Self
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, exceeded, recount
+from rlm.sandbox.mockapi.connection import ClientConnection
 from rlm.sandbox.mockapi.endpoint import Faults
-from rlm.sandbox.mockapi.server import MockApi
+from rlm.sandbox.mockapi.service import Service
+from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from rlm.core.clock import Clock
+    from rlm.core.endpoint import EventType
 
 __all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]
+
+#: Connections at once, far more than the lanes of one host; one more takes the place of another.
+_MOST_CONNECTIONS = 10_000
+
+
+class MockApi(Service):
+    """An HTTP server that enforces the limits of `types`, and their budgets', strictly, by arrival.
+
+    Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
+    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: this is
+    how a test plays an outage.
+
+    Args:
+        types: whose endpoints are served.
+        host: the address to listen on.
+        port: 0 picks a free one, which `port` and `url` show once it has started.
+        log_path: a file that gets a JSON line for each arrival, appended.
+        clock: stamps the arrivals; answers are always sent in real time.
+        seed: makes the faults' chances repeatable.
+
+    Raises:
+        ConfigurationError: two endpoints cannot be told apart by their paths.
+    """
+
+    def __init__(
+        self,
+        types: Sequence[EventType],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        log_path: Path | None = None,
+        clock: Clock = system_clock,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(types, clock, seed)
+        self._log_path = log_path
+        self.host = host
+        self.port = port
+        #: The addresses it listens on that other hosts may reach, once it does.
+        self.open_to: tuple[str, ...] = ()
+        self._thread: threading.Thread | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    @property
+    def url(self) -> str:
+        """Its address without a path, `http://127.0.0.1:8090`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def set_fault(self, endpoint: str, **fields: Any) -> None:
+        """Replace the faults of `endpoint` (`"*"`: of all) by those that `fields` of `Faults` say, as `set_faults`."""
+        self.set_faults({endpoint: fields})
+
+    def start(self) -> None:
+        """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
+
+        Raises:
+            ListenError: the address cannot be bound, for example because its port is in use.
+            OSError: the log file cannot be written.
+        """
+        if self._thread:
+            return
+        listening: Future[None] = Future()
+        thread = threading.Thread(target=self._run, args=(listening,), name="mock-api", daemon=True)
+        thread.start()
+        listening.result()
+        self._thread = thread
+
+    def stop(self) -> None:
+        """Cut all connections and stop listening. Does nothing if it does not."""
+        if self._thread:
+            self._end()
+            self._thread.join()
+            self._thread = None
+
+    def serve_forever(self, on_listening: Callable[[], None]) -> None:
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT. Raises what `start` does."""
+
+        def ready() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._end)
+            on_listening()
+
+        asyncio.run(self._serve(ready))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self, listening: Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(lambda: listening.set_result(None)))
+        except BaseException as error:
+            if listening.done():
+                raise
+            listening.set_exception(error)
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._end = partial(loop.call_soon_threadsafe, ended.set)
+        alive: set[ClientConnection] = set()
+        server = await self._listen(alive)
+        try:
+            with FileIO(self._log_path, "a") if self._log_path else nullcontext() as self._log:
+                ready()
+                await ended.wait()
+        finally:
+            server.close()
+            for connection in list(alive):
+                connection.reset()
+            await asyncio.sleep(0)  # one turn of the loop, in which the sockets are closed
+
+    async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        ceiling = Ceiling(_MOST_CONNECTIONS)
+        loop.set_exception_handler(ceiling.on_loop_error)
+
+        def connect() -> ClientConnection:
+            return ClientConnection(self, self._clock.monotonic, alive, ceiling)
+
+        try:
+            server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)
+        except OSError as error:
+            raise ListenError.at(self.host, self.port, error) from error
+        let_wait(server)
+        self.port = server.sockets[0].getsockname()[1]
+        addresses = [str(one.getsockname()[0]) for one in server.sockets]
+        self.open_to = tuple(one for one in addresses if not ip_address(one.partition("%")[0]).is_loopback)
+        return server

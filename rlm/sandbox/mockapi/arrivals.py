@@ -1,9 +1,8 @@
-"""The log of arrivals, and the recount by which a whole run is judged."""
+"""What arrives at the mock API, and the recount by which a whole run is judged."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from io import FileIO
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,8 +10,7 @@ import msgspec
 from rlm.core.endpoint import all_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Collection, Iterable
 
     from rlm.core.endpoint import Endpoint, Limit, Rule
 
@@ -21,9 +19,8 @@ class Arrival(msgspec.Struct):
     """One call as the server saw it.
 
     `at` is when its last byte was read, in seconds of this machine's monotonic clock. `event_id` comes from the
-    `Idempotency-Key`, `attempt` and `run_id` from the body, each None if the call did not say. `status` is None while
-    the call is unanswered; after a hang or a reset it stays None. `accepted`: the limit admitted it, whatever the
-    answer was; a call that is admitted and then answered with an error counts against the limit.
+    `Idempotency-Key`, `attempt` and `run_id` from the body, each None if the call did not say. `status` is None until
+    it is answered, if ever. `accepted`: the limit admitted it, and it counts against that whatever the answer was.
     """
 
     at: float
@@ -51,47 +48,10 @@ class EndpointSummary(msgspec.Struct, frozen=True):
     limit: str
 
 
-class ArrivalLog:
-    """All arrivals in order, in memory and, with a `path`, one JSON line each at the end of that file."""
-
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._arrivals: list[Arrival] = []
-        self._file: FileIO | None = None
-
-    def open(self) -> None:
-        """Open the file; until then, and once it is closed, arrivals are kept in memory only.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        if self._path:
-            self._file = FileIO(self._path, "a")  # unbuffered: a line is in the file once it is logged
-
-    def add(self, arrival: Arrival, status: int | None) -> None:
-        """Log `arrival`. Its line is written at once, so it shows the `status` that the answer is going to have."""
-        self._arrivals.append(arrival)
-        if self._file:
-            line = msgspec.structs.replace(arrival, status=status)
-            self._file.write(msgspec.json.encode(line) + b"\n")
-
-    def snapshot(self) -> list[Arrival]:
-        """Return what has arrived so far; safe to call from any thread."""
-        return self._arrivals.copy()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file:
-            self._file.close()
-            self._file = None
-
-
 def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
-    """Return the most accepted calls in any period of `rule`, wherever it begins.
+    """Return the most accepted calls in any period of `rule`, wherever it begins; of one endpoint or budget.
 
-    The fullest period can always be moved until it ends with an arrival, so those are all that need counting:
-    for each arrival, how many came later than a period before it and not later than it. The arrivals should be those
-    of one endpoint, or of the endpoints of one budget.
+    The fullest period can always be moved until it ends with an arrival, so only those need counting.
     """
     times = sorted(arrival.at for arrival in arrivals if arrival.accepted)
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
@@ -105,16 +65,22 @@ def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummar
     return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, cut, most, limit.text)
 
 
-def exceeded(arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[str]:
-    """Return a sentence for each rule, of an endpoint or a budget, of which more calls were accepted than it allows."""
-    by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    by_limited: dict[str, list[Arrival]] = {limited.name: [] for limited in all_limited(by_name.values())}
+def by_limited(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> dict[str, list[Arrival]]:
+    """Return the arrivals at each endpoint, and of each budget those at its endpoints, by name."""
+    limited = {endpoint.name: all_limited([endpoint]) for endpoint in endpoints}
+    found: dict[str, list[Arrival]] = {one.name: [] for one in all_limited(endpoints)}
     for arrival in arrivals:
-        for limited in all_limited([by_name[arrival.endpoint]]):
-            by_limited[limited.name].append(arrival)
+        for one in limited[arrival.endpoint]:
+            found[one.name].append(arrival)
+    return found
+
+
+def exceeded(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
+    """Return a sentence for each rule, of an endpoint or a budget, of which more calls were accepted than it allows."""
+    found = by_limited(arrivals, endpoints)
     return [
-        f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
-        for limited in all_limited(by_name.values())
-        for rule in limited.limit.rules
-        if (most := recount(by_limited[limited.name], rule)) > rule.amount
+        f"{one.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
+        for one in all_limited(endpoints)
+        for rule in one.limit.rules
+        if (most := recount(found[one.name], rule)) > rule.amount
     ]

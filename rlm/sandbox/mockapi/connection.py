@@ -1,4 +1,4 @@
-"""One client's connection: HTTP/1.1 read and written, each arrival stamped, the answer sent when it is due."""
+"""One client's connection: requests parsed, each arrival stamped, the answer sent when it is due."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 import msgspec
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from rlm.sandbox.mockapi.endpoint import NoAnswer
 
@@ -23,9 +25,8 @@ if TYPE_CHECKING:
     from rlm.web.connections import Ceiling
 
 
-#: Bytes a head or a body may have; far above anything RLM sends, so that a mistake ends soon.
-MAX_HEAD = 65_536
-MAX_BODY = 64 * 1024 * 1024
+#: Bytes a request may have; far above anything RLM sends, so that a mistake ends soon.
+MAX_REQUEST = 64 * 1024 * 1024
 
 #: These answers have no body.
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -35,80 +36,79 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _RESET = struct.pack("ii", 1, 0)
 
 
-class BadRequestError(Exception):
-    """Raised for a request that this server does not read. It is answered with `status`, then cut."""
+@dataclass(slots=True)
+class Request:
+    """A request as far as it is read. `headers` have lower-case names; `last`: the client wants no other answer."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A request without its body. `headers` have lower-case names, `length` is that of the body in bytes."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    length: int
-    last: bool  # the client wants the connection closed after the answer
-
-
-def parse_head(raw: bytes) -> Head:
-    """Read request line and headers, without the empty line that ends them.
-
-    Raises:
-        BadRequestError: they are malformed, or announce a body without its length (411) or too long a one (413).
-    """
-    request_line, *lines = raw.decode("latin-1").split("\r\n")
-    try:
-        method, target, version = request_line.split(" ")
-    except ValueError:
-        raise BadRequestError(400, f"{request_line[:100]!r} is no request line") from None
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    connection = headers.get("connection", "").lower()
-    last = "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
-    return Head(method, unquote(target.partition("?")[0]), headers, _body_length(headers), last)
-
-
-def _body_length(headers: Mapping[str, str]) -> int:
-    if "transfer-encoding" in headers:
-        raise BadRequestError(411, "a body needs its Content-Length; chunks are not read")
-    text = headers.get("content-length", "0")
-    if not (text.isascii() and text.isdigit()):
-        raise BadRequestError(400, f"Content-Length {text[:100]!r} is no number of bytes")
-    if len(text) > len(str(MAX_BODY)) or int(text) > MAX_BODY:
-        raise BadRequestError(413, f"Content-Length {text[:100]} is too large; at most {MAX_BODY} bytes are read")
-    return int(text)
-
-
-def render(status: int, body: bytes, headers: Mapping[str, str], *, last: bool) -> bytes:
-    """Return an answer with a JSON `body` as bytes; `last` announces that the connection is closed after it."""
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}"]
-    if status in _BODILESS:
-        body = b""
-    else:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if last:
-        lines.append("Connection: close")
-    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
+    method: str = ""
+    path: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer to send `after_seconds`. Its `arrival` gets the status just before that."""
+    """An answer to send `after_seconds`, with `data` as JSON. Its `arrival` gets the status just before that."""
 
     status: int
-    body: bytes
+    data: object
     headers: Mapping[str, str] = field(default_factory=dict)
     after_seconds: float = 0.0
     arrival: Arrival | None = None
 
 
+def render(reply: Reply, *, last: bool) -> bytes:
+    """Return an answer as bytes; `last` announces that the connection is closed after it."""
+    lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"]
+    body = b"" if reply.status in _BODILESS else msgspec.json.encode(reply.data)
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    if last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
+
+
+class _Reader:
+    """What the parser calls as it reads: collects the requests that are `whole`."""
+
+    def __init__(self, on_path: Callable[[str], None]) -> None:
+        self.whole: deque[Request] = deque()
+        #: Bytes of the request that is not whole yet.
+        self.size = 0
+        self._on_path = on_path
+        self._parser = HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> None:
+        self.size += len(data)
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self._request, self._target = Request(), b""
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._request.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._request.path = unquote(self._target.partition(b"?")[0].decode("latin-1"))
+        self._on_path(self._request.path)
+
+    def on_body(self, part: bytes) -> None:
+        self._request.body += part
+
+    def on_message_complete(self) -> None:
+        self.size = 0
+        self._request.method = self._parser.get_method().decode()
+        self._request.last = not self._parser.should_keep_alive()
+        self.whole.append(self._request)
+
+
 class ClientConnection(asyncio.Protocol):
-    """Reads one request after another; a request sent before the last answer waits."""
+    """Answers one request after another; a request sent before the last answer waits."""
 
     def __init__(
         self, service: Service, monotonic: Callable[[], float], alive: set[ClientConnection], ceiling: Ceiling
@@ -117,17 +117,12 @@ class ClientConnection(asyncio.Protocol):
         self._monotonic = monotonic
         self._alive = alive
         self._ceiling = ceiling
+        self._reader = _Reader(self._look)
+        self._timer: asyncio.TimerHandle | None = None
         self.peer = ""
         self.since = 0.0
-        self._buffer = bytearray()
-        self._head: Head | None = None
-        self._busy = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered, or never will be."""
-        return self._busy
+        #: A request is being answered, or never will be.
+        self.busy = False
 
     def cut(self) -> None:
         """Close the connection at once, and no longer count it."""
@@ -151,66 +146,54 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Stamp the arrival first, in case these are the last bytes of a request; then look."""
         at = self._monotonic()
-        self._buffer += data
-        if not self._busy:
-            self._read(at)
+        try:
+            self._reader.feed(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._refuse(400, f"this is no request of HTTP/1.1: {error}")
+        else:
+            if self._reader.size > MAX_REQUEST:
+                self._refuse(413, f"a request has at most {MAX_REQUEST} bytes")
+            self._answer_next(at)
 
     def reset(self) -> None:
         """Cut the connection with an RST."""
-        self._busy = True
+        self.busy = True
         sock = self._transport.get_extra_info("socket")
         with contextlib.suppress(OSError):  # the client closed first
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
-    def _read(self, at: float) -> None:
-        try:
-            head = self._head = self._head or self._take_head()
-        except BadRequestError as error:
-            self._send(Reply(error.status, msgspec.json.encode({"error": error.detail})), last=True)
-            return
-        if head and self._service.cuts(head):
+    def _look(self, path: str) -> None:
+        """Cut the connection before the body is read if the endpoint is down."""
+        if self._service.cuts(path):
             self.reset()
-        elif head and len(self._buffer) >= head.length:
-            self._receive(head, at)
 
-    def _take_head(self) -> Head | None:
-        end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD)
-        if end < 0:
-            if len(self._buffer) >= MAX_HEAD:
-                raise BadRequestError(431, f"the headers are longer than {MAX_HEAD} bytes")
-            return None
-        head = parse_head(bytes(self._buffer[:end]))
-        del self._buffer[: end + 4]
-        return head
+    def _refuse(self, status: int, why: str) -> None:
+        self._send(Reply(status, {"error": why}), last=True)
 
-    def _receive(self, head: Head, at: float) -> None:
-        body = bytes(self._buffer[: head.length])
-        del self._buffer[: head.length]
-        self._head = None
-        self._busy = True
-        reply = self._service.receive(head, body, at)
+    def _answer_next(self, at: float) -> None:
+        if self.busy or not self._reader.whole:
+            return
+        request = self._reader.whole.popleft()
+        self.busy = True
+        reply = self._service.receive(request, at)
         if reply is NoAnswer.RESET:
             self.reset()
-        elif isinstance(reply, Reply):
-            self._schedule(reply, last=head.last)
-
-    def _schedule(self, reply: Reply, *, last: bool) -> None:
-        if reply.after_seconds > 0:
+        elif isinstance(reply, Reply) and reply.after_seconds > 0:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(reply.after_seconds, lambda: self._send(reply, last=last))
-        else:
-            self._send(reply, last=last)
+            self._timer = loop.call_later(reply.after_seconds, lambda: self._send(reply, last=request.last))
+        elif isinstance(reply, Reply):
+            self._send(reply, last=request.last)
 
     def _send(self, reply: Reply, *, last: bool) -> None:
         if reply.arrival:  # first, so that any thread that has the answer finds it noted
             reply.arrival.status = reply.status
-        self._transport.write(render(reply.status, reply.body, reply.headers, last=last))
+        self._transport.write(render(reply, last=last))
         if last:
-            self._busy = True
+            self.busy = True
             self._transport.close()
             return
-        self._busy = False
+        self.busy = False
         self.since = self._monotonic()
-        if self._buffer:  # it was sent early, so it arrives now
-            asyncio.get_running_loop().call_soon(self.data_received, b"")
+        if self._reader.whole:  # it was sent early, so it arrives now
+            asyncio.get_running_loop().call_soon(lambda: self._answer_next(self._monotonic()))

@@ -30,11 +30,10 @@ CONTROL = "/_mock"
 
 
 class StrictWindow:
-    """The calls of one endpoint that were admitted, and whether its limit allows one more.
+    """The calls of one endpoint that were admitted, and whether its limit allows one more, without any margin.
 
     A period is counted backwards from an arrival, open at its far end: a call that arrives exactly a period after
-    another is not in one period with it. Refused calls take no room. There is no margin, neither for the caller nor for
-    the server.
+    another is not in one period with it. Refused calls take no room.
     """
 
     def __init__(self, limit: Limit) -> None:
@@ -89,11 +88,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Faults:
-        """Return the faults in `fields`.
-
-        Raises:
-            ConfigurationError: a field is unknown or its value is not allowed; the message says what is.
-        """
+        """Return the faults in `fields`; raise ConfigurationError, which says what is allowed, if anything is not."""
         try:
             return msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:
@@ -139,21 +134,14 @@ class Site:
     """
 
     def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
-        self.name = endpoint.name
-        self.url = endpoint.url
-        self.limit = endpoint.limit
-        self.budget = endpoint.budget
+        self.endpoint = endpoint
         self.faults = Faults()
         self.cut = 0
         #: Seconds a call takes, by event type; a call of no known type takes as long as the first.
         self.processing: dict[str, float] = {}
         self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
-        self._faults_set_at = 0.0
-
-    def set_faults(self, faults: Faults, at: float) -> None:
-        """Replace the faults; outages count from `at`."""
-        self._faults_set_at = at
-        self.faults = faults
+        #: When they were set: outages count from then.
+        self.faults_set_at = 0.0
 
     def receive(self, event_type: object, at: float, random: Random) -> tuple[bool, Response | NoAnswer]:
         """Return whether the limits admit the call that arrived `at`, and its response."""
@@ -163,7 +151,7 @@ class Site:
         for window in self._windows:
             window.admit(at)
         seconds = self.processing.get(str(event_type), next(iter(self.processing.values())))
-        return True, outcome(self.faults, at - self._faults_set_at, seconds, random)
+        return True, outcome(self.faults, at - self.faults_set_at, seconds, random)
 
 
 def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
@@ -177,22 +165,18 @@ def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
     for event_type in types:
         for endpoint in event_type.endpoints:
             path = unquote(urlsplit(endpoint.url).path) or "/"
+            if path == CONTROL or path.startswith(f"{CONTROL}/"):
+                raise ConfigurationError(
+                    f"endpoint {endpoint.name!r} has the path {path!r}, but {CONTROL} is the mock API's own;"
+                    f" give {endpoint.url} another path"
+                )
             budget = endpoint.budget
             window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
             site = sites.setdefault(path, Site(endpoint, window))
-            _check_path(path, site, endpoint)
+            if site.endpoint.name != endpoint.name:
+                raise ConfigurationError(
+                    f"endpoints {site.endpoint.name!r} and {endpoint.name!r} have the same path {path!r}, by which the"
+                    f" mock API tells them apart; give one of {site.endpoint.url} and {endpoint.url} another path"
+                )
             site.processing[event_type.name] = event_type.processing_seconds
     return sites
-
-
-def _check_path(path: str, site: Site, endpoint: Endpoint) -> None:
-    if site.name != endpoint.name:
-        raise ConfigurationError(
-            f"endpoints {site.name!r} and {endpoint.name!r} have the same path {path!r}, by which the mock API"
-            f" tells them apart; give one of {site.url} and {endpoint.url} another path"
-        )
-    if path == CONTROL or path.startswith(f"{CONTROL}/"):
-        raise ConfigurationError(
-            f"endpoint {endpoint.name!r} has the path {path!r}, but {CONTROL} is the mock API's own;"
-            f" give {endpoint.url} another path"
-        )

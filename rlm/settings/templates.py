@@ -1,4 +1,4 @@
-"""Texts made from the descriptions of the settings: the tables of docs/configuration.md, the files of `rlm init`."""
+"""The files of `rlm init`, made from the descriptions of the settings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from rlm.settings.sources import FILE_NAME, variable_name
 from rlm.settings.toml import toml_key, toml_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-#: A table of settings, or of built-in types, in the page.
-_TABLE = re.compile(r"^\| (?:key|type) \|.*\n(?:\|.*\n)*", re.MULTILINE)
 _WIDTH = 100
 _LINK = re.compile(r"\[(.+?)\]\(#[\w-]+\)")
 
@@ -45,40 +43,6 @@ version control. `rlm up` reads .env by itself. A shell has the other commands k
 
 set -a; . ./.env; set +a
 """
-
-
-def with_tables(page: str) -> str:
-    """Return the Markdown `page` with its tables of settings written anew, in the order they have in it.
-
-    Raises:
-        ValueError: the page has more or fewer such tables than there are.
-    """
-    models: list[type[BaseModel]] = [*SECTIONS.values(), TypeSettings, EndpointSettings, BudgetSettings]
-    tables = [*(_table(_settings(model)) for model in models), _table(_built_in_types())]
-    if (found := len(_TABLE.findall(page))) != len(tables):
-        raise ValueError(f"the page has {found} tables of settings, not {len(tables)}")
-    remaining = iter(tables)
-    return _TABLE.sub(lambda _: next(remaining), page)
-
-
-def _settings(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    yield "key", "default", "allowed", "meaning"
-    for key, described in model.model_fields.items():
-        default = "required" if described.is_required() else f"`{_written(described.default)}`"
-        unset, allowed = words(model, key, "unset"), words(model, key, "allowed")
-        yield f"`{key}`", unset or default, allowed, str(described.description)
-
-
-def _built_in_types() -> Iterator[tuple[str, ...]]:
-    yield "type", "priority", "processing_seconds", "rate_limit", "endpoints"
-    for name, table in built_in_types().items():
-        endpoints = ", ".join(f"`{endpoint['name']}`" for endpoint in table["endpoints"])
-        yield f"`{name}`", str(table["priority"]), str(table["processing_seconds"]), table["rate_limit"], endpoints
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    head, *body = rows
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, ("---",) * len(head), *body])
 
 
 def configuration_template() -> str:
@@ -129,15 +93,15 @@ def _defaults(section: type[BaseModel]) -> Iterator[str]:
     for key, described in section.model_fields.items():
         yield ""
         yield from _comment(_plain(described))
-        yield from _comment(f"Allowed: {words(section, key, 'allowed')}.")
-        yield f"# {key} = {_written(described.default)}"
+        yield from _comment(f"Allowed: {words(described, 'allowed')}.")
+        yield f"# {key} = {written(described.default)}"
 
 
 def _legend(table: type[BaseModel]) -> Iterator[str]:
     """Yield a description of each key of a repeated table."""
     for key, described in table.model_fields.items():
-        default = words(table, key, "unset") or ("none" if described.is_required() else _written(described.default))
-        text = f"{key}: {_plain(described)} Allowed: {words(table, key, 'allowed')}. Default: {default}."
+        default = words(described, "unset") or ("none" if described.is_required() else written(described.default))
+        text = f"{key}: {_plain(described)} Allowed: {words(described, 'allowed')}. Default: {default}."
         yield from (
             f"#   {line}" for line in textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         )
@@ -153,7 +117,8 @@ def _type(table: Mapping[str, Any]) -> Iterator[str]:
     yield "]"
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """Return a default as TOML, a whole number of seconds without its fraction."""
     whole = isinstance(value, float) and value.is_integer()
     return toml_value(int(value) if whole else value)
 

@@ -1,19 +1,27 @@
-"""The audit list: push lines onto it, check lines, count items, clear it."""
+"""The queues: how long and how old they are; lines checked and pushed, the audit list cleared, leftovers dropped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rlm.core.event import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
+from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
+from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, read_waiting
+from rlm.ledger.reading.books import books
+from rlm.ledger.reading.waiting import walk
+from rlm.ledger.scripts import CHUNK
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rlm.ledger import Store
+    from rlm.ledger.reading.books import Books
+    from rlm.ledger.reading.waiting import EventFilter
     from rlm.settings import Settings
 
 #: Most items in one push, and bytes after which a push is due.
@@ -23,6 +31,46 @@ PUSH_BYTES = 1_000_000
 MOST_NAMED = 5
 #: Columns of an unknown type's name.
 LONGEST_NAME = 60
+
+
+def queue_stats(store: Store) -> dict[str, Any]:
+    """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
+
+    Events wait in the ledger and in the items. The lists are read after the ledger: while a drain is moving items
+    between them, an event may be missed.
+    """
+    found, waiting = books(store), read_waiting(store)
+    configured = [one.name for one in store.settings.event_types]
+    others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
+    by_type = {}
+    for name in (*configured, *others):
+        account = found.by_type[name]
+        since = (oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type)), waiting.oldest.get(name))
+        # Never negative, even if a clock is ahead.
+        ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
+        pending = account.unsettled + account.retried + waiting.events[name]
+        by_type[name] = {"pending": pending, "oldest_seconds": max(ages, default=None)}
+    return {**lengths(found), "by_type": by_type}
+
+
+def lengths(found: Books) -> dict[str, int]:
+    """Return the lengths of the queues by the books. What is unsettled is left over while no run is open."""
+    return {
+        "events": found.events,
+        "staged": found.staged,
+        "processing": found.unsettled if found.run_id else 0,
+        "failed": found.letters,
+        "leftover": 0 if found.run_id else found.unsettled,
+        "retried": found.retried,
+    }
+
+
+class ItemFlaw(NamedTuple):
+    """Why an item, or its event of the type named, will become a dead letter; `told` has the reason and more."""
+
+    reason: str
+    told: str
+    type_name: str = ""
 
 
 @dataclass(slots=True)
@@ -74,14 +122,6 @@ class Pushed:
         return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
 
 
-class ItemFlaw(NamedTuple):
-    """Why an item, or its event of the type named, will become a dead letter."""
-
-    reason: str
-    detail: str
-    type_name: str = ""
-
-
 def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
     """Yield the lines of a file in constant memory; a line of more than `longest` bytes is cut to `longest` + 1."""
     while line := file.readline(longest + 1):
@@ -93,25 +133,27 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `pushed`.
 
-    Yields a warning for each line that will become a dead letter, or is too long even for that.
-
-    Raises:
-        StoreError: Redis failed; whether the items after `pushed.items` were pushed is not known.
+    Yields a warning for each line that will become a dead letter, or is too long even for that. After a StoreError it
+    is not known whether the items after `pushed.items` were pushed.
     """
     chunk: list[bytes] = []
     size = 0
     for item, warning in check_lines(store.settings, lines, pushed):
         if warning:
             yield warning
-        if not item:
-            continue
-        chunk.append(item)
-        size += len(item)
+        if item:
+            chunk.append(item)
+            size += len(item)
         if len(chunk) == PUSH_ITEMS or size >= PUSH_BYTES:
             _push(store, chunk, pushed)
             chunk, size = [], 0
+    _push(store, chunk, pushed)
+
+
+def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
     if chunk:
-        _push(store, chunk, pushed)
+        store.intake.push(chunk)
+        pushed.items += len(chunk)
 
 
 def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:
@@ -132,18 +174,7 @@ def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> I
         flaws = flaws_of(item, settings)
         if flaws:
             pushed.note(number, flaws)
-        yield item, f"line {number}: {_said(flaws[0], settings.types)}" if flaws else ""
-
-
-def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
-    store.intake.push(chunk)
-    pushed.items += len(chunk)
-
-
-def fault_of(item: bytes, settings: Settings) -> str:
-    """Return why an item, or one of its events, will become a dead letter; empty if none will."""
-    flaws = flaws_of(item, settings)
-    return _said(flaws[0], settings.types) if flaws else ""
+        yield item, f"line {number}: {flaws[0].told}" if flaws else ""
 
 
 def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
@@ -151,14 +182,14 @@ def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
-        return [ItemFlaw(error.reason, str(error))]
-    unknown = [(name, BadItemError.unknown_type(name)) for name in types if name not in settings.types]
-    return [ItemFlaw(error.reason, str(error), name) for name, error in unknown]
+        return [ItemFlaw(error.reason, f"{error.reason}: {error}")]
+    return [_unknown(name, settings) for name in types if name not in settings.types]
 
 
-def _said(flaw: ItemFlaw, known: Iterable[str]) -> str:
-    near = did_you_mean(close_match(flaw.type_name, known)) if flaw.type_name else ""
-    return f"{flaw.reason}: {flaw.detail}{near}"
+def _unknown(name: str, settings: Settings) -> ItemFlaw:
+    error = BadItemError.unknown_type(name)
+    near = did_you_mean(close_match(name, settings.types))
+    return ItemFlaw(error.reason, f"{error.reason}: {error}{near}", name)
 
 
 def waiting_items(store: Store) -> int:
@@ -166,6 +197,39 @@ def waiting_items(store: Store) -> int:
     return store.intake.lengths()[1]
 
 
-def clear_items(store: Store) -> int:
-    """Remove all items from the audit list, in one step; return how many there were."""
-    return store.intake.clear()
+class Dropped(NamedTuple):
+    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the others."""
+
+    number: int
+    is_open: bool
+
+
+def count_leftovers(store: Store, wanted: EventFilter) -> int:
+    """Count the leftovers that match; while a run is open there are none."""
+    if wanted.wallet or wanted.item or wanted.older_seconds is not None:
+        return sum(1 for _ in _leftovers(store, wanted))
+    found = books(store)
+    if found.run_id is not None:
+        return 0
+    return sum(one.counts.pending for name, one in found.by_type.items() if not wanted.types or name in wanted.types)
+
+
+def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
+    """Remove the first `most` leftovers that match, for good, and forget their events: pushed again they are new ones.
+
+    They are dropped in chunks, in constant memory, until a run is opened; after a StoreError, some may be.
+    """
+    number, found = 0, islice(_leftovers(store, wanted), most)
+    while chunk := list(islice(found, CHUNK)):
+        dropped, is_open = store.recovery.drop(chunk)
+        number += dropped
+        if is_open:
+            return Dropped(number, is_open=True)
+    return Dropped(number, is_open=number < most and store.runs.current() is not None)
+
+
+def _leftovers(store: Store, wanted: EventFilter) -> Iterator[str]:
+    """Yield the ids of the leftovers that match."""
+    now = store.now_us() / 1_000_000
+    of_leftovers = replace(wanted, states=frozenset({Place.LEFTOVER}))
+    return (one.event_id for _, one in walk(store, of_leftovers) if one is not None and wanted.fits(one, now))

@@ -1,0 +1,244 @@
+"""This host: its configuration, secrets, directories and archive, and whether it can connect to endpoints and Sentry.
+
+Connections are opened and closed, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.request import getproxies, proxy_bypass
+
+from rlm.admin.doctor.findings import fault, good, warning
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import target_of
+from rlm.core.errors import RLMError
+from rlm.core.files import Weakness, others, user_name, weakness
+from rlm.core.tally import address_of
+from rlm.core.text import counted, named
+from rlm.delivery import Opener, UnreachableError
+from rlm.ledger.archive import Archive
+from rlm.settings.document import leaves
+from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
+from rlm.settings.sources import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.core.endpoint import Endpoint
+    from rlm.core.errors import ConfigurationError
+    from rlm.ledger import Store
+    from rlm.ledger.fitness import Finding
+    from rlm.settings import Settings
+
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+#: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.
+ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
+_ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
+_MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
+_ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
+
+#: Time for one connection and for all of them, seconds; and connections opened at once.
+EACH_SECONDS: Final = 2.0
+ALL_SECONDS: Final = 10.0
+AT_ONCE: Final = 32
+#: Addresses with a finding of their own, and endpoints named for each; the others are counted.
+MOST_FINDINGS: Final = 5
+MOST_NAMED: Final = 3
+
+_MEND: Final = "start it, or mend its address, its certificate or the way there; calls to it fail until then"
+
+
+def check_configuration(settings: Settings) -> Finding:
+    """Report the source and the size of the configuration."""
+    source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
+    types, endpoints = len(settings.event_types), len(settings.endpoints)
+    return good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
+
+
+def unusable(error: ConfigurationError) -> Iterator[Finding]:
+    """Report each fault of a configuration that cannot be used."""
+    remedy = "correct it: no process of RLM starts with it; those that run go on with what they have read"
+    return (fault(line, remedy) for line in str(error).splitlines())
+
+
+def check_files(settings: Settings) -> list[Finding]:
+    """Check who may read and change the files of `settings`, as far as they exist."""
+    found = [*check_file(settings.source)] if settings.source else []
+    root = settings.source.parent if settings.source else Path.cwd()
+    found += _closed(root / "Procfile", "has the commands of `rlm up`", secret=False)
+    for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):  # `rlm up` reads that of the first
+        found += _closed(directory / ".env", "is where secrets stand", secret=True)
+    with suppress(OSError):  # the server reports it
+        if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
+            message = f"{settings.data_dir} holds the data of the ledger, and is refused: {weak.what}"
+            found.append(fault(message, weak.remedy))
+    found += _private(settings.data_dir, "holds the data of the ledger")
+    found += _private(settings.archive_dir, "holds items")
+    return found or [good("nobody else can change the configuration or read what is secret")]
+
+
+def check_file(path: Path) -> Iterator[Finding]:
+    """Check who may read and change the configuration at `path`, whether or not it can be used."""
+    try:
+        holds = "holds" if _holds_secret(path) else ""
+    except RLMError:  # it cannot be read: nobody knows
+        holds = "may hold"
+    what = f"is the configuration, and {holds} a secret" if holds else "is the configuration"
+    return _closed(path, what, secret=bool(holds))
+
+
+def _holds_secret(path: Path) -> bool:
+    """Return whether the file holds a value that is masked when shown, except harmless headers.
+
+    Raises:
+        RLMError: it cannot be read.
+    """
+    masked = [place for place, value in leaves(read_file(path).file) if place and MASK in str(mask_value(place, value))]
+    return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
+
+
+def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
+    if not os.path.lexists(path):
+        return
+    try:
+        found = weakness(path)
+    except OSError as error:
+        found = Weakness(f"it cannot be looked at ({error.strerror})", "make that possible, or remove it")
+    if found:
+        yield fault(f"{path} {what}, so it is refused: {found.what}", found.remedy)
+    mode, may = _modes(path)
+    if secret and may & _OTHERS_READ:
+        yield warning(f"{path} {what}: others can read it (mode {mode:03o})", _chmod(600, path))
+
+
+def _private(directory: Path, what: str) -> Iterator[Finding]:
+    try:
+        facts = directory.lstat()
+    except OSError:
+        return
+    owner = user_name(facts.st_uid)
+    foreign = f"is a link, made by {owner}" if stat.S_ISLNK(facts.st_mode) else f"belongs to {owner}"
+    if stat.S_ISLNK(facts.st_mode) or facts.st_uid != os.geteuid():
+        remedy = "run RLM and its commands as its owner, or see what it is and remove it"
+        yield fault(f"{directory} {what}, and {foreign}, so nothing is written there", remedy)
+        return
+    mode, may = _modes(directory)
+    if may:
+        yield warning(f"{directory} {what}, and others can enter it (mode {mode:03o})", _chmod(700, directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        message = f"{directory} {what}, and this user ({os.geteuid()}) cannot write there"
+        yield warning(message, "run RLM and its commands as its owner, or give it to the user they run as")
+
+
+def _chmod(mode: int, path: Path) -> str:
+    return f"chmod {mode} {shlex.quote(str(path))}"
+
+
+def _modes(path: Path) -> tuple[int, int]:
+    """Return the permissions of a file or directory, and those of others; 0 if it is missing or cannot be examined."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.S_IMODE(facts.st_mode), others(facts)
+
+
+def check_archive(store: Store) -> Iterator[Finding]:
+    """Check the size and access of the archive on this host, and whether Redis still holds what belongs in it."""
+    yield _archive(store)
+    held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
+    if held is None:
+        yield warning("queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE)
+    elif held > most and not store.runs.current():
+        megabytes = f"{held / 1e6:,.1f} MB of Redis, more than {most / 1e6:,.1f}"
+        yield warning(f"dead letters take {megabytes} (queue.failed_max_bytes)", _ARCHIVED_LATER)
+
+
+def _archive(store: Store) -> Finding:
+    settings = store.settings
+    directory = settings.archive_dir
+    kept = {
+        "run record": store.runs.count() - settings.run.history,
+        "dead letter": store.letters.count() - settings.queue.failed_max,
+    }
+    surplus = {what: number for what, number in kept.items() if number > 0}
+    waiting = ", ".join(counted(number, what) for what, number in surplus.items())
+    waiting = f"{waiting} more than Redis is to keep wait there to be archived" if waiting else ""
+    told = f"; {waiting}" if waiting else ""
+    try:
+        files = Archive(directory).files()
+        size = sum(path.stat().st_size for path in files)
+    except OSError as error:
+        return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
+    if directory.exists() and not (directory.is_dir() and os.access(directory, os.W_OK)):
+        return warning(f"{directory} cannot be written to{told}", _MAKE_WRITABLE)
+    soon = ARCHIVED_SOON if store.runs.current() else {}
+    if any(number > soon.get(what, 0) for what, number in surplus.items()):
+        return warning(waiting, _ARCHIVED_LATER)
+    if not files:
+        return good(f"empty on this host; what Redis is not to keep goes to {directory}{told}")
+    return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")
+
+
+def check_reach(settings: Settings) -> Iterator[Finding]:
+    """Check that a connection can be opened to the address of each endpoint."""
+    by_target: dict[tuple[str, int, str], list[Endpoint]] = {}
+    for endpoint in settings.endpoints.values():
+        by_target.setdefault(target_of(endpoint.url), []).append(endpoint)
+    ends_at = system_clock.monotonic() + ALL_SECONDS
+    opener = Opener()
+    with ThreadPoolExecutor(min(AT_ONCE, len(by_target) or 1)) as pool:
+        told = list(pool.map(lambda some: _try(opener, some[0].url, ends_at), by_target.values()))
+    failed = [(some, why) for some, why in zip(by_target.values(), told, strict=True) if why]
+    for some, why in failed[:MOST_FINDINGS]:
+        names = named([one.name for one in some], MOST_NAMED)
+        yield warning(f"{address_of(some[0].url)}: {why} ({names})", _MEND)
+    if len(failed) > MOST_FINDINGS:
+        yield warning(f"and {len(failed) - MOST_FINDINGS:,} more addresses like that", _MEND)
+    addresses = "1 address" if len(by_target) == 1 else f"{len(by_target):,} addresses"
+    if untried := told.count(None):
+        yield good(f"{untried:,} of {addresses}: there was no time to try")
+    elif not failed:
+        yield good(f"each can be connected to: {addresses}")
+
+
+def _try(opener: Opener, url: str, ends_at: float) -> str | None:
+    """Open and close a connection; return why it could not be opened, None if there was no time to try."""
+    seconds = min(EACH_SECONDS, ends_at - system_clock.monotonic())
+    if seconds <= 0:
+        return None
+    try:
+        opener.open(url, seconds).close()
+    except UnreachableError as error:
+        return error.kind
+    return ""
+
+
+def check_sentry(settings: Settings) -> Finding:
+    """Check that the host of the DSN, or the proxy before it, accepts connections; only host and port are shown."""
+    if settings.sentry_dsn is None:
+        return good("off: SENTRY_DSN is not set")
+    try:
+        address, what = _first_hop(settings.sentry_dsn)
+    except ValueError:  # its message may quote a piece of a password
+        message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has a port that is none"
+        return warning(message, "correct it, and percent-encode its password; RLM works without")
+    if trouble := _try(Opener(), f"http://{address}", system_clock.monotonic() + EACH_SECONDS):
+        remedy = "let this host connect there, or correct SENTRY_DSN; RLM works without, but errors are not reported"
+        return warning(f"{what} {address} cannot be reached: {trouble}", remedy)
+    return good(f"{what} {address} can be reached")
+
+
+def _first_hop(dsn: str) -> tuple[str, str]:
+    """Return the host and port to connect to, and what they are."""
+    host, _, scheme = target_of(dsn)
+    proxy = getproxies().get(scheme, "")
+    if not proxy or proxy_bypass(host):
+        return address_of(dsn), "the host of SENTRY_DSN"
+    return address_of(f"http://{proxy.rpartition('://')[2]}"), "the proxy on the way to Sentry,"

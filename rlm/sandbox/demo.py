@@ -1,0 +1,217 @@
+"""The demo: items on the audit list, processes started, one run on request, shown until it is on record and judged."""
+
+from __future__ import annotations
+
+from functools import partial
+from random import Random
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+from rich.console import Console
+
+from rlm.admin import report
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.text import counted
+from rlm.sandbox.judge import Evidence, judge_demo
+from rlm.terminal import words
+from rlm.terminal.live import Drawn, Lines
+from rlm.terminal.record import RecordPicture, line_of
+from rlm.terminal.run import RunPicture
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from rlm.core.endpoint import EventType
+    from rlm.sandbox.judge import DemoVerdict
+    from rlm.sandbox.mockapi import EndpointSummary
+    from rlm.sandbox.stage import Stage
+    from rlm.settings import Settings
+    from rlm.terminal.live import Output
+
+#: Between two looks at the run, seconds: four pictures a second.
+FRAME_SECONDS = 0.25
+#: A plain view writes at most one line in this time, seconds, and this many in a window.
+LINE_SECONDS = 1.0
+LINES_A_WINDOW = 60
+#: Items pushed in one command.
+PUSH_ITEMS = 500
+#: How many event types an item has, and how often.
+SIZES = (1, 2, 3)
+SIZE_WEIGHTS = (6, 3, 1)
+
+
+def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
+    """Show one run of `events` events, stop the processes, and judge the result.
+
+    Raises:
+        RunError: a process ended or made no progress, or a signal interrupted this one.
+        StoreError: the server is gone.
+    """
+    store = stage.store
+    items = make_items(events, [one.name for one in stage.settings.event_types], Random(), system_clock.now())
+    for start in range(0, len(items), PUSH_ITEMS):  # before any process could take a part of them
+        store.intake.push(items[start : start + PUSH_ITEMS])
+    stage.start_processes()
+    with view:
+        run_id = stage.start_run()
+
+        def look() -> None:
+            if store.runs.is_open(run_id):
+                view.show(report.status(store, run_id, measured=False))
+
+        record = stage.await_record(run_id, look, FRAME_SECONDS)
+        view.show(record)
+    stage.stop()
+    return judge_demo(Evidence.of(stage, record), events=events, items=len(items), speed=speed)
+
+
+def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
+    """Return shuffled items as JSON, with `events` events in all, equally many of each type (give or take one).
+
+    Every item has a wallet of its own; `now` is their timestamp, in seconds since 1970.
+    """
+    groups = list(_groups(events, types, random))
+    random.shuffle(groups)
+    return [
+        msgspec.json.encode(
+            {
+                "id": f"{round(now * 1000) + number}-{random.getrandbits(36):09x}",
+                "wallet_name": f"wallet_{number:05d}",
+                "events": names,
+                "worker_id": str(number % 4 + 1),
+                "timestamp": isoformat(now),
+                "retry_count": 0,
+            }
+        )
+        for number, names in enumerate(groups, start=1)
+    ]
+
+
+def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[str]]:
+    """Yield the types of each item: every type once a round, and each round cut into items."""
+    for dealt in range(0, events, len(types)):
+        names = random.sample(types, len(types))[: events - dealt]
+        while names:
+            (size,) = random.choices(SIZES, SIZE_WEIGHTS)
+            yield names[:size]
+            names = names[size:]
+
+
+def view_on(stream: TextIO, title: str) -> Output:
+    """Choose the view that suits `stream`: a picture redrawn in place, of which the last one stays, or plain lines."""
+    if not stream.isatty() or Console(file=stream).is_dumb_terminal:
+        return Lines(partial(print, file=stream, flush=True), line_of, _when)
+
+    def picture(found: Mapping[str, Any], height: int) -> RenderableType:
+        if words.is_open(found):
+            return RunPicture(found, height, title=title)
+        return RecordPicture(found, title=title, endpoints=False)  # the summary has those, as the API saw them
+
+    return Drawn(stream, picture)
+
+
+def _when(found: Mapping[str, Any]) -> Hashable:
+    """Return what makes it time for a line: another state, or that a pause has passed."""
+    pause = max(LINE_SECONDS, found["window_seconds"] / LINES_A_WINDOW)
+    return found["state"], found.get("seconds_left", 0.0) // pause
+
+
+def prologue(settings: Settings, events: int, speed: float) -> list[str]:
+    """Return what is about to be shown, in words."""
+    types, endpoints = len(settings.event_types), len(settings.endpoints)
+    window = settings.run.window_seconds
+    lines = [
+        f"RLM demo: {counted(events, 'event')} of {counted(types, 'type')}, a server, a scheduler, a supervisor,",
+        f"and an API of {counted(endpoints, 'endpoint')} that refuses every call above its limit.",
+    ]
+    if speed != 1:
+        lines.append(f"All times are divided by {speed:g}: a window of {window / speed:g} s stands for {window:g} s.")
+    lines.append("The run is started on request, as by `rlm start`, not to wait for a tick.")
+    return [*lines, "Starting the server, a scheduler, a supervisor and a first worker...", ""]
+
+
+def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
+    """Return what happened, the comparison with the forecast, what the API saw by type, and where to go next."""
+    return [
+        *_outcome(verdict),
+        *_forecast(verdict),
+        "",
+        *_by_type(verdict.evidence.api, types),
+        "",
+        *([*seen_table("budget", verdict.evidence.budgets), ""] if verdict.evidence.budgets else []),
+        *_api(verdict),
+        *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
+        "",
+        "Next: `rlm init` in an empty directory writes a configuration of your own to",
+        "begin with, and says what to type to see a run of it.",
+    ]
+
+
+def _outcome(verdict: DemoVerdict) -> Iterator[str]:
+    record, counts = verdict.evidence.record, verdict.evidence.record["counts"]
+    yield f"{counted(counts['taken'], 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
+    yield f"The run ended {words.summary(record)}."
+    if counts["leftover"]:
+        for one in record.get("why", ()):
+            yield from wrap(f"{one['sentence'][:1].upper()}{one['sentence'][1:]}.", 80)
+        yield "Nothing is lost: what is left over stays in the ledger,"
+        yield "and the next run would take it first."
+
+
+def _forecast(verdict: DemoVerdict) -> Iterator[str]:
+    planned, workers = verdict.evidence.record["plan"], verdict.evidence.record["workers"]
+    if verdict.answered_seconds is None:
+        yield "No call was answered."
+        return
+    forecast, late = planned["forecast_seconds"], verdict.late_seconds
+    share = f" ({abs(late) / forecast:.1%})" if forecast else ""
+    yield f"Forecast: {forecast:.1f} s from the first call to the last answer."
+    yield f"Outcome: {verdict.answered_seconds:.1f} s, {abs(late):.2f} s{share} {'more' if late > 0 else 'less'}."
+    if expected := planned["expected_leftover"]:
+        yield f"Left over: {expected:,} expected, {verdict.evidence.record['counts']['leftover']:,} in fact."
+    yield (
+        f"{counted(planned['workers'], 'worker')} of {counted(planned['threads'], 'lane')} were planned for it, "
+        f"{workers['peak']} worked; {workers['restarted']} had to be replaced."
+    )
+
+
+def _api(verdict: DemoVerdict) -> Iterator[str]:
+    calls = sum(one.calls for one in verdict.evidence.api.values())
+    if refused := verdict.evidence.refused:
+        yield f"The API refused {counted(refused, 'call')} of {calls:,}."
+    else:
+        yield f"The API refused nothing: {counted(calls, 'call')}, by its own count no peak above the limit."
+    if verdict.doubled:
+        yield f"{counted(verdict.doubled, 'event')} came more than once, with the same Idempotency-Key."
+    else:
+        yield "No event came twice."
+
+
+def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> list[str]:
+    """Return a table of what the API saw by type, with the highest peak of its endpoints."""
+    rows = [["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]]
+    for kind in types:
+        seen = [api[one.name] for one in kind.endpoints]
+        calls, refused = sum(one.calls for one in seen), sum(one.refused for one in seen)
+        peak = max(one.most for one in seen)
+        rows.append([kind.name, f"{len(seen):,}", f"{calls:,}", f"{refused:,}", f"{peak:,}", seen[0].limit])
+    return _aligned(rows)
+
+
+def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
+    """Return a table of what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
+    rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
+    return _aligned([[what, "calls", "refused", "peak", "limit"], *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align names left and figures right; the last column, the limits, is as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *figures, limit in rows:
+        right = [figure.rjust(width) for figure, width in zip(figures, widths[1:-1], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *right, limit]))
+    return lines

@@ -1,0 +1,97 @@
+"""The calls that a run has released, and the lanes that are woken for them."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from actors import messages
+from rlm.core.clock import system_clock
+from rlm.core.expected import call_seconds, needed_seconds
+from rlm.core.failpoints import crash_point
+from rlm.ledger.claims import Release, Terms
+from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.events import CLAIM_SECONDS
+from rlm.plan.release_order import AHEAD_SECONDS, burst_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from actors.broker import WakingBroker
+    from rlm.core.endpoint import EventType
+    from rlm.core.expected import Pair
+    from rlm.core.trail import Counts
+    from rlm.ledger import Store
+    from rlm.plan.release_order import ReleaseState
+    from scheduler.leader import Leader
+
+
+class Releases:
+    """Releases calls of one run, and wakes idle lanes to make them.
+
+    Lanes take the oldest first, so those that are left are the newest, as many as the list in Redis is long.
+    """
+
+    def __init__(self, store: Store, broker: WakingBroker, leader: Leader, run_id: str) -> None:
+        self._store = store
+        self._broker = broker
+        self._leader = leader
+        self._run_id = run_id
+        self._types: Sequence[EventType] = ()
+        self._terms: dict[Pair, Terms] = {}
+        #: Of what type each call is that was released and not taken; and when each lane was woken of late.
+        self._open: deque[str] = deque()
+        self._woken: deque[float] = deque()
+
+    def follow(self, types: Sequence[EventType]) -> None:
+        """Release calls of these types by their limits from now on."""
+        keys, guard_seconds = self._store.keys, self._store.settings.run.guard_seconds
+        self._types = types
+        self._terms = {
+            (kind.name, endpoint.name): Terms.of(kind, endpoint, keys, guard_seconds)
+            for kind in types
+            for endpoint in kind.endpoints
+        }
+
+    def count(self) -> dict[str, Counts]:
+        """Count the events of each type by where they are, and the calls that are released for them."""
+        waiting, released = self._store.ledger.count_waiting([kind.name for kind in self._types])
+        if released > len(self._open):  # another conductor released some before
+            self._open = deque(release.of.type for release in self._store.ledger.releases())
+        while len(self._open) > released:
+            self._open.popleft()
+        calls = Counter(self._open)
+        return {name: count.release(calls[name]) for name, count in waiting.items()}
+
+    def add(self, chosen: Mapping[str, Sequence[str]], now_us: int, scene: ReleaseState) -> None:
+        """Release a call for each of `chosen`, endpoints by type; `now_us` is the moment of the `scene`."""
+        deadline_us = now_us + round(scene.remaining_seconds * MICROSECONDS)
+        releases = [
+            Release(
+                self._run_id,
+                now_us + round(CLAIM_SECONDS * MICROSECONDS),
+                deadline_us - round(needed_seconds(kind, name, scene.expected) * MICROSECONDS),
+                deadline_us,
+                round(call_seconds(kind, name, scene.expected) * MICROSECONDS),
+                self._terms[kind.name, name],
+            )
+            for kind in self._types
+            for name in chosen.get(kind.name, ())
+        ]
+        self._store.ledger.release(self._leader.token, self._run_id, releases)
+        self._open.extend(release.of.type for release in releases)
+        crash_point("release.released")
+
+    def wake(self, scene: ReleaseState) -> None:
+        """Wake as many idle lanes as there are calls released, but for those that are being woken."""
+        now = system_clock.monotonic()
+        while self._woken and self._woken[0] < now - AHEAD_SECONDS:
+            self._woken.popleft()
+        idle = scene.lanes - sum(count.inflight for count in scene.counts.values())
+        wanted = min(len(self._open), idle, burst_of(scene.lanes)) - len(self._woken)
+        if wanted <= 0:
+            return
+        self._woken.extend(now for _ in range(wanted))
+        self._broker.enqueue_many(messages.dispatch_message(self._run_id) for _ in range(wanted))
+        crash_point("release.enqueued")
+        self._store.processes.wake("workers")
