@@ -256,7 +256,7 @@ def test_events_in_the_hands_of_dead_workers_are_orphans(inst):
     assert found(inst, "orphans") == [
         ("warn", "events in the hands of workers that are gone: 1 (dead)"),
         ("warn", "events whose lease ran out more than 5 s ago, and nobody took them back: 1"),
-        ("warn", "calls that were released more than 5 s ago, and nobody has made or taken back"),
+        ("warn", "calls that should have been made or taken back more than 5 s ago: 1"),
         ("warn", "nobody: not heard of any more, and nobody has cleaned up after them"),
     ]
 

@@ -1318,7 +1318,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
         assert bench.store.recovery.orphan_worker("w1") == 1
         return outcome
 
-    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.attempt"):
+    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.lane"):
         bench.carry()
 
     assert bench.where() == {"pending": 1}

@@ -49,8 +49,9 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 --          released, 'over' is the run, 'revision': the worker must be replaced. Else {settled, 'claimed', event id,
 --          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, wallet, item, attempt, tries,
 --          runs, last}: what follows is the name and the limit of each window that the slot was taken in; without a slot
---          stamp is empty, and it is what to expect of each endpoint of the type, and each limit or empty; suspect as in acquire_slot; alone is 1 if the event is to be carried alone; remaining_us
---          and begin_us are the time to the deadline, and to when the call must have begun
+--          stamp is empty, and it is what to expect of each endpoint of the type, and each limit or empty; suspect as in
+--          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
+--          deadline, and to when the call must have begun
 -- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
 local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -96,10 +97,7 @@ local function claim(release, trust)
     string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call, told[1],
     told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
   if direct then
-    for _, one in ipairs(of.windows) do
-      claimed[#claimed + 1] = one.name
-      claimed[#claimed + 1] = one.limit
-    end
+    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
     return claimed
   end
   for _, name in ipairs(of.endpoints) do
