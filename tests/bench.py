@@ -74,7 +74,8 @@ class Bench:
     def __enter__(self):
         self.api.start()
         self.settings = self._load(self.api.url)
-        self.store = Store(self.settings, self.url)
+        self.stores = []
+        self.store = self.open_store(self.settings)
         self.token = self.store.leases.acquire("bench", 3600)
         self.store.epochs.vouch(self.token)
         self.dispatcher = Dispatcher(resolve_headers)
@@ -87,11 +88,18 @@ class Bench:
         self.dispatcher.close()
         for key in self.store.client.scan_iter(match=f"*{self.prefix}*", count=1000):
             self.store.client.delete(key)
-        self.store.close()
+        for store in self.stores:
+            store.close()
         self.api.stop()
 
     def make_lanes(self, worker_id, **changes):
-        return Lanes(self.store, replace(self.settings, **changes), self.dispatcher, worker_id)
+        settings = replace(self.settings, **changes)
+        store = self.open_store(settings) if changes else self.store
+        return Lanes(store, settings, self.dispatcher, worker_id)
+
+    def open_store(self, settings):
+        self.stores.append(Store(settings, self.url))
+        return self.stores[-1]
 
     # -- what a conductor does
 
@@ -162,6 +170,7 @@ class Bench:
             event_types=(replace(event_type, endpoints=endpoints),),
             endpoints={one.name: one for one in endpoints},
         )
+        self.store = self.open_store(self.settings)
         self.lanes = self.make_lanes("w1")
 
     # -- what there is to see

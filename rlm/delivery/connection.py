@@ -59,6 +59,8 @@ class Connection:
         Only reading is a test for TLS too, since it takes in messages of TLS itself, such as tickets. A connection that
         is not quiet has lost a byte by it, and must be closed.
         """
+        if self.spoke:  # that was read before
+            return False
         try:
             self._sock.settimeout(0)
             self.spoke = self._sock.recv(1) != b""

@@ -24,7 +24,7 @@ from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, cla
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rlm.core.endpoint import Endpoint
     from rlm.delivery.answer_parser import Answer
@@ -116,14 +116,17 @@ class Dispatcher:
             self._drop(endpoint, connection)
         return self._opener.open(endpoint.url, seconds)
 
-    def borrow(self) -> dict[str, Connection]:
+    def borrow(self, endpoints: Iterable[Endpoint]) -> dict[str, Connection]:
         """Take a connection that is kept alive to each endpoint that has one, by URL; to be put back at once."""
         now = system_clock.monotonic()
-        with self._lock:
-            found = {url: idle.pop() for url, idle in self._idle.items() if idle}
-        ended = [url for url, connection in found.items() if not connection.is_fresh(now)]
-        for url in ended:
-            found.pop(url).close()
+        found: dict[str, Connection] = {}
+        for endpoint in endpoints:
+            if endpoint.url in found or not (connection := self._take(endpoint)):
+                continue
+            if connection.is_fresh(now):
+                found[endpoint.url] = connection
+            else:
+                self._drop(endpoint, connection)
         return found
 
     def put_back(self, borrowed: Mapping[str, Connection]) -> None:

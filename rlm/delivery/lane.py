@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,10 @@ _LOOK_SECONDS = 0.02
 
 @dataclass(slots=True)
 class LaneContext:
-    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered."""
+    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
+
+    `unsettled` are the events whose calls were made and could not be settled before their leases ended.
+    """
 
     id: LaneId
     store: Store
@@ -46,6 +49,7 @@ class LaneContext:
     dispatcher: Dispatcher
     rests: Rests
     answered_at: float | None = None
+    unsettled: set[str] = field(default_factory=set)
 
     def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
         """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""
@@ -64,6 +68,7 @@ class LaneContext:
                     continue
                 told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
                 self.log(logging.WARNING, "lose_claim", claim, told, error)
+                self.unsettled.add(claim.event_id)
                 return
             self.settled(claim, well=settled)
             return
@@ -113,7 +118,7 @@ class Lanes:
     def _take_turns(self, lane: LaneContext, run_id: str) -> None:
         completed: Completion | None = None
         while self._may_turn(lane):
-            borrowed = self._dispatcher.borrow()
+            borrowed = self._dispatcher.borrow(self._settings.endpoints.values())
             asked_at = system_clock.monotonic()
             connection = None
             try:
@@ -147,7 +152,7 @@ class Lanes:
             if completed is not None:
                 self._complete(lane, completed)
             log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
-            self._give_back_unknown(lane, run_id, completed)
+            self._give_back_unknown(lane, run_id)
             return Turn(settled=False, why="unknown")
         if completed is not None:
             lane.settled(completed.claim, well=turn.settled)
@@ -193,14 +198,14 @@ class Lanes:
         until = system_clock.monotonic() + self._types[claim.type].lease_seconds
         lane.settle(claim, partial(self._store.ledger.complete, completed), until)
 
-    def _give_back_unknown(self, lane: LaneContext, run_id: str, completed: Completion | None) -> None:
+    def _give_back_unknown(self, lane: LaneContext, run_id: str) -> None:
         """Give back what the lane may have claimed, the answer being lost; else it would wait for its lease to end."""
         until = system_clock.monotonic() + self._longest_lease
         while system_clock.monotonic() < until:
             with suppress(StoreError):
                 for event_id, call in self._store.ledger.held_by(lane.id).items():
-                    if completed is not None and event_id == completed.claim.event_id:
-                        continue  # it could not be settled: its call was made
+                    if event_id in lane.unsettled:
+                        continue  # its call was made: the slot is used
                     if call and (endpoint := self._settings.endpoints.get(call.endpoint)):
                         slot, of = Admitted(call.stamp), Call(lane.id, event_id, call.endpoint)
                         self._store.windows.give_back(endpoint, slot, of)

@@ -127,8 +127,8 @@ class Claim:
     """An event claimed by a lane, with what is needed to send it. It is its `number`th claim.
 
     `remaining_seconds` is the time to the deadline, `begin_seconds` that until the call to `endpoint` must have begun,
-    `call_seconds` how long it is expected to take. With `stamp` it has its slot there, and the rest is empty: `limits`
-    are those in force, by the name of endpoint or budget; `expected` is what is published of its type's calls.
+    `call_seconds` how long it is expected to take. `limits` are those in force, by the name of endpoint or budget.
+    With `stamp` it has its slot there, and only the limits of that; else `expected` is what is published of its type.
     `suspect`: the endpoint failed or rested. `alone`: the event is to be carried alone, workers have died of it.
     """
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.core.endpoint import EventType
+    from rlm.core.expected import Expected, Pair
     from rlm.ledger.claims import CallNote, Completion
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument, Command
@@ -124,15 +125,23 @@ class Ledger(Part):
     def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
         event_id, number, name, endpoint, stamp, suspect, alone, remaining, begin, call, wallet, item, *more = claimed
         attempt, tries, runs, last, *told = more
-        endpoints, limited = self._names.get(text(name), ([], []))
-        published = zip(endpoints, told, strict=False)
-        in_force = zip(limited, told[len(endpoints) :], strict=False)
-        limits = {one: text(limit) for one, limit in in_force if limit}
-        expected = {(text(name), one): read_expected(raw) for one, raw in published if raw}
+        limits, expected = self._read_told(text(name), told, with_slot=bool(stamp))
         left, begins, lasts = (int(us) / MICROSECONDS for us in (remaining, begin, call))
         begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, text(wallet), item)
         history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
         return Claim(*begun, *history, *slot, limits, expected)
+
+    def _read_told(
+        self, kind: str, told: Sequence[bytes], *, with_slot: bool
+    ) -> tuple[dict[str, str], dict[Pair, Expected]]:
+        """Read the limits and what is expected of calls, as they come with a claim."""
+        if with_slot:
+            return {text(name): text(limit) for name, limit in zip(told[::2], told[1::2], strict=True)}, {}
+        names, limited = self._names.get(kind, ([], []))
+        published = zip(names, told[: len(names)], strict=True)
+        in_force = zip(limited, told[len(names) :], strict=True)
+        limits = {name: text(limit) for name, limit in in_force if limit}
+        return limits, {(kind, name): read_expected(raw) for name, raw in published if raw}
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""

@@ -227,18 +227,18 @@ def test_a_run_that_is_still_draining_releases_nothing(inst):
     assert f"run {run.id} is still draining" in tell(inst)[1]
 
 
-def test_a_released_event_waits_for_a_worker_to_claim_it(inst):
-    """Until its release is void."""
+def test_an_event_is_pending_until_it_is_claimed_though_a_call_is_released(inst):
+    """The call is for whichever event is the first by then."""
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run()
+    work(inst)
     steps.release(inst.store, inst.token, run)
 
     state, sentence = tell(inst)
 
-    assert state == "released"
-    assert (
-        f"is released for {steps.ENDPOINT}, and no worker has claimed it yet, else it is pending again in" in sentence
-    )
+    assert state == "pending"
+    assert sentence.startswith("is pending, 1st of 1 of its type: ")
+    assert inst.json("explain", EVENT)["releases"] == 0
 
 
 def test_an_event_in_flight_says_where_and_since_when(inst):
@@ -280,7 +280,7 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
         (steps.ENDPOINT, "error", 2.5),
     ]
     assert (found["releases"], found["given_back"], found["calls"]) == (3, 1, 2)
-    assert "released 3 times, given back without a call once" in shown
+    assert "claimed 3 times, given back without a call once" in shown
     assert "HTTP 500: \\u001b[2J bad" in shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -21,9 +22,10 @@ from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.ledger.claims import LaneId
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.events import POISON_DEATHS, Claim, ClaimCheck, ClaimTerms
 from rlm.ledger.limiter import Admitted
+from rlm.ledger.recovery import POISON_DEATHS
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
 
@@ -76,12 +78,15 @@ def bench(make_bench):
 
 
 @contextmanager
-def gone(target, verb, times=1):
-    """Redis fails the next `times` calls of `verb`, as if it were away; yields what counts them."""
+def gone(target, verb, times=1, after=0):
+    """Redis fails `times` calls of `verb` after so many, as if it were away; yields what counts them from then on."""
     real = getattr(target, verb)
-    calls = []
+    before, calls = [], []
 
     def fail(*args, **kwargs):
+        if len(before) < after:
+            before.append(args)
+            return real(*args, **kwargs)
         calls.append(args)
         if len(calls) <= times:
             raise StoreUnreachableError("Redis cannot be reached")
@@ -89,6 +94,15 @@ def gone(target, verb, times=1):
 
     with mock.patch.object(target, verb, fail):
         yield calls
+
+
+@contextmanager
+def short_leases():
+    """Have a lease be little longer than a call may last."""
+    with ExitStack() as patches:
+        for module in ("rlm.core.endpoint", "rlm.delivery.attempt"):
+            patches.enter_context(mock.patch(f"{module}.LEASE_SLACK_SECONDS", 0.4))
+        yield
 
 
 # -- what an answer leads to
@@ -131,7 +145,10 @@ def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest)
     assert rest - 1.5 <= views[FIRST].rest_seconds <= rest + 1.0
     assert (views[FIRST].free, views[SECOND].free > 0) == (0, True)
 
-    bench.carry()  # still meant for the first, which rests
+    bench.carry()  # still meant for the first, which rests: its lane has a connection there, and claims nothing
+    assert bench.where() == {"pending": 1}
+    bench.dispatcher.close()
+    bench.carry()  # it has none
 
     assert bench.calls() == [(FIRST, 1, 429), (SECOND, 1, 200)]
     assert {one.event_id for one in bench.api.arrivals} == {event_id}
@@ -203,7 +220,9 @@ def test_an_event_that_spent_its_attempts_waits_for_the_next_run_and_at_last_is_
     bench.promote()
     bench.carry()
     assert bench.where() == {"spent": 1}
-    assert (bench.promote(), bench.store.ledger.release(bench.token, bench.run_id, {TYPE: [FIRST]})) == (0, [])
+    assert bench.promote() == 0
+    bench.carry()
+    assert bench.where() == {"spent": 1}
     bench.check()
 
     first_calls = bench.calls()
@@ -264,16 +283,20 @@ def test_a_rejected_event_is_a_dead_letter_at_once(bench, status):
 
 
 def test_full_windows_send_nothing(make_bench):
-    """Where no endpoint has a slot the event goes back as it was: no call, no attempt, no slot."""
+    """Where no endpoint has a slot the event stays or goes back as it was: no call, no attempt, no slot."""
     bench = make_bench(limit="2 per 60 second")
     bench.take(5)
-    for release in bench.release(4):
-        bench.lanes.carry(release)
+    for endpoint in (FIRST, SECOND):
+        bench.release(2, endpoint)
+        bench.lanes.carry(bench.run_id)
     assert bench.where() == {"pending": 1}
 
     bench.carry()
+    bench.dispatcher.close()  # without a connection at hand it is claimed, and given back
+    bench.carry()
 
     assert bench.where() == {"pending": 1}
+    assert bench.tally()[f"unsent:{TYPE}"] == 1
     assert sorted(endpoint for endpoint, _, _ in bench.calls()) == [FIRST, FIRST, SECOND, SECOND]
     assert (len(bench.stamps(FIRST)), len(bench.stamps(SECOND))) == (2, 2)
     bench.check()
@@ -287,12 +310,11 @@ def test_many_lanes_at_once_never_exceed_a_limit_and_lose_nothing(make_bench):
 
     def lane(number):
         lanes = bench.make_lanes(f"w{number}")
-        while not done.is_set():
-            try:
-                (release,) = bench.release()
-            except AssertionError:
-                continue
-            lanes.carry(release)
+        for endpoint in itertools.cycle((FIRST, SECOND)):
+            if done.is_set():
+                return
+            bench.release(endpoint=endpoint)
+            lanes.carry(bench.run_id)
 
     threads = [threading.Thread(target=lane, args=(number,)) for number in range(1, 9)]
     for thread in threads:
@@ -313,11 +335,42 @@ def test_a_limit_set_by_hand_holds_at_once(bench):
     """Workers go by the limits in Redis, not by their file."""
     bench.take(3)
     bench.store.client.hset(bench.store.keys.limits, mapping={FIRST: "1 per 60 second", SECOND: "1 per 60 second"})
-    for release in bench.release(3):
-        bench.lanes.carry(release)
+    for endpoint in (FIRST, SECOND):
+        bench.release(2, endpoint)
+        bench.lanes.carry(bench.run_id)
 
     assert sorted(endpoint for endpoint, _, _ in bench.calls()) == [FIRST, SECOND]
     assert bench.where() == {"pending": 1}
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_call_released_by_a_limit_that_was_changed_since_is_not_made(bench, connected):
+    """The lane claims nothing for it; the conductor releases by the new limit."""
+    bench.take(3)
+    if connected:
+        bench.carry()
+    before = bench.calls()
+    bench.release()
+    bench.store.client.hset(bench.store.keys.limits, FIRST, "3 per 60 second")
+    bench.lanes.carry(bench.run_id)
+    assert (bench.calls(), bench.where()) == (before, {"pending": 3 - len(before)})
+
+    bench.carry()
+    assert len(bench.calls()) == len(before) + 1
+    bench.check()
+
+
+def test_an_endpoint_that_asks_for_a_rest_is_rested_by_the_limit_in_force(bench):
+    """Where it does not say for how long, and whether the slot came with the claim or not."""
+    bench.store.client.hset(bench.store.keys.limits, FIRST, "50 per 7 second")
+    bench.take(2)
+    bench.carry()
+    bench.api.set_fault(FIRST, throttle=7, retry_after="none")
+    bench.carry()
+
+    assert [status for _, _, status in bench.calls()] == [200, 429]
+    first = bench.settings.endpoints[FIRST]
+    assert 5.5 < bench.store.windows.look([first])[1][FIRST].rest_seconds <= 7.1
 
 
 def test_a_budget_set_by_hand_holds_at_once(bench):
@@ -326,8 +379,8 @@ def test_a_budget_set_by_hand_holds_at_once(bench):
     bench.change_endpoints(lambda one: replace(one, budget=budget))
     bench.take(3)
     bench.store.client.hset(bench.store.keys.limits, "account", "1 per 60 second")
-    for release in bench.release(3):
-        bench.lanes.carry(release)
+    bench.release(3)
+    bench.lanes.carry(bench.run_id)
 
     assert len(bench.calls()) == 1
     assert bench.where() == {"pending": 2}
@@ -501,6 +554,9 @@ def test_an_endpoint_that_keeps_failing_is_rested_and_one_good_answer_reopens_it
     first = bench.settings.endpoints[FIRST]
     assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 0.5
     bench.carry()
+    assert len(bench.calls()) == FAILING
+    bench.dispatcher.close()  # else a lane that has a connection there claims nothing
+    bench.carry()
     assert bench.calls()[-1][0] == SECOND
 
     bench.api.set_fault(FIRST)
@@ -519,9 +575,9 @@ def test_an_event_that_no_longer_fits_is_not_sent(make_bench):
     """With less than its expected time to the deadline an event stays where it is for the next run."""
     bench = make_bench(window=0.5, processing=0.4)
     bench.take()
-    (release,) = bench.release()
+    bench.release()
     wait_until(lambda: bench.deadline_in() < 0.35, message="too little time is left")
-    bench.lanes.carry(release)
+    bench.lanes.carry(bench.run_id)
 
     assert bench.where() == {"pending": 1}
     assert bench.calls() == []
@@ -529,31 +585,34 @@ def test_an_event_that_no_longer_fits_is_not_sent(make_bench):
 
 
 def test_an_endpoint_that_is_too_slow_for_the_time_left_is_passed_over(make_bench):
-    """As it is measured, not as the file says: the event goes to one that answers in time."""
-    bench = make_bench(window=5.0)
-    bench.take()
-    bench.store.measures.publish(bench.token, {(TYPE, FIRST): Expected(4.0, 6.0)})
-    bench.carry(endpoint=FIRST)
+    """As it is measured, not as the file says, even where nothing else has a slot."""
+    bench = make_bench(window=5.0, limit="1 per 60 second")
+    bench.take(2)
+    bench.store.measures.publish(bench.token, {(TYPE, SECOND): Expected(4.0, 6.0)})
+    bench.carry()
+    bench.dispatcher.close()
+    bench.carry()
 
-    assert bench.calls() == [(SECOND, 1, 200)]
-    assert bench.where() == {}
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.where() == {"pending": 1}
     bench.check()
 
 
 def test_an_endpoint_that_is_faster_than_configured_takes_what_would_not_have_fitted(make_bench):
     """The other way round: by the file no time is left, by what was measured there is some, at the second one alone."""
-    bench = make_bench(window=1.0, processing=1.5)
-    bench.take(2)
+    bench = make_bench(window=1.0, processing=1.5, limit="1 per 60 second")
+    bench.take(3)
     bench.api.set_fault(SECOND, slow=0.02)
     bench.carry()
-    assert (bench.calls(), bench.where()) == ([], {"pending": 2})
+    assert (bench.calls(), bench.where()) == ([], {"pending": 3})
 
     bench.store.measures.publish(bench.token, {(TYPE, SECOND): Expected(0.03, 0.05)})
-    for _ in range(2):
-        bench.carry(endpoint=FIRST)
+    bench.carry(endpoint=FIRST)
+    assert (bench.calls(), bench.where()) == ([], {"pending": 3})
+    bench.carry(endpoint=SECOND)
 
-    assert bench.calls() == [(SECOND, 1, 200)] * 2
-    assert bench.where() == {}
+    assert bench.calls() == [(SECOND, 1, 200)]
+    assert bench.where() == {"pending": 2}
     bench.check()
 
 
@@ -566,12 +625,18 @@ def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
     bench.carry()
     assert (bench.calls(), bench.where()) == ([], {"pending": 1})
 
-    bench.store.measures.publish(bench.token, {})
-    real = bench.store.ledger.claim
-    with mock.patch.object(bench.store.ledger, "claim", lambda *args, **kw: replace(real(*args, **kw), expected=slow)):
+    bench.store.measures.publish(bench.token, {(TYPE, SECOND): Expected(4.0, 6.0)})
+    real = bench.store.ledger.turn
+
+    def late(*args):
+        turn = real(*args)
+        return replace(turn, claim=replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
+
+    with mock.patch.object(bench.store.ledger, "turn", late):
         bench.carry()
 
     assert (bench.calls(), bench.where()) == ([], {"pending": 1})
+    assert bench.tally()[f"unsent:{TYPE}"] == 1
     assert (bench.stamps(FIRST), bench.stamps(SECOND)) == ([], [])
     bench.check()
 
@@ -596,214 +661,546 @@ def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
     assert bench.where() == {"pending": 1}
 
 
-# -- releases and revisions
+# -- messages, released calls and revisions
 
 
-def test_an_older_release_is_refused(bench):
-    """A message that was overtaken by a later release of the same event leads to no call."""
-    bench.take()
-    (old,) = bench.release(claim_seconds=0.0)
-    bench.store.recovery.void_unclaimed([TYPE], bench.now_us() + 1)
-    (new,) = bench.release()
-    bench.lanes.carry(old)
-    assert (bench.calls(), bench.where()) == ([], {"released": 1})
-
-    bench.lanes.carry(new)
-    bench.lanes.carry(new)  # delivered twice
+def test_a_message_that_comes_twice_or_late_does_no_harm(bench):
+    """It only wakes a lane: there are as many calls as were released, and for each one event."""
+    bench.take(2)
+    bench.release()
+    for _ in range(3):
+        bench.lanes.carry(bench.run_id)
 
     assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.where() == {"pending": 1}
     bench.check()
 
 
-@pytest.mark.parametrize("stale", ["run", "event", "cancelled", "finishing"])
-def test_a_message_of_what_is_over_leads_to_no_call(bench, stale):
-    """Another run's, an unknown event's, a cancelled or finishing run's: nothing is claimed, nothing sent."""
+def test_a_message_that_is_lost_costs_no_event(bench):
+    """Whichever lane is woken next makes all calls that are released, each once."""
+    ids = bench.take(5)
+    bench.release(2)
+    bench.release(3)
+    bench.lanes.carry(bench.run_id)
+
+    assert sorted(one.event_id for one in bench.api.arrivals) == sorted(ids)
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_a_call_that_is_void_or_has_no_event_is_not_made(bench):
+    """One that was taken too late, and one too many; the next one is made all the same."""
     bench.take()
-    (release,) = bench.release()
+    bench.release(claim_seconds=0.0)
+    bench.lanes.carry(bench.run_id)
+    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
+
+    bench.release(2)
+    bench.lanes.carry(bench.run_id)
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.store.ledger.releases() == []
+    bench.check()
+
+
+def test_a_call_released_by_another_run_is_not_made(bench):
+    """Should one be left in the list: nothing of it is known to be right in this run."""
+    bench.take()
+    bench.release()
+    left = bench.store.client.lindex(bench.store.keys.releases, 0)
+    bench.end_run()
+    bench.open_run()
+    bench.store.client.rpush(bench.store.keys.releases, left)
+    bench.lanes.carry(bench.run_id)
+
+    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
+    bench.check()
+
+
+@pytest.mark.parametrize("stale", ["run", "cancelled", "finishing"])
+def test_a_message_of_what_is_over_leads_to_no_call(bench, stale):
+    """Another run's, a cancelled or finishing run's: nothing is claimed, nothing sent."""
+    bench.take()
+    bench.release()
+    run_id = bench.run_id
     if stale == "run":
-        release = replace(release, run_id="other")
-    elif stale == "event":
-        release = replace(release, event_id=f"unknown:{TYPE}")
+        run_id = "other"
     elif stale == "cancelled":
         bench.store.runs.cancel(bench.run_id)
     else:
         bench.store.runs.advance(bench.token, bench.run_id, State.FINISHING)
-    bench.lanes.carry(release)
+    bench.lanes.carry(run_id)
 
     assert bench.calls() == []
     assert bench.where() == {"released": 1}
     assert not bench.lanes.outdated
+    bench.check()
+
+
+def test_a_run_that_ends_between_two_turns_keeps_what_was_answered(bench):
+    """The event in hand is settled with the turn that claims no other one."""
+    bench.take(2)
+    bench.release(2)
+    real = bench.dispatcher.receive
+
+    def receive(*args):
+        outcome = real(*args)
+        bench.store.runs.cancel(bench.run_id)
+        return outcome
+
+    with mock.patch.object(bench.dispatcher, "receive", receive):
+        bench.lanes.carry(bench.run_id)
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.where() == {"released": 1}
+    assert bench.tally()[f"completed:{TYPE}"] == 1
     bench.check()
 
 
 def test_a_worker_of_another_revision_claims_nothing_and_says_so(bench):
     """The run has another configuration: nothing is called, and the worker knows that it must be replaced."""
     bench.take()
-    (release,) = bench.release()
+    bench.release()
     outdated = bench.make_lanes("w2", revision="another")
-    outdated.carry(release)
+    for _ in range(2):
+        outdated.carry(bench.run_id)
 
     assert outdated.outdated
     assert (bench.calls(), bench.where()) == ([], {"released": 1})
 
-    bench.lanes.carry(release)
+    bench.lanes.carry(bench.run_id)
     assert not bench.lanes.outdated
     assert bench.where() == {}
 
 
-def test_a_type_that_this_worker_does_not_know_makes_it_outdated(bench):
-    """An event of a type that came with a newer configuration is left to a newer worker."""
-    outdated = bench.make_lanes("w2", revision="another")
-    outdated.carry(ClaimCheck("i:NEW_TYPE", bench.run_id, 1))
+def test_an_event_that_cannot_be_sent_does_not_stand_in_the_way(bench):
+    """It is put aside for the conductor to condemn, and the lane claims the one behind it."""
+    broken, event_id = bench.take(2)
+    bench.store.client.hdel(bench.store.keys.event(broken), "wallet")
+    bench.carry()
+    assert [one.event_id for one in bench.api.arrivals] == [event_id]
+    assert bench.where() == {"pending": 1}
 
-    assert outdated.outdated
-    assert bench.calls() == []
+    bench.carry()  # it is not found again
+    bench.store.recovery.condemn_unsound(bench.token, bench.run_id, [TYPE])
+
+    assert [one["event_id"] for one in bench.letters()] == [broken]
+    assert len(bench.calls()) == 1
+    bench.check()
 
 
-def test_a_forged_type_does_not_make_a_worker_outdated(bench):
-    """The run has its own configuration: whoever writes such a claim check cannot send the worker away."""
-    bench.lanes.carry(ClaimCheck("i:NO_TYPE", bench.run_id, 1))
+# -- connections at hand
 
-    assert not bench.lanes.outdated
-    assert bench.calls() == []
+
+def idle(bench):
+    """The connections that are kept."""
+    return [one for some in bench.dispatcher._idle.values() for one in some]
+
+
+def test_an_event_is_claimed_with_its_slot_where_a_connection_is_at_hand(bench):
+    """One step in Redis between two calls: no slot is asked for, and the connection is the one that was kept."""
+    bench.take(4)
+    bench.carry()
+    kept = idle(bench)
+    bench.release(3)
+    with gone(bench.store.windows, "acquire", times=99) as asked, mock.patch.object(bench.dispatcher, "connect") as new:
+        bench.lanes.carry(bench.run_id)
+
+    assert (asked, new.call_count) == ([], 0)
+    assert (idle(bench), len(kept)) == (kept, 1)
+    assert [status for _, _, status in bench.calls()] == [200] * 4
+    assert len(bench.stamps()) == 4
+    bench.check()
+
+
+def test_a_connection_that_was_closed_meanwhile_costs_neither_event_nor_slot(bench):
+    """The slot that came with the claim is given back, and another one is taken once a new connection is open."""
+    bench.take(2)
+    bench.carry()
+    (kept,) = idle(bench)
+    kept._sock.shutdown(socket.SHUT_RD)
+    bench.carry()
+
+    assert kept not in idle(bench)
+    assert [status for _, _, status in bench.calls()] == [200, 200]
+    assert len(bench.stamps()) == 2
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_a_connection_that_has_long_ended_is_not_counted_on(bench):
+    """It is looked at before the turn, which then claims without a slot."""
+    bench.take(2)
+    bench.carry()
+    (kept,) = idle(bench)
+    kept._sock.shutdown(socket.SHUT_RD)
+    kept._used_at -= 2.0
+    real, connected = bench.store.ledger.turn, []
+
+    def turn(lane, run_id, names, completed):
+        connected.append(names)
+        return real(lane, run_id, names, completed)
+
+    with mock.patch.object(bench.store.ledger, "turn", turn):
+        bench.carry()
+
+    assert connected == [[], [FIRST]]
+    assert [status for _, _, status in bench.calls()] == [200, 200]
+    bench.check()
+
+
+def test_a_slot_whose_claim_was_long_on_its_way_is_given_back(make_bench):
+    """The call would leave late: that slot is never used, and another one is taken."""
+    bench = make_bench(guard=0.1)
+    bench.take(2)
+    bench.carry()
+    real, slow = bench.store.ledger.turn, []
+
+    def turn(*args):
+        taken = real(*args)
+        if taken.claim and taken.claim.stamp:
+            slow.append(int(taken.claim.stamp))
+            time.sleep(0.06)  # more than 0.4 of the guard
+        return taken
+
+    with mock.patch.object(bench.store.ledger, "turn", turn):
+        bench.carry()
+    while bench.where():
+        bench.carry()
+
+    assert len(slow) == 1
+    stamps = bench.stamps(FIRST) + bench.stamps(SECOND)
+    assert len(stamps) == len(bench.api.arrivals) == 2
+    assert slow[0] not in stamps
+    bench.check()
+
+
+def test_an_event_is_not_claimed_with_a_slot_where_it_failed_last(bench):
+    """Another endpoint comes first, though a connection to this one is at hand."""
+    bench.take()
+    bench.carry()
+    (event_id,) = bench.take()
+    bench.api.set_fault(FIRST, status=500)
+    bench.carry()
+    bench.promote()
+    bench.carry()
+
+    assert [(one.endpoint, one.attempt) for one in bench.api.arrivals if one.event_id == event_id] == [
+        (FIRST, 1),
+        (SECOND, 2),
+    ]
+    assert (len(bench.stamps(FIRST)), len(bench.stamps(SECOND))) == (2, 1)
+    bench.check()
+
+
+def test_a_slot_that_came_with_the_claim_is_taken_in_the_budget_too(bench):
+    """In both windows or in neither; and so it is given back."""
+    budget = Budget("account", Limit.parse("100 per 1 second"))
+    bench.change_endpoints(lambda one: replace(one, budget=budget))
+    bench.take(3)
+    bench.carry()
+    bench.carry()
+    count = bench.store.windows.stamps(budget, 1000)
+    assert len(count) == len(bench.stamps()) == 2
+
+    (kept,) = idle(bench)
+    kept._sock.shutdown(socket.SHUT_RD)
+    bench.carry()
+    assert len(bench.store.windows.stamps(budget, 1000)) == len(bench.stamps()) == 3
+    bench.check()
 
 
 # -- carried alone
 
 
-def suspect(bench, number=1):
-    """Take events, the first of which two workers died of; return the releases of all, its own first."""
+def take_suspect(bench):
+    """Take an event that two workers died of."""
+    (event_id,) = bench.take()
     for death in range(POISON_DEATHS - 1):
-        (release,) = bench.release()
-        claim_for(bench, release, f"dead-{death}")
+        bench.release()
+        claim = bench.store.ledger.turn(LaneId(f"dead-{death}", 1), bench.run_id).claim
+        assert claim.event_id == event_id
         assert bench.store.recovery.orphan_worker(f"dead-{death}") == 1
-    return bench.release(number)
-
-
-def claim_for(bench, release, worker_id):
-    """Have a lane of a worker hold the event."""
-    claim = bench.store.ledger.claim(
-        release, worker_id, bench.settings.revision, ClaimTerms([FIRST], lease_seconds=30, expected_seconds=0)
-    )
-    assert isinstance(claim, Claim), claim
-    return claim
+    return event_id
 
 
 @contextmanager
-def carrying(bench, release):
-    """Carry it in a lane of its own, which has ended at the end."""
-    lane = threading.Thread(target=bench.lanes.carry, args=(release,))
-    lane.start()
+def carrying(bench, number=1):
+    """Release calls and carry events in so many lanes, which have ended at the end."""
+    bench.release(number)
+    lanes = [threading.Thread(target=bench.lanes.carry, args=(bench.run_id,)) for _ in range(number)]
+    for lane in lanes:
+        lane.start()
     try:
-        yield lane
+        yield
     finally:
-        lane.join(PATIENCE)
-        assert not lane.is_alive()
+        for lane in lanes:
+            lane.join(PATIENCE)
+        assert not any(lane.is_alive() for lane in lanes)
+
+
+@contextmanager
+def answers_held(bench):
+    """Keep every answer back until the event that is yielded is set; it is in the end."""
+    real, go = bench.dispatcher.receive, threading.Event()
+
+    def receive(*args):
+        outcome = real(*args)
+        go.wait(PATIENCE)
+        return outcome
+
+    with mock.patch.object(bench.dispatcher, "receive", receive):
+        try:
+            yield go
+        finally:
+            go.set()
+
+
+def waits(bench, event_id):
+    """Return whether a lane has the event and waits to carry it alone."""
+    return (bench.store.client.hget(bench.store.keys.calls("w1"), event_id) or b"").endswith(b":-")
 
 
 def test_the_lanes_of_a_worker_that_carries_one_alone_take_nothing_from_others(bench):
-    """What they fetch is pending again at once, not after its time to be claimed; and they rest before they fetch."""
-    bench.take(2)
-    first, mate = suspect(bench, 2)
-    claim = claim_for(bench, first, "w1")
-
-    with carrying(bench, mate) as lane:
+    """What is released stays so for other workers; and they rest before they are back for another message."""
+    take_suspect(bench)
+    (mate,) = bench.take()
+    with answers_held(bench) as go, carrying(bench):
+        wait_until(bench.calls, message="it is on its way")
+        bench.release()
         began = time.monotonic()
-        wait_until(lambda: bench.where() == {"pending": 1, "inflight": 1}, message="it is pending again")
-        assert lane.is_alive(), "the lane rests"
-    assert time.monotonic() - began < 1
+        bench.lanes.carry(bench.run_id)
+        assert 0.2 < time.monotonic() - began < 1
+        assert bench.where() == {"inflight": 1, "released": 1}
 
-    bench.make_lanes("w2").carry(bench.release()[0])
-    assert [one.event_id for one in bench.api.arrivals] == [mate.event_id]
-    bench.store.ledger.give_back(claim)
+        go.set()
+        bench.make_lanes("w2").carry(bench.run_id)
+    assert bench.api.arrivals[-1].event_id == mate
+    assert bench.where() == {}
     bench.check()
 
 
 def test_an_event_to_be_carried_alone_is_carried_next_by_a_worker_that_is_always_busy(bench):
     """It waits in its lane, no other event comes before it, and it is sent when what was in hand is settled."""
-    bench.take(3)
-    first, mate, third = suspect(bench, 3)
-    claim = claim_for(bench, mate, "w1")
+    (mate,) = bench.take()
+    settled = []
+    real = bench.dispatcher.send
 
-    with carrying(bench, first):
-        wait_until(lambda: bench.store.client.exists(bench.store.keys.alone("w1")), message="the worker is kept free")
-        bench.lanes.carry(third)
-        assert bench.calls() == []
-        bench.store.ledger.give_back(claim)
-    assert [one.event_id for one in bench.api.arrivals] == [first.event_id]
+    def send(*args):
+        settled.append(bench.tally().get(f"completed:{TYPE}", 0))
+        return real(*args)
 
-    bench.carry()
+    with answers_held(bench) as go, mock.patch.object(bench.dispatcher, "send", send), carrying(bench):
+        wait_until(bench.calls, message="the other is on its way")
+        first = take_suspect(bench)
+        bench.take()
+        with carrying(bench):
+            wait_until(lambda: waits(bench, first), message="it waits")
+            bench.carry()
+            assert len(bench.calls()) == 1
+            assert bench.where() == {"inflight": 2, "released": 1}
+            go.set()
+    assert [one.event_id for one in bench.api.arrivals][:2] == [mate, first]
+    assert settled[:2] == [0, 1]
+
     bench.carry()
     assert bench.where() == {}
     bench.check()
 
 
-def test_an_entry_that_nobody_takes_back_holds_it_up_no_longer_than_a_call_lasts(make_bench):
-    """Then whatever the worker is said to have is nobody's, and the event is sent."""
-    bench = make_bench(timeout=0.2)
+def test_of_two_events_to_be_carried_alone_a_worker_keeps_one(bench):
+    """The other one goes back as it was: another worker may be free sooner."""
     bench.take()
-    (first,) = suspect(bench)
-    bench.store.client.hset(bench.store.keys.calls("w1"), "stale:T", "")
+    real, began, both = bench.store.ledger.turn, [], threading.Barrier(2)
 
-    with mock.patch("rlm.delivery.attempt.LEASE_SLACK_SECONDS", 0.4):
-        bench.lanes.carry(first)
+    def turn(*args, **kwargs):
+        began.append(args)
+        if len(began) <= 2:
+            both.wait(PATIENCE)
+        return real(*args, **kwargs)
 
-    assert bench.calls() == [(FIRST, 1, 200)]
-    bench.store.client.hdel(bench.store.keys.calls("w1"), "stale:T")
+    with answers_held(bench) as go, carrying(bench):
+        wait_until(bench.calls, message="the other is on its way")
+        suspects = {take_suspect(bench)}
+        bench.store.client.zadd(bench.store.keys.pending(TYPE), {next(iter(suspects)): 2**50})
+        suspects.add(take_suspect(bench))
+        with mock.patch.object(bench.store.ledger, "turn", turn), carrying(bench, 2):
+            wait_until(lambda: bench.where() == {"inflight": 2, "pending": 1}, message="one is back")
+            wait_until(lambda: any(waits(bench, one) for one in suspects), message="the other waits")
+            go.set()
+    assert len(bench.calls()) == 2
+    assert bench.where() == {"pending": 1}
+
+    bench.carry()
+    assert {one.event_id for one in bench.api.arrivals} > suspects
     bench.check()
+
+
+def test_a_lane_that_hangs_holds_it_up_no_longer_than_a_call_lasts(make_bench):
+    """Then what that has in hand is nobody's, for its lease has ended, and the event is sent."""
+    with short_leases():
+        bench = make_bench(timeout=0.2)
+        bench.take()
+        with answers_held(bench) as go, carrying(bench):
+            wait_until(bench.calls, message="the other is on its way")
+            first = take_suspect(bench)
+            with carrying(bench):
+                wait_until(lambda: len(bench.calls()) == 2, message="it was sent all the same")
+                assert bench.api.arrivals[-1].event_id == first
+                go.set()
 
 
 def test_a_worker_that_leaves_does_not_wait_to_carry_one_alone(bench):
     """The wait and the call together could outlast its grace period, and it would be taken for one that died of it."""
-    bench.take(2)
-    first, mate = suspect(bench, 2)
-    claim = claim_for(bench, mate, "w1")
+    bench.take()
+    with answers_held(bench), carrying(bench):
+        wait_until(bench.calls, message="the other is on its way")
+        first = take_suspect(bench)
+        with carrying(bench):
+            wait_until(lambda: waits(bench, first), message="it waits")
+            bench.lanes.leaving = True
 
-    with carrying(bench, first):
-        wait_until(lambda: bench.store.client.exists(bench.store.keys.alone("w1")), message="the worker is kept free")
-        bench.lanes.leaving = True
-
-    assert bench.where() == {"pending": 1, "inflight": 1}
-    assert bench.calls() == []
-    bench.store.ledger.give_back(claim)
+        assert bench.where() == {"pending": 1, "inflight": 1}
+        assert len(bench.calls()) == 1
+    assert bench.where() == {"pending": 1}
     bench.check()
+
+
+def test_an_event_taken_back_while_it_waits_is_not_sent_and_no_death_is_counted(bench):
+    """Its worker is taken for dead: others may have killed it, and the event is somebody else's."""
+    bench.take()
+    with answers_held(bench) as go, carrying(bench):
+        wait_until(bench.calls, message="the other is on its way")
+        first = take_suspect(bench)
+        with carrying(bench):
+            wait_until(lambda: waits(bench, first), message="it waits")
+            assert bench.store.recovery.orphan_worker("w1") == 2
+            go.set()
+    assert bench.event(first)["deaths"] == str(POISON_DEATHS - 1)
+    assert bench.where() == {"pending": 2}
+    assert len(bench.calls()) == 1
+
+
+def test_redis_gone_when_it_is_to_be_begun_lets_its_lease_end(bench):
+    """It is not sent, and the worker goes on with others."""
+    take_suspect(bench)
+    with gone(bench.store.ledger, "begin_alone"):
+        bench.carry()
+    assert (bench.calls(), bench.where()) == ([], {"inflight": 1})
+
+    (mate,) = bench.take()
+    bench.carry()
+    assert [one.event_id for one in bench.api.arrivals] == [mate]
 
 
 # -- Redis away
 
 
 def test_redis_gone_at_the_claim_is_no_exception(bench, caplog):
-    """The lane goes on; the release becomes void by itself."""
+    """The lane is free for another message; the release is taken with that, or becomes void by itself."""
     bench.take()
-    (release,) = bench.release()
-    with gone(bench.store.ledger, "claim"):
-        bench.lanes.carry(release)
+    bench.release()
+    with gone(bench.store.ledger, "turn"):
+        bench.lanes.carry(bench.run_id)
 
     assert bench.calls() == []
     assert bench.where() == {"released": 1}
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
-def test_a_claim_whose_answer_is_lost_is_given_back_at_once(bench):
-    """The claim was made, nobody was told: the event is pending again once Redis answers, not when its lease ends."""
-    (event_id,) = bench.take()
-    (release,) = bench.release()
-    claim = bench.store.ledger.claim
-
-    def lost(*args, **kwargs):
-        claim(*args, **kwargs)
-        raise StoreUnreachableError("the answer is lost")
-
-    with mock.patch.object(bench.store.ledger, "claim", lost), gone(bench.store.ledger, "unclaim", times=2) as calls:
-        bench.lanes.carry(release)
-
-    assert len(calls) == 3
-    assert bench.calls() == []
-    assert bench.where() == {"pending": 1}
-    bench.carry()
-    assert bench.calls() == [(FIRST, 1, 200)]
-    assert {one.event_id for one in bench.api.arrivals} == {event_id}
+    bench.lanes.carry(bench.run_id)
+    assert bench.where() == {}
     bench.check()
+
+
+@contextmanager
+def losing(bench, nth=1):
+    """Lose the answer to the nth turn: it was taken, nobody is told."""
+    real, turns = bench.store.ledger.turn, []
+
+    def turn(*args, **kwargs):
+        taken = real(*args, **kwargs)
+        turns.append(taken)
+        if len(turns) == nth:
+            raise StoreUnreachableError("the answer is lost")
+        return taken
+
+    with mock.patch.object(bench.store.ledger, "turn", turn):
+        yield turns
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_claim_whose_answer_is_lost_is_given_back_at_once(bench, connected):
+    """The event is pending again once Redis answers, not when its lease ends; its slot is free too."""
+    if connected:
+        bench.take()
+        bench.carry()
+    before, slots = bench.calls(), len(bench.stamps())
+    (event_id,) = bench.take()
+    bench.release()
+    with losing(bench) as turns, gone(bench.store.ledger, "unclaim", times=2) as calls:
+        bench.lanes.carry(bench.run_id)
+
+    assert bool(turns[0].claim.stamp) is connected
+    assert len(calls) == 3
+    assert bench.calls() == before
+    assert bench.where() == {"pending": 1}
+    assert len(bench.stamps()) == slots
+    bench.carry()
+    assert bench.calls() == [*before, (FIRST, 1, 200)]
+    assert bench.api.arrivals[-1].event_id == event_id
+    bench.check()
+
+
+def test_a_turn_whose_answer_is_lost_settles_what_was_completed_once(bench):
+    """It was settled, and another event claimed: that is given back, nothing is counted twice, nothing sent twice."""
+    ids = bench.take(2)
+    bench.release(2)
+    with losing(bench, nth=2):
+        bench.lanes.carry(bench.run_id)
+
+    assert bench.where() == {"pending": 1}
+    assert bench.tally()[f"completed:{TYPE}"] == bench.tally()[f"delivered:{FIRST}"] == 1
+    assert len(bench.stamps()) == 1
+    bench.check()
+
+    bench.carry()
+    assert sorted(one.event_id for one in bench.api.arrivals) == sorted(ids)
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_a_lost_answer_gives_back_nothing_of_another_lane(bench):
+    """What that has in hand is under way, though it is the same worker's."""
+    bench.take(2)
+    with answers_held(bench) as go, carrying(bench):
+        wait_until(bench.calls, message="it is on its way")
+        bench.release()
+        with losing(bench):
+            bench.lanes.carry(bench.run_id)
+        assert bench.where() == {"pending": 1, "inflight": 1}
+        go.set()
+    assert bench.where() == {"pending": 1}
+    bench.check()
+
+
+@pytest.mark.parametrize("verb", ["turn", "retry"])
+def test_an_answer_that_could_not_be_settled_is_not_taken_for_a_claim_that_is_not_known(make_bench, verb):
+    """Its call was made: when the answer to a later turn is lost, its slot stays taken, and its lease has to end."""
+    with short_leases():
+        bench = make_bench(timeout=0.2)
+        (event_id,) = bench.take()
+        if verb == "retry":
+            bench.api.set_fault(FIRST, status=500)
+        with gone(bench.store.ledger, verb, times=10**9, after=int(verb == "turn")):
+            bench.carry()
+        assert bench.where() == {"inflight": 1}
+        bench.take()
+        bench.release()
+        with losing(bench):
+            bench.lanes.carry(bench.run_id)
+
+        assert bench.where() == {"inflight": 1, "pending": 1}
+        assert list(bench.store.ledger.held_by(LaneId("w1", 1))) == [event_id]
+        assert len(bench.stamps()) == len(bench.calls()) == 1
 
 
 def test_redis_gone_between_claim_and_slot_sends_nothing(bench):
@@ -827,7 +1224,7 @@ def test_redis_gone_between_claim_and_slot_sends_nothing(bench):
 def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
     """The call has been made: its outcome is written once Redis is back, and nothing is sent twice."""
     bench.take()
-    with gone(bench.store.ledger, "complete", times=5) as calls:
+    with gone(bench.store.ledger, "turn", times=5, after=1) as calls:
         bench.carry()
 
     assert len(calls) == 6
@@ -893,12 +1290,13 @@ def test_redis_gone_just_after_a_late_send_still_awaits_the_answer(make_bench):
 
 def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_bench, caplog):
     """Beyond its lease the event is somebody else's: the lane is free again, and says what it lost."""
-    bench = make_bench(timeout=0.2)
-    bench.take()
-    with mock.patch("rlm.delivery.attempt.LEASE_SLACK_SECONDS", 0.3), gone(bench.store.ledger, "complete", times=10**9):
-        began = time.monotonic()
-        bench.carry()
-        took = time.monotonic() - began
+    with short_leases():
+        bench = make_bench(timeout=0.2)
+        bench.take()
+        with gone(bench.store.ledger, "turn", times=10**9, after=1):
+            began = time.monotonic()
+            bench.carry()
+            took = time.monotonic() - began
 
     assert 0.4 < took < 1.5
     assert "could not be settled before its lease ended" in caplog.text
@@ -920,7 +1318,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
         assert bench.store.recovery.orphan_worker("w1") == 1
         return outcome
 
-    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.attempt"):
+    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.lane"):
         bench.carry()
 
     assert bench.where() == {"pending": 1}
@@ -986,9 +1384,9 @@ def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
     try:
         with Bench(server.url, tmp_path, processing=0.02) as bench:
             bench.take(2)
-            first, second = bench.release(2)
+            bench.release(2)
             bench.api.set_fault(FIRST, slow=25.0)
-            lanes = [threading.Thread(target=bench.lanes.carry, args=(one,)) for one in (first, second)]
+            lanes = [threading.Thread(target=bench.lanes.carry, args=(bench.run_id,)) for _ in range(2)]
             for lane in lanes:
                 lane.start()
             wait_until(lambda: len(bench.api.arrivals) == 2, message="both calls are under way")

@@ -1,4 +1,4 @@
-"""The dispatch actor: a claim check in, `carry` called with it; on Dramatiq's stub first, then on the real broker."""
+"""The dispatch actor: a run in, `carry` called with it; on Dramatiq's stub first, then on the real broker."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from dramatiq.brokers.stub import StubBroker
 from actors import messages
 from actors.broker import WakingBroker
 from actors.messages import QUEUE
-from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.connect import make_client
 from tests.each import each
 from tests.wait import wait_until
 
-RELEASE = ClaimCheck("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
+RUN = "20231114T221320250Z-0a1b"
 
 
 @pytest.fixture(params=["stub", "redis"])
@@ -61,33 +60,33 @@ def working(broker):
         worker.stop()
 
 
-def test_a_release_reaches_the_lane_as_it_was_sent(broker):
-    """Event, run and number, and nothing else."""
+def test_a_message_reaches_the_lane_as_it_was_sent(broker):
+    """The run, and nothing else."""
     carried = []
     messages.declare_dispatch(broker, carried.append)
     with working(broker):
-        send(broker, messages.dispatch_message(RELEASE))
+        send(broker, messages.dispatch_message(RUN))
         wait_until(lambda: carried, message="it was carried")
 
-    assert carried == [RELEASE]
+    assert carried == [RUN]
 
 
 def test_a_lane_that_fails_takes_nothing_with_it(broker):
     """An exception out of a lane ends with its message: the next one is carried, none is sent again."""
     carried = []
 
-    def carry(release):
-        carried.append(release.number)
-        if release.number == 1:
+    def carry(run_id):
+        carried.append(run_id)
+        if run_id == "r1":
             raise RuntimeError("oops")
 
     messages.declare_dispatch(broker, carry)
     with working(broker):
-        send(broker, messages.dispatch_message(ClaimCheck("i:T", "r", 1)))
-        send(broker, messages.dispatch_message(ClaimCheck("i:T", "r", 2)))
-        wait_until(lambda: 2 in carried, message="the second was carried")
+        send(broker, messages.dispatch_message("r1"))
+        send(broker, messages.dispatch_message("r2"))
+        wait_until(lambda: "r2" in carried, message="the second was carried")
 
-    assert sorted(carried) == [1, 2]
+    assert sorted(carried) == ["r1", "r2"]
 
 
 def test_both_actors_live_on_one_queue(broker):
@@ -96,40 +95,63 @@ def test_both_actors_live_on_one_queue(broker):
     messages.declare_dispatch(broker, carried.append)
     messages.declare_leftovers(broker, closed.append)
     with working(broker):
-        send(broker, messages.dispatch_message(RELEASE))
+        send(broker, messages.dispatch_message(RUN))
         send(broker, messages.leftovers_message("r1"))
         wait_until(lambda: carried and closed, message="both arrived")
 
-    assert (carried, closed) == ([RELEASE], ["r1"])
+    assert (carried, closed) == ([RUN], ["r1"])
     assert set(broker.actors) == {messages.DISPATCH, messages.LEFTOVERS}
 
 
-def test_a_message_is_a_claim_check_and_no_more():
-    """No payload ever stands in the broker: three arguments, all of them ids and numbers."""
-    message = messages.dispatch_message(RELEASE)
+def test_a_message_names_the_run_and_no_more():
+    """No payload ever stands in the broker, and no event."""
+    message = messages.dispatch_message(RUN)
 
     written = json.loads(message.encode())
     assert written.pop("message_id")
     assert written.pop("message_timestamp")
     assert written == {
         "queue_name": QUEUE,
-        "actor_name": "dispatch_event",
-        "args": ["item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7],
+        "actor_name": "dispatch_events",
+        "args": [RUN],
         "kwargs": {},
         "options": {},
     }
 
 
+def sealed(**changes):
+    """A message as the broker writes it, but for these changes."""
+    return messages.dispatch_message(RUN).copy(options={"redis_message_id": "m"}, **changes)
+
+
 def test_a_message_is_read_back():
-    """What a dead worker had fetched is found by it."""
-    assert messages.read_release(dramatiq.Message.decode(messages.dispatch_message(RELEASE).encode())) == RELEASE
+    """As the broker wrote it."""
+    message = sealed()
+
+    assert messages.read_message(message.encode()) == message
 
 
-@each("args", [(), ("i:T", "r"), ("i:T", "r", "7"), (1, "r", 7), ("i:T", None, 7), ("i:T", "r", 7, "more")])
-def test_what_is_no_claim_check_of_ours_reads_as_none(args):
-    """Another actor's message, or another version's, frees nothing and breaks nothing."""
-    message = messages.dispatch_message(RELEASE)
+@each("args", [("r",), ("a b",), (RUN, "more"), (), ("x" * 400,)])
+def test_texts_are_what_a_message_may_hold(args):
+    """How many of them its actor takes is another matter."""
+    assert messages.read_message(sealed(args=args).encode()).args == args
 
-    assert messages.read_release(message.copy(args=args)) is None
-    assert messages.read_release(message.copy(actor_name="another")) is None
-    assert messages.read_release(messages.leftovers_message("r1")) is None
+
+@each("args", [(7,), (RUN, 7), (None,), ([],), (True,), ("x" * 401,), ("\u202e",), ("\n",), ("x" * 5000,)])
+def test_what_no_message_of_ours_holds_is_none(args):
+    """Numbers among it: a version before this one wrote a number with an event, which nobody carries now."""
+    assert messages.read_message(sealed(args=args).encode()) is None
+
+
+@each(
+    ("args", "takes"),
+    [((RUN,), True), ((), False), ((RUN, RUN), False), ((7,), False), ((RUN, "i:T", 7), False)],
+)
+def test_only_a_run_fits_either_actor(args, takes):
+    """What another version's actor took is not handed to this one's."""
+    broker = StubBroker(middleware=[])
+    messages.declare_dispatch(broker, lambda _run_id: None)
+    messages.declare_leftovers(broker, lambda _run_id: None)
+
+    for name in (messages.DISPATCH, messages.LEFTOVERS):
+        assert messages.fits(broker.actors[name].fn, args) is takes

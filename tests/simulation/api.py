@@ -77,7 +77,7 @@ class SimulatedDispatcher:
         world.loop.sleep(world.rng.uniform(0.0001, 0.003))
         return _Connection()
 
-    def borrow(self) -> dict[str, Any]:
+    def borrow(self, _endpoints: object) -> dict[str, Any]:
         """Have a connection at hand to some endpoints, some of them of no use by the time they are needed."""
         rng = self._world.rng
         urls = [one.url for one in self._world.settings.endpoints.values() if rng.random() < 0.6]

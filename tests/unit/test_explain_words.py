@@ -168,7 +168,7 @@ def test_a_worker_that_is_gone_is_named_with_the_time_by_which_its_event_is_take
 
 def test_what_comes_from_outside_stays_on_one_line():
     """Whatever the id of an event holds."""
-    event = Whereabouts("a\nb:T", NOW, Place.RELEASED, due=NOW + 1)
+    event = Whereabouts("a\nb:T", NOW, Place.PENDING)
 
     assert "\n" not in sentence(event, status(gate()))
 

@@ -11,11 +11,15 @@ from rlm.delivery import Delivered, Unreachable, attempt, effects, lane
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.lane import Lanes
 from rlm.ledger.breaker import Failed
-from rlm.ledger.claims import Claim, ClaimCheck
+from rlm.ledger.claims import Claim, LaneId, Turn
 from rlm.ledger.limiter import Admitted, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
+
+
+def url(name):
+    return f"http://127.0.0.1:1/{name}"
 
 
 class Clock:
@@ -32,19 +36,43 @@ class Clock:
 
 
 class Ledger:
-    """Hands out one claim, and takes down what becomes of it and when."""
+    """Hands out its claims, one a turn, and takes down what becomes of them and when."""
 
-    def __init__(self, clock, claim):
+    def __init__(self, clock, lease_seconds, *claims):
         self._clock = clock
-        self._claim = claim
+        self._lease_seconds = lease_seconds
+        self._claims = list(claims)
         self.settled = []
+        self.turns = []
+        self.turn_seconds = 0.0
 
-    def claim(self, _check, _worker_id, _revision, terms):
-        self.lease_ends = self._clock.time + terms.lease_seconds
-        return self._claim
+    def turn(self, _lane, _run_id, connected, completed):
+        self.turns.append((connected, completed is not None))
+        if completed:
+            self.complete(completed)
+        if not self._claims:
+            return Turn(settled=True, why="none")
+        self.lease_ends = self._clock.time + self._lease_seconds
+        self._clock.sleep(self.turn_seconds)
+        return Turn(settled=True, claim=self._claims.pop(0))
+
+    def complete(self, _completed):
+        self.settled.append(("complete", self._clock.time))
+        return True
 
     def __getattr__(self, verb):
         return lambda *_args, **_options: not self.settled.append((verb, self._clock.time))
+
+
+class Kept:
+    """A connection that is kept alive; it has ended if it is not `usable`."""
+
+    def __init__(self, name):
+        self.name = name
+        self.usable = True
+
+    def is_usable(self):
+        return self.usable
 
 
 class Api:
@@ -55,13 +83,21 @@ class Api:
         self.connecting, self.asking, self.answering, self.shut = {}, {}, {}, set()
         self.opened = False
         self.slots, self.given_back, self.kept, self.sent = [], [], [], []
+        self.idle = {}
+
+    def borrow(self, _endpoints):
+        borrowed, self.idle = self.idle, {}
+        return borrowed
+
+    def put_back(self, borrowed):
+        self.idle.update(borrowed)
 
     def connect(self, endpoint, _seconds):
         self._clock.sleep(self.connecting.get(endpoint.name, 0))
-        return endpoint.name
+        return Kept(endpoint.name)
 
     def keep(self, _endpoint, connection):
-        self.kept.append(connection)
+        self.kept.append(connection.name)
 
     def acquire(self, endpoint, _call):
         self._clock.sleep(self.asking.get(endpoint.name, 0))
@@ -74,10 +110,10 @@ class Api:
         self.given_back.append(endpoint.name)
 
     def send(self, connection, _endpoint, _request, _deadline):
-        self.sent.append((connection, self._clock.time))
+        self.sent.append((connection.name, self._clock.time))
 
     def receive(self, connection, _endpoint, sent_at, deadline):
-        answers_at = sent_at + self.answering.get(connection, 0)
+        answers_at = sent_at + self.answering.get(connection.name, 0)
         self._clock.time = min(answers_at, deadline)
         if answers_at < deadline:
             return Delivered(200, self._clock.time - sent_at)
@@ -96,22 +132,26 @@ class Scene:
     def __init__(self, clock):
         self.clock = clock
         self.api = Api(clock)
+        self.ledger_changes = {}
 
-    def carry(self, *, needs=0.5, remaining=60.0):
-        endpoints = tuple(
-            Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)
-        )
-        release = ClaimCheck("i:T", "run", 1)
-        self.ledger = Ledger(self.clock, Claim(release, "w", remaining, "wallet", b"{}", FIRST, 0, 0, 0, ""))
+    def carry(self, *, needs=0.5, remaining=60.0, claims=1, turn_seconds=0.0, **changes):
+        endpoints = {name: Endpoint(name, url(name), Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)}
+        kind = EventType("T", 1, needs, tuple(endpoints.values()))
+        begin = remaining - needs
+        claim = Claim("i:T", "run", LaneId("w", 1), 1, FIRST, remaining, begin, needs, "wallet", b"{}", **changes)
+        self.ledger = Ledger(self.clock, kind.lease_seconds * (2 if claim.alone else 1), *[claim] * claims)
+        self.ledger.turn_seconds = turn_seconds
+        vars(self.ledger).update(self.ledger_changes)
         settings = SimpleNamespace(
-            event_types=[EventType("T", 1, needs, endpoints)],
+            event_types=[kind],
+            endpoints=endpoints,
             run=SimpleNamespace(guard_seconds=0.5),
             retry=SimpleNamespace(max_attempts=3, max_runs=5),
             revision="r",
         )
         self.began = self.clock.time
         store = SimpleNamespace(ledger=self.ledger, windows=self.api, breaker=self.api)
-        Lanes(store, settings, self.api, "w").carry(release)
+        Lanes(store, settings, self.api, "w").carry("run")
 
     @property
     def sent(self):
@@ -205,6 +245,78 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
 
     assert (scene.sent, scene.settled) == ([], "give_back")
     assert scene.api.given_back == scene.api.slots == [FIRST]
+
+
+def test_a_slot_that_came_with_the_claim_is_used_at_once(scene):
+    """Neither a connection is opened nor a slot asked for; the turn named what was at hand."""
+    scene.api.idle = {url(FIRST): Kept(FIRST)}
+
+    scene.carry(stamp="1")
+
+    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+    assert (scene.api.slots, scene.api.given_back) == ([], [])
+    assert scene.ledger.turns == [([FIRST], False), ([], True)]
+
+
+@pytest.mark.parametrize("useless", ["ended", "late"])
+def test_a_slot_that_came_with_the_claim_and_cannot_be_used_is_given_back(scene, useless):
+    """Its connection was closed meanwhile, or the answer of Redis was long on its way: the event has another slot."""
+    scene.api.idle = {url(FIRST): Kept(FIRST)}
+    scene.api.idle[url(FIRST)].usable = useless != "ended"
+
+    scene.carry(stamp="1", turn_seconds=0.21 if useless == "late" else 0.0)
+
+    assert scene.api.given_back == scene.api.slots == [FIRST]
+    assert scene.api.kept == [FIRST]  # it is `keep` that closes one that has ended
+    assert ([name for name, _ in scene.sent], scene.settled) == ([FIRST], "complete")
+
+
+def test_a_slot_whose_claim_came_in_good_time_is_used(scene):
+    """A share of the guard is for the answer of Redis."""
+    scene.api.idle = {url(FIRST): Kept(FIRST)}
+
+    scene.carry(stamp="1", turn_seconds=0.19)
+
+    assert (scene.sent, scene.api.given_back) == ([(FIRST, 0.19)], [])
+
+
+@pytest.mark.parametrize("stamp", ["", "1"])
+def test_what_was_borrowed_and_not_used_is_put_back(scene, stamp):
+    """All of it where there is no slot; the event is then sent over a connection that is opened, or taken, for it."""
+    first, second = Kept(FIRST), Kept(SECOND)
+    scene.api.idle = {url(FIRST): first, url(SECOND): second}
+
+    scene.carry(stamp=stamp)
+
+    assert scene.api.idle == {url(SECOND): second} | ({} if stamp else {url(FIRST): first})
+    assert scene.ledger.turns[0] == ([FIRST, SECOND], False)
+
+
+def test_each_completed_event_is_settled_with_the_next_turn(scene):
+    """A turn for each event, and one that finds nothing more."""
+    scene.carry(claims=3)
+
+    assert [settles for _, settles in scene.ledger.turns] == [False, True, True, True]
+    assert [verb for verb, _ in scene.ledger.settled] == ["complete"] * 3
+
+
+def test_an_event_that_is_carried_alone_has_twice_the_lease(scene):
+    """It may have waited as long as a call lasts before it is begun."""
+    scene.api.answering = {FIRST: TIMEOUT - 0.01}
+
+    scene.carry(alone=True)
+
+    assert [verb for verb, _ in scene.ledger.settled] == ["begin_alone", "complete"]
+
+
+def test_an_event_taken_back_while_it_waited_to_be_carried_alone_is_not_sent(scene):
+    """It is somebody else's by now."""
+    scene.ledger_changes = {"begin_alone": lambda _claim: False}
+
+    scene.carry(alone=True)
+
+    assert scene.sent == []
+    assert [verb for verb, _ in scene.ledger.settled] == ["give_back"]
 
 
 @pytest.mark.parametrize(

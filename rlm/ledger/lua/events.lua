@@ -48,9 +48,10 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
 --          released, 'over' is the run, 'revision': the worker must be replaced. Else {settled, 'claimed', event id,
 --          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, wallet, item, attempt, tries,
---          runs, last}: stamp is empty without a slot, and then what to expect of each endpoint of the type follows, and
---          each limit or empty; suspect as in acquire_slot; alone is 1 if the event is to be carried alone; remaining_us
---          and begin_us are the time to the deadline, and to when the call must have begun
+--          runs, last}: what follows is the name and the limit of each window that the slot was taken in; without a slot
+--          stamp is empty, and it is what to expect of each endpoint of the type, and each limit or empty; suspect as in
+--          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
+--          deadline, and to when the call must have begun
 -- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
 local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
@@ -95,7 +96,10 @@ local function claim(release, trust)
   local claimed = {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect, alone and 1 or 0,
     string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call, told[1],
     told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
-  if direct then return claimed end
+  if direct then
+    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
+    return claimed
+  end
   for _, name in ipairs(of.endpoints) do
     claimed[#claimed + 1] = redis.call('HGET', expected, of.type .. ' ' .. name) or ''
   end
