@@ -106,7 +106,11 @@ class Recovery(Part):
 
     def take_over(self, types: Iterable[str]) -> int:
         """Make events pending that a version before this one had released; return how many."""
-        return sum(self._promote(name, self._keys.released(name), "+inf") for name in types)  # few: lanes had them
+        taken = 0
+        for name in types:
+            while found := self._promote(name, self._keys.released(name), "+inf"):
+                taken += found
+        return taken
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
         """Remove events for good that are left over, and forget them.

@@ -204,7 +204,7 @@ def test_slots_are_kept_a_day_beyond_any_limit(store):
     newest = int(take(store, endpoint)[0].stamp)
 
     assert stamps(store, endpoint) == [newest, kept - 61_000_000]
-    assert KEEP_SECONDS - SOON < store.client.ttl(store.keys.window(endpoint.window_id)) <= KEEP_SECONDS
+    assert KEEP_SECONDS - SOON < store.client.ttl(store.keys.window(endpoint.window_id)) <= KEEP_SECONDS + 60
 
 
 @pytest.mark.parametrize("back", [1.0, 3600.0, 10 * 365 * 86400.0])
@@ -258,7 +258,7 @@ def test_what_a_call_is_taken_for_is_noted_with_its_slot(store):
     slot = store.windows.acquire(endpoint, call)
 
     noted = store.client.hgetall(store.keys.calls("w1"))
-    assert noted == {b"i1:REBALANCE_NEEDED": f"{endpoint.window_id}|{slot.stamp}|api".encode()}
+    assert noted == {b"i1:REBALANCE_NEEDED": f"1:{endpoint.window_id}|{slot.stamp}|api".encode()}
 
 
 def test_a_refused_call_is_not_noted(store):
@@ -456,7 +456,7 @@ def test_slots_of_a_budget_are_kept_a_day_beyond_any_limit(store):
     newest = int(take(store, endpoint)[0].stamp)
 
     assert stamps(store, budget) == stamps(store, endpoint) == [newest]
-    assert KEEP_SECONDS - SOON < store.client.ttl(store.keys.window(budget.window_id)) <= KEEP_SECONDS
+    assert KEEP_SECONDS - SOON < store.client.ttl(store.keys.window(budget.window_id)) <= KEEP_SECONDS + 60
 
 
 def test_a_clock_set_back_does_not_shut_the_budget(store):
@@ -502,4 +502,4 @@ def test_a_call_is_noted_with_its_budget(store):
     slot = store.windows.acquire(endpoint, Call(LaneId("w1", 1), "i1:T", "0"))
 
     noted = store.client.hget(store.keys.calls("w1"), "i1:T").decode()
-    assert noted == f"{endpoint.window_id}|{slot.stamp}|0|{budget.window_id}"
+    assert noted == f"1:{endpoint.window_id}|{slot.stamp}|0|{budget.window_id}"

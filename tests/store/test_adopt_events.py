@@ -12,15 +12,15 @@ from tests.store import looks, steps
 def test_events_that_are_nowhere_are_pending_again(store, token, running):
     """In their order; those that are somewhere stay there."""
     run = running(3)
-    (release,) = steps.release(store, token, run, 1)
+    claim = steps.claim_next(store, token, run)
     before = looks.pending(store)
     store.client.delete(store.keys.pending(steps.TYPE))
 
     assert store.recovery.adopt(token, steps.TYPE) == 2
 
     assert looks.pending(store) == before
-    assert looks.counts(store).released == 1
-    assert release.event_id not in looks.pending(store)
+    assert looks.counts(store).inflight == 1
+    assert claim.event_id not in looks.pending(store)
 
 
 def test_an_answer_to_what_was_adopted_changes_nothing(store, token, running):

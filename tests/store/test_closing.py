@@ -215,8 +215,8 @@ def test_a_run_closed_by_many_at_once_blocks_each_slot_once(store, token, runnin
 def test_more_leases_than_one_step_takes_back_are_all_taken_back(store, token, running):
     """However many lanes had given up."""
     run = running(CHUNK + 1)
-    for _one in steps.release(store, token, run, CHUNK + 1):
-        steps.claim(store, run, lease_seconds=0)
+    for _ in steps.release(store, token, run, CHUNK + 1, lease_seconds=0):
+        steps.claim(store, run)
     now = looks.redis_us(store)
     wait_until(lambda: looks.redis_us(store) > now)
 

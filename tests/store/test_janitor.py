@@ -49,17 +49,16 @@ def janitor(store, broker, leader):
 
 @pytest.fixture
 def left(store, token, running, broker):
-    """A worker fetched two messages, claimed one and took a slot; then its host died, and the run was closed."""
+    """A worker fetched two messages, claimed an event and took a slot; then its host died, and the run was closed."""
     run = running(2)
     before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
-    releases = steps.release(store, token, run, 2)
-    broker.enqueue_many(messages.dispatch_message(one) for one in releases)
+    broker.enqueue_many(messages.dispatch_message(run.id) for _ in range(2))
     host = WakingBroker(store.url, store.keys.dramatiq)
     host.broker_id = DEAD.id
     assert host.do_fetch("rlm", 2)
-    steps.claim(store, releases[0], DEAD.id)
-    store.client.hset(store.keys.calls(DEAD.id), releases[0].event_id, "gone|1|rebalance_api")
+    claim = steps.claim_next(store, token, run, DEAD.id)
+    store.client.hset(store.keys.calls(DEAD.id), claim.event_id, "1:90e|1|rebalance_api")
     store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
     steps.finish(store, token, run)
     types = store.known_types

@@ -100,16 +100,13 @@ def test_blocked_slots_keep_the_window_in_order(store, token, run, endpoint):
 def test_all_events_of_a_worker_are_taken_back_and_no_others(store, token, running):
     """Each with its own call."""
     run = running(30)
-    released = steps.release(store, token, run, 30)
-    for _one in released[:20]:
-        steps.claim(store, run)
-    for _one in released[20:]:
-        steps.claim(store, run, "worker-2")
+    steps.release(store, token, run, 30)
+    claims = [steps.claim(store, run, "worker-1" if number < 20 else "worker-2") for number in range(30)]
 
     assert store.recovery.orphan_worker("worker-1") == 20
 
     assert looks.pending(store) == steps.event_ids(20)
-    assert set(looks.calls(store, "worker-2")) == {one.event_id for one in released[20:]}
+    assert set(looks.calls(store, "worker-2")) == {one.event_id for one in claims[20:]}
     assert looks.counts(store).inflight == 10
 
 
@@ -163,6 +160,8 @@ def test_an_event_that_workers_keep_dying_of_is_a_dead_letter(store, token, run,
     for death in range(1, POISON_DEATHS + 1):
         assert looks.letters(store) == []
         claim = steps.claim_next(store, token, run, f"worker-{death}")
+        if claim.alone:
+            assert store.ledger.begin_alone(claim)
         if sent:
             take_slot(store, claim, endpoint)
         assert store.recovery.orphan_worker(f"worker-{death}") == 1
@@ -197,7 +196,7 @@ def test_deaths_count_over_runs(store, token, running):
     """What kills a worker a run is found out all the same."""
     run = running(1)
     for death in range(POISON_DEATHS):
-        steps.claim_next(store, token, run)
+        store.ledger.begin_alone(steps.claim_next(store, token, run))
         assert store.recovery.orphan_worker("worker-1") == 1
         if death < POISON_DEATHS - 1:
             steps.finish(store, token, run)
@@ -213,7 +212,7 @@ def test_a_poisoned_event_is_forgotten_without_dedupe(make_store, token, running
     run, store = running(1), make_store(queue={"dedupe_seconds": 0})
     store.client.lpush(store.keys.failed, b'{"id": "older"}')
     for _ in range(POISON_DEATHS):
-        steps.claim_next(store, token, run)
+        store.ledger.begin_alone(steps.claim_next(store, token, run))
         store.recovery.orphan_worker("worker-1")
 
     assert looks.event(store, steps.event_id(1)) == {}
@@ -249,8 +248,8 @@ def test_a_lease_that_has_not_run_out_stays(store, token, run, endpoint, sent):
 def test_many_expired_leases_are_taken_back_and_no_others(store, token, running):
     """Of several workers."""
     run = running(30)
-    for number, _one in enumerate(steps.release(store, token, run, 30)):
-        steps.claim(store, run, f"worker-{number % 3}", lease_seconds=0 if number < 20 else 60)
+    for number in range(30):
+        steps.claim_next(store, token, run, f"worker-{number % 3}", lease_seconds=0 if number < 20 else 60)
 
     assert expire(store) == 20
 
@@ -262,7 +261,7 @@ def test_many_expired_leases_are_taken_back_and_no_others(store, token, running)
 def orphan(store, run, event_id, worker, call="", when="dead"):
     """Call the script with what was read a moment ago."""
     keys = store.keys
-    window_id, stamp, endpoint = call.split("|") if call else ("", "", "")
+    window_id, stamp, endpoint = call.partition(":")[2].split("|") if "|" in call else ("", "", "")
     return SCRIPT(
         store.client,
         [
@@ -303,7 +302,7 @@ def test_another_worker_is_not_robbed(store, token, run, when):
 def test_of_twenty_who_notice_a_death_each_event_is_taken_back_once(store, token, running, endpoint):
     """One death an event, one error a call, one slot a call."""
     run = running(10)
-    for _one in steps.release(store, token, run, 10):
+    for _ in steps.release(store, token, run, 10):
         take_slot(store, steps.claim(store, run), endpoint)
 
     taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
@@ -317,8 +316,8 @@ def test_of_twenty_who_notice_a_death_each_event_is_taken_back_once(store, token
 def test_death_and_expiry_noticed_at_once_count_once(store, token, running):
     """The supervisor sees the death, the conductor the lease."""
     run = running(10)
-    for _one in steps.release(store, token, run, 10):
-        steps.claim(store, run, lease_seconds=0)
+    for _ in steps.release(store, token, run, 10, lease_seconds=0):
+        steps.claim(store, run)
 
     taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 5, *[lambda: expire(store)] * 5)
 
@@ -359,7 +358,7 @@ def test_a_note_without_a_budget_is_read_as_it_was_written(store, token, run, sh
     budget, one, _ = sharing
     claim = steps.claim_next(store, token, run)
     stamp = take_slot(store, claim, replace(one, budget=None))
-    assert looks.calls(store, "worker-1") == {claim.event_id: f"{one.window_id}|{stamp}|one"}
+    assert looks.calls(store, "worker-1") == {claim.event_id: f"1:{one.window_id}|{stamp}|one"}
 
     assert store.recovery.orphan_worker("worker-1") == 1
 
@@ -371,7 +370,7 @@ def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(stor
     """As many slots as before, in order, the same in all windows."""
     budget, *endpoints = sharing
     run = running(10)
-    for number, _one in enumerate(steps.release(store, token, run, 10)):
+    for number, _ in enumerate(steps.release(store, token, run, 10)):
         take_slot(store, steps.claim(store, run), endpoints[number % 2])
 
     steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rlm.ledger.scripts import Script
+import pytest
+
+from rlm.ledger.reading.books import books
+from rlm.ledger.scripts import CHUNK, Script
 from tests.store import looks, steps
 
 SCRIPT = Script("promote_events")
@@ -10,7 +13,7 @@ SCRIPT = Script("promote_events")
 
 def back_off(store, token, run, number, delay_seconds):
     """Have the first `number` pending events wait for another attempt."""
-    for _one in steps.release(store, token, run, number):
+    for _ in steps.release(store, token, run, number):
         assert store.ledger.retry(steps.claim(store, run), steps.ENDPOINT, delay_seconds)
 
 
@@ -56,7 +59,7 @@ def test_many_of_several_types_are_promoted(store, token):
     steps.push(store, *steps.items(201, steps.TYPE), *steps.items(2, steps.OTHER_TYPE))
     run = steps.start_run(store, token)
     back_off(store, token, run, 201, 0)
-    for _one in steps.release(store, token, run, 2, steps.OTHER_TYPE):
+    for _ in steps.release(store, token, run, 2, steps.OTHER_TYPE):
         store.ledger.retry(steps.claim(store, run), "open_order_api", 0)
 
     assert promote(store, steps.TYPE, steps.OTHER_TYPE) == 202
@@ -78,8 +81,8 @@ def test_a_repeated_call_changes_nothing(store, token, running):
 def test_events_that_are_elsewhere_stay_there(store, token, running):
     """Between looking and promoting an event may have moved on; one may never have been heard of."""
     run, keys = running(3), store.keys
-    (released,) = steps.release(store, token, run)
-    ids = [released.event_id, steps.event_id(2), "never:heard"]
+    claim = steps.claim_next(store, token, run)
+    ids = [claim.event_id, steps.event_id(2), "never:heard"]
 
     with looks.nothing_changes(store):
         promoted = SCRIPT(
@@ -97,3 +100,20 @@ def test_twenty_calls_at_once_promote_each_event_once(store, token, running):
 
     assert sum(promoted) == 10
     assert looks.pending(store) == steps.event_ids(10)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2 * CHUNK + 1])
+def test_what_a_version_before_had_released_is_pending_in_its_old_place(store, running, number):
+    """Its messages find no event any more; it may be more than one script moves."""
+    running(number + 1)
+    ids = steps.event_ids(number)
+    for event_id in ids:
+        store.client.zrem(store.keys.pending(steps.TYPE), event_id)
+        store.client.zadd(store.keys.released(steps.TYPE), {event_id: 1})
+
+    assert store.recovery.take_over(store.known_types) == number
+
+    assert looks.pending(store) == steps.event_ids(number + 1)
+    assert not store.client.exists(store.keys.released(steps.TYPE))
+    assert books(store).faults == []
+    assert store.recovery.take_over(store.known_types) == 0

@@ -146,13 +146,12 @@ def test_a_run_that_another_has_closed_is_nobodys_here(store, start, conductor):
 
 
 def test_what_is_overdue_is_pending_again_at_the_next_look(store, start, conductor):
-    """A release that nobody claimed, a lease that ran out, a back-off that has ended."""
+    """For a call that no lane made, of a lease that ran out, of a back-off that has ended."""
     loop, keys = start(3), store.keys
     token, run = conductor._leader.token, store.runs.current()
-    unclaimed, abandoned = steps.release(store, token, run, 2)
-    steps.claim(store, abandoned)
+    abandoned = steps.claim_next(store, token, run)
+    steps.release(store, token, run, void=-1_000_000)
     long_ago = looks.redis_us(store) - 1_000_000
-    store.client.zadd(keys.released(steps.TYPE), {unclaimed.event_id: long_ago})
     store.client.zadd(keys.inflight(steps.TYPE), {abandoned.event_id: -long_ago})
     store.client.zrem(keys.pending(steps.TYPE), steps.event_id(3))
     store.client.zadd(keys.backoff(steps.TYPE), {steps.event_id(3): long_ago})
@@ -160,6 +159,20 @@ def test_what_is_overdue_is_pending_again_at_the_next_look(store, start, conduct
     loop._turn()
 
     assert [looks.where(store, one) for one in steps.event_ids(3)] == [["pending"]] * 3
+    assert store.ledger.releases() == []
+
+
+def test_what_lanes_found_to_be_no_event_is_a_dead_letter_at_the_next_look(store, start, conductor):
+    """The others are still pending."""
+    loop, run = start(2), store.runs.current()
+    store.client.delete(store.keys.event(steps.event_id(1)))
+    assert steps.claim_next(store, conductor._leader.token, run).event_id == steps.event_id(2)
+
+    loop._turn()
+
+    (letter,) = looks.letters(store)
+    assert letter["event_id"] == steps.event_id(1)
+    assert (looks.counts(store).pending, looks.counts(store).inflight) == (0, 1)
 
 
 def test_a_limit_that_is_changed_holds_for_what_remains_and_for_its_forecast(store, start, conductor, monkeypatch):
@@ -197,7 +210,7 @@ def test_workers_are_lacked_only_where_something_could_be_sent(store, start):
 
 def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, start, monkeypatch):
     """None of them could settle anything; of the next look on they are to blame again."""
-    loop, real, looked, blameless = start(1), store.ledger.count, [], []
+    loop, real, looked, blameless = start(1), store.ledger.count_waiting, [], []
 
     def count(names):
         looked.append(names)
@@ -207,7 +220,7 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
             store.runs.cancel(store.runs.current().id)
         return real(names)
 
-    monkeypatch.setattr(store.ledger, "count", count)
+    monkeypatch.setattr(store.ledger, "count_waiting", count)
     monkeypatch.setattr(store.recovery, "orphan_expired", lambda *_, closing: blameless.append(closing) or 0)
     monkeypatch.setattr(loop._duty, "wait", lambda _: setattr(loop, "_looked_at", float("-inf")))
 

@@ -20,7 +20,7 @@ def endpoint():
 
 def noted(store):
     """Read what is noted of the call."""
-    found = store.client.hget(store.keys.calls(CALL.worker_id), CALL.event_id)
+    found = store.client.hget(store.keys.calls(CALL.lane.worker_id), CALL.event_id)
     return None if found is None else found.decode()
 
 
@@ -138,10 +138,10 @@ def test_blocking_keeps_the_list_in_order_whatever_the_clock_does(store, endpoin
 def test_the_note_of_a_call_follows_its_slot(store, endpoint):
     """What is noted of the call names the stamp that the slot has now, so that it can be blocked if the worker dies."""
     slot = take_noted(store, endpoint)
-    assert noted(store) == f"{endpoint.window_id}|{slot.stamp}|api"
+    assert noted(store) == f"1:{endpoint.window_id}|{slot.stamp}|api"
 
     blocked = store.windows.block(endpoint, slot, CALL)
-    assert noted(store) == f"{endpoint.window_id}|{blocked.stamp}|api"
+    assert noted(store) == f"1:{endpoint.window_id}|{blocked.stamp}|api"
 
     store.windows.give_back(endpoint, blocked, CALL)
     assert noted(store) == ""
@@ -150,7 +150,7 @@ def test_the_note_of_a_call_follows_its_slot(store, endpoint):
 def test_a_note_that_is_gone_is_not_written_again(store, endpoint):
     """Once the event was taken back from the worker, its late calls leave no trace with it."""
     slot = take_noted(store, endpoint)
-    store.client.delete(store.keys.calls(CALL.worker_id))
+    store.client.delete(store.keys.calls(CALL.lane.worker_id))
 
     blocked = store.windows.block(endpoint, slot, CALL)
     store.windows.give_back(endpoint, blocked, CALL)
@@ -165,7 +165,7 @@ def test_a_note_of_another_slot_is_kept_when_the_own_one_is_gone(store, endpoint
 
     store.windows.give_back(endpoint, slot, CALL)
 
-    assert noted(store) == f"{endpoint.window_id}|{slot.stamp}|api"
+    assert noted(store) == f"1:{endpoint.window_id}|{slot.stamp}|api"
 
 
 def test_an_event_whose_slot_was_given_back_is_without_one_again(store, token, running, endpoint):
@@ -269,7 +269,7 @@ def test_the_note_of_a_call_names_the_budget_as_long_as_it_has_a_slot(store, bud
     slot = take_noted(store, one, call)
 
     blocked = store.windows.block(one, slot, call)
-    assert noted(store) == f"{one.window_id}|{blocked.stamp}|one|{budget.window_id}"
+    assert noted(store) == f"1:{one.window_id}|{blocked.stamp}|one|{budget.window_id}"
 
     store.windows.give_back(one, blocked, call)
     assert noted(store) == ""

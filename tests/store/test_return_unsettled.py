@@ -16,16 +16,14 @@ def return_unsettled(store, run, *types):
 
 
 def put(store, token, run, state):
-    """Bring the first pending event to a state, and return its release."""
-    (released,) = steps.release(store, token, run)
-    if state != "released":
-        claim = steps.claim(store, run)
+    """Bring the first pending event to a state, and return its claim."""
+    claim = steps.claim_next(store, token, run)
     if state == "backoff":
         store.ledger.retry(claim, steps.ENDPOINT, 60)
     if state == "spent":
         store.ledger.spend(claim, steps.ENDPOINT)
-    assert looks.where(store, released.event_id) == [state]
-    return released
+    assert looks.where(store, claim.event_id) == [state]
+    return claim
 
 
 def test_a_run_with_nothing_unsettled_returns_nothing(store, token, running):
@@ -37,34 +35,32 @@ def test_a_run_with_nothing_unsettled_returns_nothing(store, token, running):
         assert return_unsettled(store, run)
 
 
-@pytest.mark.parametrize("state", ["released", "inflight", "backoff", "spent"])
+@pytest.mark.parametrize("state", ["inflight", "backoff", "spent"])
 def test_an_event_is_pending_again_in_its_old_place(store, token, running, state):
-    """Wherever it was; its release number grows, so that older messages and claims are refused."""
+    """Wherever it was; it has no owner, so that older claims are refused."""
     run = running(2)
-    released = put(store, token, run, state)
+    claim = put(store, token, run, state)
     steps.finish(store, token, run)
 
     assert return_unsettled(store, run)
 
     assert looks.pending(store) == steps.event_ids(2)
-    assert looks.where(store, released.event_id) == ["pending"]
-    event = looks.event(store, released.event_id)
-    assert event["release"] == "2"
-    assert "owner" not in event
+    assert looks.where(store, claim.event_id) == ["pending"]
+    assert "owner" not in looks.event(store, claim.event_id)
+    with looks.nothing_changes(store, store.keys.calls(claim.worker_id)):
+        assert not store.ledger.complete(steps.completed(claim))
 
 
-@pytest.mark.parametrize(
-    ("state", "attempts"), [("released", None), ("inflight", None), ("backoff", "1"), ("spent", "1")]
-)
+@pytest.mark.parametrize(("state", "attempts"), [("inflight", None), ("backoff", "1"), ("spent", "1")])
 def test_what_was_not_sent_spends_no_attempt(store, token, running, state, attempts):
     """Claimed without a slot no call was sent; backing off and spent have counted theirs already."""
     run = running(1)
-    released = put(store, token, run, state)
+    claim = put(store, token, run, state)
     steps.finish(store, token, run)
 
     return_unsettled(store, run)
 
-    assert looks.event(store, released.event_id).get("attempt") == attempts
+    assert looks.event(store, claim.event_id).get("attempt") == attempts
 
 
 def test_a_call_that_may_be_under_way_spends_an_attempt(store, token, running, types):
@@ -84,8 +80,9 @@ def test_more_than_one_script_moves_of_several_types(store, token):
     number = CHUNK + 1
     steps.push(store, *steps.items(number, steps.TYPE, steps.OTHER_TYPE))
     run = steps.start_run(store, token)
-    steps.release(store, token, run, number)
-    for _one in steps.release(store, token, run, 10, steps.OTHER_TYPE):
+    for _ in range(number):
+        store.ledger.spend(steps.claim_next(store, token, run), steps.ENDPOINT)
+    for _ in steps.release(store, token, run, 10, steps.OTHER_TYPE):
         steps.claim(store, run)
     steps.finish(store, token, run)
 
@@ -99,7 +96,7 @@ def test_more_than_one_script_moves_of_several_types(store, token):
 def test_a_type_that_is_not_named_stays(store, token, running):
     """Closing then finds it, and says so."""
     run = running(1)
-    steps.release(store, token, run)
+    put(store, token, run, "inflight")
     steps.finish(store, token, run)
 
     with looks.nothing_changes(store):
@@ -107,9 +104,9 @@ def test_a_type_that_is_not_named_stays(store, token, running):
 
 
 def test_a_repeated_call_changes_nothing(store, token, running):
-    """The end-of-run actor and the conductor may both do it: numbers and attempts grow once."""
+    """The end-of-run actor and the conductor may both do it: attempts grow once."""
     run = running(2)
-    for state in ("inflight", "released"):
+    for state in ("inflight", "spent"):
         put(store, token, run, state)
     steps.finish(store, token, run)
     return_unsettled(store, run)
@@ -142,19 +139,21 @@ def test_an_earlier_run_does_not_take_the_open_ones_events(store, token, running
         assert not return_unsettled(store, first)
 
 
-def test_a_message_that_comes_late_is_stale(store, token, running):
-    """In its run, and in the next one, where the event was released again."""
+def test_a_lane_that_comes_late_claims_nothing(store, token, running):
+    """Neither when the run has returned its events, nor in the next one, where a call is released again."""
     run = running(1)
-    (released,) = steps.release(store, token, run)
+    put(store, token, run, "inflight")
+    steps.release(store, token, run)
     steps.finish(store, token, run)
     return_unsettled(store, run)
-    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
-    (again,) = steps.release(store, token, steps.start_run(store, token))
 
     with looks.nothing_changes(store):
-        assert steps.try_claim(store, released).why == "stale"
+        assert steps.turn(store, run).why == "over"
 
-    assert again.number == 3
+    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
+    steps.release(store, token, steps.start_run(store, token))
+    with looks.nothing_changes(store):
+        assert steps.turn(store, run).why == "over"
 
 
 def test_answers_against_returns_at_once(store, token, running):
@@ -173,4 +172,4 @@ def test_answers_against_returns_at_once(store, token, running):
     assert looks.pending(store) == left[::-1]
     assert looks.counts(store).unsettled == len(left)
     assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == 20 - len(left)
-    assert {looks.event(store, one)["release"] for one in left} <= {"2"}
+    assert not any("owner" in looks.event(store, one) for one in left)

@@ -34,19 +34,31 @@ def test_rests_and_probes_move(store, token, endpoint, shift_us):
 def test_the_deadline_and_the_leases_of_a_run_move(store, token, running, shift_us):
     """A lease without a slot, whose score is negative, moves as the others do."""
     run = running(3)
-    _claimed, *_ = steps.release(store, token, run, 3)
-    steps.claim(store, run)
+    steps.claim_next(store, token, run)
+    for _ in range(2):
+        store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, 60)
     deadline_us = store.runs.current().deadline_us
-    inflight, released = store.keys.inflight(steps.TYPE), store.keys.released(steps.TYPE)
-    before = {key: dict(store.client.zrange(key, 0, -1, withscores=True)) for key in (inflight, released)}
+    inflight, backoff = store.keys.inflight(steps.TYPE), store.keys.backoff(steps.TYPE)
+    before = {key: dict(store.client.zrange(key, 0, -1, withscores=True)) for key in (inflight, backoff)}
 
     assert store.shift_stamps(token, run.id, shift_us, "it was set") == 1 + 1 + 2
 
     assert store.runs.current().deadline_us == deadline_us + shift_us
     after = dict(store.client.zrange(inflight, 0, -1, withscores=True))
     assert after == {name: score - shift_us for name, score in before[inflight].items()}
-    after = dict(store.client.zrange(released, 0, -1, withscores=True))
-    assert after == {name: score + shift_us for name, score in before[released].items()}
+    after = dict(store.client.zrange(backoff, 0, -1, withscores=True))
+    assert after == {name: score + shift_us for name, score in before[backoff].items()}
+
+
+def test_what_is_released_is_released_anew(store, token, running):
+    """Its moments are of the clock as it was; its events are still pending."""
+    run = running(3)
+    steps.release(store, token, run, 3)
+
+    store.shift_stamps(token, run.id, HOUR_US, "it was set")
+
+    assert store.ledger.releases() == []
+    assert looks.pending(store) == steps.event_ids(3)
 
 
 def test_a_run_that_is_no_longer_open_is_left_alone(store, token, running):

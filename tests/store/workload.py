@@ -10,7 +10,7 @@ from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
 from rlm.delivery import closing
-from rlm.ledger.claims import Claim, Completion
+from rlm.ledger.claims import Claim, Completion, LaneId
 from rlm.ledger.limiter import Call
 from tests.store import looks, steps
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.claims import ClaimCheck
 
 T = TypeVar("T")
 
@@ -45,13 +44,14 @@ def assert_books_balance(store: Store, run: Run) -> None:
     for index, name in enumerate(TYPES):
         came = tally.get(f"taken:{name}", 0) + tally.get(f"carried:{name}", 0)
         settled = tally.get(f"completed:{name}", 0) + tally.get(f"failed:{name}", 0)
-        unsettled = Counts(*cards[5 * index : 5 * index + 5])
+        pending, *held = cards[4 * index : 4 * index + 4]
+        unsettled = Counts(pending, 0, *held)
         assert came == unsettled.unsettled + settled, (name, tally, unsettled)
 
 
 @dataclass
 class Workload:
-    """What the outside world knows: items pushed, messages under way, claims that workers hold or believe they hold.
+    """What the outside world knows: items pushed, runs that lanes work for, claims that they hold or believe they hold.
 
     `pushed` are the ids of the events that entered, `completed` those that a worker was told it had completed.
     """
@@ -60,7 +60,7 @@ class Workload:
     token: int
     random: random.Random
     run: Run
-    messages: list[ClaimCheck] = field(default_factory=list)
+    run_ids: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     pushed: list[str] = field(default_factory=list)
     completed: list[str] = field(default_factory=list)
@@ -83,25 +83,35 @@ class Workload:
             self.pushed += [f"{item}:{name}" for name in types]
 
     def release(self) -> None:
-        """Release a few events, some of which will not be claimed in time."""
-        name, seconds = self.random.choice(TYPES), self.random.choice([0, 60, 60])
-        endpoint = "open_order_api" if name == steps.OTHER_TYPE else steps.ENDPOINT
-        number = self.random.randint(1, 4)
-        self.messages += steps.release(self.store, self.token, self.run, number, name, endpoint, seconds)
+        """Release a few calls, some of which will not be made in time, and some of whose leases end at once."""
+        name, void_us = self.random.choice(TYPES), self.random.choice([0, 60_000_000, 60_000_000])
+        number, lease = self.random.randint(1, 4), self.random.choice([0, 60, 60])
+        steps.release(self.store, self.token, self.run, number, name, void=void_us, lease_seconds=lease)
 
-    def deliver(self) -> None:
-        """Deliver a message, perhaps an old one, perhaps not for the last time; perhaps its call is begun."""
-        message = self.pick(self.messages)
-        if message is None:
+    def take_turn(self) -> None:
+        """Have a lane take its turn, perhaps for an older run, perhaps with an answer; perhaps its call is begun."""
+        done = self.pick(self.claims) if self.random.random() < 0.5 else None
+        lane = done.lane if done else LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
+        completed = Completion(done, done.endpoint, 0.1) if done else None
+        run_id = self.random.choice([self.run.id, self.run.id, *self.run_ids[-1:]])
+        connected = self.random.choice([[], self.store.settings.endpoints])
+        turn = self.store.ledger.turn(lane, run_id, connected, completed)
+        if done and turn.settled:
+            self.completed.append(done.event_id)
+        if turn.claim is None:
             return
-        worker, lease = self.random.choice(WORKERS), self.random.choice([0, 60, 60])
-        claim = steps.try_claim(self.store, message, worker, lease_seconds=lease)
-        if not isinstance(claim, Claim):
-            return
-        self.claims.append(claim)
-        if self.random.random() < 0.7:
-            endpoint = self.store.settings.endpoints[claim.endpoint]
-            self.store.windows.acquire(endpoint, Call(claim.lane, claim.event_id, endpoint.name))
+        self.claims.append(turn.claim)
+        if turn.claim.alone:
+            self.store.ledger.begin_alone(turn.claim)
+        if not turn.claim.stamp and self.random.random() < 0.7:
+            endpoint = self.store.settings.endpoints[turn.claim.endpoint]
+            self.store.windows.acquire(endpoint, Call(lane, turn.claim.event_id, endpoint.name))
+
+    def lose_answer(self) -> None:
+        """Have a lane give back what it has in hand, as when it does not know the answer to its turn."""
+        lane = LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
+        for event_id in self.store.ledger.held_by(lane):
+            self.store.ledger.unclaim(lane, self.run.id, event_id)
 
     def settle(self) -> None:
         """Have a worker say how a claim ended; it may have lost it, or may say so again later."""
@@ -122,15 +132,14 @@ class Workload:
             self.completed.append(claim.event_id)
 
     def die(self) -> None:
-        """Have a worker die: its claims are taken back, though words of it may still come; so are its messages."""
+        """Have a worker die: its claims are taken back, though words of it may still come."""
         self.store.recovery.orphan_worker(self.random.choice(WORKERS))
-        if (message := self.pick(self.messages)) is not None:
-            self.store.recovery.void_fetched([message])
 
     def keep_house(self) -> None:
         """Do what the conductor does all the time: void, promote, take back what has expired."""
         recovery, now_us = self.store.recovery, looks.redis_us(self.store)
-        self.random.choice([recovery.void_unclaimed, recovery.promote, recovery.orphan_expired])(TYPES, now_us)
+        recovery.void_releases(self.token)
+        self.random.choice([recovery.promote, recovery.orphan_expired])(TYPES, now_us)
 
     def retry_letter(self) -> None:
         """Send the event of a dead letter into the next run."""
@@ -139,8 +148,16 @@ class Workload:
 
     def step(self) -> None:
         """Do one of these."""
-        verbs = [self.release, self.deliver, self.settle, self.die, self.keep_house, self.retry_letter]
-        (verb,) = self.random.choices(verbs, [6, 10, 10, 1, 3, 1])
+        verbs = [
+            self.release,
+            self.take_turn,
+            self.settle,
+            self.die,
+            self.keep_house,
+            self.retry_letter,
+            self.lose_answer,
+        ]
+        (verb,) = self.random.choices(verbs, [6, 12, 8, 1, 3, 1, 1])
         verb()
 
     def next_run(self) -> None:
@@ -157,6 +174,7 @@ class Workload:
             counts = record["by_type"][name]
             assert counts["leftover"] == looks.counts(self.store, name).pending == len(looks.pending(self.store, name))
         self.push(10)
+        self.run_ids.append(self.run.id)
         self.run = steps.open_run(self.store, self.token)
         assert_books_balance(self.store, self.run)
         for _ in self.store.intake.drain(self.token, self.run.id, steps.priorities(self.store)):

@@ -84,15 +84,15 @@ local function claim(release, trust)
       if slot.suspect then suspect = 1 end
       note = note .. (index == 1 and one.id .. '|' .. stamp .. '|' .. of.endpoint or '|' .. one.id)
     end
-    for _, slot in ipairs(slots) do take_slot(slot, 1, stamp, of.probe) end
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
   local claims = (tonumber(told[6]) or 0) + 1
   local lease = string.format('%.0f', now + of.lease * (alone and 2 or 1))  -- one that is carried alone may wait as long
-  redis.call('ZREM', of.pending, event_id)
+  redis.call('HSET', calls, event_id, note)  -- first what may be refused: then the event is still pending
   redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
+  for _, slot in ipairs(slots) do take_slot(slot, 1, stamp, of.probe) end
+  redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
-  redis.call('HSET', calls, event_id, note)
   local claimed = {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect, alone and 1 or 0,
     string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call, told[1],
     told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
@@ -132,7 +132,8 @@ return {settled, 'none'}
 -- ARGV[2]  lane      what begins the note of its call
 -- Returns  1 begun, 0 it was taken back meanwhile
 -- Atomic because it may be taken back at the same moment.
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local noted = redis.call('HGET', KEYS[1], ARGV[1])
+if noted ~= ARGV[2] .. '-' and noted ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 

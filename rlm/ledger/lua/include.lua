@@ -115,7 +115,7 @@ local function ask_slot(window, health, cost, rules, keep_us, trust)
   if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
     held = math.max(held, longest - kept)
     redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
-    redis.call('PEXPIRE', window, math.ceil(keep / 1000))
+    redis.call('PEXPIRE', window, math.ceil(keep / 1000) + 60000)
   end
   if kept ~= keep then redis.call('HSET', health, 'kept_us', string.format('%.0f', keep)) end
   wait = math.max(wait, held, (told[1] or 0) - now, (told[7] or 0) - now, (told[2] and told[3] or 0) - now)

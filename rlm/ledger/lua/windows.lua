@@ -82,7 +82,7 @@ for index = 2, #KEYS, 2 do
     kept = math.max(keep_us, longest)
     redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
     redis.call('HSET', health, 'kept_us', string.format('%.0f', kept))
-    redis.call('PEXPIRE', window, math.ceil(kept / 1000))
+    redis.call('PEXPIRE', window, math.ceil(kept / 1000) + 60000)  -- as in take_slot
   end
   local rest = math.max(held, paused, (told[1] or 0) - now)
   wait = math.max(wait, rest)
@@ -156,7 +156,7 @@ for _, stamp in ipairs(redis.call('LRANGE', window, 0, -1)) do
 end
 if joined == 0 then return 0 end
 for rest = at, #counted do slots[#slots + 1] = counted[rest] end
-keep_ms = math.max(keep_ms, redis.call('PTTL', shared))
+keep_ms = math.max(keep_ms + 60000, redis.call('PTTL', shared))  -- as in take_slot
 redis.call('DEL', shared)
 for first = 1, #slots, 1000 do redis.call('RPUSH', shared, unpack(slots, first, math.min(first + 999, #slots))) end
 redis.call('PEXPIRE', shared, keep_ms)

@@ -1,4 +1,4 @@
-"""complete_event: the worker that holds the claim settles its event as completed, and nobody else does."""
+"""A turn settles what its lane has completed, and what another has by now it does not; then the turn goes on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from rlm.core.errors import StoreError
 from rlm.ledger.claims import Completion, LaneId
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.both_servers
 
 
 @pytest.fixture
@@ -179,3 +182,102 @@ def test_settling_against_taking_back(store, token, running, rounds):
     assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == first + second
     assert looks.counts(store).pending == looks.counts(store).unsettled == taken_back
     assert looks.calls(store, "worker-1") == {}
+
+
+def test_a_turn_settles_and_claims_in_one_step(store, token, running):
+    """The lane has its next event, and the books have its last."""
+    run = running(2)
+    claim = steps.claim_next(store, token, run)
+    steps.release(store, token, run)
+
+    turn = steps.turn(store, run, completed=steps.completed(claim))
+
+    assert (turn.settled, turn.claim.event_id, turn.why) == (True, steps.event_id(2), "")
+    assert looks.calls(store, "worker-1") == {steps.event_id(2): "1:"}
+    assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1
+
+
+def test_a_repeated_settlement_changes_nothing_while_the_turn_goes_on(store, token, running):
+    """It is told that its claim was lost, and claims the next event all the same."""
+    run = running(3)
+    claim = steps.claim_next(store, token, run)
+    steps.release(store, token, run, 2)
+    steps.turn(store, run, completed=steps.completed(claim))
+    event, tally = looks.event(store, claim.event_id), looks.tally(store, run)
+
+    turn = steps.turn(store, run, completed=steps.completed(claim))
+
+    assert (turn.settled, turn.claim.event_id) == (False, steps.event_id(3))
+    assert (looks.event(store, claim.event_id), looks.tally(store, run)) == (event, tally)
+    assert len(store.measures.completed(run.id)) == 1
+
+
+@pytest.mark.parametrize("why", ["none", "over", "revision"])
+def test_it_is_settled_though_nothing_is_claimed(store, run, claim, why):
+    """Whatever the reason: the answer counts."""
+    if why == "over":
+        store.runs.cancel(run.id)
+    if why == "revision":
+        store.client.hset(store.keys.run(run.id), "revision", "another")
+
+    turn = steps.turn(store, run, completed=steps.completed(claim))
+
+    assert (turn.settled, turn.claim, turn.why) == (True, None, why)
+    assert looks.event(store, claim.event_id)["state"] == "completed"
+
+
+def test_what_an_earlier_run_left_is_settled_in_no_other_books(store, token, run, claim):
+    """A lane that turns for the next run with an answer of the last one, whose event was returned."""
+    losses.run_closed(store, token, run, claim)
+    following = steps.start_run(store, token)
+    steps.release(store, token, following)
+
+    turn = steps.turn(store, following, completed=steps.completed(claim))
+
+    assert (turn.settled, turn.claim.event_id) == (False, claim.event_id)
+    assert looks.tally(store, following) == {f"carried:{steps.TYPE}": 1}
+
+
+@pytest.mark.parametrize("wrong", ["tally", "timings", "inflight"])
+def test_what_redis_refuses_leaves_all_as_it_was(store, token, run, claim, wrong):
+    """The call is made and its answer must be written: the lane tries again until it is."""
+    key = store.keys.inflight(steps.TYPE) if wrong == "inflight" else getattr(store.keys, wrong)(run.id)
+    kept = store.client.dump(key)
+    store.client.delete(key)
+    store.client.set(key, "nothing of the kind")
+    steps.release(store, token, run)
+    tally = {} if wrong == "tally" else looks.tally(store, run)
+
+    with looks.nothing_changes(store, store.keys.tally(run.id)), pytest.raises(StoreError):
+        steps.turn(store, run, completed=steps.completed(claim))
+
+    assert wrong == "tally" or looks.tally(store, run) == tally
+    store.client.delete(key)
+    if kept:
+        store.client.restore(key, 0, kept)
+    assert complete(store, claim)
+    assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1
+    assert len(store.measures.completed(run.id)) == 1
+
+
+def test_an_event_that_is_in_flight_no_more_is_not_counted(store, run, claim):
+    """Its place was lost with a key, its hash was not: it is found again, and sent under the same key."""
+    store.client.delete(store.keys.inflight(steps.TYPE))
+
+    assert not complete(store, claim)
+
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+    assert store.measures.completed(run.id) == []
+
+
+def test_twenty_turns_with_the_same_answer_settle_once(store, token, running):
+    """And each claims another event."""
+    run = running(21)
+    claim = steps.claim_next(store, token, run)
+    steps.release(store, token, run, 20)
+
+    turns = steps.at_once(*[lambda: steps.turn(store, run, completed=steps.completed(claim))] * 20)
+
+    assert [turn.settled for turn in turns].count(True) == 1
+    assert {turn.claim.event_id for turn in turns} == {*steps.event_ids(21)} - {claim.event_id}
+    assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1

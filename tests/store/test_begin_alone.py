@@ -1,0 +1,77 @@
+"""begin_alone: the lane that has waited with an event begins to carry it alone; a death counts from here on."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.ledger.recovery import POISON_DEATHS
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def suspect(store, token, running):
+    """A claim of an event that two workers died of."""
+    run = running(1)
+    for death in range(POISON_DEATHS - 1):
+        steps.claim_next(store, token, run, f"dead-{death}")
+        assert store.recovery.orphan_worker(f"dead-{death}") == 1
+    return steps.claim_next(store, token, run)
+
+
+def test_it_waits_no_longer(store, suspect):
+    """As its note says; a repeated call changes nothing."""
+    assert looks.calls(store, "worker-1") == {suspect.event_id: "1:-"}
+
+    assert store.ledger.begin_alone(suspect)
+
+    assert looks.calls(store, "worker-1") == {suspect.event_id: "1:"}
+    with looks.nothing_changes(store):
+        assert store.ledger.begin_alone(suspect)
+
+
+def test_a_death_before_it_has_begun_does_not_count(store, suspect):
+    """Its worker died of what other lanes carried: the event is pending again, and no dead letter."""
+    assert store.recovery.orphan_worker("worker-1") == 1
+
+    assert looks.letters(store) == []
+    assert looks.where(store, suspect.event_id) == ["pending"]
+    assert looks.event(store, suspect.event_id)["deaths"] == str(POISON_DEATHS - 1)
+
+
+def test_a_death_once_it_has_begun_counts(store, suspect):
+    """Nothing else was in hand: this event it was."""
+    store.ledger.begin_alone(suspect)
+
+    assert store.recovery.orphan_worker("worker-1") == 1
+
+    (letter,) = looks.letters(store)
+    assert (letter["reason"], letter["event_id"]) == ("poison", suspect.event_id)
+
+
+def test_what_was_taken_back_meanwhile_is_not_begun(store, suspect):
+    """Its lease ended while it waited."""
+    store.recovery.orphan_worker("worker-1")
+
+    with looks.nothing_changes(store):
+        assert not store.ledger.begin_alone(suspect)
+
+
+@pytest.mark.parametrize("worker", ["worker-1", "worker-2"])
+def test_what_another_lane_has_by_now_is_not_begun(store, token, suspect, worker):
+    """Whether of the same worker or of another one."""
+    store.recovery.orphan_worker("worker-1")
+    steps.claim_next(store, token, store.runs.current(), worker, lane=2)
+
+    with looks.nothing_changes(store):
+        assert not store.ledger.begin_alone(suspect)
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_beginning_against_taking_back(store, suspect, _):
+    """An event that is begun as its worker is given up for dead is pending, or a dead letter of the third death."""
+    steps.at_once(*[lambda: store.ledger.begin_alone(suspect)] * 5, lambda: store.recovery.orphan_worker("worker-1"))
+    store.recovery.orphan_worker("worker-1")
+
+    places, letters = looks.where(store, suspect.event_id), looks.letters(store)
+    assert len(places) + len(letters) == 1
+    assert looks.calls(store, "worker-1") == {}

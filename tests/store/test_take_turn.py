@@ -1,0 +1,303 @@
+"""take_turn: a lane claims the first pending event for the call that is released next, and no other lane has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm.core.errors import StoreError
+from rlm.core.expected import Expected
+from rlm.core.run import State
+from rlm.ledger.claims import Claim, LaneId, Terms
+from rlm.ledger.events import Ledger
+from tests.store import looks, steps
+from tests.store.windows import make_budget
+
+
+@pytest.fixture
+def run(running):
+    return running(1)
+
+
+def test_a_claim_has_all_that_is_needed_to_send(store, token, types, run):
+    """Also how the event fared so far, which is not at all."""
+    store.publish_limits(token)
+
+    claim = steps.claim_next(store, token, run)
+
+    assert claim == Claim(
+        event_id=steps.event_id(1),
+        run_id=run.id,
+        lane=LaneId("worker-1", 1),
+        number=1,
+        endpoint=steps.ENDPOINT,
+        remaining_seconds=claim.remaining_seconds,
+        begin_seconds=claim.begin_seconds,
+        call_seconds=0.1,
+        wallet_name="wallet of i1",
+        item=steps.items(1, steps.TYPE)[0],
+        limits={one.name: one.limit.text for one in types[0].endpoints},
+    )
+    assert 50 < claim.remaining_seconds <= 60
+    assert (claim.worker_id, claim.type) == ("worker-1", steps.TYPE)
+
+
+def test_a_claimed_event_is_in_flight(store, token, run):
+    """Its worker and the end of its lease are known; it has no slot and no call yet."""
+    before = looks.redis_us(store)
+
+    claim = steps.claim_next(store, token, run, lane=7, lease_seconds=12)
+
+    assert looks.where(store, claim.event_id) == ["inflight"]
+    event = looks.event(store, claim.event_id)
+    assert (event["owner"], event["claims"]) == ("worker-1", "1")
+    assert looks.calls(store, "worker-1") == {claim.event_id: "7:"}
+    lease = -store.client.zscore(store.keys.inflight(steps.TYPE), claim.event_id)
+    assert before + 12_000_000 <= lease <= looks.redis_us(store) + 12_000_000
+    assert looks.counts(store).boarding == 1
+    assert store.ledger.releases() == []
+
+
+def test_events_are_claimed_by_priority_then_age(store, token):
+    """Whatever the order in which they came, those of one type; each type's calls have their own."""
+    ids = {"low": 1, "first": 9, "second": 9, "middle": 5}
+    steps.push(store, *[steps.item(one, steps.TYPE, priority=priority) for one, priority in ids.items()])
+    steps.push(store, steps.item("other", steps.OTHER_TYPE))
+    run = steps.start_run(store, token)
+    order = looks.pending(store)
+    steps.release(store, token, run, 1, steps.OTHER_TYPE)
+
+    assert steps.claim(store, run).event_id == f"other:{steps.OTHER_TYPE}"
+    assert [steps.claim_next(store, token, run).event_id for _ in range(4)] == order
+
+
+def test_each_lane_claims_its_own(store, token, running):
+    """Of one worker and of several; each call is made once."""
+    run = running(5)
+    steps.release(store, token, run, 4)
+
+    claims = [steps.claim(store, run, f"worker-{number % 2}", number) for number in range(1, 5)]
+
+    assert [claim.event_id for claim in claims] == steps.event_ids(4)
+    assert looks.calls(store, "worker-0") == {steps.event_id(2): "2:", steps.event_id(4): "4:"}
+    assert steps.turn(store, run).why == "none"
+    assert looks.pending(store) == [steps.event_id(5)]
+
+
+def test_nothing_released_claims_nothing(store, run):
+    """However many events wait."""
+    with looks.nothing_changes(store):
+        turn = steps.turn(store, run)
+
+    assert (turn.settled, turn.claim, turn.why) == (False, None, "none")
+
+
+def test_a_call_without_an_event_is_dropped(store, token, run):
+    """The next one is for another type, which has an event; then no call is left."""
+    steps.release(store, token, run, 3, steps.OTHER_TYPE)
+
+    assert steps.claim_next(store, token, run).event_id == steps.event_id(1)
+
+    steps.release(store, token, run, 3)
+    assert steps.turn(store, run).why == "none"
+    assert store.ledger.releases() == []
+
+
+@pytest.mark.parametrize("moment", ["void", "begin"])
+def test_a_call_whose_time_is_over_is_dropped(store, token, run, moment):
+    """It is released too long ago, or would be answered after the deadline; the event waits for another."""
+    steps.release(store, token, run, 2, **{moment: 0})
+
+    assert steps.turn(store, run).why == "none"
+
+    assert store.ledger.releases() == []
+    assert looks.where(store, steps.event_id(1)) == ["pending"]
+    assert steps.claim_next(store, token, run)
+
+
+def test_what_is_left_until_the_call_must_have_begun_is_told(store, token, run):
+    """Beside what is left to the deadline."""
+    claim = steps.claim_next(store, token, run, begin=10_000_000, deadline=20_000_000)
+
+    assert 5 < claim.begin_seconds <= 10 < claim.remaining_seconds <= 20
+
+
+def test_a_call_of_another_run_is_dropped(store, token, running):
+    """Its conductor may have been late; the run has its own."""
+    run = running(1)
+    (released,) = steps.release(store, token, run)
+    other = type(released)("another", released.void, released.begin, released.deadline, released.call, released.of)
+    store.client.delete(store.keys.releases)
+    store.ledger.release(token, run.id, [other])
+
+    assert steps.turn(store, run).why == "none"
+
+    assert looks.where(store, steps.event_id(1)) == ["pending"]
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.FINISHING])
+def test_a_run_that_is_not_running_is_over(store, token, run, state):
+    """From the moment it is finishing nothing is claimed."""
+    steps.release(store, token, run)
+    steps.put_into(store, run, state)
+
+    with looks.nothing_changes(store):
+        assert steps.turn(store, run).why == "over"
+
+
+def test_a_cancelled_run_is_over(store, token, run):
+    """Though it is still running, until its conductor sees the mark."""
+    steps.release(store, token, run)
+    store.runs.cancel(run.id)
+
+    with looks.nothing_changes(store):
+        assert steps.turn(store, run).why == "over"
+
+
+def test_a_run_never_heard_of_is_over(store, token, run):
+    """A message that woke a lane may survive a ledger that was lost."""
+    steps.release(store, token, run)
+
+    with looks.nothing_changes(store):
+        assert store.ledger.turn(LaneId("worker-1", 1), "another").why == "over"
+
+
+def test_a_worker_of_another_revision_claims_nothing(store, token, types, run):
+    """It learns that it must be replaced; the call stays for one that is up to date."""
+    steps.release(store, token, run)
+    older = Ledger(store.client, store.keys, 3600, types, "older")
+
+    with looks.nothing_changes(store):
+        assert older.turn(LaneId("worker-1", 1), run.id).why == "revision"
+
+    assert steps.claim(store, run)
+
+
+def test_how_an_event_fared_goes_with_it(store, token, run):
+    """Attempts count over all runs, tries within the run, and the last endpoint is known."""
+    store.ledger.retry(steps.claim_next(store, token, run), steps.OVERFLOW, 0)
+    store.recovery.promote([steps.TYPE], looks.redis_us(store))
+
+    claim = steps.claim_next(store, token, run)
+
+    assert (claim.attempt, claim.tries, claim.runs, claim.last_endpoint) == (1, 1, 0, steps.OVERFLOW)
+    assert claim.number == 2
+
+
+def test_in_the_next_run_the_tries_start_anew(store, token, run):
+    """An event that spent its attempts in one run has all of them in the next."""
+    store.ledger.spend(steps.claim_next(store, token, run), steps.ENDPOINT)
+    steps.finish(store, token, run)
+    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
+
+    claim = steps.claim_next(store, token, steps.start_run(store, token))
+
+    assert (claim.attempt, claim.tries, claim.runs) == (1, 0, 1)
+
+
+def test_what_is_published_of_its_calls_comes_with_a_claim(store, token, run):
+    """For the type's own calls to its endpoints; where nothing is published the worker's file holds."""
+    told = Expected(2.5, 3.25)
+    other = {(steps.OTHER_TYPE, steps.OVERFLOW): told, (steps.TYPE, "another"): told}
+    store.measures.publish(token, {(steps.TYPE, steps.OVERFLOW): replace(told, error_rate=0.1), **other})
+
+    assert steps.claim_next(store, token, run).expected == {(steps.TYPE, steps.OVERFLOW): told}
+
+
+def test_a_limit_set_by_hand_reaches_the_next_claim(store, token, run):
+    """Limits in force are read with each claim, from Redis."""
+    store.client.hset(store.keys.limits, mapping={steps.OVERFLOW: "1/hour", "other": "5/minute"})
+
+    assert steps.claim_next(store, token, run).limits == {steps.OVERFLOW: "1/hour"}
+
+
+def test_the_limits_of_budgets_come_with_it(store, token, types, run):
+    """Budgets share the name space of the endpoints."""
+    first, *others = types[0].endpoints
+    kind = replace(types[0], endpoints=(replace(first, budget=make_budget("9/minute")), *others))
+    ledger = Ledger(store.client, store.keys, 3600, [kind], store.settings.revision)
+    (released,) = steps.release(store, token, run)
+    terms = Terms.of(kind, first, store.keys, 0)
+    store.client.delete(store.keys.releases)
+    moments = (released.void, released.begin, released.deadline, released.call)
+    ledger.release(token, run.id, [type(released)(run.id, *moments, terms)])
+    store.client.hset(store.keys.limits, mapping={steps.OVERFLOW: "1/hour", "account": "2/hour", "other": "3/hour"})
+
+    claim = ledger.turn(LaneId("worker-1", 1), run.id).claim
+
+    assert claim.limits == {steps.OVERFLOW: "1/hour", "account": "2/hour"}
+
+
+@pytest.mark.parametrize("kind", ["inflight", "calls"])
+@pytest.mark.parametrize("connected", [[], [steps.ENDPOINT]], ids=["without a slot", "with a slot"])
+def test_what_redis_refuses_leaves_the_event_pending(store, token, run, kind, connected):
+    """No slot is taken; its lane gives back what it may have noted, and the next one claims it."""
+    steps.release(store, token, run)
+    wrong = {"inflight": store.keys.inflight(steps.TYPE), "calls": store.keys.calls("worker-1")}[kind]
+    store.client.set(wrong, "no place for an event")
+    may_change = [store.keys.releases, store.keys.epoch, store.keys.calls("worker-1")]
+    may_change.append(store.keys.health(store.settings.endpoints[steps.ENDPOINT].window_id))
+
+    with looks.nothing_changes(store, *may_change), pytest.raises(StoreError):
+        steps.turn(store, run, connected=connected)
+
+    store.client.delete(wrong)
+    for event_id in store.ledger.held_by(LaneId("worker-1", 1)):
+        assert not store.ledger.unclaim(LaneId("worker-1", 1), run.id, event_id)
+    assert looks.calls(store, "worker-1") == {}
+    assert steps.claim_next(store, token, run).event_id == steps.event_id(1)
+
+
+def test_what_a_lane_has_in_hand_is_known_when_it_does_not_know_itself(store, token, running):
+    """The answer to its turn was lost: it gives back what the ledger says that it has, and its slot."""
+    run, lane, endpoint = running(3), LaneId("worker-1", 2), store.settings.endpoints[steps.ENDPOINT]
+    other = steps.claim_next(store, token, run)
+    mine, second = (steps.claim_next(store, token, run, lane=2, connected=one) for one in ([], [steps.ENDPOINT]))
+
+    held = store.ledger.held_by(lane)
+
+    assert held[mine.event_id] is None
+    assert (held[second.event_id].endpoint, held[second.event_id].stamp) == (steps.ENDPOINT, second.stamp)
+    assert store.windows.stamps(endpoint, 10) == [int(second.stamp)]
+    assert all(store.ledger.unclaim(lane, run.id, one) for one in held)
+    assert looks.pending(store) == [mine.event_id, second.event_id]
+    assert looks.calls(store, "worker-1") == {other.event_id: "1:"}
+    with looks.nothing_changes(store):
+        assert store.ledger.held_by(lane) == {}
+        assert not store.ledger.unclaim(lane, run.id, mine.event_id)
+        assert not store.ledger.unclaim(lane, run.id, "never:heard")
+
+
+def test_of_twenty_lanes_each_claims_another_event(store, token, running):
+    """As many as there are, whatever the number of calls; one note each, one owner each."""
+    run = running(12)
+    steps.release(store, token, run, 30)
+    turns = [lambda n=n: steps.turn(store, run, f"worker-{n % 3}", n).claim for n in range(1, 21)]
+
+    claims = [claim for claim in steps.at_once(*turns) if claim]
+
+    assert sorted(claim.event_id for claim in claims) == sorted(steps.event_ids(12))
+    for claim in claims:
+        assert looks.event(store, claim.event_id)["owner"] == claim.worker_id
+        assert looks.calls(store, claim.worker_id)[claim.event_id] == claim.lane.note
+    assert looks.counts(store).inflight == looks.counts(store).unsettled == 12
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_turns_against_the_end_of_the_run(store, token, running, _):
+    """Of ten lanes that turn as the run returns its events each has an event or learns that the run is over."""
+    run = running(20)
+    steps.release(store, token, run, 20)
+
+    def end():
+        steps.finish(store, token, run)
+        return store.runs.return_unsettled(run.id, [steps.TYPE])
+
+    turns = [lambda n=n: [steps.turn(store, run, lane=n) for _ in range(2)] for n in range(1, 11)]
+    *taken, returned = steps.at_once(*turns, end)
+
+    assert returned
+    assert {turn.why for both in taken for turn in both} <= {"", "over"}
+    assert looks.pending(store) == steps.event_ids(20)

@@ -1,0 +1,264 @@
+"""A turn of a lane that has a connection at hand: the event is claimed with its slot, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm.ledger.claims import Terms
+from tests.store import looks, steps
+from tests.store.windows import health, make_budget, set_health, stamps, take
+
+pytestmark = pytest.mark.both_servers
+
+CONNECTED = [steps.ENDPOINT]
+
+
+@pytest.fixture
+def endpoint(settings):
+    return settings.endpoints[steps.ENDPOINT]
+
+
+@pytest.fixture
+def run(running):
+    return running(3)
+
+
+def release(store, token, run, endpoint, number=1):
+    """Release calls to an endpoint that is not as it is configured."""
+    (made,) = steps.release(store, token, run)
+    store.client.rpop(store.keys.releases)
+    kind = store.settings.event_types[0]
+    terms = Terms.of(kind, endpoint, store.keys, store.settings.run.guard_seconds)
+    moments = (made.void, made.begin, made.deadline, made.call)
+    store.ledger.release(token, run.id, [type(made)(run.id, *moments, terms)] * number)
+
+
+def assert_dropped(store, run):
+    """The turn claims nothing and takes no slot, and the call is released no more."""
+    before = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}
+    assert steps.turn(store, run, connected=CONNECTED).why == "none"
+    after = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}
+    assert after == before
+    assert store.ledger.releases() == []
+    assert looks.pending(store) == steps.event_ids(3)
+    assert looks.calls(store, "worker-1") == {}
+
+
+def test_an_event_is_claimed_with_its_slot(store, token, run, endpoint):
+    """Its lease counts as that of a call under way; the call is noted with all windows of its slot."""
+    before = looks.redis_us(store)
+    slots = int(store.client.hget(store.keys.epoch, "slots"))
+
+    claim = steps.claim_next(store, token, run, connected=CONNECTED, lease_seconds=12)
+
+    assert stamps(store, endpoint) == [int(claim.stamp)]
+    assert before <= int(claim.stamp) <= looks.redis_us(store)
+    assert looks.calls(store, "worker-1") == {claim.event_id: f"1:{endpoint.window_id}|{claim.stamp}|{endpoint.name}"}
+    assert store.client.zscore(store.keys.inflight(steps.TYPE), claim.event_id) == int(claim.stamp) + 12_000_000
+    assert (looks.counts(store).inflight, looks.counts(store).boarding) == (1, 0)
+    assert (claim.suspect, claim.limits, claim.expected) == (False, {}, {})
+    assert int(store.client.hget(store.keys.epoch, "slots")) == slots + 1
+
+
+@pytest.mark.parametrize("connected", [[], [steps.OVERFLOW], [steps.ENDPOINT[:-1]], [f"x{steps.ENDPOINT}"]])
+def test_without_a_connection_to_it_no_slot_is_taken(store, token, run, endpoint, connected):
+    """The lane connects first: a slot would wait for that."""
+    claim = steps.claim_next(store, token, run, connected=connected)
+
+    assert (claim.stamp, stamps(store, endpoint)) == ("", [])
+    assert looks.counts(store).boarding == 1
+
+
+def test_any_of_its_connections_will_do(store, token, run, endpoint):
+    """It is the call that is released which says where to."""
+    claim = steps.claim_next(store, token, run, connected=["another", steps.OVERFLOW, steps.ENDPOINT])
+
+    assert (claim.endpoint, stamps(store, endpoint)) == (steps.ENDPOINT, [int(claim.stamp)])
+
+
+def test_a_call_whose_slot_is_taken_meanwhile_is_dropped(store, token, run, endpoint):
+    """The window is full; the next call, to another endpoint, is made."""
+    take(store, endpoint, endpoint.limit.rules[0].amount)
+    steps.release(store, token, run)
+
+    assert_dropped(store, run)
+
+    steps.release(store, token, run)
+    steps.release(store, token, run, endpoint=steps.OVERFLOW)
+    claim = steps.claim(store, run, connected=[steps.ENDPOINT, steps.OVERFLOW])
+    assert (claim.endpoint, claim.event_id) == (steps.OVERFLOW, steps.event_id(1))
+
+
+def test_an_event_that_failed_there_is_claimed_without_a_slot(store, token, running, endpoint):
+    """In this run: another endpoint may be free, which its lane looks for; in the next run it counts no more."""
+    run = running(1)
+    store.ledger.retry(steps.claim_next(store, token, run, connected=CONNECTED), steps.ENDPOINT, 0)
+    store.recovery.promote([steps.TYPE], looks.redis_us(store))
+
+    claim = steps.claim_next(store, token, run, connected=CONNECTED)
+
+    assert (claim.stamp, len(stamps(store, endpoint))) == ("", 1)
+    store.ledger.spend(claim, steps.ENDPOINT)
+    steps.finish(store, token, run)
+    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
+    following = steps.start_run(store, token)
+    assert steps.claim_next(store, token, following, connected=CONNECTED).stamp
+
+
+def test_one_that_failed_elsewhere_or_was_throttled_there_gets_its_slot(store, token, run):
+    """Neither is a reason to look for another endpoint."""
+    store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT)
+    assert steps.claim_next(store, token, run, connected=CONNECTED).stamp
+    second = steps.claim_next(store, token, run)
+    store.ledger.retry(second, steps.OVERFLOW, 0)
+    store.recovery.promote([steps.TYPE], looks.redis_us(store))
+
+    claim = steps.claim_next(store, token, run, connected=CONNECTED)
+
+    assert (claim.event_id, claim.tries, bool(claim.stamp)) == (second.event_id, 1, True)
+
+
+@pytest.mark.parametrize("field", ["rest_until_us", "held_until_us", "paused_until_us"])
+def test_an_endpoint_that_rests_gets_no_call(store, token, run, endpoint, field):
+    """Whatever kind of rest it is, and until it is over."""
+    set_health(store, endpoint, **{field: looks.redis_us(store) + 10_000_000})
+    steps.release(store, token, run)
+
+    assert_dropped(store, run)
+
+    set_health(store, endpoint, **{field: looks.redis_us(store)})
+    assert steps.claim_next(store, token, run, connected=CONNECTED).stamp
+
+
+def test_after_failures_a_call_is_suspect(store, token, run, endpoint):
+    """A good answer to it is reported."""
+    set_health(store, endpoint, failures=1)
+
+    claim = steps.claim_next(store, token, run, connected=CONNECTED)
+
+    assert (claim.suspect, bool(claim.stamp)) == (True, True)
+
+
+def test_one_probe_goes_at_a_time(store, token, run, endpoint):
+    """The next one only after that had its time, as its terms say."""
+    set_health(store, endpoint, probing=1)
+    (released,) = steps.release(store, token, run)
+    probe = steps.claim(store, run, connected=CONNECTED)
+
+    assert probe.suspect
+    assert health(store, endpoint)["probe_until_us"] == int(probe.stamp) + released.of.probe
+    steps.release(store, token, run)
+    assert steps.turn(store, run, connected=CONNECTED).claim is None
+    set_health(store, endpoint, probe_until_us=looks.redis_us(store))
+    assert steps.claim_next(store, token, run, connected=CONNECTED).suspect
+
+
+@pytest.mark.parametrize("name", [steps.ENDPOINT, "account"])
+def test_a_limit_that_has_changed_since_the_release_drops_it(store, token, run, endpoint, name):
+    """With a connection or without: the conductor releases anew by what is in force, the budget's too."""
+    shared = replace(endpoint, budget=make_budget("5/minute"))
+    for connected in ([], CONNECTED):
+        release(store, token, run, shared)
+        store.client.hset(store.keys.limits, name, "1/hour")
+
+        assert steps.turn(store, run, connected=connected).why == "none"
+
+        assert store.ledger.releases() == []
+    assert looks.pending(store) == steps.event_ids(3)
+    store.client.hset(store.keys.limits, name, "5/minute" if name == "account" else endpoint.limit.text)
+    release(store, token, run, shared)
+    assert steps.claim(store, run, connected=CONNECTED).stamp
+
+
+def test_a_slot_is_taken_in_the_budget_too(store, token, run, endpoint):
+    """Under the same stamp; the note names both windows."""
+    budget = make_budget("5/minute")
+    release(store, token, run, replace(endpoint, budget=budget))
+
+    claim = steps.claim(store, run, connected=CONNECTED)
+
+    assert stamps(store, endpoint) == stamps(store, budget) == [int(claim.stamp)]
+    note = f"1:{endpoint.window_id}|{claim.stamp}|{endpoint.name}|{budget.window_id}"
+    assert looks.calls(store, "worker-1") == {claim.event_id: note}
+
+
+@pytest.mark.parametrize("why", ["full", "rests"])
+def test_a_budget_that_has_none_gives_none_of_the_endpoint(store, token, run, endpoint, why):
+    """A slot in both, or in neither."""
+    budget = make_budget("2/minute")
+    shared = replace(endpoint, budget=budget)
+    if why == "full":
+        take(store, replace(endpoint, name="two", budget=budget), 2)
+    else:
+        set_health(store, budget, rest_until_us=looks.redis_us(store) + 10_000_000)
+    release(store, token, run, shared)
+
+    assert_dropped(store, run)
+
+
+def test_each_rule_of_a_limit_holds(store, token, run, endpoint):
+    """The longer one here."""
+    strict = replace(endpoint, limit=type(endpoint.limit).parse("9/second; 2/hour"))
+    store.client.hdel(store.keys.limits, endpoint.name)
+    release(store, token, run, strict, 3)
+
+    claims = [steps.turn(store, run, lane=lane, connected=CONNECTED).claim for lane in (1, 2, 3)]
+
+    assert [bool(claim) for claim in claims] == [True, True, False]
+
+
+def test_a_server_that_nobody_vouched_for_takes_no_call(store, token, run, endpoint):
+    """Its memory may be older than its slots: the call stays released, with or without a connection."""
+    steps.release(store, token, run)
+    store.client.hset(store.keys.epoch, "server", "another")
+
+    for connected in ([], CONNECTED):
+        with looks.nothing_changes(store):
+            assert steps.turn(store, run, connected=connected).why == "none"
+    store.client.hdel(store.keys.epoch, "server")
+    with looks.nothing_changes(store):
+        assert steps.turn(store, run, connected=CONNECTED).why == "none"
+
+
+def test_windows_of_before_what_is_trusted_do_not_serve(store, token, run):
+    """Until as much time has passed as their rules look back, and as calls may have been under way."""
+    store.client.hset(store.keys.epoch, mapping={"since": looks.redis_us(store), "underway_us": 5_000_000})
+    steps.release(store, token, run)
+
+    assert_dropped(store, run)
+
+
+def test_of_twenty_lanes_no_more_get_a_slot_than_the_limit_allows(store, token, running, endpoint):
+    """Each with another event; the calls of the others are dropped, and their events wait."""
+    run, limit = running(50), endpoint.limit.rules[0].amount
+    steps.release(store, token, run, 60)
+
+    def turns(lane):
+        return [steps.turn(store, run, f"worker-{lane % 3}", lane, connected=CONNECTED).claim for _ in range(3)]
+
+    claims = [one for some in steps.at_once(*[lambda n=n: turns(n) for n in range(1, 21)]) for one in some if one]
+
+    assert len({claim.event_id for claim in claims}) == len(claims) == limit
+    assert sorted(int(claim.stamp) for claim in claims) == sorted(stamps(store, endpoint))
+    assert looks.counts(store).pending == 50 - limit
+    assert looks.counts(store).boarding == 0
+
+
+def test_turns_and_slots_taken_on_their_own_share_the_window(store, token, running, endpoint):
+    """Lanes that connected first take slots of the same window at the same time."""
+    run, limit = running(40), endpoint.limit.rules[0].amount
+    steps.release(store, token, run, 40)
+
+    def turn(lane):
+        return [steps.turn(store, run, lane=lane, connected=CONNECTED).claim for _ in range(4)]
+
+    def acquire():
+        return [store.windows.acquire(endpoint) for _ in range(4)]
+
+    results = steps.at_once(*[lambda n=n: turn(n) for n in range(1, 11)], *[acquire] * 10)
+
+    taken = [one.stamp for some in results for one in some if getattr(one, "stamp", "")]
+    assert len(taken) == len(stamps(store, endpoint)) == limit

@@ -1,0 +1,98 @@
+"""void_releases: released calls that no lane has made in time are taken back; their events have never left pending."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.errors import FencedError
+from tests.store import looks, steps
+
+
+def test_nothing_released_takes_nothing_back(store, token, running):
+    """Pending events stay as they are."""
+    running(2)
+
+    with looks.nothing_changes(store):
+        assert store.recovery.void_releases(token) == 0
+
+
+def test_a_release_whose_time_is_over_is_taken_back(store, token, running):
+    """Its event waits in its place all the while."""
+    steps.release(store, token, running(3), void=0)
+
+    assert store.recovery.void_releases(token) == 1
+
+    assert store.ledger.releases() == []
+    assert looks.pending(store) == steps.event_ids(3)
+    assert looks.counts(store).released == 0
+
+
+def test_a_release_whose_time_is_not_over_stays(store, token, running):
+    """A lane may be on its way to it; a repeated call changes nothing."""
+    run = running(4)
+    steps.release(store, token, run, 2, void=0)
+    (later,) = steps.release(store, token, run)
+
+    assert store.recovery.void_releases(token) == 2
+
+    assert store.ledger.first_void_us() == later.void
+    with looks.nothing_changes(store):
+        assert store.recovery.void_releases(token) == 0
+
+
+@pytest.mark.parametrize("raw", ["", "no JSON", "null", "7", '{"void": "soon"}', '{"void": {}}', "{}"])
+def test_what_is_no_release_is_taken_out_of_the_way(store, token, running, raw):
+    """It would stand before the others for ever."""
+    run = running(1)
+    store.client.rpush(store.keys.releases, raw)
+    steps.release(store, token, run)
+
+    assert store.recovery.void_releases(token) == 1
+
+    assert store.ledger.releases() == [steps.TYPE]
+
+
+def test_many_of_several_types_are_taken_back(store, token):
+    """All in one step."""
+    steps.push(store, *steps.items(2, steps.TYPE, steps.OTHER_TYPE))
+    run = steps.start_run(store, token)
+    steps.release(store, token, run, 300, void=0)
+    steps.release(store, token, run, 300, steps.OTHER_TYPE, void=0)
+
+    assert store.recovery.void_releases(token) == 600
+
+    assert store.ledger.releases() == []
+
+
+def test_a_stale_token_takes_nothing_back(store, token, running):
+    """A conductor whose lease another one took does not know what is released."""
+    steps.release(store, token, running(1), void=0)
+    steps.take_over(store)
+
+    with looks.nothing_changes(store), pytest.raises(FencedError):
+        store.recovery.void_releases(token)
+
+
+def test_twenty_at_once_take_each_back_once(store, token, running):
+    """The counts add up to what there was."""
+    steps.release(store, token, running(1), 30, void=0)
+
+    voided = steps.at_once(*[lambda: store.recovery.void_releases(token)] * 20)
+
+    assert sum(voided) == 30
+
+
+def test_turns_against_voids_at_once(store, token, running):
+    """A call is made or taken back, and both sides know which."""
+    run = running(40)
+    for _ in range(10):
+        steps.release(store, token, run, void=0)
+        steps.release(store, token, run)
+
+    turns = [lambda lane=lane: steps.turn(store, run, lane=lane).claim for lane in range(1, 11)]
+    *claims, voided, again = steps.at_once(
+        *turns, lambda: store.recovery.void_releases(token), lambda: store.recovery.void_releases(token)
+    )
+
+    assert len([claim for claim in claims if claim]) + len(store.ledger.releases()) == 10
+    assert voided + again <= 10
