@@ -8,6 +8,7 @@ window id`. A minus follows while the lane waits until it can carry the event al
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,14 +29,6 @@ _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
     r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})(?:\|(?P<budget_id>[0-9a-f]+))?)?)"
 )
-
-
-class _OfRelease(msgspec.Struct, frozen=True):
-    type: str
-
-
-class _WrittenRelease(msgspec.Struct, frozen=True):
-    of: _OfRelease
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -96,13 +89,11 @@ def names_called(kind: EventType) -> tuple[list[str], list[str]]:
     return names, [*names, *sorted({endpoint.budget.name for endpoint in kind.endpoints if endpoint.budget})]
 
 
-def types_released(raw: Iterable[bytes]) -> Iterator[str]:
-    """Yield of what type each release is, as they stand in Redis; what is none is left out."""
+def releases_in(raw: Iterable[bytes]) -> Iterator[Release]:
+    """Yield the releases as they stand in Redis; what is none is left out."""
     for one in raw:
-        try:
-            yield msgspec.json.decode(one, type=_WrittenRelease).of.type
-        except msgspec.DecodeError:
-            continue
+        with suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(one, type=Release)
 
 
 def _us(seconds: float) -> int:

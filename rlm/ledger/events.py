@@ -16,7 +16,7 @@ from rlm.core import trail
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
-from rlm.ledger.claims import Claim, LaneId, Release, Turn, find_note, is_of_lane, names_called, types_released
+from rlm.ledger.claims import Claim, LaneId, Release, Turn, find_note, is_of_lane, names_called, releases_in
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
@@ -231,7 +231,7 @@ class Ledger(Part):
     def read_counts(self, replies: Sequence[Any], types: Sequence[str]) -> dict[str, Counts]:
         """Read the replies to the commands of `count_commands`."""
         *numbers, raw = replies
-        return _counts(numbers, types, Counter(types_released(raw)))
+        return _counts(numbers, types, Counter(release.of.type for release in releases_in(raw)))
 
     def count_waiting(self, types: Sequence[str]) -> tuple[dict[str, Counts], int]:
         """Count as `count` does, but for what is released: return how many calls are, of all types together."""
@@ -248,8 +248,8 @@ class Ledger(Part):
 
     @translating
     def releases(self) -> list[Release]:
-        """Return the calls that are released, the next one first."""
-        return [msgspec.json.decode(one, type=Release) for one in self._lrange(self._keys.releases, 0, -1)]
+        """Return the calls that are released, the next one first, without entries that are none."""
+        return list(releases_in(self._lrange(self._keys.releases, 0, -1)))
 
     def _settle_keys(self, claim: Claim) -> list[str]:
         keys = self._keys

@@ -39,6 +39,16 @@ def pending(store: Store, type_name: str = TYPE) -> list[str]:
     return [one.decode() for one in cast("list[bytes]", store.client.zrange(store.keys.pending(type_name), 0, -1))]
 
 
+def released(store: Store) -> list[str]:
+    """Name the types of the calls that are released, the next one first."""
+    return [release.of.type for release in store.ledger.releases()]
+
+
+def retried(store: Store) -> int:
+    """Count the events that enter the next run because a dead letter was retried."""
+    return store.client.zcard(store.keys.retried(TYPE))
+
+
 def counts(store: Store, type_name: str = TYPE) -> Counts:
     """Count the events of a type by where they are."""
     return store.ledger.count([type_name])[type_name]

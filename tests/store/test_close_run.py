@@ -52,7 +52,7 @@ def test_calls_that_are_released_go_with_the_run(store, token, running):
 
     assert close(store, run) == 1
 
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
     assert looks.pending(store) == steps.event_ids(2)
 
 

@@ -159,7 +159,7 @@ def test_what_is_overdue_is_pending_again_at_the_next_look(store, start, conduct
     loop._turn()
 
     assert [looks.where(store, one) for one in steps.event_ids(3)] == [["pending"]] * 3
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
 
 
 def test_what_lanes_found_to_be_no_event_is_a_dead_letter_at_the_next_look(store, start, conductor):

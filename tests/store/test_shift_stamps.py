@@ -7,7 +7,7 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.ledger.dataloss import Continuity
 from rlm.ledger.limiter import Refused
-from tests.store import steps
+from tests.store import looks, steps
 from tests.store.windows import health, set_health
 
 HOUR_US = 3_600_000_000
@@ -57,7 +57,7 @@ def test_what_is_released_is_released_anew(store, token, running):
 
     store.shift_stamps(token, run.id, HOUR_US, "it was set")
 
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
     assert looks.pending(store) == steps.event_ids(3)
 
 

@@ -56,7 +56,7 @@ def test_a_claimed_event_is_in_flight(store, token, run):
     lease = -store.client.zscore(store.keys.inflight(steps.TYPE), claim.event_id)
     assert before + 12_000_000 <= lease <= looks.redis_us(store) + 12_000_000
     assert looks.counts(store).boarding == 1
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
 
 
 def test_events_are_claimed_by_priority_then_age(store, token):
@@ -101,7 +101,7 @@ def test_a_call_without_an_event_is_dropped(store, token, run):
 
     steps.release(store, token, run, 3)
     assert steps.turn(store, run).why == "none"
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
 
 
 @pytest.mark.parametrize("moment", ["void", "begin"])
@@ -111,7 +111,7 @@ def test_a_call_whose_time_is_over_is_dropped(store, token, run, moment):
 
     assert steps.turn(store, run).why == "none"
 
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
     assert looks.where(store, steps.event_id(1)) == ["pending"]
     assert steps.claim_next(store, token, run)
 

@@ -41,7 +41,7 @@ def assert_dropped(store, run):
     assert steps.turn(store, run, connected=CONNECTED).why == "none"
     after = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}
     assert after == before
-    assert store.ledger.releases() == []
+    assert looks.released(store) == []
     assert looks.pending(store) == steps.event_ids(3)
     assert looks.calls(store, "worker-1") == {}
 
@@ -58,7 +58,7 @@ def test_an_event_is_claimed_with_its_slot(store, token, run, endpoint):
     assert looks.calls(store, "worker-1") == {claim.event_id: f"1:{endpoint.window_id}|{claim.stamp}|{endpoint.name}"}
     assert store.client.zscore(store.keys.inflight(steps.TYPE), claim.event_id) == int(claim.stamp) + 12_000_000
     assert (looks.counts(store).inflight, looks.counts(store).boarding) == (1, 0)
-    assert (claim.suspect, claim.limits, claim.expected) == (False, {}, {})
+    assert (claim.suspect, claim.limits, claim.expected) == (False, {steps.ENDPOINT: "30/minute"}, {})
     assert int(store.client.hget(store.keys.epoch, "slots")) == slots + 1
 
 
@@ -166,7 +166,7 @@ def test_a_limit_that_has_changed_since_the_release_drops_it(store, token, run, 
 
         assert steps.turn(store, run, connected=connected).why == "none"
 
-        assert store.ledger.releases() == []
+        assert looks.released(store) == []
     assert looks.pending(store) == steps.event_ids(3)
     store.client.hset(store.keys.limits, name, "5/minute" if name == "account" else endpoint.limit.text)
     release(store, token, run, shared)
