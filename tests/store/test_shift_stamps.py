@@ -7,7 +7,7 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.ledger.dataloss import Continuity
 from rlm.ledger.limiter import Refused
-from tests.store import steps
+from tests.store import looks, steps
 from tests.store.windows import health, set_health
 
 HOUR_US = 3_600_000_000

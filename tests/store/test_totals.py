@@ -144,12 +144,18 @@ def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
     def work():
         for _ in range(5):
             run = running(12)
-            for _ in range(12):
-                store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1234))
+            steps.release(store, token, run, 12)
+            while claim := steps.turn(store, run).claim:
+                store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1234))
             close(store, token, run)
-        done.set()
 
-    steps.at_once(work, *[lambda: watch(Totals(store.client, store.keys)) for _ in range(2)])
+    def work_and_end():
+        try:
+            work()
+        finally:
+            done.set()
+
+    steps.at_once(work_and_end, *[lambda: watch(Totals(store.client, store.keys)) for _ in range(2)])
 
     assert fallen == []
     assert store.totals.look()["runs:completed"] == 5
