@@ -137,9 +137,10 @@ def _greet(connection: Any) -> None:
     """Log in, and learn which server the connection leads to; who may not know is given no slots."""
     connection.on_connect()
     connection.send_command("INFO", "server")
+    found = None
     with suppress(redis.ResponseError):
         found = _RUN_ID.search(connection.read_response())
-        connection._command_packer = _Packer(found[1] if found else b"")  # noqa: SLF001  # each connection has its own
+    connection._command_packer = _Packer(found[1] if found else b"")  # noqa: SLF001  # each connection has its own
 
 
 class _Packer(HiredisRespSerializer):

@@ -32,7 +32,7 @@ def forgetful_server():
                 if b"INCR" in data:
                     received.append(data)
                     return
-                self.request.sendall(b"+OK\r\n" * (data.count(b"SETINFO") + data.count(b"INFO\r\n$6")))
+                self.request.sendall(b"+OK\r\n" * data.count(b"SETINFO") + b"$0\r\n\r\n" * data.count(b"\nINFO"))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -142,17 +142,20 @@ def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
             seen = now
 
     def work():
+        for _ in range(5):
+            run = running(12)
+            steps.release(store, token, run, 12)
+            while claim := steps.turn(store, run).claim:
+                store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1234))
+            close(store, token, run)
+
+    def work_and_end():
         try:
-            for _ in range(5):
-                run = running(12)
-                steps.release(store, token, run, 12)
-                while claim := steps.turn(store, run).claim:
-                    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1234))
-                close(store, token, run)
+            work()
         finally:
             done.set()
 
-    steps.at_once(work, *[lambda: watch(Totals(store.client, store.keys)) for _ in range(2)])
+    steps.at_once(work_and_end, *[lambda: watch(Totals(store.client, store.keys)) for _ in range(2)])
 
     assert fallen == []
     assert store.totals.look()["runs:completed"] == 5

@@ -148,16 +148,9 @@ class Workload:
 
     def step(self) -> None:
         """Do one of these."""
-        verbs = [
-            self.release,
-            self.take_turn,
-            self.settle,
-            self.die,
-            self.keep_house,
-            self.retry_letter,
-            self.lose_answer,
-        ]
-        (verb,) = self.random.choices(verbs, [6, 12, 8, 1, 3, 1, 1])
+        verbs = {self.release: 6, self.take_turn: 12, self.settle: 8, self.keep_house: 3}
+        verbs |= dict.fromkeys([self.die, self.retry_letter, self.lose_answer], 1)
+        (verb,) = self.random.choices([*verbs], [*verbs.values()])
         verb()
 
     def next_run(self) -> None:
