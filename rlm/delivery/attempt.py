@@ -83,7 +83,7 @@ class Attempt:
         self._asked_at = asked_at
         self._claimed_at = system_clock.monotonic()
         self._deadline = asked_at + claim.remaining_seconds
-        self.lease_ends = asked_at + event_type.lease_seconds * (2 if claim.alone else 1)
+        self.lease_ends = asked_at + claim.lease_seconds
         self._held_until = self.lease_ends - LEASE_SLACK_SECONDS / 2
         self._guard_seconds = lane.settings.run.guard_seconds or float("inf")
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds

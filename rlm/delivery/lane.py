@@ -162,16 +162,22 @@ class Lanes:
         self, lane: LaneContext, claim: Claim, asked_at: float, connection: Connection | None
     ) -> Completion | None:
         crash_point("worker.claimed")
-        attempt = Attempt(lane, claim, self._types[claim.type], asked_at)
+        give_back, lease_ends = partial(self._store.ledger.give_back, claim), asked_at + claim.lease_seconds
+        event_type = self._types.get(claim.type)
+        if event_type is None or claim.endpoint not in self._settings.endpoints:
+            lane.settle(claim, give_back, lease_ends)  # the conductor has another configuration
+            return None
+        attempt = Attempt(lane, claim, event_type, asked_at)
         if not claim.alone:
             return attempt.finish(connection)
         try:
-            if self._wait_alone(lane, claim, until=asked_at + self._types[claim.type].lease_seconds):
+            if self._wait_alone(lane, claim, until=asked_at + claim.lease_seconds / 2):
                 return attempt.finish()
-            lane.settle(claim, partial(self._store.ledger.give_back, claim), attempt.lease_ends)
+            lane.settle(claim, give_back, lease_ends)
         except StoreError as error:
-            told = "Event %s could not be begun, for Redis failed; its lease ends: %s"
+            told = "Event %s could not be begun, for Redis failed; it is given back: %s"
             lane.log(logging.INFO, "give_back", claim, told, error)
+            lane.settle(claim, give_back, lease_ends)
         finally:
             if self._alone == lane.id.number:
                 self._alone = None
@@ -195,7 +201,7 @@ class Lanes:
     def _complete(self, lane: LaneContext, completed: Completion) -> None:
         """Settle what is completed, without another turn."""
         claim = completed.claim
-        until = system_clock.monotonic() + self._types[claim.type].lease_seconds
+        until = system_clock.monotonic() + claim.lease_seconds
         lane.settle(claim, partial(self._store.ledger.complete, completed), until)
 
     def _give_back_unknown(self, lane: LaneContext, run_id: str) -> None:
@@ -203,13 +209,15 @@ class Lanes:
         until = system_clock.monotonic() + self._longest_lease
         while system_clock.monotonic() < until:
             with suppress(StoreError):
-                for event_id, call in self._store.ledger.held_by(lane.id).items():
-                    if event_id in lane.unsettled:
+                held = self._store.ledger.held_by(lane.id)
+                lane.unsettled.intersection_update(one.event_id for one in held)
+                for one in held:
+                    if one.event_id in lane.unsettled:
                         continue  # its call was made: the slot is used
-                    if call and (endpoint := self._settings.endpoints.get(call.endpoint)):
-                        slot, of = Admitted(call.stamp), Call(lane.id, event_id, call.endpoint)
+                    if one.call and (endpoint := self._settings.endpoints.get(one.call.endpoint)):
+                        slot, of = Admitted(one.call.stamp), Call(lane.id, one.event_id, one.call.endpoint)
                         self._store.windows.give_back(endpoint, slot, of)
-                    self._store.ledger.unclaim(lane.id, run_id, event_id)
+                    self._store.ledger.unclaim(lane.id, run_id, one)
                 return
             system_clock.sleep(AGAIN_SECONDS)
 

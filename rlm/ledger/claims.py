@@ -118,8 +118,9 @@ class Claim:
     """An event claimed by a lane, with what is needed to send it. It is its `number`th claim.
 
     `remaining_seconds` is the time to the deadline, `begin_seconds` that until the call to `endpoint` must have begun,
-    `call_seconds` how long it is expected to take. `limits` are those in force, by the name of endpoint or budget.
-    With `stamp` it has its slot there, and only the limits of that; else `expected` is what is published of its type.
+    `call_seconds` how long that is expected to take, `lease_seconds` how long the claim lasts. `limits` are those in
+    force, by the name of endpoint or budget. With `stamp` it has its slot there, and only the limits of that; else
+    `expected` is what is published of its type.
     `suspect`: the endpoint failed or rested. `alone`: the event is to be carried alone, workers have died of it.
     """
 
@@ -131,6 +132,7 @@ class Claim:
     remaining_seconds: float
     begin_seconds: float
     call_seconds: float
+    lease_seconds: float
     wallet_name: str
     item: bytes
     attempt: int = 0
@@ -152,6 +154,14 @@ class Claim:
     def type(self) -> str:
         """The name of the event's type."""
         return type_of(self.event_id)
+
+
+class Held(NamedTuple):
+    """An event that a lane has in hand according to the ledger, by its `number`th claim; its `call` has a slot."""
+
+    event_id: str
+    number: int
+    call: CallNote | None
 
 
 @dataclass(frozen=True, slots=True)

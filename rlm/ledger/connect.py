@@ -135,6 +135,7 @@ def _check_certificates(url: str) -> None:
 
 def _greet(connection: Any) -> None:
     """Log in, and learn which server the connection leads to; who may not know is given no slots."""
+    connection._command_packer = _Packer(b"")  # noqa: SLF001  # each connection has its own
     connection.on_connect()
     connection.send_command("INFO", "server")
     found = None

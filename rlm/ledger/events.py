@@ -16,7 +16,7 @@ from rlm.core import trail
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
-from rlm.ledger.claims import Claim, LaneId, Release, Turn, find_note, is_of_lane, names_called, releases_in
+from rlm.ledger.claims import Claim, Held, LaneId, Release, Turn, find_note, is_of_lane, releases_in
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from rlm.core.endpoint import EventType
     from rlm.core.expected import Expected, Pair
-    from rlm.ledger.claims import CallNote, Completion
+    from rlm.ledger.claims import Completion
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument, Command
 
@@ -64,12 +63,9 @@ class _Called:
 class Ledger(Part):
     """The verbs of the ledger. Every one but `turn` may be repeated: the second time changes nothing."""
 
-    def __init__(
-        self, client: redis.Redis, keys: Keys, dedupe_seconds: float, event_types: Sequence[EventType], revision: str
-    ) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, revision: str) -> None:
         super().__init__(client, keys)
         self._dedupe_ms = round(dedupe_seconds * 1000)
-        self._names = {kind.name: names_called(kind) for kind in event_types}
         self._revision = revision
 
     def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
@@ -123,25 +119,13 @@ class Ledger(Part):
         return Turn(bool(settled), self._read_claim(lane, run_id, claimed))
 
     def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
-        event_id, number, name, endpoint, stamp, suspect, alone, remaining, begin, call, wallet, item, *more = claimed
-        attempt, tries, runs, last, *told = more
-        limits, expected = self._read_told(text(name), told, with_slot=bool(stamp))
-        left, begins, lasts = (int(us) / MICROSECONDS for us in (remaining, begin, call))
-        begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, text(wallet), item)
+        event_id, number, name, endpoint, stamp, suspect, alone, *spans, wallet, item = claimed[:13]
+        attempt, tries, runs, last, *told = claimed[13:]
+        limits, expected = _read_told(text(name), told, with_slot=bool(stamp))
+        left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
+        begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
         history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        return Claim(*begun, *history, *slot, limits, expected)
-
-    def _read_told(
-        self, kind: str, told: Sequence[bytes], *, with_slot: bool
-    ) -> tuple[dict[str, str], dict[Pair, Expected]]:
-        """Read the limits and what is expected of calls, as they come with a claim."""
-        if with_slot:
-            return {text(name): text(limit) for name, limit in zip(told[::2], told[1::2], strict=True)}, {}
-        names, limited = self._names.get(kind, ([], []))
-        published = zip(names, told[: len(names)], strict=True)
-        in_force = zip(limited, told[len(names) :], strict=True)
-        limits = {name: text(limit) for name, limit in in_force if limit}
-        return limits, {(kind, name): read_expected(raw) for name, raw in published if raw}
+        return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""
@@ -152,16 +136,19 @@ class Ledger(Part):
         return bool(self._run("begin_alone", [self._keys.calls(claim.worker_id)], [claim.event_id, claim.lane.note]))
 
     @translating
-    def held_by(self, lane: LaneId) -> dict[str, CallNote | None]:
-        """Return the events that a lane has in hand according to the ledger, each with its call if that has a slot."""
-        notes = self._hgetall(self._keys.calls(lane.worker_id))
-        return {text(event_id): find_note(raw) for event_id, raw in notes.items() if is_of_lane(raw, lane)}
+    def held_by(self, lane: LaneId) -> list[Held]:
+        """Return the events that a lane has in hand according to the ledger."""
+        keys = self._keys
+        notes = {one: raw for one, raw in self._hgetall(keys.calls(lane.worker_id)).items() if is_of_lane(raw, lane)}
+        claims = self._batch(("HGET", keys.event(text(one)), "claims") for one in notes)
+        # A claim is the lane's if the note was its own before the claim was read, and after.
+        again = self._hmget(keys.calls(lane.worker_id), list(notes)) if notes else []
+        found = zip(notes, claims, notes.values(), again, strict=True)
+        return [Held(text(one), int(number or 0), find_note(raw)) for one, number, raw, same in found if raw == same]
 
-    @translating
-    def unclaim(self, lane: LaneId, run_id: str, event_id: str) -> bool:
+    def unclaim(self, lane: LaneId, run_id: str, held: Held) -> bool:
         """Give back what a lane has claimed without knowing; False when it has not."""
-        number = self._hget(self._keys.event(event_id), "claims") or b"0"
-        return self._give_back(Claim(event_id, run_id, lane, int(number), "", 0, 0, 0, "", b""), "pending")
+        return self._give_back(Claim(held.event_id, run_id, lane, held.number, "", 0, 0, 0, 0, "", b""), "pending")
 
     def give_back(self, claim: Claim) -> bool:
         """Make an event pending again that was not sent; False when the claim was lost meanwhile."""
@@ -259,6 +246,20 @@ class Ledger(Part):
             keys.calls(claim.worker_id),
             keys.tally(claim.run_id),
         ]
+
+
+def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:
+    """Read the limits, and what is expected of calls of a type, as they come with a claim."""
+    if with_slot:
+        return _pairs(told), {}
+    number, *told = told
+    published, limits = told[: 2 * number], told[2 * number :]
+    expected = zip(published[::2], published[1::2], strict=True)
+    return _pairs(limits), {(kind, text(name)): read_expected(raw) for name, raw in expected if raw}
+
+
+def _pairs(told: Sequence[bytes]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in zip(told[::2], told[1::2], strict=True) if value}
 
 
 def _settle_args(claim: Claim) -> list[Argument]:

@@ -100,9 +100,12 @@ class Recovery(Part):
 
     def condemn_unsound(self, token: int, run_id: str, types: Iterable[str]) -> None:
         """Make dead letters of the pending events that lanes found to be none that can be sent."""
-        for name in types:
-            for event_id in self._due(self._keys.pending(name), "+inf", OUT_OF_THE_WAY):
-                self.condemn(token, run_id, name, event_id)
+        names = list(types)
+        zsets = map(self._keys.pending, names)
+        found = self._batch(("ZRANGEBYSCORE", zset, OUT_OF_THE_WAY, "+inf", "LIMIT", 0, CHUNK) for zset in zsets)
+        for name, ids in zip(names, found, strict=True):
+            for event_id in ids:
+                self.condemn(token, run_id, name, text(event_id))
 
     def take_over(self, types: Iterable[str]) -> int:
         """Make events pending that a version before this one had released; return how many."""

@@ -58,9 +58,7 @@ class Store:
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
-        self.ledger = Ledger(
-            self.client, self.keys, settings.queue.dedupe_seconds, settings.event_types, settings.revision
-        )
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)

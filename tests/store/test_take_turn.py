@@ -9,10 +9,11 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.core.expected import Expected
 from rlm.core.run import State
-from rlm.ledger.claims import Claim, LaneId, Terms
+from rlm.ledger.claims import Claim, Held, LaneId, Terms
 from rlm.ledger.events import Ledger
 from tests.store import looks, steps
 from tests.store.windows import make_budget
+from tests.wait import wait_until
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def test_a_claim_has_all_that_is_needed_to_send(store, token, types, run):
         remaining_seconds=claim.remaining_seconds,
         begin_seconds=claim.begin_seconds,
         call_seconds=0.1,
+        lease_seconds=types[0].lease_seconds,
         wallet_name="wallet of i1",
         item=steps.items(1, steps.TYPE)[0],
         limits={one.name: one.limit.text for one in types[0].endpoints},
@@ -166,7 +168,7 @@ def test_a_run_never_heard_of_is_over(store, token, run):
 def test_a_worker_of_another_revision_claims_nothing(store, token, types, run):
     """It learns that it must be replaced; the call stays for one that is up to date."""
     steps.release(store, token, run)
-    older = Ledger(store.client, store.keys, 3600, types, "older")
+    older = Ledger(store.client, store.keys, 3600, "older")
 
     with looks.nothing_changes(store):
         assert older.turn(LaneId("worker-1", 1), run.id).why == "revision"
@@ -217,7 +219,7 @@ def test_the_limits_of_budgets_come_with_it(store, token, types, run):
     """Budgets share the name space of the endpoints."""
     first, *others = types[0].endpoints
     kind = replace(types[0], endpoints=(replace(first, budget=make_budget("9/minute")), *others))
-    ledger = Ledger(store.client, store.keys, 3600, [kind], store.settings.revision)
+    ledger = Ledger(store.client, store.keys, 3600, store.settings.revision)
     (released,) = steps.release(store, token, run)
     terms = Terms.of(kind, first, store.keys, 0)
     store.client.delete(store.keys.releases)
@@ -233,19 +235,20 @@ def test_the_limits_of_budgets_come_with_it(store, token, types, run):
 @pytest.mark.parametrize("kind", ["inflight", "calls"])
 @pytest.mark.parametrize("connected", [[], [steps.ENDPOINT]], ids=["without a slot", "with a slot"])
 def test_what_redis_refuses_leaves_the_event_pending(store, token, run, kind, connected):
-    """No slot is taken; its lane gives back what it may have noted, and the next one claims it."""
+    """Its lane gives back what it may have noted, and the next one claims it."""
     steps.release(store, token, run)
     wrong = {"inflight": store.keys.inflight(steps.TYPE), "calls": store.keys.calls("worker-1")}[kind]
     store.client.set(wrong, "no place for an event")
     may_change = [store.keys.releases, store.keys.epoch, store.keys.calls("worker-1")]
-    may_change.append(store.keys.health(store.settings.endpoints[steps.ENDPOINT].window_id))
+    window_id = store.settings.endpoints[steps.ENDPOINT].window_id
+    may_change += [store.keys.health(window_id), store.keys.window(window_id)]  # a slot that nobody uses does no harm
 
     with looks.nothing_changes(store, *may_change), pytest.raises(StoreError):
         steps.turn(store, run, connected=connected)
 
     store.client.delete(wrong)
-    for event_id in store.ledger.held_by(LaneId("worker-1", 1)):
-        assert not store.ledger.unclaim(LaneId("worker-1", 1), run.id, event_id)
+    for held in store.ledger.held_by(LaneId("worker-1", 1)):
+        assert not store.ledger.unclaim(LaneId("worker-1", 1), run.id, held)
     assert looks.calls(store, "worker-1") == {}
     assert steps.claim_next(store, token, run).event_id == steps.event_id(1)
 
@@ -258,16 +261,17 @@ def test_what_a_lane_has_in_hand_is_known_when_it_does_not_know_itself(store, to
 
     held = store.ledger.held_by(lane)
 
-    assert held[mine.event_id] is None
-    assert (held[second.event_id].endpoint, held[second.event_id].stamp) == (steps.ENDPOINT, second.stamp)
+    without, having = held
+    assert without == Held(mine.event_id, mine.number, None)
+    assert (having.event_id, having.call.endpoint, having.call.stamp) == (second.event_id, steps.ENDPOINT, second.stamp)
     assert store.windows.stamps(endpoint, 10) == [int(second.stamp)]
     assert all(store.ledger.unclaim(lane, run.id, one) for one in held)
     assert looks.pending(store) == [mine.event_id, second.event_id]
     assert looks.calls(store, "worker-1") == {other.event_id: "1:"}
     with looks.nothing_changes(store):
-        assert store.ledger.held_by(lane) == {}
-        assert not store.ledger.unclaim(lane, run.id, mine.event_id)
-        assert not store.ledger.unclaim(lane, run.id, "never:heard")
+        assert store.ledger.held_by(lane) == []
+        assert not store.ledger.unclaim(lane, run.id, without)
+        assert not store.ledger.unclaim(lane, run.id, Held("never:heard", 1, None))
 
 
 def test_of_twenty_lanes_each_claims_another_event(store, token, running):
@@ -301,3 +305,47 @@ def test_turns_against_the_end_of_the_run(store, token, running, _):
     assert returned
     assert {turn.why for both in taken for turn in both} <= {"", "over"}
     assert looks.pending(store) == steps.event_ids(20)
+
+
+def test_a_slot_that_cannot_be_taken_leaves_the_event_pending(store, token, run):
+    """The rubbish is at the old end of the window, which is read once a minute."""
+    steps.release(store, token, run)
+    endpoint = store.settings.endpoints[steps.ENDPOINT]
+    store.client.rpush(store.keys.window(endpoint.window_id), "1000", "rubbish")
+
+    claim = steps.claim(store, run, connected=[steps.ENDPOINT])
+
+    assert looks.where(store, claim.event_id) == ["inflight"]
+
+
+def test_a_worker_with_another_configuration_reads_what_comes_with_a_claim(store, token, run):
+    """What follows a claim has names: a conductor may know more endpoints than the worker."""
+    kind = store.settings.event_types[0]
+    more = replace(kind, endpoints=(replace(kind.endpoints[0], name="of_the_conductor"), *kind.endpoints))
+    terms = Terms.of(more, kind.endpoints[0], store.keys, store.settings.run.guard_seconds)
+    store.publish_limits(token)
+    steps.release(store, token, run, terms=terms)
+
+    claim = steps.claim(store, run)
+
+    assert claim.limits == {one.name: one.limit.text for one in kind.endpoints}
+
+
+def test_unclaiming_leaves_what_another_lane_has_claimed_meanwhile(store, token, run):
+    """The lease ended between the two, and the event went on."""
+    steps.claim_next(store, token, run, lane=1, lease_seconds=0)
+    (held,) = store.ledger.held_by(LaneId("worker-1", 1))
+    wait_until(lambda: store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store)))
+    again = steps.claim_next(store, token, run, lane=2)
+
+    assert not store.ledger.unclaim(LaneId("worker-1", 1), run.id, held)
+    assert looks.calls(store, "worker-1") == {again.event_id: "2:"}
+
+
+def test_a_count_that_is_no_number_loses_no_event(store, token, run):
+    """It costs itself; the event is completed."""
+    claim = steps.claim_next(store, token, run)
+    store.client.hset(store.keys.tally(run.id), f"delivered:{steps.ENDPOINT}", "no number")
+
+    assert store.ledger.complete(steps.completed(claim))
+    assert looks.event(store, claim.event_id)["state"] == "completed"

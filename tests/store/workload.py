@@ -110,8 +110,8 @@ class Workload:
     def lose_answer(self) -> None:
         """Have a lane give back what it has in hand, as when it does not know the answer to its turn."""
         lane = LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
-        for event_id in self.store.ledger.held_by(lane):
-            self.store.ledger.unclaim(lane, self.run.id, event_id)
+        for held in self.store.ledger.held_by(lane):
+            self.store.ledger.unclaim(lane, self.run.id, held)
 
     def settle(self) -> None:
         """Have a worker say how a claim ended; it may have lost it, or may say so again later."""

@@ -138,8 +138,10 @@ class Scene:
         endpoints = {name: Endpoint(name, url(name), Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)}
         kind = EventType("T", 1, needs, tuple(endpoints.values()))
         begin = remaining - needs
-        claim = Claim("i:T", "run", LaneId("w", 1), 1, FIRST, remaining, begin, needs, "wallet", b"{}", **changes)
-        self.ledger = Ledger(self.clock, kind.lease_seconds * (2 if claim.alone else 1), *[claim] * claims)
+        lease = kind.lease_seconds * (2 if changes.get("alone") else 1)
+        spans = remaining, begin, needs, lease
+        claim = Claim("i:T", "run", LaneId("w", 1), 1, FIRST, *spans, "wallet", b"{}", **changes)
+        self.ledger = Ledger(self.clock, lease, *[claim] * claims)
         self.ledger.turn_seconds = turn_seconds
         vars(self.ledger).update(self.ledger_changes)
         settings = SimpleNamespace(

@@ -13,7 +13,7 @@ from tests.each import each
 
 FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
-LONGEST = 110
+LONGEST = 120
 #: A name for a key, or what a released call has of it; or an event's.
 KEY = re.compile(r"[a-z_]+|KEYS\[[^.]+\]|(of|slot|one)\.[a-z]+|family \.\. [a-z_]+(\[\d\])?")
 

@@ -47,9 +47,10 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- ARGV[16] server     run id of the server that this connection leads to
 -- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
 --          released, 'over' is the run, 'revision': the worker must be replaced. Else {settled, 'claimed', event id,
---          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, wallet, item, attempt, tries,
---          runs, last}: what follows is the name and the limit of each window that the slot was taken in; without a slot
---          stamp is empty, and it is what to expect of each endpoint of the type, and each limit or empty; suspect as in
+--          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
+--          attempt, tries, runs, last}: what follows is the name and the limit of each window that the slot was taken in.
+--          Without a slot stamp is empty, and what follows is the number of endpoints of the type, the name of each and
+--          what to expect of it, and the name and the limit of all that has one there, or empty; suspect as in
 --          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
 --          deadline, and to when the call must have begun
 -- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
@@ -88,22 +89,26 @@ local function claim(release, trust)
   end
   local claims = (tonumber(told[6]) or 0) + 1
   local lease = string.format('%.0f', now + of.lease * (alone and 2 or 1))  -- one that is carried alone may wait as long
-  redis.call('HSET', calls, event_id, note)  -- first what may be refused: then the event is still pending
-  redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
+  -- What may be refused comes first: a slot or a note without its event does no harm.
+  redis.call('HSET', calls, event_id, note)
   for _, slot in ipairs(slots) do take_slot(slot, 1, stamp, of.probe) end
+  redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
   redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
   local claimed = {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect, alone and 1 or 0,
-    string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call, told[1],
-    told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
+    string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call,
+    of.lease * (alone and 2 or 1), told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
   if direct then
     for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
     return claimed
   end
+  claimed[#claimed + 1] = #of.endpoints
   for _, name in ipairs(of.endpoints) do
-    claimed[#claimed + 1] = redis.call('HGET', expected, of.type .. ' ' .. name) or ''
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', expected, of.type .. ' ' .. name) or ''
   end
-  for _, name in ipairs(of.limited) do claimed[#claimed + 1] = redis.call('HGET', limits, name) or '' end
+  for _, name in ipairs(of.limited) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', limits, name) or ''
+  end
   return claimed
 end
 local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0

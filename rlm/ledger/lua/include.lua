@@ -54,7 +54,7 @@ if claim[1] ~= worker or claim[2] ~= number then return 0 end
 -- Gives  restamp_ahead(window)
 local function restamp_ahead(window)
   local ahead = 0
-  while tonumber(redis.call('LINDEX', window, ahead) or now) > now do
+  while (tonumber(redis.call('LINDEX', window, ahead) or nil) or 0) > now do
     redis.call('LSET', window, ahead, string.format('%.0f', now))
     ahead = ahead + 1
   end
@@ -65,10 +65,10 @@ end
 -- Gives  younger(window, than, most)  than: microseconds of Redis time; most: slots counted at the most, or nil
 local function younger(window, than, most)
   local low, high = 0, math.min(most or math.huge, redis.call('LLEN', window))
-  if high > 0 and tonumber(redis.call('LINDEX', window, high - 1)) > than then return high end  -- mostly all are
+  if high > 0 and (tonumber(redis.call('LINDEX', window, high - 1)) or 0) > than then return high end  -- mostly all are
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if tonumber(redis.call('LINDEX', window, middle)) > than then low = middle + 1 else high = middle end
+    if (tonumber(redis.call('LINDEX', window, middle)) or 0) > than then low = middle + 1 else high = middle end
   end
   return low
 end
@@ -154,7 +154,7 @@ local function settle_completed(event)
   end
   if owned or told[1] ~= worker or told[2] == number then redis.call('HDEL', calls, event_id) end  -- a newer one stays
   if not owned then return 0 end
-  redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
+  redis.pcall('HINCRBY', tally, 'delivered:' .. endpoint, 1)  -- one that is no number costs itself
   local dedupe_ms, written = tonumber(ARGV[15]), (tonumber(told[5]) or 0) + 1
   if dedupe_ms <= 0 then return redis.call('DEL', event) and 1 end
   redis.call('HSET', event, 'state', 'completed', 'last', endpoint, 'attempt', (tonumber(told[4]) or 0) + 1, 'trail',
@@ -169,7 +169,7 @@ end
 -- Uses   family
 -- Gives  first_event(pending)  its id, and {wallet, item, last, tries_in, score, claims, attempt, tries, runs, deaths}
 local function first_event(pending)
-  while true do
+  for _ = 1, 100 do
     local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
     if not head[1] or tonumber(head[2]) >= 9007199254740991 then return end
     local told = redis.pcall('HMGET', family .. head[1], 'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt',
