@@ -94,6 +94,11 @@ class WakingBroker(RedisBroker):
         pipeline.hset(f"{queue}.msgs", message_id, message.encode())
         pipeline.rpush(queue, message_id)
 
+    def count_waiting(self) -> int:
+        """Count the messages that no worker has fetched."""
+        with translated(self.client):
+            return self.client.llen(f"{self.namespace}:{QUEUE}")
+
     def forget(self, broker_id: str) -> None:
         """Delete what a worker that has ended had fetched, and its heartbeat: others are woken for what is released."""
         with translated(self.client):

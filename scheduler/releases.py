@@ -6,13 +6,12 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from actors import messages
-from rlm.core.clock import system_clock
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.ledger.claims import Release, Terms
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.events import CLAIM_SECONDS
-from rlm.plan.release_order import AHEAD_SECONDS, burst_of
+from rlm.plan.release_order import burst_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +38,8 @@ class Releases:
         self._run_id = run_id
         self._types: Sequence[EventType] = ()
         self._terms: dict[Pair, Terms] = {}
-        #: Of what type each call is that was released and not taken; and when each lane was woken of late.
+        #: Of what type each call is that was released and not taken.
         self._open: deque[str] = deque()
-        self._woken: deque[float] = deque()
 
     def follow(self, types: Sequence[EventType]) -> None:
         """Release calls of these types by their limits from now on."""
@@ -83,15 +81,13 @@ class Releases:
         crash_point("release.released")
 
     def wake(self, scene: ReleaseState) -> None:
-        """Wake as many idle lanes as there are calls released, but for those that are being woken."""
-        now = system_clock.monotonic()
-        while self._woken and self._woken[0] < now - AHEAD_SECONDS:
-            self._woken.popleft()
+        """Wake as many idle lanes as there are calls released, but for those that a message waits for already."""
         idle = scene.lanes - sum(count.inflight for count in scene.counts.values())
-        wanted = min(len(self._open), idle, burst_of(scene.lanes)) - len(self._woken)
-        if wanted <= 0:
+        called_for = min(len(self._open), idle)
+        if called_for <= 0:
             return
-        self._woken.extend(now for _ in range(wanted))
-        self._broker.enqueue_many(messages.dispatch_message(self._run_id) for _ in range(wanted))
-        crash_point("release.enqueued")
-        self._store.processes.wake("workers")
+        wanted = min(called_for - self._broker.count_waiting(), burst_of(scene.lanes))
+        if wanted > 0:
+            self._broker.enqueue_many(messages.dispatch_message(self._run_id) for _ in range(wanted))
+            crash_point("release.enqueued")
+        self._store.processes.wake("workers")  # again, if messages wait: the last time may not have been heard

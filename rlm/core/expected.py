@@ -40,6 +40,8 @@ HICCUPS: Final = 2
 
 #: A type and an endpoint, by name.
 Pair: TypeAlias = tuple[str, str]
+#: No call is expected to take less, seconds.
+LEAST_SECONDS = 0.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +237,12 @@ class Turnaround:
 
 
 def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the expected duration of a call of a type to an endpoint: as measured, else as configured."""
+    """Return the expected duration of a call of a type to an endpoint: as measured, else as configured.
+
+    It is never zero, though a call may be measured so: an answer can be there before anybody waits for it.
+    """
     found = expected.get((event_type.name, endpoint))
-    return found.seconds if found else event_type.processing_seconds
+    return max(LEAST_SECONDS, found.seconds if found else event_type.processing_seconds)
 
 
 def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:

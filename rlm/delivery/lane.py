@@ -149,9 +149,9 @@ class Lanes:
         try:
             turn = self._store.ledger.turn(lane.id, run_id, connected, completed)
         except StoreError as error:
+            log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
             if completed is not None:
                 self._complete(lane, completed)
-            log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
             self._give_back_unknown(lane, run_id)
             return Turn(settled=False, why="unknown")
         if completed is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreGarbledError
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -52,7 +52,10 @@ class Outage:
         self._told_until = now + TOLD_SECONDS
         lasted = now - self._since
         if lasted < self._lasting_seconds:
-            self._log.warning("Redis failed; %s: %s", then, error, extra={"action": self._action, **facts})
+            # What cannot be read may be a fault of RLM's own, of which only the traceback tells.
+            traceback = isinstance(error, StoreGarbledError)
+            extra = {"action": self._action, **facts}
+            self._log.warning("Redis failed; %s: %s", then, error, exc_info=traceback, extra=extra)
         else:
             self._log.error(
                 "Redis has been failing for %.0f s; %s: %s",

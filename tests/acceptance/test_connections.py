@@ -132,6 +132,78 @@ def test_trust_comes_back(sender, monkeypatch):
         assert server.connections == 2
 
 
+def test_each_kept_connection_is_borrowed_by_one_lane_and_used_after_that(sender):
+    """One for each URL, however many endpoints share it; what is put back serves the next call."""
+    with Server(answering(OK)) as server:
+        target, other = endpoint(server.url), endpoint(server.url, name="other")
+        assert sender.borrow([target]) == {}
+        call(sender, target)
+
+        borrowed = sender.borrow([target, other])
+        assert list(borrowed) == [target.url]
+        assert sender.borrow([target, other]) == {}
+        sender.put_back(borrowed)
+        assert sender.borrow([other]) == borrowed
+        sender.put_back(borrowed)
+
+        call(sender, target)
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("unasked", [b"", b"x", OK], ids=["closed", "a byte", "an answer"])
+def test_a_connection_that_ended_or_spoke_while_it_was_kept_is_not_borrowed(sender, monkeypatch, unasked):
+    """It is closed; after something unasked none is kept there for a while, one that is borrowed meanwhile neither."""
+    monkeypatch.setattr(connection, "_LATELY_SECONDS", 0.0)
+    go = threading.Event()
+
+    def script(peer):
+        peer.request()
+        peer.send(OK)
+        go.wait(PATIENCE)
+        peer.send(unasked)
+        if unasked:
+            peer.until_closed()
+
+    with Server(script) as server:
+        target = endpoint(server.url)
+        opened = [sender.connect(target, PATIENCE) for _ in range(2)]
+        for number, one in enumerate(opened):
+            now = time.monotonic()
+            assert sender.send(one, target, request(number), now + PATIENCE) is None
+            assert isinstance(sender.receive(one, target, now, now + PATIENCE), Delivered)
+        other = sender.borrow([target])
+        go.set()
+        wait_until(lambda: not other[target.url].is_quiet(), message="it has spoken or ended")
+        time.sleep(0.05)
+
+        assert sender.borrow([target]) == {}
+        sender.put_back(other)
+        if unasked:
+            assert sender.borrow([target]) == {}
+            fresh = sender.connect(target, PATIENCE)
+            sender.keep(target, fresh)
+            assert sender.borrow([target]) == {}
+        sender.close()
+        wait_until(lambda: server.open == 0, message="all are closed")
+
+
+def test_a_byte_that_was_said_unasked_is_not_forgotten_at_a_second_look(sender):
+    """The first look has read it: what follows it would be taken for the next answer."""
+
+    def script(peer):
+        peer.send(b"x")
+        peer.until_closed()
+
+    with Server(script) as server:
+        target = endpoint(server.url)
+        opened = sender.connect(target, PATIENCE)
+        wait_until(lambda: not opened.is_usable(), message="it has spoken")
+        sender.keep(target, opened)
+
+        assert sender.borrow([target]) == {}
+        wait_until(lambda: server.open == 0, message="it is closed")
+
+
 def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
     """An answer that was there first is refused before anything is sent, on a new connection and on a kept one."""
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from rlm.cli.processes import scheduler
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.errors import StoreUnreachableError
+from rlm.core.errors import StoreGarbledError, StoreUnreachableError
 from rlm.ledger.outage import Outage
 from rlm.processes.foreman import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
@@ -284,6 +284,16 @@ def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(
     assert levels == ["WARNING", "ERROR", "ERROR", "INFO"]
     assert [getattr(record, "alarm", None) for record in caplog.records] == [None, *[Alarm.REDIS_AWAY] * 2, None]
     assert "for 10 s; nothing is released: refused" in caplog.text
+
+
+def test_what_cannot_be_read_is_told_with_its_traceback(caplog):
+    """It may be a fault of RLM's own, and only the traceback tells where."""
+    outage = Outage(logging.getLogger("rlm.x"), "release")
+
+    outage.tell(StoreUnreachableError("away"), "it waits")
+    Outage(logging.getLogger("rlm.x"), "release").tell(StoreGarbledError("float division by zero"), "it waits")
+
+    assert [bool(one.exc_info) for one in caplog.records] == [False, True]
 
 
 def test_an_outage_counts_from_when_the_command_was_sent_that_was_not_answered(caplog, clock):
