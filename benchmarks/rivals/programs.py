@@ -196,7 +196,7 @@ def _bullmq_installed(*options: str) -> Path:
     command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel", "error", *options]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotRunError(f"npm cannot install BullMQ: {_last_line(done.stderr)}")
+        raise NotRunError(f"npm cannot install BullMQ: {done.stderr.partition(chr(10))[0]}")
     return place
 
 
