@@ -1,4 +1,4 @@
-"""A private Redis for the rivals: the bundled server, on a free port of loopback, writing nothing to its disk."""
+"""A private Redis: the bundled server, on a free port of loopback."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def private_redis(directory: Path) -> Iterator[str]:
-    """Run a server that is quicker than RLM's, which is safe on its disk at every write; yield its URL."""
-    port = _free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
+def private_redis(directory: Path, appendfsync: str = "") -> Iterator[str]:
+    """Run a server; yield its URL. It writes nothing to its disk, unless it is said how an append-only file is kept."""
+    port = free_port()
+    kept = ["--appendonly", "yes", "--appendfsync", appendfsync] if appendfsync else ["--appendonly", "no"]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", *kept, "--dir", str(directory)]
     with running([str(binary_path()), *options], directory / "redis.log"):
         with redis.Redis(port=port) as client:
-            wait_until(lambda: _answers(client), message="the rivals' Redis answers")
+            wait_until(lambda: _answers(client), message="the private Redis answers")
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -35,7 +36,7 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]

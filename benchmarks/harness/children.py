@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
+#: Where programs of the benchmarks are found as modules.
+ROOT = Path(__file__).parents[2]
 #: How long a process may take to leave, seconds.
 LEAVING_SECONDS = 15.0
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.api import ApiProcess
 from tests.acceptance.system import System, make_item
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from benchmarks.harness.plain_api import PlainApi
 
 #: How long all workers may take to be there, seconds.
 WARMING_SECONDS = 60.0
@@ -19,14 +21,15 @@ WARMING_SECONDS = 60.0
 class Installation(System):
     """An installation whose API does not share a processor's time with whoever measures."""
 
-    def __init__(self, directory: Path, *, speed: float, env: Mapping[str, str] | None = None) -> None:
-        super().__init__(directory, speed=speed, env=env)
-        self.api = ApiProcess(self.config)
+    def __init__(self, directory: Path, *, api: ApiProcess | PlainApi | None = None, **options: Any) -> None:
+        super().__init__(directory, **options)
+        self.api = api or ApiProcess(self.config)
 
     @classmethod
-    def warm(cls, directory: Path, *, speed: float, workers: int) -> Installation:
+    def warm(cls, directory: Path, *, workers: int, **options: Any) -> Installation:
         """Make one with exactly so many workers."""
-        return cls(directory, speed=speed, env={"RLM_WORKERS__MIN": str(workers), "RLM_WORKERS__MAX": str(workers)})
+        env = {"RLM_WORKERS__MIN": str(workers), "RLM_WORKERS__MAX": str(workers)}
+        return cls(directory, env=env, **options)
 
     def start_warm(self) -> None:
         """Start scheduler and supervisor; returns once all the workers there may be are ready."""

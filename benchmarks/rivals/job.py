@@ -30,13 +30,17 @@ class Address:
 class Job:
     """Events to be sent (id and type, as they came), and each type's endpoints, the primary first, by priority.
 
-    Where each endpoint has lanes of its own, they are `lanes_each` in number.
+    Where each endpoint has lanes of its own, they are `lanes_each` in number. Threads are shared out to `processes`;
+    `moving` is for Dramatiq: it takes its slots from the moving window of `limits`, not from its own.
     """
 
     redis_url: str
     types: dict[str, list[Address]]
     events: list[tuple[str, str]]
     lanes_each: int
+    lanes: int
+    processes: int
+    moving: bool
 
     @classmethod
     def read(cls) -> Job:
@@ -44,7 +48,7 @@ class Job:
         raw: dict[str, Any] = json.loads(Path(os.environ[VARIABLE]).read_text())
         types = {name: [Address(**one) for one in endpoints] for name, endpoints in raw["types"].items()}
         events = [(event_id, name) for event_id, name in raw["events"]]
-        return cls(raw["redis_url"], types, events, raw["lanes_each"])
+        return cls(**{**raw, "types": types, "events": events})
 
     @property
     def addresses(self) -> dict[str, Address]:

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.api import ApiProcess
 from benchmarks.harness.broker import private_redis
-from benchmarks.harness.children import running
+from benchmarks.harness.children import ROOT, running
 from benchmarks.harness.contender import LANES, NotRunError, Result, judge
 from benchmarks.rivals.job import VARIABLE
 from rlm.sandbox.configuration import demo_document
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
     from rlm.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 BULLMQ = Path(__file__).parent / "bullmq"
 #: How long a crew may take to be there, seconds.
 WARMING_SECONDS = 90.0
@@ -52,6 +51,7 @@ class Program:
     """A rival: `command` is its program, `crew` its workers, `lanes` the calls it may have under way at once.
 
     It keeps each period longer than it is: by RLM's guard if it is `guarded`, and by `pad_seconds` at every speed.
+    Threads share `processes`; Dramatiq takes its slots from the moving window of `limits` if it is `moving`.
     """
 
     name: str
@@ -60,10 +60,11 @@ class Program:
     guarded: bool = False
     pad_seconds: float = 0.0
     lanes: int = LANES
+    processes: int = 1
+    moving: bool = False
 
     def run(self, load: Load, speed: float, directory: Path) -> Result:
         """Start server, Redis, workers and program, tell it to begin once all are there, and judge it."""
-        command = self.command()
         config = directory / "rlm.toml"
         config.write_text(demo_document(load_settings(None, {}), speed, "http://127.0.0.1:1"))
         with ExitStack() as stack:
@@ -71,18 +72,32 @@ class Program:
             config.write_text(demo_document(load_settings(None, {}), speed, api.url))
             settings = load_settings(config, {})
             redis_url = stack.enter_context(private_redis(directory))
-            events = [event_id for event_id, _ in _events(load, settings)]
-            job = directory / "job.json"
-            job.write_text(json.dumps(self.job(load, settings, redis_url)))
-            env = {VARIABLE: str(job)}
-            self._start_crew(stack, settings, directory, env)
-            log = directory / "program.log"
-            program = stack.enter_context(running(command, log, env=env, cwd=ROOT))
-            _await_words(log, "ready", 1, program)
+            begin = stack.enter_context(self.ready(load, settings, redis_url, directory))
             started_at = time.monotonic()
+            begin()
+            events = [event_id for event_id, _ in _events(load, settings)]
+            return Result(judge(api, events, settings, started_at))
+
+    @contextmanager
+    def ready(self, load: Load, settings: Settings, redis_url: str, directory: Path) -> Iterator[Callable[[], None]]:
+        """Start workers and program; yield what tells it to begin, once all are there.
+
+        Raises:
+            NotRunError: it cannot run here.
+        """
+        command, log, job = self.command(), directory / "program.log", directory / "job.json"
+        job.write_text(json.dumps(self.job(load, settings, redis_url)))
+        env = {VARIABLE: str(job)}
+
+        def begin() -> None:
             program.stdin.write(b"go\n")
             program.stdin.flush()
-            return Result(judge(api, events, settings, started_at))
+
+        with ExitStack() as stack:
+            self._start_crew(stack, settings, directory, env)
+            program = stack.enter_context(running(command, log, env=env, cwd=ROOT))
+            _await_words(log, "ready", 1, program)
+            yield begin
 
     def job(self, load: Load, settings: Settings, redis_url: str) -> dict[str, object]:
         """Return what it has to do, the fields of `benchmarks.rivals.job.Job`."""
@@ -94,6 +109,9 @@ class Program:
             "types": {one.name: [_address(end, pad) for end in one.endpoints] for one in settings.event_types},
             "events": _events(load, settings),
             "lanes_each": self.lanes // used,
+            "lanes": self.lanes,
+            "processes": self.processes,
+            "moving": self.moving,
         }
 
     def _start_crew(self, stack: ExitStack, settings: Settings, directory: Path, env: dict[str, str]) -> None:
@@ -138,13 +156,15 @@ def _last_line(text: str) -> str:
 # -- the commands
 
 
-def _module(name: str) -> Callable[[], list[str]]:
+def module(name: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"benchmarks.rivals.{name}"]
 
 
-def _dramatiq_workers(_settings: Settings) -> Iterator[list[str]]:
-    size = ["--processes", str(LANES // THREADS), "--threads", str(THREADS)]
-    yield [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
+def dramatiq_workers(processes: int) -> Crew:
+    """Return the workers of Dramatiq, so many of `THREADS` threads."""
+    size = ["--processes", str(processes), "--threads", str(THREADS)]
+    command = [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
+    return Crew(lambda _settings: iter([command]), "ready for action", processes)
 
 
 def _celery_workers(settings: Settings) -> Iterator[list[str]]:
@@ -154,12 +174,13 @@ def _celery_workers(settings: Settings) -> Iterator[list[str]]:
         yield [sys.executable, "-m", "celery", "--app", "benchmarks.rivals.with_celery", "worker", *own, *quiet]
 
 
-def _bullmq() -> list[str]:
-    return [shutil.which("node") or "node", str(_bullmq_installed() / "rival.js")]
+def bullmq(*options: str) -> list[str]:
+    """Return the command; `options` are for npm, which installs it."""
+    return [shutil.which("node") or "node", str(_bullmq_installed(*options) / "rival.js")]
 
 
 @functools.cache
-def _bullmq_installed() -> Path:
+def _bullmq_installed(*options: str) -> Path:
     """Install BullMQ outside the project, for as long as this program runs, and return where.
 
     Raises:
@@ -172,27 +193,27 @@ def _bullmq_installed() -> Path:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     for file in BULLMQ.iterdir():
         shutil.copy(file, place)
-    command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel", "error"]
+    command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel", "error", *options]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotRunError(f"npm cannot install BullMQ: {_last_line(done.stderr)}")
+        raise NotRunError(f"npm cannot install BullMQ: {done.stderr.partition(chr(10))[0]}")
     return place
 
 
-_DRAMATIQ = Crew(_dramatiq_workers, "ready for action", LANES // THREADS)
+_DRAMATIQ = dramatiq_workers(LANES // THREADS)
 _CELERY = Crew(_celery_workers, "ready.")
 #: Lanes that are no threads cost little, so there may be more of them.
 _WIDE = 5 * LANES
 
 PROGRAMS = (
-    Program("threads", _module("with_threads")),
-    Program("threads-padded", _module("with_threads"), guarded=True),
-    Program("dramatiq", _module("with_dramatiq"), _DRAMATIQ),
-    Program("dramatiq-padded", _module("with_dramatiq"), _DRAMATIQ, guarded=True),
-    Program("celery", _module("with_celery"), _CELERY),
-    Program("celery-padded", _module("with_celery"), _CELERY, guarded=True),
-    Program("bullmq", _bullmq),
-    Program("bullmq-padded", _bullmq, guarded=True),
-    Program("bullmq-padded-more", _bullmq, guarded=True, pad_seconds=0.4),
-    Program("bullmq-wide-padded", _bullmq, guarded=True, pad_seconds=0.6, lanes=_WIDE),
+    Program("threads", module("with_threads")),
+    Program("threads-padded", module("with_threads"), guarded=True),
+    Program("dramatiq", module("with_dramatiq"), _DRAMATIQ),
+    Program("dramatiq-padded", module("with_dramatiq"), _DRAMATIQ, guarded=True),
+    Program("celery", module("with_celery"), _CELERY),
+    Program("celery-padded", module("with_celery"), _CELERY, guarded=True),
+    Program("bullmq", bullmq),
+    Program("bullmq-padded", bullmq, guarded=True),
+    Program("bullmq-padded-more", bullmq, guarded=True, pad_seconds=0.4),
+    Program("bullmq-wide-padded", bullmq, guarded=True, pad_seconds=0.6, lanes=_WIDE),
 )

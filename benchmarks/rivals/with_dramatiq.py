@@ -1,4 +1,6 @@
-"""Dramatiq with its own rate limiter: an actor per type, high priorities first, that tries again when it is limited.
+"""Dramatiq with its own rate limiter, or that of `limits`: an actor per type, that tries again when it is limited.
+
+High priorities go first.
 
 Workers: dramatiq benchmarks.rivals.with_dramatiq --processes 20 --threads 5
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
@@ -14,6 +17,10 @@ from dramatiq.rate_limits import WindowRateLimiter
 from dramatiq.rate_limits.backends import RedisBackend
 
 from benchmarks.rivals.job import Address, Job, await_go, call
+from benchmarks.rivals.with_threads import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: An event that found every endpoint full is tried again so often in a period: oftener, and the thousand that wait take
 #: the processors from those that could be sent; seldomer, and slots lie idle.
@@ -25,6 +32,7 @@ job = Job.read()
 broker = RedisBroker(url=job.redis_url)
 dramatiq.set_broker(broker)
 backend = RedisBackend(url=job.redis_url)
+slots = Slots(job.redis_url)
 
 
 @functools.cache
@@ -34,22 +42,34 @@ def await_begin() -> None:
         pass
 
 
-def make_actor(type_name: str, addresses: list[Address], place: int) -> dramatiq.Actor:
+def windows_of(addresses: list[Address]) -> Callable[[], Address | None]:
+    """Return what takes a slot of the first address that has one in its own window."""
     limiters = [  # their windows are whole seconds
         (one, WindowRateLimiter(backend, one.name, limit=one.amount, window=math.ceil(one.seconds)))
         for one in addresses
     ]
+
+    def take() -> Address | None:
+        for address, limiter in limiters:
+            with limiter.acquire(raise_on_failure=False) as acquired:
+                if acquired:
+                    return address
+        return None
+
+    return take
+
+
+def make_actor(type_name: str, addresses: list[Address], place: int) -> dramatiq.Actor:
+    take = functools.partial(slots.take, addresses) if job.moving else windows_of(addresses)
     again_ms = round(1000 * min(one.seconds for one in addresses) / AGAIN_TIMES)
 
     def send(event_id: str) -> None:
         await_begin()
-        for address, limiter in limiters:
-            with limiter.acquire(raise_on_failure=False) as acquired:
-                if acquired:
-                    if seconds := call(address, event_id, type_name):
-                        raise dramatiq.Retry(delay=round(1000 * seconds))
-                    return
-        raise dramatiq.Retry(delay=again_ms)
+        address = take()
+        if address is None:
+            raise dramatiq.Retry(delay=again_ms)
+        if seconds := call(address, event_id, type_name):
+            raise dramatiq.Retry(delay=round(1000 * seconds))
 
     return dramatiq.actor(send, actor_name=type_name, priority=place, max_retries=None)
 

@@ -1,4 +1,4 @@
-"""A thread pool of 100 and `limits`: its moving window on Redis, a window per endpoint.
+"""A pool of threads, or one in each of several processes, and `limits`: a moving window on Redis per endpoint.
 
 A thread takes the next event as they came, and waits until an endpoint of its type has a slot, the primary before the
 overflows.
@@ -7,6 +7,8 @@ overflows.
 from __future__ import annotations
 
 import math
+import multiprocessing
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -19,10 +21,9 @@ from benchmarks.rivals.job import Job, await_go, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from multiprocessing.synchronize import Barrier, Event
 
     from benchmarks.rivals.job import Address
-
-THREADS = 100
 
 
 class Slots:
@@ -55,7 +56,9 @@ class Slots:
         self._full_until[address.name] = time.time() + seconds
 
 
-def send_all(job: Job, slots: Slots) -> None:
+def send_part(job: Job, number: int, ready: Barrier, begun: Event) -> None:
+    slots = Slots(job.redis_url)
+
     def send(event_id: str, type_name: str) -> None:
         addresses = job.types[type_name]
         while True:
@@ -67,16 +70,24 @@ def send_all(job: Job, slots: Slots) -> None:
             else:
                 return
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done in [pool.submit(send, *event) for event in job.events]:
+    ready.wait()
+    begun.wait()
+    with ThreadPoolExecutor(job.lanes // job.processes) as pool:
+        for done in [pool.submit(send, *event) for event in job.events[number :: job.processes]]:
             done.result()
 
 
 def main() -> None:
     job = Job.read()
-    slots = Slots(job.redis_url)
+    fork = multiprocessing.get_context("fork")
+    ready, begun = fork.Barrier(job.processes + 1), fork.Event()
+    parts = [fork.Process(target=send_part, args=(job, number, ready, begun)) for number in range(job.processes)]
+    for part in parts:
+        part.start()
+    ready.wait()
     await_go()
-    send_all(job, slots)
+    begun.set()
+    sys.stdin.read()  # not reaped before: who measures reads what they used
 
 
 if __name__ == "__main__":
