@@ -63,7 +63,6 @@ _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeErr
 #: As the last argument of a command: the run id of the server that the connection leads to. It is read once for each
 #: connection, since a restart of the server breaks them all.
 SERVER_ID = "the server of this connection"
-_RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 
 
 def text(raw: bytes) -> str:
@@ -135,25 +134,24 @@ def _check_certificates(url: str) -> None:
 
 def _greet(connection: Any) -> None:
     """Log in, and learn which server the connection leads to; who may not know is given no slots."""
-    connection._command_packer = _Packer(b"")  # noqa: SLF001  # each connection has its own
+    packer = connection._command_packer = _Packer()  # noqa: SLF001  # each connection has its own
     connection.on_connect()
     connection.send_command("INFO", "server")
-    found = None
     with suppress(redis.ResponseError):
-        found = _RUN_ID.search(connection.read_response())
-    connection._command_packer = _Packer(found[1] if found else b"")  # noqa: SLF001  # each connection has its own
+        found = re.search(rb"run_id:([0-9a-f]+)", connection.read_response())
+        packer.server_id = found[1] if found else b""
 
 
 class _Packer(HiredisRespSerializer):
     """Packs commands; a name that was read as `ESCAPED` is sent as it was, `SERVER_ID` as what it stands for."""
 
-    def __init__(self, server_id: bytes) -> None:
-        self._server_id = server_id
+    #: The server that its connection leads to; empty, as long as that is not known.
+    server_id = b""
 
     def pack(self, *args: Any) -> Any:
         """Return what goes over the wire."""
         if args[-1] is SERVER_ID:
-            args = (*args[:-1], self._server_id)
+            args = (*args[:-1], self.server_id)
         try:
             return super().pack(*args)
         except UnicodeEncodeError:
