@@ -105,7 +105,7 @@ def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
     """KILL for a server of one's own: while it loads it is waited for, then the run goes on where it was."""
     system = behind
     filler = system.store.client.pipeline(transaction=False)
-    for number in range(3072):  # it looks up from its loading every 1024 commands
+    for number in range(10_240):  # it looks up from its loading every 1024 commands, and a connection begins with some
         filler.set(f"filler:{number}", "")
     filler.execute()
     events = system.push_evenly(150)
