@@ -24,8 +24,8 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Dispatcher
-from rlm.delivery.closing import close_run
 from rlm.delivery.lane import Lanes
+from rlm.delivery.run_end import close_run
 from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState

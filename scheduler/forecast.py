@@ -18,7 +18,7 @@ from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.reading.books import take_snapshot
 from rlm.plan import RunProgress, Underway, Workload
-from rlm.plan.release_order import short_of_lanes
+from rlm.plan.choose_releases import short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.reading.books import Snapshot
     from rlm.plan import Plan
-    from rlm.plan.release_order import ReleaseState
+    from rlm.plan.choose_releases import ReleaseState
     from scheduler.leader import Leader
     from scheduler.team import Team
 

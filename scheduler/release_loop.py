@@ -18,8 +18,8 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.ledger import revive
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import release_order
-from rlm.plan.release_order import ReleaseState
+from rlm.plan import choose_releases
+from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.releases import Releases
@@ -163,18 +163,18 @@ class ReleaseLoop:
             self._interrupted = True
             return AWAY_SECONDS
         self._follow_waits(scene)
-        if not release_order.can_send(scene, self._types):
+        if not choose_releases.can_send(scene, self._types):
             self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
             return None
         self._could_send = True
-        chosen = release_order.choose_releases(scene, self._types)
+        chosen = choose_releases.choose_releases(scene, self._types)
         if chosen:
             self._releases.add(chosen, now_us, scene)
             if self._first_release_at is None:
                 self._note_first(self._run.deadline - remaining)
         self._releases.wake(scene)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-        wait = release_order.next_slot_seconds(scene, self._types)
+        wait = choose_releases.next_slot_seconds(scene, self._types)
         return QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
 
     def _follow_waits(self, scene: ReleaseState) -> None:

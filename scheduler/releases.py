@@ -11,7 +11,7 @@ from rlm.core.failpoints import crash_point
 from rlm.ledger.claims import Release, Terms
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.events import CLAIM_SECONDS
-from rlm.plan.release_order import burst_of
+from rlm.plan.choose_releases import burst_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rlm.core.expected import Pair
     from rlm.core.trail import Counts
     from rlm.ledger import Store
-    from rlm.plan.release_order import ReleaseState
+    from rlm.plan.choose_releases import ReleaseState
     from scheduler.leader import Leader
 
 

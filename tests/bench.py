@@ -8,8 +8,8 @@ from dataclasses import replace
 from uuid import uuid4
 
 from rlm.core.endpoint import in_force
-from rlm.core.event import type_of
 from rlm.core.expected import call_seconds, needed_seconds
+from rlm.core.item import type_of
 from rlm.core.run import Run, State, Trigger
 from rlm.delivery import Dispatcher
 from rlm.delivery.lane import Lanes

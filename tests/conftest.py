@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer, process
+from rlm.ledger.embedded import process
+from rlm.ledger.embedded.server import EmbeddedServer
 from tests.turns import Turns
 
 if TYPE_CHECKING:

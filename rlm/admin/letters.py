@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rlm.core.clock import isoformat
-from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
+from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.core.text import safe_line
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 

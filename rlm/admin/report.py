@@ -10,7 +10,7 @@ from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
-from rlm.delivery.closing import record_so_far
+from rlm.delivery.run_end import record_so_far
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books

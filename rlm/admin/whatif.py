@@ -12,7 +12,7 @@ from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, 
 from rlm.core.endpoint import all_limited, in_force
 from rlm.ledger.measures import learned
 from rlm.plan import Capacity, Workload, carried, course_of, look_ahead
-from rlm.plan.order import sacrifice
+from rlm.plan.allocation import sacrifice
 from rlm.plan.outlook import LongRun
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
     from rlm.plan import Plan
-    from rlm.plan.order import Sacrifice
+    from rlm.plan.allocation import Sacrifice
     from rlm.plan.outlook import Outlook
     from rlm.plan.simulate import Course, Start
     from rlm.settings import Settings

@@ -113,7 +113,7 @@ def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], I
 
 def _url(settings: Settings) -> str | None:
     """Return the URL of the store, None for an embedded server that does not run."""
-    from rlm.ledger.embedded import EmbeddedServer, running
+    from rlm.ledger.embedded.server import EmbeddedServer, running
     from rlm.settings.secrets import EMBEDDED
 
     if settings.redis.url != EMBEDDED:

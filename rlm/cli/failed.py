@@ -15,7 +15,7 @@ from rlm.cli.completion import endpoint_names, letter_ids, type_names
 from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.clock import system_clock
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Case, Forecast
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
-    from rlm.plan.order import Sacrifice
+    from rlm.plan.allocation import Sacrifice
     from rlm.plan.outlook import Outlook
 
 #: A first call this long after the run's start is worth a line, seconds.

@@ -19,7 +19,7 @@ from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Request, Unreachable, UnreachableError
-from rlm.delivery.effects import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
+from rlm.delivery.settlement import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call, Refused
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.delivery import Connection
-    from rlm.delivery.effects import Settlement
     from rlm.delivery.lane import LaneContext
+    from rlm.delivery.settlement import Settlement
     from rlm.ledger.claims import Claim
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.

@@ -18,13 +18,13 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
-from rlm.delivery.effects import Rests
+from rlm.delivery.settlement import Rests
 from rlm.ledger.claims import LaneId, Turn
 from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
     from rlm.delivery import Connection, Dispatcher
-    from rlm.delivery.effects import Settlement
+    from rlm.delivery.settlement import Settlement
     from rlm.ledger import Store
     from rlm.ledger.claims import Claim, Completion
     from rlm.settings import Settings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS
-from rlm.core.event import type_of
+from rlm.core.item import type_of
 from rlm.ledger.connect import MICROSECONDS, text
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from rlm.core.errors import (
     StoreUnreachableError,
 )
 from rlm.core.files import require_regular
-from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.files import is_own_socket
 from rlm.ledger.embedded.process import HANGS_REMEDY
+from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED, mask_url
 

@@ -14,7 +14,7 @@ import msgspec
 
 from rlm.core import trail
 from rlm.core.clock import system_clock
-from rlm.core.event import Reason, encode_letter, is_type_name
+from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, Release, Turn, find_note, is_of_lane, releases_in
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translated, translating

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlm.core.clock import system_clock
-from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
+from rlm.core.item import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from rlm.core.event import Item
+    from rlm.core.item import Item
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 

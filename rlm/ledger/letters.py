@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from redis.exceptions import ResponseError
 
-from rlm.core.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
+from rlm.core.item import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
 from rlm.core.text import is_name
 from rlm.ledger.connect import is_forbidden, translated
 from rlm.ledger.intake import Giants, order_offset
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from rlm.core.event import Item
+    from rlm.core.item import Item
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 

@@ -15,7 +15,7 @@ from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from rlm.core.event import type_of
+from rlm.core.item import type_of
 from rlm.ledger.claims import write_note
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text
 from rlm.ledger.scripts import Script

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from rlm.core import trail
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreGarbledError
-from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, type_of
+from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import CallNote, find_note, waits_alone

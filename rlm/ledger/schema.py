@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 
 from rlm.core.endpoint import Limit
-from rlm.core.event import is_type_name
 from rlm.core.expected import Measured
+from rlm.core.item import is_type_name
 from rlm.ledger.claims import Release, is_note
 from rlm.ledger.control import Change
 from rlm.ledger.keys import BROKER, KeyType

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.retry import backoff
-from rlm.plan.order import divide, due
+from rlm.plan.allocation import divide, due
 from rlm.plan.window import NEVER
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.window import WindowState
-    from rlm.plan.release_order import ReleaseState
+    from rlm.plan.choose_releases import ReleaseState
 
 #: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between.
 GAP_SECONDS: Final = 2.0

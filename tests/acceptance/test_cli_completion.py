@@ -15,7 +15,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from rlm.cli.group import COMMANDS, rlm
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.store import steps
 

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.admin.letters import Outcome
 from rlm.cli import failed, printing
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

@@ -11,13 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from rlm import __version__
-from rlm.admin import doctor as checks
-from rlm.admin.doctor import processes, server
+from rlm.admin.doctor import checks, processes, server
 from rlm.admin.explain.words import moment
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.event import Reason
 from rlm.core.expected import Measured
+from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger import fitness
 from rlm.ledger.processes import Process, Role, WorkerState

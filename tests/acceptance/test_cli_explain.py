@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin import explain
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Completion

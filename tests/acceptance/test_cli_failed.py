@@ -8,7 +8,7 @@ import json
 import pytest
 
 from rlm.admin import letters
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps
 

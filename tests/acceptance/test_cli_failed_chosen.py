@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import steps

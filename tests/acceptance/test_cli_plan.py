@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.core.event import Reason
 from rlm.core.expected import Expected
+from rlm.core.item import Reason
 from rlm.core.run import State, Trigger
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.reading import backlog
 from scheduler import ticks
@@ -35,7 +35,7 @@ def inst(tmp_path, valkey_only_url):
 def close_run(inst, run):
     """Close a run as the conductor does, so that what it measured is kept."""
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert run_end.close_run(inst.store, run.id)
 
 
 def record_run(inst, run_id, record):

@@ -10,7 +10,7 @@ import pytest
 from rlm.admin.queue import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES

@@ -15,8 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm import __version__
-from rlm.admin import doctor
-from rlm.admin.doctor import ledger, processes, server
+from rlm.admin.doctor import checks, ledger, processes, server
 from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
@@ -31,7 +30,7 @@ from tests.wait import wait_until
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
     """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
-    monkeypatch.setitem(doctor.HERE, "reach", lambda _settings: ())
+    monkeypatch.setitem(checks.HERE, "reach", lambda _settings: ())
 
 
 @pytest.fixture

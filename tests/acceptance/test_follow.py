@@ -18,7 +18,7 @@ from redis.connection import AbstractConnection
 
 from rlm.admin import report
 from rlm.admin.monitoring import Monitor
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
@@ -123,7 +123,7 @@ def in_a_pipe(inst, *args):
 
 def close(inst, run):
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert run_end.close_run(inst.store, run.id)
 
 
 def test_ctrl_c_detaches_from_a_run_that_goes_on(inst, run):

@@ -8,11 +8,11 @@ import pytest
 from rlm.admin.monitoring import Monitor
 from rlm.admin.planning import Arrivals
 from rlm.cli.group import COMMANDS, rlm
-from rlm.core.event import Reason
 from rlm.core.expected import Measured
+from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.trail import Heard
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
@@ -83,7 +83,7 @@ def test_the_keys_of_runs(inst):
     assert inst.store.runs.note(inst.token, run.id, away_seconds="9.0")
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert run_end.close_run(inst.store, run.id)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
 
     assert record == documented("rlm result") - CONDUCTED
@@ -135,7 +135,7 @@ def test_the_keys_of_the_monitor(inst, monkeypatch):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert run_end.close_run(inst.store, run.id)
     inst.start_run()
 
     more = set(keys(Monitor(inst.store, 0.3).look())) - documented("rlm queue stats")

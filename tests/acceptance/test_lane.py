@@ -23,7 +23,7 @@ from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.ledger.claims import LaneId
-from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.limiter import Admitted
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.bench import FIRST, SECOND, TYPE, Bench

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm.cli.group import rlm
-from rlm.core.event import BadItemError, Reason
+from rlm.core.item import BadItemError, Reason
 from rlm.core.text import columns, safe, safe_line
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter

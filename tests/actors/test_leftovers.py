@@ -14,7 +14,7 @@ from actors import messages
 from actors.broker import WakingBroker
 from actors.messages import QUEUE
 from rlm.core.run import State
-from rlm.delivery.closing import close_run
+from rlm.delivery.run_end import close_run
 from tests.bench import FIRST, TYPE, Bench
 from tests.wait import wait_until
 

@@ -15,7 +15,7 @@ from actors import messages
 from actors.broker import WakingBroker
 from actors.launcher import ForkserverLauncher
 from actors.worker import UNFIT
-from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
 from tests.wait import wait_until

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rlm.core.errors import StoreError
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import SOURCES
 from tests.acceptance.system import make_item

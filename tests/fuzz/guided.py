@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["rlm"]):
     from rlm.core.errors import ConfigurationError
-    from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, encode_letter
+    from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, encode_letter
     from rlm.settings import load_settings
 
 if TYPE_CHECKING:

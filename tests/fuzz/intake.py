@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from rlm.core.event import NOT_EMBEDDABLE, Reason
+from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import cut
 from tests.fuzz.items import mutated_item, random_item, sized_item
 from tests.store import steps

@@ -15,8 +15,8 @@ from actors import messages
 from actors.broker import IDLE_SECONDS, WakingBroker
 from actors.messages import QUEUE
 from rlm.core.errors import StoreError
-from rlm.delivery.closing import close_run
 from rlm.delivery.lane import Lanes
+from rlm.delivery.run_end import close_run
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.processes.supervisor import Supervisor

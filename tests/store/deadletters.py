@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from tests.store import steps
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from rlm.core.event import type_of
+from rlm.core.item import type_of
 from tests.store.steps import TYPE
 
 if TYPE_CHECKING:

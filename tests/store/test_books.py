@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.reading.books import books
 from tests.store import losses, steps

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.run import State
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps
 
@@ -153,8 +153,8 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
     steps.finish(store, token, run)
 
     first, second, completed = steps.at_once(
-        lambda: closing.close_run(store, run.id),
-        lambda: closing.close_run(store, run.id),
+        lambda: run_end.close_run(store, run.id),
+        lambda: run_end.close_run(store, run.id),
         lambda: sum(store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[2:]),
     )
 

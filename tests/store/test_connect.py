@@ -12,8 +12,9 @@ import redis
 
 from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
 from rlm.ledger.connect import address, connected, goes_by_sentinel, make_client, translated
-from rlm.ledger.embedded import EmbeddedServer, process, running
+from rlm.ledger.embedded import process
 from rlm.ledger.embedded.process import HANGS_REMEDY
+from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.settings import load_settings
 from tests.each import each
 from tests.wait import wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.reading.books import books, miscounted
 from tests.store import looks, steps
 
@@ -15,7 +15,7 @@ def left(store, token):
     steps.push(store, *steps.items(3, steps.TYPE))
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
-    return closing.close_run(store, run.id)
+    return run_end.close_run(store, run.id)
 
 
 def test_a_leftover_is_gone_and_the_others_stay(store, left):
@@ -52,7 +52,7 @@ def test_drops_of_an_earlier_run_excuse_nothing_in_the_next(store, token, left):
     store.recovery.drop([steps.event_id(1)])
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
-    record = closing.close_run(store, run.id)
+    record = run_end.close_run(store, run.id)
     assert miscounted(store, books(store), record) == []
 
     store.recovery.drop([steps.event_id(2)])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.ledger.claims import Completion, LaneId
 from tests.store import looks, losses, steps
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion, LaneId
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
@@ -108,7 +108,7 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
     store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call(claim.lane, claim.event_id, steps.ENDPOINT))
     store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.3))
     steps.finish(store, token, run)
-    assert closing.close_run(store, run.id)
+    assert run_end.close_run(store, run.id)
 
     page = read()
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.window import FAILING
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from scheduler.housekeeping import look_over
 from tests.store import steps
 from tests.store.windows import take
@@ -24,7 +24,7 @@ def close(store, token, running):
         run = running(2)
         store.ledger.fail(steps.claim_next(store, token, run), Reason.REJECTED, "no", steps.ENDPOINT)
         steps.finish(store, token, run)
-        return closing.close_run(store, run.id)
+        return run_end.close_run(store, run.id)
 
     return close
 
@@ -49,7 +49,7 @@ def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, c
     assert set(alarms()) == {"leftovers"}
     told = alarms()["leftovers"]
     assert (told.levelname, told.run_id, told.counts["leftover"]) == ("WARNING", record["run_id"], 1)
-    assert closing.close_run(store, record["run_id"]) is None
+    assert run_end.close_run(store, record["run_id"]) is None
     assert caplog.text.count(" closed: ") == 1
 
 
@@ -103,7 +103,7 @@ def test_a_leftover_that_the_next_run_has_taken_up_is_no_alarm(store, close, ala
     look_over(store, record)
     store.ledger.complete(steps.completed(claim))
     steps.finish(store, token, run)
-    assert closing.close_run(store, run.id)
+    assert run_end.close_run(store, run.id)
 
     look_over(store, record)
 

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps

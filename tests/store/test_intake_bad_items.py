@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from tests.store import looks, steps
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from rlm.ledger import letters
 from tests.store import looks, steps
 from tests.store.deadletters import reject, reject_at_intake

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.core.event import Reason
 from rlm.core.expected import MEASURED_CALLS, Expected, Measured
-from rlm.delivery import closing
+from rlm.core.item import Reason
+from rlm.delivery import run_end
 from rlm.ledger import Store
 from rlm.ledger.claims import Completion
 from rlm.ledger.measures import Measuring, learned
@@ -47,7 +47,7 @@ def carry(store, token):
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return closing.close_run(store, run.id)
+    return run_end.close_run(store, run.id)
 
 
 def test_a_run_leaves_its_durations_and_failures(store, token, running, carry):

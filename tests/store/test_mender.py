@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.delivery.closing import close_run
+from rlm.delivery.run_end import close_run
 from rlm.ledger import keys
 from rlm.ledger.inspection import inspect
 from rlm.ledger.processes import Process, Role

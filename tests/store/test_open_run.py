@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from rlm.core.run import State
 from tests.store import looks, steps
 

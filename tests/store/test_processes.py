@@ -12,7 +12,7 @@ import pytest
 from rlm.ledger import processes
 from rlm.ledger.claims import LaneId
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, Waker, WorkerState
 from tests.conftest import SERVERS, running_server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rlm.core.event import BadItemError, Reason, encode_letter
+from rlm.core.item import BadItemError, Reason, encode_letter
 from rlm.core.run import State
 from rlm.ledger.claims import Completion
 from rlm.ledger.letters import TruncatedLetterError

@@ -14,7 +14,7 @@ from rlm.admin import report
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
 from scheduler.service import SchedulerService
@@ -52,7 +52,7 @@ def closed_and_lost(store, service, error):
 
     def conduct(run):
         steps.finish(store, service._leader.token, run)
-        assert closing.close_run(store, run.id)
+        assert run_end.close_run(store, run.id)
         raise error
 
     service._conductor.conduct = conduct
@@ -168,7 +168,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     now = store.now_us() / 1_000_000
     seen = report.status(store, run_id)
     steps.finish(store, service._leader.token, run)
-    record = closing.close_run(store, run_id)
+    record = run_end.close_run(store, run_id)
 
     # Then all its times are by the clock of Redis, and its tick's is by that of the host
     assert run.tick == tick

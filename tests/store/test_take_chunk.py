@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import order_offset
 from tests.store import looks, steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.event import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Trigger
 from rlm.plan.waits import Obstacle, Wait
 from scheduler.release_loop import ReleaseLoop

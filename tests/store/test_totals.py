@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from rlm.core.errors import StoreError
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.tally import histograms
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.measures import Totals
 from rlm.telemetry.catalogue import OUTCOMES
@@ -26,7 +26,7 @@ NONE: Counter[str] = Counter()
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return closing.close_run(store, run.id)
+    return run_end.close_run(store, run.id)
 
 
 def test_before_the_first_run_there_is_nothing(store):

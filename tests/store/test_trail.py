@@ -12,7 +12,7 @@ import pytest
 
 import rlm.ledger
 from rlm.core import trail
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call

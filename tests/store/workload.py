@@ -6,10 +6,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Claim, Completion, LaneId
 from rlm.ledger.limiter import Call
 from tests.store import looks, steps
@@ -161,7 +161,7 @@ class Workload:
             assert_books_balance(self.store, self.run)
         assert self.store.runs.return_unsettled(self.run.id, TYPES)
         assert_books_balance(self.store, self.run)
-        record = closing.close_run(self.store, self.run.id)
+        record = run_end.close_run(self.store, self.run.id)
         assert record is not None
         for name in TYPES:
             counts = record["by_type"][name]

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from rlm.core.event import decode_item
+from rlm.core.item import decode_item
 from rlm.sandbox.demo import make_items
 
 TYPES = ["A", "B", "C", "D", "E"]

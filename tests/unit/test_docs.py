@@ -340,7 +340,7 @@ def test_no_file_names_a_registry_the_lock_file_or_a_place_on_one_machine():
         ("`rlm demo [--events N]`", [["demo", "--events", "N"]]),
         ("```sh\npip install uv && uv run rlm demo\n```", [["demo"]]),
         ("```sh\necho x | rlm queue push   # as the audit system would\n```", [["queue", "push"]]),
-        ("`rlm:start`, `rlm/plan/release_order.py`, `rlm ...`", []),
+        ("`rlm:start`, `rlm/plan/choose_releases.py`, `rlm ...`", []),
     ],
 )
 def test_this_test_sees_every_kind_of_command(tmp_path, text, expected):

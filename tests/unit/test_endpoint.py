@@ -8,7 +8,7 @@ import pytest
 from limits import parse_many
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force
-from rlm.plan.order import in_order_of_use
+from rlm.plan.allocation import in_order_of_use
 from tests.each import each
 
 

@@ -17,7 +17,7 @@ from rlm.ledger.breaker import Refusals, TooHigh
 from rlm.ledger.claims import CallUnderway
 from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
-from rlm.plan.release_order import ReleaseState
+from rlm.plan.choose_releases import ReleaseState
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team

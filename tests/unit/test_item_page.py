@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.event import BadItemError, Reason, decode_item, encode_letter
+from rlm.core.item import BadItemError, Reason, decode_item, encode_letter
 from rlm.settings import load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "item.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Unreachable, attempt, effects, lane
+from rlm.delivery import Delivered, Unreachable, attempt, lane, settlement
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.lane import Lanes
 from rlm.ledger.breaker import Failed
@@ -173,7 +173,7 @@ def scene(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(lane, "system_clock", clock)
     monkeypatch.setattr(attempt, "system_clock", clock)
-    monkeypatch.setattr(effects, "system_clock", clock)
+    monkeypatch.setattr(settlement, "system_clock", clock)
     return Scene(clock)
 
 
@@ -348,9 +348,9 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 )
 def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, others, then):
     """And no share is promised to others where there are none."""
-    caplog.set_level("INFO", logger="rlm.delivery.effects")
+    caplog.set_level("INFO", logger="rlm.delivery.settlement")
     resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
-    rests = effects.Rests()
+    rests = settlement.Rests()
 
     for _ in range(3):
         rests.tell(resting, 10.0, others=others)

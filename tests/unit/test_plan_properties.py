@@ -15,7 +15,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limi
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
-from rlm.plan.order import divide, in_order_of_use
+from rlm.plan.allocation import divide, in_order_of_use
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
 from rlm.plan.window import SECOND

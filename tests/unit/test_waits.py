@@ -10,7 +10,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.release_order import ReleaseState
+from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 from tests.each import each
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.admin.doctor.findings import good, warning
+from rlm.admin.doctor import good, warning
 from rlm.admin.endpoints import endpoint_list
 from rlm.core import tally
 from rlm.core.expected import MEASURED_CALLS, quantile

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rlm import __version__
-from rlm.admin.doctor.findings import fault, good, warning
+from rlm.admin.doctor import fault, good, warning
 from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
 from rlm.core.text import named, span

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from rlm.admin.doctor.findings import good, warning
+from rlm.admin.doctor import good, warning
 from rlm.admin.explain.words import moment
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited

@@ -18,7 +18,7 @@ from rlm.admin.letters import DeadLetter
 from rlm.admin.queue import flaws_of
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
-from rlm.core.event import BadItemError, decode_item, event_id, type_of
+from rlm.core.item import BadItemError, decode_item, event_id, type_of
 from rlm.core.text import cut
 from rlm.core.trail import Place
 from rlm.ledger.archive import Archive, ArchiveKind

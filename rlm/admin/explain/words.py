@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat
-from rlm.core.event import type_of
+from rlm.core.item import type_of
 from rlm.core.run import State
 from rlm.core.text import counted, of_another_configuration, ordinal, span
 from rlm.core.trail import CallEnd, Place

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
-from rlm.core.event import BadItemError, decode_item, type_of
+from rlm.core.item import BadItemError, decode_item, type_of
 from rlm.core.trail import Place
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated

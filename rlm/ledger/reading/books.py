@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from rlm.core.event import is_type_name
+from rlm.core.item import is_type_name
 from rlm.ledger.claims import calls_underway
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.scripts import batch

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlm.core.run import Run, State, Trigger
 from rlm.core.window import most_in_any
-from rlm.delivery.closing import _is_as_before, _log_end
+from rlm.delivery.run_end import _is_as_before, _log_end
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rlm.core.expected import call_seconds, needed_seconds
-from rlm.plan.order import due, in_order_of_use
+from rlm.plan.allocation import due, in_order_of_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

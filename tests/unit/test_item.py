@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm.core.event import (
+from rlm.core.item import (
     MAX_DEPTH,
     NOT_EMBEDDABLE,
     BadItemError,

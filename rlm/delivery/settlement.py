@@ -11,7 +11,7 @@ import msgspec
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.event import Reason
+from rlm.core.item import Reason
 from rlm.core.retry import backoff_seconds
 from rlm.core.trail import Heard
 from rlm.core.window import FAILING

@@ -10,7 +10,7 @@ import pytest
 from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
-from rlm.delivery import closing
+from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Call
 from rlm.ledger.scripts import CHUNK
@@ -43,7 +43,7 @@ def call(store, token):
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return closing.close_run(store, run.id)
+    return run_end.close_run(store, run.id)
 
 
 @pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 0)])
@@ -54,7 +54,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
         store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     store.runs.advance(token, run.id, State.FINISHING, plan=json.dumps({"workers": 3, "threads": 5}))
 
-    closing.close_run(store, run.id)
+    run_end.close_run(store, run.id)
 
     assert store.processes.wanted() == max(store.settings.workers.min, kept)
 
@@ -204,7 +204,7 @@ def test_a_run_closed_by_many_at_once_blocks_each_slot_once(store, token, runnin
         under_way(run, 0.0)
     steps.finish(store, token, run)
 
-    records = steps.at_once(*[lambda: closing.close_run(store, run.id)] * 10)
+    records = steps.at_once(*[lambda: run_end.close_run(store, run.id)] * 10)
 
     assert len([one for one in records if one]) == 1
     assert looks.calls(store, "worker-1") == {}

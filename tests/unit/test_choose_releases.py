@@ -12,7 +12,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.release_order import (
+from rlm.plan.choose_releases import (
     AHEAD_SECONDS,
     BURST_LANES,
     ReleaseState,
