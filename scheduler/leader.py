@@ -37,6 +37,8 @@ LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
 
 #: How often a command asks for the lease again, seconds.
 _CAMPAIGN_SECONDS = 0.2
+#: How often it looks whether its supervisor is there, seconds: the run waits for that.
+_ARRIVAL_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ class HandConductor(Office):
             if system_clock.monotonic() > until or self._duty.stopping:
                 return
             self._leader.keep()
-            self._duty.wait(_CAMPAIGN_SECONDS)
+            self._duty.wait(_ARRIVAL_SECONDS)
 
     def finish_open(self) -> None:
         """Finish, or close if it is overdue, a run that a dead conductor left open."""

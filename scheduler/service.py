@@ -19,7 +19,8 @@ from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.conductor import HandedOverError
 from scheduler.leader import Office
-from scheduler.ticks import last_due, open_run, serve_tick, start_clock
+from scheduler.tick_clock import start_clock
+from scheduler.ticks import last_due, open_run, serve_tick
 
 if TYPE_CHECKING:
     from rlm.core.run import Run

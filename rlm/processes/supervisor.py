@@ -61,7 +61,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""
-        self._launcher.prepare()
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
         log.info(
@@ -112,7 +111,7 @@ class Supervisor:
             try:
                 for _ in range(share - len(running)):
                     self._spawn()
-            except (OSError, EOFError) as error:  # the host has no more processes or memory to give
+            except OSError as error:  # the host has no more processes or memory to give
                 wait = self._starts.hold_back()
                 log.error(  # noqa: TRY400  # the message says it all
                     "No further worker could be started (%s); tried again in %.2f s, %d are running",
