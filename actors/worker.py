@@ -16,7 +16,7 @@ os.environ.setdefault("dramatiq_restart_delay", "500")
 import dramatiq
 from setproctitle import setproctitle
 
-from actors.broker import WakingBroker
+from actors.broker import LaneQueue, WakingBroker
 from actors.messages import declare_dispatch, declare_leftovers
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.settings import Settings
-
-#: Milliseconds after which an idle lane looks whether it should end.
-_LANE_TIMEOUT_MS = 200
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
@@ -111,7 +108,8 @@ class WorkerProcess:
         declare_dispatch(self._broker, self._carry)
         declare_leftovers(self._broker, self._close)
         threads = settings.workers.threads
-        self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
+        self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
+        self._messages = self._worker.work_queue = LaneQueue()
         # One message for each lane: another would wait here although a lane elsewhere may be free.
         self._worker.queue_prefetch = threads
 
@@ -188,7 +186,7 @@ class WorkerProcess:
             version=__version__,
         )
         try:
-            self._store.processes.announce(Role.WORKER, process)
+            self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
             log.info("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
 
@@ -200,6 +198,7 @@ class WorkerProcess:
         self._lanes.leaving = True
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
         stopping.start()
+        self._messages.close()
         deadline = system_clock.monotonic() + worker_grace(self._settings)
         heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
         while stopping.is_alive():

@@ -20,8 +20,8 @@ from rlm.processes.signals import how_ended
 if TYPE_CHECKING:
     from rlm.processes.fork import Forked
 
-#: A worker that has not announced itself for so long is silent: it has missed a heartbeat and its next is due, seconds.
-SILENT_SECONDS = 2 * HEARTBEAT_SECONDS
+#: A worker that has not announced itself for so long is silent: a heartbeat has been due for a while, seconds.
+SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
 #: How often the supervisor looks for silent workers, seconds.
 LOOK_SECONDS = 1.0
 #: A worker found silent by so many looks in a row is frozen. They take longer than from one heartbeat to the next, so

@@ -139,6 +139,10 @@ class FakeStore:
         self._reach()
         self.entries[role][process.id] = process
 
+    def enter(self, _role, process_ids):
+        self._reach()
+        self.entered = process_ids
+
     def forget(self, role, process_id):
         self._reach()
         self.entries[role].pop(process_id, None)
@@ -151,7 +155,7 @@ class FakeStore:
         self._reach()
         return [self.load[worker_id] for worker_id in worker_ids]
 
-    def silences(self, _role, process_ids):
+    def silences_here(self, _role, process_ids):
         self._reach()
         return [self.silence[process_id] for process_id in process_ids]
 
