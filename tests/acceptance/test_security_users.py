@@ -118,7 +118,8 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
 
         refused = {entry for entry in denied(admin) if entry[0] == "rlm"}
         assert refused == {("rlm", "command", "config|get")}  # as the page says: doctor could not see the sync
-        system.assert_promises({f"{one['id']}:{one['events'][0]}" for one in items}, [record])
+        pushed_events = {f"{one['id']}:{one['events'][0]}" for one in [*items, json.loads(pushed)]}
+        system.assert_promises(pushed_events, [record])
         for args in (
             ("status",),
             ("result", run_id),
