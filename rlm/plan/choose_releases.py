@@ -32,7 +32,8 @@ class ReleaseState:
 
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
     what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
-    workers of another configuration, which claim nothing.
+    workers of another configuration, which claim nothing. `untaken` estimates by type the events of items that the run
+    has still to take in.
     """
 
     counts: Mapping[str, Counts]
@@ -42,6 +43,7 @@ class ReleaseState:
     expected: Mapping[Pair, Expected] = field(default_factory=dict)
     begun: Mapping[str, int] = field(default_factory=dict)
     strangers: int = 0
+    untaken: Mapping[str, int] = field(default_factory=dict)
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints that would answer a call begun now before the deadline."""
