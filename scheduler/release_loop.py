@@ -22,7 +22,7 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
-from scheduler.releases import Releases
+from scheduler.releases import Releases, Rhythm
 from scheduler.team import Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
@@ -75,10 +75,11 @@ class ReleaseLoop:
         self._names = [one.name for one in self._types]
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._releases = Releases(store, broker, leader, run.id)
-        self._releases.follow(self._types)
+        self._releases.follow(self._types, self._run.revision)
         self._forecaster = Forecaster(store, leader, run, self._types)
         self._carried = {one: store.runs.tally(run.id).get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
+        self._rhythm = Rhythm()
         self._deadline_us = run.deadline_us - redis.shifted_us
         self._deadline = system_clock.monotonic() + run.left_seconds(store.now_us())
         self._first_release_at = run.first_release_at
@@ -86,11 +87,9 @@ class ReleaseLoop:
         self._workers: list[str] = []
         self._gathering_until: float | None = None
         self._planned_at = system_clock.monotonic()
-        self._cold = False
-        self._hindered = False
+        self._cold = self._hindered = False
         self._restarts = store.processes.restarts()
-        self._could_send = False
-        self._was_away = False
+        self._could_send = self._was_away = False
         self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
@@ -142,11 +141,12 @@ class ReleaseLoop:
 
     def _turn(self) -> float | None:
         """Do one turn; return how long to wait for the next, None if the loop is over."""
+        lag_seconds = self._rhythm.begin()
         self._leader.keep()
         # Counts first: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._releases.count()
         self._redis.check()
-        now_us, views = self._store.windows.look(self._limited)
+        now_us, views = self._redis.now_us, self._releases.look(self._lanes)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
@@ -154,8 +154,8 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._drain.untaken()
-        scene = ReleaseState(counts, views, self._lanes, remaining, *told)
+        told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._forecaster.turnaround_seconds
+        scene = ReleaseState(counts, views, self._lanes, remaining, *told, lag_seconds, self._drain.untaken())
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
@@ -176,8 +176,8 @@ class ReleaseLoop:
                 self._note_first(self._run.deadline - remaining)
         self._releases.wake(scene)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-        wait = choose_releases.next_slot_seconds(scene, self._types)
-        return self._drain.fill(QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS))
+        pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
+        return self._drain.fill(self._rhythm.pause(pause))
 
     def _follow_waits(self, scene: ReleaseState) -> None:
         """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""
@@ -189,8 +189,8 @@ class ReleaseLoop:
             self._late = {}
         self._waits.look(now, scene, self._types, begun=begun, away=self._interrupted)
         self._interrupted = False
-        if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
-            self._waits_noted_at = system_clock.monotonic()
+        if (at := system_clock.monotonic()) - self._waits_noted_at >= NOTE_SECONDS:
+            self._waits_noted_at = at
             self._note(**self._noted())
 
     def account(self) -> dict[str, str]:
@@ -208,9 +208,9 @@ class ReleaseLoop:
 
     def _look_around(self, now_us: int) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
-        if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
+        if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
             return
-        self._looked_at = system_clock.monotonic()
+        self._looked_at = at
         self._redis.mender.step()
         self._take_up_limits()
         store = self._store
@@ -255,6 +255,7 @@ class ReleaseLoop:
         self._store.publish_limits(self._leader.token)  # first, so that its budgets count earlier calls
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
+        self._releases.follow(self._types, revision)
         log.info(
             "Run %s began with another configuration, of which no worker is left; it goes on with this one",
             self._run.id,
@@ -270,7 +271,7 @@ class ReleaseLoop:
         self._limits = limits
         self._types = types_in_force(self._store)
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._releases.follow(self._types)
+        self._releases.follow(self._types, self._run.revision)
         self._forecaster.follow(self._types)
         log.info(
             "Limits were changed: %s; what remains is planned by them",
@@ -281,8 +282,7 @@ class ReleaseLoop:
     def _count_lanes(self, workers: Sequence[Process], wanted: int) -> int:
         """Return how many lanes this run has; workers of a supervisor beyond those wanted are about to leave."""
         if self._first_release_at is None and workers and len(workers) < wanted:
-            now = system_clock.monotonic()
-            gather_seconds = min(GATHER_SECONDS, GATHER_PART * self._run.window_seconds)
+            now, gather_seconds = system_clock.monotonic(), min(GATHER_SECONDS, GATHER_PART * self._run.window_seconds)
             self._gathering_until = self._gathering_until or now + gather_seconds
             if now < self._gathering_until:
                 return 0

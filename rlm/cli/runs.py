@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, command, show_looked_at, store_of
+from rlm.cli.common import CommandError, ExitCode, command, opened, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
@@ -41,12 +42,20 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
-    from rlm.cli.status import show_run, tell
+    from rlm.cli.starting import ask_scheduler, is_anybody_there, wait_for
     from rlm.processes import signals
+    from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop, store_of(config) as store:
+    with ExitStack() as stack:
+        stop = stack.enter_context(signals.StopSignals(wakeup))
+        settings = load_settings(config)
+        spare = None
+        if wait and not is_anybody_there(settings):
+            from rlm.cli.by_hand import spare_supervisor
+
+            spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
+        store = stack.enter_context(opened(settings))
         reply = ask_scheduler(store, stop, patient=not wait)
         if reply is not None and "open" in reply:
             raise CommandError(f"Run {reply['open']} is under way; see `rlm status`.")
@@ -54,7 +63,9 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             run_id = reply["run_id"]
             record = wait_for(store, run_id, stop, interval) if wait else None
         elif wait:
-            record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile)
+            from rlm.cli.by_hand import conduct_here
+
+            record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile, spare=spare)
             run_id = record["run_id"]
         else:
             raise CommandError(
@@ -64,14 +75,16 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     if record is None:
         print_json({"run_id": run_id, "state": State.DRAINING})
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
-    elif stop.graceful and record["state"] == State.CANCELLED:
+        return
+    from rlm.cli.status import show_run, tell
+
+    if stop.graceful and record["state"] == State.CANCELLED:
         show_run(record)
         left = counted(record["counts"]["leftover"], "event")
         raise CommandError(
             f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
         )
-    else:
-        tell(record, waited=True)
+    tell(record, waited=True)
 
 
 @command(
