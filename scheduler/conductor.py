@@ -20,10 +20,13 @@ from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
+from scheduler.draining import FIRST_SECONDS, Drain
 from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from actors.broker import WakingBroker
     from rlm.core.run import Run
     from rlm.ledger import Store
@@ -92,27 +95,26 @@ class Conductor:
         """
         state = run.state
         self._store.recovery.take_over(self._store.known_types)
+        if state is State.FINISHING:
+            return self.finish(run)
+        drain = Drain(self._store, self._leader, run)
         if state is State.DRAINING:
-            self._drain(run)
+            self._begin_drain(run, drain)
             crash_point("drain.done")
             state = State.PLANNING
             self._advance(run, state)
         if state is State.PLANNING:
-            self._plan(run)
+            self._plan(run, drain.untaken())
             state = State.RUNNING
-        if state is State.RUNNING:
-            self._release(run)
+        self._release(run, drain)
         return self.finish(run)
 
-    def _drain(self, run: Run) -> None:
-        priorities = {one.name: one.priority for one in self._store.settings.event_types}
+    def _begin_drain(self, run: Run, drain: Drain) -> None:
+        """Drain for a moment, which takes all unless the audit list is very long; the rest is taken while calls go."""
         for name in self._store.known_types:
-            if name not in priorities:
+            if name not in self._store.settings.types:
                 self._fail_unknown(run, name)
-        for _taken in self._store.intake.drain(self._leader.token, run.id, priorities):
-            crash_point("drain.chunk_taken")
-            if not self._goes_on(run):
-                return  # what is still staged stays for the next drain
+        drain.work(FIRST_SECONDS, lambda: self._goes_on(run))
 
     def _fail_unknown(self, run: Run, name: str) -> None:
         failed = self._store.recovery.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
@@ -134,8 +136,8 @@ class Conductor:
             return False
         return current.left_seconds(self._store.now_us()) > 0
 
-    def _plan(self, run: Run) -> None:
-        """Plan what is pending; publish the limits, the plan, the wanted number of workers."""
+    def _plan(self, run: Run, untaken: Mapping[str, int]) -> None:
+        """Plan what is pending and `untaken` as yet; publish the limits, the plan, the wanted number of workers."""
         store = self._store
         store.publish_limits(self._leader.token)
         types = types_in_force(store)
@@ -145,7 +147,10 @@ class Conductor:
         endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
         begins_in = start_seconds(store)
         workload = Workload(
-            {name: count.open for name, count in store.ledger.count([one.name for one in types]).items()},
+            {
+                name: count.open + untaken.get(name, 0)
+                for name, count in store.ledger.count([one.name for one in types]).items()
+            },
             types,
             live_windows(store, list(endpoints.values()), ahead_seconds=begins_in),
             expected,
@@ -175,9 +180,9 @@ class Conductor:
             extra={"action": "plan", "run_id": run.id},
         )
 
-    def _release(self, run: Run) -> None:
+    def _release(self, run: Run, drain: Drain) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
-        loop = ReleaseLoop(self._store, self._broker, self._leader, self._redis, self._duty, run)
+        loop = ReleaseLoop(self._store, self._broker, self._leader, self._redis, self._duty, drain)
         loop.run()
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)

@@ -125,8 +125,8 @@ class Forecaster:
             self._scale(plan.workers, wanted)
 
     def _plan(self, scene: ReleaseState, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
-        waiting = _waiting(snapshot)
-        in_all = {name: scene.begun[name] + scene.counts[name].pending for name in waiting}
+        waiting = {name: number + scene.untaken.get(name, 0) for name, number in _waiting(snapshot).items()}
+        in_all = {name: scene.begun[name] + scene.counts[name].pending + scene.untaken.get(name, 0) for name in waiting}
         lead = self._lead_seconds(scene)
         lower = self._lower_limits()
         windows = {name: replace(scene.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()}

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import WakingBroker
-    from rlm.core.run import Run
     from rlm.core.trail import Counts
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
+    from scheduler.draining import Drain
     from scheduler.leader import Duty, Leader
     from scheduler.redis_watch import RedisWatch
 
@@ -58,15 +58,17 @@ log = logging.getLogger(__name__)
 
 
 class ReleaseLoop:
-    """Releases the calls of one run until there is nothing left that can be sent, or the run is to end."""
+    """Releases the calls of a run, and drains what is left of its `drain`, until none can be sent or it is to end."""
 
     def __init__(
-        self, store: Store, broker: WakingBroker, leader: Leader, redis: RedisWatch, duty: Duty, run: Run
+        self, store: Store, broker: WakingBroker, leader: Leader, redis: RedisWatch, duty: Duty, drain: Drain
     ) -> None:
+        run = drain.run
         self._store = store
         self._leader = leader
         self._redis = redis
         self._duty = duty
+        self._drain = drain
         self._run = run
         self._limits = store.limits()
         self._types = types_in_force(store)
@@ -75,8 +77,7 @@ class ReleaseLoop:
         self._releases = Releases(store, broker, leader, run.id)
         self._releases.follow(self._types, self._run.revision)
         self._forecaster = Forecaster(store, leader, run, self._types)
-        tally = store.runs.tally(run.id)
-        self._events = {one: tally.get(f"taken:{one}", 0) + tally.get(f"carried:{one}", 0) for one in self._names}
+        self._carried = {one: store.runs.tally(run.id).get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
         self._rhythm = Rhythm()
         self._deadline_us = run.deadline_us - redis.shifted_us
@@ -153,9 +154,8 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        expected, begun = self._forecaster.expected, self._begun(counts)
-        strangers, turnaround = self._team.strangers, self._forecaster.turnaround_seconds
-        scene = ReleaseState(counts, views, self._lanes, remaining, expected, begun, strangers, turnaround, lag_seconds)
+        told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._forecaster.turnaround_seconds
+        scene = ReleaseState(counts, views, self._lanes, remaining, *told, lag_seconds, self._drain.untaken())
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
@@ -164,10 +164,11 @@ class ReleaseLoop:
             self._interrupted = True
             return AWAY_SECONDS
         self._follow_waits(scene)
-        if not choose_releases.can_send(scene, self._types):
+        can_send = choose_releases.can_send(scene, self._types)
+        if not can_send and self._drain.over:
             self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
             return None
-        self._could_send = True
+        self._could_send = self._could_send or can_send
         chosen = choose_releases.choose_releases(scene, self._types)
         if chosen:
             self._releases.add(chosen, now_us, scene)
@@ -175,9 +176,8 @@ class ReleaseLoop:
                 self._note_first(self._run.deadline - remaining)
         self._releases.wake(scene)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-        return self._rhythm.pause(
-            max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
-        )
+        pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
+        return self._drain.fill(self._rhythm.pause(pause))
 
     def _follow_waits(self, scene: ReleaseState) -> None:
         """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""
@@ -204,7 +204,7 @@ class ReleaseLoop:
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
         """Return by type how many events of the run have left pending, and are not back there."""
-        return {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}
+        return {one: max(0, self._drain.taken[one] + self._carried[one] - n.pending) for one, n in counts.items()}
 
     def _look_around(self, now_us: int) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""

@@ -31,7 +31,7 @@ POINTS: Final = {
     "drain.staged": "the audit list is staged; nothing of it is in the ledger",
     "drain.giant_aside": "a giant is set aside; there is no letter of it",
     "drain.chunk_taken": "a chunk is in the ledger; the rest is staged",
-    "drain.done": "all is in the ledger; the run is still draining",
+    "drain.done": "what is taken before the plan is in the ledger; the run is still draining",
     "plan.limits_published": "the limits are published; there is no plan",
     "plan.written": "the plan is written, the run is running; no worker is wanted",
     "plan.workers_wanted": "workers are wanted; nothing is released",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlm.core.clock import system_clock
 from rlm.core.failpoints import crash_point
-from rlm.core.item import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter
+from rlm.core.item import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rlm.ledger.scripts import Argument
 
 #: Items a chunk holds at the most.
-CHUNK_ITEMS = 200
+CHUNK_ITEMS = 400
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
@@ -155,25 +155,23 @@ class Intake(Part):
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
     ) -> tuple[int, int]:
-        digests: list[str] = []
         letters: list[bytes] = []
         events: list[_NewEvent] = []
-        written_bytes = 0
-        for index, raw in enumerate(items, start=1):
-            digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
-            new_events, new_letters = self._sort(raw, index, run_id, priorities)
+        number = written_bytes = 0
+        for number, raw in enumerate(items, start=1):
+            new_events, new_letters = self._sort(raw, number, run_id, priorities)
             events += new_events
             letters += new_letters
             written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
             if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
                 break
+        types = sorted({one.type for one in events})
+        digest = hashlib.sha1(b"\n".join(items[number - 1 :: -1] if number else ()), usedforsecurity=False).hexdigest()
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
-        keys += [names.failed, names.types, names.sequence]
-        args: list[Argument] = [token, run_id, len(digests), len(letters), len(events), PRIORITY_STEP]
-        args += [*digests, *letters]
+        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
+        args: list[Argument] = [token, run_id, number, digest, len(letters), PRIORITY_STEP, *types, *letters]
         for one in events:
-            keys += [names.event(one.event_id), names.pending(one.type)]
             args += one
         taken, duplicates = self._run("take_chunk", keys, args)
         if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
@@ -192,15 +190,15 @@ class Intake(Part):
         events = [
             _NewEvent(
                 index,
-                one.id,
-                one.type,
+                event_id(item.id, name),
+                name,
                 item.wallet_name,
-                priorities[one.type] if item.priority is None else item.priority,
+                priorities[name] if item.priority is None else item.priority,
             )
-            for one in item.events
-            if one.type in priorities
+            for name in item.types
+            if name in priorities
         ]
-        return events, list(_unknown(raw, item, priorities, run_id))
+        return events, [] if len(events) == len(item.types) else list(_unknown(raw, item, priorities, run_id))
 
     @translating
     def ever_taken(self) -> int:
@@ -211,6 +209,14 @@ class Intake(Part):
         """Begin to count arrivals with `number`, if the count was lost."""
         with translated(self._client):
             self._client.set(self._keys.sequence, number, nx=True)
+
+    def untaken(self, run_id: str) -> tuple[int, bool]:
+        """Count the items that the open run has still to take; return also whether it has staged the audit list."""
+        keys = self._keys
+        lists = (keys.processing, keys.aside(keys.processing), keys.events)
+        asked = [*(("LLEN", one) for one in lists), ("HEXISTS", keys.run(run_id), "staged")]
+        waiting, aside, listed, staged = self._batch(asked, transaction=True)
+        return int(waiting + aside + (0 if staged else listed)), bool(staged)
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging, including those set aside."""

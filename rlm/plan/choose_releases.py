@@ -37,7 +37,8 @@ class ReleaseState:
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
     what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
     workers of another configuration, which claim nothing. A lane needs `turnaround_seconds` between two calls. Such
-    moments come up to `lag_seconds` late, on a busy host.
+    moments come up to `lag_seconds` late, on a busy host. `untaken` estimates by type the events of items that the run
+    has still to take in.
     """
 
     counts: Mapping[str, Counts]
@@ -49,6 +50,7 @@ class ReleaseState:
     strangers: int = 0
     turnaround_seconds: float = 0.0
     lag_seconds: float = 0.0
+    untaken: Mapping[str, int] = field(default_factory=dict)
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints that would answer a call begun now before the deadline."""

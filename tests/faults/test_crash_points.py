@@ -34,6 +34,8 @@ UNSENT = ("worker.fetched", "worker.claimed", "worker.connected", "worker.slot_t
 SENT = ("worker.sent", "worker.answered", "worker.reported")
 
 EVENTS = 40
+#: Items of which most are taken while calls are made, and the chunk at which that goes on.
+LONG_LIST, IN_MID_RUN = 30_000, 60
 #: Seconds from one tick to the next, where there are any.
 TICK = 7
 #: A window that no run here fills, however busy the machine.
@@ -73,6 +75,20 @@ def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, passage, 
     """The same with a run of several chunks and many releases, killed where it comes by for the nth time."""
     points = [f"{name}:{passage}" for name in ("drain.chunk_taken", "release.released", "release.enqueued")]
     play_points(place / "a", points if passage > 1 else CONDUCTED, window_seconds=window_seconds, number=900)
+
+
+@pytest.mark.timeout(300)
+def test_a_scheduler_killed_while_calls_are_made_and_a_long_list_is_taken_is_succeeded(place):
+    """Its successor takes the rest into the same run, each item once."""
+    with crashing(place, env={"RLM_RUN__WINDOW_SECONDS": "30", "RLM_WORKERS__MIN": "2"}) as system:
+        events = system.push_evenly(LONG_LIST)
+
+        record = kill_conductor_at(system, f"drain.chunk_taken:{IN_MID_RUN}", 30.0)
+
+        assert record["counts"]["taken"] == LONG_LIST
+        assert record["counts"]["completed"] > 0
+        assert system.store.intake.waiting() == 0
+        system.assert_promises(events, [record])
 
 
 def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):

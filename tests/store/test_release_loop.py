@@ -7,7 +7,6 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.ledger.processes import Process, Role, WorkerState
-from scheduler.release_loop import ReleaseLoop
 from tests.store import looks, steps
 
 LANES = 5
@@ -20,8 +19,7 @@ def start(store, conductor):
     def begin(number):
         steps.push(store, *steps.items(number, steps.TYPE))
         run = steps.start_run(store, conductor._leader.token)
-        inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
+        return steps.release_loop(store, conductor, run)
 
     return begin
 

@@ -9,7 +9,7 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.core.run import State
 from rlm.ledger.processes import Process, Role, WorkerState
-from scheduler.release_loop import APART_SECONDS, ReleaseLoop
+from scheduler.release_loop import APART_SECONDS
 from tests.store import looks, steps
 
 OLD = "of before"
@@ -24,8 +24,7 @@ def take_over(store, conductor):
         run = replace(steps.make_run(store), revision=OLD, **changes)
         store.runs.open(token, run, store.known_types)
         steps.put_into(store, run, State.RUNNING)
-        inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
+        return steps.release_loop(store, conductor, run)
 
     return take
 
@@ -36,8 +35,7 @@ def test_ready_workers_of_another_configuration_are_told_of_once_and_are_what_ev
     """They claim nothing: nothing is released to them, and it is said at once why, not that they do not come up."""
     steps.push(store, *steps.items(3, steps.TYPE))
     run = steps.start_run(store, conductor._leader.token)
-    inner = conductor._conductor
-    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
+    loop = steps.release_loop(store, conductor, run)
     store.processes.want(conductor._leader.token, 1)
     announce(store, "stranger", "another")
     store.processes.announce(Role.SUPERVISOR, Process("s", 1, "here", system_clock.now()))

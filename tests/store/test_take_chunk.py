@@ -55,7 +55,6 @@ def test_an_item_becomes_a_pending_event(store, token, run):
     event = looks.event(store, steps.event_id(1))
     assert before - 0.001 <= float(event.pop("taken_at")) <= looks.redis_us(store) / 1_000_000 + 0.001
     assert event == {
-        "type": steps.TYPE,
         "wallet": "кошелёк",
         "item": raw.decode(),
         "score": str(order_offset(5) + 1),
@@ -194,7 +193,7 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
 
     assert looks.where(store, claim.event_id) == ["pending"]
     event = looks.event(store, claim.event_id)
-    assert set(event) == {"type", "wallet", "item", "score", "taken_in", "taken_at"}
+    assert set(event) == {"wallet", "item", "score", "taken_in", "taken_at"}
     assert event["score"] == str(order_offset(5) + 2)
 
 

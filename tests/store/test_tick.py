@@ -8,7 +8,6 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Trigger
 from rlm.plan.waits import Obstacle, Wait
-from scheduler.release_loop import ReleaseLoop
 from scheduler.ticks import is_anything_to_do, open_run, why_late
 from tests.store import looks, steps, windows
 
@@ -105,8 +104,7 @@ def test_a_late_run_whose_windows_were_full_says_that_the_limit_binds(store, con
     open_run(store, conductor._leader.token, Trigger.SCHEDULE, tick)
     run = store.runs.current()
     steps.drain(store, conductor._leader.token, run)
-    inner = conductor._conductor
-    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
+    loop = steps.release_loop(store, conductor, run)
 
     loop._turn()
 

@@ -33,6 +33,9 @@ HANGS_REMEDY = (
 LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.
 STOP_SECONDS = 10.0
+#: A hash with a value of up to so many bytes is kept in one piece: an event with its item then takes two thirds of the
+#: memory, and is written faster.
+LISTPACK_BYTES = 4096
 #: How much of its log an error quotes, bytes.
 LOG_TAIL_BYTES = 2000
 
@@ -218,6 +221,7 @@ class ValkeyProcess:
             "appendfsync": "always",  # a power cut loses nothing either; 0.25 ms a write where everysec takes 0.12
             "aof-use-rdb-preamble": "yes",
             "save": "",
+            "hash-max-listpack-value": str(LISTPACK_BYTES),
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
             "logfile": str(self._log_path),

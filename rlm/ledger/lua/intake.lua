@@ -28,70 +28,75 @@ return redis.call('LLEN', staging)
 -- KEYS[5]  failed    the list of dead letters
 -- KEYS[6]  types     set of types that have events in the ledger
 -- KEYS[7]  sequence  counter of arrivals
--- KEYS[8..] for each event: its hash, then its type's pending zset
+-- KEYS[8]  family    of the hashes of events: the key of one is this and its id
+-- KEYS[9..] pending zset of each type in the chunk
 -- ARGV[1]  token
 -- ARGV[2]  run id
 -- ARGV[3]  items     number of items in the chunk
--- ARGV[4]  letters   number of dead letters
--- ARGV[5]  events    number of events
+-- ARGV[4]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
+-- ARGV[5]  letters   number of dead letters
 -- ARGV[6]  base      a priority step in the order score
--- then the SHA-1 of each item as it was read, oldest first; then the letters;
+-- then the types, in the order of their keys; then the letters;
 -- then for each event: index of its item, event id, type, wallet, priority
 -- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
 --          if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
-local lease, run, tally, staging, failed, types, sequence =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local token, run_id = ARGV[1], ARGV[2]
-local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local lease, run, tally, staging, failed, types, sequence, family =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local token, run_id, digest = ARGV[1], ARGV[2], ARGV[4]
+local items, letters, base = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
 -- include fence
 -- include fence_run
-local at = 6
 local raw = redis.call('LRANGE', staging, -items, -1)
-if #raw < items then return {-1, 0} end
-for index = 1, items do  -- the oldest is the last
-  if redis.sha1hex(raw[items + 1 - index]) ~= ARGV[at + index] then return {-1, 0} end
-end
-at = at + items
+if #raw < items or redis.sha1hex(table.concat(raw, '\n', 1, items)) ~= digest then return {-1, 0} end
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
-for index = 1, events do checks[KEYS[7 + 2 * index]] = 'ZCARD' end
+for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
+local types_at = 6
+local letters_at = types_at + #KEYS - 8
+local events_at = letters_at + letters
+local events = (#ARGV - events_at) / 5
+local hashes = {}
+for index = 1, events do hashes[index] = family .. ARGV[events_at + 5 * index - 3] end
+local fresh = events > 0 and redis.call('EXISTS', unpack(hashes)) == 0  -- nearly always, and asked all at once
 local known, new = {}, 0
 for index = 1, events do
-  local event = KEYS[6 + 2 * index]
-  local fields = known[event] or redis.pcall('HLEN', event)
+  local event_id = ARGV[events_at + 5 * index - 3]
+  local fields = known[event_id] or (fresh and 0) or redis.pcall('HLEN', family .. event_id)
   if type(fields) == 'table' then return {-2, index} end
-  known[index], known[event] = fields > 0, 1  -- the second of the same chunk is known as well
+  known[index], known[event_id] = fields > 0, 1  -- the second of the same chunk is known as well
   if not known[index] then new = new + 1 end
 end
 for index = 1, letters do
-  redis.call('LPUSH', failed, ARGV[at + index])
+  redis.call('LPUSH', failed, ARGV[letters_at + index])
 end
-at = at + letters
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
-local waiting, taken = {}, {}
+local waiting = {}
+for index = 1, #KEYS - 8 do waiting[ARGV[types_at + index]] = {} end
 for index = 1, events do
-  local event, pending = KEYS[6 + 2 * index], KEYS[7 + 2 * index]
-  local item, event_id, type, wallet, priority =
-    tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
-  at = at + 5
   if not known[index] then
+    local at = events_at + 5 * index - 5
+    local item, event_id, type, wallet, priority =
+      tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
     arrival = arrival + 1
     local score = string.format('%.0f', (100 - priority) * base + arrival)
-    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[items + 1 - item], 'score', score, 'taken_in',
+    redis.call('HSET', family .. event_id, 'wallet', wallet, 'item', raw[items + 1 - item], 'score', score, 'taken_in',
       run_id, 'taken_at', taken_at)
-    waiting[pending] = waiting[pending] or {}
-    table.insert(waiting[pending], score)
-    table.insert(waiting[pending], event_id)
-    taken[type] = (taken[type] or 0) + 1
+    local scored = waiting[type]
+    scored[#scored + 1] = score
+    scored[#scored + 1] = event_id
   end
 end
-for pending, scored in pairs(waiting) do redis.call('ZADD', pending, unpack(scored)) end
-for type, number in pairs(taken) do
-  redis.call('SADD', types, type)
-  redis.call('HINCRBY', tally, 'taken:' .. type, number)
+for index = 1, #KEYS - 8 do
+  local type = ARGV[types_at + index]
+  local scored = waiting[type]
+  if scored[1] then
+    redis.call('ZADD', KEYS[8 + index], unpack(scored))
+    redis.call('SADD', types, type)
+    redis.call('HINCRBY', tally, 'taken:' .. type, #scored / 2)
+  end
 end
 redis.call('HINCRBY', tally, 'duplicates', events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)

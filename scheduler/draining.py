@@ -1,0 +1,86 @@
+"""The drain of one run: what waits on the audit list becomes events, a piece at a time.
+
+A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans, and
+takes the rest between two turns of the release loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from scheduler.leader import Leader
+
+#: How long a run drains before it is planned, seconds.
+FIRST_SECONDS = 0.25
+#: How long it drains between two turns of the release loop, seconds, at least: a turn costs some milliseconds.
+PIECE_SECONDS = 0.05
+
+
+class Drain:
+    """Drains for the run `run`; whoever takes the run over goes on with a drain of its own.
+
+    `over` says whether all is taken. `taken` counts by type the events that the run took so far, whoever conducted it.
+    """
+
+    def __init__(self, store: Store, leader: Leader, run: Run) -> None:
+        self._store = store
+        self._leader = leader
+        self.run = run
+        self._priorities = {one.name: one.priority for one in store.settings.event_types}
+        self._look()
+        self._taken_before, self._left_before = self.taken, self._left
+        self._begin()
+
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Take chunks for about `seconds`, one at least, as long as it `goes_on`, which is asked after each.
+
+        Raises:
+            FencedError: another conductor leads.
+            StoreError: Redis failed; call it again once Redis is back.
+        """
+        until = system_clock.monotonic() + seconds
+        try:
+            for _events in self._chunks:
+                crash_point("drain.chunk_taken")
+                if not goes_on() or system_clock.monotonic() >= until:
+                    break
+            else:
+                self._begin()  # somebody may stage more by hand
+            self._look()
+        except StoreError:
+            self._begin()  # an iterator that has raised is at its end
+            raise
+
+    def fill(self, pause: float) -> float:
+        """Take in more instead of a pause, if there is more; return how long to pause then, seconds."""
+        if self.over:
+            return pause
+        self.work(max(pause, PIECE_SECONDS))
+        return 0.0
+
+    def untaken(self) -> dict[str, int]:
+        """Estimate by type how many events the items left hold: as many of each, in proportion, as those taken here."""
+        items = self._left_before - self._left
+        if not items or not self._left:
+            return {}
+        return {
+            name: round((number - self._taken_before[name]) * self._left / items) for name, number in self.taken.items()
+        }
+
+    def _begin(self) -> None:
+        self._chunks = self._store.intake.drain(self._leader.token, self.run.id, self._priorities)
+
+    def _look(self) -> None:
+        tally = self._store.runs.tally(self.run.id)
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
+        self._left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and not self._left

@@ -1,0 +1,180 @@
+"""The drain in pieces: a moment of it before the plan, the rest between two turns, whoever conducts by then."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.errors import StoreError
+from rlm.core.run import State
+from rlm.ledger import intake
+from rlm.ledger.claims import Completion
+from scheduler import draining
+from scheduler.draining import Drain
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def drain(store, conductor, monkeypatch):
+    """The drain of a run that is open, with items `i1`, `i2`, ... on the audit list, two a chunk: `drain(5)`."""
+    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
+    monkeypatch.setattr(draining, "PIECE_SECONDS", 0.0)
+
+    def begin(number, window_seconds=60.0):
+        steps.push(store, *steps.items(number, steps.TYPE))
+        leader = conductor._leader
+        return Drain(store, leader, steps.open_run(store, leader.token, window_seconds))
+
+    return begin
+
+
+def test_it_is_taken_a_piece_at_a_time(store, drain):
+    """Each piece is a chunk at the least; what is over pauses for nothing."""
+    drained = drain(5)
+
+    drained.work(0.0)
+    assert (drained.over, drained.taken[steps.TYPE]) == (False, 2)
+    assert drained.untaken()[steps.TYPE] == 3
+
+    assert [drained.fill(0.0), drained.fill(0.0)] == [0.0, 0.0]
+    assert (drained.over, drained.untaken()) == (True, {})
+    assert drained.fill(0.05) == 0.05
+    assert looks.pending(store) == steps.event_ids(5)
+
+
+def test_what_arrives_while_it_goes_on_is_the_next_runs(store, drain):
+    """The audit list is staged once a run, whatever is taken from it later."""
+    drained = drain(5)
+    drained.work(0.0)
+    steps.push(store, *steps.items(2, steps.TYPE, first=6))
+
+    drained.work(60.0)
+
+    assert drained.over
+    assert looks.pending(store) == steps.event_ids(5)
+    assert store.intake.lengths() == (0, 2)
+
+
+def test_an_estimate_has_as_many_events_of_each_type_as_came_so_far(store, drain):
+    """Two of three events a pair of items, so two of three of the 98 items that are left, each with one and a half."""
+    steps.push(store, *[steps.item(f"a{one}", steps.TYPE, *([steps.OTHER_TYPE] * (one % 2))) for one in range(100)])
+    drained = drain(0)
+
+    drained.work(0.0)
+
+    assert drained.untaken() == {**dict.fromkeys(drained.taken, 0), steps.TYPE: 98, steps.OTHER_TYPE: 49}
+
+
+def test_nothing_is_estimated_before_a_piece_is_taken(drain):
+    """There is nothing to go by."""
+    assert drain(5).untaken() == {}
+
+
+def test_the_plan_counts_what_is_not_taken_yet(store, drain, conductor):
+    """A run of 1,000 items of which 2 are taken is planned as one of 1,000."""
+    drained = drain(1000)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.PLANNING)
+
+    conductor._conductor._plan(drained.run, drained.untaken())
+
+    assert 700 < store.runs.current().plan["expected_leftover"] < 1000
+
+
+def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
+    """Else it would promise that all is done, until it is taken."""
+    drained = drain(1000)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+
+    steps.release_loop(store, conductor, drained)._turn()
+
+    assert store.runs.current().forecast["leftover_by_type"][steps.TYPE] > 700
+
+
+def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
+    """Nothing can be sent, for all that is taken is done: what is still staged can be."""
+    drained = drain(3)
+    drained.work(0.0)
+    token = conductor._leader.token
+    steps.put_into(store, drained.run, State.RUNNING)
+    for _ in range(2):
+        claim = steps.claim_next(store, token, drained.run)
+        assert store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    loop = steps.release_loop(store, conductor, drained)
+
+    assert loop._turn() is not None
+
+    assert drained.over
+    assert looks.pending(store) == [steps.event_id(3)]
+    assert loop._begun(store.ledger.count(loop._names))[steps.TYPE] == 2
+
+
+def test_a_cancelled_run_takes_no_more(store, drain, conductor):
+    """What is staged stays for the next drain."""
+    drained = drain(5)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+    store.runs.cancel(drained.run.id)
+
+    steps.release_loop(store, conductor, drained).run()
+
+    assert looks.pending(store) == steps.event_ids(2)
+    assert store.intake.waiting() == 3
+
+
+def test_it_goes_on_when_redis_is_back(store, drain, monkeypatch):
+    """Whatever it was at: the next piece begins with what is staged then."""
+    drained = drain(5)
+    drained.work(0.0)
+    take = store.intake._take_chunk
+    monkeypatch.setattr(store.intake, "_take_chunk", lambda *_: (_ for _ in ()).throw(StoreError("away")))
+    with pytest.raises(StoreError):
+        drained.work(0.0)
+    assert not drained.over
+
+    monkeypatch.setattr(store.intake, "_take_chunk", take)
+    drained.work(60.0)
+
+    assert drained.over
+    assert looks.pending(store) == steps.event_ids(5)
+
+
+def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
+    """It knows how much is left, and what the run has taken before."""
+    drained = drain(5)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+
+    after = Drain(store, conductor._leader, store.runs.current())
+    assert (after.over, after.taken[steps.TYPE]) == (False, 2)
+    after.work(60.0)
+
+    assert (after.over, after.taken[steps.TYPE]) == (True, 5)
+    assert looks.pending(store) == steps.event_ids(5)
+
+
+def test_a_run_whose_drain_is_over_is_known_for_it(store, drain, conductor):
+    """As for every run that was taken over after its drain: there is nothing to be done."""
+    drain(3).work(60.0)
+
+    assert Drain(store, conductor._leader, store.runs.current()).over
+
+
+def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
+    """Without a worker: it is planned after its first chunk, all is taken all the same, and the books balance."""
+    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
+    states = []
+    take = store.intake._take_chunk
+
+    def noted(*args):
+        states.append(store.runs.current().state)
+        return take(*args)
+
+    monkeypatch.setattr(store.intake, "_take_chunk", noted)
+    run = drain(7, window_seconds=1.0).run
+
+    record = conductor._conductor.conduct(run)
+
+    assert states == [State.DRAINING, *[State.RUNNING] * 3]
+    assert (record["counts"]["taken"], record["counts"]["leftover"]) == (7, 7)
+    assert store.intake.waiting() == 0
