@@ -125,14 +125,14 @@ def result(config: Path | None, run_id: str | None) -> None:
 def list_runs(config: Path | None, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
+    from rlm.admin.runs import entry_of
     from rlm.ledger.archive import Archive, ArchiveKind
 
-    keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
         records = store.runs.recent(number)
         older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS) if len(records) < number else ""
         nothing = "" if records else report.none_finished(store)
-    entries = [{key: record[key] for key in keys} for record in records]
+    entries = [entry_of(record) for record in records]
     print_json(entries)
     if not entries:
         show_words(nothing)
