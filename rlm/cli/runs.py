@@ -8,16 +8,29 @@ import click
 
 from rlm.cli.common import CommandError, ExitCode, command, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
-from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
+from rlm.cli.options import (
+    FOLLOW_SECONDS,
+    Duration,
+    gathered,
+    interval_option,
+    number_argument,
+    several,
+    volatile_option,
+)
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.run import State
+from rlm.core.clock import system_clock
+from rlm.core.run import State, Trigger
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from rlm.admin.runs import RunFilter
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
+_SEARCHED = "Those with this in id, failure, cause of leftovers, or calls that went wrong."
 
 
 @command(
@@ -116,19 +129,57 @@ def result(config: Path | None, run_id: str | None) -> None:
     show_run(found)
 
 
-@command("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'", name="list")
+def _filter(states: Sequence[str], triggers: Sequence[str], since: float | None, text: str) -> RunFilter:
+    from rlm.admin.runs import RunFilter
+
+    since_time = since and system_clock.now() - since
+    return RunFilter(frozenset(states), frozenset(triggers), since_time, text)
+
+
+#: Adds the options that choose finished runs; the command gets their filter as `chosen`.
+run_filter = gathered(
+    "chosen",
+    _filter,
+    several(
+        "--state",
+        "states",
+        "STATE",
+        f"Those that are {', '.join(STATE_KINDS)}.",
+        type=click.Choice([*map(str, STATE_KINDS)]),
+    ),
+    several("--trigger", "triggers", "TRIGGER", "Those started so.", type=click.Choice([*map(str, Trigger)])),
+    click.option("--since", type=Duration(), metavar="DURATION", help="Those that started so long ago at the most."),
+    click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
+)
+
+
+@command(
+    "rlm list",
+    "rlm list --state partial --since 24h",
+    "rlm list --search 'HTTP 500'    # runs in which calls failed so",
+    "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'",
+    name="list",
+)
 @number_argument
-def list_runs(config: Path | None, number: int) -> None:
-    """List the last N runs (20), newest first."""
+@run_filter
+@click.option("--before", metavar="RUN", default="", help="Those before this run: where the list before ended.")
+def list_runs(config: Path | None, number: int, chosen: RunFilter, before: str) -> None:
+    """List the last N runs (20), newest first; of those that fit what is asked for, if anything is.
+
+    An option said several times means any of what it said.
+    """
     from rlm.admin import report
+    from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
-    keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
-        records = store.runs.recent(number)
-        older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS) if len(records) < number else ""
+        page = runs_page(store, chosen, number, before)
+        records = page["runs"]
+        older = "" if page["next"] else Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
         nothing = "" if records else report.none_finished(store)
-    entries = [{key: record[key] for key in keys} for record in records]
+        if not records and store.runs.count():
+            nothing = "No run on record fits. `rlm list` names the recent ones."
+    entries = [entry_of(record) for record in records]
     print_json(entries)
     if not entries:
         show_words(nothing)
@@ -148,9 +199,12 @@ def list_runs(config: Path | None, number: int) -> None:
         headings = ["run", "state", "started", "took", *columns]
         spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
         table(headings, rows, right=["took", *columns], spare=spare)
-        if older:
+        if older and len(records) < number:
             show()
             show_words(older.strip())
+        if page["next"] and (before or chosen != RunFilter()):
+            show()
+            show_words(f"It goes on behind these: `rlm list --before {page['next']}` with the same options.")
 
 
 @command("rlm cancel")
