@@ -181,8 +181,8 @@ def _deal(deal: Deal, call: Call) -> dict[str, Any]:
         return dealing.foretold(total, left)
     which = named(said.ids, _MOST_NAMED) if said.ids else msgspec.json.encode(said.filter).decode() if chosen else "all"
     call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
-    outcomes = dealing.carry_out(call.store, min(total, MOST_LETTERS))
-    return {**dealing.done(outcomes), "more": 0 if said.ids else max(0, total - MOST_LETTERS)}
+    outcomes = dealing.carry_out(call.store, MOST_LETTERS)
+    return dealing.done(outcomes, 0 if said.ids else max(0, total - MOST_LETTERS))
 
 
 def pause_endpoint(call: Call) -> Any:
