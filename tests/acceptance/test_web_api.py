@@ -44,6 +44,10 @@ def letters(inst, number):
     return [one["id"] for one in inst.json("failed", "list")]
 
 
+#: All options of `rlm plan`.
+PLAN = (
+    f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps.TYPE} windows=2 arrivals={steps.TYPE}=9"
+)
 #: Paths, and the commands that print the same.
 SAME = [
     ("/api/runs", ["list"]),
@@ -58,10 +62,8 @@ SAME = [
     ("/api/failed?grouped=true", ["failed", "list", "--grouped"]),
     (f"/api/plan?count={steps.TYPE}=100", ["plan", "--count", f"{steps.TYPE}=100"]),
     (
-        f"/api/plan?count={steps.TYPE}=100&workers=2&set=run.target=0.5&add-endpoint={steps.TYPE}&windows=2"
-        f"&arrivals={steps.TYPE}=9",
-        ["plan", "--count", f"{steps.TYPE}=100", "--workers", "2", "--set", "run.target=0.5"]
-        + ["--add-endpoint", steps.TYPE, "--windows", "2", "--arrivals", f"{steps.TYPE}=9"],
+        f"/api/plan?{PLAN.replace(' ', '&')}",
+        ["plan", *(part for one in PLAN.split() for part in f"--{one}".split("=", 1))],
     ),
     ("/api/endpoints", ["endpoint", "list"]),
     ("/api/events/i1", ["explain", "i1"]),
