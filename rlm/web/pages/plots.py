@@ -24,17 +24,22 @@ if TYPE_CHECKING:
 
 #: The stretched picture inside is so many units wide and high.
 _UNITS: Final = 1000
+_INNER: Final = Markup(
+    '<svg y="{0}" width="100%" height="{1}" viewBox="0 0 {2} {2}" preserveAspectRatio="none" overflow="visible">{3}'
+    "</svg>"
+)
 #: Pixels below a curve for the numbers along it, and above it for the names of marks.
 _BELOW, _ABOVE = 20, 18
 #: A part of a bar that is not 0 is at least this wide, in parts of a hundred.
 _NARROWEST = 0.4
 #: Behind this part of the width, words stand to the left of what they are about.
 _TURN = 0.8
+_MINUTE, _HOUR = 60, 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points, of a class. With `steps` it goes up only at them; with `filled` the area below has a colour."""
+    """A line through points, of a class. With `steps` it rises at them only; `filled`: the area below has a colour."""
 
     points: Sequence[Point]
     kind: str
@@ -50,6 +55,15 @@ class Mark:
     words: str
     kind: str
     y: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One of several columns: what it is in words, its parts from the bottom up, and where it leads."""
+
+    words: str
+    parts: Sequence[Part]
+    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +93,17 @@ def bar(label: str, *parts: Part, whole: float = 0, height: int = 12) -> Markup:
     return _frame("bar", label, height, drawn)
 
 
-def columns(label: str, bars: Sequence[tuple[str, Sequence[Part]]], height: int = 88) -> Markup:
-    """Return a column for each of `bars`, (its words, its parts from the bottom up), all on one scale.
-
-    The words of a column show where the mouse is over it.
-    """
-    most = max((sum(number for number, _ in parts) for _, parts in bars), default=0) or 1
+def columns(label: str, bars: Sequence[Column], height: int = 88) -> Markup:
+    """Return a column for each of `bars`, all on one scale. The words of one show where the mouse is over it."""
+    most = max((sum(number for number, _ in one.parts) for one in bars), default=0) or 1
     pitch = 100 / max(1, len(bars))
     drawn = [Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(height - 0.5)]
-    for place, (words, parts) in enumerate(bars):
+    for place, one in enumerate(bars):
         left, bottom = place * pitch, float(height)
-        inside = [Markup("<title>{}</title>").format(safe_line(words))]
+        inside = [Markup("<title>{}</title>").format(safe_line(one.words))]
         clear = Markup('<rect class="clear" x="{}%" width="{}%" height="{}"/>')
         inside.append(clear.format(_short(left), _short(pitch), height))
-        for number, kind in parts:
+        for number, kind in one.parts:
             if number > 0:
                 tall = max(1.5, (height - 4) * number / most)
                 bottom -= tall
@@ -100,7 +111,8 @@ def columns(label: str, bars: Sequence[tuple[str, Sequence[Part]]], height: int 
                 inside.append(
                     shape.format(kind, _short(left + pitch * 0.12), _short(bottom), _short(pitch * 0.76), _short(tall))
                 )
-        drawn.append(Markup("<g>{}</g>").format(_join(inside)))
+        shape = Markup('<a href="{0}">{1}</a>') if one.href else Markup("<g>{1}</g>")
+        drawn.append(shape.format(one.href, _join(inside)))
     return _frame("columns", label, height, drawn)
 
 
@@ -114,10 +126,7 @@ def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[Mark] =
     drawn = [_y_tick(at / y_end, words, room) for at, words in axes.y_ticks or round_ticks(axes.y_end, 4)]
     drawn += [_x_tick(at / x_end, words, height) for at, words in axes.x_ticks]
     shapes = [_path(line, x_end, y_end) for line in lines]
-    inner = Markup(
-        '<svg y="{0}" width="100%" height="{1}" viewBox="0 0 {2} {2}" preserveAspectRatio="none" overflow="visible">{3}</svg>'
-    )
-    drawn.append(inner.format(_ABOVE, room, _UNITS, _join(shapes)))
+    drawn.append(_INNER.format(_ABOVE, room, _UNITS, _join(shapes)))
     drawn += [_mark(mark, mark.x / x_end, y_end, room) for mark in marks]
     return _frame("curve", label, height, drawn)
 
@@ -131,12 +140,9 @@ def strip(label: str, period: float, ages: Iterable[float], ahead: Part | None =
     ticks = " ".join(
         f"M{_short(_UNITS / 2 * (1 - min(1.0, age / period)))} 0V{_UNITS}" for age in sorted(ages, reverse=True)
     )
-    inner = Markup(
-        '<svg width="100%" height="{0}" viewBox="0 0 {1} {1}" preserveAspectRatio="none"><path class="tick" d="{2}"/></svg>'
-    )
     drawn = [
         Markup('<rect class="ground" width="50%" height="{}"/>').format(height),
-        inner.format(height, _UNITS, ticks),
+        _INNER.format(0, height, _UNITS, Markup('<path class="tick" d="{}"/>').format(ticks)),
     ]
     if ahead is not None and ahead[0] > 0:
         width = min(50.0, 50 * ahead[0] / period)
@@ -176,7 +182,14 @@ def time_ticks(end: float, most: int = 6) -> list[tuple[float, str]]:
     """Return round times from 0 to `end` seconds, each with its words."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
     step = next((one for one in steps if end / one <= most), 86400)
-    return [(float(at), f"{at // 60}:{at % 60:02d}" if end > 60 else f"{at} s") for at in range(0, int(end) + 1, step)]
+    return [(float(at), _time(at, end)) for at in range(0, int(end) + 1, step)]
+
+
+def _time(at: int, end: float) -> str:
+    """Return a time on an axis that ends at `end`, seconds."""
+    if end <= _MINUTE:
+        return f"{at} s"
+    return f"{at // _MINUTE}:{at % _MINUTE:02d}" if end < _HOUR else f"{at // _HOUR}:{at % _HOUR // _MINUTE:02d} h"
 
 
 def _y_tick(part: float, words: str, room: int) -> Markup:
