@@ -30,20 +30,23 @@ def main() -> None:
     """Make them."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rlm-shots-") as place:
-        with System(Path(place), speed=SPEED, ticks=False) as system, browser() as driver:
-            system.start("web", "web", "--port", "0")
-            base = f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
-            shots = Shots(driver, base, directory, sys.argv[2:])
-            shots.take("empty")
-            system.start_both()
-            earlier_runs(system)
-            shots.take("idle")
-            make_interesting(system)
-            run_id = open_run(system, EVENTS)
-            shots.take("run")
-            if wait_until(lambda: system.store.runs.record(run_id), timeout=120, message="the run ends"):
-                print(f"{shots.taken} pictures in {directory}")
+    with (
+        tempfile.TemporaryDirectory(prefix="rlm-shots-") as place,
+        System(Path(place), speed=SPEED) as system,
+        browser() as driver,
+    ):
+        system.start("web", "web", "--port", "0")
+        base = f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
+        shots = Shots(driver, base, directory, sys.argv[2:])
+        shots.take("empty")
+        system.start_both()
+        earlier_runs(system)
+        shots.take("idle")
+        make_interesting(system)
+        run_id = open_run(system, EVENTS)
+        shots.take("run")
+        system.await_record(run_id)
+        print(f"{shots.taken} pictures in {directory}")
 
 
 class Shots:
@@ -61,6 +64,7 @@ class Shots:
             if self._only and name not in self._only and f"{name}-{when}" not in self._only:
                 continue
             self._driver.get(self._base + page.path)
+            time.sleep(1.2)  # what was read last may be a second old
             for width, dark in ((WIDE, False), (WIDE, True), (NARROW, False), (NARROW, True)):
                 resize(self._driver, width, dark=dark)
                 time.sleep(0.2)
@@ -78,7 +82,9 @@ def earlier_runs(system):
     """Leave records of some runs, as a system that has been up for a while has them."""
     for number, events in enumerate(BEFORE):
         system.push_evenly(events, prefix=f"r{number}-")
-        system.push([{"id": f"bad-{number}-{one}", "wallet_name": "wallet_007", "events": ["NOT_A_TYPE"]} for one in (1, 2)])
+        system.push(
+            [{"id": f"bad-{number}-{one}", "wallet_name": "wallet_007", "events": ["NOT_A_TYPE"]} for one in (1, 2)]
+        )
         run_id = system.ask_for_run()
         if events > 2000:  # one that is ended early
             wait_until(lambda run_id=run_id: system.inflight() > 5, timeout=30, message="calls are under way")
@@ -87,7 +93,7 @@ def earlier_runs(system):
 
 
 def make_interesting(system):
-    """Have one endpoint fail a third of its calls, one refuse events for good, one paused and one with another limit."""
+    """Have an endpoint fail a third of its calls, one fail for good, one paused, and one with another limit."""
     system.api.set_faults(
         {
             "open_order_api": {"error_rate": 0.3, "status": 500},
@@ -103,7 +109,9 @@ def open_run(system, events):
     """Start a run and wait until its second burst of calls is over."""
     types = system.types
     chosen = random.Random(7).choices(types, weights=(5, 3, 4, 2, 2), k=events)
-    system.push([{"id": f"shot-{n}", "wallet_name": f"wallet_{n:04d}", "events": [name]} for n, name in enumerate(chosen)])
+    system.push(
+        [{"id": f"shot-{n}", "wallet_name": f"wallet_{n:04d}", "events": [name]} for n, name in enumerate(chosen)]
+    )
     run_id = system.ask_for_run()
     window = system.settings.run.window_seconds
 
