@@ -11,10 +11,11 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from rlm import telemetry
-from rlm.cli.common import CommandError, ExitCode
+from rlm.admin.ordering import ANSWER_SECONDS
+from rlm.cli.common import CommandError
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
-from rlm.cli.starting import ANSWER_SECONDS
+from rlm.cli.starting import check_uninterrupted
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
@@ -88,18 +89,13 @@ def conduct_here(
             group = ProcessGroup(stop, group_grace(store.settings))
             stack.enter_context(_own_supervisor(group, store.settings, spare, drawn, allow_volatile=allow_volatile))
             conductor.await_supervisor(ANSWER_SECONDS)
-        _check_uninterrupted(stop)
+        check_uninterrupted(stop)
         conductor.finish_open()
-        _check_uninterrupted(stop)
+        check_uninterrupted(stop)
         record = conductor.conduct()
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
     return record
-
-
-def _check_uninterrupted(stop: StopSignals) -> None:
-    if stop.graceful:
-        raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
 
 
 @contextmanager

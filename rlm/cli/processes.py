@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +15,7 @@ import click
 from rlm.cli.common import Group, command, new_server, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
-from rlm.core.clock import isoformat
+from rlm.core.errors import ListenError
 from rlm.core.text import one_line
 
 if TYPE_CHECKING:
@@ -29,16 +29,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: How long `rlm web` waits for an answer of Redis, seconds: whoever looks wants to know soon that it is away.
+_WEB_ANSWER_SECONDS = 2.0
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
 @contextmanager
-def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
+def long_running(
+    config: Path | None, role: str, *, answer_seconds: float = 5.0
+) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer; a caller that needs it checks.
+    Redis need not answer; a caller that needs it checks. An answer of it is waited for `answer_seconds` long.
 
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
@@ -46,12 +50,12 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
     from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop, _in_role(load_settings(config), role) as store:
+    with signals.StopSignals(wakeup) as stop, _in_role(load_settings(config), role, answer_seconds) as store:
         yield store, wakeup, stop
 
 
 @contextmanager
-def _in_role(settings: Settings, role: str) -> Iterator[Store]:
+def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iterator[Store]:
     from setproctitle import setproctitle
 
     from rlm import telemetry
@@ -61,7 +65,7 @@ def _in_role(settings: Settings, role: str) -> Iterator[Store]:
     setproctitle(f"rlm {role}")
     if words := new_server(settings):
         log.warning("%s", words, extra={"action": "use_defaults"})
-    with open_store(settings) as store:
+    with open_store(settings, answer_seconds=answer_seconds) as store:
         yield store
 
 
@@ -136,25 +140,10 @@ def start_worker(config: Path | None) -> None:
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None) -> None:
     """List who works, where, since when, and on how many events."""
-    from rlm.admin.report import revision_in_force
-    from rlm.ledger.processes import Role
+    from rlm.admin.report import worker_list
 
     with store_of(config) as store:
-        workers = store.processes.alive(Role.WORKER)
-        revision = revision_in_force(store)
-        busy = store.processes.busy([one.id for one in workers])
-        entries = [
-            {
-                "pid": one.pid,
-                "host": one.host,
-                "state": one.state,
-                "threads": one.threads,
-                "busy": number,
-                "started_at": isoformat(one.started_at),
-                "other_configuration": one.revision != revision,
-            }
-            for one, number in zip(workers, busy, strict=True)
-        ]
+        entries = worker_list(store)
     print_json(entries)
     if not entries:
         needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
@@ -172,37 +161,65 @@ def list_workers(config: Path | None) -> None:
 
 
 @command(
-    "rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::", prints_data=False
+    "rlm web",
+    "rlm web --read-only --port 9090",
+    "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
+    "rlm web --metrics-only    # for Prometheus, and nothing else",
+    prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
+@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
+@click.option("--read-only", is_flag=True, help="Refuse whatever would change something, as web.read_only does.")
+@click.option("--wait", is_flag=True, help="Wait for a port that is taken, and say so, instead of ending.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
-    """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool, wait: bool) -> None:
+    """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
+    / is the dashboard. Under /api is the JSON of the commands, to read and to order; /openapi.json describes it.
     /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
-    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so. It
-    starts without Redis too, and says that it is away.
+    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. It starts without
+    Redis too, and says that it is away.
 
     On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
-    then ask for, as "Authorization: Bearer TOKEN".
+    then ask for: a program says "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists what was ordered.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
     from rlm.settings import load_settings
     from rlm.web.app import make_app, read_token, redis_trouble
-    from rlm.web.serve import bind, serve
+    from rlm.web.serve import bind, bind_when_free, serve
 
     settings = load_settings(config).web
     token = read_token(settings.token, os.environ)
-    with bind(host, port, has_token=bool(token)) as bound:
-        address, port = bound.getsockname()[:2]
-        where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-        with long_running(config, "web") as (store, wakeup, stop):
-            asked = "a token is asked for" if token else "this host only, without a token"
-            log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
-            if reason := redis_trouble(store):
-                log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-            app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
-            serve(app, bound, wakeup, stop)
+    try:
+        bound: socket.socket | None = bind(host, port, has_token=bool(token))
+    except ListenError as error:
+        if not wait:
+            raise
+        bound, taken = None, error
+    with bound or nullcontext(), long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as running:
+        store, wakeup, stop = running
+        if bound is None:
+            log.warning("Waiting for the port: %s", taken, extra={"action": "serve"})
+            bound = bind_when_free(host, port, wakeup, stop, has_token=bool(token))
+        if bound is None:
+            return
+        how = {"metrics_only": metrics_only, "read_only": read_only or settings.read_only}
+        _tell_where(bound, has_token=bool(token), **how)
+        if reason := redis_trouble(store):
+            log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
+        serve(make_app(store, token, settings.hosts, **how), bound, wakeup, stop)
+
+
+def _tell_where(bound: socket.socket, *, has_token: bool, metrics_only: bool, read_only: bool) -> None:
+    where = url_of(bound)
+    served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
+    asked = "a token is asked for" if has_token else "this host only, without a token"
+    log.info("Serving %s, %s%s", served, asked, ", read-only" if read_only else "", extra={"action": "serve"})
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of what is served on a socket."""
+    address, port = bound.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

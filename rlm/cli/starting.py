@@ -9,6 +9,7 @@ import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
+from rlm.admin.ordering import ANSWER_SECONDS, POLL_SECONDS
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
-#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
-ANSWER_SECONDS = 5.0
 #: Time for Redis to say who is alive, seconds; if it does not answer, whoever opens the store says so.
 LOOK_SECONDS = 1.0
-#: Time between two looks for that, seconds.
-POLL_SECONDS = 0.05
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 
@@ -47,31 +44,19 @@ def is_anybody_there(settings: Settings) -> bool:
     return True
 
 
-def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str, Any] | None:
-    """Ask the scheduler for a run; return its reply, None if nobody takes the request up in time.
-
-    If no scheduler is known, only a `patient` caller waits for one that may be starting.
-    """
-    if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
-        return None
-    request = store.schedule.request()
-    until = system_clock.monotonic() + ANSWER_SECONDS
-    while (reply := store.schedule.reply(request)) is None:
-        if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
-            if stop.graceful:
-                raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
-            return None
-        system_clock.sleep(POLL_SECONDS)
-    return reply
+def check_uninterrupted(stop: StopSignals) -> None:
+    """End the command if a signal came before a run was started."""
+    if stop.graceful:
+        raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
 
 
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
     """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
     from rlm.admin import report
+    from rlm.admin.words import is_open
     from rlm.cli.status import detached, look_once
     from rlm.terminal.live import Drawn, Lines
     from rlm.terminal.record import changes, line_of, picture_of
-    from rlm.terminal.words import is_open
 
     drawn = is_terminal(err=True)
     pause = interval or (FOLLOW_SECONDS if drawn else TOLD_SECONDS)

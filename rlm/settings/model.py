@@ -187,9 +187,9 @@ class WebSettings(Section):
 
     token: WebToken = setting(
         "",
-        "What a client says in `Authorization: Bearer TOKEN` to read anything but `/healthz`. Empty: nothing is asked "
-        "for, and `rlm web` listens on the loopback interface only. `env:NAME`: it stands in that variable of "
-        "`rlm web`.",
+        "What a program says in `Authorization: Bearer TOKEN`, or a browser at `/login`, to read anything but "
+        "`/healthz`, and to order. Empty: this host reads without one, its browsers order, and `rlm web` listens on "
+        "the loopback interface only. `env:NAME`: it stands in that variable of `rlm web`.",
         allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
         repr=False,
     )
@@ -198,6 +198,12 @@ class WebSettings(Section):
         "What `Host` of a request may name, with any port, besides `localhost`, loopback addresses and the address at "
         "which the request arrived; anything else is refused, `/healthz` too. A variable has them between commas.",
         allowed='a list of names and addresses without port, ["rlm.example.com"]',
+    )
+    read_only: bool = setting(
+        False,
+        "Whether the page and the JSON only show: every request that would change something is refused. "
+        "`rlm web --read-only` says the same.",
+        allowed="true or false",
     )
 
 
