@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 from asyncio import get_running_loop
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,12 @@ _MOST_BYTES = 16_384
 _MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES
 #: Threads that ask Redis; further requests wait for one.
 THREADS = 16
+#: How often to try an address that is taken, seconds.
+_AGAIN_SECONDS = 2.0
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
+#: The type of an answer that has no end.
+_ENDLESS = b"text/event-stream"
 log = logging.getLogger(__name__)
 
 
@@ -63,6 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ceiling = ceiling
         self._unanswered_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
+        self._is_endless = False
         self.app = self._patient_with(self.app)
 
     def _patient_with(self, app: ASGIApp) -> ASGIApp:
@@ -70,6 +75,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
         async def sending(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_on(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
+                    self._is_endless = any(value.startswith(_ENDLESS) for value in kinds)
                 await send(message)
                 if not self.transport.is_closing():
                     self._wait()
@@ -95,6 +103,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
         self._wait()
+
+    def shutdown(self) -> None:
+        """Let the answer under way end, when the process is to end; a stream of events would not."""
+        super().shutdown()
+        if self.busy and self._is_endless:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""
@@ -150,6 +164,16 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         )
     except OSError as error:  # its text has the address, too
         raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
+
+
+def bind_when_free(host: str, port: int, wakeup: Wakeup, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
+    """Bind a socket as `bind` does, and wait for an address that is taken; return None after a signal."""
+    while not stop.graceful:
+        with suppress(ListenError):
+            return bind(host, port, has_token=has_token)
+        select.select([wakeup], [], [], _AGAIN_SECONDS)
+        wakeup.drain()
+    return None
 
 
 class _Server(uvicorn.Server):
