@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.admin.planning import Arrivals
-    from rlm.admin.whatif import Case, Forecast
+    from rlm.admin.whatif import Forecast
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
     from rlm.plan.allocation import Sacrifice
@@ -59,7 +59,7 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
     """Print two plans side by side."""
     if not _is_something_to_do(other, waiting):
         return
-    show_words(f"What if: {_assumptions(other.case)}.")
+    show_words(f"What if: {other.case.assumptions}.")
     show()
     table(["", "today", "what if"], list(_side_by_side(today, other)))
     show()
@@ -152,16 +152,6 @@ def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
     ]
     again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
     return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"
-
-
-def _assumptions(case: Case) -> str:
-    from rlm.admin.whatif import told
-    from rlm.settings.toml import toml_value
-
-    parts = [f"{key} = {toml_value(value)}" for key, value in told(case.settings).items()]
-    parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in case.added]
-    parts += [f"exactly {counted(case.workers, 'worker')}"] if case.workers else []
-    return "; ".join(parts)
 
 
 def _length(seconds: float) -> str:
