@@ -68,6 +68,14 @@ class NoSuchEndpointError(RLMError):
     """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
 
 
+class BadQuestionError(RLMError):
+    """Raised when something cannot be asked or ordered so. The message says what can; `option` names the part."""
+
+    def __init__(self, what: str, option: str = "") -> None:
+        super().__init__(what)
+        self.option = option
+
+
 class ArchiveError(RLMError):
     """Raised when the archive cannot be written. Redis keeps everything meanwhile; free space or correct the owner."""
 
