@@ -26,7 +26,8 @@ def show_replay(found: Replay) -> None:
         headings = ["run", "left over", *each, "finish", *each]
         show()
         table(headings, _shortened(rows), right=headings[1:])
-    show()
+    if found.notes:
+        show()
     for note in found.notes:
         show_words(note)
 
