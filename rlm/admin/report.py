@@ -78,6 +78,18 @@ def looked_at(store: Store) -> dict[str, Any]:
     }
 
 
+def overview(store: Store) -> dict[str, Any]:
+    """Return what a view shows: the open run or the time between two runs, and of which installation that is."""
+    return beside(store, status(store, None))
+
+
+def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
+    """Add what people see beside a status: the installation, and the state between runs if none is open."""
+    if found["state"] == IDLE:
+        found = at_rest(store, found)
+    return found if "finished_at" in found else {**found, **looked_at(store)}
+
+
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
 
@@ -168,6 +180,35 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> di
             for lane in lanes
         ],
         "other_configuration": worker.revision != run.revision,
+    }
+
+
+def worker_list(store: Store) -> list[dict[str, Any]]:
+    """Return who works, where, since when and on how many events, as `rlm worker list` prints it."""
+    workers = store.processes.alive(Role.WORKER)
+    revision = revision_in_force(store)
+    busy = store.processes.busy([one.id for one in workers])
+    return [
+        {
+            "pid": one.pid,
+            "host": one.host,
+            "state": one.state,
+            "threads": one.threads,
+            "busy": number,
+            "started_at": isoformat(one.started_at),
+            "other_configuration": one.revision != revision,
+        }
+        for one, number in zip(workers, busy, strict=True)
+    ]
+
+
+def scaling(store: Store) -> dict[str, int]:
+    """Return how many workers are wanted and how many there are, for a program that starts hosts by it."""
+    alive = store.processes.alive(Role.WORKER)
+    return {
+        "wanted": max(store.processes.wanted(), store.settings.workers.min),
+        "alive": len(alive),
+        "ready": sum(one.state == WorkerState.READY for one in alive),
     }
 
 

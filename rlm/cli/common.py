@@ -13,9 +13,11 @@ from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
 from rlm.core.errors import (
     AmbiguousRunError,
+    BadQuestionError,
     ConfigurationError,
     FencedError,
     NoSuchEndpointError,
+    NoSuchLetterError,
     NoSuchRunError,
     RLMError,
     StoreError,
@@ -96,9 +98,9 @@ def examples(*lines: str) -> str:
 
 def exit_code_of(error: RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError):
+    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError | BadQuestionError):
         return ExitCode.USAGE
-    if isinstance(error, NoSuchRunError):
+    if isinstance(error, NoSuchRunError | NoSuchLetterError):
         return ExitCode.NOT_FOUND
     if isinstance(error, StoreError) and not isinstance(error, FencedError):
         return ExitCode.REDIS
@@ -160,8 +162,8 @@ def tell_new_server(settings: Settings) -> None:
 
 def show_looked_at(store: Store) -> None:
     """Print which installation an empty answer is about, since the user may have meant another."""
+    from rlm.admin import words
     from rlm.admin.report import looked_at
-    from rlm.terminal import words
 
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 

@@ -6,22 +6,16 @@ import functools
 import inspect
 import math
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rlm.cli.printing import ask_for_json
-from rlm.core.text import span
+from rlm.core.text import DURATIONS, seconds_of, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
-_DURATION = re.compile(rf"(?:{_NUMBER}[smhd])+|{_NUMBER}", re.ASCII)
-_PART = re.compile(rf"({_NUMBER})([smhd]?)", re.ASCII)
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -42,19 +36,11 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         """Parse a duration. A number without a unit counts seconds."""
         seconds = seconds_of(value) if isinstance(value, str) else float(value)
         if not seconds > 0:  # true for NaN, too
-            examples = "90, 90s, 15m, 1h30m, 24h or 2d"
-            self.fail(f"{value!r} is no length of time; write for example {examples}", param, ctx)
+            self.fail(f"{value!r} is no length of time; write for example {DURATIONS}", param, ctx)
         if not self._shortest <= seconds <= self._longest:
             shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
             self.fail(f"{value!r} is not in the range; it must be {shortest}at most {span(self._longest)}", param, ctx)
         return seconds
-
-
-def seconds_of(text: str) -> float:
-    """Return a duration in seconds, NaN for any other text."""
-    if not _DURATION.fullmatch(text):
-        return math.nan
-    return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 class WholeNumber(click.IntRange):

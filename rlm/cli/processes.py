@@ -14,7 +14,6 @@ import click
 from rlm.cli.common import Group, command, new_server, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
-from rlm.core.clock import isoformat
 from rlm.core.text import one_line
 
 if TYPE_CHECKING:
@@ -105,25 +104,10 @@ def start_worker(config: Path | None) -> None:
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None) -> None:
     """List who works, where, since when, and on how many events."""
-    from rlm.admin.report import revision_in_force
-    from rlm.ledger.processes import Role
+    from rlm.admin.report import worker_list
 
     with store_of(config) as store:
-        workers = store.processes.alive(Role.WORKER)
-        revision = revision_in_force(store)
-        busy = store.processes.busy([one.id for one in workers])
-        entries = [
-            {
-                "pid": one.pid,
-                "host": one.host,
-                "state": one.state,
-                "threads": one.threads,
-                "busy": number,
-                "started_at": isoformat(one.started_at),
-                "other_configuration": one.revision != revision,
-            }
-            for one, number in zip(workers, busy, strict=True)
-        ]
+        entries = worker_list(store)
     print_json(entries)
     if not entries:
         needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."

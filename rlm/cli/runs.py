@@ -8,17 +8,29 @@ import click
 
 from rlm.cli.common import CommandError, ExitCode, command, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
-from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
+from rlm.cli.options import (
+    FOLLOW_SECONDS,
+    Duration,
+    gathered,
+    interval_option,
+    number_argument,
+    several,
+    volatile_option,
+)
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.errors import NoSuchRunError
-from rlm.core.run import State
+from rlm.core.clock import system_clock
+from rlm.core.run import State, Trigger
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from rlm.admin.runs import RunFilter
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
+_SEARCHED = "Those with this in id, failure, cause of leftovers, or calls that went wrong."
 
 
 @command(
@@ -41,28 +53,25 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
+    from rlm.admin.ordering import ask_scheduler, started
+    from rlm.cli.starting import check_uninterrupted, conduct_here, wait_for
     from rlm.cli.status import show_run, tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        reply = ask_scheduler(store, stop, patient=not wait)
-        if reply is not None and "open" in reply:
-            raise CommandError(f"Run {reply['open']} is under way; see `rlm status`.")
-        if reply is not None:
-            run_id = reply["run_id"]
-            record = wait_for(store, run_id, stop, interval) if wait else None
-        elif wait:
+        run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+        if run_id is None:
+            check_uninterrupted(stop)
+        if not wait:
+            print_json(started(run_id))
+            record = None
+        elif run_id is not None:
+            record = wait_for(store, run_id, stop, interval)
+        else:
             record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile)
             run_id = record["run_id"]
-        else:
-            raise CommandError(
-                "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
-                "`rlm start --wait`."
-            )
     if record is None:
-        print_json({"run_id": run_id, "state": State.DRAINING})
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
     elif stop.graceful and record["state"] == State.CANCELLED:
         show_run(record)
@@ -120,19 +129,57 @@ def result(config: Path | None, run_id: str | None) -> None:
     show_run(found)
 
 
-@command("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'", name="list")
+def _filter(states: Sequence[str], triggers: Sequence[str], since: float | None, text: str) -> RunFilter:
+    from rlm.admin.runs import RunFilter
+
+    since_time = since and system_clock.now() - since
+    return RunFilter(frozenset(states), frozenset(triggers), since_time, text)
+
+
+#: Adds the options that choose finished runs; the command gets their filter as `chosen`.
+run_filter = gathered(
+    "chosen",
+    _filter,
+    several(
+        "--state",
+        "states",
+        "STATE",
+        f"Those that are {', '.join(STATE_KINDS)}.",
+        type=click.Choice([*map(str, STATE_KINDS)]),
+    ),
+    several("--trigger", "triggers", "TRIGGER", "Those started so.", type=click.Choice([*map(str, Trigger)])),
+    click.option("--since", type=Duration(), metavar="DURATION", help="Those that started so long ago at the most."),
+    click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
+)
+
+
+@command(
+    "rlm list",
+    "rlm list --state partial --since 24h",
+    "rlm list --search 'HTTP 500'    # runs in which calls failed so",
+    "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'",
+    name="list",
+)
 @number_argument
-def list_runs(config: Path | None, number: int) -> None:
-    """List the last N runs (20), newest first."""
+@run_filter
+@click.option("--before", metavar="RUN", default="", help="Those before this run: where the list before ended.")
+def list_runs(config: Path | None, number: int, chosen: RunFilter, before: str) -> None:
+    """List the last N runs (20), newest first; of those that fit what is asked for, if anything is.
+
+    An option said several times means any of what it said.
+    """
     from rlm.admin import report
+    from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
-    keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
-        records = store.runs.recent(number)
-        older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS) if len(records) < number else ""
+        page = runs_page(store, chosen, number, before)
+        records = page["runs"]
+        older = "" if page["next"] else Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
         nothing = "" if records else report.none_finished(store)
-    entries = [{key: record[key] for key in keys} for record in records]
+        if not records and store.runs.count():
+            nothing = "No run on record fits. `rlm list` names the recent ones."
+    entries = [entry_of(record) for record in records]
     print_json(entries)
     if not entries:
         show_words(nothing)
@@ -152,9 +199,12 @@ def list_runs(config: Path | None, number: int) -> None:
         headings = ["run", "state", "started", "took", *columns]
         spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
         table(headings, rows, right=["took", *columns], spare=spare)
-        if older:
+        if older and len(records) < number:
             show()
             show_words(older.strip())
+        if page["next"] and (before or chosen != RunFilter()):
+            show()
+            show_words(f"It goes on behind these: `rlm list --before {page['next']}` with the same options.")
 
 
 @command("rlm cancel")
@@ -164,16 +214,11 @@ def cancel(config: Path | None, run_id: str | None) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import report
+    from rlm.admin.ordering import order_cancel
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        run, run_id = store.runs.current(), report.find_run(store, run_id)
-        if run is None or run_id not in {None, run.id}:
-            raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
-        store.runs.cancel(run.id)
-        store.processes.wake("scheduler")
-        tell(await_close(store, run, wakeup, stop))
+        tell(await_close(store, order_cancel(store, run_id), wakeup, stop))

@@ -60,6 +60,18 @@ class NoSuchRunError(RunError):
     """Raised when a run (or an event) is not known. `rlm list` names the runs."""
 
 
+class RunUnderWayError(RunError):
+    """Raised when a run cannot be started because one is open. The message names it."""
+
+
+class NobodyConductsError(RunError):
+    """Raised when no scheduler took a run up in time. `rlm up` or `rlm scheduler` starts one."""
+
+
+class NoSuchLetterError(RLMError):
+    """Raised when no dead letter has this id. `rlm failed list` shows those there are."""
+
+
 class AmbiguousRunError(RunError):
     """Raised when the typed beginning of a run's id fits several. The message names them; type more of it."""
 

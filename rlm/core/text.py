@@ -5,6 +5,7 @@ Only this file decides what of a text is shown, how wide it is, and where it is 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 from unicodedata import category, east_asian_width
@@ -46,6 +47,13 @@ _TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
 #: The ends of ordinals.
 _TEEN = range(11, 14)
 _SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
+
+#: Durations as people type them, and examples of them.
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_DURATION = re.compile(rf"(?:{_NUMBER}[smhd])+|{_NUMBER}", re.ASCII)
+_PART = re.compile(rf"({_NUMBER})([smhd]?)", re.ASCII)
+_UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
+DURATIONS = "90, 90s, 15m, 1h30m, 24h or 2d"
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
@@ -165,6 +173,13 @@ def span(seconds: float | None) -> str:
     if seconds < _DAYS_FROM:
         return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
     return f"{seconds / _DAY:.1f} d"
+
+
+def seconds_of(text: str) -> float:
+    """Return a duration as people type it in seconds, NaN for any other text; a number alone counts seconds."""
+    if not _DURATION.fullmatch(text):
+        return math.nan
+    return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def one_line(text: object, width: int) -> str:

@@ -217,7 +217,10 @@ class Runs(Part):
 
     def recent(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
-        ids = self.history(number)
+        return self.records(self.history(number))
+
+    def records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the records of the closed runs named, in this order; those that are none are left out."""
         if not ids:
             return []
         found = self._hmget(self._keys.records, ids)

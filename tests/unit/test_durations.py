@@ -6,8 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.cli.options import seconds_of
-from rlm.core.text import span
+from rlm.core.text import seconds_of, span
 from tests.each import each
 
 

@@ -1,0 +1,176 @@
+"""The runs: those that fit what is asked for, page by page; the course of one over time; two side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from rlm.admin.endpoints import changes_made
+from rlm.core.endpoint import all_limited
+from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.control import MOST_CHANGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
+
+#: What a list shows of a record.
+_LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
+#: Records read at a time.
+_PAGE = 100
+#: The most calls of an endpoint that are read to find those of a run.
+MOST_CALLS = 200_000
+#: The parts of a record that are compared, each with its unit.
+_COMPARED = (
+    *((("counts", name), "") for name in ("taken", "carried_over", "completed", "failed", "leftover")),
+    *((("counts", name), "") for name in ("invalid", "duplicates")),
+    (("duration_seconds",), "s"),
+    (("plan", "forecast_seconds"), "s"),
+    (("plan", "actual_seconds"), "s"),
+    (("plan", "expected_leftover"), ""),
+    (("plan", "workers"), ""),
+    (("workers", "peak"), ""),
+    (("workers", "restarted"), ""),
+    (("used", "calls_per_minute"), ""),
+    (("used", "lanes"), "%"),
+    (("used", "slots"), "%"),
+    (("used", "answered_p50_seconds"), "s"),
+    (("used", "answered_p95_seconds"), "s"),
+    (("redis_away_seconds",), "s"),
+)
+_OF_TYPE = (("taken", ""), ("carried_over", ""), ("completed", ""), ("failed", ""), ("leftover", ""))
+_OF_ENDPOINT = (
+    *(("calls", ""), ("completed", ""), ("throttled", ""), ("errors", ""), ("peak_in_window", "")),
+    *(("p50_ms", "ms"), ("p95_ms", "ms")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """A choice of finished runs: those that match each criterion given; one of several values is enough.
+
+    `since` is in seconds since 1970. `text` is searched for in the id, why the run failed, why events were left over,
+    and the calls that went wrong, whatever its case.
+    """
+
+    states: frozenset[str] = frozenset()
+    triggers: frozenset[str] = frozenset()
+    since: float | None = None
+    text: str = ""
+
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record matches."""
+        return (
+            (not self.states or record["state"] in self.states)
+            and (not self.triggers or record["trigger"] in self.triggers)
+            and (self.since is None or _seconds(record["started_at"]) >= self.since)
+            and (not self.text or self.text.casefold() in _searched(record).casefold())
+        )
+
+
+def _searched(record: Mapping[str, Any]) -> str:
+    """Return the texts to search, one per line."""
+    why = [one["sentence"] for one in record.get("why", ())]
+    troubles = [f"{one['endpoint']} {one['what']}" for one in record.get("troubles", ())]
+    return "\n".join([record["run_id"], record.get("failure", ""), *why, *troubles])
+
+
+def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `rlm list --json` prints of a run."""
+    return {key: record[key] for key in _LISTED}
+
+
+def runs_page(store: Store, wanted: RunFilter, number: int, before: str = "") -> dict[str, Any]:
+    """Return the newest `number` records that match, of runs older than `before` if that is given.
+
+    `next` is the id to go on before; None at the end.
+    """
+    fitting = (one for one in _records(store, before) if wanted.fits(one))
+    found = list(islice(fitting, number + 1))
+    return {"runs": found[:number], "next": found[number - 1]["run_id"] if len(found) > number else None}
+
+
+def _records(store: Store, before: str) -> Iterator[dict[str, Any]]:
+    """Yield the records, newest first, a page at a time. The ids sort by time."""
+    ids = [one for one in store.runs.history(store.runs.count()) if not before or one < before]
+    for start in range(0, len(ids), _PAGE):
+        yield from store.runs.records(ids[start : start + _PAGE])
+
+
+def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a run over time: `found` is its record, or its status while it is open.
+
+    Times are in seconds from its start. `calls` are, by endpoint, when each was sent, by the log of calls; `missing`
+    counts those that are no longer in it. `changes` are what operators did to endpoints and budgets meanwhile;
+    `workers` is when those that live started, which is known of an open run only.
+    """
+    began = _seconds(found["started_at"])
+    ended = _seconds(found.get("finished_at") or found["as_of"])
+    limited = {one.name: one for one in all_limited(store.endpoints().values())}
+    called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
+    ago = store.now_us() / MICROSECONDS - began
+    calls = {name: _sent(store, limited[name], ago, began, ended) if name in limited else [] for name in called}
+    return {
+        "calls": calls,
+        "missing": {name: number - len(calls[name]) for name, number in called.items() if number > len(calls[name])},
+        "changes": [
+            {"at_seconds": round(at - began, 3), **one}
+            for one in reversed(changes_made(store, MOST_CHANGES))
+            if began <= (at := _seconds(one["at"])) <= ended
+        ],
+        "workers": [
+            {"at_seconds": round(_seconds(one["started_at"]) - began, 3), "pid": one["pid"], "host": one["host"]}
+            for one in found["workers"].get("each", ())
+        ],
+    }
+
+
+def _sent(store: Store, limited: Limited, ago_seconds: float, began: float, ended: float) -> list[float]:
+    """Return when the calls of a run were sent, seconds from when it `began`, which is `ago_seconds` ago."""
+    rule = limited.limit.rules[0]
+    number = rule.amount * (2 + math.ceil(max(0.0, ago_seconds) / rule.seconds))
+    moments = (stamp / MICROSECONDS for stamp in store.windows.sent(limited, min(number, MOST_CALLS)))
+    return [round(at - began, 3) for at in moments if began <= at <= ended]
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two records side by side, figure by figure: `in_all`, `by_type`, `by_endpoint`.
+
+    Each row has `what`, its `unit`, `a`, `b` and their `difference`, None for what a record does not have.
+    """
+    return {
+        "in_all": [_row(" ".join(path), unit, _at(a, path), _at(b, path)) for path, unit in _COMPARED],
+        "by_type": _side_by_side(a, b, "by_type", _OF_TYPE),
+        "by_endpoint": _side_by_side(a, b, "by_endpoint", _OF_ENDPOINT),
+    }
+
+
+def _side_by_side(
+    a: Mapping[str, Any], b: Mapping[str, Any], part: str, figures: Sequence[tuple[str, str]]
+) -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: [_row(key, unit, _at(a, (part, name, key)), _at(b, (part, name, key))) for key, unit in figures]
+        for name in dict.fromkeys([*a[part], *b[part]])
+    }
+
+
+def _row(what: str, unit: str, a: float | None, b: float | None) -> dict[str, Any]:
+    difference = None if a is None or b is None else round(b - a, 3)
+    return {"what": what, "unit": unit, "a": a, "b": b, "difference": difference}
+
+
+def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
+    found: Any = record
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
