@@ -8,10 +8,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
+from rlm.admin.planning import capacity_of, horizon_of, live_windows, measured_arrivals, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.text import counted
 from rlm.ledger.measures import learned
+from rlm.ledger.reading.backlog import backlog
 from rlm.plan import Capacity, Workload, carried, course_of, look_ahead
 from rlm.plan.allocation import sacrifice
 from rlm.plan.outlook import LongRun
@@ -154,6 +155,11 @@ class Forecast:
         return self.plan.first_call_seconds + self.plan.forecast_seconds
 
     @property
+    def end_seconds(self) -> float:
+        """The same, counted from the start of the run."""
+        return self.case.gone_seconds + self.done_seconds
+
+    @property
     def events(self) -> int:
         """The events planned for."""
         return sum(part.events for part in self.plan.by_type.values())
@@ -187,6 +193,14 @@ def as_it_might_be(
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
     expected = expected_with(today, types, settings, added)
     return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added))
+
+
+def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:
+    """Plan the next `number` windows, with what arrives as in the last runs; None if no whole window is on record."""
+    arrivals = measured_arrivals(store)
+    if not arrivals.windows:
+        return None
+    return as_it_is(store, gone_seconds, fresh=False).outlook(backlog(store), arrivals, number)
 
 
 def told(settings: Settings) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import click
 from rlm.cli.common import command, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
 from rlm.cli.options import WholeNumber, several
-from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.text import span
 
@@ -79,6 +78,8 @@ def plan(*, config: Path | None, **options: Any) -> None:
 
 
 def _show(answered: Answer) -> None:
+    from rlm.cli.plan_text import compare, describe, show_windows
+
     today, last = answered.forecasts[0], answered.forecasts[-1]
     asked = last is not today
     print_json(answered.as_json())

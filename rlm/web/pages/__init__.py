@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import revive
-from rlm.web.pages import endpoints, now
+from rlm.web.pages import endpoints, now, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, State, told
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Rendered, render
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (now.PAGE, endpoints.PAGE)
+PAGES: Final = (now.PAGE, endpoints.PAGE, whatif.PAGE)
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
