@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _HEIGHT, _TOP, _BELOW = 150, 18, 18
 #: The part of its place that a group fills.
 _FILLED = 0.8
+#: The height of a strip.
+_STRIP = 44
 _SHAPE = Markup('<rect class="{}" x="{:.3f}%" y="{:.1f}" width="{:.3f}%" height="{:.1f}"/>')
 
 
@@ -59,3 +61,33 @@ def _text(x: float, y: float, anchor: str, text: str) -> Markup:
 
 def _joined(parts: Iterable[Markup]) -> Markup:
     return Markup("").join(parts)
+
+
+def strip(label: str, values: Sequence[float], at_most: float) -> Markup:
+    """Return a small course of values from left to right against what they may be `at_most`, a line on top of them.
+
+    What is above that stands out, in class `fail`.
+    """
+    highest = max(at_most, *values) * 1.08 or 1
+    scale, width = _STRIP / highest, 1000 / len(values)
+    limit = f"{_STRIP - at_most * scale:.1f}"
+    parts = [_steps(values, scale, width, "area")]
+    if max(values) > at_most:
+        parts.append(_steps([value if value > at_most else 0 for value in values], scale, width, "area fail"))
+    parts.append(Markup('<path class="most" d="M0 {0}H1000"/>').format(limit))
+    frame = Markup(
+        '<svg class="plot" height="{0}" viewBox="0 0 1000 {0}" preserveAspectRatio="none" role="img" '
+        'aria-label="{1}"><title>{1}</title>{2}</svg>'
+    )
+    return frame.format(_STRIP, label, _joined(parts))
+
+
+def _steps(values: Sequence[float], scale: float, width: float, kind: str) -> Markup:
+    """Return the area below the values, each as wide as the others."""
+    drawn = [f"M0 {_STRIP}"]
+    before = 0.0
+    for at, value in enumerate(values):
+        if value != before:
+            drawn.append(f"H{at * width:.0f}V{_STRIP - value * scale:.1f}")
+            before = value
+    return Markup('<path class="{}" d="{}H1000V{}Z"/>').format(kind, "".join(drawn), _STRIP)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
 
-#: How long an answer is shared, seconds: a plan of what waits now, and one of records, which change once a run.
-_PLAN_SECONDS, _REPLAY_SECONDS = 3.0, 15.0
+#: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
+_PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
 
 
 def context(documents: Documents, question: Question) -> Mapping[str, Any]:
