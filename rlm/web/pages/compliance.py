@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.compliance import as_csv, exceeded, gap, rules
+from rlm.core.text import span
 from rlm.ledger.reading.compliance import compliance
-from rlm.web.pages.columns import strip
 from rlm.web.pages.page import Page
+from rlm.web.pages.plots import Axes, Line, curve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from markupsafe import Markup
 
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
@@ -36,6 +39,19 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "gap": gap(found),
         "strip": strip,
     }
+
+
+def strip(name: str, one: Mapping[str, Any]) -> Markup:
+    """Return the course of an endpoint or budget against its limit; what is above that stands out."""
+    most, course = one["amount"], one["course"]
+    lines = [Line([*enumerate(course), (PARTS, course[-1])], "calls", filled=True)]
+    if one["exceeded"]:
+        over = [value if value > most else 0 for value in course]
+        lines.append(Line([*enumerate(over), (PARTS, over[-1])], "over", filled=True))
+    label = f"{name}: at most {one['most']:,} of {most:,} calls in any period of the last day"
+    ends = ((0.0, f"{span(SINCE_SECONDS)} ago"), (float(PARTS), "now"))
+    axes = Axes(PARTS, max(most, *course) * 1.05, ends, ((most, f"{most:,}"),))
+    return curve(label, axes, [*lines, Line([(0, most), (PARTS, most)], "most")], height=100)
 
 
 def _first(one: Mapping[str, Any]) -> dict[str, Any]:

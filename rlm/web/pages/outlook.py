@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import start_seconds
 from rlm.admin.whatif import outlook_now
-from rlm.web.pages.columns import Group
+from rlm.web.pages.plots import Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Windows to look ahead.
 WINDOWS = 20
+#: Nothing, between columns that belong together and the next of these.
+GAP = Column("", ())
 #: The classes of columns: of what is, and of what might be.
 KINDS = ("left", "busy")
 #: How long an outlook is shared, seconds.
@@ -30,17 +32,26 @@ def outlook_of(documents: Documents) -> Mapping[str, Any] | None:
 
 def _look(store: Store) -> Mapping[str, Any] | None:
     found = outlook_now(store, start_seconds(store), WINDOWS)
-    if found is None:
-        return None
-    arriving = sum(found.arrivals.values())
-    return {"verdicts": [found.verdict], "groups": outlook_groups(found), "arriving": arriving}
+    return outlook_values(found) if found else None
 
 
-def outlook_groups(*found: Outlook) -> Sequence[Group]:
-    """Return a group for each window: what it leaves over, today and then as it might be."""
-    groups = []
+def outlook_values(*found: Outlook) -> Mapping[str, Any]:
+    """Return what the macro draws of an outlook, or of today's and the one of what might be."""
+    return {
+        "verdicts": [one.verdict for one in found],
+        "columns": _columns(found),
+        "windows": max(len(one.windows) for one in found),
+        "arriving": sum(found[-1].arrivals.values()),
+    }
+
+
+def _columns(found: Sequence[Outlook]) -> Sequence[Column]:
+    """Return columns for each window: what it leaves over, today and beside it as it might be."""
+    drawn = []
     for at in range(max(len(one.windows) for one in found)):
-        ahead = [(one.windows[at], kind) for one, kind in zip(found, KINDS, strict=False) if at < len(one.windows)]
-        told = ", ".join(f"{one.leftover:,} of {sum(one.events.values()):,} left over" for one, _ in ahead)
-        groups.append(Group(f"window {at + 1}: {told}", [(one.leftover, kind) for one, kind in ahead]))
-    return groups
+        for name, kind, one in zip(("", "what if ") if len(found) > 1 else ("",), KINDS, found, strict=False):
+            ahead = one.windows[at] if at < len(one.windows) else None
+            left, of = (ahead.leftover, sum(ahead.events.values())) if ahead else (0, 0)
+            drawn.append(Column(f"window {at + 1}: {name}{left:,} of {of:,} left over", [(left, kind)]))
+        drawn += [GAP] * (len(found) - 1)
+    return drawn

@@ -12,15 +12,15 @@ from rlm.core.clock import isoformat
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.run import started_at_of
 from rlm.ledger.reading.backlog import backlog
-from rlm.web.pages.columns import Group, columns
-from rlm.web.pages.outlook import outlook_groups
+from rlm.web.pages.outlook import GAP, outlook_values
 from rlm.web.pages.page import Page
+from rlm.web.pages.plots import Column
 from rlm.web.pages.whatif_form import REPLAYS, Form, read_form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rlm.admin.question import Answer, Asked
+    from rlm.admin.question import Asked
     from rlm.admin.replay import Replay
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
@@ -33,7 +33,7 @@ _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
 def context(documents: Documents, question: Question) -> Mapping[str, Any]:
     """Return what the page shows: the form, and the answers unless it cannot be asked."""
     form = documents.get(("what if", question.query), lambda store: _form(store, question), _PLAN_SECONDS)
-    shown: dict[str, Any] = {"form": form, "faults": form.faults, "replays": REPLAYS, "columns": columns}
+    shown: dict[str, Any] = {"form": form, "faults": form.faults, "replays": REPLAYS}
     shown |= {"answer": None, "replay": None}
     if form.faults:
         return shown
@@ -55,7 +55,7 @@ def _answer(store: Store, asked: Asked) -> Mapping[str, Any]:
     question = read_question(store.settings, asked)
     found = answer(store, question)
     today, last = found.forecasts[0], found.forecasts[-1]
-    changed = last is not today
+    changed, outlooks = last is not today, [one.outlook for one in found.forecasts if one.outlook]
     return {
         "verdict": verdict_on(last),
         "today": verdict_on(today) if changed else None,
@@ -64,25 +64,16 @@ def _answer(store: Store, asked: Asked) -> Mapping[str, Any]:
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
         "remarks": list(question.remarks()),
-        "outlooks": _outlooks(found),
+        "outlooks": outlook_values(*outlooks) if any(one.windows for one in outlooks) else None,
         "command": asked.command,
     }
-
-
-def _outlooks(found: Answer) -> Mapping[str, Any] | None:
-    """Return how the leftovers develop, in each of the forecasts; None where nothing is planned for."""
-    outlooks = [one.outlook for one in found.forecasts if one.outlook]
-    if not outlooks or not any(one.windows for one in outlooks):
-        return None
-    arriving = sum(outlooks[-1].arrivals.values())
-    return {"verdicts": [one.verdict for one in outlooks], "groups": outlook_groups(*outlooks), "arriving": arriving}
 
 
 def _replay(store: Store, form: Form) -> Mapping[str, Any]:
     asked = form.of_runs
     found = replayed(store, read_question(store.settings, asked), form.replay)
     ends = [_clock(one.run_id) for one in (*found.runs[:1], *found.runs[-1:])]
-    return {"found": found, "groups": _runs(found), "ends": ends, "command": asked.command}
+    return {"found": found, "columns": _runs(found), "ends": ends, "command": asked.command}
 
 
 def _clock(run_id: str) -> str:
@@ -91,17 +82,18 @@ def _clock(run_id: str) -> str:
     return run_id if began_at is None else f"{clock(isoformat(began_at))} UTC"
 
 
-def _runs(found: Replay) -> Sequence[Group]:
-    """Return a group for each run: what it left over then, in the replay, and as it might have been."""
-    groups = []
+def _runs(found: Replay) -> Sequence[Column]:
+    """Return columns for each run: what it left over then, in the replay, and as it might have been."""
+    drawn = []
     for one in found.runs:
-        told = f"{one.run_id}: {one.recorded.leftover:,} left over, {one.unchanged.leftover:,} in the replay"
-        each = [(one.recorded.leftover, "wait"), (one.unchanged.leftover, "left")]
-        if one.what_if:
-            told += f", {one.what_if.leftover:,} what if"
-            each.append((one.what_if.leftover, "busy"))
-        groups.append(Group(told, each))
-    return groups
+        each = [("recorded", one.recorded, "wait"), ("replayed", one.unchanged, "left")]
+        each += [("what if", one.what_if, "busy")] if one.what_if else []
+        drawn += [
+            Column(f"{one.run_id}, {name}: {run.leftover:,} of {run.events:,} left over", [(run.leftover, kind)])
+            for name, run, kind in each
+        ]
+        drawn.append(GAP)
+    return drawn
 
 
 PAGE = Page("/whatif", "What if", "whatif.html", context, label="What if")
