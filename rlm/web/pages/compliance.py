@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.compliance import as_csv, exceeded, gap, rules
-from rlm.core.text import span
 from rlm.ledger.reading.compliance import compliance
 from rlm.web.pages.page import Page
 from rlm.web.pages.plots import Axes, Line, curve
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
+_LONG = f"{SINCE_SECONDS / 3600:g} h"
 #: How long it is shared, seconds: the whole log of a day is read for it.
 _SHARED_SECONDS = 30.0
 
@@ -38,6 +38,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "exceeded": exceeded(found),
         "gap": gap(found),
         "strip": strip,
+        "long": _LONG,
     }
 
 
@@ -49,7 +50,7 @@ def strip(name: str, one: Mapping[str, Any]) -> Markup:
         over = [value if value > most else 0 for value in course]
         lines.append(Line([*enumerate(over), (PARTS, over[-1])], "over", filled=True))
     label = f"{name}: at most {one['most']:,} of {most:,} calls in any period of the last day"
-    ends = ((0.0, f"{span(SINCE_SECONDS)} ago"), (float(PARTS), "now"))
+    ends = ((0.0, f"{_LONG} ago"), (float(PARTS), "now"))
     axes = Axes(PARTS, max(most, *course) * 1.05, ends, ((most, f"{most:,}"),))
     return curve(label, axes, [*lines, Line([(0, most), (PARTS, most)], "most")], height=100)
 
