@@ -86,6 +86,17 @@ def test_a_limit_that_the_configuration_refuses_is_a_fault(inst):
     assert "This cannot be asked" in html
 
 
+def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
+    """What is told goes by the file as it is now, and today by what was read."""
+    _, before = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
+    inst.config.write_text(inst.config.read_text() + "\n[workers]\nmax = 3\n")
+    _, after = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
+
+    remark = "The configuration has changed since rlm web started"
+    assert remark not in before
+    assert remark in after
+
+
 def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
     """None where nothing is known of what arrives."""
     assert outlook_of(Documents(inst.store)) is None

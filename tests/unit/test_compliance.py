@@ -127,9 +127,7 @@ def test_a_window_is_full_from_the_call_that_fills_it_until_its_first_slot_comes
 
 @given(st.lists(moments), st.integers(1, 20), st.integers(0, 60), st.integers(1, 12))
 def test_the_most_in_each_part_of_a_time(ticks, span, since, parts):
-    """By definition: of each stamp in a part, those that lie within a span that ends with it; and no part has more
-    than the whole.
-    """
+    """By definition: of each stamp in a part, those that lie within a span that ends with it."""
     stamps, until = sorted(ticks), since + 60
 
     found = most_by_part(stamps, span, since, until, parts)

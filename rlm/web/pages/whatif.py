@@ -12,17 +12,19 @@ from rlm.core.clock import isoformat
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.run import started_at_of
 from rlm.ledger.reading.backlog import backlog
+from rlm.settings import load_settings
 from rlm.web.pages.outlook import GAP, outlook_values
 from rlm.web.pages.page import Page
 from rlm.web.pages.plots import Column
 from rlm.web.pages.whatif_form import REPLAYS, Form, read_form
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.admin.question import Asked
     from rlm.admin.replay import Replay
     from rlm.ledger import Store
+    from rlm.settings import Settings
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
 
@@ -63,10 +65,16 @@ def _answer(store: Store, asked: Asked) -> Mapping[str, Any]:
         "rows": list(side_by_side(*found.forecasts)),
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
-        "remarks": list(question.remarks()),
+        "remarks": [*question.remarks(), *_edited(store.settings, asked)],
         "outlooks": outlook_values(*outlooks) if any(one.windows for one in outlooks) else None,
         "command": asked.command,
     }
+
+
+def _edited(settings: Settings, asked: Asked) -> Iterator[str]:
+    """Yield that the file is not what `rlm web` has read: a setting is asked for in addition to what it has now."""
+    if asked.told and load_settings(settings.source).shown != settings.shown:
+        yield "The configuration has changed since rlm web started: what if goes by the file as it is now."
 
 
 def _replay(store: Store, form: Form) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ REPLAYS = (20, 100, 500)
 #: Windows to look ahead.
 WINDOWS = 20
 #: A slider goes to so many times what is so today, and for events to no fewer than this.
-_TIMES, _LEAST_EVENTS = 4, 200
+_TIMES, _LEAST_EVENTS = 4, 500
 _MOST_CALLS = 10**9
 _AMOUNT = re.compile(r"\d+")
 WAITING, COUNTS = "waiting", "counts"
@@ -194,7 +194,8 @@ class _Reader:
         if text and (value is None or not least <= value <= most):
             self.faults.append(f"{label}: {text[:40]!r} is no whole number from {least:,} to {most:,}")
             value = None
-        return Number(name, label, today if value is None else value, today, least, min(most, max(slider, today)))
+        shown = today if value is None else value
+        return Number(name, label, shown, today, least, min(most, max(slider, today, shown)))
 
 
 def _nice(number: int) -> int:
