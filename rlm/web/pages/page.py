@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rlm import __version__
 from rlm.core.text import counted, safe_line, span
@@ -115,6 +115,14 @@ def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | s
     return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(text, kind, text[11:19])
 
 
+def coded(text: str) -> Markup:
+    """Return a sentence as HTML in which what stands between backticks is code, as a command to type is."""
+    parts = [escape(safe_line(part)) for part in text.split("`")]
+    return Markup("").join(
+        part if at % 2 == 0 else Markup("<code>{}</code>").format(part) for at, part in enumerate(parts)
+    )
+
+
 def _visible(value: Any) -> Any:
     """Make control and other invisible characters of a text from outside visible; it is escaped for HTML afterwards."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else safe_line(value)
@@ -129,7 +137,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment}
+    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "coded": coded}
     made.globals |= {"plots": plots, "version": __version__}
     return made
 
