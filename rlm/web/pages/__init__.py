@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import revive
-from rlm.web.pages import endpoints, now
+from rlm.web.pages import compliance, endpoints, now, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, State, told
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Rendered, render
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (now.PAGE, endpoints.PAGE)
+PAGES: Final = (now.PAGE, endpoints.PAGE, whatif.PAGE, compliance.PAGE)
+#: Files to load down, by path: each is made of documents, as CSV.
+FILES: Final = {"/compliance.csv": compliance.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
@@ -58,7 +60,9 @@ def page_routes(
     """
     site = _Site(store, csrf_token, may_write)
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
-    return [*(Route(page.path, site.endpoint(page)) for page in PAGES), Mount("/static", static, name="static")]
+    pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
+    files = [Route(path, site.file(find)) for path, find in FILES.items()]
+    return [*pages, *files, Mount("/static", static, name="static")]
 
 
 class _Site:
@@ -88,6 +92,17 @@ class _Site:
             csrf = self._csrf_token(request) if may_write else ""
             rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
             return HTMLResponse(rendered.html, status)
+
+        return answer
+
+    def file(self, find: Callable[[Documents], str]) -> Callable[[Request], Response]:
+        """Return what answers with a file."""
+
+        def answer(_request: Request) -> Response:
+            try:
+                return Response(find(self._documents), media_type="text/csv")
+            except StoreError:
+                return Response(f"{AWAY}\n", _UNAVAILABLE, media_type="text/plain")
 
         return answer
 
