@@ -78,6 +78,18 @@ def looked_at(store: Store) -> dict[str, Any]:
     }
 
 
+def overview(store: Store) -> dict[str, Any]:
+    """Return what a view shows: the open run or the time between two runs, and of which installation that is."""
+    return beside(store, status(store, None))
+
+
+def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
+    """Add what people see beside a status: the installation, and the state between runs if none is open."""
+    if found["state"] == IDLE:
+        found = at_rest(store, found)
+    return found if "finished_at" in found else {**found, **looked_at(store)}
+
+
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
 

@@ -160,8 +160,8 @@ def tell_new_server(settings: Settings) -> None:
 
 def show_looked_at(store: Store) -> None:
     """Print which installation an empty answer is about, since the user may have meant another."""
+    from rlm.admin import words
     from rlm.admin.report import looked_at
-    from rlm.terminal import words
 
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
 from rlm.admin import report
+from rlm.admin.words import is_open
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
@@ -21,7 +22,6 @@ from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
 from rlm.terminal.live import Drawn, Lines, lines_above, progress_aside
 from rlm.terminal.record import changes, line_of, picture_of
-from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

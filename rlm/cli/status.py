@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.admin import report
+from rlm.admin.words import call_troubles, forecast, is_open, shut, troubles, unconducted
+from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table, wants_json
 from rlm.core.errors import StoreError
@@ -18,8 +20,6 @@ from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import counted, safe, span
 from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
 from rlm.terminal.record import changes, line_of, picture_of, rest_rows
-from rlm.terminal.words import call_troubles, forecast, is_open, shut, troubles, unconducted
-from rlm.terminal.words import workers as workers_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,12 +114,8 @@ def _describe_calls(found: dict[str, Any]) -> None:
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    """Add what people see beside a status: the installation, and the state between runs if none is open."""
-    if wants_json():
-        return found
-    if found["state"] == report.IDLE:
-        found = report.at_rest(store, found)
-    return {**found, **report.looked_at(store)} if found["state"] == report.IDLE or is_open(found) else found
+    """Add what people see beside a status, and programs do not."""
+    return found if wants_json() else report.beside(store, found)
 
 
 def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Output:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import msgspec
 from rich.console import Console
 
-from rlm.admin import report
+from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import counted
 from rlm.sandbox.judge import Evidence, judge_demo
-from rlm.terminal import words
 from rlm.terminal.live import Drawn, Lines
 from rlm.terminal.record import line_of, record_picture
 from rlm.terminal.run import run_picture

@@ -20,11 +20,11 @@ from rich.live import Live
 from rich.text import Text
 
 from rlm.admin import report
+from rlm.admin.words import clock
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import RLMError
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
 from rlm.terminal.record import picture_of
-from rlm.terminal.words import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rlm.admin import words
 from rlm.admin.monitoring import Direction
 from rlm.core.text import counted, safe_line, span
-from rlm.terminal import words
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from rlm.admin import report
+from rlm.admin import report, words
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
-from rlm.terminal import words
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 

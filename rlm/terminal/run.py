@@ -9,9 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from rlm.admin import words
 from rlm.core.text import counted, safe_line, span
 from rlm.core.window import WELL
-from rlm.terminal import words
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
 
 if TYPE_CHECKING:

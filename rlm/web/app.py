@@ -22,6 +22,7 @@ from rlm.ledger.processes import Role
 from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
+from rlm.web.pages import page_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,9 +71,6 @@ def make_app(store: Store, token: str, hosts: Iterable[str], *, metrics_only: bo
     """
     page = MetricsPage(store)
 
-    def overview(request: Request) -> Response:
-        return _unauthorized(request, token) or PlainTextResponse(_OVERVIEW)
-
     def healthz(_request: Request) -> Response:
         reason = trouble(store)
         return PlainTextResponse(f"{reason}\n", 503) if reason else PlainTextResponse("ok\n")
@@ -81,7 +79,7 @@ def make_app(store: Store, token: str, hosts: Iterable[str], *, metrics_only: bo
         return _unauthorized(request, token) or Response(page.write(), headers={"Content-Type": CONTENT_TYPE})
 
     machines = [Route("/healthz", healthz), Route("/metrics", metrics)]
-    routes = machines if metrics_only else [Route("/", overview), *machines]
+    routes = machines if metrics_only else [*page_routes(store), *machines]
     app = Starlette(routes=routes, middleware=[Middleware(KnownHosts, hosts)])
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named
     return app

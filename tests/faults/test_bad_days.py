@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report
+from rlm.admin.words import failed_calls, unwell
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
 from rlm.ledger.processes import Role
 from rlm.sandbox.mockapi.endpoint import StrictWindow
-from rlm.terminal.words import failed_calls, unwell
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin.words import troubles
 from rlm.cli.status import describe
-from rlm.terminal.words import troubles
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
 BINDS = "the limit of A binds until the deadline at 3:00: 5 will be left over, however many workers"

@@ -10,8 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from rlm.admin import words
 from rlm.admin.monitoring import QueueSample, Trend
-from rlm.terminal import drawing, words
+from rlm.terminal import drawing
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
 from rlm.terminal.queue import queue_line, queue_picture
 from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_rows

@@ -1,0 +1,92 @@
+"""How RLM does at this moment, in one sentence: the worst that is so, and else what to expect. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from rlm.admin import words
+from rlm.core.run import State
+from rlm.core.text import counted, safe_line, span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: An endpoint is named from this part of failed calls on, if it had so many.
+FAILING_PART: Final = 0.1
+FAILING_CALLS: Final = 5
+
+NO_SUPERVISOR: Final = "no supervisor is alive to start workers: `rlm up` or `rlm supervisor` starts one"
+NO_SCHEDULER: Final = "no scheduler is running; `rlm up` or `rlm scheduler` starts one"
+
+
+class Level(StrEnum):
+    """How good or bad a verdict is."""
+
+    WELL = "well"
+    REST = "rest"  # nothing happens, and nothing has to
+    WARN = "warn"  # it goes on, and not as wished
+    BAD = "bad"  # it does not go on, or a run has failed
+
+
+class Verdict(NamedTuple):
+    """A sentence without its full stop, how good or bad that is, and more of it in another sentence or ''."""
+
+    level: Level
+    words: str
+    more: str = ""
+
+
+def verdict(found: Mapping[str, Any]) -> Verdict:
+    """Return the verdict on what `report.overview` returns: the worst first, where several things are so."""
+    reasons = _open(found) if words.is_open(found) else _at_rest(found)
+    return next(reasons)
+
+
+def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
+    """Yield the verdicts on an open run, the worst first; the last one always holds."""
+    expected = words.forecast(found)
+    said = f"{expected.words[:1].upper()}{expected.words[1:]}"
+    if words.unconducted(found):
+        yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it")
+    team = found["workers"]
+    if found["state"] == State.RUNNING and team["wanted"] and not team["ready"]:
+        yield Verdict(Level.BAD, "No worker is ready", f"{team['wanted']} are wanted, {team['now']} are alive")
+    if failing := _failing(found):
+        yield Verdict(Level.WARN, failing, said)
+    if unwell := words.unwell(found):
+        yield Verdict(Level.WARN, unwell[0], said)
+    if found["state"] != State.RUNNING:
+        yield Verdict(Level.WELL, said)
+    if not expected.fits:
+        yield Verdict(Level.WARN, said, safe_line(expected.binds))
+    yield Verdict(Level.WELL, f"On track: {expected.words}", words.progress(found))
+
+
+def _failing(found: Mapping[str, Any]) -> str:
+    """Return which endpoint fails most of its calls, if that is many, and with what; else ''."""
+    parts = {name: one["errors"] / one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
+    name = max(parts, key=lambda one: parts[one], default="")
+    if not name or parts[name] < FAILING_PART or found["by_endpoint"][name]["errors"] < FAILING_CALLS:
+        return ""
+    what = next((one["what"] for one in found.get("troubles", ()) if one["endpoint"] == name), "")
+    return safe_line(f"{name} fails {parts[name]:.0%} of its calls{f': {what}' if what else ''}")
+
+
+def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
+    """Yield the verdicts on the time between two runs, the worst first; the last one always holds."""
+    if not found["schedulers"]:
+        yield Verdict(Level.BAD, "Nothing conducts", NO_SCHEDULER)
+    if not found["workers"] and not found["supervisors"]:
+        yield Verdict(Level.BAD, "Nothing would send", NO_SUPERVISOR)
+    last = found["last_record"]
+    following = f"next tick in {span(found['next_tick_seconds'])}"
+    if last and last["state"] == State.FAILED:
+        yield Verdict(Level.BAD, "The last run failed", safe_line(last.get("failure", "")))
+    if unwell := words.unwell(found):
+        yield Verdict(Level.WARN, unwell[0], following)
+    if last and (left := last["counts"]["leftover"]):
+        yield Verdict(Level.WARN, f"At rest; the last run left {counted(left, 'event')} over", words.summary(last))
+    if last:
+        yield Verdict(Level.REST, "At rest; the last run left nothing over", words.summary(last))
+    yield Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one")

@@ -1,0 +1,112 @@
+"""The dashboard: its pages, and how each is answered, as a whole or section by section.
+
+A page is added in three steps:
+
+1. A module here with a function from `Documents` and a `Question` to the values of its template, and `PAGE`, a `Page`
+   that names both. It reads through functions of `rlm.admin` only (`documents.get(key, find)`), so that page, terminal
+   and JSON agree, and computes nothing. Pictures come from `plots.py`.
+2. A template in `rlm/web/templates/` that extends `base.html`. What changes by itself stands in a live section:
+   `{% call live("workers", "Workers") %}...{% endcall %}`. Buttons that write stand in `{% if frame.may_write %}`.
+3. The `PAGE` in `PAGES` below: its place there is its place in the navigation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import RLMError, StoreError
+from rlm.ledger import revive
+from rlm.web.pages import endpoints, now
+from rlm.web.pages.documents import Documents
+from rlm.web.pages.live import SERVER, Channels, State, told
+from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Rendered, render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from rlm.ledger import Store
+
+#: Every page, in the order of the navigation.
+PAGES: Final = (now.PAGE, endpoints.PAGE)
+
+_NOT_FOUND, _UNAVAILABLE = 404, 503
+AWAY: Final = "Redis does not answer"
+
+
+def page_routes(
+    store: Store,
+    csrf_token: Callable[[Request], str] = lambda _request: "",
+    may_write: Callable[[Request], bool] = lambda _request: False,
+) -> list[BaseRoute]:
+    """Return the routes of all pages and of `/static`.
+
+    `csrf_token` returns what the script sends with each write. Pages have buttons for those who `may_write`.
+    """
+    site = _Site(store, csrf_token, may_write)
+    static = StaticFiles(directory=TEMPLATES.with_name("static"))
+    return [*(Route(page.path, site.endpoint(page)) for page in PAGES), Mount("/static", static, name="static")]
+
+
+class _Site:
+    """Answers for pages."""
+
+    def __init__(
+        self, store: Store, csrf_token: Callable[[Request], str], may_write: Callable[[Request], bool]
+    ) -> None:
+        self._documents = Documents(store)
+        self._channels = Channels()
+        self._csrf_token = csrf_token
+        self._may_write = may_write
+
+    def endpoint(self, page: Page) -> Callable[[Request], object]:
+        """Return what answers for a page: as a whole, as a stream of its live sections, or with these once as JSON."""
+
+        async def answer(request: Request) -> Response:
+            question, may_write = Question.of(request), self._may_write(request)
+            wanted = request.headers.get("Accept", "")
+            if "text/event-stream" in wanted:
+                key = page.path, question, may_write
+                stream = self._channels.stream(key, lambda: self._state(page, question, may_write=may_write))
+                return StreamingResponse(stream, media_type="text/event-stream")
+            if wanted.startswith("application/json"):
+                state = await run_in_threadpool(self._state, page, question, may_write=may_write)
+                return Response(told(state), media_type="application/json")
+            csrf = self._csrf_token(request) if may_write else ""
+            rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
+            return HTMLResponse(rendered.html, status)
+
+        return answer
+
+    def _state(self, page: Page, question: Question, *, may_write: bool) -> State:
+        """Return the live sections of a page, or why there are none now."""
+        try:
+            return State(self._render(page, question, "", may_write=may_write).sections)
+        except StoreError:
+            revive(self._documents.store)
+            return State(trouble=AWAY)
+        except RLMError as error:  # what it is about is gone
+            return State(trouble=str(error))
+
+    def _page(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> tuple[Rendered, int]:
+        """Return a page with its status; one that says so if it cannot be shown."""
+        try:
+            return self._render(page, question, csrf_token, may_write=may_write), 200
+        except StoreError:
+            trouble, status = AWAY, _UNAVAILABLE
+        except RLMError as error:
+            trouble, status = str(error), _NOT_FOUND
+        frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write, trouble)
+        return render(frame, "trouble.html", {}), status
+
+    def _render(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> Rendered:
+        frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write)
+        return render(frame, page.template, page.context(self._documents, question))

@@ -1,0 +1,105 @@
+"""Pages that stay current: a rendering a second, shared by all who look at the same URL; only what changed is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+
+from rlm.core.clock import system_clock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+
+#: Between two renderings of a URL, seconds.
+EVERY_SECONDS: Final = 1.0
+#: At least this often something is sent, seconds, so that a browser knows that its connection lives.
+BEAT_SECONDS: Final = 5.0
+#: By this a page knows that it was made by another process, and loads itself anew.
+SERVER: Final = secrets.token_hex(4)
+
+
+@dataclass(slots=True)
+class State:
+    """What a URL shows: the HTML of each live section, and why it is out of date, empty if it is not."""
+
+    sections: Mapping[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+
+class Channel:
+    """One URL, rendered once a second as long as somebody looks."""
+
+    def __init__(self, look: Callable[[], State]) -> None:
+        self.state = State()
+        self.watchers = 0
+        self._look = look
+        self._turn = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+
+    async def watch(self) -> AsyncIterator[State]:
+        """Yield the state after each rendering."""
+        self.watchers += 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._render())
+        try:
+            while True:
+                async with self._turn:
+                    await self._turn.wait()
+                yield self.state
+        finally:
+            self.watchers -= 1
+            if not self.watchers and self._task is not None:
+                self._task.cancel()
+                self._task = None
+
+    async def _render(self) -> None:
+        while True:
+            self.state = await run_in_threadpool(self._look)
+            async with self._turn:
+                self._turn.notify_all()
+            await asyncio.sleep(EVERY_SECONDS)
+
+
+class Channels:
+    """The URLs that somebody looks at."""
+
+    def __init__(self) -> None:
+        self._channels: dict[Hashable, Channel] = {}
+
+    async def stream(self, key: Hashable, look: Callable[[], State]) -> AsyncIterator[str]:
+        """Yield server-sent events: what changed since the last one, and a beat where nothing did.
+
+        `look` renders what the `key` stands for; it runs in a thread of its own.
+        """
+        channel = self._channels.setdefault(key, Channel(look))
+        seen: dict[str, str] = {}
+        sent_at, troubled = float("-inf"), ""
+        yield "retry: 2000\n\n"
+        try:
+            async for state in channel.watch():
+                changed = {name: html for name, html in state.sections.items() if seen.get(name) != html}
+                if changed or state.trouble != troubled or system_clock.monotonic() - sent_at >= BEAT_SECONDS:
+                    yield f"data: {told(State(changed, state.trouble))}\n\n"
+                    seen |= changed
+                    sent_at, troubled = system_clock.monotonic(), state.trouble
+        finally:
+            if not channel.watchers:
+                with suppress(KeyError):
+                    del self._channels[key]
+
+
+def told(state: State) -> str:
+    """Return a state as the script reads it."""
+    document: dict[str, Any] = {
+        "server": SERVER,
+        "now": system_clock.now(),
+        "trouble": state.trouble,
+        "sections": dict(state.sections),
+    }
+    return msgspec.json.encode(document).decode()

@@ -1,0 +1,227 @@
+/* Keeps a page current, counts its times on, and sends what its buttons order. No library, nothing inline.
+
+   A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing in
+   it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
+   fields of data-fields and sends them. */
+"use strict";
+(() => {
+  const STALE_MS = 12_000; // the server sends something every 5 s
+  const RETRY_MS = 2_000;
+  const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
+  const byId = (id) => document.getElementById(id);
+
+  let skew = Number(meta("rlm-now")) * 1000 - Date.now(); // the server's clock less that of this machine
+  let heardAt = Date.now(); // of anything from the server
+  let goodAt = Date.now(); // of what is shown
+  let trouble = byId("trouble").textContent;
+  let source = null;
+  let spoken; // the value of the last `data-spoken`
+  const shown = new Map(); // by id, the HTML that was put there last
+  const postponed = new Map(); // and what waits until nobody types there
+
+  /* Times. */
+  const two = (number) => String(number).padStart(2, "0");
+  function span(seconds) {
+    if (seconds < 59.5) return `${Math.round(seconds)} s`;
+    if (seconds < 3599.5) return `${Math.floor(Math.round(seconds) / 60)}:${two(Math.round(seconds) % 60)} min`;
+    const minutes = Math.round(seconds / 60);
+    return seconds < 172_800 ? `${Math.floor(minutes / 60)}:${two(minutes % 60)} h` : `${(seconds / 86_400).toFixed(1)} d`;
+  }
+  function countdown(seconds) {
+    const left = Math.ceil(Math.max(0, seconds)), hours = Math.floor(left / 3600);
+    return `${hours ? `${hours}:${two(Math.floor(left / 60) % 60)}` : Math.floor(left / 60)}:${two(left % 60)}`;
+  }
+  function writeTime(one) {
+    const then = new Date(one.dateTime), seconds = (Date.now() + skew - then) / 1000;
+    if (Number.isNaN(seconds)) return;
+    let text;
+    if ("until" in one.dataset) text = countdown(-seconds);
+    else if ("in" in one.dataset) text = seconds < 0 ? `in ${span(-seconds)}` : "now";
+    else if ("clock" in one.dataset) text = then.toLocaleTimeString(undefined, { hour12: false });
+    else text = `${span(Math.max(0, seconds))} ago`;
+    if (one.textContent !== text) one.textContent = text;
+    if (!one.title) one.title = then.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+  }
+  const writeTimes = (within) => within.querySelectorAll("time[datetime]").forEach(writeTime);
+
+  /* Live sections. */
+  function isUsed(section) {
+    const active = document.activeElement;
+    if (active !== document.body && section.contains(active) && active.matches("input, select, textarea")) return true;
+    const chosen = getSelection();
+    return Boolean(chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode));
+  }
+  function put(section, html) {
+    const focused = section.contains(document.activeElement) ? document.activeElement.id : "";
+    const open = [...section.querySelectorAll("details[id]")].filter((one) => one.open).map((one) => one.id);
+    const scrolled = [...section.querySelectorAll("[data-scroll]")].map((one) => one.scrollLeft);
+    section.innerHTML = html;
+    writeTimes(section);
+    open.forEach((id) => byId(id)?.setAttribute("open", ""));
+    section.querySelectorAll("[data-scroll]").forEach((one, at) => { one.scrollLeft = scrolled[at] ?? 0; });
+    if (focused) byId(focused)?.focus({ preventScroll: true });
+    const said = section.querySelector("[data-spoken]");
+    if (said && said.dataset.spoken !== spoken) {
+      if (spoken !== undefined) byId("spoken").textContent = said.textContent;
+      spoken = said.dataset.spoken;
+    }
+  }
+  function show(sections) {
+    for (const [id, html] of Object.entries(sections)) {
+      const section = byId(id);
+      if (!section) return loadAnew();
+      if (isUsed(section)) postponed.set(id, html);
+      else {
+        postponed.delete(id);
+        if (shown.get(id) !== html) put(section, html);
+        shown.set(id, html);
+      }
+    }
+  }
+  function showPostponed() {
+    const waiting = Object.fromEntries(postponed);
+    if (postponed.size) show(waiting);
+  }
+  function loadAnew() {
+    const before = Number(sessionStorage.getItem("rlm-loaded"));
+    if (byId("ask").open || Date.now() - before < STALE_MS / 2) return;
+    sessionStorage.setItem("rlm-loaded", Date.now());
+    location.reload();
+  }
+  function receive(told) {
+    heardAt = Date.now();
+    skew = told.now * 1000 - heardAt;
+    trouble = told.trouble;
+    if (told.server !== meta("rlm-server")) return loadAnew();
+    if (!trouble) {
+      goodAt = heardAt;
+      show(told.sections);
+    }
+    writeTrouble();
+  }
+  function writeTrouble() {
+    const silent = Date.now() - heardAt > STALE_MS;
+    const why = silent ? "rlm web does not answer" : trouble;
+    const box = byId("trouble");
+    box.hidden = !why;
+    const text = why && `${why}; shown is what was so ${span((Date.now() - goodAt) / 1000)} ago`;
+    if (box.textContent !== text) box.textContent = text;
+    document.body.classList.toggle("stale", Boolean(why));
+  }
+
+  /* The stream of events, and one look by itself after each time that it failed. */
+  function connect() {
+    source?.close();
+    if (document.hidden) return;
+    source = new EventSource(location.href);
+    source.onmessage = (event) => receive(JSON.parse(event.data));
+    source.onerror = function failed() {
+      if (this.readyState === EventSource.CLOSED && this === source) setTimeout(look, RETRY_MS);
+    };
+  }
+  async function look() {
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "application/json" } });
+      if (answer.status === 401 || answer.redirected) return loadAnew();
+      receive(await answer.json());
+    } catch { /* the next look may succeed */ }
+    setTimeout(connect, RETRY_MS);
+  }
+  function watch() {
+    if (document.hidden) source?.close(); // a browser has few connections to a host
+    else {
+      connect();
+      writeTimes(document);
+    }
+  }
+
+  /* Writes. */
+  const dialog = byId("ask");
+  let asked = null;
+  function ask(button) {
+    asked = button;
+    dialog.querySelector("h2").textContent = button.dataset.ask || button.textContent;
+    dialog.querySelector(".note").textContent = button.dataset.note || "";
+    dialog.querySelector(".fault").hidden = true;
+    const fields = dialog.querySelector(".fields");
+    fields.replaceChildren();
+    for (const name of (button.dataset.fields || "").split(" ").filter(Boolean)) {
+      const field = document.querySelector(`template[data-field="${name}"]`).content.cloneNode(true);
+      const input = field.querySelector(`[name="${name}"]`);
+      if (button.dataset[name]) input.value = button.dataset[name];
+      fields.append(field);
+    }
+    dialog.querySelector("[type=submit]").textContent = button.textContent;
+    dialog.showModal();
+  }
+  function bodyOf(form, button) {
+    const body = JSON.parse(button.dataset.body || "{}");
+    for (const input of form.querySelectorAll(".fields [name]")) {
+      const value = input.type === "checkbox" ? input.checked : input.value.trim();
+      if (value !== "") body[input.name] = input.type === "number" ? Number(value) : value;
+    }
+    return body;
+  }
+  async function send(button, body) {
+    const answer = await fetch(button.dataset.post, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": meta("csrf-token") },
+      body: JSON.stringify(body),
+    });
+    if (answer.ok) return "";
+    const told = await answer.text();
+    try {
+      const known = JSON.parse(told);
+      return known.error ?? known.detail ?? told;
+    } catch {
+      return told || `HTTP ${answer.status}`;
+    }
+  }
+  dialog.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const fault = dialog.querySelector(".fault"), form = event.target;
+    form.classList.add("busy");
+    try {
+      fault.textContent = await send(asked, bodyOf(form, asked));
+    } catch {
+      fault.textContent = "rlm web does not answer; nothing is known of what became of this";
+    }
+    form.classList.remove("busy");
+    fault.hidden = !fault.textContent;
+    if (fault.hidden) {
+      dialog.close();
+      say(asked.dataset.said || `Done: ${dialog.querySelector("h2").textContent}`);
+    }
+  });
+  dialog.querySelector("[value=cancel]").addEventListener("click", () => dialog.close());
+  let hush;
+  function say(text) {
+    const said = byId("said");
+    said.textContent = text;
+    said.hidden = false;
+    clearTimeout(hush);
+    hush = setTimeout(() => { said.hidden = true; }, 6000);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-post]");
+    if (button) ask(button);
+  });
+  document.addEventListener("focusout", () => setTimeout(showPostponed));
+  document.addEventListener("keydown", (event) => {
+    const search = document.querySelector("[role=search] input");
+    if (event.key !== "/" || !search || event.target.closest("input, select, textarea, dialog")) return;
+    event.preventDefault();
+    search.focus();
+  });
+  document.addEventListener("visibilitychange", watch);
+  setInterval(() => {
+    writeTimes(document);
+    showPostponed();
+    if (document.hidden) return;
+    writeTrouble();
+    if (Date.now() - heardAt > STALE_MS && source?.readyState === EventSource.OPEN) connect(); // it sleeps, or is cut
+  }, 1000);
+  writeTimes(document);
+  connect();
+})();
