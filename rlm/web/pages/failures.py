@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.letters import LetterFilter, grouped, letter_page
+from rlm.admin.letters import LetterFilter, letter_page
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason
 from rlm.web.pages.filters import ListFilter, address, event_address
 from rlm.web.pages.page import Page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
@@ -32,6 +32,7 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "types": asked.choices("type", types),
         "reasons": asked.choices("reason", tuple(Reason)),
         "endpoints": asked.choices("endpoint", endpoints),
+        "answers": frozenset(filter(None, [asked.text("answer")])),
     }
     since, text, behind = asked.ago("since"), asked.text("search"), asked.number("behind")
     asked.given.pop("behind", None)
@@ -50,7 +51,7 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "reasons": tuple(Reason),
         "total": found["total"],
         "fitting": found["fitting"],
-        "groups": [group(one, asked) for one in found["groups"][:GROUPS]],
+        "groups": [group(one, found["groups"], asked) for one in found["groups"][:GROUPS]],
         "more_groups": max(0, len(found["groups"]) - GROUPS),
         "letters": [shown(one) for one in found["letters"]],
         "first": behind + 1,
@@ -73,13 +74,15 @@ def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
     return {**given} if given else {"all": True}
 
 
-def group(one: Mapping[str, Any], asked: ListFilter) -> dict[str, Any]:
-    """Return what is shown of a group: its letters, where they are listed, and what a button about them sends."""
-    narrow = {name: [one[name]] for name in ("reason", "endpoint", "type") if one[name]}
-    if one["answer"]:
-        narrow["search"] = [one["answer"]]
+def group(one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], asked: ListFilter) -> dict[str, Any]:
+    """Return what is shown of a group: its letters, where they are listed, and what a button about them sends.
+
+    That is None where the filter would match the letters of other groups as well.
+    """
+    narrow = {name: [one[name]] for name in ("reason", "answer", "endpoint", "type") if one[name]}
     given = {**asked.given, **narrow}
-    return {**one, "address": address("/failures", given), "body": body(given)}
+    alone = sum(all(other[name] == value for name, (value,) in narrow.items()) for other in groups) == 1
+    return {**one, "address": address("/failures", given), "body": body(given) if alone else None}
 
 
 def shown(letter: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,9 @@ class ListFilter:
     def options(self, names: Mapping[str, str] | None = None) -> str:
         """Return the filter as options of a command, which begin with a space; `names` has those with another name."""
         told = [
-            f"--{(names or {}).get(name, name)} {shlex.quote(one)}" for name, found in self.given.items() for one in found
+            f"--{(names or {}).get(name, name)} {shlex.quote(one)}"
+            for name, found in self.given.items()
+            for one in found
         ]
         return "".join(f" {one}" for one in told)
 

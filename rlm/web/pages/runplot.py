@@ -98,9 +98,9 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
 
 
 def nice(number: float) -> float:
-    """Return a round number that is no less: 1, 2, 4, 6, 8 or 10 times a power of ten, and even."""
-    power = 10 ** math.floor(math.log10(max(number, 1)))
-    return max(2, next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= number))
+    """Return a round number that is no less: 2, 4, 6, 8, 10 or 20 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(max(number, 1)))
+    return next(step * power for step in (2, 4, 6, 8, 10, 20) if step * power >= number)
 
 
 def ticks(seconds: float) -> list[tuple[float, str]]:
@@ -121,7 +121,7 @@ def _ended(found: Mapping[str, Any]) -> float:
 
 def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None:
     """Return when the first call was due, seconds from the start; None if there was none."""
-    called = found.get("called_seconds")
+    called: float | None = found.get("called_seconds")
     if called is not None:
         return max(0.0, _ended(found) - called)
     return sent[0] if sent else None
@@ -163,9 +163,7 @@ def _row(name: str, calls: Sequence[float], missing: int, scale: _Scale) -> Row:
     return Row(name, len(calls), missing, most, bars)
 
 
-def _marks(
-    found: Mapping[str, Any], course: Mapping[str, Any], scale: _Scale, began: float | None
-) -> list[Mark]:
+def _marks(found: Mapping[str, Any], course: Mapping[str, Any], scale: _Scale, began: float | None) -> list[Mark]:
     """Return what happened, in the order of time."""
     marks = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
     for at, number in _starts(course["workers"]):

@@ -9,6 +9,7 @@ from rlm.admin.runs import RunFilter, compare, course, runs_page
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
+from rlm.core.tally import away_in_words
 from rlm.web.pages.filters import ListFilter, address, run_address
 from rlm.web.pages.page import Page
 from rlm.web.pages.runplot import plot
@@ -102,7 +103,7 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
 def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, str]]:
     """Return what was decided, or turned out, in a run: each in a word or two, and with its reason."""
     plan = found["plan"]
-    told = [("planned", one) for one in words.planned(found)]
+    told = list(words.against_plan(found).items())
     told += [("what binds", plan["binds"])] if plan.get("binds") else []
     if is_open:
         expected = words.forecast(found)
@@ -110,7 +111,8 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, str
         told += [("not well", one) for one in words.unwell(found)]
         told += [("calls", one) for one in words.call_troubles(found)]
     else:
-        told += [("in fact", one) for one in words.in_fact(found)]
+        told += [("used", words.used(found))] if "used" in found else []
+        told += [("Redis", away)] if (away := away_in_words(found)) else []
         told += [("failed", found["failure"])] if found.get("failure") else []
         told += [("why", one) for one in words.troubles(found)]
     return told
@@ -132,10 +134,7 @@ def compare_context(documents: Documents, question: Question) -> Mapping[str, An
     for name, asked in names.items():
         if not asked:
             raise NoSuchRunError(f"The address does not say which run is {name}: /runs/compare?a=RUN&b=RUN")
-    records = [
-        documents.get(("record", asked), lambda store, asked=asked: report.record(store, report.find_run(store, asked)))
-        for asked in names.values()
-    ]
+    records = [_record(documents, asked) for asked in names.values()]
     return {
         "records": [(record, run_address(record["run_id"]), words.summary(record)) for record in records],
         "why": [words.troubles(record) for record in records],
@@ -144,6 +143,10 @@ def compare_context(documents: Documents, question: Question) -> Mapping[str, An
         "kind": kind,
         "command": f"rlm result {records[1]['run_id']}",
     }
+
+
+def _record(documents: Documents, asked: str) -> dict[str, Any]:
+    return documents.get(("record", asked), lambda store: report.record(store, report.find_run(store, asked)))
 
 
 def kind(line: Mapping[str, Any]) -> str:
