@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.letters import LetterFilter, letter_page
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason
+from rlm.core.text import one_line
 from rlm.web.pages.filters import ListFilter, address, event_address
 from rlm.web.pages.page import Page
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Letters on a page of the list, and groups that are shown, the largest.
 ON_A_PAGE = 50
 GROUPS = 20
+#: The most characters of a letter's detail; the page of its event has all of it.
+DETAIL_WIDTH = 240
 #: How old the list may be, seconds: all letters are read for it.
 LIST_SECONDS = 2.0
 
@@ -71,7 +74,8 @@ def _names(store: Store) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
     """Return the filter as `POST /api/failed/retry` and `drop` take it; all letters without one."""
-    return {**given} if given else {"all": True}
+    told = {name: found[0] if name in {"since", "search"} else found for name, found in given.items()}
+    return {"filter": told} if told else {"all": True}
 
 
 def group(one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], asked: ListFilter) -> dict[str, Any]:
@@ -88,7 +92,12 @@ def group(one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], asked: Li
 def shown(letter: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is shown of a letter."""
     event = letter["event_id"]
-    return {**letter, "address": event_address(event) if event else "", "body": {"ids": [letter["id"]]}}
+    return {
+        **letter,
+        "address": event_address(event) if event else "",
+        "detail": one_line(letter.get("detail", ""), DETAIL_WIDTH),
+        "body": {"ids": [letter["id"]]},
+    }
 
 
 PAGE = Page("/failures", "Failures", "failures.html", context, command="rlm failed list --grouped", label="Failures")

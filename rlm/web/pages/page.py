@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rlm import __version__
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import counted, safe_line, safe_words, span
 from rlm.web.pages import plots
 
 if TYPE_CHECKING:
@@ -127,6 +127,13 @@ def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | s
     return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(text, kind, text[11:19])
 
 
+def words(text: str) -> Markup:
+    """Return a sentence as HTML: what stands between backquotes in it is a command."""
+    parts = safe_words(text).split("`")
+    command = Markup("<code>{}</code>")
+    return Markup("").join(command.format(part) if at % 2 else escape(part) for at, part in enumerate(parts))
+
+
 def _visible(value: Any) -> Any:
     """Make control and other invisible characters of a text from outside visible; it is escaped for HTML afterwards."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else safe_line(value)
@@ -141,7 +148,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment}
+    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
     made.globals |= {"plots": plots, "version": __version__}
     return made
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 1000
 HEIGHT: Final = 100
 PARTS: Final = 100
+#: Marks nearer to each other than this have one sign.
+_APART: Final = 40
 #: The most lines across the time axis, and the lengths of time between two, seconds.
 _MOST_TICKS: Final = 7
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
@@ -49,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RunPlot:
-    """What the template draws; lines are `x,y x,y`. `told` says it in words, for those who do not see it."""
+    """What the template draws; lines are `x,y x,y`. `told` says it in words, for those who do not see it.
+
+    `signs` are the numbers of the marks, those of neighbours as one: `2, 3`.
+    """
 
     ticks: list[tuple[float, str]]
     levels: list[tuple[float, str]]
@@ -57,6 +62,7 @@ class RunPlot:
     planned: str
     forecast: str
     marks: list[Mark]
+    signs: list[tuple[float, str]]
     rows: list[Row]
     told: str
 
@@ -83,15 +89,18 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
     sent = sorted(at for calls in course["calls"].values() for at in calls)
     began = _first_call(found, sent)
     total = words.counts_in_all(found).total
-    scale = _Scale(max(found["window_seconds"], 0.001), nice(max(total, len(sent), 1)))
     planned, forecast = _planned(found, total, began), _forecast(found, total, began, len(sent))
+    most = max([len(sent), 1, *(number for _, number in planned + forecast)])
+    scale = _Scale(max(found["window_seconds"], 0.001), nice(most))
+    marks = _marks(found, course, scale, began)
     return RunPlot(
         ticks=ticks(found["window_seconds"]),
         levels=[(scale.y(number), f"{number:,.0f}") for number in (0, scale.most / 2, scale.most)],
         sent=scale.line(_steps(sent, _ended(found))) if sent else "",
         planned=scale.line(planned),
         forecast=scale.line(forecast),
-        marks=_marks(found, course, scale, began),
+        marks=marks,
+        signs=_signs(marks),
         rows=[_row(name, calls, course["missing"].get(name, 0), scale) for name, calls in course["calls"].items()],
         told=_told(found, total, len(sent)),
     )
@@ -179,6 +188,16 @@ def _marks(found: Mapping[str, Any], course: Mapping[str, Any], scale: _Scale, b
     else:
         marks.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
     return [Mark(scale.x(at), kind, told) for at, kind, told in sorted(marks) if at >= 0]
+
+
+def _signs(marks: Sequence[Mark]) -> list[tuple[float, str]]:
+    found: list[tuple[float, str]] = []
+    for number, mark in enumerate(marks, start=1):
+        if found and mark.x - found[-1][0] < _APART:
+            found[-1] = (found[-1][0], f"{found[-1][1]}, {number}")
+        else:
+            found.append((mark.x, str(number)))
+    return found
 
 
 def _starts(workers: Sequence[Mapping[str, Any]]) -> Iterable[tuple[float, int]]:

@@ -10,12 +10,13 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
 from rlm.core.tally import away_in_words
+from rlm.core.text import span
 from rlm.web.pages.filters import ListFilter, address, run_address
 from rlm.web.pages.page import Page
 from rlm.web.pages.runplot import plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 ON_A_PAGE = 50
 #: The states of finished runs.
 STATES = tuple(str(one) for one in State if one not in MOVES)
-#: Figures of a comparison of which less is better, and more.
-LESS, MORE = frozenset({"failed", "leftover", "errors", "throttled", "invalid"}), frozenset({"completed"})
+#: Figures of a comparison of which less is better, whatever there was to do.
+LESS = frozenset({"failed", "left over", "errors", "throttled", "invalid"})
 
 
 def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
@@ -46,6 +47,7 @@ def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "states": STATES,
         "triggers": tuple(Trigger),
         "runs": [row(one) for one in found["runs"]],
+        "most": max((events_of(one) for one in found["runs"]), default=0),
         "open": None if before or asked.given else _open(documents.status()),
         "older": asked.address(before=found["next"]) if found["next"] else "",
         "newest": asked.address() if before else "",
@@ -63,6 +65,12 @@ def row(record: Mapping[str, Any]) -> dict[str, Any]:
         "address": run_address(record["run_id"]),
         "told": record.get("failure") or (troubles[0] if troubles else ""),
     }
+
+
+def events_of(record: Mapping[str, Any]) -> int:
+    """Return how many events a run had to do with."""
+    counts = record["counts"]
+    return int(counts["completed"] + counts["failed"] + counts["leftover"])
 
 
 def _open(status: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -95,27 +103,24 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "course": events,
         "plot": plot(found, events),
         "json": f"/api/runs/{run_id}",
-        "before": documents.get(("before", run_id), lambda store: _before(store, run_id)),
+        "before": "" if is_open else documents.get(("before", run_id), lambda store: _before(store, run_id)),
         "command": f"rlm {'status' if is_open else 'result'} {run_id}",
     }
 
 
-def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, str]]:
-    """Return what was decided, or turned out, in a run: each in a word or two, and with its reason."""
-    plan = found["plan"]
-    told = list(words.against_plan(found).items())
-    told += [("what binds", plan["binds"])] if plan.get("binds") else []
+def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, list[str]]]:
+    """Return what was decided in a run and how it turned out, with the reasons: each kind with its sentences."""
+    told = [(name, [one]) for name, one in words.against_plan(found).items()]
+    told += [("what binds", [plan_binds])] if (plan_binds := found["plan"].get("binds")) else []
     if is_open:
         expected = words.forecast(found)
-        told += [("forecast", expected.words), *([("why", expected.binds)] if expected.binds else [])]
-        told += [("not well", one) for one in words.unwell(found)]
-        told += [("calls", one) for one in words.call_troubles(found)]
-    else:
-        told += [("used", words.used(found))] if "used" in found else []
-        told += [("Redis", away)] if (away := away_in_words(found)) else []
-        told += [("failed", found["failure"])] if found.get("failure") else []
-        told += [("why", one) for one in words.troubles(found)]
-    return told
+        binds = [] if expected.binds == plan_binds else [expected.binds]
+        told += [("forecast", [expected.words, *filter(None, binds)])]
+        return [*told, ("not well", words.unwell(found)), ("calls", words.call_troubles(found))]
+    troubles, causes = words.troubles(found), len(found.get("why", ()))
+    failure = [found["failure"]] if found.get("failure") else []
+    used = [*filter(None, [words.used(found), away_in_words(found)])]
+    return [*told, ("used", used), ("why", [*failure, *troubles[:causes]]), ("trouble", troubles[causes:])]
 
 
 def _before(store: Store, run_id: str) -> str:
@@ -135,12 +140,15 @@ def compare_context(documents: Documents, question: Question) -> Mapping[str, An
         if not asked:
             raise NoSuchRunError(f"The address does not say which run is {name}: /runs/compare?a=RUN&b=RUN")
     records = [_record(documents, asked) for asked in names.values()]
+    found = compare(*records)
+    parts = {name: figures(rows) for name, rows in [*found["by_type"].items(), *found["by_endpoint"].items()]}
+    differing = {name: [one for one in rows if one["difference"] not in {"", "same"}] for name, rows in parts.items()}
     return {
         "records": [(record, run_address(record["run_id"]), words.summary(record)) for record in records],
         "why": [words.troubles(record) for record in records],
-        "found": compare(*records),
+        "in_all": figures(found["in_all"]),
+        "parts_that_differ": [(name, rows) for name, rows in differing.items() if rows],
         "swapped": address("/runs/compare", {"a": [names["b"]], "b": [names["a"]]}),
-        "kind": kind,
         "command": f"rlm result {records[1]['run_id']}",
     }
 
@@ -149,12 +157,42 @@ def _record(documents: Documents, asked: str) -> dict[str, Any]:
     return documents.get(("record", asked), lambda store: report.record(store, report.find_run(store, asked)))
 
 
-def kind(line: Mapping[str, Any]) -> str:
-    """Return whether a figure went for the `better` or the `worse`; empty where neither can be said, or it is equal."""
-    what, difference = line["what"].rpartition(" ")[2], line["difference"]
-    if not difference or what not in LESS | MORE:
-        return ""
-    return "better" if (difference < 0) == (what in LESS) else "worse"
+def figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return rows of a comparison in words, those that neither record has left out."""
+    return [_words(one) for one in rows if one["a"] is not None or one["b"] is not None]
+
+
+def _words(row: Mapping[str, Any]) -> dict[str, str]:
+    difference, unit = row["difference"], row["unit"]
+    told = {
+        "what": row["what"],
+        "a": _figure(row["a"], unit),
+        "b": _figure(row["b"], unit),
+        "difference": "",
+        "kind": "",
+    }
+    if difference is None:
+        return told
+    size = _figure(abs(difference), unit)
+    if size == _figure(0, unit):
+        return {**told, "difference": "same"}
+    kind = "better" if difference < 0 else "worse"
+    sign = "+" if difference > 0 else "\N{MINUS SIGN}"
+    return {**told, "difference": f"{sign}{size}", "kind": kind if row["what"] in LESS else ""}
+
+
+def _figure(value: float | None, unit: str) -> str:
+    match value, unit:
+        case None, _:
+            return "\N{EN DASH}"
+        case _, "s":
+            return span(value)
+        case _, "%":
+            return f"{value:.0%}"
+        case _, "ms":
+            return f"{value:,.0f} ms"
+        case _:
+            return f"{value:,}"
 
 
 PAGES = (
