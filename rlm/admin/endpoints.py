@@ -119,7 +119,15 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
     return [
-        {"at": isoformat(one.at), "by": one.by, "name": one.name, "what": one.what, "from": one.before, "to": one.after}
+        {
+            "at": isoformat(one.at),
+            "by": one.by,
+            "name": one.name,
+            "what": one.what,
+            "from": one.before,
+            "to": one.after,
+            "reason": one.reason,
+        }
         for one in made[:number]
     ]
 

@@ -183,6 +183,50 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> di
     }
 
 
+def worker_list(store: Store) -> list[dict[str, Any]]:
+    """Return who works, where, since when and on how many events, as `rlm worker list` prints it."""
+    workers = store.processes.alive(Role.WORKER)
+    revision = revision_in_force(store)
+    busy = store.processes.busy([one.id for one in workers])
+    return [
+        {
+            "pid": one.pid,
+            "host": one.host,
+            "state": one.state,
+            "threads": one.threads,
+            "busy": number,
+            "started_at": isoformat(one.started_at),
+            "other_configuration": one.revision != revision,
+        }
+        for one, number in zip(workers, busy, strict=True)
+    ]
+
+
+def order_list(store: Store, number: int) -> list[dict[str, Any]]:
+    """Return the newest `number` orders that came over HTTP, newest first, as `rlm orders` prints them."""
+    return [
+        {
+            "at": isoformat(one.at),
+            "by": one.by,
+            "address": one.address,
+            "what": one.what,
+            "about": one.about,
+            "reason": one.reason or None,
+        }
+        for one in store.orders.newest(number)
+    ]
+
+
+def scaling(store: Store) -> dict[str, int]:
+    """Return how many workers are wanted and how many there are, for a program that starts hosts by it."""
+    alive = store.processes.alive(Role.WORKER)
+    return {
+        "wanted": max(store.processes.wanted(), store.settings.workers.min),
+        "alive": len(alive),
+        "ready": sum(one.state == WorkerState.READY for one in alive),
+    }
+
+
 def revision_in_force(store: Store) -> str:
     """Return the revision of the open run, else of the scheduler, else of the configuration that was read here.
 

@@ -13,9 +13,11 @@ from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
 from rlm.core.errors import (
     AmbiguousRunError,
+    BadQuestionError,
     ConfigurationError,
     FencedError,
     NoSuchEndpointError,
+    NoSuchLetterError,
     NoSuchRunError,
     RLMError,
     StoreError,
@@ -96,9 +98,9 @@ def examples(*lines: str) -> str:
 
 def exit_code_of(error: RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError):
+    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError | BadQuestionError):
         return ExitCode.USAGE
-    if isinstance(error, NoSuchRunError):
+    if isinstance(error, NoSuchRunError | NoSuchLetterError):
         return ExitCode.NOT_FOUND
     if isinstance(error, StoreError) and not isinstance(error, FencedError):
         return ExitCode.REDIS

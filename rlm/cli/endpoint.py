@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, command, store_of
+from rlm.cli.common import Group, command, store_of
 from rlm.cli.completion import limited_names, type_names
 from rlm.cli.options import Duration, number_argument
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
-from rlm.core.window import Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ def endpoint() -> None:
 
 
 _names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
+_reason_option = click.option("--reason", metavar="TEXT", default="", help="Why; kept in `rlm endpoint changes`.")
 _type_option = click.option(
     "--type", "type_name", metavar="TYPE", shell_complete=type_names, help="All endpoints of this type."
 )
@@ -40,6 +41,7 @@ _type_option = click.option(
     "rlm endpoint pause rebalance_api",
     "rlm endpoint pause rebalance_api balance_api --for 10m",
     "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
+    name="pause",
     group=endpoint,
 )
 @_names_argument
@@ -47,18 +49,18 @@ _type_option = click.option(
 @click.option(
     "--for", "seconds", type=Duration(longest=366 * 86_400.0), metavar="DURATION", help="How long; else until resumed."
 )
-def pause(config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None) -> None:
+@_reason_option
+def pause_endpoints(
+    *, config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, reason: str
+) -> None:
     """Send no new call to endpoints, or to any of a budget.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
     at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
     """
+    from rlm.admin.steering import pause
 
-    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
-        store.control.pause(one, by, seconds)
-        return {"name": one.name, "paused_seconds": seconds, "by": by}
-
-    changed = _change(config, names, type_name, change)
+    changed = _change(config, names, type_name, partial(pause, seconds=seconds, reason=reason))
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
     paused = [one["name"] for one in changed]
     by_hand = f"`rlm endpoint resume {' '.join(paused)}`"
@@ -67,29 +69,22 @@ def pause(config: Path | None, names: tuple[str, ...], type_name: str | None, se
     show_words(f"Calls under way are not cut; no new one is sent to {them}.")
 
 
-@command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED", group=endpoint)
+@command(
+    "rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED", name="resume", group=endpoint
+)
 @_names_argument
 @_type_option
-def resume(config: Path | None, names: tuple[str, ...], type_name: str | None) -> None:
+@_reason_option
+def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str | None, reason: str) -> None:
     """End a pause, and a rest for what endpoints answered.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). Where one was throttled or failing,
     its next call is its probe then. A rest because its window cannot be trusted stands: what was sent is not known, so
     a limit might be exceeded.
     """
+    from rlm.admin.steering import resume
 
-    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
-        resumed = store.control.resume(one, by)
-        view = store.windows.look([one])[1][one.name]
-        return {
-            "name": one.name,
-            "paused": resumed.paused,
-            "rested": resumed.rested,
-            "probing": shut_by(view) is Circuit.PROBING,
-            "held_seconds": round(view.held_seconds, 3),
-        }
-
-    changed = _change(config, names, type_name, change)
+    changed = _change(config, names, type_name, partial(resume, reason=reason))
     for told, alike in names_alike(changed, ("paused", "rested", "probing")):
         if alike["paused"]:
             show_words(f"No longer paused: {told}.")
@@ -108,29 +103,26 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None) -
     "rlm endpoint limit rebalance_api 20/minute",
     'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
     "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
+    name="limit",
     group=endpoint,
 )
 @_names_argument
 @click.argument("rate", metavar="RATE")
 @_type_option
-def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None) -> None:
+@_reason_option
+def limit_endpoints(
+    *, config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, reason: str
+) -> None:
     """Change the limit of endpoints or budgets now, of each to RATE.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
     "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is
     allowed twice. It holds until the file's value for it changes.
     """
-    from rlm.settings.values import check_limit
+    from rlm.admin.steering import check_rate, limit
 
-    try:
-        rate = check_limit(" ".join(rate.split()))
-    except ValueError as error:
-        raise CommandError(f"RATE {rate!r}: {error}", ExitCode.USAGE) from None
-
-    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
-        return {"name": one.name, "from": store.control.limit(one, rate, by), "to": rate, "by": by}
-
-    changed = _change(config, names, type_name, change)
+    rate = check_rate(rate)
+    changed = _change(config, names, type_name, partial(limit, rate=rate, reason=reason))
     for told, alike in names_alike(changed, ("from",)):
         if alike["from"] == rate:
             show_words(f"The limit of {told} was {rate} already; nothing was changed.")
@@ -246,7 +238,7 @@ def changes(config: Path | None, number: int) -> None:
     if not entries:
         show_words("Nothing was changed yet: limits are as the file has them.")
     else:
-        names = ["at", "by", "name", "what", "from", "to"]
+        names = ["at", "by", "name", "what", "from", "to", "reason"]
         for one in entries:
             if one["what"] == "resume":  # what it ended is named as health does; the record has `open` for resting
                 one["from"] = one["from"].replace("open", "resting")

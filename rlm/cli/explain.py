@@ -8,7 +8,6 @@ import click
 
 from rlm.cli.common import command, store_of
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
-from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
 from rlm.core.trail import CallEnd
 
@@ -33,22 +32,15 @@ def explain(config: Path | None, event: str) -> None:
     known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
     not known.
     """
-    from rlm.admin.explain import events_of_wallet
-    from rlm.admin.explain import explain as tell
+    from rlm.admin.explain import explanation
 
     with store_of(config) as store:
-        try:
-            found = tell(store, event)
-        except NoSuchRunError:
-            of_wallet = events_of_wallet(store, event.encode("utf-8", "backslashreplace").decode())
-            if not event or not of_wallet["found"]:
-                raise
-            print_json(of_wallet)
-            _list_events(of_wallet)
-            return
-    alone = len(found) == 1 and found[0]["event_id"] == event
-    print_json(found[0] if alone else {"item_id": event, "events": found})
-    for index, one in enumerate(found):
+        found = explanation(store, event)
+    print_json(found)
+    if "found" in found:
+        _list_events(found)
+        return
+    for index, one in enumerate(found.get("events", [found])):
         if index:
             show()
         _describe(one)

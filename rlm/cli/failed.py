@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
 from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
@@ -19,11 +19,12 @@ from rlm.core.item import Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from rlm.admin.dealing import Deal
     from rlm.admin.letters import LetterFilter, Outcome
-    from rlm.ledger import Store
+
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
 #: The most characters of an item that are printed as text, and of ids of letters.
@@ -146,9 +147,11 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
     if (handle is None) != bool(chosen):
         raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
+    from rlm.admin.dealing import found_letters
+
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
-        found = list(islice(fitting, MOST_SHOWN) if handle is None else _found_letters(store, [handle]).values())
+        found = list(islice(fitting, MOST_SHOWN) if handle is None else found_letters(store, [handle]).values())
     print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
     for raw in found:
         if raw is not found[0]:
@@ -172,7 +175,7 @@ def _show_letter(raw: bytes) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Dealing:
+class Asked:
     """The flags of retry and drop: all letters, without asking, only counted."""
 
     every: bool
@@ -183,21 +186,8 @@ class Dealing:
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
 #: Adds the flags of retry and drop; the command gets them as `how`.
 deal_options = gathered(
-    "how", Dealing, click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option
+    "how", Asked, click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option
 )
-
-
-def _found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, in the order given; end the command if an id is unknown."""
-    from rlm.admin.letters import find_letters
-    from rlm.ledger.archive import Archive, ArchiveKind
-
-    found = find_letters(store, ids)
-    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:
-        older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)
-        words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
-        raise CommandError(words + older, ExitCode.NOT_FOUND)
-    return {handle: found[handle] for handle in ids}
 
 
 @command(
@@ -210,7 +200,7 @@ def _found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
 @ids_argument
 @letter_filter
 @deal_options
-def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Dealing) -> None:
+def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Asked) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
     A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
@@ -218,9 +208,9 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
-    from rlm.admin.letters import retry_letter, retry_unless_hopeless
+    from rlm.admin.dealing import Deal
 
-    _deal(config, ids, chosen, how, "retried", retry_letter if ids else retry_unless_hopeless)
+    _deal(config, ids, chosen, how, Deal.RETRY)
 
 
 @command(
@@ -232,71 +222,60 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
 @ids_argument
 @letter_filter
 @deal_options
-def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Dealing) -> None:
+def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Asked) -> None:
     """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.admin.letters import drop_letter
+    from rlm.admin.dealing import Deal
 
-    _deal(config, ids, chosen, how, "dropped", drop_letter)
+    _deal(config, ids, chosen, how, Deal.DROP)
 
 
-def _deal(
-    config: Path | None,
-    ids: Sequence[str],
-    chosen: LetterFilter,
-    how: Dealing,
-    done: str,
-    deal: Callable[[Store, bytes], Outcome],
-) -> None:
+def _deal(config: Path | None, ids: Sequence[str], chosen: LetterFilter, how: Asked, deal: Deal) -> None:
     """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
-    from rlm.admin.letters import count_unsendable, deal_with_oldest
+    from rlm.admin.dealing import Deal, Dealing
 
     if bool(ids) == (how.every or bool(chosen)):
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
     with store_of(config) as store:
-        named = list(_found_letters(store, ids).values())
-        total = len(named) if ids else sum(map(chosen.fits, store.letters.all()))
-        left = 0
-        if done == "retried" and not ids:
-            left = count_unsendable(store, filter(chosen.fits, store.letters.all()))
+        dealing = Dealing(deal, ids, chosen)
+        total, left = dealing.count(store) if how.dry_run or not ids else (len(ids), 0)
         letters = counted(total - left, "dead letter")
         if how.dry_run:
-            of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
-            print_json({done: [], "refused": [], f"would_be_{done}": total - left, **of_retry})
-            show_words(f"{letters} would be {done}. Nothing was changed.")
+            print_json(dealing.foretold(total, left))
+            show_words(f"{letters} would be {deal}. Nothing was changed.")
             if left:
                 show_words(f"{left:,} more would be left: a retry cannot succeed.")
             return
         # A retry loses nothing, so a script need not confirm it.
-        if not ids and total > left and not how.yes and (done == "dropped" or sys.stdin.isatty()):
-            confirm(f"Retry {letters}?" if done == "retried" else f"Drop {letters} for good?", done)
-        outcomes = [deal(store, raw) for raw in named] or list(deal_with_oldest(store, total, deal, chosen.fits))
-    _tell(outcomes, done)
+        if not ids and total > left and not how.yes and (deal is Deal.DROP or sys.stdin.isatty()):
+            confirm(f"Retry {letters}?" if deal is Deal.RETRY else f"Drop {letters} for good?", deal)
+        outcomes = dealing.carry_out(store, total)
+    print_json(dealing.done(outcomes))
+    _tell(outcomes, deal)
 
 
-def _tell(outcomes: Sequence[Outcome], done: str) -> None:
-    """Print what was done; end the command with an error if a letter was refused."""
+def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
+    """Say what was done; end the command with an error if a letter was refused."""
+    from rlm.admin.dealing import Deal
+
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]
     succeeded = [one.id for one in outcomes if not one.refused]
     for one in refused[:MOST_REFUSED]:
-        say_error(f"dead letter {one.id} is not {done}: {one.refused}")
+        say_error(f"dead letter {one.id} is not {deal}: {one.refused}")
     if (more := len(refused) - MOST_REFUSED) > 0:
-        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {done}; --json has them all")
+        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {deal}; --json has them all")
     if left:
         them = "it" if len(left) == 1 else "them"
         why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
         say(f"Warning: {counted(len(left), 'dead letter')} left, for a retry of {them} cannot succeed ({why}).")
-    told = {"refused": refused, **({"left": left} if done == "retried" else {})}
-    entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
-    print_json({done: succeeded, **entries})
     if not outcomes:
-        show_words(f"There are no dead letters to deal with; nothing was {done}.")
+        show_words(f"There are no dead letters to deal with; nothing was {deal}.")
     elif succeeded:
-        show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
-        if done == "retried":
+        show_words(f"{counted(len(succeeded), 'dead letter')} {deal}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
+        if deal is Deal.RETRY:
             show_words("They go out with the next run; `rlm start` starts one now.")
     if refused:
         raise SystemExit(int(ExitCode.FAILED))

@@ -14,7 +14,6 @@ import click
 from rlm.cli.common import Group, command, new_server, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
-from rlm.core.clock import isoformat
 from rlm.core.text import one_line
 
 if TYPE_CHECKING:
@@ -105,25 +104,10 @@ def start_worker(config: Path | None) -> None:
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None) -> None:
     """List who works, where, since when, and on how many events."""
-    from rlm.admin.report import revision_in_force
-    from rlm.ledger.processes import Role
+    from rlm.admin.report import worker_list
 
     with store_of(config) as store:
-        workers = store.processes.alive(Role.WORKER)
-        revision = revision_in_force(store)
-        busy = store.processes.busy([one.id for one in workers])
-        entries = [
-            {
-                "pid": one.pid,
-                "host": one.host,
-                "state": one.state,
-                "threads": one.threads,
-                "busy": number,
-                "started_at": isoformat(one.started_at),
-                "other_configuration": one.revision != revision,
-            }
-            for one, number in zip(workers, busy, strict=True)
-        ]
+        entries = worker_list(store)
     print_json(entries)
     if not entries:
         needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
@@ -141,21 +125,27 @@ def list_workers(config: Path | None) -> None:
 
 
 @command(
-    "rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::", prints_data=False
+    "rlm web",
+    "rlm web --read-only --port 9090",
+    "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
+    "rlm web --metrics-only    # for Prometheus, and nothing else",
+    prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
+@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
+@click.option("--read-only", is_flag=True, help="Refuse whatever would change something, as web.read_only does.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
-    """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool) -> None:
+    """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
+    / is the dashboard. Under /api is the JSON of the commands, to read and to order; /openapi.json describes it.
     /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
-    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so. It
-    starts without Redis too, and says that it is away.
+    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. It starts without
+    Redis too, and says that it is away.
 
     On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
-    then ask for, as "Authorization: Bearer TOKEN".
+    then ask for: a program says "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists what was ordered.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
@@ -164,14 +154,16 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     from rlm.web.serve import bind, serve
 
     settings = load_settings(config).web
-    token = read_token(settings.token, os.environ)
+    token, read_only = read_token(settings.token, os.environ), read_only or settings.read_only
     with bind(host, port, has_token=bool(token)) as bound:
         address, port = bound.getsockname()[:2]
         where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
         with long_running(config, "web") as (store, wakeup, stop):
             asked = "a token is asked for" if token else "this host only, without a token"
-            log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
+            served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
+            nothing = ", read-only" if read_only else ""
+            log.info("Serving %s, %s%s", served, asked, nothing, extra={"action": "serve"})
             if reason := redis_trouble(store):
                 log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-            app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
+            app = make_app(store, token, settings.hosts, metrics_only=metrics_only, read_only=read_only)
             serve(app, bound, wakeup, stop)

@@ -19,7 +19,6 @@ from rlm.cli.options import (
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
 from rlm.core.clock import system_clock
-from rlm.core.errors import NoSuchRunError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted, span
 
@@ -54,28 +53,25 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
+    from rlm.admin.ordering import ask_scheduler, started
+    from rlm.cli.starting import check_uninterrupted, conduct_here, wait_for
     from rlm.cli.status import show_run, tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        reply = ask_scheduler(store, stop, patient=not wait)
-        if reply is not None and "open" in reply:
-            raise CommandError(f"Run {reply['open']} is under way; see `rlm status`.")
-        if reply is not None:
-            run_id = reply["run_id"]
-            record = wait_for(store, run_id, stop, interval) if wait else None
-        elif wait:
+        run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+        if run_id is None:
+            check_uninterrupted(stop)
+        if not wait:
+            print_json(started(run_id))
+            record = None
+        elif run_id is not None:
+            record = wait_for(store, run_id, stop, interval)
+        else:
             record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile)
             run_id = record["run_id"]
-        else:
-            raise CommandError(
-                "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
-                "`rlm start --wait`."
-            )
     if record is None:
-        print_json({"run_id": run_id, "state": State.DRAINING})
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
     elif stop.graceful and record["state"] == State.CANCELLED:
         show_run(record)
@@ -218,16 +214,13 @@ def cancel(config: Path | None, run_id: str | None) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import report
+    from rlm.admin import ordering
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        run, run_id = store.runs.current(), report.find_run(store, run_id)
-        if run is None or run_id not in {None, run.id}:
-            raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
-        store.runs.cancel(run.id)
-        store.processes.wake("scheduler")
+        run = ordering.open_run(store, run_id)
+        ordering.cancel(store, run)
         tell(await_close(store, run, wakeup, stop))

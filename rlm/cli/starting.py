@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
 from rlm.admin import report
+from rlm.admin.ordering import ANSWER_SECONDS, POLL_SECONDS
 from rlm.admin.words import is_open
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
@@ -31,30 +32,8 @@ if TYPE_CHECKING:
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
-#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
-ANSWER_SECONDS = 5.0
-#: Time between two looks for that, seconds.
-POLL_SECONDS = 0.05
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
-
-
-def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str, Any] | None:
-    """Ask the scheduler for a run; return its reply, None if nobody takes the request up in time.
-
-    If no scheduler is known, only a `patient` caller waits for one that may be starting.
-    """
-    if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
-        return None
-    request = store.schedule.request()
-    until = system_clock.monotonic() + ANSWER_SECONDS
-    while (reply := store.schedule.reply(request)) is None:
-        if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
-            if stop.graceful:
-                raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
-            return None
-        system_clock.sleep(POLL_SECONDS)
-    return reply
 
 
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
@@ -96,16 +75,17 @@ def conduct_here(
         if not store.processes.alive(Role.SUPERVISOR):
             stack.enter_context(_own_supervisor(store.settings, stop, drawn, allow_volatile=allow_volatile))
             conductor.await_supervisor(ANSWER_SECONDS)
-        _check_uninterrupted(stop)
+        check_uninterrupted(stop)
         conductor.finish_open()
-        _check_uninterrupted(stop)
+        check_uninterrupted(stop)
         record = conductor.conduct()
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
     return record
 
 
-def _check_uninterrupted(stop: StopSignals) -> None:
+def check_uninterrupted(stop: StopSignals) -> None:
+    """End the command if a signal came before a run was started."""
     if stop.graceful:
         raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
 

@@ -60,12 +60,32 @@ class NoSuchRunError(RunError):
     """Raised when a run (or an event) is not known. `rlm list` names the runs."""
 
 
+class RunUnderWayError(RunError):
+    """Raised when a run cannot be started because one is open. The message names it."""
+
+
+class NobodyConductsError(RunError):
+    """Raised when no scheduler took a run up in time. `rlm up` or `rlm scheduler` starts one."""
+
+
+class NoSuchLetterError(RLMError):
+    """Raised when no dead letter has this id. `rlm failed list` shows those there are."""
+
+
 class AmbiguousRunError(RunError):
     """Raised when the typed beginning of a run's id fits several. The message names them; type more of it."""
 
 
 class NoSuchEndpointError(RLMError):
     """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
+
+
+class BadQuestionError(RLMError):
+    """Raised when something cannot be asked or ordered so. The message says what can; `option` names the part."""
+
+    def __init__(self, what: str, option: str = "") -> None:
+        super().__init__(what)
+        self.option = option
 
 
 class ArchiveError(RLMError):

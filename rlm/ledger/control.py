@@ -40,7 +40,7 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
     """One change, `at` in seconds since 1970 by the clock of Redis, `by` user@host or `BY_FILE`.
 
     Of a limit, `before` and `after` are its texts, `before` being None for the first that was published. Of a pause,
-    `after` says how long; of a resume, `before` what was ended.
+    `after` says how long; of a resume, `before` what was ended. `reason` is why, if that was said.
     """
 
     at: float
@@ -49,6 +49,7 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
     what: What
     before: str | None
     after: str | None
+    reason: str | None = None
 
     @property
     def ended(self) -> str:
@@ -86,9 +87,10 @@ def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
     return found
 
 
-def record_of(by: str, name: str, what: What, after: str | None = None) -> bytes:
+def record_of(by: str, name: str, what: What, after: str | None = None, reason: str = "") -> bytes:
     """Write a change for a script, which adds when it was made and what was there before."""
-    return msgspec.json.encode({"by": by, "name": name, "what": what, "to": after})
+    why = {"reason": reason} if reason else {}
+    return msgspec.json.encode({"by": by, "name": name, "what": what, "to": after, **why})
 
 
 class ChangeTeller:
@@ -111,12 +113,13 @@ class ChangeTeller:
 def _words(change: Change) -> str:
     match change.what:
         case What.LIMIT:
-            return f"{change.by} changed the limit of {change.name} from {change.before} to {change.after}"
+            words = f"{change.by} changed the limit of {change.name} from {change.before} to {change.after}"
         case What.PAUSE:
             how_long = change.after if change.after == "until resumed" else f"for {change.after}"
-            return f"{change.by} paused {change.name} {how_long}"
+            words = f"{change.by} paused {change.name} {how_long}"
         case What.RESUME:
-            return f"{change.by} resumed {change.name}" + (f", which was {change.ended}" if change.before else "")
+            words = f"{change.by} resumed {change.name}" + (f", which was {change.ended}" if change.before else "")
+    return f"{words} ({change.reason})" if change.reason else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,27 +136,28 @@ class Control(Part):
     After a StoreError it is not known whether it was made.
     """
 
-    def limit(self, limited: Limited, limit: str, by: str) -> str:
+    def limit(self, limited: Limited, limit: str, by: str, reason: str = "") -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
 
         The window keeps its history, so nothing is allowed twice. `limited` is as the configuration has it.
         """
-        record = record_of(by, limited.name, What.LIMIT, limit)
+        record = record_of(by, limited.name, What.LIMIT, limit, reason)
         keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes]
         return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
 
-    def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
+    def pause(self, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> None:
         """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
-        record = record_of(by, limited.name, What.PAUSE, "until resumed" if seconds is None else f"{seconds:g} s")
+        how_long = "until resumed" if seconds is None else f"{seconds:g} s"
+        record = record_of(by, limited.name, What.PAUSE, how_long, reason)
         self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
 
-    def resume(self, limited: Limited, by: str) -> Resumed:
+    def resume(self, limited: Limited, by: str, reason: str = "") -> Resumed:
         """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
 
         A rest because its window cannot be trusted stays: without it a limit could be exceeded.
         """
-        record = record_of(by, limited.name, What.RESUME)
+        record = record_of(by, limited.name, What.RESUME, reason=reason)
         paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])
         return Resumed(bool(paused), bool(rested))
 

@@ -19,6 +19,7 @@ from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
+from rlm.ledger.orders import Orders
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
@@ -69,6 +70,7 @@ class Store:
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)
+        self.orders = Orders(self.client, self.keys)
         self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")

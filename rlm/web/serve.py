@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rlm.core.errors import ConfigurationError, ListenError
-from rlm.web.app import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
+from rlm.web.hosts import is_loopback
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,9 +39,6 @@ MOST_CONNECTIONS = 100
 _MOST_BYTES = 16_384
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
-#: No cache may keep an answer, and no browser may guess what it is.
-_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-
 log = logging.getLogger(__name__)
 
 
@@ -167,7 +164,6 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        headers=_HEADERS,
         backlog=AT_A_TURN,
         limit_concurrency=ceiling.most + 1,  # requests under way, those of connections that were cut included
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -335,15 +335,16 @@ def test_if_one_of_several_is_unknown_none_is_changed(inst, which):
 def test_the_changes_are_listed_newest_first(inst):
     """Whoever made them; as many as are asked for. That the file's limits were published is no change."""
     assert inst.json("endpoint", "changes") == []
-    inst.rlm("endpoint", "limit", "rebalance_api", "5/minute")
+    inst.rlm("endpoint", "limit", "rebalance_api", "5/minute", "--reason", " a bigger\nplan")
     inst.rlm("endpoint", "pause", "account", "--for", "9.5")
 
     assert len(inst.json("endpoint", "changes", "1")) == 1
     newest, before = inst.json("endpoint", "changes", "3")
 
     assert newest.pop("at") > before.pop("at")
-    assert newest == {"by": ME, "name": "account", "what": "pause", "from": None, "to": "9.5 s"}
-    assert before == {"by": ME, "name": "rebalance_api", "what": "limit", "from": "3/minute", "to": "5/minute"}
+    assert newest == {"by": ME, "name": "account", "what": "pause", "from": None, "to": "9.5 s", "reason": None}
+    limit = {"what": "limit", "from": "3/minute", "to": "5/minute", "reason": "a bigger plan"}
+    assert before == {"by": ME, "name": "rebalance_api", **limit}
     assert "5/minute" in inst.rlm("endpoint", "changes").stdout
 
 

@@ -53,6 +53,23 @@ MOST_FOUND = 100
 _MOST_UNDER_WAY = 1000
 
 
+def explanation(store: Store, asked: str) -> dict[str, Any]:
+    """Explain an event, all events of an item, or list those of a wallet, as `rlm explain` prints it.
+
+    Raises:
+        NoSuchRunError: none of these is known.
+    """
+    try:
+        found = explain(store, asked)
+    except NoSuchRunError:
+        of_wallet = events_of_wallet(store, asked.encode("utf-8", "backslashreplace").decode())
+        if not asked or not of_wallet["found"]:
+            raise
+        return of_wallet
+    alone = len(found) == 1 and found[0]["event_id"] == asked
+    return found[0] if alone else {"item_id": asked, "events": found}
+
+
 def explain(store: Store, asked: str) -> list[dict[str, Any]]:
     """Explain an event, or all events of an item; one document each, in the order of the types.
 

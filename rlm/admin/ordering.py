@@ -1,0 +1,84 @@
+"""What operators order of runs: start one by the scheduler, end the open one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlm.admin.report import find_run, status
+from rlm.core.clock import system_clock
+from rlm.core.errors import NobodyConductsError, NoSuchRunError, RunUnderWayError
+from rlm.core.run import State
+from rlm.ledger.processes import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+
+#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
+ANSWER_SECONDS = 5.0
+#: Time between two looks for that, seconds.
+POLL_SECONDS = 0.05
+
+
+def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
+    """Ask the scheduler for a run; return the id of the one started, None if nobody takes the request up in time.
+
+    If no scheduler is known, only a `patient` caller waits for one that may be starting. A caller that `is_stopped`
+    waits no longer.
+
+    Raises:
+        RunUnderWayError: one is open; the message names it.
+    """
+    if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
+        return None
+    request = store.schedule.request()
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (reply := store.schedule.reply(request)) is None:
+        if (system_clock.monotonic() > until or is_stopped()) and store.schedule.withdraw(request):
+            return None
+        system_clock.sleep(POLL_SECONDS)
+    if "open" in reply:
+        raise RunUnderWayError(f"Run {reply['open']} is under way; see `rlm status`.")
+    return str(reply["run_id"])
+
+
+def started(run_id: str | None) -> dict[str, Any]:
+    """Return the document of `rlm start` for what `ask_scheduler` returned.
+
+    Raises:
+        NobodyConductsError: no scheduler took the request up.
+    """
+    if run_id is None:
+        raise NobodyConductsError(
+            "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
+            "`rlm start --wait`."
+        )
+    return {"run_id": run_id, "state": State.DRAINING}
+
+
+def open_run(store: Store, prefix: str | None) -> Run:
+    """Return the open run. `prefix` begins its id, if it is given.
+
+    Raises:
+        NoSuchRunError: no run is open, or another one.
+    """
+    run, run_id = store.runs.current(), find_run(store, prefix)
+    if run is None or run_id not in {None, run.id}:
+        raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
+    return run
+
+
+def cancel(store: Store, run: Run) -> None:
+    """Have a run end now; its conductor closes it."""
+    store.runs.cancel(run.id)
+    store.processes.wake("scheduler")
+
+
+def cancelled(store: Store, run: Run) -> dict[str, Any]:
+    """Return the record of a run that was cancelled; its status if its calls are still awaited after a while."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
+        system_clock.sleep(POLL_SECONDS)
+    return record or status(store, run.id)

@@ -1,0 +1,158 @@
+"""What `rlm plan` is asked, and its answer: a forecast as things are, and one as they might be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlm.admin.planning import measured_arrivals, start_seconds
+from rlm.admin.whatif import as_it_is, as_it_might_be, told
+from rlm.core.errors import BadQuestionError
+from rlm.core.text import one_line
+from rlm.ledger.reading.backlog import Backlog, backlog
+from rlm.settings import load_settings
+from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings.model import MOST_WORKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rlm.admin.planning import Arrivals
+    from rlm.admin.whatif import Case, Forecast
+    from rlm.ledger import Store
+    from rlm.settings import Settings
+
+#: The most events to plan for: every reader of the JSON can hold this number.
+MOST_EVENTS = 10**15
+_DIGITS = len(str(MOST_EVENTS))
+#: Characters of a wrong number that are shown.
+_SHOWN = 60
+#: Settings that do not influence a plan: the store, the intake, and calls that fail for good.
+_APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
+#: Settings without influence if the number of workers is given.
+_WORKERS = ("workers.min", "workers.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the options of `rlm plan` ask for, as they were typed; the fields have the names of their values."""
+
+    counts: Sequence[str] = ()
+    workers: int | None = None
+    told: Sequence[str] = ()
+    add: Sequence[str] = ()
+    windows: int | None = None
+    arriving: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question that can be asked: its numbers by type, and the settings of what might be, if that is asked for."""
+
+    asked: Asked
+    counts: Mapping[str, int]
+    arriving: Mapping[str, int]
+    settings: Settings
+
+    @property
+    def is_what_if(self) -> bool:
+        """Whether it is about other settings, endpoints or workers than there are."""
+        return bool(self.asked.told or self.asked.add or self.asked.workers)
+
+    def remarks(self) -> Iterator[str]:
+        """Yield what the asker should know about what was asked for."""
+        workers = self.asked.workers
+        if workers and workers > (most := self.settings.workers.max):
+            yield f"workers.max is {most:,}: a run takes no more than that until it is raised."
+        for key in told(self.settings):
+            if _APART.fullmatch(key):
+                yield f"{key} has no part in a plan: it makes no difference here."
+            elif workers and key in _WORKERS:
+                yield f"--workers {workers:,} fixes the number: {key} makes no difference here."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Today's forecast, and after it the one of what might be, if that was asked for."""
+
+    forecasts: Sequence[Forecast]
+    backlog: Backlog
+    arrivals: Arrivals | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of `rlm plan --json`."""
+        today, last = self.forecasts[0], self.forecasts[-1]
+        if last is today:
+            return last.as_json()
+        return last.as_json() | {"what_if": last.case.assumed(), "today": today.as_json()}
+
+
+def read_question(settings: Settings, asked: Asked) -> Question:
+    """Check what was asked for about the installation of `settings`.
+
+    Raises:
+        BadQuestionError: it cannot be asked; `option` names the part that is at fault.
+        ConfigurationError: a setting cannot have that value.
+    """
+    counts = _numbers("--count", asked.counts, settings)
+    arriving = _numbers("--arrivals", asked.arriving, settings)
+    for name in asked.add:
+        _check_type("--add-endpoint", name, settings)
+    if arriving and asked.windows is None:
+        raise BadQuestionError("--arrivals is for --windows N: what arrives in each of them")
+    other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
+    if asked.workers and asked.workers > MOST_WORKERS:
+        shown = one_line(f"{asked.workers:,}", _SHOWN)
+        most = f"workers.max cannot be more than {MOST_WORKERS:,}; ask for 1 to {MOST_WORKERS:,}"
+        raise BadQuestionError(f"{shown}: {most}", "--workers")
+    return Question(asked, counts, arriving, other)
+
+
+def _numbers(option: str, texts: Sequence[str], settings: Settings) -> dict[str, int]:
+    read: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not name or not (number.isascii() and number.isdecimal()):
+            raise BadQuestionError(f"{text!r} is not TYPE=N, for example REBALANCE_NEEDED=200", option)
+        if len(number) > _DIGITS or int(number) > MOST_EVENTS:
+            shown = one_line(text, _SHOWN)
+            raise BadQuestionError(f"{shown!r}: at most {MOST_EVENTS:,} events can be planned for", option)
+        _check_type(option, name, settings)
+        if name in read:
+            raise BadQuestionError(f"{name!r} is given twice", option)
+        read[name] = int(number)
+    return read
+
+
+def _check_type(option: str, name: str, settings: Settings) -> None:
+    if name not in settings.types:
+        hint = did_you_mean(close_match(name, settings.types))
+        known = ", ".join(one.name for one in settings.event_types)
+        raise BadQuestionError(f"{name!r} is not a configured type{hint}; there are {known}", option)
+
+
+def answer(store: Store, question: Question) -> Answer:
+    """Read what waits and how the windows are, and plan; nothing is taken or changed."""
+    asked = question.asked
+    cases = _cases(store, question)
+    found, arrivals = _backlog(store, question.counts), None
+    if asked.windows:
+        arrivals = measured_arrivals(store).but(question.arriving)
+    return Answer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
+
+
+def _cases(store: Store, question: Question) -> list[Case]:
+    """Return today's case, then the hypothetical one if one was asked for."""
+    asked, fresh = question.asked, bool(question.counts)
+    today = as_it_is(store, start_seconds(store), fresh=fresh)
+    if not question.is_what_if:
+        return [today]
+    return [today, as_it_might_be(store, today, question.settings, asked.add, asked.workers, fresh=fresh)]
+
+
+def _backlog(store: Store, numbers: Mapping[str, int]) -> Backlog:
+    """Return the backlog of given counts, which are of new events, else what waits."""
+    if numbers:
+        return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in store.settings.event_types})
+    return backlog(store)

@@ -1,0 +1,156 @@
+"""Who makes a request, and the CSRF token of a page. For pages: `csrf_token(request)` and `may_write(request)`.
+
+A session is a signed cookie. Where a token is configured a log-in begins it, and it outlives a restart of `rlm web`,
+because its key is made from the token. Without one, on the loopback interface, the first page begins it; it does not
+let anybody in, but only pages that were loaded from here know its CSRF token, so a foreign page cannot write.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from rlm.core.clock import system_clock
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from rlm.core.clock import Clock
+
+#: A session ends when it was not used for this long, and this long after it began at the latest, seconds.
+IDLE_SECONDS: Final = 12 * 3600
+LONGEST_SECONDS: Final = 30 * 86_400
+#: The key of a `Visit` in the scope of a request.
+VISIT: Final = "rlm.visit"
+
+
+@dataclass(frozen=True, slots=True)
+class WebSession:
+    """A session of a browser; times in seconds since 1970."""
+
+    id: str
+    began: int
+    until: int
+
+    @property
+    def name(self) -> str:
+        """What logs and records call it; the id itself is nobody's business."""
+        return f"session {sha256(self.id.encode()).hexdigest()[:8]}"
+
+
+class Sessions:
+    """Begins sessions, and reads them from their cookies."""
+
+    def __init__(self, token: str, clock: Clock = system_clock) -> None:
+        """Sign with a key made from `token`; without one with a random key, which a restart changes."""
+        self._key = self._sign_with(token.encode(), "key") if token else secrets.token_bytes()
+        self._clock = clock
+        self._ended: dict[str, int] = {}
+
+    def begin(self) -> WebSession:
+        """Begin a session."""
+        now = int(self._clock.now())
+        return WebSession(secrets.token_hex(16), now, now + IDLE_SECONDS)
+
+    def renewed(self, session: WebSession) -> WebSession:
+        """Return the session, prolonged because it is used."""
+        return replace(session, until=min(int(self._clock.now()) + IDLE_SECONDS, session.began + LONGEST_SECONDS))
+
+    def end(self, session: WebSession) -> None:
+        """End a session: this process no longer takes its cookies."""
+        now = self._clock.now()
+        self._ended = {one: until for one, until in self._ended.items() if until > now}
+        self._ended[session.id] = session.began + LONGEST_SECONDS
+
+    def cookie(self, session: WebSession) -> str:
+        """Return the value of its cookie."""
+        said = f"{session.id}.{session.began}.{session.until}"
+        return f"{said}.{self._sign_with(self._key, 'session', said).hex()}"
+
+    def read(self, cookie: str) -> WebSession | None:
+        """Return the session of a cookie, None if it is not signed here, or is over."""
+        said, _, signed = cookie.rpartition(".")
+        right = self._sign_with(self._key, "session", said).hex()
+        if not hmac.compare_digest(signed.encode(errors="replace"), right.encode()):
+            return None
+        session_id, began, until = said.split(".")
+        return (
+            None
+            if session_id in self._ended or int(until) <= self._clock.now()
+            else WebSession(session_id, int(began), int(until))
+        )
+
+    def csrf(self, session: WebSession) -> str:
+        """Return what a page of this session says with each write."""
+        return self._sign_with(self._key, "csrf", session.id).hex()
+
+    @staticmethod
+    def _sign_with(key: bytes, *words: str) -> bytes:
+        return hmac.digest(key, "\n".join(words).encode(errors="replace"), "sha256")
+
+
+@dataclass(slots=True)
+class Visit:
+    """Who makes one request, from which address, and what it may do.
+
+    `has_token`: it said the token. `is_open`: no token is configured, so a page begins a session without a log-in.
+    """
+
+    sessions: Sessions
+    address: str
+    has_token: bool
+    is_open: bool
+    read_only: bool
+    session: WebSession | None = None
+    #: The session whose cookie the answer sets; of one that has `ended` it deletes it.
+    to_set: WebSession | None = None
+    ended: WebSession | None = None
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it said the token, is in a session, or needs neither."""
+        return self.has_token or self.is_open or self.session is not None
+
+    def end(self) -> None:
+        """End its session."""
+        if self.session is not None:
+            self.sessions.end(self.session)
+            self.to_set = self.ended = self.session
+
+    @property
+    def who(self) -> str:
+        """Who it is, for logs and records: the token or a session."""
+        return "token" if self.has_token or self.session is None else self.session.name
+
+    @property
+    def by(self) -> str:
+        """The same, and from which address."""
+        return f"{self.who} at {self.address}"
+
+
+def visit_of(request: Request) -> Visit:
+    """Return who makes a request."""
+    visit: Visit = request.scope[VISIT]
+    return visit
+
+
+def csrf_token(request: Request) -> str:
+    """Return the CSRF token for the page that answers `request`, for its `<meta name="csrf-token" content="...">`.
+
+    The script of the page sends it back as `X-CSRF-Token` with each POST. Without a configured token this begins the
+    session of a new visitor, whose cookie goes out with the answer; so call it before the answer is begun. Empty where
+    the visitor has no session, as a program with the token.
+    """
+    visit = visit_of(request)
+    if visit.session is None and visit.is_open:
+        visit.session = visit.to_set = visit.sessions.begin()
+    return visit.sessions.csrf(visit.session) if visit.session else ""
+
+
+def may_write(request: Request) -> bool:
+    """Return whether the page that answers `request` is to offer buttons: not in read-only mode (`web.read_only`)."""
+    visit = visit_of(request)
+    return not visit.read_only and (visit.session is not None or visit.is_open)
