@@ -156,10 +156,13 @@ def _forecast(found: Mapping[str, Any], total: int, began: float | None, sent: i
 
 def _steps(sent: Sequence[float], ended: float) -> Points:
     """Return how many calls were sent by when: as many points as there are parts of the time, no more."""
-    most = 2 * PARTS
-    every = max(1, math.ceil(len(sent) / most))
+    every = max(1, math.ceil(len(sent) / PARTS))
     kept = [(at, number) for number, at in enumerate(sent, start=1) if number % every == 0 or number == len(sent)]
-    return [(sent[0], 0), *kept, (max(ended, sent[-1]), len(sent))]
+    points, before = [(sent[0], 0)], 0
+    for at, number in kept:
+        points += [(at, before), (at, number)]
+        before = number
+    return [*points, (max(ended, sent[-1]), before)]
 
 
 def _row(name: str, calls: Sequence[float], missing: int, scale: _Scale) -> Row:
