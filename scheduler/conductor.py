@@ -259,4 +259,5 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
         "lower_bound_seconds": round(plan.lower_bound_seconds, 3),
         "expected_leftover": plan.expected_leftover,
         "binds": plan.binds,
+        "course": plan.course_as_json(),
     }

@@ -103,16 +103,18 @@ class Forecaster:
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
         now = self._run.deadline - scene.remaining_seconds
+        end = round(self._seconds_in_all(plan, now, first_release_at), 3)
         spent = sum(count.spent for count in snapshot.counts.values())
         forecast = {
             "as_of": isoformat(now),
-            "forecast_seconds": round(self._seconds_in_all(plan, now, first_release_at), 3),
+            "forecast_seconds": end,
             "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
             "binds": _binds(plan, team, spent),
             "shortage": team.shortage,
             "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
             "probed": _probed(self._types, scene, snapshot),
+            "course": [[round(end - plan.forecast_seconds + at, 1), number] for at, number in plan.course_as_json()],
         }
         self._store.runs.note(self._leader.token, self._run.id, forecast=msgspec.json.encode(forecast).decode())
         self._report(forecast)

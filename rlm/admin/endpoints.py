@@ -11,14 +11,15 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
-from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
+from rlm.core.text import span
+from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, circuit_of, shut_by
 from rlm.ledger.control import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rlm.core.endpoint import Endpoint, Limit, Limited
+    from rlm.core.endpoint import Endpoint, Limit, Limited, Rule
     from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.breaker import Health
@@ -29,12 +30,21 @@ _Named = TypeVar("_Named")
 
 #: The most characters of a name in the record of changes.
 _LONGEST_WHO = 200
+#: What a picture of a window needs, and a list of endpoints does not show.
+_DRAWN_ONLY = frozenset({"allowed", "window", "refused", "since"})
 #: What a list of endpoints shows, and the status of a run does not.
-_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window", "refused", "since"})
+#: The most calls of a window that are drawn, the newest: more cannot be told apart.
+_MOST_DRAWN = 1000
 
 
-def endpoint_list(store: Store) -> list[dict[str, Any]]:
-    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them."""
+def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
+    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
+
+    With what a picture needs if `drawn`: calls `allowed`; the `window` of the rule that has the fewest left, its period
+    and the ages of its calls in seconds; when it `refused` a call that its limit allows, and how many, or None; and
+    `since` when it is not well, if that is known.
+    """
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
     set_by = {change.name: change for change in reversed(store.changes.newest()) if change.what is What.LIMIT}
@@ -45,7 +55,7 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
             "types": states[one.name].pop("types"),
             "budget": _budget(one),
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
-            **{key: value for key, value in states[one.name].items() if key != "allowed"},
+            **{key: value for key, value in states[one.name].items() if drawn or key not in _DRAWN_ONLY},
         }
         for one in limited
     ]
@@ -101,11 +111,14 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
-        used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
+        counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
         found[one.name] = {
             "types": _types(store, one),
-            "used": used,
-            "allowed": allowed,
+            "used": len(counting),
+            "allowed": rule.amount,
+            "window": {"period_seconds": rule.seconds, "ages_seconds": counting[:_MOST_DRAWN]},
+            "refused": _refused(health[one.name]),
+            "since": _since(views[one.name], health[one.name]),
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(one, views, health[one.name]),
         }
@@ -154,10 +167,33 @@ def _limit(limited: Limited, change: Change | None, configured: Mapping[str, End
     return {"limit": text, "limit_by": BY_FILE if filed.get(limited.name) == text else None, "limit_at": None}
 
 
-def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[int, int]:
-    """Return the slots in use and those allowed, of the rule that has the fewest left."""
-    counted = [(sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limit.rules]
-    return min(counted, key=lambda one: one[1] - one[0])
+def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[list[float], Rule]:
+    """Return the ages of the slots in use, and the rule that they count for: the one that has the fewest left."""
+    counted = [([age for age in ages if age < rule.seconds + guard_seconds], rule) for rule in limit.rules]
+    return min(counted, key=lambda one: one[1].amount - len(one[0]))
+
+
+def _refused(health: Health) -> dict[str, Any] | None:
+    """Return the calls that an endpoint refused though its limit allows them, the newest and how many."""
+    one = health.refusals
+    return None if one is None else {"at": isoformat(one.at), "calls": one.calls, "nth": one.nth}
+
+
+def _since(view: WindowState, health: Health) -> str | None:
+    """Return since when an endpoint is paused, or rests or is probed for its failures; None if that is not known."""
+    failing = health.opened_at if shut_by(view) in RECOVERING and health.failures >= FAILING else None
+    at = health.paused_at if shut_by(view) is Circuit.PAUSED else failing
+    return None if at is None else isoformat(at)
+
+
+def health_beside(entry: Mapping[str, Any]) -> str:
+    """Return what is said beside the health of an endpoint, from its entry: for how long, why, by whom."""
+    is_paused = entry["health"] == Circuit.PAUSED
+    told = [span(entry["circuit_seconds"])] if entry["circuit_seconds"] is not None else []
+    told += ["until resumed"] if is_paused and not told else []
+    told += [f"({entry['circuit_reason']})"] if entry["circuit_reason"] else []
+    told += [f"{'' if is_paused else 'and paused '}by {entry['paused_by']}"] if entry["paused_by"] else []
+    return " ".join(told)
 
 
 def _slots(views: Sequence[WindowState]) -> dict[str, Any]:

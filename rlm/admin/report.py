@@ -79,8 +79,19 @@ def looked_at(store: Store) -> dict[str, Any]:
 
 
 def overview(store: Store) -> dict[str, Any]:
-    """Return what a view shows: the open run or the time between two runs, and of which installation that is."""
-    return beside(store, status(store, None))
+    """Return what a view shows: the open run or the time between two runs, and of which installation that is.
+
+    It is looked at often, so it is without what is `measured`.
+    """
+    return beside(store, status(store, None, measured=False))
+
+
+def last_measured(store: Store) -> dict[str, Any] | None:
+    """Return the status of the open run with all that is measured, or the record of the last one; None without any."""
+    found = status(store, None)
+    if found["state"] != IDLE:
+        return found
+    return store.runs.record(found["last"]) if found["last"] else None
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(Level.WELL, said)
     if not expected.fits:
         yield Verdict(Level.WARN, said, safe_line(expected.binds))
-    yield Verdict(Level.WELL, f"On track: {expected.words}", words.progress(found))
+    spare = words.spare_seconds(found)
+    on_track = expected.words if spare is None else f"finishes {span(spare)} before the deadline"
+    yield Verdict(Level.WELL, f"On track, {on_track}", words.progress(found))
 
 
 def _failing(found: Mapping[str, Any]) -> str:

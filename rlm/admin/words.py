@@ -117,7 +117,15 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "done any moment now"
-    return f"finishes in {span(to_go)} ({span(max(0.0, found['seconds_left'] - to_go))} to spare)"
+    return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"
+
+
+def spare_seconds(found: Mapping[str, Any]) -> float | None:
+    """Return how long before its deadline an open run is expected to be done; None before its first call."""
+    if (called := found["called_seconds"]) is None:
+        return None
+    to_go = (found.get("forecast") or found["plan"])["forecast_seconds"] - called
+    return float(max(0.0, found["seconds_left"] - max(0.0, to_go)))
 
 
 def progress(found: Mapping[str, Any]) -> str:
@@ -133,11 +141,17 @@ def _calls(found: Mapping[str, Any]) -> list[int]:
     return [sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")]
 
 
+def calls_a_minute(found: Mapping[str, Any]) -> float:
+    """Return how fast an open run has called since its first call, 0 before."""
+    called = found["called_seconds"]
+    return _calls(found)[0] * 60 / called if called else 0.0
+
+
 def _calling(found: Mapping[str, Any]) -> list[str]:
     """Return how fast a run calls, and how many calls failed or were throttled."""
-    called = found["called_seconds"]
-    calls, errors, throttled = _calls(found)
-    told = [f"{calls * 60 / called:,.0f} calls a minute"] if called and calls else []
+    _, errors, throttled = _calls(found)
+    rate = calls_a_minute(found)
+    told = [f"{rate:,.0f} calls a minute"] if rate else []
     told += [counted(errors, "error")] if errors else []
     return told + ([f"{throttled:,} throttled"] if throttled else [])
 

@@ -209,17 +209,9 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
 
 
 def _health(entry: dict[str, Any]) -> str:
-    is_paused = entry["health"] == "paused"
-    words = [styled(entry["health"], _LOOKS.get(entry["health"], "warn"))]
-    if entry["circuit_seconds"] is not None:
-        words.append(span(entry["circuit_seconds"]))
-    elif is_paused:
-        words.append("until resumed")
-    if entry["circuit_reason"]:
-        words.append(f"({entry['circuit_reason']})")
-    if entry["paused_by"]:
-        words.append(f"{'' if is_paused else 'and paused '}by {entry['paused_by']}")
-    return " ".join(words)
+    from rlm.admin.endpoints import health_beside
+
+    return f"{styled(entry['health'], _LOOKS.get(entry['health'], 'warn'))} {health_beside(entry)}".rstrip()
 
 
 @command("rlm endpoint changes", "rlm endpoint changes 100 --json", group=endpoint)

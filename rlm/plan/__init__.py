@@ -44,6 +44,8 @@ __all__ = [
     "look_ahead",
 ]
 
+#: The most points of the course of a plan.
+COURSE_POINTS: Final = 24
 #: One release covers the calls to an endpoint over at least this share of the available time, however short its period.
 RELEASE_SHARE: Final = 0.25
 
@@ -85,7 +87,7 @@ class Plan:
     `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from
     that first call. `forecast_seconds` is when the last event that fits is answered; with the most workers allowed no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is the sentence that names what keeps
-    the end from being earlier.
+    the end from being earlier. `course` has when so many calls are answered, at `COURSE_POINTS` of them at the most.
     """
 
     workers: int
@@ -98,6 +100,7 @@ class Plan:
     releases: tuple[PlannedRelease, ...]
     utilisation: Utilisation
     binds: str
+    course: tuple[tuple[float, int], ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -118,7 +121,12 @@ class Plan:
             "releases": [asdict(release) for release in self.releases],
             "binds": self.binds,
             "utilisation": asdict(self.utilisation),
+            "course": self.course_as_json(),
         }
+
+    def course_as_json(self) -> list[list[float]]:
+        """Return the points of the course as pairs: seconds from the first call, calls answered by then."""
+        return [[round(at, 1), number] for at, number in self.course]
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
@@ -156,7 +164,18 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=str(what_binds(situation, choice, capacity, horizon)),
+        course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
+
+
+def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
+    """Return by when so many calls are answered: the last moment of each of `COURSE_POINTS` equal parts of them."""
+    answers = sorted((start.at + start.takes, start.events) for start in starts)
+    whole, done, found = sum(events for _, events in answers), 0, dict[int, tuple[int, int]]()
+    for at, events in answers:
+        done += events
+        found[math.ceil(done * COURSE_POINTS / whole)] = at, done
+    return list(found.values())
 
 
 def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:

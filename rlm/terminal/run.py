@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -10,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.core.text import counted, safe_line, span
+from rlm.admin.doing import doing
+from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
 
@@ -221,21 +221,8 @@ def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
 
 
 def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
-    """Return a worker's state, or which endpoints it calls; with `named`, for which events."""
-    if one.get("other_configuration"):
-        return Text("another configuration", style="yellow")
-    if one["state"] != "ready":
-        return Text(one["state"], style="yellow")
-    if not one["calls"]:
-        return Text("idle", style=QUIET)
-    if named:
-        return Text(", ".join(_call(call) for call in one["calls"]))
-    names = Counter(safe_line(call["endpoint"] or "waiting for a slot") for call in one["calls"])
-    return Text(", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()))
-
-
-def _call(call: Mapping[str, Any]) -> str:
-    event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
-    if call["endpoint"] is None:
-        return f"{event} waits for a slot"
-    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
+    """Return what a worker does; with `named`, for which events."""
+    told = doing(one, events=named)
+    if one.get("other_configuration") or one["state"] != "ready":
+        return Text(told, style="yellow")
+    return Text(told, style="" if one["calls"] else QUIET)

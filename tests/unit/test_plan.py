@@ -12,7 +12,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
+from rlm.plan import COURSE_POINTS, Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
 from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
@@ -426,6 +426,18 @@ def test_many_short_periods_make_few_releases() -> None:
     assert sum(release.events for release in plan.releases) == 2000
 
 
+def test_course_says_by_when_so_many_calls_are_answered() -> None:
+    """It has few points, each later and with more calls than the one before, and ends with the plan."""
+    plan = plan_of({"REBALANCE_NEEDED": 250})
+    moments, numbers = zip(*plan.course, strict=True)
+
+    assert len(plan.course) <= COURSE_POINTS
+    assert sorted(set(moments)) == list(moments)
+    assert sorted(set(numbers)) == list(numbers)
+    assert plan.course[-1] == (plan.forecast_seconds, 250 - plan.expected_leftover)
+    assert plan_of({}).course == ()
+
+
 def test_json_is_what_the_command_prints() -> None:
     """The JSON form has the keys the contract names, and can be encoded."""
     document = json.loads(json.dumps(plan_of({"REBALANCE_NEEDED": 130}).as_json()))
@@ -442,6 +454,7 @@ def test_json_is_what_the_command_prints() -> None:
         "releases",
         "binds",
         "utilisation",
+        "course",
     ]
     assert document["fits"] is True
     assert document["by_type"]["NEW_BALANCE_UPDATE"] == {

@@ -31,7 +31,15 @@ class Documents:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._kept: OrderedDict[Hashable, _Shared] = OrderedDict()
+        self._parts: dict[Hashable, Any] = {}
         self._lock = Lock()
+
+    def part(self, kind: Callable[[Store], T]) -> T:
+        """Return the one object of a class that follows the store from look to look, as `DoneCourse` does."""
+        with self._lock:
+            if kind not in self._parts:
+                self._parts[kind] = kind(self.store)
+            return cast("T", self._parts[kind])
 
     def get(self, key: Hashable, find: Callable[[Store], T], seconds: float = SHARED_SECONDS) -> T:
         """Return the document that `find` reads, at most `seconds` old. Equal keys mean the same document.

@@ -2,28 +2,201 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
+from rlm.admin.doing import doing
+from rlm.admin.letters import grouped
+from rlm.admin.progress import DoneCourse
+from rlm.admin.runs import RunFilter, runs_page
 from rlm.admin.verdict import verdict
 from rlm.core.run import State
+from rlm.core.text import counted
+from rlm.core.window import Circuit
+from rlm.web.pages import plots
 from rlm.web.pages.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from markupsafe import Markup
+
+    from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
 
-#: The phases of a run as the strip shows them, each with its word there.
-PHASES = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
+#: The phases of a run, each with its word on the page.
+PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
+#: Runs shown as columns, and groups of dead letters.
+LAST_RUNS, MOST_GROUPS = 20, 5
+#: Room above the highest line of the curve, and behind the deadline, as parts.
+_HEADROOM, _BEHIND = 1.12, 1.03
+#: The class of each health in the pictures and badges.
+HEALTHS: Final = {
+    Circuit.OK: "well",
+    Circuit.FULL: "busy",
+    Circuit.RESTING: "bad",
+    Circuit.PROBING: "warn",
+    Circuit.PAUSED: "warn",
+    Circuit.HELD: "warn",
+}
 
 
 def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
     """Return what the page shows."""
     found = documents.status()
     is_open = words.is_open(found)
-    return {"found": found, "is_open": is_open, "verdict": verdict(found), "phases": PHASES}
+    shown = found if is_open else found["last_record"]
+    letters = documents.get("letter groups", _letter_groups, 2.0)
+    return {
+        "found": found,
+        "is_open": is_open,
+        "verdict": verdict(found),
+        "phases": _phases(found["state"]) if is_open else [],
+        "figures": _figures(found),
+        "curve": curve_of(found if is_open else None, documents.part(DoneCourse).look()),
+        "types": _types(shown, found["by_endpoint"]) if shown else [],
+        "team": [(one, doing(one, events=True)) for one in found["workers"]["each"]] if is_open else [],
+        "team_words": words.workers(found) if is_open else "",
+        "troubles": words.call_troubles(found) if is_open else words.troubles(shown) if shown else [],
+        "groups": letters[:MOST_GROUPS],
+        "letters": sum(one["letters"] for one in letters),
+        "runs": _runs(documents.get("last runs", _last_runs, 2.0)),
+        "healths": HEALTHS,
+    }
 
 
-PAGE = Page("/", "Now", "now.html", context, command="rlm status --follow", label="Now")
+def _letter_groups(store: Store) -> list[dict[str, Any]]:
+    return grouped(store.letters.all())
+
+
+def _last_runs(store: Store) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = runs_page(store, RunFilter(), LAST_RUNS)["runs"]
+    return found
+
+
+def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the figures of an open run, or of the time between two: words, number, and its class if that is not 0."""
+    if not words.is_open(found):
+        waiting = found["waiting"]
+        figures = [
+            ("items waiting", waiting["events"] + waiting["staged"], ""),
+            ("left over", waiting["leftover"], "warn"),
+            ("retried by hand", waiting["retried"], ""),
+            ("dead letters", waiting["failed"], "bad"),
+            ("workers alive", found["workers"], ""),
+        ]
+        return [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
+    counts = words.counts_in_all(found)
+    left = (found.get("forecast") or found["plan"])["expected_leftover"]
+    figures = [
+        (f"done of {counts.total:,}", counts.completed, ""),
+        ("under way", counts.under_way, ""),
+        ("waiting", max(0, counts.waiting), ""),
+        ("failed", counts.failed, "bad"),
+        ("carried in", found["counts"]["carried_over"], ""),
+        ("expected to be left over", left, "warn"),
+        ("calls a minute", round(words.calls_a_minute(found)), ""),
+    ]
+    team = ("workers ready", f"{found['workers']['ready']:,} of {found['workers']['wanted']:,}", "")
+    return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), team]
+
+
+def _phases(state: str) -> list[tuple[str, str]]:
+    """Return the phases of a run, each with whether it is `past`, `present` or `future`."""
+    place = list(PHASES).index(State(state))
+    return [
+        (word, "past" if at < place else "present" if at == place else "future")
+        for at, word in enumerate(PHASES.values())
+    ]
+
+
+def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return for each type its counts and the endpoints that serve it, with what is used of their windows."""
+    of_type: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, entry in by_endpoint.items():
+        for kind in entry.get("types", ()):  # a user who may only read does not see them
+            of_type.setdefault(kind, []).append((name, entry))
+    return [
+        {
+            "name": name,
+            "counts": (counts := words.counts_of(entry)),
+            "leftover": max(0, counts.waiting) if "finished_at" in shown else 0,
+            "waiting": max(0, counts.waiting) if "finished_at" not in shown else 0,
+            "endpoints": of_type.get(name, []),
+        }
+        for name, entry in shown["by_type"].items()
+    ]
+
+
+def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
+    """Return a column for each finished run, the newest last: done, left over, failed."""
+    return [
+        plots.Column(
+            f"{one['started_at'][:16].replace('T', ' ')} UTC: {words.summary(one)}",
+            [
+                (one["counts"][key], kind)
+                for key, kind in (("completed", "done"), ("leftover", "left"), ("failed", "fail"))
+            ],
+            f"/runs/{one['run_id']}",
+        )
+        for one in reversed(records)
+    ]
+
+
+def curve_of(found: Mapping[str, Any] | None, course: Mapping[str, Any] | None) -> Markup | None:
+    """Return the picture of the open run, or of the last one seen; None if there is nothing to draw.
+
+    Events done over the window: measured, as planned, as now expected, and the deadline.
+    """
+    if course is None:
+        return None
+    window, points = course["window_seconds"], [(0.0, 0.0), *course["points"]]
+    if found is None or found["run_id"] != course["run_id"]:
+        done = points[-1][1]
+        axes = plots.Axes(window * _BEHIND, done * _HEADROOM, plots.time_ticks(window))
+        marks = [plots.Mark(window, "deadline", "deadline")]
+        label = f"The last run: {counted(int(done), 'event')} done"
+        return plots.curve(label, axes, [plots.Line(points, "measured", filled=True)], marks)
+    return _of_open(found, window, points, course["first_call_seconds"])
+
+
+def _of_open(
+    found: Mapping[str, Any], window: float, points: list[tuple[float, float]], first_call: float | None
+) -> Markup:
+    counts = words.counts_in_all(found)
+    now = window - found["seconds_left"]
+    points = [*points, (max(now, points[-1][0]), points[-1][1])]
+    lines, marks = [], [plots.Mark(window, "deadline", "deadline")]
+    if first_call is not None:
+        lines.append(plots.Line(_planned(found["plan"], first_call), "planned"))
+        expected = found.get("forecast") or found["plan"]
+        whole = counts.total - counts.failed - expected["expected_leftover"]
+        ahead = _expected(expected.get("course", []), first_call, points[-1], whole)
+        lines.append(plots.Line(ahead, "forecast"))
+        if len(ahead) > 1:
+            marks.append(plots.Mark(ahead[-1][0], f"{ahead[-1][1]:,.0f} done", "forecast", ahead[-1][1]))
+    lines.append(plots.Line(points, "measured", filled=True))
+    marks.append(plots.Mark(points[-1][0], "", "measured", points[-1][1]))
+    axes = plots.Axes(window * _BEHIND, (counts.total or 1) * _HEADROOM, plots.time_ticks(window))
+    label = f"{counts.completed:,} of {counted(counts.total, 'event')} done. {words.forecast(found).words}"
+    return plots.curve(label, axes, lines, marks)
+
+
+def _planned(plan: Mapping[str, Any], first_call: float) -> list[tuple[float, float]]:
+    """Return the line of the plan, whose times count from the first call."""
+    course = plan.get("course") or [[plan["forecast_seconds"], 0]]  # a run of an older version has none
+    return [(first_call, 0.0), *((first_call + at, float(number)) for at, number in course)]
+
+
+def _expected(
+    course: Sequence[Sequence[float]], first_call: float, last: tuple[float, float], whole: float
+) -> list[tuple[float, float]]:
+    """Return the line from the `last` point that was measured on, which ends with `whole` events done."""
+    if not course:
+        return [last]
+    short = whole - course[-1][1]  # those that are done already, or under way
+    return [last, *((max(last[0], first_call + at), max(last[1], number + short)) for at, number in course)]
+
+
+PAGE: Final = Page("/", "Now", "now.html", context, command="rlm status --follow", label="Now")

@@ -1,0 +1,119 @@
+"""Screenshots of every page from a real run: `uv run python -m tests.browser.screenshots DIR [PAGE...]`.
+
+Each page light and dark, wide and narrow, while a run is open; Now also between two runs. The system behind it has some
+runs behind it, an endpoint that fails, one that is paused, limits changed by hand, and dead letters.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rlm.web.pages import PAGES
+from tests.acceptance.system import System
+from tests.acceptance.webprocess import port_of
+from tests.browser.chromium import browser, resize
+from tests.wait import wait_until
+
+WIDE, NARROW = 1440, 390
+#: The window of a screenshot's run is 45 s long: long enough to look at all pages in the middle of it.
+SPEED = 4.0
+EVENTS = 1500
+BEFORE = (700, 900, 850, 1000, 400, 1200, 950, 2600, 900)
+
+
+def main() -> None:
+    """Make them."""
+    directory = Path(sys.argv[1])
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rlm-shots-") as place:
+        with System(Path(place), speed=SPEED, ticks=False) as system, browser() as driver:
+            system.start("web", "web", "--port", "0")
+            base = f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
+            shots = Shots(driver, base, directory, sys.argv[2:])
+            shots.take("empty")
+            system.start_both()
+            earlier_runs(system)
+            shots.take("idle")
+            make_interesting(system)
+            run_id = open_run(system, EVENTS)
+            shots.take("run")
+            if wait_until(lambda: system.store.runs.record(run_id), timeout=120, message="the run ends"):
+                print(f"{shots.taken} pictures in {directory}")
+
+
+class Shots:
+    """Takes pictures of pages into a directory."""
+
+    def __init__(self, driver, base, directory, only):
+        self._driver, self._base, self._directory, self._only = driver, base, directory, only
+        self.taken = 0
+
+    def take(self, when):
+        """Take pictures of all pages that need no more in their path; of the empty and the idle system of Now only."""
+        pages = [page for page in PAGES if "{" not in page.path and (when == "run" or page.path == "/")]
+        for page in pages:
+            name = page.path.strip("/").replace("/", "-") or "now"
+            if self._only and name not in self._only and f"{name}-{when}" not in self._only:
+                continue
+            self._driver.get(self._base + page.path)
+            for width, dark in ((WIDE, False), (WIDE, True), (NARROW, False), (NARROW, True)):
+                resize(self._driver, width, dark=dark)
+                time.sleep(0.2)
+                self._save(f"{name}-{when}-{width}-{'dark' if dark else 'light'}.png")
+
+    def _save(self, name):
+        size = self._driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 6000), "scale": 1}
+        taken = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+        (self._directory / name).write_bytes(base64.b64decode(taken["data"]))
+        self.taken += 1
+
+
+def earlier_runs(system):
+    """Leave records of some runs, as a system that has been up for a while has them."""
+    for number, events in enumerate(BEFORE):
+        system.push_evenly(events, prefix=f"r{number}-")
+        system.push([{"id": f"bad-{number}-{one}", "wallet_name": "wallet_007", "events": ["NOT_A_TYPE"]} for one in (1, 2)])
+        run_id = system.ask_for_run()
+        if events > 2000:  # one that is ended early
+            wait_until(lambda run_id=run_id: system.inflight() > 5, timeout=30, message="calls are under way")
+            system.rlm("cancel")
+        system.await_record(run_id, timeout=90)
+
+
+def make_interesting(system):
+    """Have one endpoint fail a third of its calls, one refuse events for good, one paused and one with another limit."""
+    system.api.set_faults(
+        {
+            "open_order_api": {"error_rate": 0.3, "status": 500},
+            "overflow_balance_check_api_2": {"error_rate": 0.15, "status": 422},
+            "overflow_rebalance_api_3": {"error_rate": 1.0, "status": 503},
+        }
+    )
+    system.rlm("endpoint", "pause", "overflow_balance_update_api_3", "--for", "10m")
+    system.rlm("endpoint", "limit", "overflow_open_position_api_2", "20 per 15 seconds")
+
+
+def open_run(system, events):
+    """Start a run and wait until its second burst of calls is over."""
+    types = system.types
+    chosen = random.Random(7).choices(types, weights=(5, 3, 4, 2, 2), k=events)
+    system.push([{"id": f"shot-{n}", "wallet_name": f"wallet_{n:04d}", "events": [name]} for n, name in enumerate(chosen)])
+    run_id = system.ask_for_run()
+    window = system.settings.run.window_seconds
+
+    def is_half_over():
+        run = system.store.runs.current()
+        return run is not None and run.left_seconds(system.store.now_us()) < window * 0.6
+
+    wait_until(is_half_over, timeout=60, message="half of the window is over")
+    return run_id
+
+
+if __name__ == "__main__":
+    main()
