@@ -1,131 +1,78 @@
-"""The picture of a run: plan against actual on one time axis, its calls by endpoint, and what happened meanwhile. Pure.
-
-Across, 0 to 1000 is the window of the run; upwards, 100 to 0. A template draws it, whatever its width.
-"""
+"""The picture of a run: plan against actual on one time axis, calls by endpoint, what happened meanwhile. Pure."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
 from rlm.core.text import counted, span
+from rlm.web.pages import plots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-#: The picture is so wide and high, and time is cut into so many parts.
-WIDTH: Final = 1000
-HEIGHT: Final = 100
-PARTS: Final = 100
-#: Marks nearer to each other than this have one sign.
-_APART: Final = 40
-#: The most lines across the time axis, and the lengths of time between two, seconds.
-_MOST_TICKS: Final = 7
-_STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
+    from markupsafe import Markup
 
-Points = list[tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What happened at a moment: `x` across, a word for the class, and what it was."""
-
-    x: float
-    kind: str
-    told: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The calls of one endpoint: a bar for each part of the time that has any, `(x, width, height)`."""
-
-    name: str
-    calls: int
-    missing: int
-    most: int
-    bars: list[tuple[float, float, float]]
+#: The class of the line for what happened; of other things it is `event`.
+_KINDS: Final = {"end": "deadline", "now": "forecast", "pause": "halt", "limit": "halt"}
+#: Marks nearer to each other than this part of the window have one number: `2, 3`.
+_APART: Final = 0.04
+_HEADROOM: Final = 1.12
+_HEIGHT: Final = 210
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlot:
-    """What the template draws; lines are `x,y x,y`. `told` says it in words, for those who do not see it.
+    """The `curve`, None if there is nothing to draw; a picture for each endpoint; `happened`, numbered in the curve."""
 
-    `signs` are the numbers of the marks, those of neighbours as one: `2, 3`.
-    """
-
-    ticks: list[tuple[float, str]]
-    levels: list[tuple[float, str]]
-    sent: str
-    planned: str
-    forecast: str
-    marks: list[Mark]
-    signs: list[tuple[float, str]]
-    rows: list[Row]
-    told: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """From seconds of the run and a number of events to the picture."""
-
-    seconds: float
-    most: float
-
-    def x(self, at: float) -> float:
-        return round(WIDTH * min(1.0, max(0.0, at / self.seconds)), 1)
-
-    def y(self, number: float) -> float:
-        return round(HEIGHT * (1 - number / self.most), 1)
-
-    def line(self, points: Iterable[tuple[float, float]]) -> str:
-        return " ".join(f"{self.x(at):g},{self.y(number):g}" for at, number in points)
+    curve: Markup | None
+    is_planned: bool
+    is_forecast: bool
+    rows: list[dict[str, Any]]
+    happened: list[str]
 
 
 def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
     """Return the picture of a run from its record or status, and its course (`rlm.admin.runs.course`)."""
     sent = sorted(at for calls in course["calls"].values() for at in calls)
+    window, ended = found["window_seconds"], _ended(found)
     began = _first_call(found, sent)
-    total = words.counts_in_all(found).total
-    planned, forecast = _planned(found, total, began), _forecast(found, total, began, len(sent))
-    most = max([len(sent), 1, *(number for _, number in planned + forecast)])
-    scale = _Scale(max(found["window_seconds"], 0.001), nice(most))
-    marks = _marks(found, course, scale, began)
-    return RunPlot(
-        ticks=ticks(found["window_seconds"]),
-        levels=[(scale.y(number), f"{number:,.0f}") for number in (0, scale.most / 2, scale.most)],
-        sent=scale.line(_steps(sent, _ended(found))) if sent else "",
-        planned=scale.line(planned),
-        forecast=scale.line(forecast),
-        marks=marks,
-        signs=_signs(marks),
-        rows=[_row(name, calls, course["missing"].get(name, 0), scale) for name, calls in course["calls"].items()],
-        told=_told(found, total, len(sent)),
+    planned, forecast = _planned(found["plan"], began, window), _forecast(found, began, len(sent))
+    happened = _happened(found, course, began)
+    actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
+    lines = [
+        plots.Line(planned, "planned"),
+        plots.Line(forecast, "forecast", steps=False),
+        plots.Line(_fewer(actual), "measured", filled=True),
+    ]
+    most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
+    axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))
+    label = (
+        f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. {words.against_plan(found)['planned']}"
     )
-
-
-def nice(number: float) -> float:
-    """Return a round number that is no less: 2, 4, 6, 8, 10 or 20 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(max(number, 1)))
-    return next(step * power for step in (2, 4, 6, 8, 10, 20) if step * power >= number)
-
-
-def ticks(seconds: float) -> list[tuple[float, str]]:
-    """Return where time is marked, across, and the time there, minutes and seconds from the start."""
-    step = next((one for one in _STEPS if seconds / one <= _MOST_TICKS), math.ceil(seconds / _MOST_TICKS))
-    moments = [step * number for number in range(int(seconds / step) + 1)]
-    return [(round(WIDTH * at / seconds, 1), f"{at // 60}:{at % 60:02d}") for at in moments]
-
-
-def _seconds_between(a: str, b: str) -> float:
-    return (datetime.fromisoformat(b) - datetime.fromisoformat(a)).total_seconds()
+    return RunPlot(
+        plots.curve(label, axes, lines, _marks(happened, window), _HEIGHT) if sent or planned else None,
+        bool(planned),
+        bool(forecast),
+        [
+            {
+                "name": name,
+                "calls": len(calls),
+                "missing": course["missing"].get(name, 0),
+                "picture": plots.histogram(f"Calls to {name} over time", window, calls),
+            }
+            for name, calls in course["calls"].items()
+        ],
+        [told for _, _, told in happened],
+    )
 
 
 def _ended(found: Mapping[str, Any]) -> float:
     """Return until when the run is known, seconds from its start."""
-    return _seconds_between(found["started_at"], found.get("finished_at") or found["as_of"])
+    ended = datetime.fromisoformat(found.get("finished_at") or found["as_of"])
+    return (ended - datetime.fromisoformat(found["started_at"])).total_seconds()
 
 
 def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None:
@@ -136,98 +83,81 @@ def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None
     return sent[0] if sent else None
 
 
-def _planned(found: Mapping[str, Any], total: int, began: float | None) -> Points:
-    """Return the plan as a line: from the first call to the last answer, and on to the end of the window."""
-    plan = found["plan"]
-    if began is None or not plan["forecast_seconds"]:
+def _planned(plan: Mapping[str, Any], began: float | None, window: float) -> list[tuple[float, float]]:
+    """Return the calls answered by when, as planned from the first call on; nothing of a run of an older version."""
+    course = plan.get("course")
+    if began is None or not course:
         return []
-    done = total - plan["expected_leftover"]
-    return [(began, 0), (began + plan["forecast_seconds"], done), (found["window_seconds"], done)]
+    return [(began, 0.0), *((began + at, float(number)) for at, number in course), (window, float(course[-1][1]))]
 
 
-def _forecast(found: Mapping[str, Any], total: int, began: float | None, sent: int) -> Points:
-    """Return what an open run is expected to do from now on, as a line."""
+def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[tuple[float, float]]:
+    """Return what an open run is expected to do from now on: a line to its last answer."""
     expected = found.get("forecast")
     if "finished_at" in found or not expected or began is None:
         return []
     now, until = _ended(found), began + expected["forecast_seconds"]
-    return [(now, sent), (until, total - expected["expected_leftover"])] if until > now else []
+    left = words.counts_in_all(found).waiting - expected["expected_leftover"]
+    return [(now, float(sent)), (until, float(sent + max(0, left)))] if until > now else []
 
 
-def _steps(sent: Sequence[float], ended: float) -> Points:
-    """Return how many calls were sent by when: as many points as there are parts of the time, no more."""
-    every = max(1, math.ceil(len(sent) / PARTS))
-    kept = [(at, number) for number, at in enumerate(sent, start=1) if number % every == 0 or number == len(sent)]
-    points, before = [(sent[0], 0)], 0
-    for at, number in kept:
-        points += [(at, before), (at, number)]
-        before = number
-    return [*points, (max(ended, sent[-1]), before)]
+def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
+    """Return at most so many of the points, the last among them: a picture has no room for more."""
+    return points[:: -max(1, -(-len(points) // most))][::-1]
 
 
-def _row(name: str, calls: Sequence[float], missing: int, scale: _Scale) -> Row:
-    parts = [0] * PARTS
-    for at in calls:
-        parts[min(PARTS - 1, int(PARTS * at / scale.seconds))] += 1
-    most = max(parts)
-    width = WIDTH / PARTS
-    bars = [(at * width, width, round(HEIGHT * number / most, 1)) for at, number in enumerate(parts) if number]
-    return Row(name, len(calls), missing, most, bars)
-
-
-def _marks(found: Mapping[str, Any], course: Mapping[str, Any], scale: _Scale, began: float | None) -> list[Mark]:
-    """Return what happened, in the order of time."""
-    marks = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
-    for at, number in _starts(course["workers"]):
-        marks.append((at, "worker", f"{counted(number, 'worker')} started"))
+def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:
+    """Return what happened, in the order of time: when, its kind, and in words."""
+    happened = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
+    happened += [
+        (at, "worker", f"{counted(number, 'worker')} started") for at, number in _starts(course["workers"]).items()
+    ]
     if began is not None:
-        marks.append((began, "first", f"first call, {span(began)} after the start"))
+        happened.append((began, "first", f"first call, {span(began)} after the start"))
     actual = found["plan"].get("actual_seconds")
     if actual is not None and began is not None:
-        done = found["counts"]["completed"]
-        marks.append((began + actual, "done", f"last of {counted(done, 'event')} completed"))
+        done = counted(found["counts"]["completed"], "event")
+        happened.append((began + actual, "done", f"last of {done} completed, {span(began + actual)} after the start"))
     if "finished_at" in found:
-        marks.append((_ended(found), "end", f"closed after {span(found['duration_seconds'])}"))
+        happened.append((_ended(found), "end", f"closed after {span(found['duration_seconds'])}"))
     else:
-        marks.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
-    return [Mark(scale.x(at), kind, told) for at, kind, told in sorted(marks) if at >= 0]
+        happened.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
+    return sorted(happened)
 
 
-def _signs(marks: Sequence[Mark]) -> list[tuple[float, str]]:
-    found: list[tuple[float, str]] = []
-    for number, mark in enumerate(marks, start=1):
-        if found and mark.x - found[-1][0] < _APART:
-            found[-1] = (found[-1][0], f"{found[-1][1]}, {number}")
-        else:
-            found.append((mark.x, str(number)))
-    return found
-
-
-def _starts(workers: Sequence[Mapping[str, Any]]) -> Iterable[tuple[float, int]]:
-    """Return when workers started, those of the same second together."""
+def _starts(workers: Iterable[Mapping[str, Any]]) -> dict[float, int]:
+    """Return how many workers started when, those of the same second together; those from before the run left out."""
     found: dict[float, int] = {}
     for one in workers:
-        at = float(math.floor(one["at_seconds"]))
-        found[at] = found.get(at, 0) + 1
-    return [(at, number) for at, number in found.items() if at >= 0]
+        if one["at_seconds"] >= 0:
+            at = float(int(one["at_seconds"]))
+            found[at] = found.get(at, 0) + 1
+    return found
 
 
 def _changed(one: Mapping[str, Any]) -> str:
     """Return what an operator, or the configuration file, changed of an endpoint or a budget."""
-    name, by = one["name"], one["by"]
+    name, why = one["name"], f": {one['reason']}" if one.get("reason") else ""
     match one["what"]:
         case "limit":
-            return f"limit of {name} from {one['from']} to {one['to']}, by {by}"
+            told = f"limit of {name} from {one['from']} to {one['to']}"
         case "pause":
-            return f"{name} paused {one['to']}, by {by}"
+            until = one["to"] if one["to"] == "until resumed" else f"for {one['to']}"
+            told = f"{name} paused {until}"
         case _:
-            return f"{name} resumed, by {by}"
+            told = f"{name} resumed"
+    return f"{told}, by {one['by']}{why}"
 
 
-def _told(found: Mapping[str, Any], total: int, sent: int) -> str:
-    told = [f"{counted(sent, 'call')} sent in {span(_ended(found))} of {span(found['window_seconds'])}"]
-    plan = found["plan"]
-    if plan["forecast_seconds"]:
-        done = total - plan["expected_leftover"]
-        told.append(f"planned were {counted(done, 'event')} done {span(plan['forecast_seconds'])} after the first call")
-    return "; ".join(told)
+def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.Mark]:
+    """Return a line for each thing that happened, with its number; of neighbours the first has the numbers of all."""
+    marks: list[plots.Mark] = []
+    first = 0
+    for number, (at, kind, _) in enumerate(happened, start=1):
+        if marks and at - marks[first].x < _APART * window:
+            marks[first] = plots.Mark(marks[first].x, f"{marks[first].words}, {number}", marks[first].kind)
+            marks.append(plots.Mark(at, "", _KINDS.get(kind, "event")))
+        else:
+            first = len(marks)
+            marks.append(plots.Mark(at, str(number), _KINDS.get(kind, "event")))
+    return marks
