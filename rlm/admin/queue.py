@@ -19,8 +19,9 @@ from rlm.settings.faults import close_match, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.reading.books import Books
+    from rlm.ledger.reading.books import Account, Books
     from rlm.ledger.reading.waiting import EventFilter
     from rlm.settings import Settings
 
@@ -50,10 +51,17 @@ def queue_stats(store: Store) -> dict[str, Any]:
         ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
         by_type[name] = {
             "pending": account.unsettled + account.retried + waiting.events[name],
-            "carried_over": sum(ranks_in_ledger(store, name, run).carried.values()) if run else account.unsettled,
+            "carried_over": _carried(store, name, account, run),
             "oldest_seconds": max(ages, default=None),
         }
     return {**lengths(found), "by_type": by_type}
+
+
+def _carried(store: Store, name: str, account: Account, run: Run | None) -> int:
+    """Return how many events of a type that wait were left over by an earlier run than the open one."""
+    if run is None:
+        return account.unsettled
+    return min(account.carried_over, sum(ranks_in_ledger(store, name, run).carried.values()))
 
 
 def lengths(found: Books) -> dict[str, int]:
