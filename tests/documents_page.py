@@ -27,6 +27,16 @@ COMMANDS = {
 }
 
 
+#: What the page says in sentences: documents that hold others of their kind.
+NESTED = {
+    "rlm explain": {
+        "item_id": {"description": "of an item: its id"},
+        "events": {"type": "array", "items": {"$ref": "#/components/schemas/rlm_explain"}},
+    },
+    "rlm plan": {"today": {"$ref": "#/components/schemas/rlm_plan", "description": "the plan as things are"}},
+}
+
+
 def rows(command):
     """Yield each key of a command's section with the meaning of its row."""
     section = PAGE.read_text(encoding="utf-8").partition(f"\n## `{command}`\n")[2].partition("\n## ")[0]
@@ -66,6 +76,9 @@ def schema_of(sections):
     for command in sections:
         for key, meaning in rows(command):
             put(schema, steps_of(key), meaning)
+    for command in sections:
+        if command in NESTED:
+            schema["properties"] |= NESTED[command]
     return {**schema, "type": schema["type"][0]}
 
 

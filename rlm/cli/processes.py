@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: How long `rlm web` waits for an answer of Redis, seconds: whoever looks wants to know soon that it is away.
+_WEB_ANSWER_SECONDS = 2.0
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
 @contextmanager
-def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
+def long_running(
+    config: Path | None, role: str, *, answer_seconds: float = 5.0
+) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer; a caller that needs it checks.
+    Redis need not answer; a caller that needs it checks. An answer of it is waited for `answer_seconds` long.
 
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
@@ -53,7 +57,7 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
         setproctitle(f"rlm {role}")
         if words := new_server(settings):
             log.warning("%s", words, extra={"action": "use_defaults"})
-        with open_store(settings) as store:
+        with open_store(settings, answer_seconds=answer_seconds) as store:
             yield store, wakeup, stop
 
 
@@ -158,7 +162,7 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
     with bind(host, port, has_token=bool(token)) as bound:
         address, port = bound.getsockname()[:2]
         where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-        with long_running(config, "web") as (store, wakeup, stop):
+        with long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, wakeup, stop):
             asked = "a token is asked for" if token else "this host only, without a token"
             served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
             nothing = ", read-only" if read_only else ""

@@ -162,10 +162,10 @@ class Store:
 
 
 @contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
+def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Iterator[Store]:
     """Open the store of `settings`; start the embedded server if that is configured and not running."""
     with connected(settings) as server:
-        store = Store(settings, server.url, server.revive)
+        store = Store(settings, server.url, server.revive, answer_seconds=answer_seconds)
         try:
             yield store
         finally:

@@ -61,7 +61,7 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
         return RunFilter(states, triggers, ago(self.since), self.search)
 
 
-class Letters(Struct, forbid_unknown_fields=True):
+class Letters(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Which dead letters: those that match each criterion given."""
 
     type: OfType = []

@@ -45,8 +45,7 @@ _WORDS: Final = {
 @cache
 def described() -> dict[str, Any]:
     """Return the description."""
-    taken = {one.takes for one in OPERATIONS if one.method != "GET"}
-    _, bodies = msgspec.json.schema_components(taken, ref_template=_SCHEMAS)
+    _, taken = msgspec.json.schema_components({one.takes for one in OPERATIONS}, ref_template=_SCHEMAS)
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
         paths.setdefault(_PARAMETER.sub(r"{\1}", one.path), {})[one.method.lower()] = _operation(one)
@@ -59,7 +58,11 @@ def described() -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": {**bodies, "Error": _ERROR, **{_name(one.command): keys_of(one.command) for one in OPERATIONS}},
+            "schemas": {
+                **taken,
+                "Error": _ERROR,
+                **{schema_name(one.command): keys_of(one.command) for one in OPERATIONS},
+            },
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The token of web.token."},
                 "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session"},
@@ -71,7 +74,7 @@ def described() -> dict[str, Any]:
 
 def _operation(one: Operation) -> dict[str, Any]:
     is_read = one.method == "GET"
-    answered = {"description": f"What `{one.command}` prints with --json.", "content": _json(_name(one.command))}
+    answered = {"description": f"What `{one.command}` prints with --json.", "content": _json(schema_name(one.command))}
     codes = ["400", "401", "404", "503"] if is_read else list(_WORDS)
     return {
         "operationId": one.name,
@@ -118,7 +121,8 @@ def _in_query(one: Operation) -> list[dict[str, Any]]:
     ]
 
 
-def _name(command: str) -> str:
+def schema_name(command: str) -> str:
+    """Return what the schema of a document is called."""
     return re.sub(r"\W+", "_", command).strip("_")
 
 

@@ -23,7 +23,7 @@ from rlm.admin.question import Asked, answer, read_question
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import entry_of, runs_page
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import counted
+from rlm.core.text import counted, named
 from rlm.ledger.reading.compliance import compliance as judged
 from rlm.web import asked
 
@@ -41,6 +41,8 @@ _PLANNED: Final = ("run.", "workers.", "retry.", "types.", "budgets.")
 #: Plans that are made at once, and how long another waits for its turn, seconds.
 _PLANNING: Final = threading.BoundedSemaphore(2)
 _TURN_SECONDS: Final = 5.0
+#: Ids of letters that the record of an order names.
+_MOST_NAMED: Final = 10
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +179,10 @@ def _deal(deal: Deal, call: Call) -> dict[str, Any]:
     total, left = dealing.count(call.store)
     if said.dry_run:
         return dealing.foretold(total, left)
-    which = "named" if said.ids else "all" if said.all else msgspec.json.encode(said.filter).decode()
-    call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}, {which}")
-    outcomes = dealing.carry_out(call.store, min(total, MOST_LETTERS))
-    return {**dealing.done(outcomes), "more": 0 if said.ids else max(0, total - MOST_LETTERS)}
+    which = named(said.ids, _MOST_NAMED) if said.ids else msgspec.json.encode(said.filter).decode() if chosen else "all"
+    call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
+    outcomes = dealing.carry_out(call.store, MOST_LETTERS)
+    return dealing.done(outcomes, 0 if said.ids else max(0, total - MOST_LETTERS))
 
 
 def pause_endpoint(call: Call) -> Any:
