@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.queue import queue_stats
+from rlm.admin.queue import carried_over, queue_stats
 from rlm.ledger.reading.waiting import WAITING, EventFilter, Mark, list_waiting
 from rlm.web.pages.filters import ListFilter, event_address
 from rlm.web.pages.page import Page
@@ -37,6 +37,7 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
     on = f" --after {question.get('after')}" if after else ""
     return {
         "stats": stats,
+        "carried": documents.get("carried_over", carried_over),
         "most": max((one["pending"] for one in stats["by_type"].values()), default=0),
         "asked": asked,
         "states": [str(one) for one in WAITING],
