@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from honcho.printer import Printer
 
-    from rlm.processes.foreman import Entry
+    from rlm.processes.procfile import Entry
     from rlm.settings import Settings
 
 #: What runs without a Procfile.
@@ -51,7 +51,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
     from rlm.ledger.connect import connected
     from rlm.processes import signals
-    from rlm.processes.foreman import Foreman
+    from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
     from rlm.settings.sources import current_directory
@@ -126,7 +126,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
     from honcho.colour import get_colours
     from honcho.environ import parse_procfile
 
-    from rlm.processes.foreman import Entry
+    from rlm.processes.procfile import Entry
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
