@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.queue import carried_over, queue_stats
 from rlm.ledger.reading.waiting import WAITING, EventFilter, Mark, list_waiting
 from rlm.web.pages.filters import ListFilter, event_address
+from rlm.web.pages.outlook import outlook_of
 from rlm.web.pages.page import Page
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "stats": stats,
         "carried": documents.get("carried_over", carried_over),
         "most": max((one["pending"] for one in stats["by_type"].values()), default=0),
+        "ahead": outlook_of(documents),
         "asked": asked,
         "states": [str(one) for one in WAITING],
         "events": [{**one, "address": event_address(one["event_id"])} for one in found["events"]],
