@@ -32,11 +32,12 @@ def commands(settings, **options):
     return {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=False, **options)}
 
 
-def test_without_a_procfile_it_is_a_scheduler_and_a_supervisor(settings):
+def test_without_a_procfile_it_is_a_scheduler_a_supervisor_and_the_dashboard(settings):
     """The default is run by this interpreter, whatever PATH says."""
     found = commands(settings)
 
-    assert list(found) == ["scheduler", "supervisor"]
+    assert list(found) == ["scheduler", "supervisor", "web"]
+    assert shlex.split(found["web"])[-2:] == ["web", "--wait"]  # a port that is taken stops nothing
     assert shlex.split(found["supervisor"]) == ["exec", sys.executable, "-P", "-m", "rlm", "supervisor"]
 
 
@@ -59,8 +60,12 @@ def test_a_procfile_that_cannot_be_used_is_an_error(settings, content):
 
 def test_allow_volatile_goes_to_the_default_processes_and_to_no_others(settings):
     """A flag that a Procfile would swallow is refused."""
-    for entry in _entries(settings, {}, allow_volatile=True):
-        assert entry.command.endswith("--allow-volatile")
+    found = {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=True)}
+    assert {name: command.endswith("--allow-volatile") for name, command in found.items()} == {
+        "scheduler": True,
+        "supervisor": True,
+        "web": False,  # it keeps nothing
+    }
     (settings.source.parent / "Procfile").write_text("scheduler: exec rlm scheduler\n")
 
     done = CliRunner().invoke(up.up, ["--allow-volatile", "--config", str(settings.source)])
