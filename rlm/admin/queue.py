@@ -10,7 +10,11 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
+<<<<<<< HEAD
 from rlm.ledger.reading.backlog import QUICK_ITEMS, oldest_in_ledger, read_waiting
+=======
+from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
+>>>>>>> web-runs
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
 from rlm.ledger.scripts import CHUNK
@@ -53,6 +57,17 @@ def queue_stats(store: Store) -> dict[str, Any]:
         pending = account.unsettled + account.retried + waiting.events[name]
         by_type[name] = {"pending": pending, "oldest_seconds": max(ages, default=None)}
     return {**lengths(found), "by_type": by_type}
+
+
+def carried_over(store: Store) -> dict[str, int]:
+    """Return by type how many of the events in the ledger that wait were left over by an earlier run."""
+    found, run = books(store).by_type, store.runs.current()
+    if run is None:
+        return {name: account.unsettled for name, account in found.items()}
+    return {
+        name: min(account.carried_over, sum(ranks_in_ledger(store, name, run).carried.values()))
+        for name, account in found.items()
+    }
 
 
 def lengths(found: Books) -> dict[str, int]:

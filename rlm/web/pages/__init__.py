@@ -17,17 +17,17 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import revive
-from rlm.web.pages import compliance, endpoints, now, whatif
+from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, State, told
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Rendered, render
+from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Question, Rendered, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (now.PAGE, endpoints.PAGE, whatif.PAGE, compliance.PAGE)
+PAGES: Final = (
+    *(now.PAGE, endpoints.PAGE, *runs.PAGES, queue.PAGE, failures.PAGE),
+    *(whatif.PAGE, compliance.PAGE, *event.PAGES),
+)
 #: Files to load down, by path: each is made of documents, as CSV.
 FILES: Final = {"/compliance.csv": compliance.as_file}
 
@@ -90,7 +93,10 @@ class _Site:
                 state = await run_in_threadpool(self._state, page, question, may_write=may_write)
                 return Response(told(state), media_type="application/json")
             csrf = self._csrf_token(request) if may_write else ""
-            rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
+            try:
+                rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
+            except Elsewhere as found:
+                return RedirectResponse(found.address, 303)
             return HTMLResponse(rendered.html, status)
 
         return answer
@@ -114,7 +120,7 @@ class _Site:
             revive(self._documents.store)
             return State(trouble=AWAY)
         except RLMError as error:  # what it is about is gone
-            return State(trouble=str(error))
+            return State(trouble=str(error).rstrip("."))
         except Exception:  # whoever looks must be told, and is to see it mended without a reload
             log.exception("The page %s cannot be made", page.path, extra={"action": "render"})
             return State(trouble=FAULT)
@@ -126,7 +132,7 @@ class _Site:
         except StoreError:
             trouble, status = AWAY, _UNAVAILABLE
         except RLMError as error:
-            trouble, status = str(error), _NOT_FOUND
+            trouble, status = str(error).rstrip("."), _NOT_FOUND
         frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write, trouble)
         return render(frame, "trouble.html", {}), status
 

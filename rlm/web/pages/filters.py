@@ -21,7 +21,7 @@ _LONGEST_TEXT = 320
 
 
 @dataclass
-class Asked:
+class ListFilter:
     """What a list is asked for. Each method reads one part; `faults` says what of it cannot be understood.
 
     A list with faults shows nothing: a filter that is half understood would show, or drop, what nobody meant.
@@ -77,14 +77,10 @@ class Asked:
         """Return the address of the same list, with `more` in its query."""
         return address(self.path, {**self.given, **{name: [str(one)] for name, one in more.items() if one}})
 
-    def options(self, names: Mapping[str, str] | None = None) -> str:
-        """Return the filter as options of a command, which begin with a space; `names` has those with another name."""
-        told = [
-            f"--{(names or {}).get(name, name)} {shlex.quote(one)}"
-            for name, found in self.given.items()
-            for one in found
-        ]
-        return "".join(f" {one}" for one in told)
+    def options(self, **more: str) -> str:
+        """Return the filter, and `more`, as options of a command, each behind a space."""
+        told = [(name, one) for name, found in self.given.items() for one in found]
+        return "".join(f" --{name} {shlex.quote(one)}" for name, one in [*told, *more.items()] if one)
 
 
 def address(path: str, query: Mapping[str, Collection[str]]) -> str:

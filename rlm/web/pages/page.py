@@ -44,6 +44,14 @@ class Question(NamedTuple):
         return [value for key, value in self.query if key == name]
 
 
+class Elsewhere(Exception):  # noqa: N818  # no error
+    """Raised by a context: what is asked for is shown at `address`, a path on this site."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page. `context` reads documents and returns the values for `template`.
@@ -75,6 +83,10 @@ class Frame:
     def has(self, path: str) -> bool:
         """Return whether there is a page at this path."""
         return any(page.path == path for page in self.pages)
+
+    def is_at(self, page: Page) -> bool:
+        """Return whether this is that page, or one below it."""
+        return self.page is page or (self.page is not None and self.page.path.startswith(f"{page.path}/"))
 
 
 @dataclass(slots=True)
