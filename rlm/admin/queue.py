@@ -10,11 +10,7 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
-<<<<<<< HEAD
-from rlm.ledger.reading.backlog import QUICK_ITEMS, oldest_in_ledger, read_waiting
-=======
-from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
->>>>>>> web-runs
+from rlm.ledger.reading.backlog import QUICK_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
 from rlm.ledger.scripts import CHUNK

