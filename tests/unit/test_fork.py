@@ -246,3 +246,13 @@ def test_a_spare_copy_ends_with_whoever_made_it(make_spare, word):
     make_spare.kill()
 
     wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="it has ended")
+
+
+def test_a_spare_copy_that_was_killed_is_told_nothing(make_spare):
+    """Whoever made it learns that by its exit status, and goes on."""
+    pid = int(make_spare.stdout.readline().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="it is dead")
+    print("begin\n", file=make_spare.stdin, flush=True)
+
+    assert make_spare.stdout.read() == "\n-9\n"
