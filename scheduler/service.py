@@ -116,11 +116,11 @@ class SchedulerService(Office):
             return
         self._woken = self._duty.wait(IDLE_RENEW_SECONDS if token else STANDBY_SECONDS)
         with suppress(StoreError):  # the next turn meets it
-            while token and not self._woken and system_clock.monotonic() < until:
+            while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
                 self._leader.campaign()
                 if self._leader.token != token:
                     return
-                self._woken = self._duty.wait(IDLE_RENEW_SECONDS)
+                self._woken = self._duty.wait(min(left, IDLE_RENEW_SECONDS))
 
     def _schedule(self) -> None:
         if self._take_office():
