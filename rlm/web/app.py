@@ -17,10 +17,10 @@ from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import Access, Rules
 from rlm.web.api import api_routes
+from rlm.web.errors import of_error, of_http
 from rlm.web.hosts import KnownHosts
 from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import page_routes
-from rlm.web.refusal import of_error, of_http
 from rlm.web.session import csrf_token, may_write
 
 if TYPE_CHECKING:
