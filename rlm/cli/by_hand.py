@@ -103,7 +103,7 @@ def _own_supervisor(
     group: ProcessGroup, settings: Settings, spare: Spare | None, drawn: Drawn | None, *, allow_volatile: bool
 ) -> Iterator[None]:
     """Run a supervisor in `group` during the block. Its output goes to stderr, above the picture if one is `drawn`."""
-    if spare is not None:
+    if spare is not None and spare.poll() is None:  # one that was killed is no reason to go without
         spare.begin()
         group.add("supervisor", spare, rank=0)
         output = spare.stdout
