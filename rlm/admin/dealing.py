@@ -62,13 +62,13 @@ class Dealing:
         of_retry = {"left": [], "would_be_left": left} if self.deal is Deal.RETRY else {}
         return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left, **of_retry}
 
-    def done(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        """Return the document of what `carry_out` returned."""
+    def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
+        """Return the document of what `carry_out` returned; `more` letters match and were not dealt with."""
         told = {"refused": [one for one in outcomes if one.refused and not one.left]}
         if self.deal is Deal.RETRY:
             told["left"] = [one for one in outcomes if one.left]
         entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
-        return {self.deal: [one.id for one in outcomes if not one.refused], **entries}
+        return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
 
 
 def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:

@@ -58,8 +58,8 @@ def started(run_id: str | None) -> dict[str, Any]:
     return {"run_id": run_id, "state": State.DRAINING}
 
 
-def order_cancel(store: Store, prefix: str | None) -> Run:
-    """Have the open run end now; return it. `prefix` begins its id, if it is given.
+def open_run(store: Store, prefix: str | None) -> Run:
+    """Return the open run. `prefix` begins its id, if it is given.
 
     Raises:
         NoSuchRunError: no run is open, or another one.
@@ -67,9 +67,13 @@ def order_cancel(store: Store, prefix: str | None) -> Run:
     run, run_id = store.runs.current(), find_run(store, prefix)
     if run is None or run_id not in {None, run.id}:
         raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
+    return run
+
+
+def cancel(store: Store, run: Run) -> None:
+    """Have a run end now; its conductor closes it."""
     store.runs.cancel(run.id)
     store.processes.wake("scheduler")
-    return run
 
 
 def cancelled(store: Store, run: Run) -> dict[str, Any]:

@@ -213,6 +213,21 @@ def worker_list(store: Store) -> list[dict[str, Any]]:
     ]
 
 
+def order_list(store: Store, number: int) -> list[dict[str, Any]]:
+    """Return the newest `number` orders that came over HTTP, newest first, as `rlm orders` prints them."""
+    return [
+        {
+            "at": isoformat(one.at),
+            "by": one.by,
+            "address": one.address,
+            "what": one.what,
+            "about": one.about,
+            "reason": one.reason or None,
+        }
+        for one in store.orders.newest(number)
+    ]
+
+
 def scaling(store: Store) -> dict[str, int]:
     """Return how many workers are wanted and how many there are, for a program that starts hosts by it."""
     alive = store.processes.alive(Role.WORKER)

@@ -122,7 +122,7 @@ OVERVIEW = {
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
         "supervisor": ("processes", "supervisor", "Keep the wanted number of workers alive on this host."),
         "worker": ("processes", "worker", "Start a worker by hand; list who works."),
-        "web": ("processes", "web", "Serve metrics for Prometheus, and a health check, over HTTP."),
+        "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },
     "Watch it": {
         "status": ("runs", "status", "Show the current run, or another."),
@@ -141,6 +141,7 @@ OVERVIEW = {
     "Check it": {
         "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
+        "orders": ("orders", "orders", "List what was ordered over HTTP: when, by whom, from where."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }

@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: How long `rlm web` waits for an answer of Redis, seconds: whoever looks wants to know soon that it is away.
+_WEB_ANSWER_SECONDS = 2.0
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
 @contextmanager
-def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
+def long_running(
+    config: Path | None, role: str, *, answer_seconds: float = 5.0
+) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer; a caller that needs it checks.
+    Redis need not answer; a caller that needs it checks. An answer of it is waited for `answer_seconds` long.
 
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
@@ -53,7 +57,7 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
         setproctitle(f"rlm {role}")
         if words := new_server(settings):
             log.warning("%s", words, extra={"action": "use_defaults"})
-        with open_store(settings) as store:
+        with open_store(settings, answer_seconds=answer_seconds) as store:
             yield store, wakeup, stop
 
 
@@ -125,21 +129,27 @@ def list_workers(config: Path | None) -> None:
 
 
 @command(
-    "rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::", prints_data=False
+    "rlm web",
+    "rlm web --read-only --port 9090",
+    "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
+    "rlm web --metrics-only    # for Prometheus, and nothing else",
+    prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
+@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
+@click.option("--read-only", is_flag=True, help="Refuse whatever would change something, as web.read_only does.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
-    """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool) -> None:
+    """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
+    / is the dashboard. Under /api is the JSON of the commands, to read and to order; /openapi.json describes it.
     /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
-    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so. It
-    starts without Redis too, and says that it is away.
+    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. It starts without
+    Redis too, and says that it is away.
 
     On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
-    then ask for, as "Authorization: Bearer TOKEN".
+    then ask for: a program says "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists what was ordered.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
@@ -148,14 +158,16 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     from rlm.web.serve import bind, serve
 
     settings = load_settings(config).web
-    token = read_token(settings.token, os.environ)
+    token, read_only = read_token(settings.token, os.environ), read_only or settings.read_only
     with bind(host, port, has_token=bool(token)) as bound:
         address, port = bound.getsockname()[:2]
         where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-        with long_running(config, "web") as (store, wakeup, stop):
+        with long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, wakeup, stop):
             asked = "a token is asked for" if token else "this host only, without a token"
-            log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
+            served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
+            nothing = ", read-only" if read_only else ""
+            log.info("Serving %s, %s%s", served, asked, nothing, extra={"action": "serve"})
             if reason := redis_trouble(store):
                 log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-            app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
+            app = make_app(store, token, settings.hosts, metrics_only=metrics_only, read_only=read_only)
             serve(app, bound, wakeup, stop)

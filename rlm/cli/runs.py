@@ -214,11 +214,13 @@ def cancel(config: Path | None, run_id: str | None) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin.ordering import order_cancel
+    from rlm.admin import ordering
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        tell(await_close(store, order_cancel(store, run_id), wakeup, stop))
+        run = ordering.open_run(store, run_id)
+        ordering.cancel(store, run)
+        tell(await_close(store, run, wakeup, stop))

@@ -44,6 +44,7 @@ budgets                    hash    window id of an endpoint -> that of the budge
                                    them -> when that ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
+orders                     list    records of what was ordered over HTTP (JSON), newest first; the newest 1000
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer one are
@@ -121,6 +122,7 @@ class Keys:
         self.limits = f"{prefix}:limits"
         self.limits_filed = f"{prefix}:limits:filed"
         self.changes = f"{prefix}:changes"
+        self.orders = f"{prefix}:orders"
         self.measured = f"{prefix}:measured"
         self.expected = f"{prefix}:expected"
         self.wanted = f"{prefix}:wanted"

@@ -14,6 +14,7 @@ from rlm.ledger.claims import Release, is_note
 from rlm.ledger.control import Change
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
+from rlm.ledger.orders import Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,6 +170,7 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "restarts": (KeyType.STRING, _is_count),
         "limits_filed": (KeyType.HASH, _with(_is_limit)),
         "changes": (KeyType.LIST, lambda raw: _decoded(raw, Change) is not None),
+        "orders": (KeyType.LIST, lambda raw: _decoded(raw, Order) is not None),
         "last_tick": (KeyType.STRING, lambda raw: _is_number(raw, latest)),
         **{f"dramatiq:{name}": (kind, None) for name, kind in BROKER.items()},
         **dict.fromkeys(ZSETS, (KeyType.ZSET, None)),

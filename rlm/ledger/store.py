@@ -19,6 +19,7 @@ from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
+from rlm.ledger.orders import Orders
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
@@ -69,6 +70,7 @@ class Store:
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)
+        self.orders = Orders(self.client, self.keys)
         self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
@@ -160,10 +162,10 @@ class Store:
 
 
 @contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
+def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Iterator[Store]:
     """Open the store of `settings`; start the embedded server if that is configured and not running."""
     with connected(settings) as server:
-        store = Store(settings, server.url, server.revive)
+        store = Store(settings, server.url, server.revive, answer_seconds=answer_seconds)
         try:
             yield store
         finally:

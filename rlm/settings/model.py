@@ -199,6 +199,12 @@ class WebSettings(Section):
         "which the request arrived; anything else is refused, `/healthz` too. A variable has them between commas.",
         allowed='a list of names and addresses without port, ["rlm.example.com"]',
     )
+    read_only: bool = setting(
+        False,
+        "Whether the page and the JSON only show: every request that would change something is refused. "
+        "`rlm web --read-only` says the same.",
+        allowed="true or false",
+    )
 
 
 class EndpointSettings(Section):

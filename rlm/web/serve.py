@@ -13,35 +13,40 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rlm.core.errors import ConfigurationError, ListenError
-from rlm.web.app import is_loopback
+from rlm.web.body import MOST_BYTES
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
+from rlm.web.hosts import is_loopback
 
 if TYPE_CHECKING:
     import asyncio
 
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from rlm.processes.signals import StopSignals, Wakeup
 
 
-#: A connection on which nothing was answered for this long is cut, seconds: its client sent nothing or only a part of a
-#: request, or does not read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
+#: A connection on which nothing was sent for this long is cut, seconds: its client asked nothing or only a part of a
+#: request, or does not read. A stream of events sends something more often; another answer takes longer only if Redis
+#: hangs, and Prometheus has given up by then.
 PATIENCE_SECONDS = 20.0
 #: Answers under way when the process is to end get this long, seconds. Nothing is lost if one is cut.
 GRACE_SECONDS = 1
-#: Connections at once; one more takes the place of another. Many more requests than that at once are refused (503).
-MOST_CONNECTIONS = 100
-#: Bytes that a client may send until it is answered: nothing here takes a body.
+#: Connections at once; one more takes the place of another. Many more requests than that at once are refused (503). A
+#: browser keeps one for each open page, and a few more for a moment.
+MOST_CONNECTIONS = 250
+#: Bytes that a client may send until its request is known, and until it is answered.
 _MOST_BYTES = 16_384
+_MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES
+#: Threads that ask Redis; further requests wait for one.
+THREADS = 16
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
-#: No cache may keep an answer, and no browser may guess what it is.
-_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +63,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ceiling = ceiling
         self._unanswered_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
+        self.app = self._patient_with(self.app)
+
+    def _patient_with(self, app: ASGIApp) -> ASGIApp:
+        """Return `app`, restarting the time-out whenever it has sent something; sending waits for a slow client."""
+
+        async def sending(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_on(message: Message) -> None:
+                await send(message)
+                if not self.transport.is_closing():
+                    self._wait()
+
+            await app(scope, receive, send_on)
+
+        return sending
 
     @property
     def busy(self) -> bool:
@@ -80,10 +99,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""
         self._unanswered_bytes += len(data)
-        if self._unanswered_bytes > _MOST_BYTES:
+        super().data_received(data)
+        if self._unanswered_bytes > (_MOST_WITH_BODY if self.busy else _MOST_BYTES):
             self.transport.abort()
-        else:
-            super().data_received(data)
 
     def on_headers_complete(self) -> None:
         """Refuse an encoding in HTTP/1.0, which does not have it: a proxy may see another end of the body."""
@@ -143,6 +161,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
+        current_default_thread_limiter().total_tokens = THREADS
         get_running_loop().set_exception_handler(self._ceiling.on_loop_error)
         await super().startup(sockets)
         for server in self.servers:
@@ -167,7 +186,6 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        headers=_HEADERS,
         backlog=AT_A_TURN,
         limit_concurrency=ceiling.most + 1,  # requests under way, those of connections that were cut included
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -105,14 +105,30 @@ class Visit:
     is_open: bool
     read_only: bool
     session: WebSession | None = None
-    #: The session whose cookie the answer sets.
-    to_set: WebSession | None = field(default=None)
+    #: The session whose cookie the answer sets; of one that has `ended` it deletes it.
+    to_set: WebSession | None = None
+    ended: WebSession | None = None
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it said the token, is in a session, or needs neither."""
+        return self.has_token or self.is_open or self.session is not None
+
+    def end(self) -> None:
+        """End its session."""
+        if self.session is not None:
+            self.sessions.end(self.session)
+            self.to_set = self.ended = self.session
+
+    @property
+    def who(self) -> str:
+        """Who it is, for logs and records: the token or a session."""
+        return "token" if self.has_token or self.session is None else self.session.name
 
     @property
     def by(self) -> str:
-        """Who it is, for logs and records: the token or a session, and from where."""
-        who = "token" if self.has_token or self.session is None else self.session.name
-        return f"{who} at {self.address}"
+        """The same, and from which address."""
+        return f"{self.who} at {self.address}"
 
 
 def visit_of(request: Request) -> Visit:

@@ -168,7 +168,7 @@ def test_retry_makes_the_events_pending_and_removes_the_letters(inst):
 
     done = inst.json("failed", "retry", first, third)
 
-    assert done == {"retried": [first, third], "refused": [], "left": []}
+    assert done == {"retried": [first, third], "refused": [], "left": [], "more": 0}
     assert ids(inst) == [second]
     assert looks.where(inst.store, steps.event_id(1)) == ["retried"]
     run = inst.start_run()
@@ -258,7 +258,7 @@ def test_the_same_id_twice_is_one_letter(inst):
     """It is retried once, and that is no failure."""
     (handle,) = letters_of_events(inst, 1)
 
-    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": [], "left": []}
+    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": [], "left": [], "more": 0}
 
 
 # -- drop
@@ -272,7 +272,7 @@ def test_drop_removes_letters_and_forgets_their_events(inst):
     inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     (handle,) = ids(inst)
 
-    assert inst.json("failed", "drop", handle) == {"dropped": [handle], "refused": []}
+    assert inst.json("failed", "drop", handle) == {"dropped": [handle], "refused": [], "more": 0}
 
     assert ids(inst) == []
     assert looks.event(inst.store, steps.event_id(1)) == {}
@@ -296,8 +296,8 @@ def test_drop_all_yes_does_not_ask(inst):
     """One JSON document names what went; with nothing there it is empty."""
     handles = letters_of_events(inst, 2)
 
-    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles, "refused": []}
-    assert inst.json("failed", "drop", "--all") == {"dropped": [], "refused": []}
+    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles, "refused": [], "more": 0}
+    assert inst.json("failed", "drop", "--all") == {"dropped": [], "refused": [], "more": 0}
     assert "no dead letters" in inst.rlm("failed", "drop", "--all").stdout
 
 

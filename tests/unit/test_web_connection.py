@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
-import threading
 import time
-from contextlib import ExitStack
-from types import SimpleNamespace
+from contextlib import ExitStack, suppress
 
 import pytest
 import urllib3
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from rlm.processes.signals import Wakeup
 from rlm.web import serve
+from rlm.web.body import MOST_BYTES, read_body
+from tests.acceptance.webapp import serving
 from tests.each import each
 from tests.wait import wait_until
 
@@ -28,17 +28,8 @@ def port(monkeypatch):
     """Serve one page to at most three connections, each of which has 0.3 s from one answer to the next."""
     monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(serve, "MOST_CONNECTIONS", 3)
-    app = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("ok"))])
-    bound = serve.bind("127.0.0.1", 0, has_token=False)
-    port = bound.getsockname()[1]  # it is closed in the end
-    stop, wakeup = SimpleNamespace(graceful=False, immediate=False), Wakeup()
-    thread = threading.Thread(target=serve.serve, args=(app, bound, wakeup, stop))
-    thread.start()
-    yield port
-    stop.graceful = True
-    wakeup.wake()
-    thread.join()
-    wakeup.close()
+    with serving(Starlette(routes=[Route("/", lambda _request: PlainTextResponse("ok"))])) as port:
+        yield port
 
 
 def ask(port):
@@ -143,3 +134,74 @@ def test_one_length_or_one_encoding_is_read(port):
         for headers, body in ((b"Content-Length: 2", b"ab"), (b"Transfer-Encoding: chunked", b"1\r\na\r\n0\r\n\r\n")):
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n" + body)
             wait_until(lambda: client.recv(1000).endswith(b"ok"))
+
+
+async def length(request):
+    """Answer with the length of the body."""
+    return PlainTextResponse(str(len(await read_body(request))))
+
+
+def test_a_body_may_be_longer_than_a_request():
+    """Up to what a body may have; one that goes on beyond is cut, its length announced or not."""
+    app = Starlette(routes=[Route("/", length, methods=["POST"])])
+    with serving(app) as port:
+        post = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {MOST_BYTES}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for _ in range(2):
+                client.sendall(post + b"a" * MOST_BYTES)
+                wait_until(lambda: client.recv(1000).endswith(str(MOST_BYTES).encode()))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 413")
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with suppress(OSError):
+                for _ in range(20):
+                    client.sendall(b"4000\r\n" + b"a" * 0x4000 + b"\r\n")
+            said = b"".join(iter(lambda: receive(client), b""))
+            assert b"200 OK" not in said
+
+
+def test_a_stream_goes_on_as_long_as_something_is_sent_and_read(monkeypatch):
+    """However long it takes; a client that no longer reads is cut, and one to which nothing is sent."""
+    monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.25)
+    sizes = {"/small": 10, "/big": 1_000_000, "/silent": 0}
+
+    async def events(request):
+        async def sent():
+            size = sizes[request.url.path]
+            yield b"begin "
+            while True:
+                await asyncio.sleep(0.05 if size else 60)
+                yield b"a" * size
+
+        return StreamingResponse(sent(), media_type="text/event-stream")
+
+    with serving(Starlette(routes=[Route(path, events) for path in sizes])) as port, ExitStack() as stack:
+        small, big, silent = (stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in sizes)
+        for client, path in zip((small, big, silent), sizes, strict=True):
+            client.settimeout(10)
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        began = time.monotonic()
+        while time.monotonic() < began + 0.75:  # three times the patience
+            assert receive(small)
+        assert b"".join(iter(lambda: receive(silent), b"")).endswith(b"begin \r\n")
+        assert b"".join(iter(lambda: receive(big), b"")).endswith(b"0\r\n\r\n") is False
+
+
+def test_many_silent_connections_keep_nobody_out(monkeypatch, caplog):
+    """One more than there may be closes one of them; each of 500 is cut in the end, and the log stays small."""
+    monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.8)
+    halves = (b"GET /", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\na")
+    app = Starlette(routes=[Route("/", length, methods=["GET", "POST"])])
+    with serving(app) as port, ExitStack() as stack:
+        silent = []
+        for number in range(500):
+            silent.append(stack.enter_context(socket.create_connection(("127.0.0.1", port))))
+            silent[-1].sendall(halves[number % 2])
+            if number % 100 == 0:
+                assert ask(port) == 200
+
+        assert all(is_cut(one) for one in silent)
+        assert ask(port) == 200
+    assert len(caplog.records) == 1

@@ -1,0 +1,164 @@
+"""Who may read and who may write, decided before anything else, and the headers of every answer."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+
+from rlm.web.hosts import is_loopback, parse_host
+from rlm.web.refusal import refused
+from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: What everybody who reaches the port may read.
+OPEN: Final = ("/healthz", "/login", "/static/")
+LOG_IN: Final = "/login"
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_SCHEME: Final = "bearer"
+COOKIE: Final = "rlm_session"
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+#: What no cache may keep, unless the answer says otherwise itself.
+_CACHE = "no-store"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The token, empty without one; whether nothing may be written; the page that asks a browser for the token."""
+
+    token: str
+    read_only: bool
+    ask_token: Callable[[Request], Response]
+
+
+class Access:
+    """Finds out who makes a request (`Visit`), refuses what it may not do, and sets headers and cookie."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+        self._sessions = Sessions(rules.token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on to the application."""
+        request = Request(scope)
+        visit = scope[VISIT] = self._visit(request)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", _CACHE)
+                if visit.to_set is not None:
+                    headers.append("Set-Cookie", self._cookie(request, visit))
+            await send(message)
+
+        answer = self._refusal(request, visit) or self._app
+        await answer(scope, receive, send_with_headers)
+
+    def _visit(self, request: Request) -> Visit:
+        token, address = self._rules.token, request.client.host if request.client else "?"
+        has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
+        visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._rules.read_only)
+        session = self._sessions.read(request.cookies.get(COOKIE, ""))
+        if session is not None and not has_token:
+            visit.session = session
+            renewed = self._sessions.renewed(session)
+            if renewed.until - session.until > IDLE_SECONDS / 2:
+                visit.to_set = renewed
+        return visit
+
+    def _cookie(self, request: Request, visit: Visit) -> str:
+        """Return the header that sets the session's cookie, or deletes that of a session that was ended."""
+        session = visit.to_set
+        assert session is not None  # noqa: S101  # the caller looked
+        value, age = ("", 0) if session is visit.ended else (self._sessions.cookie(session), IDLE_SECONDS)
+        secure = "" if is_plain(request) else "; Secure"
+        return f"{COOKIE}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
+
+    def _refusal(self, request: Request, visit: Visit) -> Response | None:
+        """Return the answer to a request that may not go on, None to one that may."""
+        path = request.url.path
+        if request.method not in _READS:
+            return self._write_refusal(request, visit)
+        if path in OPEN or path.startswith(OPEN[-1]) or visit.may_read:
+            return None
+        if "text/html" in request.headers.get("Accept", "") and not path.startswith("/api/"):
+            return self._rules.ask_token(request)
+        return _unknown(request)
+
+    def _write_refusal(self, request: Request, visit: Visit) -> Response | None:
+        is_log_in = request.url.path == LOG_IN
+        if not (is_log_in or visit.may_read):
+            return _unknown(request)
+        if visit.read_only and request.url.path.startswith("/api/"):
+            why = "This `rlm web` is read-only (web.read_only, or --read-only)."
+            return refused(request, 403, why, "Use the commands, or another `rlm web`.")
+        if visit.has_token:
+            return None
+        if not is_same_origin(request.headers):
+            return _foreign(request)
+        return None if is_log_in else self._csrf_refusal(request, visit)
+
+    def _csrf_refusal(self, request: Request, visit: Visit) -> Response | None:
+        said = request.headers.get("X-CSRF-Token", "").encode()
+        right = self._sessions.csrf(visit.session).encode() if visit.session else b""
+        if not right or not hmac.compare_digest(said, right):
+            remedy = "Load the page anew. A program says `Authorization: Bearer TOKEN`, with the token of web.token."
+            return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)
+        return None
+
+
+def says_token(authorization: str | None, token: str) -> bool:
+    """Return whether this `Authorization` header says the token, in constant time."""
+    scheme, _, said = (authorization or "").partition(" ")
+    right = hmac.compare_digest(said.strip().encode("utf-8", "surrogateescape"), token.encode())
+    return right and scheme.lower() == _SCHEME
+
+
+def is_same_origin(headers: Headers) -> bool:
+    """Return whether a browser says that a page of this very origin sends the request.
+
+    It says so in `Origin`, and newer ones in `Sec-Fetch-Site` where nobody could read along. One must be there.
+    """
+    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    if site not in {None, "same-origin"} or (site is None and origin is None):
+        return False
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+
+
+def is_plain(request: Request) -> bool:
+    """Return whether the browser speaks plain HTTP to a loopback address: there alone a cookie need not be `Secure`.
+
+    RLM speaks no TLS itself; that a proxy before it does, `Origin` shows, or that `Host` is another name.
+    """
+    host = parse_host(request.headers.get("Host", "")) or ""
+    return is_loopback(host) and not request.headers.get("Origin", "").startswith("https:")
+
+
+def _unknown(request: Request) -> Response:
+    headers = {"WWW-Authenticate": 'Bearer realm="rlm"'}
+    remedy = "Say `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
+    return refused(request, 401, "The token is missing or wrong.", remedy, headers)
+
+
+def _foreign(request: Request) -> Response:
+    remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
+    return refused(request, 403, "The request comes from a page of another origin, or does not say from which.", remedy)

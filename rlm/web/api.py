@@ -1,0 +1,59 @@
+"""The routes of the JSON side: a request read and checked, its operation carried out in a thread, its document sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from rlm.web.asked import of_body, of_query
+from rlm.web.body import read_body
+from rlm.web.openapi import described
+from rlm.web.operations import OPERATIONS, Call, Pending
+from rlm.web.refusal import document
+from rlm.web.session import visit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from rlm.ledger import Store
+    from rlm.web.operations import Operation
+
+_JSON = "application/json"
+_ACCEPTED = 202
+
+
+def api_routes(store: Store) -> list[Route]:
+    """Return the routes of all operations, and of their description."""
+
+    async def openapi(_request: Request) -> Response:
+        return document(described())
+
+    each = [Route(one.path, _endpoint(store, one), methods=[one.method], name=one.name) for one in OPERATIONS]
+    return [*each, Route("/openapi.json", openapi)]
+
+
+def _endpoint(store: Store, operation: Operation) -> Callable[[Request], object]:
+    async def answer(request: Request) -> Response:
+        if operation.method == "GET":
+            asked = of_query(request.query_params.multi_items(), operation.takes)
+        else:
+            asked = of_body(await _json_body(request), operation.takes)
+        about = next(iter(request.path_params.values()), "")
+        found = await run_in_threadpool(operation.handle, Call(store, visit_of(request), about, asked))
+        return document(found.document, _ACCEPTED) if isinstance(found, Pending) else document(found)
+
+    return answer
+
+
+async def _json_body(request: Request) -> bytes:
+    """Return the body; a form of a foreign page could not say that it is JSON."""
+    body = await read_body(request)
+    if body and request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _JSON:
+        raise HTTPException(415, f"The body must be JSON, with `Content-Type: {_JSON}`")
+    return body

@@ -1,0 +1,186 @@
+"""What requests may ask and order: the parameters of each query, the fields of each body, with their rules.
+
+The checks of a request and its description in /openapi.json are both made from these.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from rlm.admin.letters import LetterFilter
+from rlm.admin.runs import RunFilter
+from rlm.admin.steering import LONGEST_PAUSE_SECONDS, LONGEST_REASON
+from rlm.core.clock import system_clock
+from rlm.core.errors import BadQuestionError
+from rlm.core.item import Reason
+from rlm.core.run import Trigger  # noqa: TC001  # msgspec reads the annotations
+from rlm.core.text import seconds_of
+
+_Asked = TypeVar("_Asked", bound=Struct)
+
+_DURATION = r"^(\d{1,9}(\.\d{1,9})?[smhd]){1,9}$|^\d{1,9}(\.\d{1,9})?$"
+_MOST_LISTED = 1000
+_MOST_IDS = 1000
+#: The most windows to look ahead, and workers and endpoints to try: no request is to cost more than a second or two.
+_MOST_WINDOWS, _MOST_TRIED = 200, 20
+
+Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
+Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
+Offset = Annotated[int, Meta(ge=0, le=10**6, description="How many to leave out before them.")]
+Search = Annotated[str, Meta(max_length=200, description="Those with this text in them, whatever its case.")]
+Text = Annotated[str, Meta(max_length=200)]
+OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the record of orders.")]
+OfType = Annotated[list[Text], Meta(max_length=100, description="Of one of these types.")]
+OfReason = Annotated[list[Reason], Meta(max_length=100, description="With one of these codes.")]
+OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Sent to one of these endpoints last.")]
+Finished = Literal["completed", "partial", "cancelled", "failed"]
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """No parameter."""
+
+
+class RunsAsked(Struct, forbid_unknown_fields=True):
+    """Which runs to list."""
+
+    limit: Limit = 20
+    offset: Offset = 0
+    state: Annotated[list[Finished], Meta(max_length=10, description="That ended so.")] = []
+    trigger: Annotated[list[Trigger], Meta(max_length=10, description="Started so.")] = []
+    since: Duration | None = None
+    search: Search = ""
+    before: Annotated[str, Meta(max_length=200, description="Those before this run.")] = ""
+
+    def chosen(self) -> RunFilter:
+        """Return the filter that it means."""
+        states, triggers = frozenset(self.state), frozenset(map(str, self.trigger))
+        return RunFilter(states, triggers, ago(self.since), self.search)
+
+
+class Letters(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Which dead letters: those that match each criterion given."""
+
+    type: OfType = []
+    reason: OfReason = []
+    endpoint: OfEndpoint = []
+    since: Duration | None = None
+    search: Search = ""
+
+    def chosen(self) -> LetterFilter:
+        """Return the filter that it means."""
+        types, reasons, endpoints = frozenset(self.type), frozenset(map(str, self.reason)), frozenset(self.endpoint)
+        return LetterFilter(types, reasons, endpoints, ago(self.since), self.search)
+
+
+class FailedAsked(Letters, forbid_unknown_fields=True):
+    """Which dead letters to list, and how."""
+
+    limit: Limit = 20
+    offset: Offset = 0
+    grouped: Annotated[bool, Meta(description="How many there are of each kind instead.")] = False
+
+
+class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
+    """What `rlm plan` takes as options."""
+
+    count: Annotated[list[Text], Meta(max_length=100, description="TYPE=N: plan for N events of a type.")] = []
+    workers: Annotated[int, Meta(ge=1, le=1000, description="Exactly N workers.")] | None = None
+    set: Annotated[list[Text], Meta(max_length=_MOST_TRIED, description="KEY=VALUE: with this setting.")] = []
+    add_endpoint: Annotated[
+        list[Text], Meta(max_length=_MOST_TRIED, description="TYPE: with one more endpoint of a type.")
+    ] = []
+    windows: Annotated[int, Meta(ge=1, le=_MOST_WINDOWS, description="Look N windows ahead.")] | None = None
+    arrivals: Annotated[
+        list[Text], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
+    ] = []
+
+
+class ComplianceAsked(Struct, forbid_unknown_fields=True):
+    """How far to look back."""
+
+    since: Duration = "24h"
+
+
+class OrdersAsked(Struct, forbid_unknown_fields=True):
+    """How many orders to list."""
+
+    limit: Limit = 20
+
+
+class Ordered(Struct, forbid_unknown_fields=True):
+    """Why, if one says so."""
+
+    reason: OrderReason = ""
+
+
+class PauseOrdered(Ordered, forbid_unknown_fields=True):
+    """For how long; else until it is resumed."""
+
+    seconds: Annotated[float, Meta(gt=0, le=LONGEST_PAUSE_SECONDS, description="How long.")] | None = None
+
+
+class LimitOrdered(Ordered, kw_only=True, forbid_unknown_fields=True):
+    """The new limit."""
+
+    rate: Annotated[str, Meta(min_length=1, max_length=200, description='As in the configuration: "20/minute".')]
+
+
+class LettersOrdered(Ordered, forbid_unknown_fields=True):
+    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` how many that would be."""
+
+    ids: Annotated[list[Text], Meta(max_length=_MOST_IDS, description="Their ids.")] = []
+    filter: Letters | None = None
+    all: bool = False
+    dry_run: bool = False
+
+
+def ago(duration: str | None) -> float | None:
+    """Return the moment so long ago, None for no duration."""
+    return None if duration is None else system_clock.now() - seconds_in(duration)
+
+
+def seconds_in(duration: str) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        BadQuestionError: it is 0.
+    """
+    if not (found := seconds_of(duration)) > 0:
+        raise BadQuestionError(f"{duration!r} is no length of time; write for example 90, 15m, 24h or 2d")
+    return found
+
+
+def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
+    """Read a query: each parameter that may be repeated as a list.
+
+    Raises:
+        BadQuestionError: a parameter is unknown, given twice, or its value is not allowed.
+    """
+    lists = {one.encode_name for one in msgspec.structs.fields(kind) if one.default_factory is not msgspec.NODEFAULT}
+    found: dict[str, Any] = {}
+    for name, value in items:
+        if name in lists:
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise BadQuestionError(f"the parameter {name!r} is given twice")
+        else:
+            found[name] = value
+    try:
+        return msgspec.convert(found, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadQuestionError(f"the query cannot be used: {error}") from None
+
+
+def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
+    """Read a body, none being the same as `{}`.
+
+    Raises:
+        BadQuestionError: it is no JSON, or a field is unknown, missing, or its value is not allowed.
+    """
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadQuestionError(f"the body cannot be used: {error}") from None

@@ -1,0 +1,118 @@
+"""Logging in with the token and out again; few wrong attempts at a time."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from html import escape
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.routing import Route
+
+from rlm.web.access import LOG_IN, is_plain
+from rlm.web.body import read_body
+from rlm.web.session import visit_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+#: Wrong attempts from one address, and from all together; a right token is not looked at beyond that either.
+EACH: Final = parse("5/minute")
+ALL: Final = parse("60/minute")
+_WAIT_SECONDS = 60
+_UNKNOWN = 401
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Log in · RLM</title>
+<link rel="stylesheet" href="/static/rlm.css">
+<main id="main">
+<h1>RLM</h1>
+<p role="status">{told}</p>
+<form method="post" action="/login">
+<input type="hidden" name="next" value="{next}">
+<label>Token <input type="password" name="token" required autofocus autocomplete="current-password"></label>
+<button type="submit">Log in</button>
+</form>
+<p>It is the one of <code>web.token</code> in RLM's configuration.</p>
+</main>
+</html>
+"""
+
+log = logging.getLogger(__name__)
+
+
+def ask_token(request: Request, told: str = "", status: int = _UNKNOWN) -> Response:
+    """Return the page that asks for the token, at whatever URL; after the log-in the browser comes back to it."""
+    path = request.url.path
+    back = "/" if path == LOG_IN else f"{path}?{request.url.query}" if request.url.query else path
+    headers = {"WWW-Authenticate": 'Bearer realm="rlm"'} if status == _UNKNOWN else {}
+    return HTMLResponse(_PAGE.format(told=escape(told), next=escape(back)), status, headers)
+
+
+class LogIn:
+    """Begins and ends sessions."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    @property
+    def routes(self) -> list[Route]:
+        """What it serves."""
+        return [
+            Route(LOG_IN, self.log_in, methods=["GET", "POST"]),
+            Route("/logout", self.log_out, methods=["POST"]),
+        ]
+
+    async def log_in(self, request: Request) -> Response:
+        """Ask for the token, or begin a session for the right one."""
+        if request.method != "POST":
+            return ask_token(request, status=200)
+        visit = visit_of(request)
+        fields = parse_qs((await read_body(request)).decode(errors="replace"))
+        if not (is_plain(request) or request.headers.get("Origin", "").startswith("https:")):
+            told = "Over plain HTTP others could read the token. Use https, by a proxy, or a tunnel to this host."
+            return ask_token(request, told, 403)
+        if not self._may_try(visit.address):
+            told = f"Too many wrong attempts; wait {_WAIT_SECONDS} s."
+            log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
+            answer = ask_token(request, told, 429)
+            answer.headers["Retry-After"] = str(_WAIT_SECONDS)
+            return answer
+        said = fields.get("token", [""])[0].strip()
+        if not hmac.compare_digest(said.encode(errors="replace"), self._token) or not self._token:
+            self._count(visit.address)
+            log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
+            return ask_token(request, "That is not the token.")
+        visit.session = visit.to_set = visit.sessions.begin()
+        log.info("%s logged in", visit.by, extra={"action": "log_in"})
+        return RedirectResponse(_local(fields.get("next", ["/"])[0]), 303)
+
+    async def log_out(self, request: Request) -> Response:
+        """End the session."""
+        visit = visit_of(request)
+        if visit.session is not None:
+            log.info("%s logged out", visit.by, extra={"action": "log_out"})
+            visit.end()
+        return RedirectResponse("/", 303)
+
+    def _may_try(self, address: str) -> bool:
+        return self._limiter.test(EACH, address) and self._limiter.test(ALL, "all")
+
+    def _count(self, address: str) -> None:
+        self._limiter.hit(EACH, address)
+        self._limiter.hit(ALL, "all")
+
+
+def _local(path: str) -> str:
+    """Return where the browser goes then: a path of this server, whatever the form said."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"

@@ -1,0 +1,253 @@
+"""The operations of the JSON side: each with its path, what it takes, and the function of rlm/admin that answers.
+
+Routes and /openapi.json are both made from `OPERATIONS`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+from starlette.exceptions import HTTPException
+
+from rlm.admin import ordering, report, steering
+from rlm.admin.dealing import Deal, Dealing
+from rlm.admin.endpoints import choose_limited, endpoint_list
+from rlm.admin.explain import explanation
+from rlm.admin.letters import grouped
+from rlm.admin.question import Asked, answer, read_question
+from rlm.admin.queue import queue_stats
+from rlm.admin.runs import entry_of, runs_page
+from rlm.core.errors import BadQuestionError, NoSuchEndpointError
+from rlm.core.text import counted, named
+from rlm.ledger.reading.compliance import compliance as judged
+from rlm.web import asked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
+    from rlm.web.session import Visit
+
+#: The most letters that one request deals with, so that it is answered in time; `more` says how many are left.
+MOST_LETTERS: Final = 5000
+#: The settings that a plan may be asked with.
+_PLANNED: Final = ("run.", "workers.", "retry.", "types.", "budgets.")
+#: Plans that are made at once, and how long another waits for its turn, seconds.
+_PLANNING: Final = threading.BoundedSemaphore(2)
+_TURN_SECONDS: Final = 5.0
+#: Ids of letters that the record of an order names.
+_MOST_NAMED: Final = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to an operation: the part of its path that is a parameter, if any, and what it asks or orders."""
+
+    store: Store
+    visit: Visit
+    about: str
+    asked: Any
+
+    def note(self, what: str, about: str = "") -> None:
+        """Note an order before it is carried out, in the record of orders and in the log."""
+        visit, about, reason = self.visit, about or self.about, steering.check_reason(self.asked.reason)
+        self.store.orders.note(visit.who, visit.address, what, about, reason)
+        why = f" ({reason})" if reason else ""
+        log.info("%s ordered %s %s%s", visit.by, what, about, why, extra={"action": "order"})
+
+
+class Pending(NamedTuple):
+    """The document of an order that is being carried out."""
+
+    document: dict[str, Any]
+
+
+def status(call: Call) -> Any:
+    """Return the open run, or that none is."""
+    return report.status(call.store, None)
+
+
+def runs(call: Call) -> Any:
+    """List finished runs, newest first."""
+    first, said = call.asked.offset, call.asked
+    found = runs_page(call.store, said.chosen(), first + said.limit, said.before)["runs"]
+    return [entry_of(one) for one in found[first:]]
+
+
+def run(call: Call) -> Any:
+    """Return the record of a run, or its status while it is open."""
+    return report.status(call.store, report.find_run(call.store, call.about))
+
+
+def queue(call: Call) -> Any:
+    """Return how much waits where, by type, and how old the oldest is."""
+    return queue_stats(call.store)
+
+
+def failed(call: Call) -> Any:
+    """List dead letters, newest first."""
+    letters, first = filter(call.asked.chosen().fits, call.store.letters.all()), call.asked.offset
+    if call.asked.grouped:
+        return grouped(letters)[first : first + call.asked.limit]
+    return [msgspec.Raw(raw) for raw in islice(letters, first, first + call.asked.limit)]
+
+
+def plan(call: Call) -> Any:
+    """Forecast a run, as things are or as they might be; nothing is taken, sent or changed."""
+    said = call.asked
+    if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
+        raise BadQuestionError(f"set={wrong[0]!r} cannot be asked here; settings of {', '.join(_PLANNED)} can")
+    options = Asked(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals)
+    question = read_question(call.store.settings, options)
+    if not _PLANNING.acquire(timeout=_TURN_SECONDS):
+        raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
+    try:
+        return answer(call.store, question).as_json()
+    finally:
+        _PLANNING.release()
+
+
+def endpoints(call: Call) -> Any:
+    """List endpoints and budgets: limit, calls used and free, health."""
+    return endpoint_list(call.store)
+
+
+def event(call: Call) -> Any:
+    """Explain where an event is, and each attempt; all events of an item; or list those of a wallet."""
+    return explanation(call.store, call.about)
+
+
+def workers(call: Call) -> Any:
+    """List who works, where, since when, and on how many events."""
+    return report.worker_list(call.store)
+
+
+def compliance(call: Call) -> Any:
+    """Return the most calls in any period, by endpoint and budget, against its limit."""
+    return judged(call.store, asked.seconds_in(call.asked.since))
+
+
+def orders(call: Call) -> Any:
+    """List what was ordered over HTTP, newest first."""
+    return report.order_list(call.store, call.asked.limit)
+
+
+def scaling(call: Call) -> Any:
+    """Return how many workers are wanted, and how many there are, as KEDA's scaler `metrics-api` reads it."""
+    return report.scaling(call.store)
+
+
+def start_run(call: Call) -> Any:
+    """Start a run now, by the scheduler."""
+    call.note("start_run")
+    return ordering.started(ordering.ask_scheduler(call.store, patient=True))
+
+
+def cancel_run(call: Call) -> Any:
+    """End the open run now: its record, or its status with 202 while calls are still awaited."""
+    ending = ordering.open_run(call.store, call.about)
+    call.note("cancel_run", ending.id)
+    ordering.cancel(call.store, ending)
+    found = ordering.cancelled(call.store, ending)
+    return found if "finished_at" in found else Pending(found)
+
+
+def retry_letters(call: Call) -> Any:
+    """Send the events of dead letters into the next run, the oldest 5,000 at a time; `more` are left."""
+    return _deal(Deal.RETRY, call)
+
+
+def drop_letters(call: Call) -> Any:
+    """Remove dead letters for good, the oldest 5,000 at a time; `more` are left."""
+    return _deal(Deal.DROP, call)
+
+
+def _deal(deal: Deal, call: Call) -> dict[str, Any]:
+    said = call.asked
+    chosen = said.filter.chosen() if said.filter else asked.Letters().chosen()
+    if [bool(said.ids), bool(chosen), said.all].count(True) != 1:
+        raise BadQuestionError("say which letters by one of `ids`, a `filter` with a criterion, or `all`")
+    dealing = Dealing(deal, tuple(said.ids), chosen)
+    total, left = dealing.count(call.store)
+    if said.dry_run:
+        return dealing.foretold(total, left)
+    which = named(said.ids, _MOST_NAMED) if said.ids else msgspec.json.encode(said.filter).decode() if chosen else "all"
+    call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
+    outcomes = dealing.carry_out(call.store, MOST_LETTERS)
+    return dealing.done(outcomes, 0 if said.ids else max(0, total - MOST_LETTERS))
+
+
+def pause_endpoint(call: Call) -> Any:
+    """Send no new call to an endpoint, or to any of a budget."""
+    one = _limited(call)
+    call.note("pause_endpoint")
+    return steering.pause(call.store, one, call.visit.by, call.asked.seconds, call.asked.reason)
+
+
+def resume_endpoint(call: Call) -> Any:
+    """End a pause, and a rest for what was answered."""
+    one = _limited(call)
+    call.note("resume_endpoint")
+    return steering.resume(call.store, one, call.visit.by, call.asked.reason)
+
+
+def limit_endpoint(call: Call) -> Any:
+    """Change a limit now, on the same window."""
+    one, rate = _limited(call), steering.check_rate(call.asked.rate)
+    call.note("limit_endpoint", f"{call.about} to {rate}")
+    return steering.limit(call.store, one, call.visit.by, rate, call.asked.reason)
+
+
+def _limited(call: Call) -> Limited:
+    """Return the endpoint or budget that is named; a pattern is none."""
+    *others, one = choose_limited(call.store.settings, [call.about])
+    if others or one.name != call.about:
+        raise NoSuchEndpointError(f"No endpoint or budget is named {call.about!r}.")
+    return one
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. The answer is the JSON that `command` prints, or has these keys where none prints it."""
+
+    method: str
+    path: str
+    handle: Callable[[Call], Any]
+    command: str
+    takes: type[msgspec.Struct] = asked.Nothing
+
+    @property
+    def name(self) -> str:
+        """What a client made from /openapi.json calls it."""
+        return self.handle.__name__
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/api/status", status, "rlm status"),
+    Operation("GET", "/api/runs", runs, "rlm list", asked.RunsAsked),
+    Operation("GET", "/api/runs/{run}", run, "rlm status"),
+    Operation("GET", "/api/queue", queue, "rlm queue stats"),
+    Operation("GET", "/api/failed", failed, "rlm failed list", asked.FailedAsked),
+    Operation("GET", "/api/plan", plan, "rlm plan", asked.PlanAsked),
+    Operation("GET", "/api/endpoints", endpoints, "rlm endpoint list"),
+    Operation("GET", "/api/events/{event:path}", event, "rlm explain"),
+    Operation("GET", "/api/workers", workers, "rlm worker list"),
+    Operation("GET", "/api/compliance", compliance, "rlm compliance", asked.ComplianceAsked),
+    Operation("GET", "/api/orders", orders, "rlm orders", asked.OrdersAsked),
+    Operation("GET", "/api/scaling", scaling, "/api/scaling"),
+    Operation("POST", "/api/runs", start_run, "rlm start", asked.Ordered),
+    Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm status", asked.Ordered),
+    Operation("POST", "/api/failed/retry", retry_letters, "rlm failed retry", asked.LettersOrdered),
+    Operation("POST", "/api/failed/drop", drop_letters, "rlm failed drop", asked.LettersOrdered),
+    Operation("POST", "/api/endpoints/{name}/pause", pause_endpoint, "rlm endpoint pause", asked.PauseOrdered),
+    Operation("POST", "/api/endpoints/{name}/resume", resume_endpoint, "rlm endpoint resume", asked.Ordered),
+    Operation("POST", "/api/endpoints/{name}/limit", limit_endpoint, "rlm endpoint limit", asked.LimitOrdered),
+)

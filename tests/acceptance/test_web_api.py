@@ -1,0 +1,323 @@
+"""The JSON over HTTP: the documents of the commands, and orders that do what commands do."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from rlm.core.item import Reason
+from rlm.core.run import State
+from rlm.delivery import run_end
+from rlm.ledger.processes import Process, Role
+from rlm.web import openapi, operations
+from rlm.web.operations import OPERATIONS
+from tests.acceptance.cli import Installation
+from tests.acceptance.webapp import served
+from tests.each import each
+from tests.store import steps
+from tests.wait import wait_until
+
+TOKEN = "a-token-of-24-characters"
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+@pytest.fixture
+def program(inst):
+    with served(inst.store, TOKEN) as client:
+        yield client.program(TOKEN)
+
+
+def letters(inst, number):
+    """Have so many events fail in a run that is closed; return the ids of their letters, the newest first."""
+    inst.push(*steps.items(number, steps.TYPE))
+    run = inst.start_run()
+    for _ in range(number):
+        inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT)
+    steps.finish(inst.store, inst.token, run)
+    assert run_end.close_run(inst.store, run.id)
+    return [one["id"] for one in inst.json("failed", "list")]
+
+
+#: All options of `rlm plan`.
+PLAN = (
+    f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps.TYPE} windows=2 arrivals={steps.TYPE}=9"
+)
+#: Paths, and the commands that print the same.
+SAME = [
+    ("/api/runs", ["list"]),
+    ("/api/runs?limit=1&state=completed&state=partial&since=1h", ["list", "1", "--state", "completed"]),
+    ("/api/runs?search=HTTP", ["list", "--search", "HTTP"]),
+    ("/api/runs?trigger=schedule", ["list", "--trigger", "schedule"]),
+    ("/api/queue", ["queue", "stats"]),
+    ("/api/failed", ["failed", "list"]),
+    ("/api/failed?limit=1", ["failed", "list", "1"]),
+    ("/api/failed?type=NONE", ["failed", "list", "--type", "NONE"]),
+    (f"/api/failed?type={steps.TYPE}&reason=rejected&since=1h&search=i1", ["failed", "list", "--search", "i1"]),
+    ("/api/failed?grouped=true", ["failed", "list", "--grouped"]),
+    (f"/api/plan?count={steps.TYPE}=100", ["plan", "--count", f"{steps.TYPE}=100"]),
+    (
+        f"/api/plan?{PLAN.replace(' ', '&')}",
+        ["plan", *(part for one in PLAN.split() for part in f"--{one}".split("=", 1))],
+    ),
+    ("/api/endpoints", ["endpoint", "list"]),
+    ("/api/events/i1", ["explain", "i1"]),
+    (f"/api/events/i1:{steps.TYPE}", ["explain", f"i1:{steps.TYPE}"]),
+    ("/api/events/wallet%20of%20i1", ["explain", "wallet of i1"]),
+    ("/api/workers", ["worker", "list"]),
+    ("/api/compliance?since=2h", ["compliance", "--since", "2h"]),
+    ("/api/orders", ["orders"]),
+]
+
+
+def test_each_document_is_the_one_of_its_command(inst, program):
+    """To the last value, but for those that are of the moment."""
+    letters(inst, 3)
+    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
+    program.post(f"/api/endpoints/{steps.ENDPOINT}/resume", {})
+    for path, command in SAME:
+        found, printed = program.json(path), inst.json(*command)
+        assert still(found) == still(printed), path
+    assert program.json("/api/status") == inst.json("status")
+    last = program.json("/api/status")["last"]
+    assert program.json(f"/api/runs/{last[:-2]}") == inst.json("result")
+    assert program.json("/api/scaling") == {"wanted": 0, "alive": 1, "ready": 1}
+
+
+def test_the_status_is_the_one_of_the_command_while_a_run_is_open(inst, program):
+    """Under its own path, too."""
+    inst.push(*steps.items(3, steps.TYPE))
+    run = inst.start_run()
+
+    found = program.json("/api/status")
+
+    assert still(found) == still(inst.json("status")) == still(program.json(f"/api/runs/{run.id}"))
+
+
+#: What differs between two looks.
+MOMENT = {"as_of", "seconds_left", "duration_seconds", "from", "until", "known_from", "oldest_seconds"}
+
+
+def still(document):
+    """Return a document without what is of the moment."""
+    if isinstance(document, list):
+        return [still(one) for one in document]
+    if not isinstance(document, dict):
+        return document
+    return {key: still(value) for key, value in document.items() if key not in MOMENT}
+
+
+def test_lists_go_on_page_by_page(inst, program):
+    """Of letters and of runs."""
+    ids = letters(inst, 3)
+    steps.push(inst.store, steps.item("more", steps.TYPE))
+    inst.close_run(inst.start_run())
+
+    assert [one["id"] for one in program.json("/api/failed?limit=2&offset=1")] == ids[1:]
+    assert program.json("/api/failed?offset=3") == []
+    newest, *_ = program.json("/api/runs")
+    assert [one["run_id"] for one in program.json(f"/api/runs?before={newest['run_id']}")] == [
+        one["run_id"] for one in program.json("/api/runs?offset=1")
+    ]
+
+
+@each(
+    ("path", "words"),
+    [
+        ("/api/runs?limit=x", "Expected `int`"),
+        ("/api/runs?limit=0", ">= 1"),
+        ("/api/runs?limit=1&limit=2", "given twice"),
+        ("/api/runs?state=open", "Invalid enum value"),
+        ("/api/runs?since=0", "no length of time"),
+        ("/api/runs?since=yesterday", "matching regex"),
+        ("/api/status?x=1", "unknown field `x`"),
+        ("/api/failed?reason=none", "Invalid enum value"),
+        ("/api/failed?grouped=perhaps", "Expected `bool`"),
+        ("/api/compliance?since=", "matching regex"),
+        (f"/api/plan?count={steps.TYPE}", "is not TYPE=N"),
+        ("/api/plan?count=NONE=1", "not a configured type"),
+        (f"/api/plan?arrivals={steps.TYPE}=1", "is for --windows"),
+        ("/api/plan?workers=1001", "<= 1000"),
+        ("/api/plan?windows=201", "<= 200"),
+        ("/api/plan?set=run.target=2", "run.target"),
+        ("/api/plan?set=redis.url=redis://evil/0", "cannot be asked here"),
+        ("/api/plan?set=web.token=env:HOME", "cannot be asked here"),
+        (f"/api/plan?set=types.{steps.TYPE}.endpoints[0].headers.X=env:HOME", "cannot be asked here"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(program, path, words):
+    """400, with what is wrong and what to do."""
+    answer = program.get(path)
+
+    assert answer.status == 400, answer.data
+    assert words in answer.json()["error"]
+    assert answer.json()["remedy"]
+
+
+@each("path", ["/api/runs/none", "/api/events/none", "/api/events/a/b%2Fc", "/api/none", "/api/events/", "/api"])
+def test_what_is_not_known_is_told(program, path):
+    """404."""
+    answer = program.get(path)
+
+    assert answer.status == 404
+    assert answer.headers["Content-Type"] in {"application/json", "text/plain; charset=utf-8"}
+
+
+def test_a_method_that_is_not_served_is_told(program):
+    """405, with those that are."""
+    answer = program.ask("DELETE", "/api/runs/x", b"")
+
+    assert (answer.status, set(answer.headers["Allow"].split(", "))) == (405, {"GET", "HEAD"})
+    assert set(answer.json()) == {"error", "remedy"}
+
+
+@each(
+    ("body", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"[]", {}, 400),
+        (b'{"seconds": "5"}', {}, 400),
+        (b'{"seconds": -1}', {}, 400),
+        (b'{"seconds": NaN}', {}, 400),
+        (b'{"nothing": 1}', {}, 400),
+        (b'{"reason": "\xff"}', {}, 400),
+        (b"[" * 60_000, {}, 400),
+        (b'{"reason": "' + b"a" * 201 + b'"}', {}, 400),
+        (b'{"reason": "' + b"a" * 66_000 + b'"}', {}, 413),
+        (b"{}", {"Content_Type": "text/plain"}, 415),
+        (b"{}", {"Content_Type": None}, 415),
+        (b"", {"Content_Type": None}, 200),
+        (b'{"seconds": 5, "reason": ""}', {"Content_Type": "application/json; charset=utf-8"}, 200),
+    ],
+)
+def test_a_body_is_checked(inst, program, body, headers, status):
+    """What cannot be used changes nothing, and leaves no record."""
+    before = inst.store.changes.newest()
+
+    answer = program.post(
+        f"/api/endpoints/{steps.ENDPOINT}/pause", body, **{"Content_Type": "application/json", **headers}
+    )
+
+    assert answer.status == status, answer.data
+    assert (inst.store.changes.newest() == before) is (status != 200)
+
+
+def test_endpoints_are_steered_as_by_the_commands(inst, program):
+    """The answers are theirs."""
+    paused = program.post(f"/api/endpoints/{steps.ENDPOINT}/pause", {"seconds": 90}).json()
+    health = {one["name"]: one["health"] for one in inst.json("endpoint", "list")}
+    resumed = program.post(f"/api/endpoints/{steps.ENDPOINT}/resume").json()
+    limited = program.post(f"/api/endpoints/{steps.ENDPOINT}/limit", {"rate": "20/minute"}).json()
+
+    assert paused == {"name": steps.ENDPOINT, "paused_seconds": 90.0, "by": "token at 127.0.0.1"}
+    assert health[steps.ENDPOINT] == "paused"
+    assert resumed.items() >= {"paused": True, "rested": False}.items()
+    assert limited.items() >= {"from": "30/minute", "to": "20/minute"}.items()
+    assert inst.store.limits()[steps.ENDPOINT] == "20/minute"
+    for name in ("none", "rebalance_*", "%2e%2e"):
+        assert program.post(f"/api/endpoints/{name}/pause").status == 404
+    wrong = program.post(f"/api/endpoints/{steps.ENDPOINT}/limit", {"rate": "many"})
+    assert (wrong.status, "30/minute" in wrong.json()["error"]) == (400, True)
+
+
+def test_letters_are_retried_and_dropped_as_by_the_commands(inst, program, monkeypatch):
+    """By ids, by a filter, or all; first counted; so many at a time."""
+    first, second, *others = letters(inst, 6)
+    retry, drop = "/api/failed/retry", "/api/failed/drop"
+    foretold = program.post(drop, {"filter": {"type": [steps.TYPE]}, "dry_run": True}).json()
+    assert foretold == {"dropped": [], "refused": [], "would_be_dropped": 6}
+
+    assert program.post(retry, {"ids": [first]}).json() == {"retried": [first], "refused": [], "left": [], "more": 0}
+    assert program.post(drop, {"ids": [second]}).json()["dropped"] == [second]
+    monkeypatch.setattr(operations, "MOST_LETTERS", 3)
+    done = program.post(drop, {"filter": {"reason": ["rejected"], "since": "1h"}}).json()
+
+    assert (sorted(done["dropped"]), done["more"]) == (sorted(others[1:]), 1)
+    assert [one["id"] for one in inst.json("failed", "list")] == others[:1]
+    assert program.post(drop, {"all": True}).json()["dropped"] == others[:1]
+    for body in ({}, {"filter": {}}, {"all": True, "ids": ["x"]}, {"filter": {"search": ""}}):
+        assert program.post(drop, body).status == 400
+    assert program.post(retry, {"ids": ["unknown"]}).status == 404
+
+
+def test_a_run_is_started_by_the_scheduler(inst, program):
+    """One that is open is named (409), and where there is no scheduler that is told (503)."""
+    replies = iter([{"run_id": "20261128T101500123Z-1a2b"}, {"open": "20261128T101500123Z-1a2b"}])
+
+    def scheduler():
+        for reply in replies:
+            inst.store.schedule.answer(wait_until(inst.store.schedule.next_request), reply)
+
+    thread = threading.Thread(target=scheduler)
+    thread.start()
+    started, refused = program.post("/api/runs"), program.post("/api/runs", {"reason": "now"})
+    thread.join()
+
+    assert started.json() == {"run_id": "20261128T101500123Z-1a2b", "state": "draining"}
+    assert (refused.status, "is under way" in refused.json()["error"]) == (409, True)
+
+
+def test_without_a_scheduler_no_run_is_started(program, monkeypatch):
+    """503, with what to start."""
+    monkeypatch.setattr("rlm.admin.ordering.ANSWER_SECONDS", 0.1)
+
+    answer = program.post("/api/runs")
+
+    assert (answer.status, "rlm up" in answer.json()["remedy"]) == (503, True)
+
+
+def test_a_run_is_cancelled(inst, program, monkeypatch):
+    """202 and its status while nobody has closed it, its record afterwards; then there is none to cancel."""
+    monkeypatch.setattr("rlm.admin.ordering.ANSWER_SECONDS", 0.1)
+    run = inst.start_run()
+    pending = program.post(f"/api/runs/{run.id[:20]}/cancel", {"reason": "wrong items"})
+    monkeypatch.undo()
+
+    def conductor():
+        steps.finish(inst.store, inst.token, run)
+        run_end.close_run(inst.store, run.id)
+
+    thread = threading.Timer(0.2, conductor)
+    thread.start()
+    done = program.post(f"/api/runs/{run.id}/cancel")
+    thread.join()
+
+    assert (pending.status, pending.json()["run_id"]) == (202, run.id)
+    assert (done.status, done.json()["state"]) == (200, State.CANCELLED)
+    assert program.post(f"/api/runs/{run.id}/cancel").status == 404
+    assert [one["about"] for one in program.json("/api/orders")] == [run.id, run.id]
+
+
+def test_every_key_of_every_answer_is_described(inst, program):
+    """By the schema that /openapi.json gives for it."""
+    letters(inst, 2)
+    inst.push(*steps.items(2, steps.TYPE, first=5))
+    inst.start_run()
+    schemas = program.json("/openapi.json")["components"]["schemas"]
+    asked = {
+        "/api/runs/{run}": f"/api/runs/{inst.json('status')['run_id']}",
+        "/api/events/{event:path}": "/api/events/i5",
+    }
+    for one in (one for one in OPERATIONS if one.method == "GET"):
+        document = program.json(asked.get(one.path, one.path))
+        assert undescribed(document, schemas[openapi.schema_name(one.command)]) == [], one.path
+
+
+def undescribed(document, schema, place="$"):
+    """Return the places of a document of which its schema says nothing."""
+    if isinstance(document, list):
+        below = schema.get("items")
+        return [place] * (below is None) or [lost for one in document for lost in undescribed(one, below, f"{place}[]")]
+    if not isinstance(document, dict) or not (schema.keys() & {"properties", "additionalProperties"}):
+        return []
+    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    found = []
+    for key, value in document.items():
+        below = known.get(key, others)
+        found += [f"{place}.{key}"] if below is None else undescribed(value, below, f"{place}.{key}")
+    return found

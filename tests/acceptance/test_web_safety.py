@@ -1,0 +1,288 @@
+"""Who may read and order over HTTP: the token, sessions, pages of somebody else, the read-only mode."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from rlm.web import login
+from tests.acceptance.cli import Installation
+from tests.acceptance.webapp import served
+from tests.each import each
+
+TOKEN = "a-token-of-24-characters"
+ENDPOINT = "rebalance_api"
+PAUSE, RESUME = f"/api/endpoints/{ENDPOINT}/pause", f"/api/endpoints/{ENDPOINT}/resume"
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+@pytest.fixture
+def open_client(inst):
+    """Without a token: whoever reaches the loopback interface may read."""
+    with served(inst.store) as client:
+        yield client
+
+
+@pytest.fixture
+def client(inst):
+    """With a token."""
+    with served(inst.store, TOKEN) as client:
+        yield client
+
+
+def is_paused(inst):
+    return inst.store.changes.newest(1) != []
+
+
+def test_a_browser_on_this_host_may_order_by_its_session(inst, open_client):
+    """The first page begins it, with a cookie that no script can read and no other site sends along."""
+    cookie = open_client.get("/").headers["Set-Cookie"]
+    browser = open_client.browser()
+
+    assert browser.post(PAUSE, {"seconds": 5}).status == 200
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie  # plain HTTP on the loopback interface
+    (change,) = inst.store.changes.newest(1)
+    assert change.by.startswith("session ")
+    assert change.by.endswith(" at 127.0.0.1")
+
+
+@each(
+    ("said", "status"),
+    [
+        ({"Origin": "http://evil.example", "Sec_Fetch_Site": None}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null", "Sec_Fetch_Site": None}, 403),
+        ({"Origin": "http://127.0.0.1:1", "Sec_Fetch_Site": None}, 403),  # another program of this host
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Sec_Fetch_Site": "none"}, 403),
+        ({"Origin": None, "Sec_Fetch_Site": None}, 403),
+        ({"X_CSRF_Token": None}, 403),
+        ({"X_CSRF_Token": "0" * 64}, 403),
+        ({"X_CSRF_Token": "ü"}, 403),
+        ({"Cookie": None}, 403),
+        ({"Cookie": "rlm_session=x.1.2.3"}, 403),
+        ({"Host": "evil.example"}, 421),
+        ({"Authorization": f"Bearer {TOKEN}", "Cookie": None}, 403),  # there is no token to say
+    ],
+)
+def test_whatever_is_not_as_a_page_from_here_sends_it_is_refused(inst, open_client, said, status):
+    """And nothing is changed."""
+    browser = open_client.browser()
+
+    answer = browser.post(PAUSE, {}, **said)
+
+    assert (answer.status, is_paused(inst)) == (status, False)
+
+
+def test_the_token_of_another_session_or_process_is_stale(inst, open_client):
+    """The answer says what to do: load the page anew."""
+    browser, other = open_client.browser(), open_client.browser()
+    with served(inst.store) as again:
+        later = again.browser()
+
+        answers = [browser.post(PAUSE, {}, X_CSRF_Token=one.headers["X_CSRF_Token"]) for one in (other, later)]
+
+    assert [one.status for one in answers] == [403, 403]
+    assert "Load the page anew" in answers[0].json()["remedy"]
+    assert not is_paused(inst)
+
+
+def test_without_the_token_nothing_is_read(client):
+    """Programs get JSON or a line, browsers the page that asks for it; whatever loads that page is for all."""
+    paths = ["/", "/metrics", "/openapi.json", "/api/status", "/api/none", "/none"]
+    answers = [client.get(path) for path in paths]
+    wrong = [client.program(f"{TOKEN}x").get(path) for path in paths]
+
+    assert {one.status for one in (*answers, *wrong)} == {401}
+    assert set(answers[3].json()) == {"error", "remedy"}
+    assert client.get("/healthz").status == 503
+    page = client.browser().load("/?a=1")
+    assert (page.status, b'name="token"' in page.data, b'value="/?a=1"' in page.data) == (401, True, True)
+    assert client.get("/static/rlm.css").status == 200
+    assert all(client.program(TOKEN).get(path).status == 200 for path in paths[:4])
+
+
+def test_a_program_orders_with_the_token(inst, client):
+    """Without it nothing is ordered, whatever else it says."""
+    assert client.post(PAUSE, {}).status == 401
+    assert client.browser().post(PAUSE, {}).status == 401
+    assert not is_paused(inst)
+    assert client.program(TOKEN).post(PAUSE, {}).status == 200
+    assert inst.store.changes.newest(1)[0].by == "token at 127.0.0.1"
+
+
+def test_a_browser_logs_in_and_out(inst, client):
+    """It has what the token gives until then; a kept cookie is worth nothing afterwards."""
+    browser = client.browser()
+    assert browser.log_in(TOKEN).status == 303
+    assert browser.get("/").status == 200
+    assert browser.post(PAUSE, {}).status == 200
+    kept = browser.headers["Cookie"]
+
+    assert browser.post("/logout", X_CSRF_Token="x").status == 403
+    out = browser.post("/logout")
+
+    assert (out.status, "Max-Age=0" in out.headers["Set-Cookie"]) == (303, True)
+    assert browser.get("/api/status").status == 401
+    assert browser.get("/api/status", Cookie=kept).status == 401
+
+
+def test_a_log_in_needs_the_token_and_a_page_from_here(client):
+    """A foreign page cannot log a browser in, not even with the right one."""
+    browser = client.browser()
+
+    wrong, empty = browser.log_in("x" * 24), browser.log_in("")
+    foreign = browser.log_in(TOKEN, Origin="http://evil.example")
+
+    assert [one.status for one in (wrong, empty, foreign)] == [401, 401, 403]
+    assert not any("Set-Cookie" in one.headers for one in (wrong, empty, foreign))
+
+
+def test_without_a_token_there_is_no_log_in(open_client):
+    """An empty one is not the right one."""
+    assert open_client.browser().log_in("").status == 401
+
+
+def test_few_log_ins_may_fail_a_minute(client, caplog):
+    """From one address; then the right token is not looked at either. The log says from where, not what was said."""
+    caplog.set_level(logging.WARNING)
+    browser = client.browser()
+    wrong = [browser.log_in("x" * 24).status for _ in range(login.EACH.amount)]
+
+    late = browser.log_in(TOKEN)
+
+    assert set(wrong) == {401}
+    assert (late.status, late.headers["Retry-After"], "Set-Cookie" in late.headers) == (429, "60", False)
+    assert client.program(TOKEN).get("/api/status").status == 200  # programs are not kept out by that
+    assert "127.0.0.1" in caplog.text
+    assert not any(one in caplog.text for one in (TOKEN, "x" * 24))
+
+
+def test_few_log_ins_may_fail_in_all(client, monkeypatch):
+    """From whatever addresses they come."""
+    monkeypatch.setattr(login, "ALL", login.parse("2/minute"))
+    browser = client.browser()
+
+    assert [browser.log_in("x" * 24).status for _ in range(3)] == [401, 401, 429]
+
+
+@each("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\nx", ""])
+def test_a_log_in_leads_nowhere_else(client, target):
+    """Only to a path of this server."""
+    from urllib.parse import quote
+
+    form = f"token={TOKEN}&next={quote(target)}".encode()
+
+    answer = client.browser().post("/login", form)
+
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+
+
+@each(
+    ("said", "status", "is_secure"),
+    [
+        ({"Host": "rlm.example.com", "Origin": "https://rlm.example.com"}, 303, True),
+        ({"Host": "rlm.example.com", "Origin": "http://rlm.example.com", "Sec_Fetch_Site": None}, 403, False),
+        ({"Host": "localhost:1", "Origin": "https://localhost:1"}, 303, True),
+        ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 303, False),
+    ],
+)
+def test_off_the_loopback_interface_a_session_needs_https(inst, said, status, is_secure):
+    """Its cookie goes over nothing else, and the token over plain HTTP is refused before it is looked at."""
+    with served(inst.store, TOKEN, ["rlm.example.com"]) as client:
+        answer = client.browser().post("/login", f"token={TOKEN}".encode(), **said)
+
+    assert answer.status == status
+    assert ("Secure" in answer.headers.get("Set-Cookie", "")) is is_secure
+
+
+def test_the_log_in_page_repeats_what_it_is_told_as_text(client):
+    """The path that was asked for is no markup."""
+    page = client.browser().load('/"><script>x</script>?"><b>')
+
+    assert page.status == 401
+    assert b"<script>" not in page.data
+    assert b"<b>" not in page.data
+
+
+def test_a_session_is_prolonged_while_it_is_used(client, monkeypatch):
+    """The answer brings a new cookie once half of its time is over."""
+    browser = client.browser()
+    browser.log_in(TOKEN)
+    assert "Set-Cookie" not in browser.get("/api/status").headers
+
+    import rlm.web.session as module
+
+    later = module.system_clock.now() + module.IDLE_SECONDS * 0.6
+    monkeypatch.setattr(type(module.system_clock), "now", lambda _self: later)
+
+    assert "rlm_session=" in browser.get("/api/status").headers["Set-Cookie"]
+    assert browser.get("/api/status").status == 200
+
+
+def test_in_read_only_mode_nothing_can_be_ordered(inst):
+    """Not with the token either; one can look, log in and log out."""
+    with served(inst.store, TOKEN, read_only=True) as client:
+        browser = client.browser()
+        browser.log_in(TOKEN)
+        answers = [browser.post(PAUSE, {}), client.program(TOKEN).post(RESUME, {})]
+        assert browser.get("/").status == 200
+        assert browser.headers["X_CSRF_Token"] == ""
+    assert [one.status for one in answers] == [403, 403]
+    assert "read-only" in answers[0].json()["error"]
+    assert not is_paused(inst)
+
+
+def test_every_answer_says_what_a_browser_may_do_with_it(client):
+    """No script but ours, no frame, no other origin, no cache."""
+    answers = [client.program(TOKEN).get(path) for path in ("/", "/api/status", "/metrics", "/healthz", "/none")]
+    answers += [client.get("/"), client.get("/", Accept="text/html"), client.program(TOKEN).post("/metrics")]
+    for answer in answers:
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_each_order_is_noted_with_who_and_from_where(inst, client, caplog):
+    """Before it is carried out, and in the log; what it changes of an endpoint is among the changes as well."""
+    caplog.set_level(logging.INFO)
+    program, browser = client.program(TOKEN), client.browser()
+    browser.log_in(TOKEN)
+    program.post(PAUSE, {"seconds": 5, "reason": "a deploy\nof theirs"})
+    browser.post("/api/runs/2026/cancel", {})  # no run is open: it is no order
+    browser.post(f"/api/endpoints/{ENDPOINT}/limit", {"rate": "20 / minute"})
+    browser.post("/api/failed/drop", {"all": True})
+
+    dropped, limited, paused = client.program(TOKEN).json("/api/orders")
+
+    assert inst.json("orders") == [dropped, limited, paused]
+    assert paused.pop("at") < limited["at"] < dropped["at"]
+    assert paused == {
+        "by": "token",
+        "address": "127.0.0.1",
+        "what": "pause_endpoint",
+        "about": ENDPOINT,
+        "reason": "a deploy of theirs",
+    }
+    assert limited["by"].startswith("session ")
+    assert limited["about"] == f"{ENDPOINT} to 20 / minute"
+    assert dropped["about"] == "0 dead letters: all"
+    assert inst.json("endpoint", "changes")[1]["reason"] == "a deploy of theirs"
+    lines = [one.getMessage() for one in caplog.records if getattr(one, "action", "") == "order"]
+    assert lines[0] == f"token at 127.0.0.1 ordered pause_endpoint {ENDPOINT} (a deploy of theirs)"
+    assert len(lines) == 3

@@ -1,0 +1,105 @@
+"""What `rlm web` serves, in a thread of this process; and who asks it: a browser, or a program."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import urllib3
+
+from rlm.processes.signals import Wakeup
+from rlm.web import serve
+from rlm.web.app import make_app
+
+
+@contextmanager
+def serving(app):
+    """Serve an application on a free port of the loopback interface; yield the port."""
+    bound = serve.bind("127.0.0.1", 0, has_token=False)
+    port = bound.getsockname()[1]  # it is closed in the end
+    stop, wakeup = SimpleNamespace(graceful=False, immediate=False), Wakeup()
+    thread = threading.Thread(target=serve.serve, args=(app, bound, wakeup, stop))
+    thread.start()
+    try:
+        yield port
+    finally:
+        stop.graceful = True
+        wakeup.wake()
+        thread.join()
+        wakeup.close()
+
+
+@contextmanager
+def served(store, token="", hosts=(), **how):
+    """Serve a store; yield a client that says nothing of itself."""
+    with serving(make_app(store, token, hosts, **how)) as port, urllib3.PoolManager(retries=False, timeout=20) as http:
+        yield Client(http, port)
+
+
+class Client:
+    """Asks, with the headers given, and those that a program says always."""
+
+    def __init__(self, http, port, **headers):
+        self.http, self.port, self.headers = http, port, headers
+        self.origin = f"http://127.0.0.1:{port}"
+
+    def ask(self, method, path, body=None, **headers):
+        """Send a request; underscores in the names of headers are hyphens."""
+        said = {name.replace("_", "-"): value for name, value in {**self.headers, **headers}.items() if value}
+        if body is not None and not isinstance(body, bytes):
+            body, said = json.dumps(body).encode(), {"Content-Type": "application/json", **said}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return self.http.request(method, url, body=body, headers=said, redirect=False)
+
+    def get(self, path, **headers):
+        return self.ask("GET", path, **headers)
+
+    def post(self, path, body=None, **headers):
+        return self.ask("POST", path, body, **headers)
+
+    def json(self, path, status=200):
+        """Return the document at a path."""
+        answer = self.get(path)
+        assert answer.status == status, (path, answer.status, answer.data)
+        return answer.json()
+
+    def program(self, token):
+        """Return a program that knows the token."""
+        return Client(self.http, self.port, Authorization=f"Bearer {token}")
+
+    def browser(self):
+        """Return a browser that has loaded the first page."""
+        return Browser(self.http, self.port)
+
+
+class Browser(Client):
+    """Says where its page comes from, keeps its cookie, and sends the CSRF token of the page it loaded last."""
+
+    def __init__(self, http, port):
+        super().__init__(http, port, Accept="text/html", Sec_Fetch_Site="same-origin")
+        self.headers["Origin"] = self.origin
+        self.load()
+
+    def load(self, path="/"):
+        """Load a page."""
+        page = self.get(path)
+        found = re.search(rb'name="csrf-token" content="([^"]*)"', page.data)
+        self.headers["X_CSRF_Token"] = found[1].decode() if found else None
+        return page
+
+    def ask(self, method, path, body=None, **headers):
+        answer = super().ask(method, path, body, **headers)
+        if cookie := answer.headers.get("Set-Cookie"):
+            self.headers["Cookie"] = cookie.partition(";")[0]
+        return answer
+
+    def log_in(self, token, **headers):
+        """Send the form of the log-in page, then load the first page."""
+        form = {"Content_Type": "application/x-www-form-urlencoded", **headers}
+        answer = self.post("/login", f"token={token}&next=/".encode(), **form)
+        if answer.status == 303:
+            self.load()
+        return answer
