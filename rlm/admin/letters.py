@@ -44,6 +44,12 @@ class DeadLetter(Envelope):
         return type_of(self.event_id) if self.event_id else None
 
     @property
+    def answer(self) -> str | None:
+        """The status of the answer that caused it, `HTTP 500`; None if none did."""
+        status = _STATUS.search(str(self.detail)) if self.endpoint else None
+        return status[0] if status else None
+
+    @property
     def item_bytes(self) -> bytes:
         """Its item as it was pushed, or the beginning of it."""
         raw = bytes(self.item)
@@ -79,7 +85,7 @@ class LetterFilter:
     """A choice of letters: those that match each criterion given; one of several values is enough.
 
     `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the name of the wallet and
-    the detail, whatever its case.
+    the detail, whatever its case. `answers` are as `DeadLetter.answer` has them.
     """
 
     types: frozenset[str] = frozenset()
@@ -87,6 +93,7 @@ class LetterFilter:
     endpoints: frozenset[str] = frozenset()
     since: float | None = None
     text: str = ""
+    answers: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Return whether there is any criterion; else all letters match."""
@@ -101,6 +108,7 @@ class LetterFilter:
             (not self.types or letter.type in self.types)
             and (not self.reasons or letter.reason in self.reasons)
             and (not self.endpoints or letter.endpoint in self.endpoints)
+            and (not self.answers or letter.answer in self.answers)
             and (self.since is None or str(letter.failed_at) >= isoformat(self.since))
             and (not self.text or self.text.casefold() in _searched(letter).casefold())
         )
@@ -120,10 +128,9 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
     """
     found: dict[tuple[str | None, ...], dict[str, Any]] = {}
     for letter in map(DeadLetter.read, letters):  # the newest first
-        status = _STATUS.search(str(letter.detail)) if letter.endpoint else None
         kind = {
             "reason": letter.reason,
-            "answer": status[0] if status else None,
+            "answer": letter.answer,
             "endpoint": str(letter.endpoint) if letter.endpoint else None,
             "type": letter.type,
         }
@@ -132,6 +139,27 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
         group["letters"] += 1
         group["oldest"] = letter.failed_at
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
+
+
+def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0) -> dict[str, Any]:
+    """Return `number` letters that match, newest first, behind the newest `behind` of them; and the groups of all.
+
+    `fitting` counts those that match, `total` all there are. A letter is as `rlm failed list --json` prints it.
+    """
+    page: list[bytes] = []
+    fitting = 0
+
+    def matching() -> Iterator[bytes]:
+        nonlocal fitting
+        for raw in filter(wanted.fits, store.letters.all()):
+            if behind <= fitting < behind + number:
+                page.append(raw)
+            fitting += 1
+            yield raw
+
+    groups = grouped(matching())
+    letters = [msgspec.json.decode(raw) for raw in page]
+    return {"letters": letters, "groups": groups, "fitting": fitting, "total": store.letters.count()}
 
 
 def count_unsendable(store: Store, letters: Iterable[bytes]) -> int:

@@ -10,7 +10,7 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, read_waiting
+from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
 from rlm.ledger.scripts import CHUNK
@@ -19,8 +19,9 @@ from rlm.settings.faults import close_match, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.reading.books import Books
+    from rlm.ledger.reading.books import Account, Books
     from rlm.ledger.reading.waiting import EventFilter
     from rlm.settings import Settings
 
@@ -36,10 +37,10 @@ LONGEST_NAME = 60
 def queue_stats(store: Store) -> dict[str, Any]:
     """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
 
-    Events wait in the ledger and in the items. The lists are read after the ledger: while a drain is moving items
-    between them, an event may be missed.
+    `carried_over` of these were left over by an earlier run. Events wait in the ledger and in the items. The lists are
+    read after the ledger: while a drain is moving items between them, an event may be missed.
     """
-    found, waiting = books(store), read_waiting(store)
+    found, waiting, run = books(store), read_waiting(store), store.runs.current()
     configured = [one.name for one in store.settings.event_types]
     others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
     by_type = {}
@@ -48,9 +49,19 @@ def queue_stats(store: Store) -> dict[str, Any]:
         since = (oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type)), waiting.oldest.get(name))
         # Never negative, even if a clock is ahead.
         ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
-        pending = account.unsettled + account.retried + waiting.events[name]
-        by_type[name] = {"pending": pending, "oldest_seconds": max(ages, default=None)}
+        by_type[name] = {
+            "pending": account.unsettled + account.retried + waiting.events[name],
+            "carried_over": _carried(store, name, account, run),
+            "oldest_seconds": max(ages, default=None),
+        }
     return {**lengths(found), "by_type": by_type}
+
+
+def _carried(store: Store, name: str, account: Account, run: Run | None) -> int:
+    """Return how many events of a type that wait were left over by an earlier run than the open one."""
+    if run is None:
+        return account.unsettled
+    return min(account.carried_over, sum(ranks_in_ledger(store, name, run).carried.values()))
 
 
 def lengths(found: Books) -> dict[str, int]:

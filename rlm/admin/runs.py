@@ -26,28 +26,35 @@ _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
 _PAGE = 100
 #: The most calls of an endpoint that are read to find those of a run.
 MOST_CALLS = 200_000
-#: The parts of a record that are compared, each with its unit.
+#: What of two records is compared: where it stands, what it is called, and its unit.
 _COMPARED = (
-    *((("counts", name), "") for name in ("taken", "carried_over", "completed", "failed", "leftover")),
-    *((("counts", name), "") for name in ("invalid", "duplicates")),
-    (("duration_seconds",), "s"),
-    (("plan", "forecast_seconds"), "s"),
-    (("plan", "actual_seconds"), "s"),
-    (("plan", "expected_leftover"), ""),
-    (("plan", "workers"), ""),
-    (("workers", "peak"), ""),
-    (("workers", "restarted"), ""),
-    (("used", "calls_per_minute"), ""),
-    (("used", "lanes"), "%"),
-    (("used", "slots"), "%"),
-    (("used", "answered_p50_seconds"), "s"),
-    (("used", "answered_p95_seconds"), "s"),
-    (("redis_away_seconds",), "s"),
+    *((f"counts {name}", name.replace("_", " "), "") for name in ("taken", "carried_over", "completed", "failed")),
+    ("counts leftover", "left over", ""),
+    ("counts invalid", "invalid", ""),
+    ("counts duplicates", "duplicates", ""),
+    ("duration_seconds", "took", "s"),
+    ("plan forecast_seconds", "planned: done after", "s"),
+    ("plan actual_seconds", "in fact: done after", "s"),
+    ("plan expected_leftover", "planned: left over", ""),
+    ("plan workers", "planned: workers", ""),
+    ("workers peak", "workers at the most", ""),
+    ("workers restarted", "workers replaced", ""),
+    ("used calls_per_minute", "calls a minute", ""),
+    ("used lanes", "time of the lanes used", "%"),
+    ("used slots", "slots used", "%"),
+    ("used answered_p50_seconds", "half answered within", "s"),
+    ("used answered_p95_seconds", "19 of 20 answered within", "s"),
+    ("redis_away_seconds", "Redis away", "s"),
 )
-_OF_TYPE = (("taken", ""), ("carried_over", ""), ("completed", ""), ("failed", ""), ("leftover", ""))
+_OF_TYPE = (
+    *((name, name.replace("_", " "), "") for name in ("taken", "carried_over", "completed", "failed")),
+    ("leftover", "left over", ""),
+)
 _OF_ENDPOINT = (
-    *(("calls", ""), ("completed", ""), ("throttled", ""), ("errors", ""), ("peak_in_window", "")),
-    *(("p50_ms", "ms"), ("p95_ms", "ms")),
+    *((name, name, "") for name in ("calls", "completed", "throttled", "errors")),
+    ("peak_in_window", "most in a period", ""),
+    ("p50_ms", "half took at the most", "ms"),
+    ("p95_ms", "19 of 20 took at the most", "ms"),
 )
 
 
@@ -145,24 +152,25 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     Each row has `what`, its `unit`, `a`, `b` and their `difference`, None for what a record does not have.
     """
     return {
-        "in_all": [_row(" ".join(path), unit, _at(a, path), _at(b, path)) for path, unit in _COMPARED],
+        "in_all": [_row(a, b, *each) for each in _COMPARED],
         "by_type": _side_by_side(a, b, "by_type", _OF_TYPE),
         "by_endpoint": _side_by_side(a, b, "by_endpoint", _OF_ENDPOINT),
     }
 
 
 def _side_by_side(
-    a: Mapping[str, Any], b: Mapping[str, Any], part: str, figures: Sequence[tuple[str, str]]
+    a: Mapping[str, Any], b: Mapping[str, Any], part: str, figures: Sequence[tuple[str, str, str]]
 ) -> dict[str, list[dict[str, Any]]]:
-    return {
-        name: [_row(key, unit, _at(a, (part, name, key)), _at(b, (part, name, key))) for key, unit in figures]
-        for name in dict.fromkeys([*a[part], *b[part]])
-    }
+    names = dict.fromkeys([*a[part], *b[part]])
+    return {name: [_row(a[part].get(name, {}), b[part].get(name, {}), *each) for each in figures] for name in names}
 
 
-def _row(what: str, unit: str, a: float | None, b: float | None) -> dict[str, Any]:
-    difference = None if a is None or b is None else round(b - a, 3)
-    return {"what": what, "unit": unit, "a": a, "b": b, "difference": difference}
+def _row(a: Mapping[str, Any], b: Mapping[str, Any], path: str, what: str, unit: str) -> dict[str, Any]:
+    before, after = _at(a, path.split()), _at(b, path.split())
+    if unit == "ms":  # 0 where no call was completed
+        before, after = before or None, after or None
+    difference = None if before is None or after is None else round(after - before, 3)
+    return {"what": what, "unit": unit, "a": before, "b": after, "difference": difference}
 
 
 def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:

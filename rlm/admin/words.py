@@ -180,6 +180,22 @@ def outcome(counts: Mapping[str, int]) -> str:
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
+def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was `planned` for a run, and if it has ended what came of it `in fact`."""
+    plan, team = found["plan"], found["workers"]
+    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
+    told = {"planned": f"{counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}"}
+    if "finished_at" in found:
+        actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
+        left = _left(found["counts"]["leftover"])
+        told["in fact"] = f"{counted(team['peak'], 'worker')}, {actual}, {left}; {team['restarted']} replaced"
+    return told
+
+
+def _left(number: int) -> str:
+    return f"{number:,} left over" if number else "nothing left over"
+
+
 def looked_at(found: Mapping[str, Any]) -> str:
     """Return which installation a status is about, '' if it does not say."""
     config = found.get("config") or "the built-in defaults"

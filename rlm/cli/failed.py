@@ -43,12 +43,19 @@ def failed() -> None:
 
 
 def _filter(
-    types: Sequence[str], reasons: Sequence[str], endpoints: Sequence[str], since: float | None, text: str
+    types: Sequence[str],
+    reasons: Sequence[str],
+    endpoints: Sequence[str],
+    answers: Sequence[str],
+    since: float | None,
+    text: str,
 ) -> LetterFilter:
     from rlm.admin.letters import LetterFilter
 
     since_time = since and system_clock.now() - since
-    return LetterFilter(frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text)
+    return LetterFilter(
+        frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text, frozenset(answers)
+    )
 
 
 #: Adds the options that choose dead letters; the command gets their filter as `chosen`.
@@ -64,6 +71,7 @@ letter_filter = gathered(
         type=click.Choice([*map(str, Reason)]),
     ),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
+    several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
     click.option("--since", type=Duration(), metavar="DURATION", help="Those of so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
@@ -123,7 +131,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
     then = "lists those of one, `retry` sends them again."
-    show_words(f"{more}`rlm failed list` with --reason, --endpoint and --type {then}")
+    show_words(f"{more}`rlm failed list` with --reason, --answer, --endpoint and --type {then}")
 
 
 @command(

@@ -41,7 +41,7 @@ def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: boo
 
 def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     """Return what became of a run, compared with its plan."""
-    counts, plan, team = record["counts"], record["plan"], record["workers"]
+    counts = record["counts"]
     began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
     took = f"{span(record['duration_seconds'])} of {span(record['window_seconds'])}"
     parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
@@ -51,14 +51,7 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
         parts.append(Text(away, style="yellow"))
     if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
         return [*parts, *(Text(one, style=QUIET) for one in ["there was no event to send", *_troubles(record)])]
-    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
-    actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
-    planned_left, left = (f"{one:,}" if one else "nothing" for one in (plan["expected_leftover"], counts["leftover"]))
-    told = [
-        f"planned: {counted(plan['workers'], 'worker')}, {done}, {planned_left} left over",
-        f"in fact: {counted(team['peak'], 'worker')}, {actual}, {left} left over; {team['restarted']} replaced",
-        words.used(record),
-    ]
+    told = [*(f"{name}: {what}" for name, what in words.against_plan(record).items()), words.used(record)]
     return [*parts, *(Text(one, style=QUIET) for one in [*filter(None, told), *_troubles(record)])]
 
 

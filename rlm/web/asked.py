@@ -36,6 +36,7 @@ OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; k
 OfType = Annotated[list[Text], Meta(max_length=100, description="Of one of these types.")]
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="With one of these codes.")]
 OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Sent to one of these endpoints last.")]
+OfAnswer = Annotated[list[Text], Meta(max_length=100, description="That this answer caused, as HTTP 500.")]
 Finished = Literal["completed", "partial", "cancelled", "failed"]
 
 
@@ -68,11 +69,12 @@ class Letters(Struct, forbid_unknown_fields=True, omit_defaults=True):
     endpoint: OfEndpoint = []
     since: Duration | None = None
     search: Search = ""
+    answer: OfAnswer = []
 
     def chosen(self) -> LetterFilter:
         """Return the filter that it means."""
         types, reasons, endpoints = frozenset(self.type), frozenset(map(str, self.reason)), frozenset(self.endpoint)
-        return LetterFilter(types, reasons, endpoints, ago(self.since), self.search)
+        return LetterFilter(types, reasons, endpoints, ago(self.since), self.search, frozenset(self.answer))
 
 
 class FailedAsked(Letters, forbid_unknown_fields=True):

@@ -78,7 +78,9 @@ def earlier_runs(system):
     """Leave records of some runs, as a system that has been up for a while has them."""
     for number, events in enumerate(BEFORE):
         system.push_evenly(events, prefix=f"r{number}-")
-        system.push([{"id": f"bad-{number}-{one}", "wallet_name": "wallet_007", "events": ["NOT_A_TYPE"]} for one in (1, 2)])
+        system.push(
+            [{"id": f"bad-{number}-{one}", "wallet_name": "wallet_007", "events": ["NOT_A_TYPE"]} for one in (1, 2)]
+        )
         run_id = system.ask_for_run()
         if events > 2000:  # one that is ended early
             wait_until(lambda run_id=run_id: system.inflight() > 5, timeout=30, message="calls are under way")
@@ -103,7 +105,9 @@ def open_run(system, events):
     """Start a run and wait until its second burst of calls is over."""
     types = system.types
     chosen = random.Random(7).choices(types, weights=(5, 3, 4, 2, 2), k=events)
-    system.push([{"id": f"shot-{n}", "wallet_name": f"wallet_{n:04d}", "events": [name]} for n, name in enumerate(chosen)])
+    system.push(
+        [{"id": f"shot-{n}", "wallet_name": f"wallet_{n:04d}", "events": [name]} for n, name in enumerate(chosen)]
+    )
     run_id = system.ask_for_run()
     window = system.settings.run.window_seconds
 

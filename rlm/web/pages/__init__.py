@@ -15,17 +15,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import revive
-from rlm.web.pages import endpoints, now
+from rlm.web.pages import endpoints, event, failures, now, queue, runs
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, State, told
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Rendered, render
+from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Question, Rendered, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (now.PAGE, endpoints.PAGE)
+PAGES: Final = (now.PAGE, endpoints.PAGE, *runs.PAGES, queue.PAGE, failures.PAGE, *event.PAGES)
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
@@ -81,7 +81,10 @@ class _Site:
                 state = await run_in_threadpool(self._state, page, question, may_write=may_write)
                 return Response(told(state), media_type="application/json")
             csrf = self._csrf_token(request) if may_write else ""
-            rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
+            try:
+                rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
+            except Elsewhere as found:
+                return RedirectResponse(found.address, 303)
             return HTMLResponse(rendered.html, status)
 
         return answer

@@ -21,7 +21,7 @@ _LONGEST_TEXT = 320
 
 
 @dataclass
-class Asked:
+class ListFilter:
     """What a list is asked for. Each method reads one part; `faults` says what of it cannot be understood.
 
     A list with faults shows nothing: a filter that is half understood would show, or drop, what nobody meant.

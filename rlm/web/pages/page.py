@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rlm import __version__
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import counted, safe_line, safe_words, span
 from rlm.web.pages import plots
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class Question(NamedTuple):
         return [value for key, value in self.query if key == name]
 
 
+class Elsewhere(Exception):  # noqa: N818  # no error
+    """Raised by a context: what is asked for is shown at `address`, a path on this site."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page. `context` reads documents and returns the values for `template`.
@@ -75,6 +83,10 @@ class Frame:
     def has(self, path: str) -> bool:
         """Return whether there is a page at this path."""
         return any(page.path == path for page in self.pages)
+
+    def is_at(self, page: Page) -> bool:
+        """Return whether this is that page, or one below it."""
+        return self.page is page or (self.page is not None and self.page.path.startswith(f"{page.path}/"))
 
 
 @dataclass(slots=True)
@@ -115,6 +127,13 @@ def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | s
     return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(text, kind, text[11:19])
 
 
+def words(text: str) -> Markup:
+    """Return a sentence as HTML: what stands between backquotes in it is a command."""
+    parts = safe_words(text).split("`")
+    command = Markup("<code>{}</code>")
+    return Markup("").join(command.format(part) if at % 2 else escape(part) for at, part in enumerate(parts))
+
+
 def _visible(value: Any) -> Any:
     """Make control and other invisible characters of a text from outside visible; it is escaped for HTML afterwards."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else safe_line(value)
@@ -129,7 +148,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment}
+    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
     made.globals |= {"plots": plots, "version": __version__}
     return made
 

@@ -155,6 +155,24 @@ def strip(label: str, period: float, ages: Iterable[float], ahead: Part | None =
     return _frame("strip", label, height, drawn)
 
 
+def histogram(label: str, end: float, moments: Iterable[float], parts: int = 120, height: int = 26) -> Markup:
+    """Return how many calls were made in each part of the time from 0 to `end`, the most as high as the picture."""
+    counts = [0] * parts
+    for at in moments:
+        counts[min(parts - 1, max(0, int(parts * at / (end or 1.0))))] += 1
+    most, width = max(counts) or 1, _UNITS / parts
+    bars = " ".join(
+        f"M{_short(part * width)} {_UNITS}v-{_short(_UNITS * number / most)}h{_short(width * 0.9)}V{_UNITS}z"
+        for part, number in enumerate(counts)
+        if number
+    )
+    drawn = [
+        _INNER.format(0, height, _UNITS, Markup('<path class="bars" d="{}"/>').format(bars)),
+        Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(height - 0.5),
+    ]
+    return _frame("histogram", label, height, drawn)
+
+
 def swatch(kind: str) -> Markup:
     """Return a sample of a part's colour, for a legend."""
     return Markup(

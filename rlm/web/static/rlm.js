@@ -2,7 +2,7 @@
 
    A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing in
    it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
-   fields of data-fields and sends them. */
+   fields of data-fields and sends them with data-body; with data-count it shows that number of a dry run first. */
 "use strict";
 (() => {
   const STALE_MS = 12_000; // the server sends something every 5 s
@@ -152,7 +152,28 @@
       fields.append(field);
     }
     dialog.querySelector("[type=submit]").textContent = button.textContent;
+    dialog.querySelector("[type=submit]").disabled = false;
     dialog.showModal();
+    if (button.dataset.count) count(button);
+  }
+  /* How many it would be, counted by the server at this moment: nothing is sent before that is shown. */
+  async function count(button) {
+    const submit = dialog.querySelector("[type=submit]"), fault = dialog.querySelector(".fault");
+    submit.disabled = true;
+    let why, told = {};
+    try {
+      [why, told] = await send(button, { ...bodyOf(dialog, button), dry_run: true });
+    } catch {
+      why = "rlm web does not answer";
+    }
+    if (asked !== button) return;
+    const number = told[button.dataset.count], left = told.would_be_left;
+    fault.textContent = why;
+    fault.hidden = !why;
+    if (why) return;
+    const besides = left ? ` ${left} more would be left as they are: they cannot succeed.` : "";
+    dialog.querySelector(".note").textContent = `${number} counted just now.${besides} ${button.dataset.note || ""}`;
+    submit.disabled = !number;
   }
   function bodyOf(form, button) {
     const body = JSON.parse(button.dataset.body || "{}");
@@ -168,21 +189,20 @@
       headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": meta("csrf-token") },
       body: JSON.stringify(body),
     });
-    if (answer.ok) return "";
-    const told = await answer.text();
+    const text = await answer.text();
+    let told = {};
     try {
-      const known = JSON.parse(told);
-      return known.error ?? known.detail ?? told;
-    } catch {
-      return told || `HTTP ${answer.status}`;
-    }
+      told = JSON.parse(text);
+    } catch { /* it is no document */ }
+    return answer.ok ? ["", told] : [told.error ?? told.detail ?? (text || `HTTP ${answer.status}`), told];
   }
   dialog.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const fault = dialog.querySelector(".fault"), form = event.target;
     form.classList.add("busy");
     try {
-      fault.textContent = await send(asked, bodyOf(form, asked));
+      const [why, told] = await send(asked, bodyOf(form, asked)), refused = told.refused ?? [];
+      fault.textContent = why || (refused.length ? `${refused.length} refused: ${refused[0].reason}` : "");
     } catch {
       fault.textContent = "rlm web does not answer; nothing is known of what became of this";
     }

@@ -1,0 +1,163 @@
+"""The picture of a run: plan against actual on one time axis, calls by endpoint, what happened meanwhile. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.admin import words
+from rlm.core.text import counted, span
+from rlm.web.pages import plots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from markupsafe import Markup
+
+#: The class of the line for what happened; of other things it is `event`.
+_KINDS: Final = {"end": "deadline", "now": "forecast", "pause": "halt", "limit": "halt"}
+#: Marks nearer to each other than this part of the window have one number: `2, 3`.
+_APART: Final = 0.04
+_HEADROOM: Final = 1.12
+_HEIGHT: Final = 210
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlot:
+    """The `curve`, None if there is nothing to draw; a picture for each endpoint; `happened`, numbered in the curve."""
+
+    curve: Markup | None
+    is_planned: bool
+    is_forecast: bool
+    rows: list[dict[str, Any]]
+    happened: list[str]
+
+
+def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
+    """Return the picture of a run from its record or status, and its course (`rlm.admin.runs.course`)."""
+    sent = sorted(at for calls in course["calls"].values() for at in calls)
+    window, ended = found["window_seconds"], _ended(found)
+    began = _first_call(found, sent)
+    planned, forecast = _planned(found["plan"], began, window), _forecast(found, began, len(sent))
+    happened = _happened(found, course, began)
+    actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
+    lines = [
+        plots.Line(planned, "planned"),
+        plots.Line(forecast, "forecast", steps=False),
+        plots.Line(_fewer(actual), "measured", filled=True),
+    ]
+    most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
+    axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))
+    label = (
+        f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. {words.against_plan(found)['planned']}"
+    )
+    return RunPlot(
+        plots.curve(label, axes, lines, _marks(happened, window), _HEIGHT) if sent or planned else None,
+        bool(planned),
+        bool(forecast),
+        [
+            {
+                "name": name,
+                "calls": len(calls),
+                "missing": course["missing"].get(name, 0),
+                "picture": plots.histogram(f"Calls to {name} over time", window, calls),
+            }
+            for name, calls in course["calls"].items()
+        ],
+        [told for _, _, told in happened],
+    )
+
+
+def _ended(found: Mapping[str, Any]) -> float:
+    """Return until when the run is known, seconds from its start."""
+    ended = datetime.fromisoformat(found.get("finished_at") or found["as_of"])
+    return (ended - datetime.fromisoformat(found["started_at"])).total_seconds()
+
+
+def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None:
+    """Return when the first call was due, seconds from the start; None if there was none."""
+    called: float | None = found.get("called_seconds")
+    if called is not None:
+        return max(0.0, _ended(found) - called)
+    return sent[0] if sent else None
+
+
+def _planned(plan: Mapping[str, Any], began: float | None, window: float) -> list[tuple[float, float]]:
+    """Return the calls answered by when, as planned from the first call on; nothing of a run of an older version."""
+    course = plan.get("course")
+    if began is None or not course:
+        return []
+    return [(began, 0.0), *((began + at, float(number)) for at, number in course), (window, float(course[-1][1]))]
+
+
+def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[tuple[float, float]]:
+    """Return what an open run is expected to do from now on: a line to its last answer."""
+    expected = found.get("forecast")
+    if "finished_at" in found or not expected or began is None:
+        return []
+    now, until = _ended(found), began + expected["forecast_seconds"]
+    left = words.counts_in_all(found).waiting - expected["expected_leftover"]
+    return [(now, float(sent)), (until, float(sent + max(0, left)))] if until > now else []
+
+
+def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
+    """Return at most so many of the points, the last among them: a picture has no room for more."""
+    return points[:: -max(1, -(-len(points) // most))][::-1]
+
+
+def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:
+    """Return what happened, in the order of time: when, its kind, and in words."""
+    happened = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
+    happened += [
+        (at, "worker", f"{counted(number, 'worker')} started") for at, number in _starts(course["workers"]).items()
+    ]
+    if began is not None:
+        happened.append((began, "first", f"first call, {span(began)} after the start"))
+    actual = found["plan"].get("actual_seconds")
+    if actual is not None and began is not None:
+        done = counted(found["counts"]["completed"], "event")
+        happened.append((began + actual, "done", f"last of {done} completed, {span(began + actual)} after the start"))
+    if "finished_at" in found:
+        happened.append((_ended(found), "end", f"closed after {span(found['duration_seconds'])}"))
+    else:
+        happened.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
+    return sorted(happened)
+
+
+def _starts(workers: Iterable[Mapping[str, Any]]) -> dict[float, int]:
+    """Return how many workers started when, those of the same second together; those from before the run left out."""
+    found: dict[float, int] = {}
+    for one in workers:
+        if one["at_seconds"] >= 0:
+            at = float(int(one["at_seconds"]))
+            found[at] = found.get(at, 0) + 1
+    return found
+
+
+def _changed(one: Mapping[str, Any]) -> str:
+    """Return what an operator, or the configuration file, changed of an endpoint or a budget."""
+    name, why = one["name"], f": {one['reason']}" if one.get("reason") else ""
+    match one["what"]:
+        case "limit":
+            told = f"limit of {name} from {one['from']} to {one['to']}"
+        case "pause":
+            until = one["to"] if one["to"] == "until resumed" else f"for {one['to']}"
+            told = f"{name} paused {until}"
+        case _:
+            told = f"{name} resumed"
+    return f"{told}, by {one['by']}{why}"
+
+
+def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.Mark]:
+    """Return a line for each thing that happened, with its number; of neighbours the first has the numbers of all."""
+    marks: list[plots.Mark] = []
+    first = 0
+    for number, (at, kind, _) in enumerate(happened, start=1):
+        if marks and at - marks[first].x < _APART * window:
+            marks[first] = plots.Mark(marks[first].x, f"{marks[first].words}, {number}", marks[first].kind)
+            marks.append(plots.Mark(at, "", _KINDS.get(kind, "event")))
+        else:
+            first = len(marks)
+            marks.append(plots.Mark(at, str(number), _KINDS.get(kind, "event")))
+    return marks

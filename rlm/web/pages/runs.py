@@ -1,0 +1,202 @@
+"""The pages Runs, a run, and two runs compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlm.admin import report, words
+from rlm.admin.runs import RunFilter, compare, course, runs_page
+from rlm.core.clock import system_clock
+from rlm.core.errors import NoSuchRunError
+from rlm.core.run import MOVES, State, Trigger
+from rlm.core.tally import away_in_words
+from rlm.core.text import span
+from rlm.web.pages.filters import ListFilter, address, run_address
+from rlm.web.pages.page import Page
+from rlm.web.pages.runplot import plot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.ledger import Store
+    from rlm.web.pages.documents import Documents
+    from rlm.web.pages.page import Question
+
+#: Runs on a page of the list.
+ON_A_PAGE = 50
+#: The states of finished runs.
+STATES = tuple(str(one) for one in State if one not in MOVES)
+#: Figures of a comparison of which less is better, whatever there was to do.
+LESS = frozenset({"failed", "left over", "errors", "throttled", "invalid"})
+
+
+def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
+    """Return what the list of runs shows."""
+    asked = ListFilter("/runs", question)
+    states, triggers = asked.choices("state", STATES), asked.choices("trigger", tuple(Trigger))
+    since, text, before = asked.ago("since"), asked.text("search"), question.get("before")
+
+    def find(store: Store) -> dict[str, Any]:
+        since_time = since and system_clock.now() - since
+        return runs_page(store, RunFilter(states, triggers, since_time, text), ON_A_PAGE, before)
+
+    found = {"runs": [], "next": None} if asked.faults else documents.get(("runs", question.query), find)
+    on = f" --before {before}" if before else ""
+    return {
+        "asked": asked,
+        "states": STATES,
+        "triggers": tuple(Trigger),
+        "runs": [row(one) for one in found["runs"]],
+        "most": max((events_of(one) for one in found["runs"]), default=0),
+        "open": None if before or asked.given else _open(documents.status()),
+        "older": asked.address(before=found["next"]) if found["next"] else "",
+        "newest": asked.address() if before else "",
+        "none_finished": documents.get("none_finished", report.none_finished),
+        "compare": _last_two(found["runs"]),
+        "command": f"rlm list {ON_A_PAGE}{asked.options()}{on}",
+    }
+
+
+def row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the list shows of a run: its counts, its bar, and in a sentence what went wrong if anything did."""
+    troubles = words.troubles(record)
+    return {
+        **{key: record[key] for key in ("run_id", "state", "trigger", "started_at", "duration_seconds", "counts")},
+        "address": run_address(record["run_id"]),
+        "told": record.get("failure") or (troubles[0] if troubles else ""),
+    }
+
+
+def events_of(record: Mapping[str, Any]) -> int:
+    """Return how many events a run had to do with."""
+    counts = record["counts"]
+    return int(counts["completed"] + counts["failed"] + counts["leftover"])
+
+
+def _open(status: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not words.is_open(status):
+        return None
+    counts = words.counts_in_all(status)
+    return {**status, "address": run_address(status["run_id"]), "all": counts, "told": words.forecast(status).words}
+
+
+def _last_two(records: list[dict[str, Any]]) -> str:
+    """Return where the last two runs are compared; empty if there are none."""
+    if len(records) <= 1:
+        return ""
+    return address("/runs/compare", {"a": [records[1]["run_id"]], "b": [records[0]["run_id"]]})
+
+
+def context(documents: Documents, question: Question) -> Mapping[str, Any]:
+    """Return what the page of a run shows, be it open or on record."""
+    asked = question.get("run_id")
+    found = documents.get(("run", asked), lambda store: report.status(store, report.find_run(store, asked)))
+    run_id, is_open = found["run_id"], words.is_open(found)
+    events = documents.get(("course", run_id, found["state"]), lambda store: course(store, found), seconds=2.0)
+    return {
+        "title": f"Run {run_id}",
+        "found": found,
+        "is_open": is_open,
+        "all": words.counts_in_all(found),
+        "summary": words.progress(found) if is_open else words.summary(found),
+        "decisions": decisions(found, is_open=is_open),
+        "course": events,
+        "plot": plot(found, events),
+        "json": f"/api/runs/{run_id}",
+        "before": "" if is_open else documents.get(("before", run_id), lambda store: _before(store, run_id)),
+        "command": f"rlm {'status' if is_open else 'result'} {run_id}",
+    }
+
+
+def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, list[str]]]:
+    """Return what was decided in a run and how it turned out, with the reasons: each kind with its sentences."""
+    told = [(name, [one]) for name, one in words.against_plan(found).items()]
+    told += [("what binds", [plan_binds])] if (plan_binds := found["plan"].get("binds")) else []
+    if is_open:
+        expected = words.forecast(found)
+        binds = [] if expected.binds == plan_binds else [expected.binds]
+        told += [("forecast", [expected.words, *filter(None, binds)])]
+        return [*told, ("not well", words.unwell(found)), ("calls", words.call_troubles(found))]
+    troubles, causes = words.troubles(found), len(found.get("why", ()))
+    failure = [found["failure"]] if found.get("failure") else []
+    used = [*filter(None, [words.used(found), away_in_words(found)])]
+    return [*told, ("used", used), ("why", [*failure, *troubles[:causes]]), ("trouble", troubles[causes:])]
+
+
+def _before(store: Store, run_id: str) -> str:
+    """Return where a run is compared with the one before it; empty if there is none."""
+    page = runs_page(store, RunFilter(), 1, run_id)["runs"]
+    return address("/runs/compare", {"a": [page[0]["run_id"]], "b": [run_id]}) if page else ""
+
+
+def compare_context(documents: Documents, question: Question) -> Mapping[str, Any]:
+    """Return what the comparison of two finished runs shows.
+
+    Raises:
+        NoSuchRunError: one of them is not named, unknown, or not finished.
+    """
+    names = {name: question.get(name) for name in ("a", "b")}
+    for name, asked in names.items():
+        if not asked:
+            raise NoSuchRunError(f"The address does not say which run is {name}: /runs/compare?a=RUN&b=RUN")
+    records = [_record(documents, asked) for asked in names.values()]
+    found = compare(*records)
+    parts = {name: figures(rows) for name, rows in [*found["by_type"].items(), *found["by_endpoint"].items()]}
+    differing = {name: [one for one in rows if one["difference"] not in {"", "same"}] for name, rows in parts.items()}
+    return {
+        "records": [(record, run_address(record["run_id"]), words.summary(record)) for record in records],
+        "why": [words.troubles(record) for record in records],
+        "in_all": figures(found["in_all"]),
+        "parts_that_differ": [(name, rows) for name, rows in differing.items() if rows],
+        "swapped": address("/runs/compare", {"a": [names["b"]], "b": [names["a"]]}),
+        "command": f"rlm result {records[1]['run_id']}",
+    }
+
+
+def _record(documents: Documents, asked: str) -> dict[str, Any]:
+    return documents.get(("record", asked), lambda store: report.record(store, report.find_run(store, asked)))
+
+
+def figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return rows of a comparison in words, those that neither record has left out."""
+    return [_words(one) for one in rows if one["a"] is not None or one["b"] is not None]
+
+
+def _words(row: Mapping[str, Any]) -> dict[str, str]:
+    difference, unit = row["difference"], row["unit"]
+    told = {
+        "what": row["what"],
+        "a": _figure(row["a"], unit),
+        "b": _figure(row["b"], unit),
+        "difference": "",
+        "kind": "",
+    }
+    if difference is None:
+        return told
+    size = _figure(abs(difference), unit)
+    if size == _figure(0, unit):
+        return {**told, "difference": "same"}
+    kind = "better" if difference < 0 else "worse"
+    sign = "+" if difference > 0 else "\N{MINUS SIGN}"
+    return {**told, "difference": f"{sign}{size}", "kind": kind if row["what"] in LESS else ""}
+
+
+def _figure(value: float | None, unit: str) -> str:
+    match value, unit:
+        case None, _:
+            return "\N{EN DASH}"
+        case _, "s":
+            return span(value)
+        case _, "%":
+            return f"{value:.0%}"
+        case _, "ms":
+            return f"{value:,.0f} ms"
+        case _:
+            return f"{value:,}"
+
+
+PAGES = (
+    Page("/runs", "Runs", "runs.html", list_context, command="rlm list", label="Runs"),
+    Page("/runs/compare", "Two runs compared", "compare.html", compare_context, command="rlm result"),
+    Page("/runs/{run_id}", "A run", "run.html", context, command="rlm result"),
+)

@@ -1,0 +1,112 @@
+"""What the pages of runs, queue and failures read from the ledger."""
+
+from __future__ import annotations
+
+from rlm.admin.letters import LetterFilter, letter_page
+from rlm.admin.queue import queue_stats
+from rlm.admin.report import open_status
+from rlm.admin.runs import RunFilter, course, runs_page
+from rlm.admin.search import search
+from rlm.core.item import Reason
+from tests.store import deadletters, steps
+
+FIELDS = {"trigger": "schedule", "started_at": "2026-11-28T10:15:00.000Z", "finished_at": "2026-11-28T10:16:00.000Z"}
+
+
+def write_records(store, number):
+    """Leave records `20261128T0-00`, ...; every third is partial."""
+    for at in range(number):
+        run_id = f"20261128T0-{at:02d}"
+        record = steps.record_of(run_id=run_id, state="completed" if at % 3 else "partial", **FIELDS)
+        store.client.hset(store.keys.records, run_id, steps.json.dumps(record))
+        store.client.lpush(store.keys.runs, run_id)
+
+
+def test_the_list_of_runs_goes_on_where_it_ended(store):
+    """Newest first; each run is on one page, and the last page has no next."""
+    write_records(store, 7)
+    found, before = [], ""
+
+    while before is not None:
+        page = runs_page(store, RunFilter(), 3, before)
+        found.append([one["run_id"][-2:] for one in page["runs"]])
+        before = page["next"]
+
+    assert found == [["06", "05", "04"], ["03", "02", "01"], ["00"]]
+
+
+def test_a_filter_looks_behind_those_that_do_not_fit(store):
+    """A page is full as long as there are any."""
+    write_records(store, 10)
+
+    page = runs_page(store, RunFilter(states=frozenset({"partial"})), 3)
+
+    assert [one["run_id"][-2:] for one in page["runs"]] == ["09", "06", "03"]
+    assert page["next"] == "20261128T0-03"
+
+
+def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, running):
+    """By the log of calls sent and the record of changes, in seconds from its start."""
+    run = running(2)
+    endpoint = store.endpoints()[steps.ENDPOINT]
+    store.windows.acquire(endpoint)
+    store.control.pause(endpoint, "me@host", 5.0)
+    status = open_status(store, run)
+    status["by_endpoint"][steps.ENDPOINT]["calls"] = 3  # two more than the log of calls has
+
+    found = course(store, status)
+
+    assert [0 <= at < 60 for at in found["calls"][steps.ENDPOINT]] == [True]
+    assert found["missing"] == {steps.ENDPOINT: 2}
+    assert [(one["what"], one["name"]) for one in found["changes"]] == [("pause", steps.ENDPOINT)]
+
+
+def counts(store):
+    found = queue_stats(store)["by_type"][steps.TYPE]
+    return found["pending"], found["carried_over"]
+
+
+def test_the_queue_says_how_many_were_carried_over(store, token, running):
+    """Of an open run those that the run before left over; between two runs all that is left over."""
+    deadletters.close(store, token, running(2))
+    assert counts(store) == (2, 2)
+
+    steps.push(store, *steps.items(3, steps.TYPE, first=11))
+    run = steps.start_run(store, token)
+    store.runs.note(token, run.id, ever_taken=2)
+    assert counts(store) == (5, 2)
+
+    store.ledger.complete(steps.completed(steps.claim_next(store, token, run)))
+    assert counts(store) == (4, 1)
+
+
+def test_a_page_of_letters_has_the_groups_of_all_that_fit(store, token, running):
+    """And the number of those that fit, which its buttons are about."""
+    run = running(3)
+    for detail in ("HTTP 422: no", "HTTP 422: never", "HTTP 400: what"):
+        claim = steps.claim_next(store, token, run)
+        store.ledger.fail(claim, Reason.REJECTED, detail, steps.ENDPOINT)
+    wanted = LetterFilter(answers=frozenset({"HTTP 422"}))
+
+    page = letter_page(store, wanted, 1, 1)
+
+    assert (page["fitting"], page["total"]) == (2, 3)
+    assert [one["detail"] for one in page["letters"]] == ["HTTP 422: no"]
+    assert [(one["letters"], one["answer"]) for one in page["groups"]] == [(2, "HTTP 422")]
+
+
+def test_a_search_finds_runs_events_items_letters_and_wallets(store, token, running):
+    """In this order; what is nowhere is said with the reason."""
+    run = running(2)
+    letter = deadletters.reject(store, token, run)
+    left = next(one for one in steps.event_ids(2) if one not in letter.decode())
+
+    assert search(store, run.id[:12])["runs"] == [run.id]
+    assert [one["event_id"] for one in search(store, left)["events"]] == [left]
+    assert [one["event_id"] for one in search(store, left.partition(":")[0])["events"]] == [left]
+    handle = steps.json.loads(letter)["id"]
+    assert search(store, handle)["letter"] == handle
+    found = search(store, f"wallet of {left.partition(':')[0]}")["wallet"]["found"]
+    assert [one["event_id"] for one in found] == [left]
+    assert "not on the audit list" in search(store, "nobody")["why"]
+    assert "Nothing was asked" in search(store, "")["why"]

@@ -1,0 +1,145 @@
+"""The page of a run: its picture, its decisions; and two runs side by side."""
+
+from __future__ import annotations
+
+from rlm.admin.runs import compare
+from rlm.web.pages.runplot import plot
+from rlm.web.pages.runs import decisions, figures, row
+from tests.each import each
+from tests.store.steps import record_of
+
+TYPE = {"taken": 10, "carried_over": 2, "completed": 9, "failed": 1, "leftover": 2}
+ENDPOINT = {"calls": 11, "completed": 9, "throttled": 0, "errors": 2, "peak_in_window": 5, "limit": "5/minute"}
+RECORD = record_of(
+    run_id="r2",
+    state="partial",
+    trigger="schedule",
+    started_at="2026-11-28T10:15:00.000Z",
+    finished_at="2026-11-28T10:15:50.000Z",
+    duration_seconds=50.0,
+    window_seconds=60.0,
+    counts={**TYPE, "invalid": 0, "duplicates": 0},
+    by_type={"A": TYPE},
+    by_endpoint={"a1": {**ENDPOINT, "p50_ms": 20.0, "p95_ms": 40.0}},
+    plan={
+        "workers": 1,
+        "threads": 5,
+        "forecast_seconds": 40.0,
+        "expected_leftover": 2,
+        "actual_seconds": 44.0,
+        "binds": "the limit of A binds",
+        "course": [[20.0, 5], [40.0, 10]],
+    },
+    workers={"peak": 2, "restarted": 1},
+    why=[{"cause": "limit", "types": ["A"], "leftover": 2, "sentence": "2 events left over: the limit of A"}],
+    troubles=[{"endpoint": "a1", "address": "h:1", "what": "HTTP 500", "calls": 2}],
+)
+COURSE = {"calls": {"a1": [2.0, 2.5, 30.0]}, "missing": {}, "changes": [], "workers": []}
+
+
+def test_what_happened_is_numbered_in_the_order_of_time():
+    """Neighbours share one number in the picture, which has room for no more."""
+    change = {"by": "me@host", "name": "a1", "from": None, "to": "10 s", "reason": "maintenance"}
+    course = {
+        **COURSE,
+        "changes": [{**change, "at_seconds": 20.0, "what": "pause"}, {**change, "at_seconds": 21.0, "what": "resume"}],
+        "workers": [{"at_seconds": -3.0, "pid": 1, "host": "h"}, {"at_seconds": 1.2, "pid": 2, "host": "h"}],
+    }
+
+    found = plot(RECORD, course)
+
+    assert found.happened == [
+        "1 worker started",
+        "first call, 2.0 s after the start",
+        "a1 paused for 10 s, by me@host: maintenance",
+        "a1 resumed, by me@host: maintenance",
+        "last of 9 events completed, 46 s after the start",
+        "closed after 50 s",
+    ]
+    assert ">1, 2</text>" in found.curve
+    assert ">3, 4</text>" in found.curve
+
+
+def test_the_plan_is_drawn_from_the_first_call_on():
+    """A plan's times count from there; a record of an older version has no course."""
+    found = plot(RECORD, COURSE)
+
+    assert found.is_planned
+    assert not found.is_forecast
+    assert [one["calls"] for one in found.rows] == [3]
+    assert not plot({**RECORD, "plan": {**RECORD["plan"], "course": None}}, COURSE).is_planned
+
+
+def test_without_a_call_there_is_nothing_to_draw():
+    """The page says so in words."""
+    assert plot(RECORD, {**COURSE, "calls": {}}).curve is None
+
+
+def test_an_open_run_has_a_forecast():
+    """It goes on from what was sent so far."""
+    status = {key: value for key, value in RECORD.items() if key != "finished_at"}
+    status |= {"as_of": "2026-11-28T10:15:32.000Z", "called_seconds": 30.0, "seconds_left": 28.0, "state": "running"}
+    status["plan"] = {key: value for key, value in RECORD["plan"].items() if key != "actual_seconds"}
+    status |= {"forecast": {"forecast_seconds": 45.0, "expected_leftover": 1}}
+
+    found = plot(status, COURSE)
+
+    assert found.is_forecast
+    assert found.happened[-1] == "now, 28 s left"
+
+
+def test_names_of_the_outside_are_text_in_a_picture():
+    """An endpoint cannot be called so, but an operator can."""
+    change = {"by": "<script>\x1b", "name": "a1", "from": "1/minute", "to": "2/minute", "what": "limit"}
+
+    found = plot(RECORD, {**COURSE, "changes": [{**change, "at_seconds": 9.0}], "calls": {"<b>": [1.0]}})
+
+    assert "<b>" not in found.rows[0]["picture"]
+    assert "<script>" not in found.curve
+
+
+def test_decisions_of_a_finished_run_are_those_of_its_record():
+    """Plan, outcome, what binds, causes and troubles, in the words of `rlm result`."""
+    found = dict(decisions(RECORD, is_open=False))
+
+    assert found["planned"] == ["1 worker, done 40 s after the first call, 2 left over"]
+    assert found["in fact"] == ["2 workers, done 44 s after it, 2 left over; 1 replaced"]
+    assert found["what binds"] == ["the limit of A binds"]
+    assert found["why"] == ["2 events left over: the limit of A"]
+    assert found["trouble"][0].startswith("2 of 11 calls failed: 2 x HTTP 500")
+
+
+def test_a_row_of_the_list_says_the_first_thing_that_went_wrong():
+    """A failure before the causes of leftovers."""
+    assert row(RECORD)["told"] == "2 events left over: the limit of A"
+    assert row({**RECORD, "failure": "no worker came up"})["told"] == "no worker came up"
+
+
+@each(
+    ("what", "b", "told"),
+    [
+        ("failed", 1, ("same", "")),
+        ("failed", 4, ("+3", "worse")),
+        ("left over", 0, ("\N{MINUS SIGN}2", "better")),
+        ("completed", 12, ("+3", "")),
+    ],
+)
+def test_two_runs_are_compared_figure_by_figure(what, b, told):
+    """More completed is neither better nor worse: there may have been more to do."""
+    key = what.replace("left over", "leftover")
+    other = {**RECORD, "counts": {**RECORD["counts"], key: b}}
+
+    (found,) = [one for one in figures(compare(RECORD, other)["in_all"]) if one["what"] == what]
+
+    assert (found["difference"], found["kind"]) == told
+
+
+def test_what_only_one_run_has_is_shown_without_a_difference():
+    """An endpoint that came later, a record without usage."""
+    other = {**RECORD, "by_endpoint": {"b1": ENDPOINT}, "used": {"lanes": 0.5}}
+
+    found = compare(RECORD, other)
+
+    (lanes,) = [one for one in figures(found["in_all"]) if one["what"] == "time of the lanes used"]
+    assert (lanes["a"], lanes["b"], lanes["difference"]) == ("\N{EN DASH}", "50%", "")
+    assert {one["a"] for one in figures(found["by_endpoint"]["b1"])} == {"\N{EN DASH}"}
