@@ -9,11 +9,9 @@ from itertools import pairwise
 from statistics import linear_regression
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.admin.planning import measured_arrivals
 from rlm.admin.queue import lengths, queue_stats
-from rlm.admin.whatif import as_it_is
+from rlm.admin.whatif import outlook_now
 from rlm.core.clock import isoformat, system_clock
-from rlm.ledger.reading.backlog import backlog
 from rlm.ledger.reading.books import books
 
 if TYPE_CHECKING:
@@ -201,12 +199,9 @@ class Monitor:
 
     def _look_ahead(self) -> dict[str, Any] | None:
         """Return what becomes of the leftovers with arrivals as in the last runs; None if those are unknown."""
-        store = self._store
-        arrivals = measured_arrivals(store)
-        if not arrivals.windows:
+        found = outlook_now(self._store, self._start_seconds, OUTLOOK_WINDOWS)
+        if found is None:
             return None
-        case = as_it_is(store, self._start_seconds, fresh=False)
-        found = case.outlook(backlog(store), arrivals, OUTLOOK_WINDOWS)
         growth = round(found.growth, 3)
         return {"verdict": found.verdict, "drained_in": found.drained_in, "growth_per_window": growth}
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import measured_arrivals, start_seconds
+from rlm.admin.replay import replay
 from rlm.admin.whatif import as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import one_line
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.admin.planning import Arrivals
+    from rlm.admin.replay import Replay
     from rlm.admin.whatif import Case, Forecast
     from rlm.ledger import Store
     from rlm.settings import Settings
@@ -32,6 +35,8 @@ _SHOWN = 60
 _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
 #: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
+#: A setting without influence on runs that have begun.
+_EVERY = "run.every_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,19 @@ class Asked:
     add: Sequence[str] = ()
     windows: int | None = None
     arriving: Sequence[str] = ()
+    replay: int | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that asks the same, to be typed into a shell."""
+        options = [f"--count {shlex.quote(one)}" for one in self.counts]
+        options += [f"--workers {self.workers}"] if self.workers else []
+        options += [f"--set {shlex.quote(one)}" for one in self.told]
+        options += [f"--add-endpoint {shlex.quote(one)}" for one in self.add]
+        options += [f"--windows {self.windows}"] if self.windows else []
+        options += [f"--arrivals {shlex.quote(one)}" for one in self.arriving]
+        options += [f"--replay {self.replay}"] if self.replay else []
+        return " ".join(["rlm plan", *options])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +88,8 @@ class Question:
                 yield f"{key} has no part in a plan: it makes no difference here."
             elif workers and key in _WORKERS:
                 yield f"--workers {workers:,} fixes the number: {key} makes no difference here."
+            elif self.asked.replay and key == _EVERY:
+                yield f"A run is replayed as of when it began: {key} makes no difference here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +121,8 @@ def read_question(settings: Settings, asked: Asked) -> Question:
         _check_type("--add-endpoint", name, settings)
     if arriving and asked.windows is None:
         raise BadQuestionError("--arrivals is for --windows N: what arrives in each of them")
+    if asked.replay and (counts or asked.windows):
+        raise BadQuestionError("--replay N is of finished runs: neither --count nor --windows goes with it")
     other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
     if asked.workers and asked.workers > MOST_WORKERS:
         shown = one_line(f"{asked.workers:,}", _SHOWN)
@@ -135,16 +157,21 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 def answer(store: Store, question: Question) -> Answer:
     """Read what waits and how the windows are, and plan; nothing is taken or changed."""
     asked = question.asked
-    cases = _cases(store, question)
+    cases = _cases(store, question, fresh=bool(question.counts))
     found, arrivals = _backlog(store, question.counts), None
     if asked.windows:
         arrivals = measured_arrivals(store).but(question.arriving)
     return Answer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
 
 
-def _cases(store: Store, question: Question) -> list[Case]:
+def replayed(store: Store, question: Question, number: int) -> Replay:
+    """Ask the question of the last `number` finished runs."""
+    return replay(store.runs.recent(number), number, *_cases(store, question, fresh=True))
+
+
+def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:
     """Return today's case, then the hypothetical one if one was asked for."""
-    asked, fresh = question.asked, bool(question.counts)
+    asked = question.asked
     today = as_it_is(store, start_seconds(store), fresh=fresh)
     if not question.is_what_if:
         return [today]

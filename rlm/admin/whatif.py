@@ -8,14 +8,16 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
+from rlm.admin.planning import capacity_of, horizon_of, live_windows, measured_arrivals, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
+from rlm.core.text import counted
 from rlm.ledger.measures import learned
+from rlm.ledger.reading.backlog import backlog
 from rlm.plan import Capacity, Workload, carried, course_of, look_ahead
 from rlm.plan.allocation import sacrifice
 from rlm.plan.outlook import LongRun
 from rlm.settings.document import OPTION
-from rlm.settings.toml import dotted
+from rlm.settings.toml import dotted, toml_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,6 +68,14 @@ class Case:
             rates[endpoint] = max(rates.get(endpoint, 0.0), expected.error_rate)
         return {name: rate for name, rate in sorted(rates.items()) if rate >= WORTH_TELLING}
 
+    @property
+    def assumptions(self) -> str:
+        """What differs from today, in words; empty for today."""
+        parts = [f"{key} = {toml_value(value)}" for key, value in told(self.settings).items()]
+        parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in self.added]
+        parts += [f"exactly {counted(self.workers, 'worker')}"] if self.workers else []
+        return "; ".join(parts)
+
     def assumed(self) -> dict[str, Any]:
         """Return the assumptions of this case for `rlm plan --json`."""
         return {
@@ -76,7 +86,8 @@ class Case:
 
     def forecast(self, backlog: Backlog, arrivals: Arrivals | None = None, windows: int = 0) -> Forecast:
         """Plan a run that starts now and, if `windows` are asked for, what becomes of its leftovers in them."""
-        plan = plan_run(self.settings, self._workload(backlog), self._capacity, gone_seconds=self.gone_seconds)
+        workload = self.workload(backlog.events)
+        plan = plan_run(self.settings, workload, self._capacity, gone_seconds=self.gone_seconds)
         left_over = {
             one.name: sacrifice(plan.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
             for one in self.types
@@ -96,14 +107,20 @@ class Case:
 
         long_run = LongRun.of(self.types, self.suspect, run.every_seconds, run.guard_seconds)
         arriving = arrivals.within(run.every_seconds)
-        return look_ahead(self._workload(backlog), arriving, number, plan, carry, long_run)
+        return look_ahead(self.workload(backlog.events), arriving, number, plan, carry, long_run)
+
+    def course(self, events: Mapping[str, int], window_seconds: float) -> Course:
+        """Simulate a run of so many `events` by type, for which there are `window_seconds`."""
+        horizon = horizon_of(self.settings, self.gone_seconds, window_seconds)
+        return course_of(self.workload(events), self._capacity, horizon)
+
+    def workload(self, events: Mapping[str, int]) -> Workload:
+        """Return so many `events` by type as the work of this case."""
+        return Workload(events, self.types, self.windows, self.expected)
 
     @property
     def _capacity(self) -> Capacity:
         return capacity_of(self.settings).exactly(self.workers)
-
-    def _workload(self, backlog: Backlog) -> Workload:
-        return Workload(backlog.events, self.types, self.windows, self.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +155,11 @@ class Forecast:
         return self.plan.first_call_seconds + self.plan.forecast_seconds
 
     @property
+    def end_seconds(self) -> float:
+        """The same, counted from the start of the run."""
+        return self.case.gone_seconds + self.done_seconds
+
+    @property
     def events(self) -> int:
         """The events planned for."""
         return sum(part.events for part in self.plan.by_type.values())
@@ -157,7 +179,7 @@ def as_it_might_be(
 
     A limit in force overrides that of the settings, unless an option set it.
     """
-    overridden = _limits_told(settings)
+    overridden = limits_told(settings)
     limits = {name: text for name, text in store.limits().items() if name not in overridden}
     types = tuple(
         replace(kind, endpoints=tuple(in_force(one, limits) for one in kind.endpoints)) for kind in settings.event_types
@@ -169,8 +191,16 @@ def as_it_might_be(
         added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
-    expected = _expected(today, types, settings, added)
+    expected = expected_with(today, types, settings, added)
     return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added))
+
+
+def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:
+    """Plan the next `number` windows, with what arrives as in the last runs; None if no whole window is on record."""
+    arrivals = measured_arrivals(store)
+    if not arrivals.windows:
+        return None
+    return as_it_is(store, gone_seconds, fresh=False).outlook(backlog(store), arrivals, number)
 
 
 def told(settings: Settings) -> dict[str, Any]:
@@ -182,7 +212,7 @@ def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:
     return [endpoint for one in types for endpoint in one.endpoints]
 
 
-def _limits_told(settings: Settings) -> set[str]:
+def limits_told(settings: Settings) -> set[str]:
     """Return the names of the endpoints and budgets whose limit an option set."""
     keys = set(told(settings))
     found = {budget for budget in settings.budgets if dotted(("budgets", budget, "rate_limit")) in keys}
@@ -226,21 +256,21 @@ def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str
     return found
 
 
-def _expected(
-    today: Case, types: Sequence[EventType], settings: Settings, added: Sequence[Endpoint]
+def expected_with(
+    today: Case, types: Iterable[EventType], settings: Settings, added: Iterable[Endpoint]
 ) -> dict[Pair, Expected]:
     """Return what to expect of calls: what was measured, unless an option set it.
 
     An added endpoint is like the last one of its type, measured or not. One that was never called stays as configured.
     """
-    by_option = told(settings)
+    by_option, new = told(settings), {one.name for one in added}
     found = dict(today.expected)
     for kind in types:
         if dotted(("types", kind.name, "processing_seconds")) in by_option:
             found = {pair: one for pair, one in found.items() if pair[0] != kind.name}
             continue
-        *_, last = [endpoint for endpoint in kind.endpoints if endpoint not in added]
-        more = [(kind.name, endpoint.name) for endpoint in kind.endpoints if endpoint in added]
+        *_, last = [endpoint for endpoint in kind.endpoints if endpoint.name not in new]
+        more = [(kind.name, endpoint.name) for endpoint in kind.endpoints if endpoint.name in new]
         if usual := found.get((kind.name, last.name)):
             found |= dict.fromkeys(more, usual)
     return found

@@ -110,25 +110,24 @@ def compliance(config: Path | None, since: float) -> None:
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
     """
+    from rlm.admin.compliance import exceeded, gap, rules
     from rlm.ledger.reading.compliance import compliance as judge
 
     with store_of(config) as store:
         found = judge(store, since)
     print_json(found)
-    entries = {**found["by_endpoint"], **found["by_budget"]}
     rows = [
         [
-            name,
+            one["name"],
             f"{one['calls']:,}",
-            f"{rule['most']:,}",
-            f"{rule['amount']:,}",
-            f"{rule['period_seconds']:g} s",
-            rule["at"] or "-",
-            styled("EXCEEDED", "error") if rule["exceeded"] else styled("ok", "ok"),
-            "" if rule["in_force"] else "an earlier limit",
+            f"{one['most']:,}",
+            f"{one['amount']:,}",
+            f"{one['period_seconds']:g} s",
+            one["at"] or "-",
+            styled("EXCEEDED", "error") if one["exceeded"] else styled("ok", "ok"),
+            "" if one["in_force"] else "an earlier limit",
         ]
-        for name, one in entries.items()
-        for rule in one["rules"]
+        for one in rules(found)
     ]
     headings = ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""]
     table(headings, rows, right=["calls", "most", "of"], spare=["last call of those"])
@@ -136,9 +135,8 @@ def compliance(config: Path | None, since: float) -> None:
     if found["ok"]:
         show_words(f"No limit was exceeded since {found['known_from']}.")
     else:
-        over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
-        show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
-    if found["known_why"]:
-        show_words(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
+        show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(exceeded(found))}.")
+    if unknown := gap(found):
+        show_words(unknown)
     if not found["ok"]:
         raise SystemExit(int(ExitCode.FAILED))

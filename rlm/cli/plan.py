@@ -9,7 +9,6 @@ import click
 from rlm.cli.common import command, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
 from rlm.cli.options import WholeNumber, several
-from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.text import span
 
@@ -22,6 +21,7 @@ _SET = "What if a setting had this value? Repeatable."
 _ADDED = "What if a type had one more endpoint? Repeatable."
 _WINDOWS = "How do the leftovers develop over the next N windows?"
 _ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
+_REPLAY = "What would the last N runs have left over?"
 
 
 @command(
@@ -29,6 +29,7 @@ _ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
     "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
     "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
+    "rlm plan --replay 100 --add-endpoint REBALANCE_NEEDED",
 )
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
@@ -36,6 +37,7 @@ _ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
 @several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
 @click.option("--windows", type=WholeNumber(1, 10_000), metavar="N", help=_WINDOWS)
 @several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
+@click.option("--replay", type=WholeNumber(1, 10_000), metavar="N", help=_REPLAY)
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
@@ -45,8 +47,13 @@ def plan(*, config: Path | None, **options: Any) -> None:
     --workers, --set and --add-endpoint ask what would be if; the answer stands beside today's. An added endpoint has
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
+
+    --replay plans finished runs again, from the counts, limits and durations in their records, and with --workers,
+    --set and --add-endpoint says what they would have left over. What a run would not have left over, the next would
+    not have had.
     """
-    from rlm.admin.question import Asked, answer, read_question
+    from rlm.admin.question import Asked, answer, read_question, replayed
+    from rlm.cli.replay_text import show_replay
     from rlm.core.errors import BadQuestionError
     from rlm.settings import load_settings
 
@@ -60,6 +67,9 @@ def plan(*, config: Path | None, **options: Any) -> None:
     for remark in question.remarks():
         say(remark)
     with opened(settings) as store:
+        if number := question.asked.replay:
+            show_replay(replayed(store, question, number))
+            return
         found = answer(store, question)
     if unread := found.backlog.waiting.unread:
         read = found.backlog.waiting.items
@@ -68,6 +78,8 @@ def plan(*, config: Path | None, **options: Any) -> None:
 
 
 def _show(answered: Answer) -> None:
+    from rlm.cli.plan_text import compare, describe, show_windows
+
     today, last = answered.forecasts[0], answered.forecasts[-1]
     asked = last is not today
     print_json(answered.as_json())

@@ -5,21 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from rlm.admin.comparison import WORTH_A_LINE_SECONDS, length, side_by_side
 from rlm.cli.printing import sentence, show, show_words, table
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rlm.admin.planning import Arrivals
-    from rlm.admin.whatif import Case, Forecast
+    from rlm.admin.whatif import Forecast
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
     from rlm.plan.allocation import Sacrifice
     from rlm.plan.outlook import Outlook
-
-#: A first call this long after the run's start is worth a line, seconds.
-WORTH_A_LINE_SECONDS = 0.1
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
 #: The most windows shown; of more, the first and the last are.
@@ -35,7 +31,7 @@ def describe(found: Forecast, waiting: Waiting) -> None:
         return
     plan = found.plan
     rows = [
-        [name, f"{part.events:,}", _length(part.forecast_seconds), f"{part.expected_leftover:,}"]
+        [name, f"{part.events:,}", length(part.forecast_seconds), f"{part.expected_leftover:,}"]
         for name, part in plan.by_type.items()
     ]
     table(["type", "events", "done after", "left over"], rows)
@@ -59,34 +55,14 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
     """Print two plans side by side."""
     if not _is_something_to_do(other, waiting):
         return
-    show_words(f"What if: {_assumptions(other.case)}.")
+    show_words(f"What if: {other.case.assumptions}.")
     show()
-    table(["", "today", "what if"], list(_side_by_side(today, other)))
+    table(["", "today", "what if"], list(side_by_side(today, other)))
     show()
     show_words(f"Today: {today.plan.binds}.")
     show_words(f"What if: {other.plan.binds}.")
     _coming_up(other)
     _left_over(other)
-
-
-def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
-    """Yield the rows of a table with a column per forecast. Forecasts count from their first call."""
-    plans = [one.plan for one in found]
-    is_late = any(_is_late(one) or not one.releases for one in plans)
-    yield ["workers", *(f"{one.workers:,}" for one in plans)]
-    if is_late:
-        yield ["first call in", *(f"{one.first_call_seconds:.1f} s" if one.releases else "-" for one in plans)]
-    yield ["forecast", *(_length(one.forecast_seconds) for one in plans)]
-    yield ["lower bound", *(_length(one.lower_bound_seconds) for one in plans)]
-    if is_late:
-        yield ["last answer in", *(_length(one.done_seconds) for one in found)]
-    yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
-    yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
-    yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
-    for name, part in plans[0].by_type.items():
-        if part.events:
-            done = (one.by_type[name].events - one.by_type[name].expected_leftover for one in plans)
-            yield [f"{name} done", *(f"{number:,}" for number in done)]
 
 
 def _is_something_to_do(found: Forecast, waiting: Waiting) -> bool:
@@ -152,20 +128,6 @@ def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
     ]
     again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
     return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"
-
-
-def _assumptions(case: Case) -> str:
-    from rlm.admin.whatif import told
-    from rlm.settings.toml import toml_value
-
-    parts = [f"{key} = {toml_value(value)}" for key, value in told(case.settings).items()]
-    parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in case.added]
-    parts += [f"exactly {counted(case.workers, 'worker')}"] if case.workers else []
-    return "; ".join(parts)
-
-
-def _length(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds else "-"
 
 
 def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:

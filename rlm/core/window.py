@@ -182,3 +182,18 @@ def full_seconds(stamps: Sequence[int], limit: Limit, guard_seconds: float, sinc
 def most_in_any(stamps: Sequence[int], span: int) -> int:
     """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
     return _fullest(stamps, 0, len(stamps), span)[0] if stamps else 0
+
+
+def most_by_part(stamps: Sequence[int], span: int, since_us: int, until_us: int, parts: int) -> list[int]:
+    """Return for each of `parts` equal parts of a time the most of the ascending `stamps` within `span`.
+
+    An interval of that length counts where its last stamp lies, as in `peaks`.
+    """
+    most = [0] * parts
+    begin = 0
+    for index in range(bisect_left(stamps, since_us), bisect_left(stamps, until_us)):
+        end = stamps[index]
+        begin = max(begin, bisect_left(stamps, end - span + 1, begin, index + 1))
+        part = (end - since_us) * parts // (until_us - since_us)
+        most[part] = max(most[part], index - begin + 1)
+    return most

@@ -61,8 +61,11 @@ def test_the_keys_of_a_plan(inst):
     asked = ["--workers", "2", "--set", "run.target=0.5", "--add-endpoint", steps.TYPE, "--windows", "2"]
 
     found = inst.json("plan", "--count", f"{steps.TYPE}=500", *asked)
+    inst.close_run(inst.start_run())
+    replayed = inst.json("plan", "--replay", "5", *asked[:-2])
 
-    assert without_empty(set(keys(found))) == documented("rlm plan")
+    assert replayed["replay"]["runs"] == 1
+    assert without_empty(set(keys(found)) | set(keys(replayed))) == documented("rlm plan")
 
 
 def test_the_keys_of_runs(inst):
@@ -129,9 +132,7 @@ def test_the_keys_of_what_changes_queues_and_dead_letters(inst):
 
 def test_the_keys_of_the_monitor(inst, monkeypatch):
     """With a run open, another on record, and arrivals known from it."""
-    monkeypatch.setattr(
-        "rlm.admin.monitoring.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0)
-    )
+    monkeypatch.setattr("rlm.admin.whatif.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0))
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     steps.finish(inst.store, inst.token, run)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Limit
-from rlm.core.window import full_seconds, peaks
+from rlm.core.window import full_seconds, most_by_part, peaks
 
 SECOND = 1_000_000
 #: Ticks of a quarter of a second: the only moments there are, so that periods often touch.
@@ -123,3 +123,19 @@ def test_a_hundred_thousand_calls_are_judged_in_well_under_a_second(history):
 def test_a_window_is_full_from_the_call_that_fills_it_until_its_first_slot_comes_back(stamps, limit, seconds):
     """Within the first 20 s, with a guard of half a second."""
     assert full_seconds(at(*stamps), Limit.parse(limit), 0.5, 0, 20 * SECOND) == pytest.approx(seconds)
+
+
+@given(st.lists(moments), st.integers(1, 20), st.integers(0, 60), st.integers(1, 12))
+def test_the_most_in_each_part_of_a_time(ticks, span, since, parts):
+    """By definition: of each stamp in a part, those that lie within a span that ends with it."""
+    stamps, until = sorted(ticks), since + 60
+
+    found = most_by_part(stamps, span, since, until, parts)
+
+    expected = [0] * parts
+    for index, end in enumerate(stamps):
+        if since <= end < until:
+            part = (end - since) * parts // (until - since)
+            within = sum(end - one < span for one in stamps[: index + 1])
+            expected[part] = max(expected[part], within)
+    assert found == expected

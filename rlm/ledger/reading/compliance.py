@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, all_limited
-from rlm.core.window import peaks
+from rlm.core.window import most_by_part, peaks
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
 from rlm.ledger.limiter import KEEP_SECONDS
@@ -21,8 +21,19 @@ if TYPE_CHECKING:
 _ALL = 2**31
 
 
-def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
+class _Time(NamedTuple):
+    """The time that is looked at, microseconds of Redis time, and in how many parts, 0 for none."""
+
+    since_us: int
+    until_us: int
+    parts: int
+
+
+def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, Any]:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` where no limit was exceeded.
+
+    With `parts` each has a `course`, too: for so many equal parts of that time the most calls in any period of the
+    limit's first rule that ended in it.
 
     Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out. All
     calls are known from `known_from` on; `known_why` says why not before, or is None. Earlier ones count as far as
@@ -31,8 +42,9 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     endpoints, changes = store.endpoints(), store.changes.newest()
     now_us = store.now_us()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
+    time = _Time(since_us, now_us, parts)
     found = {
-        one.name: _judge(store, one, limits_of(one.name, changes), since_us) for one in all_limited(endpoints.values())
+        one.name: _judge(store, one, limits_of(one.name, changes), time) for one in all_limited(endpoints.values())
     }
     known_us, known_why = _known_from(store, found, since_us, now_us)
     return {
@@ -84,8 +96,11 @@ def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int)
     return max(bounds, key=lambda bound: bound[0])
 
 
-def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]], since_us: int) -> dict[str, Any]:
+def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]], time: _Time) -> dict[str, Any]:
     sent = store.windows.sent(limited, _ALL)
+    since_us = time.since_us
+    span_us = round(limited.limit.rules[0].seconds * MICROSECONDS)
+    course = most_by_part(sent, span_us, since_us, time.until_us, time.parts) if time.parts else None
     with translated(store.client):
         kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
     return {
@@ -103,4 +118,5 @@ def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]],
             }
             for peak in peaks(sent, limited.limit, history, since_us)
         ],
+        **({"course": course} if course else {}),
     }

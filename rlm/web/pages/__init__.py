@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import revive
-from rlm.web.pages import endpoints, event, failures, now, queue, runs
+from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, State, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Question, Rendered, render
@@ -36,7 +36,18 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (now.PAGE, endpoints.PAGE, *runs.PAGES, queue.PAGE, failures.PAGE, *event.PAGES)
+PAGES: Final = (
+    now.PAGE,
+    endpoints.PAGE,
+    *runs.PAGES,
+    queue.PAGE,
+    failures.PAGE,
+    *event.PAGES,
+    whatif.PAGE,
+    compliance.PAGE,
+)
+#: Files to load down, by path: each is made of documents, as CSV.
+FILES: Final = {"/compliance.csv": compliance.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
@@ -53,7 +64,9 @@ def page_routes(
     """
     site = _Site(store, csrf_token, may_write)
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
-    return [*(Route(page.path, site.endpoint(page)) for page in PAGES), Mount("/static", static, name="static")]
+    pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
+    files = [Route(path, site.file(find)) for path, find in FILES.items()]
+    return [*pages, *files, Mount("/static", static, name="static")]
 
 
 class _Site:
@@ -86,6 +99,17 @@ class _Site:
             except Elsewhere as found:
                 return RedirectResponse(found.address, 303)
             return HTMLResponse(rendered.html, status)
+
+        return answer
+
+    def file(self, find: Callable[[Documents], str]) -> Callable[[Request], Response]:
+        """Return what answers with a file."""
+
+        def answer(_request: Request) -> Response:
+            try:
+                return Response(find(self._documents), media_type="text/csv")
+            except StoreError:
+                return Response(f"{AWAY}\n", _UNAVAILABLE, media_type="text/plain")
 
         return answer
 

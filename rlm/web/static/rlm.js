@@ -7,6 +7,7 @@
 (() => {
   const STALE_MS = 12_000; // the server sends something every 5 s
   const RETRY_MS = 2_000;
+  const FOLLOW_MS = 200;
   const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
   const byId = (id) => document.getElementById(id);
 
@@ -15,6 +16,7 @@
   let goodAt = Date.now(); // of what is shown
   let trouble = byId("trouble").textContent;
   let source = null;
+  let address = location.href; // what is shown, and asked for again
   let spoken; // the value of the last `data-spoken`
   const shown = new Map(); // by id, the HTML that was put there last
   const postponed = new Map(); // and what waits until nobody types there
@@ -113,19 +115,23 @@
   function connect() {
     source?.close();
     if (document.hidden) return;
-    source = new EventSource(location.href);
+    source = new EventSource(address);
     source.onmessage = (event) => receive(JSON.parse(event.data));
     source.onerror = function failed() {
       if (this.readyState === EventSource.CLOSED && this === source) setTimeout(look, RETRY_MS);
     };
   }
+  let next;
   async function look() {
+    const asked = address;
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "application/json" } });
+      const answer = await fetch(asked, { headers: { Accept: "application/json" } });
       if (answer.status === 401 || answer.redirected) return loadAnew();
-      receive(await answer.json());
+      const told = await answer.json();
+      if (asked === address) receive(told);
     } catch { /* the next look may succeed */ }
-    setTimeout(connect, RETRY_MS);
+    clearTimeout(next);
+    next = setTimeout(connect, RETRY_MS);
   }
   function watch() {
     if (document.hidden) source?.close(); // a browser has few connections to a host
@@ -134,6 +140,27 @@
       writeTimes(document);
     }
   }
+
+  /* A form that is asked again as one types or drags. Its address follows once that is settled, for the link. */
+  const addressOf = (form) => `${location.pathname}?${new URLSearchParams(new FormData(form))}`;
+  let following;
+  document.addEventListener("input", ({ target }) => {
+    const form = target.closest("form[data-follow]");
+    if (!form) return;
+    target.closest(".twins")?.querySelectorAll("input").forEach((one) => { if (one !== target) one.value = target.value; });
+    const implied = target.closest("[data-implies]")?.dataset.implies;
+    if (implied) byId(implied).checked = true;
+    following ??= setTimeout(() => {
+      following = undefined;
+      address = addressOf(form);
+      source?.close();
+      look();
+    }, FOLLOW_MS);
+  });
+  document.addEventListener("change", ({ target }) => {
+    const form = target.closest("form[data-follow]");
+    if (form) history.replaceState(null, "", addressOf(form));
+  });
 
   /* Writes. */
   const dialog = byId("ask");

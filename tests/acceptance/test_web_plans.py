@@ -1,0 +1,148 @@
+"""The pages What if and Compliance: they say what the commands say, whatever the address holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from rlm.admin.planning import Arrivals
+from rlm.web.pages import FILES, compliance, whatif
+from rlm.web.pages.documents import Documents
+from rlm.web.pages.outlook import outlook_of
+from rlm.web.pages.page import Frame, Question, render
+from tests.acceptance.cli import Installation
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def shown(inst, page, **query):
+    """Return the values and the HTML of a page, asked with a query; nothing may change by it."""
+    with looks.nothing_changes(inst.store):
+        asked = Question((), tuple((name.replace("__", "."), value) for name, value in query.items()))
+        values = page.context(Documents(inst.store), asked)
+    return values, render(Frame((page,), page, "server", 0.0), page.template, values).html
+
+
+def finish_a_run(inst, number):
+    """Take events into a run and close it: all of them are left over."""
+    inst.push(*steps.items(number, steps.TYPE))
+    inst.close_run(inst.start_run())
+
+
+def test_the_answer_is_that_of_the_command_that_it_names(inst):
+    """Its verdict, its leftovers and the binding constraint, and what the last runs would have left over."""
+    finish_a_run(inst, 3)
+    asked = {"for": "counts", f"events__{steps.TYPE}": "500", f"add__{steps.TYPE}": "1"}
+
+    values, html = shown(inst, whatif.PAGE, **asked)
+
+    command = values["answer"]["command"].split()[1:]
+    found = inst.json(*command)
+    assert found["expected_leftover"] == 50
+    assert "50 of 500 events will be left over" in html
+    assert "today: 140 of 500 events will be left over" in html
+    assert found["binds"][1:] in html
+    replayed = inst.json(*values["replay"]["command"].split()[1:])["replay"]
+    assert replayed["sentence"] in html
+    assert (replayed["runs"], replayed["left_over"]) == (1, values["replay"]["found"].left_over)
+
+
+def test_without_a_question_it_plans_for_what_waits(inst):
+    """As things are; there is nothing to replay yet, and that is said."""
+    inst.push(*steps.items(70, steps.TYPE))
+
+    values, html = shown(inst, whatif.PAGE)
+
+    assert values["form"].began_with == "waiting now"
+    assert "All 70 events are done" in html
+    assert "No run is on record yet, so there is nothing to replay." in html
+
+
+def test_a_question_that_cannot_be_asked_says_why(inst):
+    """The form stays; what came from the address is shown as text."""
+    for query in ({f"limit__{steps.TYPE}": "<script>x"}, {"workers": "9" * 30}, {f"add__{steps.TYPE}": "-1"}):
+        values, html = shown(inst, whatif.PAGE, **query)
+
+        assert values["answer"] is None
+        assert "This cannot be asked" in html
+        assert "<script>x" not in html
+        assert "data-follow" in html
+
+
+def test_a_limit_that_the_configuration_refuses_is_a_fault(inst):
+    """More workers than can be configured are refused where the settings are read."""
+    text = inst.config.read_text()
+    inst.config.write_text(text + "\n[types.NEW]\nendpoints = 3\n")
+
+    _, html = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
+
+    assert "This cannot be asked" in html
+
+
+def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
+    """What is told goes by the file as it is now, and today by what was read."""
+    _, before = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
+    inst.config.write_text(inst.config.read_text() + "\n[workers]\nmax = 3\n")
+    _, after = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
+
+    remark = "The configuration has changed since rlm web started"
+    assert remark not in before
+    assert remark in after
+
+
+def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
+    """None where nothing is known of what arrives."""
+    assert outlook_of(Documents(inst.store)) is None
+    monkeypatch.setattr("rlm.admin.whatif.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
+    inst.push(*steps.items(400, steps.TYPE))
+
+    found = outlook_of(Documents(inst.store))
+
+    told = inst.json("plan", "--windows", "20", "--arrivals", f"{steps.TYPE}=400")
+    assert found["verdicts"] == [told["verdict"]]
+    assert [column.parts[0][0] for column in found["columns"]] == [one["leftover"] for one in told["windows"]]
+
+
+def test_compliance_is_that_of_the_command(inst):
+    """The page, and the CSV with a line for each rule; an endpoint without a call is named and has no strip."""
+    endpoint = inst.store.endpoints()[steps.ENDPOINT]
+    for _ in range(30):
+        inst.store.windows.acquire(endpoint)
+
+    values, html = shown(inst, compliance.PAGE)
+    lines = list(csv.DictReader(io.StringIO(FILES["/compliance.csv"](Documents(inst.store)))))
+
+    ((name, one),) = values["called"]
+    assert (name, one["most"], max(one["course"])) == (steps.ENDPOINT, 30, 30)
+    assert "No limit was exceeded since" in html
+    assert "30 of 30 in any" in html
+    told = inst.json("compliance")
+    assert {line["name"]: int(line["most"]) for line in lines} == {
+        name: one["rules"][0]["most"] for name, one in told["by_endpoint"].items()
+    }
+    assert {line["exceeded"] for line in lines} == {"false"}
+    assert set(lines[0]) >= {"kind", "calls", "limit", "amount", "period_seconds", "in_force", "at", "known_from"}
+
+
+def test_a_limit_that_was_exceeded_comes_first(inst):
+    """31 calls of 30, sent behind the back of the limiter."""
+    endpoint = inst.store.endpoints()[steps.ENDPOINT]
+    other = inst.store.endpoints()[inst.settings.event_types[0].endpoints[1].name]
+    for one, calls in ((other, 30), (endpoint, 31)):
+        now_us = inst.store.now_us()
+        stamps = [now_us - number * 1000 for number in range(calls)]
+        inst.store.client.rpush(inst.store.keys.window(one.window_id), *stamps)
+
+    values, html = shown(inst, compliance.PAGE)
+
+    assert values["exceeded"] == [steps.ENDPOINT]
+    assert [name for name, _ in values["called"]] == [steps.ENDPOINT, other.name]
+    assert f"1 limit exceeded: {steps.ENDPOINT}" in html
+    assert "exceeded: 31 of 30 in any" in html
