@@ -30,7 +30,7 @@ class Level(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """A sentence without its full stop, how good or bad that is, and more of it in another sentence or ''."""
+    """A sentence without its full stop, how good or bad that is, and more of it in further sentences."""
 
     level: Level
     words: str
@@ -45,24 +45,34 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
 
 def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on an open run, the worst first; the last one always holds."""
-    expected = words.forecast(found)
-    said = f"{expected.words[:1].upper()}{expected.words[1:]}"
+    expected, team = words.forecast(found), found["workers"]
     if words.unconducted(found):
-        yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it")
-    team = found["workers"]
+        yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
     if found["state"] == State.RUNNING and team["wanted"] and not team["ready"]:
-        yield Verdict(Level.BAD, "No worker is ready", f"{team['wanted']} are wanted, {team['now']} are alive")
-    if failing := _failing(found):
-        yield Verdict(Level.WARN, failing, said)
-    if unwell := words.unwell(found):
-        yield Verdict(Level.WARN, unwell[0], said)
+        yield Verdict(Level.BAD, "No worker is ready", f"{team['wanted']:,} are wanted, {team['now']:,} are alive.")
+    wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
+    if expected.leftover:
+        yield Verdict(
+            Level.WARN,
+            _said(expected.leftover),
+            _joined(expected.when, safe_line(expected.binds) or (wrong or [""])[0]),
+        )
+    if wrong:
+        yield Verdict(Level.WARN, wrong[0], _joined(expected.words))
     if found["state"] != State.RUNNING:
-        yield Verdict(Level.WELL, said)
-    if not expected.fits:
-        yield Verdict(Level.WARN, said, safe_line(expected.binds))
+        yield Verdict(Level.WELL, _said(expected.words))
     spare = words.spare_seconds(found)
     on_track = expected.words if spare is None else f"finishes {span(spare)} before the deadline"
-    yield Verdict(Level.WELL, f"On track, {on_track}", words.progress(found))
+    yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
+
+
+def _joined(*told: str) -> str:
+    """Return clauses as sentences on one line."""
+    return " ".join(f"{_said(one)}." for one in told if one)
+
+
+def _said(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}"
 
 
 def _failing(found: Mapping[str, Any]) -> str:
@@ -78,17 +88,18 @@ def _failing(found: Mapping[str, Any]) -> str:
 def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on the time between two runs, the worst first; the last one always holds."""
     if not found["schedulers"]:
-        yield Verdict(Level.BAD, "Nothing conducts", NO_SCHEDULER)
+        yield Verdict(Level.BAD, "Nothing conducts", _joined(NO_SCHEDULER))
     if not found["workers"] and not found["supervisors"]:
-        yield Verdict(Level.BAD, "Nothing would send", NO_SUPERVISOR)
+        yield Verdict(Level.BAD, "Nothing would send", _joined(NO_SUPERVISOR))
     last = found["last_record"]
-    following = f"next tick in {span(found['next_tick_seconds'])}"
     if last and last["state"] == State.FAILED:
-        yield Verdict(Level.BAD, "The last run failed", safe_line(last.get("failure", "")))
+        yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.get("failure", ""))))
     if unwell := words.unwell(found):
-        yield Verdict(Level.WARN, unwell[0], following)
+        yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
     if last and (left := last["counts"]["leftover"]):
-        yield Verdict(Level.WARN, f"At rest; the last run left {counted(left, 'event')} over", words.summary(last))
+        yield Verdict(
+            Level.WARN, f"At rest; the last run left {counted(left, 'event')} over", _joined(words.summary(last))
+        )
     if last:
-        yield Verdict(Level.REST, "At rest; the last run left nothing over", words.summary(last))
-    yield Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one")
+        yield Verdict(Level.REST, "At rest; the last run left nothing over", _joined(words.summary(last)))
+    yield Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")

@@ -72,11 +72,16 @@ _PHASES = {
 
 
 class Expectation(NamedTuple):
-    """The forecast of an open run: when it is done and what is left over, what binds, and whether all of it `fits`."""
+    """The forecast of an open run: when it is done and what is left over, what binds, and whether all of it `fits`.
+
+    `when` and `leftover` are the two parts of `words`, the latter empty if all of it fits.
+    """
 
     words: str
     binds: str
     fits: bool
+    when: str = ""
+    leftover: str = ""
 
 
 def forecast(found: Mapping[str, Any]) -> Expectation:
@@ -88,15 +93,14 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     expected = found.get("forecast") or found["plan"]
     when, left = _done(found, expected), counted(expected["expected_leftover"], "event")
     if not expected["expected_leftover"]:
-        return Expectation(f"{when}; all of it fits", "", fits=True)
+        return Expectation(f"{when}; all of it fits", "", fits=True, when=when)
     if _awaits_probe(found, expected):
-        told = f"waits for an endpoint to answer well, at most until the deadline; if none does, {left}"
+        when, left = "waits for an endpoint to answer well, at most until the deadline", f"if none does, {left}"
     elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
-        told = f"{when}, but for what {names} probed with; up to {left}"
-    else:
-        told = f"{when}; {left}"
-    return Expectation(f"{told} will be left over", expected.get("binds", ""), fits=False)
+        when, left = f"{when}, but for what {names} probed with", f"up to {left}"
+    left = f"{left} will be left over"
+    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=left)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

@@ -30,20 +30,23 @@ def main() -> None:
     """Make them."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rlm-shots-") as place:
-        with System(Path(place), speed=SPEED, ticks=False) as system, browser() as driver:
-            system.start("web", "web", "--port", "0")
-            base = f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
-            shots = Shots(driver, base, directory, sys.argv[2:])
-            shots.take("empty")
-            system.start_both()
-            earlier_runs(system)
-            shots.take("idle")
-            make_interesting(system)
-            run_id = open_run(system, EVENTS)
-            shots.take("run")
-            if wait_until(lambda: system.store.runs.record(run_id), timeout=120, message="the run ends"):
-                print(f"{shots.taken} pictures in {directory}")
+    with (
+        tempfile.TemporaryDirectory(prefix="rlm-shots-") as place,
+        System(Path(place), speed=SPEED) as system,
+        browser() as driver,
+    ):
+        system.start("web", "web", "--port", "0")
+        base = f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
+        shots = Shots(driver, base, directory, sys.argv[2:])
+        shots.take("empty")
+        system.start_both()
+        earlier_runs(system)
+        shots.take("idle")
+        make_interesting(system)
+        run_id = open_run(system, EVENTS)
+        shots.take("run")
+        system.await_record(run_id)
+        print(f"{shots.taken} pictures in {directory}")
 
 
 class Shots:
@@ -61,6 +64,7 @@ class Shots:
             if self._only and name not in self._only and f"{name}-{when}" not in self._only:
                 continue
             self._driver.get(self._base + page.path)
+            time.sleep(1.2)  # what was read last may be a second old
             for width, dark in ((WIDE, False), (WIDE, True), (NARROW, False), (NARROW, True)):
                 resize(self._driver, width, dark=dark)
                 time.sleep(0.2)
@@ -89,7 +93,7 @@ def earlier_runs(system):
 
 
 def make_interesting(system):
-    """Have one endpoint fail a third of its calls, one refuse events for good, one paused and one with another limit."""
+    """Have an endpoint fail a third of its calls, one fail for good, one paused, and one with another limit."""
     system.api.set_faults(
         {
             "open_order_api": {"error_rate": 0.3, "status": 500},

@@ -11,8 +11,9 @@ from rlm.admin.progress import DoneCourse
 from rlm.admin.runs import RunFilter, runs_page
 from rlm.admin.verdict import verdict
 from rlm.core.run import State
-from rlm.core.text import counted
+from rlm.core.text import counted, span
 from rlm.core.window import Circuit
+from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
 from rlm.web.pages.page import Page
 
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
-#: Runs shown as columns, and groups of dead letters.
-LAST_RUNS, MOST_GROUPS = 20, 5
+#: Runs shown as columns, groups of dead letters, and workers.
+LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 20, 5, 10
+#: The height of the curve, pixels.
+HEIGHT: Final = 320
 #: Room above the highest line of the curve, and behind the deadline, as parts.
 _HEADROOM, _BEHIND = 1.12, 1.03
+#: A round number as near to the number of events as this has no line of its own.
+_NEAR = 0.88
 #: The class of each health in the pictures and badges.
 HEALTHS: Final = {
     Circuit.OK: "well",
@@ -56,7 +61,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "figures": _figures(found),
         "curve": curve_of(found if is_open else None, documents.part(DoneCourse).look()),
         "types": _types(shown, found["by_endpoint"]) if shown else [],
-        "team": [(one, doing(one, events=True)) for one in found["workers"]["each"]] if is_open else [],
+        **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "team_words": words.workers(found) if is_open else "",
         "troubles": words.call_troubles(found) if is_open else words.troubles(shown) if shown else [],
         "groups": letters[:MOST_GROUPS],
@@ -73,6 +78,13 @@ def _letter_groups(store: Store) -> list[dict[str, Any]]:
 def _last_runs(store: Store) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = runs_page(store, RunFilter(), LAST_RUNS)["runs"]
     return found
+
+
+def _team(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the workers to show, those that do something first, each with what that is; and how many are `hidden`."""
+    first = sorted(each, key=lambda one: not one["calls"] and one["state"] == WorkerState.READY)
+    shown = [(one, doing(one, events=False), doing(one, events=True)) for one in first[:MOST_WORKERS]]
+    return {"team": shown, "hidden": len(each) - len(shown)}
 
 
 def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -157,7 +169,7 @@ def curve_of(found: Mapping[str, Any] | None, course: Mapping[str, Any] | None) 
         axes = plots.Axes(window * _BEHIND, done * _HEADROOM, plots.time_ticks(window))
         marks = [plots.Mark(window, "deadline", "deadline")]
         label = f"The last run: {counted(int(done), 'event')} done"
-        return plots.curve(label, axes, [plots.Line(points, "measured", filled=True)], marks)
+        return plots.curve(label, axes, [plots.Line(points, "measured", filled=True)], marks, HEIGHT)
     return _of_open(found, window, points, course["first_call_seconds"])
 
 
@@ -175,12 +187,15 @@ def _of_open(
         ahead = _expected(expected.get("course", []), first_call, points[-1], whole)
         lines.append(plots.Line(ahead, "forecast"))
         if len(ahead) > 1:
-            marks.append(plots.Mark(ahead[-1][0], f"{ahead[-1][1]:,.0f} done", "forecast", ahead[-1][1]))
+            told = f"{ahead[-1][1]:,.0f} after {span(ahead[-1][0])}"
+            marks.append(plots.Mark(ahead[-1][0], told, "forecast", ahead[-1][1]))
     lines.append(plots.Line(points, "measured", filled=True))
     marks.append(plots.Mark(points[-1][0], "", "measured", points[-1][1]))
-    axes = plots.Axes(window * _BEHIND, (counts.total or 1) * _HEADROOM, plots.time_ticks(window))
+    total = counts.total or 1
+    rows = [(at, told) for at, told in plots.round_ticks(total, 3) if at < total * _NEAR]
+    axes = plots.Axes(window * _BEHIND, total * _HEADROOM, plots.time_ticks(window), [*rows, (total, f"all {total:,}")])
     label = f"{counts.completed:,} of {counted(counts.total, 'event')} done. {words.forecast(found).words}"
-    return plots.curve(label, axes, lines, marks)
+    return plots.curve(label, axes, lines, marks, HEIGHT)
 
 
 def _planned(plan: Mapping[str, Any], first_call: float) -> list[tuple[float, float]]:

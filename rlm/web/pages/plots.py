@@ -245,9 +245,7 @@ def _mark(mark: Mark, part: float, y_end: float, room: int) -> Markup:
         return line.format(mark.kind, x, _ABOVE - 3, _ABOVE + room) + words
     y = _ABOVE + room * (1 - mark.y / y_end)
     dot = Markup('<circle class="{}" cx="{}%" cy="{}" r="4"/>').format(mark.kind, x, _short(y))
-    return dot + said.format(
-        x, aside, _short(y + (16 if mark.y > y_end / 2 else -8)), anchor, mark.kind, safe_line(mark.words)
-    )
+    return dot + said.format(x, aside, _short(y - 10), anchor, mark.kind, safe_line(mark.words))
 
 
 def _frame(kind: str, label: str, height: int, drawn: Sequence[Markup]) -> Markup:
