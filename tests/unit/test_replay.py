@@ -11,6 +11,7 @@ from rlm.admin.whatif import Case, limits_told
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, in_force
 from rlm.settings import load_settings
+from tests.store.steps import record_of
 
 START = 1_700_000_000
 #: 10 calls every 60.5 s, from 0.3 s on: at 0.3, 60.8 and 121.3 s; the next would be at 181.8 s.
@@ -249,6 +250,13 @@ def test_without_records_there_is_nothing_to_replay(case_of):
 
     assert found.sentence == "No run is on record yet, so there is nothing to replay."
     assert (found.notes, found.runs) == ([], ())
+
+
+def test_what_is_hardly_a_record_is_left_out(case_of):
+    """Somebody else's, or one that was made by hand; that not all are there is said."""
+    notes = replay([record(5), record_of(run_id="x")], 2, case_of()).notes
+
+    assert notes[1] == "2 runs were asked for; 1 on record can be read."
 
 
 def test_a_setting_of_the_run_is_replayed(case_of):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Why events are left over as far as a plan knows it; whatever else kept them from being sent is in no replay.
 _KNOWN = frozenset({Obstacle.LIMIT, Obstacle.BUDGET, Obstacle.LANES, Obstacle.START, ATTEMPTS, DEADLINE})
+#: What a record has beyond the least that anything called one has; without it there is nothing to plan.
+_NEEDED = {"plan", "window_seconds"}
 _MOST_NAMED = 5
 
 
@@ -155,6 +157,7 @@ def replay(records: Sequence[Mapping[str, Any]], asked: int, today: Case, other:
     """
     unchanged, changed = Chain(today, None), Chain(today, other)
     played = []
+    records = [one for one in records if one.keys() >= _NEEDED]
     for record in reversed(records):
         now = unchanged.play(record)
         then = changed.play(record) if other else None

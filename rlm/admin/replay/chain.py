@@ -10,6 +10,7 @@ from rlm.admin.whatif import expected_with, limits_told, told
 from rlm.core.endpoint import in_force
 from rlm.core.expected import HIGHEST_ERROR_RATE, Expected
 from rlm.core.run import State
+from rlm.core.window import FAILING
 from rlm.plan import carried
 from rlm.plan.cause import STOPPED
 from rlm.plan.simulate import Course
@@ -96,7 +97,8 @@ class Chain:
     def _windows(self, case: Case, record: Mapping[str, Any]) -> dict[str, WindowState]:
         """Return the windows as the run before left them, those shut that answered no call of this run well."""
         found = self._before.windows_at(_began(record)) if self._before else {}
-        down = {name for name, one in record["by_endpoint"].items() if not one["completed"] and _failing(record, name)}
+        called = record["by_endpoint"].items()
+        down = {name for name, one in called if not one["completed"] and _failing(record, name) >= FAILING}
         names = {one.name for kind in case.types for one in kind.endpoints}
         return found | {name: replace(found.get(name, FRESH), suspect=name in down) for name in names}
 
