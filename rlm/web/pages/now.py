@@ -31,7 +31,7 @@ PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING:
 #: Runs shown as columns, groups of dead letters, and workers.
 LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 20, 5, 10
 #: The height of the curve, pixels.
-HEIGHT: Final = 320
+HEIGHT: Final = 340
 #: Room above the highest line of the curve, and behind the deadline, as parts.
 _HEADROOM, _BEHIND = 1.12, 1.03
 #: A round number as near to the number of events as this has no line of its own.
@@ -64,7 +64,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "team_words": words.workers(found) if is_open else "",
         "troubles": words.call_troubles(found) if is_open else words.troubles(shown) if shown else [],
-        "groups": letters[:MOST_GROUPS],
+        "groups": [(one, filter_of(one)) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
         "runs": _runs(documents.get("last runs", _last_runs, 2.0)),
         "healths": HEALTHS,
@@ -73,6 +73,12 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
 
 def _letter_groups(store: Store) -> list[dict[str, Any]]:
     return grouped(store.letters.all())
+
+
+def filter_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filter of the API that a group of alike letters fits; others of the same kind fit it, too."""
+    lists = {key: [group[key]] for key in ("reason", "type", "endpoint") if group[key]}
+    return {**lists, **({"search": group["answer"]} if group["answer"] else {})}
 
 
 def _last_runs(store: Store) -> list[dict[str, Any]]:

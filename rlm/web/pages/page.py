@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rlm import __version__
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import counted, safe_line, safe_words, span
 from rlm.web.pages import plots
 
 if TYPE_CHECKING:
@@ -127,12 +127,11 @@ def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | s
     return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(text, kind, text[11:19])
 
 
-def coded(text: str) -> Markup:
-    """Return a sentence as HTML in which what stands between backticks is code, as a command to type is."""
-    parts = [escape(safe_line(part)) for part in text.split("`")]
-    return Markup("").join(
-        part if at % 2 == 0 else Markup("<code>{}</code>").format(part) for at, part in enumerate(parts)
-    )
+def words(text: str) -> Markup:
+    """Return a sentence as HTML: what stands between backquotes in it is a command."""
+    parts = safe_words(text).split("`")
+    command = Markup("<code>{}</code>")
+    return Markup("").join(command.format(part) if at % 2 else escape(part) for at, part in enumerate(parts))
 
 
 def _visible(value: Any) -> Any:
@@ -149,7 +148,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "coded": coded}
+    made.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
     made.globals |= {"plots": plots, "version": __version__}
     return made
 

@@ -93,7 +93,7 @@ def bar(label: str, *parts: Part, whole: float = 0, height: int = 12) -> Markup:
     return _frame("bar", label, height, drawn)
 
 
-def columns(label: str, bars: Sequence[Column], height: int = 88) -> Markup:
+def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
     """Return a column for each of `bars`, all on one scale. The words of one show where the mouse is over it."""
     most = max((sum(number for number, _ in one.parts) for one in bars), default=0) or 1
     pitch = 100 / max(1, len(bars))
