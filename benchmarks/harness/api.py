@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _decode_arrival = msgspec.json.Decoder(Arrival).decode
 _decode_summary = msgspec.json.Decoder(dict[str, EndpointSummary]).decode
+
+
+#: Where it listens, in the first line that it prints; warnings may follow.
+_URL = re.compile(r"http://\S+(?=\s)")
 
 
 class ApiProcess:
@@ -37,10 +42,8 @@ class ApiProcess:
         """Start it; returns once it listens."""
         options = ["--config", str(self._config), "--port", "0", "--log", str(self._log)]
         self._stack.enter_context(running([sys.executable, "-m", "rlm", "mock-api", *options], self._said))
-        line = wait_until(
-            lambda: "http" in self._said.read_text() and self._said.read_text(), message="the API listens"
-        )
-        self.url = line.split()[-1]
+        found = wait_until(lambda: _URL.search(self._said.read_text()), message="the API listens")
+        self.url = found[0]
 
     def stop(self) -> None:
         self._stack.close()

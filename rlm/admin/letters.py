@@ -109,7 +109,7 @@ class LetterFilter:
             and (not self.reasons or letter.reason in self.reasons)
             and (not self.endpoints or letter.endpoint in self.endpoints)
             and (not self.answers or letter.answer in self.answers)
-            and (self.since is None or str(letter.failed_at) >= isoformat(self.since))
+            and (self.since is None or str(letter.failed_at) >= isoformat(max(0.0, self.since)))
             and (not self.text or self.text.casefold() in _searched(letter).casefold())
         )
 

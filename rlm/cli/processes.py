@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +14,7 @@ import click
 from rlm.cli.common import Group, command, new_server, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
+from rlm.core.errors import ListenError
 from rlm.core.text import one_line
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ def list_workers(config: Path | None) -> None:
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
 @click.option("--read-only", is_flag=True, help="Refuse whatever would change something, as web.read_only does.")
+@click.option("--wait", is_flag=True, help="Wait for a port that is taken, and say so, instead of ending.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool) -> None:
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool, wait: bool) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. Under /api is the JSON of the commands, to read and to order; /openapi.json describes it.
@@ -155,19 +157,38 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
     """
     from rlm.settings import load_settings
     from rlm.web.app import make_app, read_token, redis_trouble
-    from rlm.web.serve import bind, serve
+    from rlm.web.serve import bind, bind_when_free, serve
 
     settings = load_settings(config).web
-    token, read_only = read_token(settings.token, os.environ), read_only or settings.read_only
-    with bind(host, port, has_token=bool(token)) as bound:
-        address, port = bound.getsockname()[:2]
-        where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-        with long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, wakeup, stop):
-            asked = "a token is asked for" if token else "this host only, without a token"
-            served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
-            nothing = ", read-only" if read_only else ""
-            log.info("Serving %s, %s%s", served, asked, nothing, extra={"action": "serve"})
-            if reason := redis_trouble(store):
-                log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-            app = make_app(store, token, settings.hosts, metrics_only=metrics_only, read_only=read_only)
-            serve(app, bound, wakeup, stop)
+    token = read_token(settings.token, os.environ)
+    try:
+        bound: socket.socket | None = bind(host, port, has_token=bool(token))
+    except ListenError as error:
+        if not wait:
+            raise
+        bound, taken = None, error
+    with bound or nullcontext(), long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as running:
+        store, wakeup, stop = running
+        if bound is None:
+            log.warning("Waiting for the port: %s", taken, extra={"action": "serve"})
+            bound = bind_when_free(host, port, wakeup, stop, has_token=bool(token))
+        if bound is None:
+            return
+        how = {"metrics_only": metrics_only, "read_only": read_only or settings.read_only}
+        _tell_where(bound, has_token=bool(token), **how)
+        if reason := redis_trouble(store):
+            log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
+        serve(make_app(store, token, settings.hosts, **how), bound, wakeup, stop)
+
+
+def _tell_where(bound: socket.socket, *, has_token: bool, metrics_only: bool, read_only: bool) -> None:
+    where = url_of(bound)
+    served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
+    asked = "a token is asked for" if has_token else "this host only, without a token"
+    log.info("Serving %s, %s%s", served, asked, ", read-only" if read_only else "", extra={"action": "serve"})
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of what is served on a socket."""
+    address, port = bound.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

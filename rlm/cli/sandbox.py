@@ -15,7 +15,7 @@ from rlm import __version__
 from rlm.cli.common import ExitCode, command, tell_new_server
 from rlm.cli.completion import endpoint_names
 from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
-from rlm.cli.printing import print_json, say, show, show_verdict, styled, wants_json
+from rlm.cli.printing import is_terminal, print_json, say, show, show_verdict, styled, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -38,7 +38,12 @@ _FAULT = (
 )
 
 
-@command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
+@command(
+    "rlm demo",
+    "rlm demo --web          # and look at it in a browser",
+    "rlm demo --events 300 --speed 20",
+    "rlm demo --real-time    # three minutes, as in life",
+)
 @click.option(
     "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many, over all types."
 )
@@ -48,12 +53,16 @@ _FAULT = (
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None) -> None:
+@click.option("--web", is_flag=True, help="Serve the dashboard of it, and print the link.")
+def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config: Path | None) -> None:
     """Show the whole system at work on one window, live, then say what happened.
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers:
     all of it is started for this and gone afterwards. Your configuration is shown if there is one, its Redis and its
     APIs are not touched. Ctrl-C ends it early, a second one at once.
+
+    With --web the dashboard is served on a free port of this host. On a terminal everything goes on after the run, to
+    look at it, until Ctrl-C; then it says what happened.
 
     Exits with 1 if anything was not as promised: a call refused, an event lost or left over that should have fitted.
     """
@@ -75,7 +84,11 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
             sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
         )
         with demo_stage(settings, pace, wakeup, stop) as stage:
-            verdict = play(stage, view, events, pace)
+            linger = web and is_terminal(err=True)
+            if web:
+                ends = "; Ctrl-C ends the demo" if linger else ""
+                tell(f"The dashboard: {stage.start_dashboard()}{ends}")
+            verdict = play(stage, view, events, pace, linger=linger)
     print_json(verdict.as_json())
     show()
     for line in summary(verdict, settings.event_types):

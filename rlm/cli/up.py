@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from honcho.printer import Printer
 
-    from rlm.processes.foreman import Entry
+    from rlm.processes.procfile import Entry
     from rlm.settings import Settings
 
-#: What runs without a Procfile.
-DEFAULT_COMMANDS = ("scheduler", "supervisor")
+#: What runs without a Procfile, and which of it takes `--allow-volatile`.
+DEFAULT_COMMANDS = {"scheduler": ("scheduler",), "supervisor": ("supervisor",), "web": ("web", "--wait")}
+_REFUSE_VOLATILE = ("scheduler", "supervisor")
 #: Time for Redis to say who runs already, seconds; it need not answer yet.
 _LOOK_SECONDS = 1.0
 
@@ -39,9 +40,9 @@ _LOOK_SECONDS = 1.0
 def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
 
-    They are those of the Procfile beside the configuration file, else a scheduler and a supervisor. Variables in a .env
-    file of the current directory are set for them. The embedded server, where that is configured, runs first and ends
-    last.
+    They are those of the Procfile beside the configuration file, else a scheduler, a supervisor and the dashboard, on
+    http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them. The embedded server,
+    where that is configured, runs first and ends last.
 
     TERM or Ctrl-C stops the scheduler, which closes its run or hands it over, then the supervisor, whose workers finish
     the calls in flight, then the rest. A second one ends all of it at once. If one process ends by itself, all are
@@ -51,7 +52,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
     from rlm.ledger.connect import connected
     from rlm.processes import signals
-    from rlm.processes.foreman import Foreman
+    from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
     from rlm.settings.sources import current_directory
@@ -126,14 +127,14 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
     from honcho.colour import get_colours
     from honcho.environ import parse_procfile
 
-    from rlm.processes.foreman import Entry
+    from rlm.processes.procfile import Entry
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
     if not os.path.lexists(procfile):
         rlm = ["exec", sys.executable, "-P", "-m", "rlm"]
-        flags = ["--allow-volatile"] if allow_volatile else []
-        commands = {name: shlex.join([*rlm, name, *flags]) for name in DEFAULT_COMMANDS}
+        flags = {name: ["--allow-volatile"] for name in _REFUSE_VOLATILE if allow_volatile}
+        commands = {name: shlex.join([*rlm, *words, *flags.get(name, [])]) for name, words in DEFAULT_COMMANDS.items()}
     elif allow_volatile:
         raise click.UsageError(f"--allow-volatile belongs behind the commands that stand in {procfile}.")
     else:

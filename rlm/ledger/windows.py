@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, all_limited
-from rlm.core.errors import StoreError
 from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
@@ -55,7 +53,7 @@ class Windows(Part):
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give back a slot for which no call was sent."""
-        self._move(endpoint, slot, call, "")
+        self._move(endpoint, slot, call, ["", 0, ""])
 
     def block(
         self, endpoint: Endpoint, slot: Admitted, call: Call | None = None, *, left_late: bool = False
@@ -76,43 +74,23 @@ class Windows(Part):
     def _block(
         self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
     ) -> Admitted:
-        window_ids = [one.window_id for one in all_limited([endpoint])]
+        limited = list(all_limited([endpoint]))
+        window_ids = [one.window_id for one in limited]
         noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # anything: it is moved
-        stamp = self._move(endpoint, slot, call, noted, ago_seconds)
-        if not left_late:
-            self._note_sent(endpoint, slot.stamp, stamp, ago_seconds)
+        shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
+        shortest_us = "" if left_late else round(shortest_seconds * MICROSECONDS)
+        ago_us = round(max(0.0, ago_seconds) * MICROSECONDS)
+        stamp = self._move(endpoint, slot, call, [noted, ago_us, shortest_us])
         return Admitted(stamp, suspect=slot.suspect)
 
-    def _note_sent(self, endpoint: Endpoint, sent: str, stamp: str, ago_seconds: float) -> None:
-        """Note when a call was sent whose slot was moved to `stamp`, a period or more later.
-
-        A slot moved by less needs no note: every call in between was admitted alongside it. If the note is lost, the
-        call counts as sent at its stamp.
-        """
+    def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, told: Sequence[str | int]) -> str:
+        """Move a slot as `told`, the arguments of `return_slot` from `call` to `shortest`."""
         limited = list(all_limited([endpoint]))
-        shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
-        seconds = (int(stamp) - int(sent)) / MICROSECONDS + ago_seconds
-        if stamp in {sent, "0"} or seconds < shortest_seconds:
-            return
-        commands: list[Command] = []
-        for one in limited:
-            key, longest_seconds = self._keys.moved(one.window_id), one.limit.longest_seconds + self._guard_seconds
-            commands += [("LPUSH", key, f"{stamp} {sent}"), ("LTRIM", key, 0, MOST_MOVED - 1)]
-            commands.append(("PEXPIRE", key, round(1000 * max(KEEP_SECONDS, longest_seconds))))
-        with suppress(StoreError):
-            self._batch(commands)
-
-    def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str, ago_seconds: float = 0.0) -> str:
-        window, *budget = [self._keys.window(one.window_id) for one in all_limited([endpoint])]
-        keys = [window, *call_keys(self._keys, call), *budget]
-        args: list[str | int] = [
-            slot.stamp,
-            call.event_id if call else "",
-            noted,
-            round(max(0.0, ago_seconds) * MICROSECONDS),
-        ]
-        reply = self._run("return_slot", keys, args)
-        return text(reply)
+        kept_ms = [round(1000 * max(KEEP_SECONDS, one.limit.longest_seconds + self._guard_seconds)) for one in limited]
+        lists = [spell(one.window_id) for one in limited for spell in (self._keys.window, self._keys.moved)]
+        keys = [lists[0], *call_keys(self._keys, call), *lists[1:]]
+        args = [slot.stamp, call.event_id if call else "", *told, MOST_MOVED, *kept_ms]
+        return text(self._run("return_slot", keys, args))
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
         """Count on each budget the calls of its endpoints from before they named it, each once.

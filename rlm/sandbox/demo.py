@@ -42,8 +42,10 @@ SIZES = (1, 2, 3)
 SIZE_WEIGHTS = (6, 3, 1)
 
 
-def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
+def play(stage: Stage, view: Output, events: int, speed: float, *, linger: bool = False) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
+
+    To `linger` is to let everything go on after the run until a signal, for those who look at the dashboard.
 
     Raises:
         RunError: a process ended or made no progress, or a signal interrupted this one.
@@ -63,6 +65,8 @@ def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)
+    if linger:
+        stage.await_signal()
     stage.stop()
     return judge_demo(Evidence.of(stage, record), events=events, items=len(items), speed=speed)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import ExitStack, closing, contextmanager
+import socket
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,6 +78,28 @@ class Stage:
     def __post_init__(self) -> None:
         self._group = ProcessGroup(self.signals, group_grace(self.settings))
 
+    def start_dashboard(self) -> str:
+        """Serve the dashboard on a free port, and return its URL once it answers."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self._start("web", "--port", str(port))
+
+        def answers() -> bool | None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                return True
+            return None
+
+        self._wait_for(answers, START_SECONDS, "its dashboard did not come up")
+        return f"http://127.0.0.1:{port}/"
+
+    def await_signal(self) -> None:
+        """Let everything go on until a signal asks this process to stop."""
+        while not self.signals.graceful:
+            for one in self._group.reap():
+                raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
+            select.select([self.wakeup], [], [], POLL_SECONDS)
+            self.wakeup.drain()
+
     def start_processes(self) -> None:
         """Start the processes and wait until a worker is ready, as after an earlier run.
 
@@ -130,11 +153,11 @@ class Stage:
     def _log_path(self) -> Path:
         return self.config.parent / "processes.log"
 
-    def _start(self, command: str) -> None:
-        """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
+    def _start(self, *command: str) -> None:
+        """Start `rlm COMMAND...`, without any setting of this environment; it stops when this process dies."""
         with self._log_path.open("ab") as log:
             process = self._group.start(
-                [command, "--config", str(self.config), *self.options],
+                [*command, "--config", str(self.config), *self.options],
                 stdout=log,
                 stderr=log,
                 cwd=self.config.parent,

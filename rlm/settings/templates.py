@@ -36,6 +36,8 @@ PROCFILE = """\
 # What `rlm up` runs; each process may as well run by itself, on several hosts.
 scheduler: exec rlm scheduler
 supervisor: exec rlm supervisor
+# The dashboard, http://127.0.0.1:8088; if another program has that port, it waits until it is free and says so.
+web: exec rlm web --wait
 """
 _ENVIRONMENT = """\
 Variables for RLM: copy this file to .env, which is for nobody else to read (`cp` leaves it so), and keep that out of

@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, TextIO
 
 from rlm.core.clock import isoformat
-from rlm.processes.foreman import ALARM_COLOUR, OWN_NAME
+from rlm.processes.procfile import ALARM_COLOUR, OWN_NAME
 from rlm.telemetry.logs import CLOCK
 
 if TYPE_CHECKING:

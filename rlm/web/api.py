@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from rlm.core.errors import StoreError
+from rlm.ledger import revive
 from rlm.web.asked import of_body, of_query
 from rlm.web.body import read_body
 from rlm.web.openapi import described
@@ -16,7 +18,7 @@ from rlm.web.refusal import document
 from rlm.web.session import visit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -34,21 +36,33 @@ def api_routes(store: Store) -> list[Route]:
     async def openapi(_request: Request) -> Response:
         return document(described())
 
-    each = [Route(one.path, _endpoint(store, one), methods=[one.method], name=one.name) for one in OPERATIONS]
+    of_path: dict[str, dict[str, Operation]] = {}
+    for one in OPERATIONS:
+        of_path.setdefault(one.path, {})[one.method] = one
+    each = [Route(path, _endpoint(store, methods), methods=list(methods)) for path, methods in of_path.items()]
     return [*each, Route("/openapi.json", openapi)]
 
 
-def _endpoint(store: Store, operation: Operation) -> Callable[[Request], object]:
+def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
+        operation = operations["GET" if request.method == "HEAD" else request.method]
         if operation.method == "GET":
             asked = of_query(request.query_params.multi_items(), operation.takes)
         else:
             asked = of_body(await _json_body(request), operation.takes)
         about = next(iter(request.path_params.values()), "")
-        found = await run_in_threadpool(operation.handle, Call(store, visit_of(request), about, asked))
+        found = await run_in_threadpool(_carry_out, operation, Call(store, visit_of(request), about, asked))
         return document(found.document, _ACCEPTED) if isinstance(found, Pending) else document(found)
 
     return answer
+
+
+def _carry_out(operation: Operation, call: Call) -> Any:
+    try:
+        return operation.handle(call)
+    except StoreError:
+        revive(call.store)
+        raise
 
 
 async def _json_body(request: Request) -> bytes:

@@ -5,6 +5,7 @@ The checks of a request and its description in /openapi.json are both made from 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -21,7 +22,9 @@ from rlm.core.text import seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)
 
-_DURATION = r"^(\d{1,9}(\.\d{1,9})?[smhd]){1,9}$|^\d{1,9}(\.\d{1,9})?$"
+#: As rlm/core/text.py reads it; not 0, and no longer than time has been counted.
+_DURATION = r"^(?=.*[1-9])(\d{1,5}(\.\d{1,9})?[smhd]){1,4}$|^(?=.*[1-9])\d{1,9}(\.\d{1,9})?$"
+_PATTERN = re.compile(r"matching regex '.*'")
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
 #: The most windows to look ahead, and workers and endpoints to try: no request is to cost more than a second or two.
@@ -32,6 +35,8 @@ Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the ne
 Offset = Annotated[int, Meta(ge=0, le=10**6, description="How many to leave out before them.")]
 Search = Annotated[str, Meta(max_length=200, description="Those with this text in them, whatever its case.")]
 Text = Annotated[str, Meta(max_length=200)]
+LetterId = Annotated[str, Meta(max_length=50)]
+Counted = Annotated[str, Meta(max_length=200, pattern=r"^[^=]{1,100}=\d{1,15}$")]
 OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the record of orders.")]
 OfType = Annotated[list[Text], Meta(max_length=100, description="Of one of these types.")]
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="With one of these codes.")]
@@ -88,7 +93,7 @@ class FailedAsked(Letters, forbid_unknown_fields=True):
 class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     """What `rlm plan` takes as options."""
 
-    count: Annotated[list[Text], Meta(max_length=100, description="TYPE=N: plan for N events of a type.")] = []
+    count: Annotated[list[Counted], Meta(max_length=100, description="TYPE=N: plan for N events of a type.")] = []
     workers: Annotated[int, Meta(ge=1, le=1000, description="Exactly N workers.")] | None = None
     set: Annotated[list[Text], Meta(max_length=_MOST_TRIED, description="KEY=VALUE: with this setting.")] = []
     add_endpoint: Annotated[
@@ -96,7 +101,7 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     ] = []
     windows: Annotated[int, Meta(ge=1, le=_MOST_WINDOWS, description="Look N windows ahead.")] | None = None
     arrivals: Annotated[
-        list[Text], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
+        list[Counted], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
     ] = []
 
 
@@ -133,7 +138,7 @@ class LimitOrdered(Ordered, kw_only=True, forbid_unknown_fields=True):
 class LettersOrdered(Ordered, forbid_unknown_fields=True):
     """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` how many that would be."""
 
-    ids: Annotated[list[Text], Meta(max_length=_MOST_IDS, description="Their ids.")] = []
+    ids: Annotated[list[LetterId], Meta(max_length=_MOST_IDS, description="Their ids.")] = []
     filter: Letters | None = None
     all: bool = False
     dry_run: bool = False
@@ -173,7 +178,7 @@ def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
     try:
         return msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise BadQuestionError(f"the query cannot be used: {error}") from None
+        raise BadQuestionError(f"the query cannot be used: {_words(error)}") from None
 
 
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
@@ -185,4 +190,8 @@ def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadQuestionError(f"the body cannot be used: {error}") from None
+        raise BadQuestionError(f"the body cannot be used: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    return _PATTERN.sub("of another form", str(error))

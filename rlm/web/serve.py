@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 from asyncio import get_running_loop
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ _MOST_BYTES = 16_384
 _MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES
 #: Threads that ask Redis; further requests wait for one.
 THREADS = 16
+#: How often to try an address that is taken, seconds.
+_AGAIN_SECONDS = 2.0
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
 log = logging.getLogger(__name__)
@@ -150,6 +152,16 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         )
     except OSError as error:  # its text has the address, too
         raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
+
+
+def bind_when_free(host: str, port: int, wakeup: Wakeup, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
+    """Bind a socket as `bind` does, and wait for an address that is taken; return None after a signal."""
+    while not stop.graceful:
+        with suppress(ListenError):
+            return bind(host, port, has_token=has_token)
+        select.select([wakeup], [], [], _AGAIN_SECONDS)
+        wakeup.drain()
+    return None
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.limiter import Admitted
 from rlm.ledger.reading.compliance import compliance, excess
 from tests.store import steps
@@ -108,3 +109,20 @@ def test_calls_that_hung_for_longer_than_a_period_exceed_no_limit(store, token):
     found = compliance(store, 3600)
     assert found["ok"]
     assert found["by_endpoint"][steps.ENDPOINT]["calls"] == 2 * api.limit.rules[0].amount
+
+
+def test_one_whose_answer_is_lost_when_it_is_moved_stands_where_it_was_sent(store, endpoint, monkeypatch):
+    """The script is run and nobody hears of it: the call does not count as sent again."""
+    (slot,) = take(store, endpoint)
+    slot = aged(store, endpoint, slot, 70)
+    run = store.windows._run
+
+    def unheard(*told):
+        run(*told)
+        raise StoreUnreachableError("the answer is lost")
+
+    monkeypatch.setattr(store.windows, "_run", unheard)
+    with pytest.raises(StoreUnreachableError):
+        store.windows.block(endpoint, slot)
+
+    assert store.windows.sent(endpoint, 10) == [int(slot.stamp)]

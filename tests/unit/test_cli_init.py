@@ -143,12 +143,12 @@ def test_the_template_taken_at_its_word_is_the_default(tmp_path: Path) -> None:
 
 
 def test_procfile_and_environment_are_read_by_up() -> None:
-    """The Procfile has the two processes, and the variables are what `rlm up` and a shell make of them."""
+    """The Procfile has the three processes, and the variables are what `rlm up` and a shell make of them."""
     # Given an environment in which nothing is commented out
     bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", environment_template(), flags=re.MULTILINE)
 
     # Then both are read
-    assert list(parse_procfile(PROCFILE).processes) == ["scheduler", "supervisor"]
+    assert list(parse_procfile(PROCFILE).processes) == ["scheduler", "supervisor", "web"]
     variables = parse(bold)
     assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
     assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)

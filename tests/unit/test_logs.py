@@ -20,7 +20,7 @@ from rlm.cli.processes import scheduler
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreGarbledError, StoreUnreachableError
 from rlm.ledger.outage import Outage
-from rlm.processes.foreman import ALARM_COLOUR
+from rlm.processes.procfile import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format

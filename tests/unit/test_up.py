@@ -32,11 +32,12 @@ def commands(settings, **options):
     return {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=False, **options)}
 
 
-def test_without_a_procfile_it_is_a_scheduler_and_a_supervisor(settings):
+def test_without_a_procfile_it_is_a_scheduler_a_supervisor_and_the_dashboard(settings):
     """The default is run by this interpreter, whatever PATH says."""
     found = commands(settings)
 
-    assert list(found) == ["scheduler", "supervisor"]
+    assert list(found) == ["scheduler", "supervisor", "web"]
+    assert shlex.split(found["web"])[-2:] == ["web", "--wait"]  # a port that is taken stops nothing
     assert shlex.split(found["supervisor"]) == ["exec", sys.executable, "-P", "-m", "rlm", "supervisor"]
 
 

@@ -3,15 +3,21 @@
 -- KEYS[1]  window    of its endpoint, list of slots: stamps in microseconds of Redis time, newest first
 -- KEYS[2]  calls     hash of the worker: event id -> its call; unused without an event id
 -- KEYS[3]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
--- KEYS[4]  budget    the window of the endpoint's budget, as `window`; missing if it has none
+-- KEYS[4]  moved     list of those of the window's slots that count from later than their calls were sent
+-- KEYS[5..] both     the window of the endpoint's budget and its `moved`; missing if it has none
 -- ARGV[1]  stamp     of the slot
 -- ARGV[2]  event id  it was taken for, or empty
 -- ARGV[3]  call      what is noted of the call from now on, %s being the new stamp; empty: the slot is given back
 -- ARGV[4]  ago_us    since when it is blocked, microseconds before now; never earlier than it was taken
+-- ARGV[5]  shortest  period of its limits, microseconds: one that is moved by less needs no note, since every call in
+--          between was admitted beside it; empty: the call was sent only now
+-- ARGV[6]  most      entries of `moved`
+-- ARGV[7..] kept_ms  how long each `moved` is kept, milliseconds
 -- Returns  the slot's stamp from now on, '0' when it is given back or was no longer there
--- Atomic because the slot must not be missing for an instant while it is moved.
-local window, calls, inflight, budget = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local stamp, event_id, call, ago_us = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- Atomic because the slot must not be missing for an instant while it is moved, nor be moved without the note of when
+-- its call was sent: it would count as two calls in one period.
+local window, calls, inflight, moved, budget, budget_moved = unpack(KEYS)
+local stamp, event_id, call, ago_us, shortest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('LREM', window, 1, stamp) == 0 then return '0' end
 if budget then redis.call('LREM', budget, 1, stamp) end
 if call == '' then
@@ -28,17 +34,24 @@ local from = math.max(now - ago_us, tonumber(stamp))
 if ago_us == 0 then  -- from now is from the newest slot on, whatever the clock does
   for _, list in ipairs({window, budget}) do from = math.max(from, tonumber(redis.call('LINDEX', list, 0) or 0)) end
 end
-local moved = string.format('%.0f', from)
+local blocked = string.format('%.0f', from)
 for _, list in ipairs({window, budget}) do  -- each list stays in order
   local place = 0
   while tonumber(redis.call('LINDEX', list, place) or 0) > from do place = place + 1 end
   local older = redis.call('LINDEX', list, place)
-  if older then redis.call('LINSERT', list, 'BEFORE', older, moved) else redis.call('RPUSH', list, moved) end
+  if older then redis.call('LINSERT', list, 'BEFORE', older, blocked) else redis.call('RPUSH', list, blocked) end
+end
+if shortest and from - stamp + ago_us >= shortest then
+  for index, list in ipairs({moved, budget_moved}) do
+    redis.call('LPUSH', list, blocked .. ' ' .. stamp)
+    redis.call('LTRIM', list, 0, ARGV[6] - 1)
+    redis.call('PEXPIRE', list, ARGV[6 + index])
+  end
 end
 if event_id ~= '' and redis.call('HEXISTS', calls, event_id) == 1 then
-  redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', moved)))
+  redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', blocked)))
 end
-return moved
+return blocked
 
 --- look_windows
 -- Looks at the windows of endpoints and budgets without taking anything; begins the rest that a longer rule needs.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from honcho.printer import Message, Printer
 
-from rlm.processes.foreman import Entry, Foreman
+from rlm.processes.procfile import Entry, Foreman
 from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Wakeup
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL

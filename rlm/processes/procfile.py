@@ -1,4 +1,4 @@
-"""The foreman of `rlm up`: starts the processes of a Procfile, shows what they say, stops them in the right order.
+"""Runs a Procfile for `rlm up`: starts the processes of a Procfile, shows what they say, stops them in the right order.
 
 Honcho runs each entry and reads its lines; the loop and the end are our own. Honcho's manager stops all at the same
 moment, kills what is left after five seconds, and ignores a second signal. Here the scheduler ends first, then the
