@@ -19,9 +19,8 @@ from rlm.settings.faults import close_match, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.reading.books import Account, Books
+    from rlm.ledger.reading.books import Books
     from rlm.ledger.reading.waiting import EventFilter
     from rlm.settings import Settings
 
@@ -37,10 +36,10 @@ LONGEST_NAME = 60
 def queue_stats(store: Store) -> dict[str, Any]:
     """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
 
-    `carried_over` of these were left over by an earlier run. Events wait in the ledger and in the items. The lists are
-    read after the ledger: while a drain is moving items between them, an event may be missed.
+    Events wait in the ledger and in the items. The lists are read after the ledger: while a drain is moving items
+    between them, an event may be missed.
     """
-    found, waiting, run = books(store), read_waiting(store), store.runs.current()
+    found, waiting = books(store), read_waiting(store)
     configured = [one.name for one in store.settings.event_types]
     others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
     by_type = {}
@@ -49,19 +48,20 @@ def queue_stats(store: Store) -> dict[str, Any]:
         since = (oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type)), waiting.oldest.get(name))
         # Never negative, even if a clock is ahead.
         ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
-        by_type[name] = {
-            "pending": account.unsettled + account.retried + waiting.events[name],
-            "carried_over": _carried(store, name, account, run),
-            "oldest_seconds": max(ages, default=None),
-        }
+        pending = account.unsettled + account.retried + waiting.events[name]
+        by_type[name] = {"pending": pending, "oldest_seconds": max(ages, default=None)}
     return {**lengths(found), "by_type": by_type}
 
 
-def _carried(store: Store, name: str, account: Account, run: Run | None) -> int:
-    """Return how many events of a type that wait were left over by an earlier run than the open one."""
+def carried_over(store: Store) -> dict[str, int]:
+    """Return by type how many of the events in the ledger that wait were left over by an earlier run."""
+    found, run = books(store).by_type, store.runs.current()
     if run is None:
-        return account.unsettled
-    return min(account.carried_over, sum(ranks_in_ledger(store, name, run).carried.values()))
+        return {name: account.unsettled for name, account in found.items()}
+    return {
+        name: min(account.carried_over, sum(ranks_in_ledger(store, name, run).carried.values()))
+        for name, account in found.items()
+    }
 
 
 def lengths(found: Books) -> dict[str, int]:

@@ -96,11 +96,8 @@ def _describe(found: dict[str, Any]) -> None:
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
     show()
-    rows = [
-        [name, f"{one['pending']:,}", f"{one['carried_over']:,}", span(one["oldest_seconds"])]
-        for name, one in found["by_type"].items()
-    ]
-    table(["type", "pending", "carried over", "oldest"], rows)
+    rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]
+    table(["type", "pending", "oldest"], rows)
 
 
 @command(

@@ -37,14 +37,8 @@ if TYPE_CHECKING:
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (
-    now.PAGE,
-    endpoints.PAGE,
-    *runs.PAGES,
-    queue.PAGE,
-    failures.PAGE,
-    *event.PAGES,
-    whatif.PAGE,
-    compliance.PAGE,
+    *(now.PAGE, endpoints.PAGE, *runs.PAGES, queue.PAGE, failures.PAGE),
+    *(whatif.PAGE, compliance.PAGE, *event.PAGES),
 )
 #: Files to load down, by path: each is made of documents, as CSV.
 FILES: Final = {"/compliance.csv": compliance.as_file}
@@ -121,7 +115,7 @@ class _Site:
             revive(self._documents.store)
             return State(trouble=AWAY)
         except RLMError as error:  # what it is about is gone
-            return State(trouble=str(error))
+            return State(trouble=str(error).rstrip("."))
 
     def _page(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> tuple[Rendered, int]:
         """Return a page with its status; one that says so if it cannot be shown."""
@@ -130,7 +124,7 @@ class _Site:
         except StoreError:
             trouble, status = AWAY, _UNAVAILABLE
         except RLMError as error:
-            trouble, status = str(error), _NOT_FOUND
+            trouble, status = str(error).rstrip("."), _NOT_FOUND
         frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write, trouble)
         return render(frame, "trouble.html", {}), status
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.queue import queue_stats
+from rlm.admin.queue import carried_over, queue_stats
 from rlm.ledger.reading.waiting import WAITING, EventFilter, Mark, list_waiting
 from rlm.web.pages.filters import ListFilter, event_address
+from rlm.web.pages.outlook import outlook_of
 from rlm.web.pages.page import Page
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
     on = f" --after {question.get('after')}" if after else ""
     return {
         "stats": stats,
+        "carried": documents.get("carried_over", carried_over),
         "most": max((one["pending"] for one in stats["by_type"].values()), default=0),
+        "ahead": outlook_of(documents),
         "asked": asked,
         "states": [str(one) for one in WAITING],
         "events": [{**one, "address": event_address(one["event_id"])} for one in found["events"]],

@@ -43,9 +43,9 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
     happened = _happened(found, course, began)
     actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
     lines = [
+        plots.Line(_fewer(actual), "measured", filled=True),
         plots.Line(planned, "planned"),
         plots.Line(forecast, "forecast", steps=False),
-        plots.Line(_fewer(actual), "measured", filled=True),
     ]
     most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
     axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))

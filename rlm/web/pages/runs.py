@@ -90,9 +90,13 @@ def _last_two(records: list[dict[str, Any]]) -> str:
 def context(documents: Documents, question: Question) -> Mapping[str, Any]:
     """Return what the page of a run shows, be it open or on record."""
     asked = question.get("run_id")
-    found = documents.get(("run", asked), lambda store: report.status(store, report.find_run(store, asked)))
+
+    def find(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = report.status(store, report.find_run(store, asked))
+        return found, course(store, found)
+
+    found, events = documents.get(("run", asked), find)
     run_id, is_open = found["run_id"], words.is_open(found)
-    events = documents.get(("course", run_id, found["state"]), lambda store: course(store, found), seconds=2.0)
     return {
         "title": f"Run {run_id}",
         "found": found,
