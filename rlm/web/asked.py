@@ -28,7 +28,7 @@ _PATTERN = re.compile(r"matching regex '.*'")
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
 #: The most windows to look ahead, and workers and endpoints to try: no request is to cost more than a second or two.
-_MOST_WINDOWS, _MOST_TRIED = 200, 20
+_MOST_WINDOWS, _MOST_TRIED, _MOST_REPLAYED = 200, 20, 500
 
 Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
 Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
@@ -103,6 +103,7 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     arrivals: Annotated[
         list[Counted], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
     ] = []
+    replay: Annotated[int, Meta(ge=1, le=_MOST_REPLAYED, description="Ask it of the last N runs.")] | None = None
 
 
 class ComplianceAsked(Struct, forbid_unknown_fields=True):

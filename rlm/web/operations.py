@@ -19,7 +19,7 @@ from rlm.admin.dealing import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.letters import grouped
-from rlm.admin.question import Asked, answer, read_question
+from rlm.admin.question import Asked, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import entry_of, runs_page
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
@@ -105,11 +105,13 @@ def plan(call: Call) -> Any:
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be asked here; settings of {', '.join(_PLANNED)} can")
-    options = Asked(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals)
+    options = Asked(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals, said.replay)
     question = read_question(call.store.settings, options)
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
     try:
+        if said.replay:
+            return replayed(call.store, question, said.replay).as_json()
         return answer(call.store, question).as_json()
     finally:
         _PLANNING.release()
