@@ -16,10 +16,8 @@ from tests.wait import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What an earlier run began with, each: one that completes, one that leaves events over.
-BEFORE = (60, 900)
-#: Windows of 9 s.
-SPEED = 20.0
+#: Windows of 30 s: long enough to look at every page while one is open.
+SPEED = 6.0
 
 
 @contextmanager
@@ -36,23 +34,27 @@ def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
 
 
 def give_a_past(system: System) -> list[str]:
-    """Have runs that are over, dead letters, an endpoint that fails and one that is paused; return the ids of the runs."""
-    ids = []
-    for number, events in enumerate(BEFORE):
-        system.push_evenly(events, prefix=f"r{number}-")
-        system.push([{"id": f"bad-{number}", "wallet_name": "<b>wallet</b>", "events": ["NOT_A_TYPE"]}])
-        ids.append(system.ask_for_run())
-        system.await_record(ids[-1], timeout=90)
-        system.api.set_faults({"overflow_balance_check_api_2": {"error_rate": 0.5, "status": 422}})
+    """Leave a run that completed, one that was cancelled, dead letters, and one that is open; return their ids."""
+    system.api.set_faults({"overflow_balance_check_api_2": {"error_rate": 0.5, "status": 422}})
     system.rlm("endpoint", "pause", "overflow_balance_update_api_3", "--for", "10m")
+    ids = []
+    for number, events in enumerate((100, 1500)):
+        system.push([{"id": f"bad-{number}", "wallet_name": "<b>wallet</b>", "events": ["NOT_A_TYPE"]}])
+        system.push_evenly(events, prefix=f"r{number}-")
+        ids.append(system.ask_for_run())
+        if number:
+            wait_until(system.inflight, timeout=30, message="calls are under way")
+            system.rlm("cancel")
+        system.await_record(ids[-1], timeout=60)
+    system.push_evenly(100, prefix="open-")
+    ids.append(system.ask_for_run())
+    wait_until(system.inflight, timeout=30, message="calls are under way")
     return ids
 
 
 def every_path(system: System, runs: list[str]) -> list[str]:
-    """Return a path of each page, those of a run, an event and a comparison included, and those of nothing."""
-    (event, *_), (letter, *_) = sorted(system.pushed), system.store.letters.all()
-    assert letter
-    filled = {"{run_id}": runs[-1], "{event_id:path}": event}
+    """Return a path of each page, those of a run, an event and a comparison included."""
+    filled = {"{run_id}": runs[-1], "{event_id:path}": min(system.pushed)}
     paths = []
     for page in PAGES:
         path = page.path
@@ -63,9 +65,3 @@ def every_path(system: System, runs: list[str]) -> list[str]:
     a, b = runs[-2:]
     more = {"/runs/compare": f"?a={a}&b={b}", "/search": "?q=wallet_001"}
     return [f"{path}{more.get(path, '')}" for path in paths]
-
-
-def look(driver, base: str, path: str) -> None:
-    """Load a page and wait for the first news of it."""
-    driver.get(base + path)
-    wait_until(lambda: driver.execute_script("return document.readyState") == "complete", message=f"{path} is there")
