@@ -62,7 +62,7 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if found["state"] != State.RUNNING:
         yield Verdict(Level.WELL, _said(expected.words))
     spare = words.spare_seconds(found)
-    on_track = expected.words if spare is None else f"finishes {span(spare)} before the deadline"
+    on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
     yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -84,10 +85,12 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
             sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
         )
         with demo_stage(settings, pace, wakeup, stop) as stage:
-            linger = web and is_terminal(err=True)
+            linger = None
             if web:
-                ends = "; Ctrl-C ends the demo" if linger else ""
-                tell(f"The dashboard: {stage.start_dashboard()}{ends}")
+                where = stage.start_dashboard()
+                tell(f"The dashboard: {where}")
+                if is_terminal(err=True):
+                    linger = partial(tell, f"The run is over. Its dashboard stays until Ctrl-C: {where}")
             verdict = play(stage, view, events, pace, linger=linger)
     print_json(verdict.as_json())
     show()

@@ -19,7 +19,7 @@ from rlm.terminal.record import line_of, record_picture
 from rlm.terminal.run import run_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -42,10 +42,13 @@ SIZES = (1, 2, 3)
 SIZE_WEIGHTS = (6, 3, 1)
 
 
-def play(stage: Stage, view: Output, events: int, speed: float, *, linger: bool = False) -> DemoVerdict:
+def play(
+    stage: Stage, view: Output, events: int, speed: float, *, linger: Callable[[], object] | None = None
+) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
 
-    To `linger` is to let everything go on after the run until a signal, for those who look at the dashboard.
+    With `linger`, which is called after the run, everything goes on until a signal, for those who look at the
+    dashboard.
 
     Raises:
         RunError: a process ended or made no progress, or a signal interrupted this one.
@@ -66,6 +69,7 @@ def play(stage: Stage, view: Output, events: int, speed: float, *, linger: bool 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)
     if linger:
+        linger()
         stage.await_signal()
     stage.stop()
     return judge_demo(Evidence.of(stage, record), events=events, items=len(items), speed=speed)

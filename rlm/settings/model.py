@@ -187,9 +187,9 @@ class WebSettings(Section):
 
     token: WebToken = setting(
         "",
-        "What a client says in `Authorization: Bearer TOKEN` to read anything but `/healthz`. Empty: nothing is asked "
-        "for, and `rlm web` listens on the loopback interface only. `env:NAME`: it stands in that variable of "
-        "`rlm web`.",
+        "What a program says in `Authorization: Bearer TOKEN`, or a browser at `/login`, to read anything but "
+        "`/healthz`, and to order. Empty: this host reads without one, its browsers order, and `rlm web` listens on "
+        "the loopback interface only. `env:NAME`: it stands in that variable of `rlm web`.",
         allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
         repr=False,
     )

@@ -7,7 +7,7 @@ import pytest
 from rlm.admin.runs import RunFilter
 from rlm.web.pages import event, failures
 from rlm.web.pages.filters import ListFilter, event_address
-from rlm.web.pages.page import Question, coded
+from rlm.web.pages.page import Question, words
 from tests.each import each
 from tests.store.steps import record_of
 
@@ -178,6 +178,6 @@ def test_a_search_leads_to_what_is_one_thing(found, place):
 
 def test_commands_in_a_sentence_are_told_apart_and_markup_is_text():
     """Also what a terminal could take for a command is made visible."""
-    assert coded("see `rlm failed list` <b>\x1b[31m`") == (
+    assert words("see `rlm failed list` <b>\x1b[31m`") == (
         "see <code>rlm failed list</code> &lt;b&gt;\\u001b[31m<code></code>"
     )

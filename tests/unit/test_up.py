@@ -60,8 +60,12 @@ def test_a_procfile_that_cannot_be_used_is_an_error(settings, content):
 
 def test_allow_volatile_goes_to_the_default_processes_and_to_no_others(settings):
     """A flag that a Procfile would swallow is refused."""
-    for entry in _entries(settings, {}, allow_volatile=True):
-        assert entry.command.endswith("--allow-volatile")
+    found = {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=True)}
+    assert {name: command.endswith("--allow-volatile") for name, command in found.items()} == {
+        "scheduler": True,
+        "supervisor": True,
+        "web": False,  # it keeps nothing
+    }
     (settings.source.parent / "Procfile").write_text("scheduler: exec rlm scheduler\n")
 
     done = CliRunner().invoke(up.up, ["--allow-volatile", "--config", str(settings.source)])

@@ -6,12 +6,14 @@ A page is added in three steps:
    that names both. It reads through functions of `rlm.admin` only (`documents.get(key, find)`), so that page, terminal
    and JSON agree, and computes nothing. Pictures come from `plots.py`.
 2. A template in `rlm/web/templates/` that extends `base.html`. What changes by itself stands in a live section:
-   `{% call live("workers", "Workers") %}...{% endcall %}`. Buttons that write stand in `{% if frame.may_write %}`.
+   `{% call live("workers", "Workers") %}...{% endcall %}`, on the page whatever the state is. Buttons that write stand
+   in `{% if frame.may_write %}`.
 3. The `PAGE` in `PAGES` below: its place there is its place in the navigation.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -45,6 +47,9 @@ FILES: Final = {"/compliance.csv": compliance.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
+FAULT: Final = "this page cannot be made, the log of rlm web says why"
+
+log = logging.getLogger(__name__)
 
 
 def page_routes(
@@ -116,6 +121,9 @@ class _Site:
             return State(trouble=AWAY)
         except RLMError as error:  # what it is about is gone
             return State(trouble=str(error).rstrip("."))
+        except Exception:  # whoever looks must be told, and is to see it mended without a reload
+            log.exception("The page %s cannot be made", page.path, extra={"action": "render"})
+            return State(trouble=FAULT)
 
     def _page(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> tuple[Rendered, int]:
         """Return a page with its status; one that says so if it cannot be shown."""

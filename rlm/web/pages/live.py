@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 
 #: Between two renderings of a URL, seconds.
 EVERY_SECONDS: Final = 1.0
@@ -42,7 +42,7 @@ class Channel:
         self._turn = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
-    async def watch(self) -> AsyncIterator[State]:
+    async def watch(self) -> AsyncGenerator[State]:
         """Yield the state after each rendering."""
         self.watchers += 1
         if self._task is None:
@@ -72,7 +72,7 @@ class Channels:
     def __init__(self) -> None:
         self._channels: dict[Hashable, Channel] = {}
 
-    async def stream(self, key: Hashable, look: Callable[[], State]) -> AsyncIterator[str]:
+    async def stream(self, key: Hashable, look: Callable[[], State]) -> AsyncGenerator[str]:
         """Yield server-sent events: what changed since the last one, and a beat where nothing did.
 
         `look` renders what the `key` stands for; it runs in a thread of its own.
@@ -80,18 +80,18 @@ class Channels:
         channel = self._channels.setdefault(key, Channel(look))
         seen: dict[str, str] = {}
         sent_at, troubled = float("-inf"), ""
-        yield "retry: 2000\n\n"
         try:
-            async for state in channel.watch():
-                changed = {name: html for name, html in state.sections.items() if seen.get(name) != html}
-                if changed or state.trouble != troubled or system_clock.monotonic() - sent_at >= BEAT_SECONDS:
-                    yield f"data: {told(State(changed, state.trouble))}\n\n"
-                    seen |= changed
-                    sent_at, troubled = system_clock.monotonic(), state.trouble
+            yield "retry: 2000\n\n"
+            async with aclosing(channel.watch()) as states:
+                async for state in states:
+                    changed = {name: html for name, html in state.sections.items() if seen.get(name) != html}
+                    if changed or state.trouble != troubled or system_clock.monotonic() - sent_at >= BEAT_SECONDS:
+                        yield f"data: {told(State(changed, state.trouble))}\n\n"
+                        seen |= changed
+                        sent_at, troubled = system_clock.monotonic(), state.trouble
         finally:
-            if not channel.watchers:
-                with suppress(KeyError):
-                    del self._channels[key]
+            if not channel.watchers and self._channels.get(key) is channel:
+                del self._channels[key]
 
 
 def told(state: State) -> str:

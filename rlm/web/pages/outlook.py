@@ -39,7 +39,7 @@ def outlook_values(*found: Outlook) -> Mapping[str, Any]:
     """Return what the macro draws of an outlook, or of today's and the one of what might be."""
     return {
         "verdicts": [one.verdict for one in found],
-        "columns": _columns(found),
+        "columns": _columns(found) if any(one.leftover for each in found for one in each.windows) else [],
         "windows": max(len(one.windows) for one in found),
         "arriving": sum(found[-1].arrivals.values()),
     }

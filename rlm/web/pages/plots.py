@@ -112,7 +112,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
                     shape.format(kind, _short(left + pitch * 0.12), _short(bottom), _short(pitch * 0.76), _short(tall))
                 )
         shape = Markup('<a href="{0}">{1}</a>') if one.href else Markup("<g>{1}</g>")
-        drawn.append(shape.format(one.href, _join(inside)))
+        drawn.append(shape.format(safe_line(one.href), _join(inside)))
     return _frame("columns", label, height, drawn)
 
 
@@ -213,13 +213,13 @@ def _time(at: int, end: float) -> str:
 def _y_tick(part: float, words: str, room: int) -> Markup:
     y = _ABOVE + room * (1 - part)
     shape = Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2}</text>')
-    return shape.format(_short(y), _short(y - 4), words)
+    return shape.format(_short(y), _short(y - 4), safe_line(words))
 
 
 def _x_tick(part: float, words: str, height: int) -> Markup:
     anchor = "start" if part <= 0 else "end" if part >= 1 else "middle"
     return Markup('<text x="{}%" y="{}" text-anchor="{}">{}</text>').format(
-        _short(100 * part), height - 5, anchor, words
+        _short(100 * part), height - 5, anchor, safe_line(words)
     )
 
 

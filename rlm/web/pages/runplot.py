@@ -45,7 +45,7 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
     lines = [
         plots.Line(_fewer(actual), "measured", filled=True),
         plots.Line(planned, "planned"),
-        plots.Line(forecast, "forecast", steps=False),
+        plots.Line(forecast, "forecast"),
     ]
     most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
     axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))
@@ -92,13 +92,15 @@ def _planned(plan: Mapping[str, Any], began: float | None, window: float) -> lis
 
 
 def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[tuple[float, float]]:
-    """Return what an open run is expected to do from now on: a line to its last answer."""
+    """Return what an open run is expected to do from now on, which ends with all that is expected to be sent."""
     expected = found.get("forecast")
     if "finished_at" in found or not expected or began is None:
         return []
-    now, until = _ended(found), began + expected["forecast_seconds"]
-    left = words.counts_in_all(found).waiting - expected["expected_leftover"]
-    return [(now, float(sent)), (until, float(sent + max(0, left)))] if until > now else []
+    now, whole = _ended(found), sent + max(0, words.counts_in_all(found).waiting - expected["expected_leftover"])
+    course = expected.get("course") or [[expected["forecast_seconds"], whole]]
+    short = whole - course[-1][1]  # what the forecast does not count, for it is done or under way
+    ahead = [(began + at, float(max(sent, number + short))) for at, number in course if began + at > now]
+    return [(now, float(sent)), *ahead] if ahead else []
 
 
 def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:

@@ -1,0 +1,227 @@
+"""Pages as HTML, and how they stay current, without a store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+
+from rlm.web.pages import PAGES, endpoints, live, now
+from rlm.web.pages.live import Channels, State
+from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, moment, render, words
+from tests.unit.statuses import endpoint, record, rest, status
+
+HOSTILE = '<b onclick="x()">wallet</b>\x1b[31m\u202e'
+
+
+class Shared:
+    """Stands for `Documents`: it has what is given, by the name of the document."""
+
+    def __init__(self, **found):
+        self._found = found
+
+    def status(self):
+        return self._found["status"]
+
+    def get(self, key, _find, _seconds=1.0):
+        return self._found.get(key.replace(" ", "_"), [])
+
+    def part(self, _kind):
+        return self
+
+    def look(self):
+        return self._found.get("course")
+
+
+def shown(page, documents, *, may_write=True):
+    """The HTML of a page, and its live sections."""
+    frame = Frame(PAGES, page, "s", 0.0, "csrf", may_write)
+    return render(frame, page.template, page.context(documents, Question()))
+
+
+WHERE = {"config": HOSTILE, "redis": "embedded", "prefix": "rlm"}
+COURSE = {
+    "run_id": status()["run_id"],
+    "started_at": status()["started_at"],
+    "window_seconds": 180.0,
+    "first_call_seconds": 3.0,
+    "points": [(4.0, 100), (70.0, 300)],
+}
+LETTER = {"letters": 8, "reason": "rejected", "answer": "HTTP 400", "endpoint": HOSTILE, "type": "T"}
+LETTERS = [{**LETTER, "newest": "2026-11-25T10:15:00.000Z", "newest_id": "1", "oldest": "2026-11-25T10:15:00.000Z"}]
+LISTED = {
+    **endpoint(["T"], used=30, health="full"),
+    "kind": "endpoint",
+    "budget": None,
+    "limit_by": "file",
+    "limit_at": None,
+    "failures": 0,
+    "since": None,
+    "paused_by": None,
+    "paused_at": None,
+    "paused_until": None,
+    "refused": None,
+    "circuit_reason": None,
+    "window": {"period_seconds": 60.0, "ages_seconds": [1.0, 2.0]},
+}
+
+
+def test_now_shows_what_the_status_has():
+    """By type, in the words of the terminal, with its curve; and a retry of the dead letters of a kind."""
+    html = shown(now.PAGE, Shared(status={**status(), **WHERE}, course=COURSE, letter_groups=LETTERS)).html
+
+    assert "On track, finishes 57 s before the deadline" in html
+    assert html.count('<b data-what="completed">60</b> of <span data-what="total">180</span>') == 5
+    assert 'class="forecast"' in html
+    chosen = json.loads(re.search(r"data-body='([^']+)'", html)[1])["filter"]
+    assert chosen == {
+        "reason": ["rejected"],
+        "type": ["T"],
+        "endpoint": [HOSTILE],
+        "search": "HTTP 400",
+    }
+
+
+@pytest.mark.parametrize("found", [rest(), rest(last_record=None, schedulers=0, supervisors=0, last_tick=None)])
+def test_now_between_two_runs(found):
+    """Without a record, a curve, a scheduler or a tick as well."""
+    html = shown(now.PAGE, Shared(status={**found, **WHERE}, last_runs=[record()] if found["last_record"] else [])).html
+
+    assert "no run is open" in html
+    assert ("starts one now" in html) == (found["schedulers"] == 0 or "Nothing to draw" in html)
+
+
+def test_endpoints_shows_windows_and_changes():
+    """A strip for each, the health in its word, the limit to begin with in the dialog."""
+    change = {"at": "2026-11-25T10:15:00.000Z", "by": "me@h", "name": "a", "what": "resume", "from": "open", "to": None}
+    documents = Shared(
+        status=status(),
+        drawn_endpoints=[{"name": "a", **LISTED}],
+        changes=[{**change, "reason": HOSTILE}],
+        measured=None,
+    )
+    html = shown(endpoints.PAGE, documents).html
+
+    assert 'class="tick" d="M483.3 0V1000 M491.7 0V1000"' in html
+    assert '<span class="badge busy" data-what="health">full</span>' in html
+    assert 'data-rate="30/minute"' in html
+    assert "<td>resting<td><td>&lt;b onclick=" in html
+
+
+@pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
+def test_nothing_from_outside_becomes_markup(page):
+    """It is escaped, control characters are shown, and nothing needs a looser policy than `self`."""
+    listed = [{"name": "a", **LISTED, "limit_by": HOSTILE}]
+    documents = Shared(status={**status(), **WHERE}, drawn_endpoints=listed, letter_groups=LETTERS, measured=None)
+    html = shown(page, documents).html
+
+    assert "<b onclick" not in html
+    assert "\x1b" not in html
+    assert "\\u001b[31m\\u202e" in html
+    assert not re.search(r"\sstyle=|<style|\son\w+=\"|<script(?! src)", html)
+
+
+@pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
+def test_who_may_only_read_sees_no_button(page):
+    """No order is offered that would be refused."""
+    documents = Shared(status={**status(), **WHERE}, drawn_endpoints=[{"name": "a", **LISTED}], measured=None)
+
+    assert "<button data-post" not in shown(page, documents, may_write=False).html
+    assert 'data-post="/api/' in shown(page, documents).html
+
+
+def test_every_section_stands_on_the_page():
+    """A section that came and went could not be replaced: the script would load the page anew."""
+    documents = [
+        Shared(status={**status(), **WHERE}),
+        Shared(status={**rest(), **WHERE}),
+        Shared(status={**rest(last_record=None), **WHERE}),
+    ]
+
+    assert len({tuple(shown(now.PAGE, one).sections) for one in documents}) == 1
+
+
+def test_a_sentence_has_its_commands_as_code():
+    """And is escaped."""
+    assert words("type `rlm up` <now>") == "type <code>rlm up</code> &lt;now&gt;"
+
+
+def test_a_time_is_shown_without_the_script_too():
+    """In UTC; none is no time."""
+    assert moment("2026-11-25T10:15:00.123Z", "clock") == (
+        '<time datetime="2026-11-25T10:15:00.123Z" data-clock>10:15:00 UTC</time>'
+    )
+    assert moment(None) == "never"
+
+
+def test_a_question_is_the_last_said_of_a_name():
+    """What the path says goes before the query, and equal questions are one."""
+    question = Question((("run_id", "r"),), (("type", "a"), ("type", "b"), ("run_id", "x")))
+
+    assert (question.get("run_id"), question.get("type"), question.get("none", "-")) == ("r", "b", "-")
+    assert question.all("type") == ["a", "b"]
+    assert hash(question) == hash(Question(*question))
+
+
+def test_templates_are_where_the_program_looks_for_them():
+    """Each page has one."""
+    assert all((TEMPLATES / page.template).is_file() for page in PAGES if isinstance(page, Page))
+
+
+# -- staying current
+
+
+def events(lines):
+    """The documents of server-sent events."""
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+async def first_of(stream, number):
+    found = []
+    async for one in stream:
+        found.append(one)
+        if len(events(found)) == number:
+            await stream.aclose()
+            return events(found)
+    return events(found)
+
+
+def test_a_rendering_is_shared_and_only_changes_are_sent(monkeypatch):
+    """Two who look at one URL cost one rendering a turn; each is sent what changed since its own last event."""
+    monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
+    looks = iter(State({"a": "same", "b": str(number)}) for number in range(1000))
+    made = []
+
+    def look():
+        made.append(next(looks))
+        return made[-1]
+
+    async def two():
+        channels = Channels()
+        streams = [channels.stream("url", look) for _ in range(2)]
+        found = await asyncio.gather(*(first_of(stream, 3) for stream in streams))
+        return found, channels
+
+    found, channels = asyncio.run(two())
+
+    for seen in found:
+        assert set(seen[0]["sections"]) == {"a", "b"}
+        assert [set(one["sections"]) for one in seen[1:]] == [{"b"}, {"b"}]
+    assert len(made) <= 5
+    assert channels._channels == {}  # nobody looks any more
+
+
+def test_trouble_is_told_once_and_its_end_too(monkeypatch):
+    """With an event each, so that the page can say how old it is; what is shown stays as it is."""
+    monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
+    states = [State({"a": "1"}), *[State(trouble="away")] * 3, *[State({"a": "1"})] * 500]
+    turns = iter(states)
+
+    async def one():
+        return await first_of(Channels().stream("url", lambda: next(turns)), 3)
+
+    told = [(seen["trouble"], seen["sections"]) for seen in asyncio.run(one())]
+
+    assert told == [("", {"a": "1"}), ("away", {}), ("", {})]

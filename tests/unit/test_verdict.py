@@ -1,0 +1,65 @@
+"""The verdict: the worst that is so comes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.admin.verdict import Level, verdict
+from tests.unit.statuses import endpoint, record, rest, status
+
+LEFT = {"forecast_seconds": 120.0, "expected_leftover": 12, "workers": 3, "binds": "the limit of A binds"}
+FAILING = {"a": endpoint(["A"], errors=27, completed=63), "b": endpoint(["A"])}
+TROUBLES = [{"endpoint": "a", "address": "h:80", "what": "HTTP 500", "calls": 27}]
+NOT_READY = {**status()["workers"], "ready": 0}
+RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_seconds": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (status(), Level.WELL, "On track, finishes 57 s before the deadline"),
+        (status(called_seconds=None), Level.WELL, "On track, done 2:00 min after the first call, which is to come"),
+        (status(forecast=LEFT), Level.WARN, "12 events will be left over"),
+        (status(by_endpoint=FAILING, troubles=TROUBLES), Level.WARN, "a fails 30% of its calls: HTTP 500"),
+        (status(by_endpoint=FAILING, forecast=LEFT), Level.WARN, "12 events will be left over"),
+        (status(by_endpoint={"a": endpoint(["A"], **RESTING)}), Level.WARN, "a resting (failing: HTTP 503) for 9.0 s"),
+        (status(workers=3, forecast=LEFT) | {"workers": NOT_READY}, Level.BAD, "No worker is ready"),
+        (status(conductor=None, forecast=LEFT), Level.BAD, "Nothing conducts this run"),
+        (status(state="draining"), Level.WELL, "Taking the items off the audit list; the forecast comes with the plan"),
+    ],
+)
+def test_an_open_run(found, level, words):
+    """What is worst about it, else what to expect."""
+    assert verdict(found)[:2] == (level, words)
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (rest(), Level.WARN, "At rest; the last run left 590 events over"),
+        (rest(last_record=None), Level.REST, "At rest; no run has finished yet"),
+        (
+            rest(last_record=record() | {"state": "failed", "failure": "no worker came up"}),
+            Level.BAD,
+            "The last run failed",
+        ),
+        (rest(schedulers=0), Level.BAD, "Nothing conducts"),
+        (rest(supervisors=0), Level.BAD, "Nothing would send"),
+    ],
+)
+def test_between_two_runs(found, level, words):
+    """What is worst about it, else that nothing is wrong."""
+    assert verdict(found)[:2] == (level, words)
+
+
+def test_what_stands_beside_it_is_a_sentence():
+    """It says more, with a command where there is something to do."""
+    assert verdict(rest(schedulers=0)).more == "No scheduler is running; `rlm up` or `rlm scheduler` starts one."
+    assert verdict(status(forecast=LEFT)).more == "Finishes in 50 s (57 s to spare). The limit of A binds."
+
+
+def test_names_from_outside_are_made_visible():
+    """An endpoint's answer may hold what a terminal takes for a command."""
+    found = status(by_endpoint=FAILING, troubles=[{**TROUBLES[0], "what": "\x1b[31mHTTP"}])
+
+    assert verdict(found).words.endswith("\\u001b[31mHTTP")
