@@ -29,31 +29,42 @@ _WAIT_SECONDS = 60
 _UNKNOWN = 401
 _PAGE = """<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>Log in · RLM</title>
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/static/rlm.css">
+</head>
+<body>
 <main id="main">
-<h1>RLM</h1>
-<p role="status">{told}</p>
+<dialog open aria-labelledby="title">
 <form method="post" action="/login">
+<h1 id="title">Log in to RLM</h1>
+<p class="fault" role="alert">{told}</p>
 <input type="hidden" name="next" value="{next}">
-<label>Token <input type="password" name="token" required autofocus autocomplete="current-password"></label>
-<button type="submit">Log in</button>
+<div class="fields"><label>Token <input type="password" name="token" required autofocus
+autocomplete="current-password"></label></div>
+<p class="quiet">The one of <code>web.token</code> in the configuration.</p>
+<p class="choices"><button type="submit" class="main">Log in</button></p>
 </form>
-<p>It is the one of <code>web.token</code> in RLM's configuration.</p>
+</dialog>
 </main>
+</body>
 </html>
 """
 
 log = logging.getLogger(__name__)
 
 
-def ask_token(request: Request, told: str = "", status: int = _UNKNOWN) -> Response:
+def ask_token(request: Request) -> Response:
     """Return the page that asks for the token, at whatever URL; after the log-in the browser comes back to it."""
-    path = request.url.path
-    back = "/" if path == LOG_IN else f"{path}?{request.url.query}" if request.url.query else path
+    url = request.url
+    return _page(f"{url.path}?{url.query}" if url.query else url.path)
+
+
+def _page(back: str, told: str = "", status: int = _UNKNOWN) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="rlm"'} if status == _UNKNOWN else {}
     return HTMLResponse(_PAGE.format(told=escape(told), next=escape(back)), status, headers)
 
@@ -76,26 +87,25 @@ class LogIn:
     async def log_in(self, request: Request) -> Response:
         """Ask for the token, or begin a session for the right one."""
         if request.method != "POST":
-            return ask_token(request, status=200)
+            return _page("/", status=200)
         visit = visit_of(request)
         fields = parse_qs((await read_body(request)).decode(errors="replace"))
+        back, said = _local(fields.get("next", ["/"])[0]), fields.get("token", [""])[0].strip()
         if not (is_plain(request) or request.headers.get("Origin", "").startswith("https:")):
             told = "Over plain HTTP others could read the token. Use https, by a proxy, or a tunnel to this host."
-            return ask_token(request, told, 403)
+            return _page(back, told, 403)
         if not self._may_try(visit.address):
-            told = f"Too many wrong attempts; wait {_WAIT_SECONDS} s."
             log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
-            answer = ask_token(request, told, 429)
+            answer = _page(back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
             answer.headers["Retry-After"] = str(_WAIT_SECONDS)
             return answer
-        said = fields.get("token", [""])[0].strip()
         if not hmac.compare_digest(said.encode(errors="replace"), self._token) or not self._token:
             self._count(visit.address)
             log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
-            return ask_token(request, "That is not the token.")
+            return _page(back, "That is not the token.")
         visit.session = visit.to_set = visit.sessions.begin()
         log.info("%s logged in", visit.by, extra={"action": "log_in"})
-        return RedirectResponse(_local(fields.get("next", ["/"])[0]), 303)
+        return RedirectResponse(back, 303)
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""

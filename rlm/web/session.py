@@ -150,6 +150,12 @@ def csrf_token(request: Request) -> str:
     return visit.sessions.csrf(visit.session) if visit.session else ""
 
 
+def is_logged_in(request: Request) -> bool:
+    """Return whether the page that answers `request` is to offer a log-out, which is `POST /logout`."""
+    visit = visit_of(request)
+    return visit.session is not None and not visit.is_open
+
+
 def may_write(request: Request) -> bool:
     """Return whether the page that answers `request` is to offer buttons: not in read-only mode (`web.read_only`)."""
     visit = visit_of(request)

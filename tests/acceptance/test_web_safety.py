@@ -143,6 +143,7 @@ def test_a_log_in_needs_the_token_and_a_page_from_here(client):
     foreign = browser.log_in(TOKEN, Origin="http://evil.example")
 
     assert [one.status for one in (wrong, empty, foreign)] == [401, 401, 403]
+    assert b'name="next" value="/"' in wrong.data  # where the browser goes in the end is kept
     assert not any("Set-Cookie" in one.headers for one in (wrong, empty, foreign))
 
 
@@ -250,7 +251,7 @@ def test_every_answer_says_what_a_browser_may_do_with_it(client):
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
         assert "unsafe" not in policy
         assert answer.headers["X-Frame-Options"] == "DENY"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
