@@ -62,6 +62,6 @@ def every_path(system: System, runs: list[str]) -> list[str]:
             path = path.replace(name, value)
         assert "{" not in path, path
         paths.append(path)
-    a, b = runs[-2:]
+    a, b = runs[:2]
     more = {"/runs/compare": f"?a={a}&b={b}", "/search": "?q=wallet_001"}
     return [f"{path}{more.get(path, '')}" for path in paths]
