@@ -14,6 +14,8 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route
 
+from rlm.core.clock import system_clock
+from rlm.telemetry.logs import Bounded
 from rlm.web.access import LOG_IN, is_plain
 from rlm.web.body import read_body
 from rlm.web.session import visit_of
@@ -75,6 +77,7 @@ class LogIn:
     def __init__(self, token: str) -> None:
         self._token = token.encode()
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._bounded = Bounded(_WAIT_SECONDS, system_clock)
 
     @property
     def routes(self) -> list[Route]:
@@ -95,7 +98,8 @@ class LogIn:
             told = "Over plain HTTP others could read the token. Use https, by a proxy, or a tunnel to this host."
             return _page(back, told, 403)
         if not self._may_try(visit.address):
-            log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
+            if self._bounded.admit("too many") is not None:
+                log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
             answer = _page(back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
             answer.headers["Retry-After"] = str(_WAIT_SECONDS)
             return answer
