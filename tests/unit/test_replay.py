@@ -84,7 +84,7 @@ def test_a_replay_without_a_change_is_what_the_plan_says(case_of):
     assert left(found) == [(20, 20, 20), (0, 0, 0)]
     assert [one.unchanged.events for one in found.runs] == [50, 25]
     assert found.runs[0].unchanged.finish_seconds == pytest.approx(123.01)
-    assert found.sentence == "Replayed as they were, the last 2 runs leave 20 over."
+    assert found.sentence == "Replayed as they were, the last 2 runs would have left 20 over."
     assert (found.fewer, found.case, found.off_seconds) == (None, None, pytest.approx(0.505))
 
 
@@ -119,6 +119,7 @@ def test_the_limit_is_that_of_the_record_unless_it_is_told(case_of):
     found = replay([then], 1, case_of(), case_of("types.A.rate_limit=5/minute"))
 
     assert left(found) == [(0, 0, 45)]
+    assert replay([then], 1, case_of()).sentence == "Replayed as it was, the last run would have left 0 over."
 
 
 def test_durations_are_those_of_the_record(case_of):

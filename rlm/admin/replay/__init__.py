@@ -93,7 +93,8 @@ class Replay:
             return "No run is on record yet, so there is nothing to replay."
         unchanged, of_runs = self.left_over["unchanged"] or 0, self._of_runs
         if self.case is None or self.fewer is None:
-            return f"Replayed as they were, {of_runs} leave {unchanged:,} over."
+            as_it_was = "as they were" if len(self.runs) > 1 else "as it was"
+            return f"Replayed {as_it_was}, {of_runs} would have left {unchanged:,} over."
         then = f"With {self.case.assumptions}, {of_runs} would have left"
         if not self.fewer:
             return f"{then} as many over: {unchanged:,}."
