@@ -8,6 +8,7 @@ import re
 import signal
 
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.acceptance.webprocess import scheduler_alive, web
@@ -53,11 +54,14 @@ class Reader:
     def sees(self, words, name="main", timeout=REFRESH_SECONDS):
         wait_until(lambda: words in self.text(name), timeout=timeout, message=f"{words!r} is shown: {self.text(name)}")
 
+    def press(self, key):
+        ActionChains(self.driver).send_keys(key).perform()
+
     def order(self, button, **fields):
         """Press a button by its id, fill in the dialog, and confirm, all by keyboard."""
-        wait_until(lambda: self.driver.find_elements("id", button), timeout=REFRESH_SECONDS, message=f"{button} is there")
-        self.driver.execute_script("document.getElementById(arguments[0]).focus()", button)
-        self.driver.switch_to.active_element.send_keys(Keys.ENTER)
+        there = "return document.getElementById(arguments[0])?.focus({ focusVisible: true }) === undefined && document.activeElement.id === arguments[0]"
+        wait_until(lambda: self.driver.execute_script(there, button), timeout=REFRESH_SECONDS, message=f"{button} is there")
+        self.press(Keys.ENTER)
         for name, value in fields.items():
             field = self.driver.find_element("css selector", f"#ask [name={name}]")
             field.clear()
@@ -94,7 +98,7 @@ def test_a_run_is_started_shown_steered_and_cancelled(seen):
     system.push_evenly(1500)
     reader.open()
     reader.sees("1,500", "figures")
-    reader.order("start", )
+    reader.order("start")
     run = wait_until(system.store.runs.current, timeout=20, message="a run is open")
     reader.sees(run.id, "verdict")
 
