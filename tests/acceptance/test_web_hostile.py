@@ -48,7 +48,9 @@ class Looked(HTMLParser):
         if tag in self.NO_SUCH or (tag == "script" and not dict(attrs).get("src")):
             self.faults.append(f"<{tag}>")
         for name, value in attrs:
-            leads_out = name in self.LINKS and not (value or "").startswith(("/", "?", "#")) or (value or "")[:2] == "//"
+            leads_out = (
+                (name in self.LINKS and not (value or "").startswith(("/", "?", "#"))) or (value or "")[:2] == "//"
+            )
             if name.startswith("on") or name == "style" or leads_out:
                 self.faults.append(f"<{tag} {name}={value}>")
             self.text += f"{value}\n"
@@ -129,15 +131,40 @@ def test_what_comes_from_outside_is_text_on_every_page(inst):
 
 #: Paths and queries that try to lead out of a folder, or to what a page cannot make sense of.
 TRICKS = [
-    *("/runs/..%2f", "/runs/..%2f..%2fetc%2fpasswd", "/static/..%2f..%2fapp.py", "/static/../app.py", "/static/%2e%2e/app.py"),
-    *("/static//etc/passwd", "/static/rlm.css%00", "/events/%00", "/events/", "/events/%ff%fe", "//evil.example/", "/\\evil"),
+    *(
+        "/runs/..%2f",
+        "/runs/..%2f..%2fetc%2fpasswd",
+        "/static/..%2f..%2fapp.py",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+    ),
+    *(
+        "/static//etc/passwd",
+        "/static/rlm.css%00",
+        "/events/%00",
+        "/events/",
+        "/events/%ff%fe",
+        "//evil.example/",
+        "/\\evil",
+    ),
     *("/%00", "/?a=%00", "/search?q=%00", "/search?q=%ff", "/search?q=%ed%a0%80", f"/search?q={'a' * 10_000}"),
     *(f"/failures?search={'a' * 10_000}", f"/?{'a=b&' * 2_500}", "/failures?since=%D9%A1h", "/failures?since=1h%0a"),
-    *("/queue?older-than=nan", "/queue?older-than=1e400", "/runs?since=99999999999d", "/runs?before=%00", "/runs?page=-1"),
+    *(
+        "/queue?older-than=nan",
+        "/queue?older-than=1e400",
+        "/runs?since=99999999999d",
+        "/runs?before=%00",
+        "/runs?page=-1",
+    ),
     *("/queue?from=zzz", "/failures?from=99999999999999999999", "/whatif?workers=1e9", "/whatif?events.X=nan"),
     *(f"/whatif?for=counts&events.{steps.TYPE}=99999999999999", f"/whatif?for=counts&events.{steps.TYPE}=-1"),
     *("/whatif?replay=99999999", "/runs/compare", "/runs/compare?a=%00&b=..", "/api/events/%00", "/api/runs/..%2f"),
-    *("/api/failed?since=1h%0a", "/api/failed?limit=%D9%A1", "/api/compliance?since=999999999d", "/api/plan?set=a%00=b"),
+    *(
+        "/api/failed?since=1h%0a",
+        "/api/failed?limit=%D9%A1",
+        "/api/compliance?since=999999999d",
+        "/api/plan?set=a%00=b",
+    ),
     *(f"/api/plan?count={steps.TYPE}%3D999999999999999999999", "/api/plan?windows=1e9", "/api/plan?count=%ff"),
 ]
 
