@@ -49,6 +49,8 @@ THREADS = 16
 _AGAIN_SECONDS = 2.0
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
+#: The type of an answer that has no end.
+_ENDLESS = b"text/event-stream"
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ceiling = ceiling
         self._unanswered_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
+        self._is_endless = False
         self.app = self._patient_with(self.app)
 
     def _patient_with(self, app: ASGIApp) -> ASGIApp:
@@ -72,6 +75,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
         async def sending(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_on(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
+                    self._is_endless = any(value.startswith(_ENDLESS) for value in kinds)
                 await send(message)
                 if not self.transport.is_closing():
                     self._wait()
@@ -97,6 +103,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
         self._wait()
+
+    def shutdown(self) -> None:
+        """Let the answer under way end, when the process is to end; a stream of events would not."""
+        super().shutdown()
+        if self.busy and self._is_endless:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""

@@ -73,7 +73,7 @@ def test_the_health_check_is_answered_and_the_log_stays_small(tmp_path, valkey_o
         assert process.poll() is None
         log = (tmp_path / "web.log").read_text()
         assert len(log) < MOST_LOG_BYTES
-        assert log.count("100 connections") == 1
+        assert log.count("250 connections") == 1
 
 
 @pytest.mark.long

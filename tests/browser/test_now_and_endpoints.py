@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -133,6 +135,22 @@ def test_texts_from_outside_show_as_texts(system, driver, base):
         assert '<img src=x onerror="document.title=1">\\u001b[31m' in text_of(driver, place)
     assert driver.title == "Endpoints · RLM"
     assert chromium.console_errors(driver) == []
+
+
+def test_redis_away_is_said_and_its_return_seen(system, driver, base):
+    """The page stays as it was, says how old that is, and goes on."""
+    driver.get(base)
+    verdict = text_of(driver, "#verdict h1")
+    server = system.store.client.info("server")["process_id"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        said = wait_until(lambda: text_of(driver, "#trouble"), timeout=30, message="the page says that Redis is away")
+        assert "Redis does not answer; shown is what was so" in said
+        assert text_of(driver, "#verdict h1") == verdict
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+    wait_until(lambda: driver.execute_script("return document.getElementById('trouble').hidden") or None, timeout=30)
 
 
 def test_the_page_heals_by_itself(system, driver, base):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from types import SimpleNamespace
+
 import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
 from rlm.core.errors import ConfigurationError, ListenError
+from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
+from rlm.web import serve
 from rlm.web.access import says_token
 from rlm.web.app import read_token
 from rlm.web.hosts import is_loopback
@@ -73,6 +79,23 @@ def test_a_port_that_is_taken_is_told_with_what_to_do():
             bind("127.0.0.1", port, has_token=False)
     with pytest.raises(ListenError, match="no address of this host"):
         bind("no.such.host.invalid", 0, has_token=True)
+
+
+def test_a_port_that_is_taken_may_be_waited_for(monkeypatch):
+    """As `rlm up` does, so that a dashboard without its port stops nothing else; a signal ends the waiting."""
+    monkeypatch.setattr(serve, "_AGAIN_SECONDS", 0.02)
+    stop = SimpleNamespace(graceful=False)
+    with closing(Wakeup()) as wakeup:
+        taken = bind("127.0.0.1", 0, has_token=False)
+        port = taken.getsockname()[1]
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(serve.bind_when_free, "127.0.0.1", port, wakeup, stop, has_token=False)
+            assert not waiting.done()
+            taken.close()
+            with waiting.result(10) as bound:
+                assert bound.getsockname()[1] == port
+        stop.graceful = True
+        assert serve.bind_when_free("127.0.0.1", port, wakeup, stop, has_token=False) is None
 
 
 def test_the_token_may_stand_in_a_variable():
