@@ -181,3 +181,11 @@ def test_commands_in_a_sentence_are_told_apart_and_markup_is_text():
     assert words("see `rlm failed list` <b>\x1b[31m`") == (
         "see <code>rlm failed list</code> &lt;b&gt;\\u001b[31m<code></code>"
     )
+
+
+def test_a_command_goes_on_where_its_page_does():
+    """What it is told comes from an address, so it is quoted for a shell."""
+    found = asked(("state", "partial"))
+    found.choices("state", ("partial",))
+
+    assert found.options(before="r1; rm x", after="") == " --state partial --before 'r1; rm x'"

@@ -38,7 +38,6 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "answers": frozenset(filter(None, [asked.text("answer")])),
     }
     since, text, behind = asked.ago("since"), asked.text("search"), asked.number("behind")
-    asked.given.pop("behind", None)
 
     def find(store: Store) -> dict[str, Any]:
         since_time = since and system_clock.now() - since

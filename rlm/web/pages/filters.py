@@ -77,14 +77,10 @@ class ListFilter:
         """Return the address of the same list, with `more` in its query."""
         return address(self.path, {**self.given, **{name: [str(one)] for name, one in more.items() if one}})
 
-    def options(self, names: Mapping[str, str] | None = None) -> str:
-        """Return the filter as options of a command, which begin with a space; `names` has those with another name."""
-        told = [
-            f"--{(names or {}).get(name, name)} {shlex.quote(one)}"
-            for name, found in self.given.items()
-            for one in found
-        ]
-        return "".join(f" {one}" for one in told)
+    def options(self, **more: str) -> str:
+        """Return the filter, and `more`, as options of a command, each behind a space."""
+        told = [(name, one) for name, found in self.given.items() for one in found]
+        return "".join(f" --{name} {shlex.quote(one)}" for name, one in [*told, *more.items()] if one)
 
 
 def address(path: str, query: Mapping[str, Collection[str]]) -> str:

@@ -35,7 +35,6 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
 
     nothing: dict[str, Any] = {"events": [], "next": None}
     found = nothing if asked.faults else documents.get(("waiting", question.query), find, LIST_SECONDS)
-    on = f" --after {question.get('after')}" if after else ""
     return {
         "stats": stats,
         "carried": documents.get("carried_over", carried_over),
@@ -46,17 +45,18 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "events": [{**one, "address": event_address(one["event_id"])} for one in found["events"]],
         "on": asked.address(after=found["next"]) if found["next"] else "",
         "first": asked.address() if after else "",
-        "command": f"rlm queue list {ON_A_PAGE}{asked.options()}{on}",
+        "command": f"rlm queue list {ON_A_PAGE}{asked.options(after=str(after or ''))}",
     }
 
 
 def _filter(asked: ListFilter, types: tuple[str, ...]) -> EventFilter:
+    states = asked.choices("state", [str(one) for one in WAITING])
     return EventFilter(
         types=asked.choices("type", types),
         wallet=asked.text("wallet"),
         item=asked.text("item"),
         older_seconds=asked.ago("older-than"),
-        states=frozenset(one for one in WAITING if one in asked.choices("state", [str(one) for one in WAITING])),
+        states=frozenset(one for one in WAITING if one in states),
     )
 
 

@@ -41,7 +41,6 @@ def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
         return runs_page(store, RunFilter(states, triggers, since_time, text), ON_A_PAGE, before)
 
     found = {"runs": [], "next": None} if asked.faults else documents.get(("runs", question.query), find)
-    on = f" --before {before}" if before else ""
     return {
         "asked": asked,
         "states": STATES,
@@ -53,7 +52,7 @@ def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "newest": asked.address() if before else "",
         "none_finished": documents.get("none_finished", report.none_finished),
         "compare": _last_two(found["runs"]),
-        "command": f"rlm list {ON_A_PAGE}{asked.options()}{on}",
+        "command": f"rlm list {ON_A_PAGE}{asked.options(before=before)}",
     }
 
 
