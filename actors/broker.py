@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from contextlib import suppress
+from queue import Empty, PriorityQueue
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
@@ -29,11 +30,38 @@ if TYPE_CHECKING:
     from dramatiq import Message
 
 #: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 10.0
+#: How often a lane looks whether it is to end, once all are, seconds.
+_ENDING_SECONDS = 0.01
 #: Minimum seconds between two log lines about dropped messages.
 _QUIET_SECONDS: Final = 60.0
 
 log = logging.getLogger(__name__)
+
+
+class LaneQueue(PriorityQueue[Any]):
+    """Where lanes wait for their next message, asleep: a stock worker wakes each of its threads all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = False
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self.mutex:
+            self._closed = True
+            self.not_empty.notify_all()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002  # it is the queue that says when
+        """Return the next message, or raise Empty if there is none and it is closed, or who asks does not `block`."""
+        with self.not_empty:
+            if block:
+                self.not_empty.wait_for(lambda: self._qsize() or self._closed)
+            if block and not self._qsize():
+                self.not_empty.wait(_ENDING_SECONDS)
+            if not self._qsize():
+                raise Empty
+            return self._get()
 
 
 class WakingBroker(RedisBroker):
@@ -45,7 +73,8 @@ class WakingBroker(RedisBroker):
     """
 
     def __init__(self, url: str, namespace: str) -> None:
-        super().__init__(client=make_client(url), middleware=[], namespace=namespace)  # type: ignore[no-untyped-call]
+        # Without maintenance: what a dead worker has fetched is deleted by who frees it.
+        super().__init__(client=make_client(url), middleware=[], namespace=namespace, maintenance_chance=0)  # type: ignore[no-untyped-call]
         self.woken = threading.Event()
         self.stopping = threading.Event()
         self.held: set[int] = set()
@@ -60,6 +89,7 @@ class WakingBroker(RedisBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WakefulConsumer:  # noqa: ARG002  # dramatiq's signature
         """Return a consumer that sleeps until `wake` while there is nothing to fetch, or nobody to hand it to."""
+        self.wake()  # it looks at once
         return WakefulConsumer(self, prefetch)
 
     def wake(self) -> None:
@@ -155,11 +185,13 @@ class WakefulConsumer(Consumer):
         if stopping.is_set():
             threading.Event().wait(0.01)  # the thread is about to be told to end
             return
+        woken = wake.is_set()
         wake.clear()
         room = self._prefetch - len(self._broker.held)
         if room > 0:
             try:
-                self._fetched.extend(self._broker.do_fetch(QUEUE, room))
+                if woken or self._broker.client.llen(f"{self._broker.namespace}:{QUEUE}"):
+                    self._fetched.extend(self._broker.do_fetch(QUEUE, room))
             except redis.RedisError as error:  # time-outs and refusals would end the thread
                 raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
         if not self._fetched:

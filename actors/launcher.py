@@ -1,61 +1,40 @@
-"""Starts worker processes from a warm template, and deletes what a dead one had fetched from the broker."""
+"""Starts worker processes from a template, and deletes what a dead one had fetched from the broker."""
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing
-import os
 from dataclasses import replace
-from multiprocessing import forkserver
+from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.broker import WakingBroker
 from actors.worker import run_worker
-from rlm.core.errors import SupervisorError
+from rlm.processes.fork import Template
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
     from rlm.ledger import Store
+    from rlm.processes.fork import Forked
+    from rlm.settings import Settings
 
-#: What the forkserver's template imports before it forks.
-TEMPLATE = "actors.template"
 
+def worker_template(settings: Settings) -> Template:
+    """Return a template of workers: enter it before this process has threads and connections.
 
-class ForkserverLauncher:
-    """Spawns workers from the forkserver's template: 20 are ready in half a second, at a third of the memory.
-
-    Each is handed the settings of `store` through a pipe: a configuration file that was edited meanwhile is not read,
-    and a secret in it stands on no command line.
+    Each worker has the settings given here: a configuration file that was edited meanwhile is not read, and a secret in
+    it stands on no command line.
     """
+    return Template(partial(run_worker, replace(settings, shown=())))  # what is for people is half of it
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._settings = replace(store.settings, shown=())  # what is for people is half of it
+
+class TemplateLauncher:
+    """Spawns workers from a template: 20 are ready in half a second, and share what it has imported."""
+
+    def __init__(self, template: Template, store: Store) -> None:
+        self._template = template
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
-        self._context = multiprocessing.get_context("forkserver")
 
-    def prepare(self) -> None:
-        """Warm the template up in the background.
-
-        Raises:
-            SupervisorError: the workers' code cannot be imported, which the template would not report.
-        """
-        try:
-            importlib.import_module("actors.worker")
-        except Exception as error:
-            raise SupervisorError(f"the workers' code cannot be imported: {error}; repair the installation") from error
-        os.environ["PYTHONSAFEPATH"] = "1"  # else the template imports from the current directory first
-        self._context.set_forkserver_preload([TEMPLATE])
-        forkserver.ensure_running()
-
-    def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
-        """Start a worker process. It is no daemon, so that the end of the supervisor does not cut its calls."""
-        process = self._context.Process(
-            target=run_worker, args=(worker_id, self._settings, supervisor_id), name=worker_id, daemon=False
-        )
-        process.start()
-        return process
+    def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
+        """Start a worker process; the end of the supervisor does not cut its calls."""
+        return self._template.spawn(worker_id, supervisor_id)
 
     def forget(self, worker_id: str) -> None:
         """Delete the messages that a dead worker had fetched."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import select
 import socket
@@ -17,7 +16,7 @@ os.environ.setdefault("dramatiq_restart_delay", "500")
 import dramatiq
 from setproctitle import setproctitle
 
-from actors.broker import WakingBroker
+from actors.broker import LaneQueue, WakingBroker
 from actors.messages import declare_dispatch, declare_leftovers
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
@@ -35,13 +34,10 @@ from rlm.settings import secrets_of
 from rlm.settings.secrets import remember, resolve_headers
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from rlm.ledger import Store
     from rlm.settings import Settings
-
-#: Signals that the template blocks until a worker listens to them.
-SIGNALS = frozenset(signals.GRACEFUL)
-#: Milliseconds after which an idle lane looks whether it should end.
-_LANE_TIMEOUT_MS = 200
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
@@ -49,10 +45,11 @@ UNFIT = 70
 log = logging.getLogger(__name__)
 
 
-def run_worker(worker_id: str, settings: Settings, supervisor_id: str = "") -> None:
+def run_worker(settings: Settings, lifeline: Connection | None, worker_id: str, supervisor_id: str = "") -> None:
     """Be a worker process until TERM, the death of its supervisor, or a configuration that is no longer the run's.
 
-    `worker_id` is its name in the ledger and at the broker; `supervisor_id` is empty for one started by hand.
+    `worker_id` is its name in the ledger and at the broker. The `lifeline` becomes readable when its supervisor is
+    gone; one that was started by hand has neither.
 
     Raises:
         StoreError: started by hand, it found no Redis that it can work with; under a supervisor it waits for one.
@@ -61,7 +58,7 @@ def run_worker(worker_id: str, settings: Settings, supervisor_id: str = "") -> N
         os.setsid()
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
-        signals.unblock(SIGNALS)
+        signals.unblock(signals.GRACEFUL)
         remember(secrets_of(settings, os.environ))
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         telemetry.set_up(settings, Role.WORKER, worker_id)
@@ -69,7 +66,7 @@ def run_worker(worker_id: str, settings: Settings, supervisor_id: str = "") -> N
             with open_store(settings) as store:
                 if not supervisor_id:
                     require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
-                WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
+                WorkerProcess(store, settings, worker_id, supervisor_id, lifeline, wakeup, stop).run()
         except Exception as error:
             if not supervisor_id:
                 raise  # the command shows what is wrong
@@ -92,12 +89,14 @@ class WorkerProcess:
         settings: Settings,
         worker_id: str,
         supervisor_id: str,
+        lifeline: Connection | None,
         wakeup: signals.Wakeup,
         stop: signals.StopSignals,
     ) -> None:
         self._store = store
         self._settings = settings
         self._supervisor_id = supervisor_id
+        self._lifeline = lifeline
         self._wakeup = wakeup
         self._stop = stop
         self._id = worker_id
@@ -109,7 +108,8 @@ class WorkerProcess:
         declare_dispatch(self._broker, self._carry)
         declare_leftovers(self._broker, self._close)
         threads = settings.workers.threads
-        self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
+        self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
+        self._messages = self._worker.work_queue = LaneQueue()
         # One message for each lane: another would wait here although a lane elsewhere may be free.
         self._worker.queue_prefetch = threads
 
@@ -153,17 +153,14 @@ class WorkerProcess:
 
     def _work(self) -> str:
         """Announce this worker until there is a reason to stop; return that."""
-        watched: list[int | signals.Wakeup] = [self._wakeup]
-        parent = multiprocessing.parent_process()
-        if self._supervisor_id and parent is not None:
-            watched.append(parent.sentinel)
+        watched: list[signals.Wakeup | Connection] = [self._wakeup, *([self._lifeline] if self._lifeline else [])]
         while True:
             self._announce(WorkerState.READY)
             readable, _, _ = select.select(watched, [], [], HEARTBEAT_SECONDS)
             self._wakeup.drain()
             if self._stop.graceful:
                 return "it was asked to"
-            if any(fd is not self._wakeup for fd in readable):
+            if self._lifeline in readable:
                 return "its supervisor is gone"
             if self._lanes.outdated:
                 return "the open run has another configuration"
@@ -189,7 +186,7 @@ class WorkerProcess:
             version=__version__,
         )
         try:
-            self._store.processes.announce(Role.WORKER, process)
+            self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
             log.info("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
 
@@ -201,6 +198,7 @@ class WorkerProcess:
         self._lanes.leaving = True
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
         stopping.start()
+        self._messages.close()
         deadline = system_clock.monotonic() + worker_grace(self._settings)
         heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
         while stopping.is_alive():

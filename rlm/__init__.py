@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from rlm.core.hollow import leave_unused_empty
+
 __version__ = "0.1.0"
+
+leave_unused_empty()  # first, before any module of RLM imports a library

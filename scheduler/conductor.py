@@ -20,7 +20,7 @@ from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
-from scheduler.redis_watch import Mender, RedisWatch
+from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class Conductor:
         self._duty = duty
         self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
 
-    def check_redis(self) -> str:
+    def check_redis(self, fit_seconds: float = FIT_SECONDS) -> str:
         """Make sure that the windows can be trusted, before a run and while there is nothing to do.
 
-        Returns why Redis is not fit to be told of a run; '' if it is.
+        Returns why Redis is not fit to be told of a run, as of the last `fit_seconds`; '' if it is.
         """
-        self._redis.check()
+        self._redis.check(fit_seconds)
         return self._redis.unfit
 
     @property

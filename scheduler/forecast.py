@@ -71,6 +71,11 @@ class Forecaster:
         """The expected times of calls, as of the last look."""
         return self._measuring.expected()
 
+    @property
+    def turnaround_seconds(self) -> float:
+        """What a lane needs between two calls, as of the last look."""
+        return self._turnaround.seconds
+
     def follow(self, types: Sequence[EventType]) -> None:
         """Plan by other limits from now on; the types and their endpoints are the same."""
         self._types = types

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 #: Seconds after which the lease of a scheduler that fell silent may be taken by a standby. An open run is to go on, or
 #: be closed if it is overdue, within 5 s of its conductor's death. At the worst the lease had just been prolonged, and
-#: the standby looked (service.IDLE_SECONDS) just before it ran out: 3.25 s, which leaves 1.75 s to close the run.
+#: the standby looked (service.STANDBY_SECONDS) just before it ran out: 3.25 s, which leaves 1.75 s to close the run.
 LEASE_SECONDS = 3.0
-#: How often the holder prolongs it, seconds. A plan or Redis may so hold it up for 2.5 s without losing it.
+#: How often the holder prolongs it, seconds; a plan or Redis may so hold it up for 2.5 s without losing it. And how
+#: often while nothing is to be done.
 RENEW_SECONDS = 0.5
+IDLE_RENEW_SECONDS = 1.25
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
@@ -37,6 +39,8 @@ LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
 
 #: How often a command asks for the lease again, seconds.
 _CAMPAIGN_SECONDS = 0.2
+#: How often it looks whether its supervisor is there, seconds: the run waits for that.
+_ARRIVAL_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +122,11 @@ class Duty:
         """Whether it has been asked a second time: calls under way are no longer awaited."""
         return self._stop.immediate
 
-    def wait(self, seconds: float) -> None:
-        """Wait `seconds`, or until woken."""
-        select.select([self._wakeup], [], [], max(0.0, seconds))
+    def wait(self, seconds: float) -> bool:
+        """Wait `seconds`, or until woken; return whether that was so."""
+        woken, _, _ = select.select([self._wakeup], [], [], max(0.0, seconds))
         self._wakeup.drain()
+        return bool(woken)
 
     def serve(self, run: Run) -> None:
         """Answer those who asked for a run that this one is under way."""
@@ -185,7 +190,7 @@ class HandConductor(Office):
             if system_clock.monotonic() > until or self._duty.stopping:
                 return
             self._leader.keep()
-            self._duty.wait(_CAMPAIGN_SECONDS)
+            self._duty.wait(_ARRIVAL_SECONDS)
 
     def finish_open(self) -> None:
         """Finish, or close if it is overdue, a run that a dead conductor left open."""

@@ -32,16 +32,20 @@ if TYPE_CHECKING:
     from rlm.ledger.inspection import KeyFlaw
     from scheduler.leader import Leader
 
-#: How often the fitness of Redis to keep the ledger is checked, seconds: somebody may change its settings.
+#: How often the fitness of Redis to keep the ledger is checked, seconds, for somebody may change its settings; and how
+#: often while no run is open.
 FIT_SECONDS = 2.0
+IDLE_FIT_SECONDS = 10.0
 
 #: Why windows are not to be trusted if slots that are known of are missing.
 FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten calls that were made"
 #: The same if there are slots, and nobody here has ever seen any.
 UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
 
-#: How often the mender looks by itself, seconds, and at most after Redis refused something.
+#: How often the mender looks by itself, seconds: in a run, before which it looks too; while none is open, for those who
+#: only watch; and at most after Redis refused something.
 LOOK_SECONDS = 3.0
+IDLE_LOOK_SECONDS = 120.0
 AGAIN_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
@@ -60,23 +64,23 @@ class RedisWatch:
         self._store = store
         self._leader = leader
         self._allow_volatile = allow_volatile
-        self._fit_until = float("-inf")
+        self._fit_at = float("-inf")
         self._step_guard = StepGuard()
         self.mender = Mender(store, leader)
         self._limits: dict[str, str] = {}
         #: Why this Redis is not fit to be told anything more; empty if it is.
         self.unfit = ""
-        #: By how much moments to come were moved with the clock of Redis, microseconds, as of the last check.
-        self.shifted_us = 0
+        #: The time of Redis at the last check, and by how much moments to come were moved with it, microseconds.
+        self.now_us = self.shifted_us = 0
 
-    def check(self) -> None:
-        """Vouch for the server that answers, or hold every endpoint; set `unfit`.
+    def check(self, fit_seconds: float = FIT_SECONDS) -> None:
+        """Vouch for the server that answers, or hold every endpoint; set `unfit`, as of the last `fit_seconds`.
 
         After a step of its clock all moments to come are moved with it, the deadline of an open run too.
         """
         asked_at = system_clock.boottime()
         vouched = self._store.epochs.vouch(self._leader.token)
-        self.shifted_us = vouched.shifted_us
+        self.now_us, self.shifted_us = vouched.now_us, vouched.shifted_us
         step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, system_clock.boottime())
         if vouched.verdict is Continuity.RESTARTED:
             log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
@@ -86,7 +90,9 @@ class RedisWatch:
             self._hold(vouched.why or FORGOT, Alarm.REDIS_FORGOT)
         elif vouched.verdict is Continuity.UNKNOWN:
             self._hold(UNKNOWN, Alarm.REDIS_FORGOT)
-        self._look_at_fitness()
+        if system_clock.monotonic() - self._fit_at >= fit_seconds:
+            self._fit_at = system_clock.monotonic()
+            self._look_at_fitness()
 
     def watch(self) -> None:
         """Look on while another conducts, so that a successor knows what it knew."""
@@ -96,15 +102,13 @@ class RedisWatch:
 
     def _follow_clock(self, step: float) -> None:
         why = f"The clock of Redis stepped by {step:.3f} s"
+        self._store.processes.end_in_time()
         run, step_us = self._store.runs.current(), round(step * 1_000_000)
         self._store.shift_stamps(self._leader.token, run.id if run else "", step_us, why)
         self.shifted_us += step_us
         self._hold(why, Alarm.CLOCK_STEPPED)
 
     def _look_at_fitness(self) -> None:
-        if system_clock.monotonic() < self._fit_until:
-            return
-        self._fit_until = system_clock.monotonic() + FIT_SECONDS
         self._limits = self._store.limits() or self._limits
         before, self.unfit = self.unfit, ""
         try:
@@ -146,9 +150,9 @@ class Mender:
         self._looked_at = float("-inf")
         self._untidy = False
 
-    def step(self) -> None:
-        """Look now and then at what can be read quickly."""
-        if system_clock.monotonic() - self._looked_at >= LOOK_SECONDS:
+    def step(self, seconds: float = LOOK_SECONDS) -> None:
+        """Look at what can be read quickly, if the last look is `seconds` ago."""
+        if system_clock.monotonic() - self._looked_at >= seconds:
             self.look()
 
     def before_run(self) -> None:

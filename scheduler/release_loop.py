@@ -22,7 +22,7 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
-from scheduler.releases import Releases
+from scheduler.releases import Releases, Rhythm
 from scheduler.team import Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
@@ -73,11 +73,12 @@ class ReleaseLoop:
         self._names = [one.name for one in self._types]
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._releases = Releases(store, broker, leader, run.id)
-        self._releases.follow(self._types)
+        self._releases.follow(self._types, self._run.revision)
         self._forecaster = Forecaster(store, leader, run, self._types)
         tally = store.runs.tally(run.id)
         self._events = {one: tally.get(f"taken:{one}", 0) + tally.get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
+        self._rhythm = Rhythm()
         self._deadline_us = run.deadline_us - redis.shifted_us
         self._deadline = system_clock.monotonic() + run.left_seconds(store.now_us())
         self._first_release_at = run.first_release_at
@@ -85,11 +86,9 @@ class ReleaseLoop:
         self._workers: list[str] = []
         self._gathering_until: float | None = None
         self._planned_at = system_clock.monotonic()
-        self._cold = False
-        self._hindered = False
+        self._cold = self._hindered = False
         self._restarts = store.processes.restarts()
-        self._could_send = False
-        self._was_away = False
+        self._could_send = self._was_away = False
         self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
@@ -141,11 +140,12 @@ class ReleaseLoop:
 
     def _turn(self) -> float | None:
         """Do one turn; return how long to wait for the next, None if the loop is over."""
+        lag_seconds = self._rhythm.begin()
         self._leader.keep()
         # Counts first: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._releases.count()
         self._redis.check()
-        now_us, views = self._store.windows.look(self._limited)
+        now_us, views = self._redis.now_us, self._releases.look(self._lanes)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
@@ -154,7 +154,8 @@ class ReleaseLoop:
         if self.cancelled or self._duty.stopping:
             return None
         expected, begun = self._forecaster.expected, self._begun(counts)
-        scene = ReleaseState(counts, views, self._lanes, remaining, expected, begun, self._team.strangers)
+        strangers, turnaround = self._team.strangers, self._forecaster.turnaround_seconds
+        scene = ReleaseState(counts, views, self._lanes, remaining, expected, begun, strangers, turnaround, lag_seconds)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
@@ -174,8 +175,9 @@ class ReleaseLoop:
                 self._note_first(self._run.deadline - remaining)
         self._releases.wake(scene)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-        wait = choose_releases.next_slot_seconds(scene, self._types)
-        return QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
+        return self._rhythm.pause(
+            max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
+        )
 
     def _follow_waits(self, scene: ReleaseState) -> None:
         """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""
@@ -187,8 +189,8 @@ class ReleaseLoop:
             self._late = {}
         self._waits.look(now, scene, self._types, begun=begun, away=self._interrupted)
         self._interrupted = False
-        if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
-            self._waits_noted_at = system_clock.monotonic()
+        if (at := system_clock.monotonic()) - self._waits_noted_at >= NOTE_SECONDS:
+            self._waits_noted_at = at
             self._note(**self._noted())
 
     def account(self) -> dict[str, str]:
@@ -206,9 +208,9 @@ class ReleaseLoop:
 
     def _look_around(self, now_us: int) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
-        if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
+        if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
             return
-        self._looked_at = system_clock.monotonic()
+        self._looked_at = at
         self._redis.mender.step()
         self._take_up_limits()
         store = self._store
@@ -253,6 +255,7 @@ class ReleaseLoop:
         self._store.publish_limits(self._leader.token)  # first, so that its budgets count earlier calls
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
+        self._releases.follow(self._types, revision)
         log.info(
             "Run %s began with another configuration, of which no worker is left; it goes on with this one",
             self._run.id,
@@ -268,7 +271,7 @@ class ReleaseLoop:
         self._limits = limits
         self._types = types_in_force(self._store)
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._releases.follow(self._types)
+        self._releases.follow(self._types, self._run.revision)
         self._forecaster.follow(self._types)
         log.info(
             "Limits were changed: %s; what remains is planned by them",
@@ -279,8 +282,7 @@ class ReleaseLoop:
     def _count_lanes(self, workers: Sequence[Process], wanted: int) -> int:
         """Return how many lanes this run has; workers of a supervisor beyond those wanted are about to leave."""
         if self._first_release_at is None and workers and len(workers) < wanted:
-            now = system_clock.monotonic()
-            gather_seconds = min(GATHER_SECONDS, GATHER_PART * self._run.window_seconds)
+            now, gather_seconds = system_clock.monotonic(), min(GATHER_SECONDS, GATHER_PART * self._run.window_seconds)
             self._gathering_until = self._gathering_until or now + gather_seconds
             if now < self._gathering_until:
                 return 0

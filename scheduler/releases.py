@@ -6,23 +6,70 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from actors import messages
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.ledger.claims import Release, Terms
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.events import CLAIM_SECONDS
-from rlm.plan.choose_releases import burst_of
+from rlm.plan.choose_releases import MOST_AHEAD, burst_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import WakingBroker
-    from rlm.core.endpoint import EventType
+    from rlm.core.endpoint import EventType, Limited
     from rlm.core.expected import Pair
     from rlm.core.trail import Counts
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.plan.choose_releases import ReleaseState
     from scheduler.leader import Leader
+
+#: For how long windows with so many times the slots that can be released are not looked at again, seconds.
+FRESH_SECONDS = 0.2
+PLENTY = 2
+#: More is no lag, but a halt, seconds.
+MOST_LAG_SECONDS = 0.15
+
+
+class Rhythm:
+    """Follows how much later than meant the turns of a loop come: on a busy host lanes need enough to do meanwhile."""
+
+    def __init__(self) -> None:
+        self._began = self._due = system_clock.monotonic()
+        self._lag_seconds = MOST_LAG_SECONDS / 4  # not known yet
+
+    def begin(self) -> float:
+        """Begin a turn; return how late turns have been lately, seconds."""
+        self._began = system_clock.monotonic()
+        self._lag_seconds = min(max(self._began - self._due, 0.95 * self._lag_seconds), MOST_LAG_SECONDS)
+        return self._lag_seconds
+
+    def pause(self, seconds: float) -> float:
+        """Have the next turn begin `seconds` after this one has, as if it took no time; return `seconds`."""
+        self._due = self._began + seconds
+        return seconds
+
+
+class WindowViews:
+    """The windows, looked at anew each time, unless all had more slots than lanes can take meanwhile."""
+
+    def __init__(self, store: Store, limited: Sequence[Limited]) -> None:
+        self._store = store
+        self._limited = limited
+        self._looked_at = float("-inf")
+        self._views: dict[str, WindowState] = {}
+
+    def look(self, lanes: int) -> dict[str, WindowState]:
+        """Return the windows by name, for so many lanes."""
+        now = system_clock.monotonic()
+        scarce = any(one.free <= PLENTY * MOST_AHEAD * lanes for one in self._views.values())
+        if scarce or now - self._looked_at >= FRESH_SECONDS:
+            _, self._views = self._store.windows.look(self._limited)
+            self._looked_at = now
+        return self._views
 
 
 class Releases:
@@ -37,19 +84,23 @@ class Releases:
         self._leader = leader
         self._run_id = run_id
         self._types: Sequence[EventType] = ()
+        self._windows = WindowViews(store, ())
         self._terms: dict[Pair, Terms] = {}
         #: Of what type each call is that was released and not taken.
         self._open: deque[str] = deque()
 
-    def follow(self, types: Sequence[EventType]) -> None:
-        """Release calls of these types by their limits from now on."""
-        keys, guard_seconds = self._store.keys, self._store.settings.run.guard_seconds
+    def follow(self, types: Sequence[EventType], revision: str) -> None:
+        """Release calls of these types by their limits from now on, to workers of this revision."""
+        of = self._store.keys, self._store.settings.run.guard_seconds, revision
         self._types = types
+        self._windows = WindowViews(self._store, all_limited(end for kind in types for end in kind.endpoints))
         self._terms = {
-            (kind.name, endpoint.name): Terms.of(kind, endpoint, keys, guard_seconds)
-            for kind in types
-            for endpoint in kind.endpoints
+            (kind.name, endpoint.name): Terms.of(kind, endpoint, *of) for kind in types for endpoint in kind.endpoints
         }
+
+    def look(self, lanes: int) -> dict[str, WindowState]:
+        """Return the windows that calls go to by name, for so many lanes."""
+        return self._windows.look(lanes)
 
     def count(self) -> dict[str, Counts]:
         """Count the events of each type by where they are, and the calls that are released for them."""

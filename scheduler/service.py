@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rlm import __version__
@@ -18,16 +19,20 @@ from rlm.ledger.control import ChangeTeller
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.conductor import HandedOverError
-from scheduler.leader import Office
-from scheduler.ticks import last_due, open_run, serve_tick, start_clock
+from scheduler.leader import IDLE_RENEW_SECONDS, Office
+from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
+from scheduler.tick_clock import start_clock
+from scheduler.ticks import last_due, open_run, serve_tick
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
 
-#: How long an idle scheduler waits between two looks at the lease, seconds: a part of the time a takeover takes.
-IDLE_SECONDS = 0.25
+#: How long a standby waits between two looks at the lease, seconds: a part of the time a takeover takes.
+STANDBY_SECONDS = 0.25
+#: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
+IDLE_SECONDS = 4.0
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
 #: How long a stopping scheduler waits for a standby to take the lease, and how often it looks, seconds.
@@ -53,6 +58,8 @@ class SchedulerService(Office):
         self._lost_sight_of: Run | None = None
         #: Who leads while this one stands by, as last logged.
         self._told_leader = ""
+        #: Whether there may be something to do: this turn is no look in case a wake-up was lost.
+        self._woken = True
         #: The token of the lease with which this scheduler took over.
         self._in_office = 0
 
@@ -100,7 +107,18 @@ class SchedulerService(Office):
             self._duty.wait(AWAY_SECONDS)
         else:
             self._outage.over()
-            self._duty.wait(IDLE_SECONDS)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait until woken, or until another look is due."""
+        until, token = system_clock.monotonic() + IDLE_SECONDS, self._leader.token
+        self._woken = self._duty.wait(IDLE_RENEW_SECONDS if token else STANDBY_SECONDS)
+        with suppress(StoreError):  # the next turn meets it
+            while token and not self._woken and system_clock.monotonic() < until:
+                self._leader.campaign()
+                if self._leader.token != token:
+                    return
+                self._woken = self._duty.wait(IDLE_RENEW_SECONDS)
 
     def _schedule(self) -> None:
         if self._take_office():
@@ -146,10 +164,10 @@ class SchedulerService(Office):
     def _lead(self) -> None:
         """Take the first step that there is for a leader, over and over, until there is none."""
         while not self._duty.stopping and self._leader.campaign():
-            self._mender.step()
+            self._mender.step(IDLE_LOOK_SECONDS)
             open_steps = (self._go_on, self._end_lost_run)
             free_steps = (self._start_requested, self._start_due, self._keep_house)
-            unfit = self._conductor.check_redis()
+            unfit = self._conductor.check_redis(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
             if not any(step() for step in (open_steps if unfit else (*open_steps, *free_steps))):
                 return
 

@@ -144,7 +144,8 @@ class Bench:
         needed_us = round(1e6 * needed_seconds(kind, endpoint, published))
         call_us = round(1e6 * call_seconds(kind, endpoint, published))
         void_us = now_us + round(1e6 * claim_seconds)
-        terms = Terms.of(kind, in_force(at, self.store.limits()), self.store.keys, self.settings.run.guard_seconds)
+        by = self.store.keys, self.settings.run.guard_seconds, self.settings.revision
+        terms = Terms.of(kind, in_force(at, self.store.limits()), *by)
         made = Release(self.run_id, void_us, run.deadline_us - needed_us, run.deadline_us, call_us, terms)
         return self.store.ledger.release(self.token, self.run_id, [made] * number)
 

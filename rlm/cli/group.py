@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
 import sys
 import traceback
 from contextlib import contextmanager, suppress
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Where RLM's packages are installed.
 _HOME = Path(__file__).parents[2]
-#: Of prctl(2), Linux: send this process a signal when its parent dies.
-_PR_SET_PDEATHSIG = 1
 
 
 class LastWords(logging.Handler):
@@ -208,14 +205,11 @@ def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> Non
 
     They stop their processes themselves, unless they are killed.
     """
-    if parent is None:
-        return
-    if sys.platform == "linux":
-        import ctypes
+    if parent is not None:
+        from rlm.processes.spare import die_with
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before prctl
-        ctx.exit()
+        if not die_with(parent):
+            ctx.exit()
 
 
 @click.group(

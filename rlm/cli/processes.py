@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.settings import Settings
 
 
 log = logging.getLogger(__name__)
@@ -44,22 +46,51 @@ def long_running(
 
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
-    from setproctitle import setproctitle
-
-    from rlm import telemetry
-    from rlm.ledger import open_store
     from rlm.processes import signals
     from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
-        settings = load_settings(config)
-        telemetry.set_up(settings, role)
-        setproctitle(f"rlm {role}")
-        if words := new_server(settings):
-            log.warning("%s", words, extra={"action": "use_defaults"})
-        with open_store(settings, answer_seconds=answer_seconds) as store:
-            yield store, wakeup, stop
+    with signals.StopSignals(wakeup) as stop, _in_role(load_settings(config), role, answer_seconds) as store:
+        yield store, wakeup, stop
+
+
+@contextmanager
+def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iterator[Store]:
+    from setproctitle import setproctitle
+
+    from rlm import telemetry
+    from rlm.ledger import open_store
+
+    telemetry.set_up(settings, role)
+    setproctitle(f"rlm {role}")
+    if words := new_server(settings):
+        log.warning("%s", words, extra={"action": "use_defaults"})
+    with open_store(settings, answer_seconds=answer_seconds) as store:
+        yield store
+
+
+def import_supervisor(settings: Settings) -> None:
+    """Import what a supervisor needs, and its workers."""
+    needed = ["actors.launcher", "rlm.ledger.fitness", "rlm.processes.supervisor"]
+    needed.append("encodings.idna")  # else each worker loads it when it connects
+    if settings.sentry_dsn is not None:  # else each worker would load the library
+        needed.append("rlm.telemetry.sentry")
+    for module in needed:
+        importlib.import_module(module)
+
+
+def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool) -> None:
+    """Be a supervisor until a signal. Its template comes first, before there are threads and connections."""
+    import_supervisor(settings)
+    from actors.launcher import TemplateLauncher, worker_template
+    from rlm.ledger.fitness import require_fit
+    from rlm.processes.memory import settle_memory
+    from rlm.processes.supervisor import Supervisor
+
+    settle_memory()
+    with worker_template(settings) as template, _in_role(settings, "supervisor") as store:
+        require_fit(store, allow_volatile=allow_volatile)
+        Supervisor(store, settings, TemplateLauncher(template, store), wakeup, stop).run()
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
@@ -69,8 +100,10 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, wakeup, stop):
         from rlm.ledger.fitness import require_fit
+        from rlm.processes.memory import settle_memory
         from scheduler.service import SchedulerService
 
+        settle_memory()
         require_fit(store, allow_volatile=allow_volatile)
         SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
@@ -80,14 +113,12 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 @log_format_option
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
-    with long_running(config, "supervisor") as (store, wakeup, stop):
-        from actors.launcher import ForkserverLauncher
-        from rlm.ledger.fitness import require_fit
-        from rlm.processes.supervisor import Supervisor
+    from rlm.processes import signals
+    from rlm.settings import load_settings
 
-        require_fit(store, allow_volatile=allow_volatile)
-        launcher = ForkserverLauncher(store)
-        Supervisor(store, store.settings, launcher, wakeup, stop).run()
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        supervise(load_settings(config), wakeup, stop, allow_volatile=allow_volatile)
 
 
 @click.group(cls=Group)
@@ -103,7 +134,7 @@ def start_worker(config: Path | None) -> None:
     from rlm.settings import load_settings
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(worker_id, load_settings(config))
+    run_worker(load_settings(config), None, worker_id)
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, command, show_looked_at, store_of
+from rlm.cli.common import CommandError, ExitCode, command, opened, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
@@ -54,12 +55,20 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
     from rlm.admin.ordering import ask_scheduler, started
-    from rlm.cli.starting import check_uninterrupted, conduct_here, wait_for
-    from rlm.cli.status import show_run, tell
+    from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
     from rlm.processes import signals
+    from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop, store_of(config) as store:
+    with ExitStack() as stack:
+        stop = stack.enter_context(signals.StopSignals(wakeup))
+        settings = load_settings(config)
+        spare = None
+        if wait and not is_anybody_there(settings):
+            from rlm.cli.by_hand import spare_supervisor
+
+            spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
+        store = stack.enter_context(opened(settings))
         run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
@@ -69,18 +78,22 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         elif run_id is not None:
             record = wait_for(store, run_id, stop, interval)
         else:
-            record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile)
+            from rlm.cli.by_hand import conduct_here
+
+            record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile, spare=spare)
             run_id = record["run_id"]
     if record is None:
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
-    elif stop.graceful and record["state"] == State.CANCELLED:
+        return
+    from rlm.cli.status import show_run, tell
+
+    if stop.graceful and record["state"] == State.CANCELLED:
         show_run(record)
         left = counted(record["counts"]["leftover"], "event")
         raise CommandError(
             f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
         )
-    else:
-        tell(record, waited=True)
+    tell(record, waited=True)
 
 
 @command(
@@ -214,13 +227,13 @@ def cancel(config: Path | None, run_id: str | None) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import ordering
+    from rlm.admin import cancelling
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        run = ordering.open_run(store, run_id)
-        ordering.cancel(store, run)
+        run = cancelling.open_run(store, run_id)
+        cancelling.cancel(store, run)
         tell(await_close(store, run, wakeup, stop))

@@ -1,43 +1,63 @@
-"""How `rlm start` and `rlm cancel` work: ask the scheduler, or conduct the run here, and show its progress."""
+"""How `rlm start` and `rlm cancel` work: ask the scheduler, and show the progress of a run that it conducts.
+
+A run that waits for this command waits for what it imports: the rest is imported once the scheduler is asked.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from rlm import telemetry
-from rlm.admin import report
 from rlm.admin.ordering import ANSWER_SECONDS, POLL_SECONDS
-from rlm.admin.words import is_open
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
-from rlm.cli.status import detached, look_once
 from rlm.core.clock import system_clock
-from rlm.ledger.fitness import require_fit
+from rlm.core.errors import RLMError
+from rlm.ledger import Store
+from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.ledger.processes import Role
-from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import group_grace
-from rlm.terminal.live import Drawn, Lines, lines_above, progress_aside
-from rlm.terminal.record import changes, line_of, picture_of
+from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rlm.core.run import Run
-    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
+#: Time for Redis to say who is alive, seconds; if it does not answer, whoever opens the store says so.
+LOOK_SECONDS = 1.0
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 
 
+def is_anybody_there(settings: Settings) -> bool:
+    """Return whether a scheduler or a supervisor may be alive. Starts no server, and does not wait for one."""
+    url = settings.redis.url
+    if url == EMBEDDED:
+        if not running(settings.data_dir):
+            return False
+        url = EmbeddedServer(settings.data_dir).url
+    with suppress(RLMError), closing(Store(settings, url, answer_seconds=LOOK_SECONDS)) as store:
+        roles = (Role.SCHEDULER, Role.SUPERVISOR)
+        return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
+    return True
+
+
+def check_uninterrupted(stop: StopSignals) -> None:
+    """End the command if a signal came before a run was started."""
+    if stop.graceful:
+        raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
+
+
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
     """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
+    from rlm.admin import report
+    from rlm.admin.words import is_open
+    from rlm.cli.status import detached, look_once
+    from rlm.terminal.live import Drawn, Lines
+    from rlm.terminal.record import changes, line_of, picture_of
+
     drawn = is_terminal(err=True)
     pause = interval or (FOLLOW_SECONDS if drawn else TOLD_SECONDS)
     shown_at = float("-inf")
@@ -55,57 +75,6 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
                 if found is not None and is_open(found):
                     output.show(found)
             system_clock.sleep(POLL_SECONDS)
-
-
-def conduct_here(
-    store: Store, wakeup: Wakeup, stop: StopSignals, interval: float | None, *, allow_volatile: bool
-) -> dict[str, Any]:
-    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
-    telemetry.set_up(store.settings, "conductor")
-    require_fit(store, allow_volatile=allow_volatile)
-    from scheduler.leader import HandConductor  # Sentry is set up before a broker is built
-
-    conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
-    with ExitStack() as stack:
-        stack.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
-        conductor.campaign(ANSWER_SECONDS)
-        drawn = None
-        if is_terminal(err=True):
-            drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
-        if not store.processes.alive(Role.SUPERVISOR):
-            stack.enter_context(_own_supervisor(store.settings, stop, drawn, allow_volatile=allow_volatile))
-            conductor.await_supervisor(ANSWER_SECONDS)
-        check_uninterrupted(stop)
-        conductor.finish_open()
-        check_uninterrupted(stop)
-        record = conductor.conduct()
-    if record is None:
-        raise CommandError("The run was closed by another process; see `rlm list`.")
-    return record
-
-
-def check_uninterrupted(stop: StopSignals) -> None:
-    """End the command if a signal came before a run was started."""
-    if stop.graceful:
-        raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
-
-
-@contextmanager
-def _own_supervisor(
-    settings: Settings, stop: StopSignals, drawn: Drawn | None, *, allow_volatile: bool
-) -> Iterator[None]:
-    """Run a supervisor during the block. Its output goes to stderr, above the picture if one is `drawn` there."""
-    command = ["supervisor"]
-    command += ["--config", str(settings.source)] if settings.source else []
-    command += ["--allow-volatile"] if allow_volatile else []
-    said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (sys.stderr, None)
-    group = ProcessGroup(stop, group_grace(settings))
-    child = group.start(command, stdout=said, stderr=subprocess.STDOUT, env=environ)
-    with lines_above(child.stdout, drawn) if drawn and child.stdout else nullcontext():
-        try:
-            yield
-        finally:
-            group.end()
 
 
 def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:

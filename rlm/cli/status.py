@@ -1,4 +1,7 @@
-"""How runs are shown: a status or a record once, or a status over and over."""
+"""How runs are shown: a status or a record once, or a status over and over.
+
+What draws is imported by whoever draws: for a program, and in a pipe, there is no picture.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,13 @@ from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import counted, safe, span
-from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
-from rlm.terminal.record import changes, line_of, picture_of, rest_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from rlm.ledger import Store
-    from rlm.terminal.live import Changes, Document, Draw
+    from rlm.terminal.live import Changes, Document, Draw, Output
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -38,8 +39,13 @@ def show_run(found: dict[str, Any]) -> None:
     if wants_json():
         return
     if is_terminal():
+        from rlm.terminal.live import console_on
+        from rlm.terminal.record import picture_of
+
         console_on(sys.stdout).print(picture_of(found))
     elif found["state"] == report.IDLE:
+        from rlm.terminal.record import rest_rows
+
         show_words("No run is open.")
         for name, told in rest_rows(found):
             show(f"{name:<12}  {told.plain}")
@@ -120,6 +126,8 @@ def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
 
 def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Output:
     """Return the output of a view on stdout: JSON documents, on a terminal a picture, else lines."""
+    from rlm.terminal.live import Drawn, JSONLines, Lines
+
     if wants_json():
         return JSONLines(lambda text: click.echo(safe(text)), say)
     return Drawn(sys.stdout, draw) if is_terminal() else Lines(show, line, *more)
@@ -131,6 +139,9 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
     Raises:
         NoSuchRunError: that run is neither open nor on record.
     """
+    from rlm.terminal.live import Drawn
+    from rlm.terminal.record import changes, line_of, picture_of
+
     output = output_of(picture_of, line_of, changes)
     open_run: str | None = None
 
@@ -172,6 +183,8 @@ def watch(
 
     If Redis goes away, the view shows that and goes on when it is back.
     """
+    from rlm.terminal.live import keyboard
+
     try:
         with detachable(), keyboard() as typed, output:
             while True:

@@ -96,10 +96,6 @@ class DispatchError(RLMError):
     """Raised when a call could not be prepared. The event stays unsettled."""
 
 
-class SupervisorError(RLMError):
-    """Raised when a worker process could not be started or ended unexpectedly."""
-
-
 class ListenError(RLMError):
     """Raised when an address cannot be bound; another process may be using it."""
 

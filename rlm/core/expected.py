@@ -205,8 +205,8 @@ def _median(values: Sequence[float]) -> float:
 class Turnaround:
     """Follows what lanes need from an answer to their next call, in one run, while events wait for nothing but a lane.
 
-    A lane settles, has its message acknowledged, fetches the next, claims, connects and takes a slot. On a busy
-    machine, or with a Redis far away, that takes several times as long as elsewhere. Moments are seconds since 1970, as
+    A lane settles, claims, and takes a slot. On a busy machine, or with a Redis far away, that takes several times as
+    long as elsewhere. Moments are seconds since 1970, as
     the run counts them.
     """
 

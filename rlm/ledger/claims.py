@@ -34,7 +34,8 @@ _NOTE = re.compile(
 class Terms(msgspec.Struct, frozen=True):
     """What does not change of the calls of a type to an endpoint: the scripts need no more to claim and take a slot.
 
-    Times are in microseconds. `windows` are the endpoint's and its budget's, with their rules.
+    `revision` is the run's, which the worker must have. Times are in microseconds. `windows` are the endpoint's and
+    its budget's, with their rules.
     """
 
     type: str
@@ -46,9 +47,10 @@ class Terms(msgspec.Struct, frozen=True):
     lease: int
     probe: int
     windows: list[dict[str, Any]]
+    revision: str = ""
 
     @classmethod
-    def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float) -> Terms:
+    def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
         """Return the terms of calls of a type to one of its endpoints, with the limits in force."""
         windows: list[dict[str, Any]] = [
             {
@@ -65,7 +67,8 @@ class Terms(msgspec.Struct, frozen=True):
         names, limited = names_called(kind)
         probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
         zsets = keys.pending(kind.name), keys.inflight(kind.name)
-        return cls(kind.name, endpoint.name, names, limited, *zsets, _us(kind.lease_seconds), probe_us, windows)
+        lease_us = _us(kind.lease_seconds)
+        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
 
 
 class Release(msgspec.Struct, frozen=True):

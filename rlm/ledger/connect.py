@@ -110,6 +110,7 @@ def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> 
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "redis_connect_func": _greet,
+        "driver_info": None,  # to name itself it would read the files of its package, anew for each connection
         "protocol": 2,  # the same replies from every version of redis-py, and no more to agree on when connecting
     }
     try:

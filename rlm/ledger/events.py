@@ -69,9 +69,10 @@ class Ledger(Part):
         self._revision = revision
 
     def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
-        """Release calls; return how many are released by now."""
+        """Release calls; return how many are released by now, none once the run ends."""
         keys, encoded = self._keys, map(msgspec.json.encode, releases)
-        return int(self._run("release_calls", [keys.lease, keys.current, keys.releases], [token, run_id, *encoded]))
+        names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
+        return int(self._run("release_calls", names, [token, run_id, *encoded]))
 
     @translating
     def turn(

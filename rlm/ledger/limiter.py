@@ -82,6 +82,7 @@ class WindowStorage(RedisStorage):
     """A storage for the moving-window strategy of `limits`: our script, Redis `TIME`, the store's own connections."""
 
     STORAGE_SCHEME = None  # type: ignore[assignment]  # leave "redis" in the registry of limits to its own storage
+    DEPENDENCIES = {"redis": None}  # noqa: RUF012  # limits' own; its storage would load a client of Valkey's as well
 
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
         self._client = client

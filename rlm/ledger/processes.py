@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0
 #: How often a process announces itself, seconds.
-HEARTBEAT_SECONDS = 3.0
+HEARTBEAT_SECONDS = 3.5
 
 #: What `PTTL` says of a key that never expires.
 _ENDLESS = -1
@@ -34,7 +36,7 @@ MOST_LANES = 1_000_000_000
 _RECONNECT_SECONDS = 0.5
 #: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:
 #: a firewall may forget a silent connection without telling either end.
-_PING_SECONDS = 10.0
+_PING_SECONDS = 30.0
 _PONG_SECONDS = 5.0
 #: How long it is remembered that a worker's unexpected end was counted, milliseconds.
 _RESTARTED_MS = 3_600_000
@@ -60,7 +62,8 @@ class WorkerState(StrEnum):
 class Process:
     """What a process announces of itself; `started_at` in seconds since 1970.
 
-    `version` is RLM's, empty if that is older than this field.
+    `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
+    host that never steps.
     """
 
     id: str
@@ -72,17 +75,24 @@ class Process:
     revision: str = ""
     supervisor: str = ""
     version: str = ""
+    said_at: float = field(default=0.0, compare=False)
 
 
 class Processes(Part):
     """The register of processes. Entries expire, so that a host that vanished does not stay in it."""
 
-    def announce(self, role: Role, process: Process) -> None:
-        """Enter a process, or prolong its entry."""
-        key, ttl_ms = self._keys.process(role, process.id), round(HEARTBEAT_TTL_SECONDS * 1000)
-        entry = msgspec.json.encode(process)
-        enter = [("SADD", self._keys.processes(role), process.id), ("SET", key, entry, "PX", ttl_ms)]
-        self._batch(enter, transaction=True)
+    def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
+        """Enter a process, or prolong its entry; one that another has `entered` says only that it lives."""
+        key, ttl_ms = self._keys.process(role, process.id), _ttl_ms()
+        entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
+        if not entered:
+            self.enter(role, [process.id])
+        self._batch([("SET", key, entry, "PX", ttl_ms)])
+
+    def enter(self, role: Role, process_ids: Sequence[str]) -> None:
+        """Enter processes in the register, which announce themselves."""
+        if process_ids:
+            self._batch([("SADD", self._keys.processes(role), *process_ids)])
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
@@ -101,18 +111,20 @@ class Processes(Part):
 
     @translating
     def _entries(self, role: Role) -> dict[str, Process | None]:
-        """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
+        """Read the register of a role, by id; None for those that are no longer heard of, or are no processes."""
+        ids = self._ids(role)
+        entries = self._mget([self._keys.process(role, one) for one in ids])
+        return {one: _read(entry) if entry is not None else None for one, entry in zip(ids, entries, strict=True)}
 
-        An entry that expires later than a new one was made before the clock of Redis was set back. A living process
-        soon makes a new one; a dead one would seem alive until then.
-        """
-        ids = sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
-        entries = [self._keys.process(role, one) for one in ids]
-        replies = iter(self._batch((command, key) for key in entries for command in ("GET", "PTTL")))
-        return {
-            one: _read(entry) if entry is not None and left <= HEARTBEAT_TTL_SECONDS * 1000 else None
-            for one, entry, left in zip(ids, replies, replies, strict=True)
-        }
+    @translating
+    def _ids(self, role: Role) -> list[str]:
+        return sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+
+    def end_in_time(self) -> None:
+        """Have no entry end later than a new one would: with the clock of Redis set back the dead would seem alive."""
+        keys, most_ms = [self._keys.process(role, one) for role in Role for one in self._ids(role)], _ttl_ms()
+        left = self._batch(("PTTL", key) for key in keys)
+        self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)
 
     def busy(self, worker_ids: list[str]) -> list[int]:
         """Count the events that each worker has claimed."""
@@ -124,12 +136,25 @@ class Processes(Part):
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds, at most `HEARTBEAT_TTL_SECONDS`.
+        """Return how long ago each process announced itself, by when its entry ends, seconds.
 
         An entry that never expires was overwritten by somebody else, and counts as announced just now.
         """
         left_ms: list[int] = self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)
         return [0.0 if left == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left) / 1000 for left in left_ms]
+
+    @translating
+    def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
+        """Return how long ago each process of this host announced itself, as it says, seconds; in one command.
+
+        One without an entry is as silent as can be. An entry that another program wrote counts as announced just now.
+        """
+        entries = self._mget([self._keys.process(role, one) for one in process_ids])
+        now, said = system_clock.monotonic(), [_read(one) if one is not None else None for one in entries]
+        return [
+            HEARTBEAT_TTL_SECONDS if entry is None else now - one.said_at if one else 0.0
+            for entry, one in zip(entries, said, strict=True)
+        ]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
@@ -168,6 +193,11 @@ class Processes(Part):
         self._batch([("PUBLISH", self._keys.wake(whom), "wake")])
 
 
+def _ttl_ms() -> int:
+    """Return how long an entry lives."""
+    return round(HEARTBEAT_TTL_SECONDS * 1000)
+
+
 def _read(entry: bytes) -> Process | None:
     """Read an entry of the register; None for what another program wrote there."""
     try:
@@ -196,6 +226,8 @@ class Waker:
     def stop(self) -> None:
         """Listen no more; returns when the thread has ended."""
         self._stopped.set()
+        with suppress(AttributeError, OSError):  # it has none
+            self._subscriber.connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  # else it would go on waiting
         if self._thread.is_alive():
             self._thread.join(timeout=2 * _RECONNECT_SECONDS)
 
@@ -205,6 +237,8 @@ class Waker:
                 client = make_client(self._url)
                 with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
                     subscriber.subscribe(self._channel)
+                    subscriber.get_message(timeout=_PONG_SECONDS)  # that it has
+                    self._subscriber = subscriber
                     self._callback()
                     self._hear(subscriber)
                 client.close()
@@ -212,16 +246,13 @@ class Waker:
                 system_clock.sleep(_RECONNECT_SECONDS)
 
     def _hear(self, subscriber: Any) -> None:
-        heard_at, asked = system_clock.monotonic(), False
+        asked = False
         while not self._stopped.is_set():
-            message = subscriber.get_message(timeout=_RECONNECT_SECONDS)
-            silent_seconds = system_clock.monotonic() - heard_at
-            if message is not None:
-                heard_at, asked = system_clock.monotonic(), False
-                if message["type"] != "pong":
-                    self._callback()
-            elif silent_seconds > _PING_SECONDS + _PONG_SECONDS:
+            message = subscriber.get_message(timeout=_PONG_SECONDS if asked else _PING_SECONDS)
+            if message is None and asked:
                 raise redis.ConnectionError("the channel is gone, and nobody said so")
-            elif silent_seconds > _PING_SECONDS and not asked:
+            if message is None:
                 subscriber.ping()
-                asked = True
+            elif message["type"] != "pong":
+                self._callback()
+            asked = message is None

@@ -109,7 +109,9 @@ class Runs(Part):
         """
         before = [one for one, after in MOVES.items() if state in after]
         reply = self._run(
-            "advance_run", self._open_keys(run_id), [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)]
+            "advance_run",
+            [*self._open_keys(run_id), self._keys.releases],
+            [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)],
         )
         if isinstance(reply, bytes):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
@@ -124,7 +126,8 @@ class Runs(Part):
 
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
-        state = self._run("cancel_run", [self._keys.current, self._keys.run(run_id)], [run_id])
+        keys = [self._keys.current, self._keys.run(run_id), self._keys.releases]
+        state = self._run("cancel_run", keys, [run_id])
         return State(text(state)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:

@@ -159,6 +159,10 @@ class Part:
         return cast("bytes | None", self._client.get(key))
 
     @translating
+    def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        return cast("list[bytes | None]", self._client.mget(keys)) if keys else []
+
+    @translating
     def _hget(self, key: str, field: str) -> bytes | None:
         return cast("bytes | None", self._client.hget(key, field))
 

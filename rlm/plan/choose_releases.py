@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: About how long a lane takes from the release of a call to its claim, seconds: lanes that are free by then count.
 AHEAD_SECONDS = 0.05
+#: For so many times the lag of these decisions lanes are to have calls as well: it varies. But never more than so many
+#: calls for each lane: what is not made within a second is void.
+LAGS = 3
+MOST_AHEAD = 20
 #: The most idle lanes woken at one time, or this part of all lanes if that is more. A hundred calls sent at the same
 #: instant delay each other, and the last are read too late for their slots' guard.
 BURST_LANES = 15
@@ -32,7 +36,8 @@ class ReleaseState:
 
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
     what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
-    workers of another configuration, which claim nothing.
+    workers of another configuration, which claim nothing. A lane needs `turnaround_seconds` between two calls. Such
+    moments come up to `lag_seconds` late, on a busy host.
     """
 
     counts: Mapping[str, Counts]
@@ -42,6 +47,8 @@ class ReleaseState:
     expected: Mapping[Pair, Expected] = field(default_factory=dict)
     begun: Mapping[str, int] = field(default_factory=dict)
     strangers: int = 0
+    turnaround_seconds: float = 0.0
+    lag_seconds: float = 0.0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints that would answer a call begun now before the deadline."""
@@ -50,6 +57,16 @@ class ReleaseState:
             for endpoint in event_type.endpoints
             if needed_seconds(event_type, endpoint.name, self.expected) <= self.remaining_seconds
         )
+
+    @property
+    def ahead_seconds(self) -> float:
+        """For how long lanes are given calls."""
+        return AHEAD_SECONDS + LAGS * self.lag_seconds
+
+    def turn_seconds(self, event_type: EventType) -> float:
+        """Return the seconds until a lane that begins a call of a type is free again, at its fastest endpoint."""
+        calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
+        return self.turnaround_seconds + min(calls)
 
     def wait_seconds(self, endpoint: Endpoint) -> float:
         """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
@@ -92,15 +109,18 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
 
 
 def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
-    """Return how many more calls may be released: for idle lanes, and for those that are free in a moment."""
-    busy = sum(count.released + count.inflight for count in state.counts.values())
-    ends_per_second = sum(
-        state.counts[one.name].inflight / min(call_seconds(one, end.name, state.expected) for end in one.endpoints)
-        for one in types
-    )
-    burst = burst_of(state.lanes)
-    soon = math.floor(ends_per_second * AHEAD_SECONDS)
-    return min(state.lanes - busy, burst) + soon
+    """Return how many more calls may be released: for idle lanes, and for those that are free in a moment.
+
+    An idle lane that begins now may be free again by then: it counts as one with the longest calls that wait.
+    """
+    counts = state.counts
+    busy = sum(count.released + count.inflight for count in counts.values())
+    woken = min(state.lanes - busy, burst_of(state.lanes))
+    turns = {one.name: state.turn_seconds(one) for one in types}
+    longest = max((turn for name, turn in turns.items() if counts[name].pending), default=math.inf)
+    ends_per_second = sum(counts[name].inflight / turn for name, turn in turns.items()) + max(0, woken) / longest
+    soon = min(ends_per_second * state.ahead_seconds, MOST_AHEAD * state.lanes)
+    return woken + math.floor(soon)
 
 
 def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
@@ -125,6 +145,18 @@ def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
         and any(state.wait_seconds(endpoint) <= 0 for endpoint in state.usable(event_type))
         for event_type in types
     )
+
+
+def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: float) -> float:
+    """Return the seconds until the next release can be due, at `most` so many.
+
+    While every lane has a call, and calls are released for when it is free, that is not before half of them were made.
+    """
+    wait = next_slot_seconds(state, types)
+    calls = sum(count.released + count.inflight for count in state.counts.values())
+    if wait == 0 and calls > state.lanes:
+        wait = state.ahead_seconds / 2
+    return most if wait is None else min(wait, most)
 
 
 def can_send(state: ReleaseState, types: Sequence[EventType]) -> bool:

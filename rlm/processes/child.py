@@ -18,10 +18,10 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS
 from rlm.processes.signals import how_ended
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
+    from rlm.processes.fork import Forked
 
-#: A worker that has not announced itself for so long is silent: it has missed a heartbeat and its next is due, seconds.
-SILENT_SECONDS = 2 * HEARTBEAT_SECONDS
+#: A worker that has not announced itself for so long is silent: a heartbeat has been due for a while, seconds.
+SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
 #: How often the supervisor looks for silent workers, seconds.
 LOOK_SECONDS = 1.0
 #: A worker found silent by so many looks in a row is frozen. They take longer than from one heartbeat to the next, so
@@ -40,11 +40,7 @@ LONGEST_WAIT_SECONDS = 10.0
 class Launcher(Protocol):
     """Starts worker processes, and cleans up at their broker after them."""
 
-    def prepare(self) -> None:
-        """Get ready to spawn; raise SupervisorError if workers could not run."""
-        ...
-
-    def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
+    def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
         """Start a worker process."""
         ...
 
@@ -66,10 +62,7 @@ class Death(Protocol):
 
 
 class PidfdDeath:
-    """The death of a process by its pidfd (Linux).
-
-    Multiprocessing's sentinel is no substitute: when the template is killed, it reports living workers as dead.
-    """
+    """The death of a process by its pidfd (Linux), which needs no help of its parent, the template."""
 
     def __init__(self, pid: int) -> None:
         self._fd = os.pidfd_open(pid)
@@ -101,7 +94,7 @@ class Child:
     """A worker process that a supervisor has spawned; `spawned_at` and `told_at`, to stop, in monotonic seconds."""
 
     worker_id: str
-    process: BaseProcess
+    process: Forked
     death: Death | None
     spawned_at: float = field(default_factory=system_clock.monotonic)
     stopping: bool = False
@@ -150,10 +143,10 @@ class Child:
         """Collect a dead process; return how it ended, in words."""
         if self.death is not None:
             self.death.close()
-        self.process.join(0.05)
+        self.process.join()
         code = self.process.exitcode
         self.left = code == 0
-        if code is None or code == 255:  # noqa: PLR2004  # what the template's own death makes of it
+        if code is None:
             return "for a reason that went with its template"
         return how_ended(code)
 

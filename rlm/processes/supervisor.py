@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 ALARM_SECONDS = 30.0
 #: After so many failed starts in a row there is an alarm.
 FAILING_STARTS = 3
-#: The loop looks at the wanted number at least this often, in case a wake-up was lost, seconds.
-POLL_SECONDS = 1.0
+#: The loop goes round at least this often, and looks at the wanted number, in case a wake-up was lost, seconds.
+POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ class Supervisor:
         self._restarted: list[str] = []
         self._spawned = 0
         self._starts = StartBackoff()
-        self._announced_at = float("-inf")
-        self._look_at = float("-inf")
+        self._announced_at = self._look_at = self._scale_at = float("-inf")
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
         self._selector = selectors.DefaultSelector()
@@ -61,7 +60,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""
-        self._launcher.prepare()
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
         log.info(
@@ -91,6 +89,7 @@ class Supervisor:
                 self._end_frozen()
                 self._scale()
         except StoreError as error:
+            self._announced_at = self._scale_at = float("-inf")
             for child in self._children.values():
                 child.silent_looks = 0  # nobody could be heard
             self._outage.tell(error, "the workers stay as they are")
@@ -98,21 +97,25 @@ class Supervisor:
         else:
             self._outage.over()
         held_back = self._starts.left_seconds
-        self._selector.select(min(POLL_SECONDS, held_back) if held_back > 0 else POLL_SECONDS)
+        if self._selector.select(min(POLL_SECONDS, held_back if held_back > 0 else POLL_SECONDS)) or held_back > 0:
+            self._scale_at = float("-inf")
         self._wakeup.drain()
 
     def _scale(self) -> None:
         """Spawn or stop workers until as many run as this host's share of the wanted number."""
+        if (now := system_clock.monotonic()) < self._scale_at:
+            return
+        self._scale_at = now + SCALE_SECONDS
         share = self._share()
         running = [child for child in self._children.values() if not child.stopping]
-        for child in self._quietest(running)[: max(0, len(running) - share)]:
+        for child in self._quietest(running)[: len(running) - share] if len(running) > share else ():
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop()
         if self._starts.left_seconds <= 0:
             try:
                 for _ in range(share - len(running)):
                     self._spawn()
-            except (OSError, EOFError) as error:  # the host has no more processes or memory to give
+            except OSError as error:  # the host has no more processes or memory to give
                 wait = self._starts.hold_back()
                 log.error(  # noqa: TRY400  # the message says it all
                     "No further worker could be started (%s); tried again in %.2f s, %d are running",
@@ -135,8 +138,8 @@ class Supervisor:
 
     def _quietest(self, children: list[Child]) -> list[Child]:
         """Order children by how much they are doing, the quietest first: the first to go."""
-        busy = self._store.processes.busy([child.worker_id for child in children]) if children else []
-        return [child for _, child in sorted(zip(busy, children, strict=True), key=lambda pair: pair[0])]
+        busy = zip(self._store.processes.busy([one.worker_id for one in children]), children, strict=True)
+        return [child for _, child in sorted(busy, key=lambda pair: pair[0])]
 
     def _spawn(self) -> None:
         self._spawned += 1
@@ -222,12 +225,11 @@ class Supervisor:
 
     def _end_frozen(self) -> None:
         """Kill workers that fell silent, and those that were told to stop and do not: the next turn reaps them."""
-        now = system_clock.monotonic()
-        if now < self._look_at:
+        if (now := system_clock.monotonic()) < self._look_at:
             return
         self._note_ready()
         judged = [one for one in self._children.values() if self._is_judged(one, now)]
-        heard = self._store.processes.silences(Role.WORKER, [one.worker_id for one in judged]) if judged else []
+        heard = self._store.processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
         self._look_at = now + LOOK_SECONDS
         for child, silent_seconds in zip(judged, heard, strict=True):
             if child.look(silent_seconds):
@@ -254,6 +256,7 @@ class Supervisor:
         if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
             return
         self._store.processes.announce(Role.SUPERVISOR, self._facts(self.id, os.getpid(), self._started_at))
+        self._store.processes.enter(Role.WORKER, list(self._children))  # they say only that they live
         self._announced_at = system_clock.monotonic()
 
     def _facts(self, process_id: str, pid: int, started_at: float) -> Process:

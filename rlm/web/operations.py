@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from starlette.exceptions import HTTPException
 
-from rlm.admin import ordering, report, steering
+from rlm.admin import cancelling, ordering, report, steering
 from rlm.admin.dealing import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
@@ -155,10 +155,10 @@ def start_run(call: Call) -> Any:
 
 def cancel_run(call: Call) -> Any:
     """End the open run now: its record, or its status with 202 while calls are still awaited."""
-    ending = ordering.open_run(call.store, call.about)
+    ending = cancelling.open_run(call.store, call.about)
     call.note("cancel_run", ending.id)
-    ordering.cancel(call.store, ending)
-    found = ordering.cancelled(call.store, ending)
+    cancelling.cancel(call.store, ending)
+    found = cancelling.cancelled(call.store, ending)
     return found if "finished_at" in found else Pending(found)
 
 

@@ -732,7 +732,7 @@ def test_a_message_of_what_is_over_leads_to_no_call(bench, stale):
     bench.lanes.carry(run_id)
 
     assert bench.calls() == []
-    assert bench.where() == {"released": 1}
+    assert bench.where() == ({"released": 1} if stale == "run" else {"pending": 1})
     assert not bench.lanes.outdated
     bench.check()
 
@@ -752,7 +752,7 @@ def test_a_run_that_ends_between_two_turns_keeps_what_was_answered(bench):
         bench.lanes.carry(bench.run_id)
 
     assert bench.calls() == [(FIRST, 1, 200)]
-    assert bench.where() == {"released": 1}
+    assert bench.where() == {"pending": 1}
     assert bench.tally()[f"completed:{TYPE}"] == 1
     bench.check()
 

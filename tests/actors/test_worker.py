@@ -13,7 +13,7 @@ import pytest
 
 from actors import messages
 from actors.broker import WakingBroker
-from actors.launcher import ForkserverLauncher
+from actors.launcher import TemplateLauncher, worker_template
 from actors.worker import UNFIT
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
@@ -222,7 +222,7 @@ def test_a_killed_worker_is_recovered_by_its_name(make_bench):
     killed_at = bench.now_us()
 
     freed = bench.store.recovery.orphan_worker(worker.id)
-    launcher = ForkserverLauncher(bench.store)
+    launcher = TemplateLauncher(worker_template(bench.settings), bench.store)
     launcher.forget(worker.id)
     launcher.forget(worker.id)
 
@@ -300,15 +300,14 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from actors.launcher import ForkserverLauncher
+from actors.launcher import TemplateLauncher, worker_template
 from rlm.settings import load_settings
 from rlm.ledger import open_store
 
 if __name__ == "__main__":
-    config = Path(sys.argv[1])
-    with open_store(load_settings(config)) as store:
-        launcher = ForkserverLauncher(store)
-        launcher.prepare()
+    settings = load_settings(Path(sys.argv[1]))
+    with worker_template(settings) as template, open_store(settings) as store:
+        launcher = TemplateLauncher(template, store)
         children = [launcher.spawn(f"test-worker-{number}", "test-supervisor") for number in range(2)]
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()

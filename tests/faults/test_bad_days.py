@@ -181,7 +181,7 @@ def test_endpoints_paused_in_mid_run_are_named(bad_day):
         assert "b1 was paused" in why["B",]["sentence"]
 
 
-SLOW_START = "import sys, time\nif 'forkserver' in ' '.join(sys.orig_argv): time.sleep(4)\n"
+SLOW_START = "import sys, time\nif 'supervisor' in sys.orig_argv: time.sleep(4)\n"
 
 
 @pytest.mark.long

@@ -42,13 +42,13 @@ def test_what_a_killed_worker_held_is_pending_at_once_and_all_is_completed(unhur
 
 @pytest.mark.rest
 def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(unhurried):
-    """KILL for the forkserver's template, TERM for the supervisor's group: no living worker loses a lease."""
+    """KILL for the template, TERM for the supervisor's group: no living worker loses a lease."""
     system = unhurried
     events = system.push_evenly(400)
     run_id = system.ask_for_run()
     wait_until(lambda: system.inflight() >= 5, timeout=30, message="calls are under way")
     supervisor = system.processes["supervisor"]
-    template = next(pid for pid in children(supervisor.pid) if "forkserver" in command(pid))
+    template = next(pid for pid in children(supervisor.pid) if "rlm template" in command(pid))
 
     os.kill(template, signal.SIGKILL)
     wait_until(lambda: state(template) in {"", "Z"}, message="the template is gone")

@@ -241,8 +241,10 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         random.setstate(state)
 
 
-def _select(files: Sequence[Wakeup], _writing: object, _failing: object, seconds: float) -> None:
-    files[0].event.wait(seconds)
+def _select(
+    files: Sequence[Wakeup], _writing: object, _failing: object, seconds: float
+) -> tuple[list[Wakeup], list[Any], list[Any]]:
+    return ([files[0]] if files[0].event.wait(seconds) else []), [], []
 
 
 def _refuse(*_args: object) -> None:

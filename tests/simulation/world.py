@@ -329,21 +329,18 @@ class _SpawnedProcess:
     def exitcode(self) -> int | None:
         return self.worker.exitcode if self.worker.host.dead else None
 
-    def join(self, _seconds: float) -> None:
+    def join(self) -> None:
         """It is dead when this is called."""
 
 
 class _Launcher:
-    """Stands for the forkserver."""
+    """Stands for the template."""
 
     def __init__(self, world: World, store: Store) -> None:
         self._world = world
         self._store = store
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._children: list[Worker] = []
-
-    def prepare(self) -> None:
-        """There is nothing to warm up."""
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Any:
         worker = self._world.start_worker(worker_id, supervisor_id)

@@ -103,7 +103,9 @@ def release(
     """
     (kind,) = [one for one in store.settings.event_types if one.name == type_name]
     at = store.endpoints()[endpoint or kind.endpoints[0].name]
-    terms = changes.pop("terms", None) or Terms.of(kind, at, store.keys, store.settings.run.guard_seconds)
+    terms = changes.pop("terms", None) or Terms.of(
+        kind, at, store.keys, store.settings.run.guard_seconds, store.settings.revision
+    )
     if "lease_seconds" in changes:
         terms = structs.replace(terms, lease=round(1_000_000 * changes.pop("lease_seconds")))
     now_us, left_us = store.now_us(), round(1_000_000 * run.window_seconds)

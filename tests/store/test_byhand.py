@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from rlm import telemetry
-from rlm.cli import starting
+from rlm.cli import by_hand
+from rlm.cli.by_hand import conduct_here
 from rlm.cli.common import CommandError, ExitCode
-from rlm.cli.starting import conduct_here, wait_for
+from rlm.cli.starting import wait_for
 from rlm.core.errors import StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
 from rlm.ledger.processes import Process, Role
@@ -156,7 +157,7 @@ def test_a_run_by_hand_begins_once_its_supervisor_is_there(store, signals, monke
         found.extend(store.processes.alive(Role.SUPERVISOR))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(starting, "_own_supervisor", coming_up)
+    monkeypatch.setattr(by_hand, "_own_supervisor", coming_up)
     monkeypatch.setattr(HandConductor, "finish_open", finish_open)
 
     with pytest.raises(CommandError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 
+from rlm.core.clock import system_clock
 from rlm.ledger import processes
 from rlm.ledger.claims import LaneId
 from rlm.ledger.connect import make_client
@@ -180,15 +182,17 @@ def test_silence_is_the_time_since_a_process_announced_itself(store, monkeypatch
 
 
 def test_after_a_step_of_the_clock_the_dead_do_not_stay(store):
-    """Their entries would end an hour late; the living announce themselves in a moment, and are there again."""
-    store.processes.announce(Role.WORKER, WORKER)
-    store.client.pexpire(store.keys.process(Role.WORKER, WORKER.id), 3_600_000)
+    """Their entries would end an hour late: who follows the step has them end in time, and lets no other live on."""
+    dead, living = store.keys.process(Role.WORKER, WORKER.id), store.keys.process(Role.SCHEDULER, WORKER.id)
+    for role in (Role.WORKER, Role.SCHEDULER):
+        store.processes.announce(role, WORKER)
+    store.client.pexpire(dead, 3_600_000)
+    store.client.pexpire(living, 5_000)
 
-    assert store.processes.alive(Role.WORKER) == []
-    assert store.processes.missing(Role.WORKER) == [WORKER.id]
+    store.processes.end_in_time()
 
-    store.processes.announce(Role.WORKER, WORKER)
-    assert store.processes.alive(Role.WORKER) == [WORKER]
+    assert 5_000 < store.client.pttl(dead) <= HEARTBEAT_TTL_SECONDS * 1000
+    assert 0 < store.client.pttl(living) <= 5_000
 
 
 def test_restarts_add_up(store):
@@ -324,6 +328,34 @@ def test_a_waker_listens_again_after_the_server_was_restarted(tmp_path, kind):
                 calls.wait_for(2 * starts)
 
         assert calls.number == 4
+
+
+def test_who_has_been_entered_only_says_that_it_lives(store):
+    """A supervisor enters its workers; each of them then takes one command, and is in the register as any other."""
+    store.client.config_resetstat()
+    store.processes.announce(Role.WORKER, WORKER, entered=True)
+
+    made = store.client.info("commandstats")
+    assert {name: one["calls"] for name, one in made.items() if "set" in name and "config" not in name} == {
+        "cmdstat_set": 1
+    }
+    assert store.processes.alive(Role.WORKER) == []
+    store.processes.enter(Role.WORKER, [WORKER.id])
+    store.processes.enter(Role.WORKER, [])
+    assert store.processes.alive(Role.WORKER) == [WORKER]
+
+
+def test_how_long_those_of_this_host_were_silent_takes_one_command(store, monkeypatch):
+    """By their own clock; who has no entry is as silent as can be, what another program wrote is nobody's silence."""
+    store.processes.announce(Role.WORKER, WORKER)
+    store.client.set(store.keys.process(Role.WORKER, "junk"), "-1")
+    now = system_clock.monotonic()
+    monkeypatch.setattr(processes, "system_clock", SimpleNamespace(monotonic=lambda: now + 4.0))
+
+    heard = store.processes.silences_here(Role.WORKER, [WORKER.id, "gone", "junk"])
+
+    assert heard == [pytest.approx(4.0, abs=0.5), HEARTBEAT_TTL_SECONDS, 0.0]
+    assert store.processes.silences_here(Role.WORKER, []) == []
 
 
 def test_an_entry_that_never_expires_is_nobodys_silence(store):

@@ -140,21 +140,34 @@ def test_a_call_of_another_run_is_dropped(store, token, running):
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.FINISHING])
 def test_a_run_that_is_not_running_is_over(store, token, run, state):
-    """From the moment it is finishing nothing is claimed."""
-    steps.release(store, token, run)
+    """In another state no call is released."""
     steps.put_into(store, run, state)
 
     with looks.nothing_changes(store):
+        steps.release(store, token, run)
         assert steps.turn(store, run).why == "over"
 
 
-def test_a_cancelled_run_is_over(store, token, run):
-    """Though it is still running, until its conductor sees the mark."""
+@pytest.mark.parametrize("end", [lambda store, token, run: store.runs.advance(token, run, State.FINISHING), None])
+def test_what_was_released_goes_with_the_run(store, token, run, end):
+    """From the moment it is finishing, or cancelled, which its conductor sees later, nothing is claimed or released."""
     steps.release(store, token, run)
-    store.runs.cancel(run.id)
+    end(store, token, run.id) if end else store.runs.cancel(run.id)
 
     with looks.nothing_changes(store):
+        steps.release(store, token, run)
         assert steps.turn(store, run).why == "over"
+    assert store.ledger.releases() == []
+
+
+def test_a_run_that_took_over_another_configuration_is_that_of_its_workers(store, token, run):
+    """Calls released under another revision than the run's are taken by who has the run's, and by nobody else."""
+    store.runs.note(token, run.id, revision="older")
+    steps.release(store, token, run)
+    steps.release(store, token, run)
+
+    assert Ledger(store.client, store.keys, 3600, "older").turn(LaneId("worker-1", 1), run.id).claim
+    assert Ledger(store.client, store.keys, 3600, "third").turn(LaneId("worker-1", 1), run.id).why == "revision"
 
 
 def test_a_run_never_heard_of_is_over(store, token, run):

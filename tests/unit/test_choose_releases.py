@@ -15,9 +15,11 @@ from rlm.core.window import WindowState
 from rlm.plan.choose_releases import (
     AHEAD_SECONDS,
     BURST_LANES,
+    MOST_AHEAD,
     ReleaseState,
     can_send,
     choose_releases,
+    next_look_seconds,
     next_slot_seconds,
     short_of_lanes,
 )
@@ -223,7 +225,36 @@ def test_a_crowd_sets_out_in_bursts():
     wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
 
     assert len(choose(found, wide, lanes=100)["HIGH"]) == BURST_LANES
-    assert len(choose(found, wide, lanes=1000)["HIGH"]) == 150
+    assert len(choose(found, wide, lanes=1000)["HIGH"]) == 150 + 3  # some of these are free again in a moment
+
+
+def test_lanes_that_are_idle_for_a_moment_are_given_more_than_one_quick_call_each():
+    """Else all have made theirs before the next look, which finds them idle again, and so on to the end of the run."""
+    found = counts(Counts(pending=900), Counts(pending=900))
+    wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
+    pairs = ("HIGH", "high"), ("HIGH", "high_over"), ("LOW", "low")
+    quick = {pair: Expected(0.005, 0.01) for pair in pairs}
+
+    def number(**more):
+        return sum(map(len, choose_releases(ReleaseState(found, wide, 20, 60.0, quick, **more), TYPES).values()))
+
+    assert number() == BURST_LANES + 150
+    assert number(turnaround_seconds=0.005) == BURST_LANES + 75
+    assert number(turnaround_seconds=0.005, lag_seconds=0.05) == BURST_LANES + 300
+    assert number(lag_seconds=60.0) == BURST_LANES + MOST_AHEAD * 20
+
+
+def test_the_next_look_can_wait_while_lanes_have_calls_ahead():
+    """Until half of them are made; with a lane idle, or a slot waited for, it is as soon as that."""
+    wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
+
+    def wait(found, windows, lag_seconds=0.0):
+        return next_look_seconds(ReleaseState(found, windows, 20, 60.0, lag_seconds=lag_seconds), TYPES, most=0.05)
+
+    ahead = counts(Counts(pending=900, released=10, inflight=20))
+    assert (wait(ahead, wide), wait(ahead, wide, 0.01), wait(ahead, wide, 9.0)) == (0.025, pytest.approx(0.04), 0.05)
+    assert wait(counts(Counts(pending=900, inflight=20)), wide) == 0.0
+    assert wait(ahead, views()) == wait(counts(Counts(inflight=20)), wide) == 0.05
 
 
 def test_a_type_goes_first_while_it_has_had_less_than_its_share():

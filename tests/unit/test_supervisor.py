@@ -56,7 +56,7 @@ class FakeProcess:
         self.signals = []
         self.ends = os.pipe()
 
-    def join(self, _seconds):
+    def join(self):
         """Wait for nothing: it is dead or it is not."""
 
     def die(self, exitcode):
@@ -80,9 +80,6 @@ class Table:
         self.broken = None
         self.stillborn = False
         self.unkillable = False
-
-    def prepare(self):
-        """Nothing to warm up."""
 
     def spawn(self, worker_id, _supervisor_id):
         if self.broken:
@@ -142,6 +139,10 @@ class FakeStore:
         self._reach()
         self.entries[role][process.id] = process
 
+    def enter(self, _role, process_ids):
+        self._reach()
+        self.entered = process_ids
+
     def forget(self, role, process_id):
         self._reach()
         self.entries[role].pop(process_id, None)
@@ -154,7 +155,7 @@ class FakeStore:
         self._reach()
         return [self.load[worker_id] for worker_id in worker_ids]
 
-    def silences(self, _role, process_ids):
+    def silences_here(self, _role, process_ids):
         self._reach()
         return [self.silence[process_id] for process_id in process_ids]
 
@@ -441,7 +442,7 @@ def test_a_night_of_failed_starts_is_outlived(host):
     assert host.store.restarts == 1200
 
 
-@pytest.mark.parametrize("error", [OSError(11, "no more processes"), EOFError("unexpected EOF")])
+@pytest.mark.parametrize("error", [OSError(11, "no more processes"), ConnectionError("the template does not answer")])
 def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, error):
     """A spawn that fails costs that worker, with a wait and an error, not the supervisor and all the others."""
     host.want(2)

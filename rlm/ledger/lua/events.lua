@@ -3,15 +3,18 @@
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  current   id of the open run
 -- KEYS[3]  releases  list of the calls that are released, JSON as `Terms` of rlm/ledger/claims.py writes it
+-- KEYS[4]  run       hash of that run
 -- ARGV[1]  token
 -- ARGV[2]  run id
 -- ARGV[3..] the releases
--- Returns  how many calls are released by now
--- Atomic because a conductor that lost its lease must release nothing.
-local lease, current, releases = KEYS[1], KEYS[2], KEYS[3]
+-- Returns  how many calls are released by now; 0 once the run ends: whoever ends it deletes what is released
+-- Atomic because a conductor that lost its lease must release nothing, and lanes take what stands there unasked.
+local lease, current, releases, run = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id = ARGV[1], ARGV[2]
 -- include fence
 if redis.call('GET', current) ~= run_id then return redis.error_reply('FENCED by another conductor') end
+local conduct = redis.call('HMGET', run, 'state', 'cancelled')
+if conduct[1] ~= 'running' or conduct[2] then return 0 end
 return redis.call('RPUSH', releases, unpack(ARGV, 3))
 
 --- take_turn
@@ -114,21 +117,25 @@ end
 local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
 if type(settled) == 'table' then return settled end
 if run_id == '' then return {settled, 'none'} end
-local conduct = redis.call('HMGET', run, 'state', 'revision', 'cancelled')
-if conduct[1] ~= 'running' or conduct[3] then return {settled, 'over'} end
-if conduct[2] ~= revision then return {settled, 'revision'} end
+-- include refusal
 local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
 while trust[1] == ARGV[16] do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
   local read, release = pcall(cjson.decode, raw)
-  local claimed = read and type(release) == 'table' and type(release.of) == 'table' and claim(release, trust)
+  local sound = read and type(release) == 'table' and type(release.of) == 'table'
+  local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
+  if why then  -- it is another lane's
+    redis.call('LPUSH', releases, raw)
+    return {settled, why}
+  end
+  local claimed = sound and claim(release, trust)
   if claimed then
     claimed[1] = settled
     return claimed
   end
 end
-return {settled, 'none'}
+return {settled, refusal() or 'none'}
 
 --- begin_alone
 -- Begins to carry an event alone that its lane has waited with: from now on the death of its worker counts.

@@ -182,3 +182,13 @@ local function first_event(pending)
     redis.call('ZADD', pending, '9007199254740991', head[1])
   end
 end
+
+--- refusal
+-- Says why a lane may claim nothing of a run; asked where nothing is released for it, since a run that ends deletes that.
+-- Uses   run, revision
+-- Gives  refusal()  'over', 'revision', or nil
+local function refusal()
+  local conduct = redis.call('HMGET', run, 'state', 'revision', 'cancelled')
+  if conduct[1] ~= 'running' or conduct[3] then return 'over' end
+  if conduct[2] ~= revision then return 'revision' end
+end

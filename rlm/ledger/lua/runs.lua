@@ -38,6 +38,7 @@ return run_id
 -- KEYS[1]  lease    hash with the fencing token
 -- KEYS[2]  current  id of the open run
 -- KEYS[3]  run      its hash
+-- KEYS[4]  releases list of the calls that are released; none is, in another state than running
 -- ARGV[1]  token
 -- ARGV[2]  run id
 -- ARGV[3]  state    the state to move to
@@ -46,12 +47,13 @@ return run_id
 -- Returns  1 moved, or in that state already; 0 that run is no longer open; the state it is in if it may not move
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts.
 --          And because between looking at the state and moving it somebody else may.
-local lease, current, run = KEYS[1], KEYS[2], KEYS[3]
+local lease, current, run, releases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id, state, before = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 -- include fence
 if redis.call('GET', current) ~= run_id then return 0 end
 local from = redis.call('HGET', run, 'state')  -- none: what was known of the run is lost, and it is written anew
 if from and from ~= state and not string.find(before, from .. ' ', 1, true) then return from end
+if state ~= 'running' then redis.call('DEL', releases) end
 redis.call('HSET', run, 'state', state)
 for index = 5, #ARGV, 2 do
   redis.call('HSET', run, ARGV[index], ARGV[index + 1])
@@ -81,14 +83,18 @@ return 1
 -- Asks the conductor of the open run to end it now.
 -- KEYS[1]  current  id of the open run
 -- KEYS[2]  run      its hash
+-- KEYS[3]  releases list of the calls that are released
 -- ARGV[1]  run id
 -- Returns  the state it was in, or an empty string when that run is not open
 -- Atomic because a run that is finishing ends as it would have, and is not marked.
-local current, run = KEYS[1], KEYS[2]
+local current, run, releases = KEYS[1], KEYS[2], KEYS[3]
 local run_id = ARGV[1]
 if redis.call('GET', current) ~= run_id then return '' end
 local state = redis.call('HGET', run, 'state')
-if state ~= 'finishing' then redis.call('HSET', run, 'cancelled', '1') end
+if state ~= 'finishing' then
+  redis.call('DEL', releases)
+  redis.call('HSET', run, 'cancelled', '1')
+end
 return state
 
 --- return_unsettled

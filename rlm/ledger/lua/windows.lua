@@ -14,9 +14,9 @@
 -- ARGV[6]  most      entries of `moved`
 -- ARGV[7..] kept_ms  how long each `moved` is kept, milliseconds
 -- Returns  the slot's stamp from now on, '0' when it is given back or was no longer there
--- Atomic because the slot must not be missing for an instant while it is moved, nor be moved without the note of when
--- its call was sent: it would count as two calls in one period.
-local window, calls, inflight, moved, budget, budget_moved = unpack(KEYS)
+-- Atomic because the slot may not be missing for an instant, nor be moved without the note of when its call was sent.
+-- Without that it would count as a call of the moment it is moved to.
+local window, calls, inflight, moved, budget, budget_moved = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local stamp, event_id, call, ago_us, shortest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('LREM', window, 1, stamp) == 0 then return '0' end
 if budget then redis.call('LREM', budget, 1, stamp) end

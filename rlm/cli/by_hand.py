@@ -1,0 +1,128 @@
+"""How `rlm start --wait` conducts a run itself, with a supervisor of its own if none is alive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from rlm import telemetry
+from rlm.admin.ordering import ANSWER_SECONDS
+from rlm.cli.common import CommandError
+from rlm.cli.options import FOLLOW_SECONDS
+from rlm.cli.printing import is_terminal
+from rlm.cli.starting import check_uninterrupted
+from rlm.ledger.fitness import require_fit
+from rlm.ledger.processes import Role
+from rlm.processes import signals
+from rlm.processes.fork import is_alone
+from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import group_grace
+from rlm.processes.spare import Spare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.settings import Settings
+    from rlm.terminal.live import Drawn
+
+
+def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractContextManager[Spare | None]:
+    """Return a supervisor in waiting, a copy of this process that need not import everything again.
+
+    Call it before there are connections. None if this process has threads.
+    """
+    if not is_alone():
+        return nullcontext()
+    drawn, context = is_terminal(err=True), click.get_current_context()
+
+    def prepare() -> None:
+        from rlm.cli.processes import import_supervisor
+
+        import_supervisor(settings)
+
+    def supervise() -> None:
+        from rlm.cli.group import orderly
+        from rlm.cli.processes import supervise
+
+        if drawn:
+            os.environ["RLM_LOG_FORMAT"] = "text"
+        wakeup = signals.Wakeup()
+        with orderly(context), signals.StopSignals(wakeup) as stop:
+            signals.unblock(signals.GRACEFUL)
+            supervise(settings, wakeup, stop, allow_volatile=allow_volatile)
+
+    return Spare(prepare, supervise, piped=drawn)
+
+
+def conduct_here(
+    store: Store,
+    wakeup: Wakeup,
+    stop: StopSignals,
+    interval: float | None,
+    *,
+    allow_volatile: bool,
+    spare: Spare | None = None,
+) -> dict[str, Any]:
+    """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
+    telemetry.set_up(store.settings, "conductor")
+    require_fit(store, allow_volatile=allow_volatile)
+    from scheduler.leader import HandConductor  # Sentry is set up before a broker is built
+
+    conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
+    with ExitStack() as stack:
+        stack.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
+        conductor.campaign(ANSWER_SECONDS)
+        drawn = None
+        if is_terminal(err=True):
+            from rlm.terminal.live import progress_aside
+
+            drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
+        if not store.processes.alive(Role.SUPERVISOR):
+            group = ProcessGroup(stop, group_grace(store.settings))
+            stack.enter_context(_own_supervisor(group, store.settings, spare, drawn, allow_volatile=allow_volatile))
+            conductor.await_supervisor(ANSWER_SECONDS)
+        check_uninterrupted(stop)
+        conductor.finish_open()
+        check_uninterrupted(stop)
+        record = conductor.conduct()
+    if record is None:
+        raise CommandError("The run was closed by another process; see `rlm list`.")
+    return record
+
+
+@contextmanager
+def _own_supervisor(
+    group: ProcessGroup, settings: Settings, spare: Spare | None, drawn: Drawn | None, *, allow_volatile: bool
+) -> Iterator[None]:
+    """Run a supervisor in `group` during the block. Its output goes to stderr, above the picture if one is `drawn`."""
+    if spare is not None:
+        spare.begin()
+        group.add("supervisor", spare, rank=0)
+        output = spare.stdout
+    else:
+        command = ["supervisor"]
+        command += ["--config", str(settings.source)] if settings.source else []
+        command += ["--allow-volatile"] if allow_volatile else []
+        said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (sys.stderr, None)
+        output = group.start(command, stdout=said, stderr=subprocess.STDOUT, env=environ).stdout
+    with _shown(output, drawn):
+        try:
+            yield
+        finally:
+            group.end()
+
+
+def _shown(output: IO[bytes] | None, drawn: Drawn | None) -> AbstractContextManager[None]:
+    if output is None or drawn is None:
+        return nullcontext()
+    from rlm.terminal.live import lines_above
+
+    return lines_above(output, drawn)

@@ -1,0 +1,66 @@
+"""Modules of libraries that are left empty until somebody asks for what is in them.
+
+redis-py and limits import their asynchronous halves with themselves, which takes as long as the rest, and a quarter of
+a process's memory. RLM never uses them. Whoever does, in the same process, notices nothing: the first name that is
+looked up in such a module fills it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+#: Packages that their parents import and that RLM does not use.
+UNUSED = frozenset({"redis.asyncio", "limits.aio"})
+
+_filling = threading.RLock()
+
+
+class HollowFinder:
+    """Finds the modules of `UNUSED` where they are, and leaves them empty at first. For `sys.meta_path`."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the specification of a module of `UNUSED`, None for any other."""
+        if name not in UNUSED:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Later(spec.loader)  # type: ignore[assignment]  # what the import system asks of a loader
+        return spec
+
+
+class _Later:
+    """A loader that executes a module at the first look-up of a name in it."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        def fill(name: str) -> Any:
+            """Be the module's `__getattr__`: the import system looks names with underscores up, and gets none."""
+            if name.startswith("__") and name != "__all__":
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            with _filling:
+                if module.__dict__.pop("__getattr__", None) is not None:
+                    self._loader.exec_module(module)
+            return getattr(module, name)
+
+        module.__dict__["__getattr__"] = fill
+
+
+def leave_unused_empty() -> None:
+    """Have the modules of `UNUSED` that are not imported yet left empty until they are used."""
+    if HollowFinder not in sys.meta_path:
+        sys.meta_path.insert(0, HollowFinder)

@@ -1,0 +1,215 @@
+"""Processes that are forked from this one, which share with it all that it has imported.
+
+A fork copies one thread and every connection. So a process is forked in a moment when it has no other thread. One that
+has threads of its own keeps a template: an idle copy, made before they were, which forks on its behalf.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from setproctitle import setproctitle
+
+from rlm.core.clock import system_clock
+from rlm.processes.signals import GRACEFUL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+    from typing import Self
+
+#: How long a template may take to fork, seconds: a fresh one imports first, on a host with too much to do for long.
+FORK_SECONDS = 60.0
+#: The same to say how a process ended.
+COLLECT_SECONDS = 5.0
+#: The same to end.
+END_SECONDS = 1.0
+_POLL_SECONDS = 0.01
+
+log = logging.getLogger(__name__)
+
+
+def is_alone() -> bool:
+    """Return whether this process has one thread only, so that a fork of it lacks nothing."""
+    return threading.active_count() == 1
+
+
+def fork(target: Callable[..., None], *args: Any) -> int:
+    """Fork a process that is `target(*args)` and ends with it; return its pid.
+
+    It runs no exit handlers: those are this process's.
+
+    Raises:
+        OSError: the host has no more processes or memory to give.
+    """
+    sys.stdout.flush()  # else both would print what is buffered
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _become(target, args)
+    return pid
+
+
+def _become(target: Callable[..., None], args: tuple[Any, ...]) -> NoReturn:
+    code = 1
+    try:
+        target(*args)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001  # nothing of it may go on in the copy
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+class Forked:
+    """A process that a template has forked, as its supervisor has it."""
+
+    def __init__(self, template: Template, pid: int) -> None:
+        self.pid = pid
+        self.exitcode: int | None = None  #: as `subprocess` has it; None if it is not known
+        self._template = template
+
+    def join(self) -> None:
+        """Collect it once it has died: only its parent, the template, can learn how."""
+        self.exitcode = self._template.collect(self.pid)
+
+
+class Template:
+    """A process that forks others, each of which is `target(lifeline, *args)`; used as a context manager.
+
+    The `lifeline` becomes readable when the process that has this template is gone. The template ends then by itself;
+    what it forked sees to that itself.
+
+    The first template is a fork of this process. One that was killed is replaced by a fresh interpreter, which takes
+    longer: by then this process has threads.
+    """
+
+    def __init__(self, target: Callable[..., None]) -> None:
+        self._target = target
+        self._lifeline, self._life = multiprocessing.Pipe(duplex=False)
+        self._orders: Connection | None = None
+        self._process: BaseProcess | None = None
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._give_up()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None if there is none at the moment."""
+        return self._process.pid if self._process else None
+
+    def spawn(self, *args: Any) -> Forked:
+        """Have a process forked, by another template if this one is gone.
+
+        Raises:
+            OSError: the host has no more processes or memory to give.
+        """
+        try:
+            return Forked(self, self._ask(args, FORK_SECONDS))
+        except _GoneError:
+            log.warning("The template of the workers is gone, and is replaced", extra={"action": "replace_template"})
+            self._start()
+            return Forked(self, self._ask(args, FORK_SECONDS))
+
+    def collect(self, pid: int) -> int | None:
+        """Return the exit status of a process that has died, negative for a signal; None if its template is gone."""
+        try:
+            status: int | None = self._ask(pid, COLLECT_SECONDS)
+        except OSError:
+            status = None
+        return status
+
+    def _start(self) -> None:
+        alone = is_alone()
+        orders, theirs = multiprocessing.Pipe()
+        not_theirs = [orders, self._life] if alone else []
+        os.environ["PYTHONSAFEPATH"] = "1"  # else a fresh interpreter imports from the current directory first
+        context: Any = multiprocessing.get_context("fork" if alone else "spawn")
+        args = theirs, self._lifeline, not_theirs, self._target
+        process = context.Process(target=_serve, args=args, daemon=False)
+        process.start()
+        self._process = process
+        self._orders = orders
+        theirs.close()
+
+    def _ask(self, order: Any, seconds: float) -> Any:
+        if self._orders is None:
+            raise _GoneError
+        answer = None
+        with suppress(EOFError, ConnectionError):
+            self._orders.send(order)
+            answer = self._orders.recv() if self._orders.poll(seconds) else None
+        if answer is None:
+            self._give_up()
+            raise _GoneError("the template of the workers does not answer")
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def _give_up(self) -> None:
+        """End the template: one whose orders end goes by itself, but for one that hangs."""
+        process, self._process = self._process, None
+        if process is None or self._orders is None:
+            return
+        self._orders.close()
+        self._orders = None
+        until = system_clock.monotonic() + END_SECONDS
+        while process.exitcode is None and system_clock.monotonic() < until:
+            system_clock.sleep(_POLL_SECONDS)  # to join it with a time-out is to wait for what it forked as well
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+class _GoneError(OSError):
+    """Raised when a template does not answer."""
+
+
+def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection], target: Callable[..., None]) -> None:
+    """Be a template: fork for arguments, collect for a pid, until nobody orders any more.
+
+    It leads a session of its own, so that signals to the supervisor's group do not reach it, and blocks those that ask
+    to stop. What it forks inherits the block: a signal that comes before it listens waits until it does.
+    """
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)
+    for connection in not_ours:
+        connection.close()
+    setproctitle("rlm template")
+    with suppress(EOFError, ConnectionError):
+        while True:
+            order = orders.recv()
+            try:
+                orders.send(_collect(order) if isinstance(order, int) else _fork_off(orders, lifeline, target, order))
+            except OSError as error:
+                orders.send(error)
+
+
+def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., None], args: tuple[Any, ...]) -> int:
+    def be() -> None:
+        orders.close()
+        target(lifeline, *args)
+
+    return fork(be)
+
+
+def _collect(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

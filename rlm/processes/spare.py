@@ -1,0 +1,90 @@
+"""A copy of this process that waits to be something, for `rlm start --wait`, whose supervisor it becomes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import IO, TYPE_CHECKING
+
+from rlm.processes.fork import fork
+from rlm.processes.signals import GRACEFUL, unblock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+#: Of prctl(2), Linux: send this process a signal when its parent dies.
+_PR_SET_PDEATHSIG = 1
+
+
+class Spare:
+    """A copy of this process that waits to be `target()`, as a member of a `ProcessGroup`; used as a context manager.
+
+    Make it before this process has threads and connections. It leads a session of its own, so that Ctrl-C is for this
+    process, and gets TERM when this process dies. Until it is told to begin it does what is to be done beforehand,
+    `prepare()`, and it leaves if it is told nothing. It writes to `stdout` if it is `piped`, else to stderr.
+    """
+
+    def __init__(self, prepare: Callable[[], None], target: Callable[[], None], *, piped: bool = False) -> None:
+        self._begun = False
+        self._returncode: int | None = None
+        word, self._word = os.pipe()
+        reader, output = os.pipe() if piped else (None, 2)
+        signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)  # one that comes before it listens waits until then
+        try:
+            self.pid = fork(self._wait, os.getpid(), word, output, prepare, target)
+        finally:
+            unblock(GRACEFUL)
+            os.close(word)
+            if piped:
+                os.close(output)
+        self.stdout: IO[bytes] | None = os.fdopen(reader, "rb") if reader is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self._word)
+        if not self._begun and self.poll() is None:
+            self._reap(0)
+
+    def begin(self) -> None:
+        """Tell it to be what it is for. It lets signals through once it listens to them."""
+        self._begun = True
+        os.write(self._word, b"!")
+
+    def poll(self) -> int | None:
+        """Return its exit status, negative for a signal; None while it runs."""
+        if self._returncode is None:
+            self._reap(os.WNOHANG)
+        return self._returncode
+
+    def _reap(self, how: int) -> None:
+        pid, status = os.waitpid(self.pid, how)
+        self._returncode = os.waitstatus_to_exitcode(status) if pid else None
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal; one that has ended gets none."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def _wait(
+        self, parent: int, word: int, output: int, prepare: Callable[[], None], target: Callable[[], None]
+    ) -> None:
+        os.setsid()
+        os.close(self._word)
+        for stream, file in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
+            os.dup2(file, stream)
+        prepare()
+        if die_with(parent) and os.read(word, 1):
+            target()
+
+
+def die_with(parent: int) -> bool:
+    """Have this process get TERM when its `parent` dies; return False if that has happened."""
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415  # nobody else needs it
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent

@@ -1,0 +1,27 @@
+"""What RLM asks of Redis where nothing binds it: for each event, and while there is nothing to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.prices.idle import measure_idle
+from benchmarks.prices.throughput import Shape, measure
+
+pytestmark = [pytest.mark.alone, pytest.mark.rest]
+
+#: A run's own commands are shared by fewer events than where it is measured: 30 with 5,000.
+PER_EVENT, EVENTS = 32, 4000
+#: With 20 warm workers.
+PER_SECOND = 20
+
+
+def test_an_event_takes_few_commands():
+    """Those inside of scripts counted, and from the audit list to its record all that a run does."""
+    assert measure("rlm", Shape(), EVENTS).commands <= PER_EVENT
+
+
+def test_idle_workers_ask_for_little():
+    """They sleep until they are woken, as their supervisor and the scheduler do."""
+    idle = measure_idle(8.0)
+
+    assert idle.commands <= PER_SECOND

