@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from rlm.ledger import Store
+
+_NOT_FOUND: Final = 404
 
 
 def trouble(store: Store) -> str:
@@ -65,13 +67,13 @@ def make_app(
     if not metrics_only:
         routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store, csrf_token, may_write)]
     rules = Rules(token, read_only=read_only, ask_token=ask_token)
+    handlers: dict[Any, Any] = {RLMError: of_error, HTTPException: of_http, Exception: of_fault}
+    if not metrics_only:
+        handlers[_NOT_FOUND] = of_missing
     app = Starlette(
         routes=routes,
         middleware=[Middleware(KnownHosts, hosts), Middleware(Access, rules)],
-        exception_handlers={  # type: ignore[arg-type]  # each takes the kind of its key
-            **{RLMError: of_error, HTTPException: of_http, Exception: of_fault},
-            **({} if metrics_only else {404: of_missing}),
-        },
+        exception_handlers=handlers,
     )
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named
     return app

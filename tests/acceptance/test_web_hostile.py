@@ -48,9 +48,9 @@ class Looked(HTMLParser):
         if tag in self.NO_SUCH or (tag == "script" and not dict(attrs).get("src")):
             self.faults.append(f"<{tag}>")
         for name, value in attrs:
-            leads_out = (
-                (name in self.LINKS and not (value or "").startswith(("/", "?", "#"))) or (value or "")[:2] == "//"
-            )
+            leads_out = (name in self.LINKS and not (value or "").startswith(("/", "?", "#"))) or (value or "")[
+                :2
+            ] == "//"
             if name.startswith("on") or name == "style" or leads_out:
                 self.faults.append(f"<{tag} {name}={value}>")
             self.text += f"{value}\n"
