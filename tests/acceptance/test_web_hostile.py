@@ -230,6 +230,14 @@ def test_no_request_breaks_the_server(client, request, status):
     assert status_of(client.port, request) == status
 
 
+def test_a_search_that_leads_to_one_thing_says_so_to_a_page_that_is_open(client, caplog):
+    """Once of several things one is left: no fault each second."""
+    told = client.get(f"/search?q={quote(EVENT, safe='')}", Accept="application/json").json()
+
+    assert told["trouble"].startswith("this is at /events/javascript:")
+    assert "Traceback" not in caplog.text
+
+
 def test_what_is_not_there_is_a_page_with_a_way_back(client):
     """To a browser; to a program it is a line."""
     answer = client.get("/nothing", Accept="text/html")

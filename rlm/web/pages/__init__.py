@@ -126,6 +126,8 @@ class _Site:
         except StoreError:
             revive(self._documents.store)
             return State(trouble=AWAY)
+        except Elsewhere as found:  # of what was found, one thing is left
+            return State(trouble=f"this is at {found.address} now")
         except RLMError as error:  # what it is about is gone
             return State(trouble=str(error).rstrip("."))
         except Exception:  # whoever looks must be told, and is to see it mended without a reload
