@@ -22,12 +22,14 @@ from tests.store import steps
 #: What only a conductor writes, and only a run that failed; no run is conducted here.
 CONDUCTED = {
     "plan.binds",
+    "plan.course[][]",
     "failure",
     "by_endpoint.ENDPOINT.limit_before",
     "by_budget.BUDGET.limit_before",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds", "shortage")),
     "forecast.leftover_by_type.TYPE",
     "forecast.probed[]",
+    "forecast.course[][]",
 }
 
 
