@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from rlm.admin.dealing import Deal, Dealing
 from rlm.admin.letters import Outcome
-from rlm.cli import failed, printing
+from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.store import steps
@@ -99,18 +100,17 @@ def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
     assert "3 dead letters retried" in done.stdout
 
 
-def test_of_many_letters_that_are_refused_some_are_named(capsys, monkeypatch):
+def test_of_many_letters_that_are_refused_some_are_named(capsys):
     """So that a thousand of a type nobody configured are no thousand lines; a program gets them all."""
     # Given eight that cannot be retried
     outcomes = [Outcome(str(number), "no such type") for number in range(8)]
 
     # When that is told
-    monkeypatch.setattr(printing, "wants_json", lambda: True)
     with pytest.raises(SystemExit):
-        failed._tell(outcomes, "retried")
+        failed._tell(outcomes, Deal.RETRY)
 
     # Then five are named and three counted
     told = capsys.readouterr()
     assert told.err.count("is not retried: no such type") == 5
     assert "3 more dead letters are not retried" in told.err
-    assert len(json.loads(told.out)["refused"]) == 8
+    assert len(Dealing(Deal.RETRY).done(outcomes)["refused"]) == 8
