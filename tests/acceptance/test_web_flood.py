@@ -63,7 +63,7 @@ def many_clients(number):
 
 
 def test_the_health_check_is_answered_and_the_log_stays_small(tmp_path, valkey_only_url):
-    """With more idle connections than descriptors, from one client and from many, silent, with half a request, or as a dashboard."""
+    """With more connections than descriptors, from one client and from many: silent, with half a request, or a page."""
     with (
         scheduler_alive(tmp_path, valkey_only_url),
         web(tmp_path, valkey_only_url, descriptors=DESCRIPTORS) as (process, port),
