@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from rlm import telemetry
-from rlm.admin.ordering import ANSWER_SECONDS
+from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.cli.common import CommandError
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal

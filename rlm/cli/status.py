@@ -14,7 +14,7 @@ import click
 
 from rlm.admin import report
 from rlm.admin.words import call_troubles, forecast, is_open, shut, troubles, unconducted
-from rlm.admin.words import workers as workers_now
+from rlm.admin.worker_words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table, wants_json
 from rlm.core.errors import StoreError

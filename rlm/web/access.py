@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 
+from rlm.web.errors import refused
 from rlm.web.hosts import is_loopback, parse_host
-from rlm.web.refusal import refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
 
 if TYPE_CHECKING:
@@ -141,7 +141,10 @@ def is_same_origin(headers: Headers) -> bool:
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site not in {None, "same-origin"} or (site is None and origin is None):
         return False
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    except ValueError:  # it is no address
+        return False
 
 
 def is_plain(request: Request) -> bool:

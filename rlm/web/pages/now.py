@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.doing import doing
 from rlm.admin.letters import grouped
 from rlm.admin.progress import DoneCourse
 from rlm.admin.runs import RunFilter, runs_page
 from rlm.admin.verdict import verdict
+from rlm.admin.worker_words import doing, workers
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -62,7 +62,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "curve": curve_of(found if is_open else None, documents.part(DoneCourse).look()),
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
-        "team_words": words.workers(found) if is_open else "",
+        "team_words": workers(found) if is_open else "",
         "troubles": words.call_troubles(found) if is_open else words.troubles(shown) if shown else [],
         "groups": [(one, filter_of(one)) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),

@@ -1,7 +1,7 @@
 /* Keeps a page current, counts its times on, and sends what its buttons order. No library, nothing inline.
 
-   A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing in
-   it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
+   A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing or
+   pressing a button in it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
    fields of data-fields and sends them with data-body; with data-count it shows that number of a dry run first. */
 "use strict";
 (() => {
@@ -15,6 +15,7 @@
   let heardAt = Date.now(); // of anything from the server
   let goodAt = Date.now(); // of what is shown
   let trouble = byId("trouble").textContent;
+  let failed = 0; // tries to reach the server, in a row
   let source = null;
   let address = location.href; // what is shown, and asked for again
   let spoken; // the value of the last `data-spoken`
@@ -49,6 +50,7 @@
   /* Live sections. */
   function isUsed(section) {
     const active = document.activeElement;
+    if (section.matches(":active")) return true; // a click on what is replaced in between would be lost
     if (active !== document.body && section.contains(active) && active.matches("input, select, textarea")) return true;
     const chosen = getSelection();
     return Boolean(chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode));
@@ -92,6 +94,7 @@
   }
   function receive(told) {
     heardAt = Date.now();
+    failed = 0;
     skew = told.now * 1000 - heardAt;
     trouble = told.trouble;
     if (told.server !== meta("rlm-server")) return loadAnew();
@@ -102,11 +105,12 @@
     writeTrouble();
   }
   function writeTrouble() {
-    const silent = Date.now() - heardAt > STALE_MS;
+    const silent = failed > 1 || Date.now() - heardAt > STALE_MS;
     const why = silent ? "rlm web does not answer" : trouble;
     const box = byId("trouble");
     box.hidden = !why;
-    const text = why && `${why}; shown is what was so ${span((Date.now() - goodAt) / 1000)} ago`;
+    const old = document.querySelector("[data-live]") ? `; shown is what was so ${span((Date.now() - goodAt) / 1000)} ago` : "";
+    const text = why && `${why.replaceAll("`", "")}${old}`;
     if (box.textContent !== text) box.textContent = text;
     document.body.classList.toggle("stale", Boolean(why));
   }
@@ -117,7 +121,8 @@
     if (document.hidden) return;
     source = new EventSource(address);
     source.onmessage = (event) => receive(JSON.parse(event.data));
-    source.onerror = function failed() {
+    source.onerror = function lost() {
+      failed += 1; // once is no trouble: a connection may be cut, and is made anew
       if (this.readyState === EventSource.CLOSED && this === source) setTimeout(look, RETRY_MS);
     };
   }
@@ -129,7 +134,9 @@
       if (answer.status === 401 || answer.redirected) return loadAnew();
       const told = await answer.json();
       if (asked === address) receive(told);
-    } catch { /* the next look may succeed */ }
+    } catch {
+      failed += 1;
+    }
     clearTimeout(next);
     next = setTimeout(connect, RETRY_MS);
   }
