@@ -211,7 +211,7 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
         server_header=False,
         proxy_headers=False,
         backlog=AT_A_TURN,
-        limit_concurrency=ceiling.most + 1,  # requests under way, those of connections that were cut included
+        limit_concurrency=4 * ceiling.most,  # those of connections that were cut included, which take a moment to end
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, ceiling)
