@@ -141,7 +141,10 @@ def is_same_origin(headers: Headers) -> bool:
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site not in {None, "same-origin"} or (site is None and origin is None):
         return False
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    except ValueError:  # it is no address
+        return False
 
 
 def is_plain(request: Request) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,11 +15,11 @@ from rlm.ledger.processes import Role
 from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import Access, Rules
+from rlm.web.access import HEADERS, Access, Rules
 from rlm.web.api import api_routes
 from rlm.web.hosts import KnownHosts
 from rlm.web.login import LogIn, ask_token
-from rlm.web.pages import page_routes
+from rlm.web.pages import missing_page, page_routes
 from rlm.web.refusal import of_error, of_http
 from rlm.web.session import csrf_token, may_write
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from rlm.ledger import Store
+
+_NOT_FOUND: Final = 404
 
 
 def trouble(store: Store) -> str:
@@ -65,13 +67,29 @@ def make_app(
     if not metrics_only:
         routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store, csrf_token, may_write)]
     rules = Rules(token, read_only=read_only, ask_token=ask_token)
+    handlers: dict[Any, Any] = {RLMError: of_error, HTTPException: of_http, Exception: of_fault}
+    if not metrics_only:
+        handlers[_NOT_FOUND] = of_missing
     app = Starlette(
         routes=routes,
         middleware=[Middleware(KnownHosts, hosts), Middleware(Access, rules)],
-        exception_handlers={RLMError: of_error, HTTPException: of_http, Exception: of_http},  # type: ignore[dict-item]
+        exception_handlers=handlers,
     )
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named
     return app
+
+
+async def of_missing(request: Request, error: HTTPException) -> Response:
+    """Return the answer for an address at which there is nothing: a page to a browser."""
+    wants_page = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
+    return missing_page(may_write=may_write(request)) if wants_page else await of_http(request, error)
+
+
+async def of_fault(request: Request, error: Exception) -> Response:
+    """Return the answer for a fault of RLM. It is made outside of `Access`, so it sets the headers itself."""
+    answer = await of_http(request, error)
+    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
+    return answer
 
 
 def _machines(store: Store) -> list[BaseRoute]:

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.rest
 #: More than the server has descriptors, which is what `ulimit -n` says nearly everywhere.
 CLIENTS, DESCRIPTORS = 1300, 1024
 MOST_LOG_BYTES = 10_000
+#: A page that stays open, whose client does not read.
+DASHBOARD = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +63,13 @@ def many_clients(number):
 
 
 def test_the_health_check_is_answered_and_the_log_stays_small(tmp_path, valkey_only_url):
-    """With more idle connections than descriptors, from one client and from many, silent or with half a request."""
+    """With more connections than descriptors, from one client and from many: silent, with half a request, or a page."""
     with (
         scheduler_alive(tmp_path, valkey_only_url),
         web(tmp_path, valkey_only_url, descriptors=DESCRIPTORS) as (process, port),
     ):
-        for address, said in ((one_client, b""), (many_clients, b"GET / HTTP/1.1\r\nX-Half: a h")):
+        crowds = [(one_client, b""), (many_clients, b"GET / HTTP/1.1\r\nX-Half: a h"), (many_clients, DASHBOARD)]
+        for address, said in crowds:
             with crowd(port, address, said) as answers:
                 answers += [answer(port) for _ in range(20)]
                 assert set(answers) == {b"HTTP/1.1 200 OK"}

@@ -107,7 +107,7 @@ def test_endpoints_shows_windows_and_changes():
     assert 'class="tick" d="M483.3 0V1000 M491.7 0V1000"' in html
     assert '<span class="badge busy" data-what="health">full</span>' in html
     assert 'data-rate="30/minute"' in html
-    assert "<td>resting<td><td>&lt;b onclick=" in html
+    assert '<td data-label="from">resting<td><td>&lt;b onclick=' in html
 
 
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])

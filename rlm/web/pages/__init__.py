@@ -47,6 +47,7 @@ FILES: Final = {"/compliance.csv": compliance.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
+MISSING: Final = "There is no page at this address; those that there are stand above"
 FAULT: Final = "this page cannot be made, the log of rlm web says why"
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,12 @@ def page_routes(
     pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
     files = [Route(path, site.file(find)) for path, find in FILES.items()]
     return [*pages, *files, Mount("/static", static, name="static")]
+
+
+def missing_page(*, may_write: bool) -> Response:
+    """Return the page for an address at which there is none."""
+    frame = Frame(PAGES, None, SERVER, system_clock.now(), may_write=may_write, trouble=MISSING)
+    return HTMLResponse(render(frame, "trouble.html", {"title": "Not found", "is_away": False}).html, _NOT_FOUND)
 
 
 class _Site:
@@ -119,6 +126,8 @@ class _Site:
         except StoreError:
             revive(self._documents.store)
             return State(trouble=AWAY)
+        except Elsewhere as found:  # of what was found, one thing is left
+            return State(trouble=f"this is at {found.address} now")
         except RLMError as error:  # what it is about is gone
             return State(trouble=str(error).rstrip("."))
         except Exception:  # whoever looks must be told, and is to see it mended without a reload
@@ -134,7 +143,7 @@ class _Site:
         except RLMError as error:
             trouble, status = str(error).rstrip("."), _NOT_FOUND
         frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write, trouble)
-        return render(frame, "trouble.html", {}), status
+        return render(frame, "trouble.html", {"is_away": status == _UNAVAILABLE}), status
 
     def _render(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> Rendered:
         frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write)

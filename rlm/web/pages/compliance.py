@@ -28,7 +28,10 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
     """Return what the page shows: what was called, the fullest first, the rules, and what is not known."""
     found = _found(documents)
     entries = {**found["by_endpoint"], **found["by_budget"]}
-    called = {name: _first(one) | {"calls": one["calls"], "course": one["course"]} for name, one in entries.items()}
+    called = {
+        name: _first(one) | {"calls": one["calls"], "course": one["course"], "earlier": _earlier(one)}
+        for name, one in entries.items()
+    }
     fullest = sorted(called.items(), key=lambda one: one[1]["amount"] and -one[1]["most"] / one[1]["amount"])
     return {
         "found": found,
@@ -58,6 +61,11 @@ def strip(name: str, one: Mapping[str, Any]) -> Markup:
 def _first(one: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first rule of the limit in force, which a strip is of."""
     return dict(one["rules"][0])
+
+
+def _earlier(one: Mapping[str, Any]) -> list[str]:
+    """Return the limits that were in force before within the time shown; a strip may be above the one of today."""
+    return [rule["limit"] for rule in one["rules"] if not rule["in_force"]]
 
 
 def _found(documents: Documents) -> Mapping[str, Any]:

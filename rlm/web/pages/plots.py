@@ -113,7 +113,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
                 )
         shape = Markup('<a href="{0}">{1}</a>') if one.href else Markup("<g>{1}</g>")
         drawn.append(shape.format(safe_line(one.href), _join(inside)))
-    return _frame("columns", label, height, drawn)
+    return _frame("columns", label, height, drawn, role="group" if any(one.href for one in bars) else "img")
 
 
 def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[Mark] = (), height: int = 260) -> Markup:
@@ -248,9 +248,10 @@ def _mark(mark: Mark, part: float, y_end: float, room: int) -> Markup:
     return dot + said.format(x, aside, _short(y - 10), anchor, mark.kind, safe_line(mark.words))
 
 
-def _frame(kind: str, label: str, height: int, drawn: Sequence[Markup]) -> Markup:
-    shape = Markup('<svg class="plot {}" height="{}" role="img" aria-label="{}">{}</svg>')
-    return shape.format(kind, height, safe_line(label), _join(drawn))
+def _frame(kind: str, label: str, height: int, drawn: Sequence[Markup], *, role: str = "img") -> Markup:
+    """Return a picture. It is an `img` to a screen reader, which looks for nothing in it, unless it has links."""
+    shape = Markup('<svg class="plot {}" height="{}" role="{}" aria-label="{}">{}</svg>')
+    return shape.format(kind, height, role, safe_line(label), _join(drawn))
 
 
 def _join(parts: Iterable[Markup]) -> Markup:

@@ -1,7 +1,7 @@
 /* Keeps a page current, counts its times on, and sends what its buttons order. No library, nothing inline.
 
-   A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing in
-   it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
+   A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing or
+   pressing a button in it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
    fields of data-fields and sends them with data-body; with data-count it shows that number of a dry run first. */
 "use strict";
 (() => {
@@ -49,6 +49,7 @@
   /* Live sections. */
   function isUsed(section) {
     const active = document.activeElement;
+    if (section.matches(":active")) return true; // a click on what is replaced in between would be lost
     if (active !== document.body && section.contains(active) && active.matches("input, select, textarea")) return true;
     const chosen = getSelection();
     return Boolean(chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode));
@@ -106,7 +107,8 @@
     const why = silent ? "rlm web does not answer" : trouble;
     const box = byId("trouble");
     box.hidden = !why;
-    const text = why && `${why}; shown is what was so ${span((Date.now() - goodAt) / 1000)} ago`;
+    const old = document.querySelector("[data-live]") ? `; shown is what was so ${span((Date.now() - goodAt) / 1000)} ago` : "";
+    const text = why && `${why.replaceAll("`", "")}${old}`;
     if (box.textContent !== text) box.textContent = text;
     document.body.classList.toggle("stale", Boolean(why));
   }

@@ -1,0 +1,247 @@
+"""What comes from outside is text on every page, whatever it is; and no path or query breaks a page or leads out."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from html.parser import HTMLParser
+from urllib.parse import quote
+
+import pytest
+
+from rlm.core.item import Reason
+from rlm.ledger.processes import Process, Role
+from tests.acceptance.cli import Installation
+from tests.acceptance.test_security_texts import HOSTILE, unsafe
+from tests.acceptance.webapp import served
+from tests.each import each
+from tests.store import steps
+
+pytestmark = pytest.mark.rest
+
+#: Markup that would show in a tag of its own, ends every kind of quotes, and a link that would be a script.
+PLANTED = "<x-planted onclick=alert(1)>\"'`><script>alert(1)</script><!--"
+SCRIPT = "javascript:alert(1)"
+TEXT = f"{SCRIPT}//{PLANTED}{HOSTILE}"
+#: An id has visible ASCII characters only, but may be markup, a path, a query, and a template.
+ITEM = "javascript:/..//%2f?a=1#b&<x-planted/onclick=alert(1)>\"'{{7*7}}"
+EVENT = f"{ITEM}:{steps.TYPE}"
+
+
+class Looked(HTMLParser):
+    """What of a page could do something: `faults`; and its text."""
+
+    #: Attributes that lead somewhere.
+    LINKS = frozenset({"href", "src", "action", "formaction", "xlink:href"})
+    NO_SUCH = frozenset({"x-planted", "style", "iframe", "object", "embed", "base", "img", "foreignobject"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+        self.text = ""
+        self._in_script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._in_script = tag == "script"
+        if tag in self.NO_SUCH or (tag == "script" and not dict(attrs).get("src")):
+            self.faults.append(f"<{tag}>")
+        for name, value in attrs:
+            leads_out = (name in self.LINKS and not (value or "").startswith(("/", "?", "#"))) or (value or "")[
+                :2
+            ] == "//"
+            if name.startswith("on") or name == "style" or leads_out:
+                self.faults.append(f"<{tag} {name}={value}>")
+            self.text += f"{value}\n"
+
+    def handle_endtag(self, _tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        if self._in_script and data.strip():
+            self.faults.append(f"script {data}")
+        self.text += data
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    """An installation in which everything that others may write holds hostile text."""
+    with Installation(tmp_path, valkey_only_url) as made:
+        store = made.store
+        made.push(
+            steps.item(ITEM, steps.TYPE, wallet_name=TEXT),
+            steps.item("i2", steps.TYPE, wallet_name=TEXT, note=TEXT),
+            json.dumps({"id": "i3", "wallet_name": TEXT, "events": [TEXT, SCRIPT]}).encode(),
+            TEXT.encode("utf-8", "surrogatepass"),
+            json.dumps({"id": "i4", "wallet_name": TEXT, "events": []}, ensure_ascii=False).encode(),
+        )
+        store.processes.announce(Role.WORKER, Process(TEXT, 1, TEXT, 0.0, TEXT, 1, TEXT, TEXT))
+        store.processes.announce(Role.SCHEDULER, Process(TEXT, 1, TEXT, 0.0, revision=TEXT))
+        over = made.start_run()
+        claim = steps.claim_next(store, made.token, over)
+        assert store.ledger.fail(claim, Reason.REJECTED, f"it answered {TEXT}", steps.ENDPOINT)
+        made.over = over.id
+        made.close_run(over)
+        made.push(steps.item("i5", steps.TYPE, wallet_name=TEXT))
+        made.open = made.start_run(600).id
+        letter = {"id": TEXT, "reason": TEXT, "detail": TEXT, "failed_at": TEXT, "event_id": TEXT}
+        store.client.lpush(made.settings.queue.failed, json.dumps({**letter, TEXT: 1, "item": {"events": [TEXT]}}))
+        made.rlm("endpoint", "pause", steps.ENDPOINT)
+        yield made
+
+
+def pages(inst):
+    """Paths of every page, each asked for hostile texts as well."""
+    said, event = quote(TEXT, safe=""), quote(EVENT, safe="")
+    return [
+        *("/", "/endpoints", "/runs", "/queue", "/failures", "/compliance", "/whatif", "/nothing", "/login"),
+        *(f"/runs/{inst.over}", f"/runs/{inst.open}", f"/runs/compare?a={inst.over}&b={inst.over}"),
+        *(f"/events/{event}", f"/events/{quote(ITEM, safe='')}", f"/events/{said}", f"/runs/{said}", f"/{said}"),
+        *(f"/search?q={event}", f"/search?q={said}", "/search?q=i2", f"/runs/compare?a={said}&b={said}"),
+        *(f"/runs?search={said}&state={said}&since={said}", f"/queue?type={said}&wallet={said}&item={said}"),
+        *(f"/queue?older-than={said}&state={said}", f"/failures?reason={said}&type={said}&endpoint={said}"),
+        *(f"/failures?answer={said}&since={said}&search={said}", f"/failures?search={quote(SCRIPT)}"),
+        *(f"/whatif?for={said}&workers={said}&events.{steps.TYPE}={said}&{said}={said}", f"/compliance?since={said}"),
+    ]
+
+
+def test_what_comes_from_outside_is_text_on_every_page(inst):
+    """Items, types, answers, letters of another program, processes of another host, and whatever a link asks for."""
+    with served(inst.store, hosts=[]) as client:
+        browser, found, told = client.browser(), [], ""
+        for path in pages(inst):
+            answer = browser.get(path)
+            page = answer.data.decode()
+            looked = Looked(page)
+            found += [f"{path}: {fault}" for fault in looked.faults]
+            found += [f"{path}: {one!r} is not made visible" for one in sorted(unsafe(page))]
+            found += [f"{path}: {answer.status}"] if answer.status >= 500 else []
+            found += [] if answer.headers.get("Content-Security-Policy") else [f"{path}: no policy"]
+            sections = browser.get(path, Accept="application/json")
+            if sections.headers["Content-Type"] == "application/json":
+                for html in sections.json()["sections"].values():
+                    found += [f"{path}, live: {fault}" for fault in Looked(html).faults]
+            told += looked.text
+
+    assert found == []
+    assert PLANTED in told
+    assert EVENT in told
+
+
+#: Paths and queries that try to lead out of a folder, or to what a page cannot make sense of.
+TRICKS = [
+    *(
+        "/runs/..%2f",
+        "/runs/..%2f..%2fetc%2fpasswd",
+        "/static/..%2f..%2fapp.py",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+    ),
+    *(
+        "/static//etc/passwd",
+        "/static/rlm.css%00",
+        "/events/%00",
+        "/events/",
+        "/events/%ff%fe",
+        "//evil.example/",
+        "/\\evil",
+    ),
+    *("/%00", "/?a=%00", "/search?q=%00", "/search?q=%ff", "/search?q=%ed%a0%80", f"/search?q={'a' * 10_000}"),
+    *(f"/failures?search={'a' * 10_000}", f"/?{'a=b&' * 2_500}", "/failures?since=%D9%A1h", "/failures?since=1h%0a"),
+    *(
+        "/queue?older-than=nan",
+        "/queue?older-than=1e400",
+        "/runs?since=99999999999d",
+        "/runs?before=%00",
+        "/runs?page=-1",
+    ),
+    *("/queue?from=zzz", "/failures?from=99999999999999999999", "/whatif?workers=1e9", "/whatif?events.X=nan"),
+    *(f"/whatif?for=counts&events.{steps.TYPE}=99999999999999", f"/whatif?for=counts&events.{steps.TYPE}=-1"),
+    *("/whatif?replay=99999999", "/runs/compare", "/runs/compare?a=%00&b=..", "/api/events/%00", "/api/runs/..%2f"),
+    *(
+        "/api/failed?since=1h%0a",
+        "/api/failed?limit=%D9%A1",
+        "/api/compliance?since=999999999d",
+        "/api/plan?set=a%00=b",
+    ),
+    *(f"/api/plan?count={steps.TYPE}%3D999999999999999999999", "/api/plan?windows=1e9", "/api/plan?count=%ff"),
+]
+
+
+@each("path", TRICKS)
+def test_no_path_or_query_breaks_a_page(client, path):
+    """It is answered, soon, as something else than a fault of RLM; nothing of this host is read."""
+    answer = client.get(path, Accept="text/html")
+
+    assert answer.status < 500, (path, answer.status)
+    assert answer.headers["Content-Security-Policy"]
+    assert b"root:" not in answer.data
+    assert b"import " not in answer.data
+    assert unsafe(answer.data.decode()) == set()
+
+
+@pytest.fixture
+def client(inst):
+    with served(inst.store) as made:
+        yield made
+
+
+def status_of(port, request):
+    """Return the status of the answer to these bytes, 0 if the connection is cut without one."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        sock.sendall(request)
+        answer = http.client.HTTPResponse(sock)
+        try:
+            answer.begin()
+        except (ConnectionError, http.client.HTTPException):
+            return 0
+        return answer.status
+
+
+HEAD = b"Host: localhost\r\nConnection: close\r\n"
+SAME = b"Origin: http://localhost\r\n"
+
+
+@each(
+    ("request", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\n" + HEAD[17:] + b"\r\n", 421),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"Host: evil.example\r\n\r\n", 400),
+        (b"GET http://evil.example/nothing HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
+        (b"GET /\x00 HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"Cookie: rlm_session=\xff.1.2.\xff\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"Cookie: rlm_session=" + b"1." * 2000 + b"\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer \xff\r\n\r\n", 200),
+        (b"POST /api/runs HTTP/1.1\r\n" + HEAD + b"Origin: http://[::1\r\n\r\n", 403),
+        (b"POST /api/runs HTTP/1.1\r\n" + HEAD + b"Origin: \xff\r\n\r\n", 403),
+        (b"POST /login HTTP/1.1\r\n" + HEAD + SAME + b"Content-Length: 1000000\r\n\r\n", 413),
+        (b"POST /login HTTP/1.1\r\n" + HEAD + SAME + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", 400),
+        (b"POST /login HTTP/1.1\r\n" + HEAD + SAME + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        *((f"{one} / HTTP/1.1\r\n".encode() + HEAD + b"\r\n", 403) for one in ("PUT", "DELETE", "PATCH", "TRACE")),
+        (b"OPTIONS / HTTP/1.1\r\n" + HEAD + b"\r\n", 405),
+        (b"HEAD / HTTP/1.1\r\n" + HEAD + b"\r\n", 200),
+        (b"FOO / HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
+    ],
+)
+def test_no_request_breaks_the_server(client, request, status):
+    """However malformed or large."""
+    assert status_of(client.port, request) == status
+
+
+def test_a_search_that_leads_to_one_thing_says_so_to_a_page_that_is_open(client, caplog):
+    """Once of several things one is left: no fault each second."""
+    told = client.get(f"/search?q={quote(EVENT, safe='')}", Accept="application/json").json()
+
+    assert told["trouble"].startswith("this is at /events/javascript:")
+    assert "Traceback" not in caplog.text
+
+
+def test_what_is_not_there_is_a_page_with_a_way_back(client):
+    """To a browser; to a program it is a line."""
+    answer = client.get("/nothing", Accept="text/html")
+
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert b'href="/runs"' in answer.data
+    assert client.get("/nothing").headers["Content-Type"].startswith("text/plain")

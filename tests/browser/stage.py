@@ -1,0 +1,47 @@
+"""A whole system, for the tests that look at every page of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rlm.web.pages import PAGES
+from tests.acceptance.system import System
+from tests.acceptance.webprocess import port_of
+from tests.leftbehind import nothing_left_behind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Windows of 30 s: long enough to look at every page while one is open.
+SPEED = 6.0
+
+
+@contextmanager
+def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
+    """Yield a system that runs, and the address of its `rlm web`."""
+    with (
+        TemporaryDirectory(prefix="rlm-browser-") as place,
+        nothing_left_behind(Path(place)),
+        System(Path(place), speed=speed, **options) as system,
+    ):
+        system.start("web", "web", "--port", "0")
+        system.start_both()
+        yield system, f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
+
+
+def every_path(system: System, runs: list[str]) -> list[str]:
+    """Return a path of each page, the last of the `runs`, a comparison of the first two and an event included."""
+    filled = {"{run_id}": runs[-1], "{event_id:path}": min(system.pushed)}
+    paths = []
+    for page in PAGES:
+        path = page.path
+        for name, value in filled.items():
+            path = path.replace(name, value)
+        assert "{" not in path, path
+        paths.append(path)
+    a, b, *_ = runs
+    more = {"/runs/compare": f"?a={a}&b={b}", "/search": "?q=wallet_001"}
+    return [f"{path}{more.get(path, '')}" for path in paths]
