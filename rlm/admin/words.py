@@ -246,12 +246,15 @@ def call_troubles(found: Mapping[str, Any]) -> list[str]:
 
 def failed_calls(found: Mapping[str, Any]) -> str:
     """Return how many of a run's calls failed or were throttled, and why; '' if none."""
-    calls, errors, throttled = _calls(found)
-    if not errors + throttled:
-        return ""
-    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
     why = tally.in_words(found.get("troubles", ()))  # records of older versions have none
-    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}{f': {safe_line(why)}' if why else ''}"
+    return "".join([number, f": {safe_line(why)}" if why else ""]) if (number := number_failed(found)) else ""
+
+
+def number_failed(found: Mapping[str, Any]) -> str:
+    """Return how many of a run's calls failed or were throttled; '' if none."""
+    calls, errors, throttled = _calls(found)
+    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
+    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}" if became else ""
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from rlm.web.pages import PAGES, endpoints, live, now
 from rlm.web.pages.live import Channels, State
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, moment, render, words
+from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
 
 HOSTILE = '<b onclick="x()">wallet</b>\x1b[31m\u202e'
@@ -37,7 +37,7 @@ class Shared:
 
 def shown(page, documents, *, may_write=True):
     """The HTML of a page, and its live sections."""
-    frame = Frame(PAGES, page, "s", 0.0, "csrf", may_write)
+    frame = Frame(PAGES, page, "s", 0.0, Viewer(may_write, "csrf"))
     return render(frame, page.template, page.context(documents, Question()))
 
 
