@@ -236,12 +236,26 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
     return told
 
 
+def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the troubles of an open or a finished run as a list: each in a few words, and the parts that it has."""
+    told: list[tuple[str, list[str]]] = []
+    if not is_open(found):
+        told += [(safe_line(one["sentence"]), []) for one in found.get("why", ())]
+    if number := number_failed(found):
+        told.append((number, [safe_line(one) for one in tally.each_in_words(found.get("troubles", ()))]))
+    return [*told, *((safe_line(one), []) for one in too_high(found))]
+
+
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
     """Return what went wrong with a run's calls, and which limits are too high."""
-    too_high = [
+    return [*filter(None, [failed_calls(found)]), *map(safe_line, too_high(found))]
+
+
+def too_high(found: Mapping[str, Any]) -> list[str]:
+    """Return the limits that are higher than what the endpoint takes, and what sets them right."""
+    return [
         f"a limit is too high: {one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ())
     ]
-    return [*filter(None, [failed_calls(found)]), *map(safe_line, too_high)]
 
 
 def failed_calls(found: Mapping[str, Any]) -> str:

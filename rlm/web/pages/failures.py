@@ -54,7 +54,7 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "total": found["total"],
         "fitting": found["fitting"],
         "sendable": sum(one["sendable"] for one in found["groups"]),
-        "groups": [group(one, found["groups"], asked) for one in found["groups"][:GROUPS]],
+        "groups": [group(one, found["groups"], asked.given) for one in found["groups"][:GROUPS]],
         "more_groups": max(0, len(found["groups"]) - GROUPS),
         "letters": [shown(one) for one in found["letters"]],
         "first": behind + 1,
@@ -78,13 +78,15 @@ def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
     return {"filter": told} if told else {"all": True}
 
 
-def group(one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], asked: ListFilter) -> dict[str, Any]:
+def group(
+    one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], filtered: Mapping[str, list[str]]
+) -> dict[str, Any]:
     """Return what is shown of a group: its letters, where they are listed, and what a button about them sends.
 
     That is None where the filter would match the letters of other groups as well: `among` so many it stands.
     """
     narrow = {name: [one[name]] for name in ("reason", "answer", "endpoint", "type") if one[name]}
-    given = {**asked.given, **narrow}
+    given = {**filtered, **narrow}
     among = sum(other["letters"] for other in groups if all(other[name] == value for name, (value,) in narrow.items()))
     alone = among == one["letters"]
     return {**one, "address": address("/failures", given), "body": body(given) if alone else None, "among": among}
