@@ -1,4 +1,4 @@
-"""Every page by axe-core while a run is open and others are over; the run is started and ended there by keyboard."""
+"""Every page by axe-core while a run is open and others are over; runs are started and ended there, too."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ RUN = "axe.run(document, { resultTypes: ['violations'] }).then((found) => argume
 #: How long what a page shows may be behind, seconds, on a busy machine.
 BEHIND = 15
 FOCUS = "document.getElementById(arguments[0])?.focus(); return document.activeElement.id === arguments[0]"
+#: Where a button is, and what the figures of the page are by now.
+PLACE = """
+const box = document.getElementById(arguments[0]).getBoundingClientRect();
+return [box.x + box.width / 2, box.y + box.height / 2, document.getElementById("figures").textContent];
+"""
 #: What is cut off or can only be read by scrolling sideways: the page, or a table in its box.
 SIDEWAYS = """
 return [document.documentElement, ...document.querySelectorAll(".scroll, .panel")]
@@ -32,9 +37,11 @@ return [document.documentElement, ...document.querySelectorAll(".scroll, .panel"
 
 @pytest.fixture(scope="module")
 def seen():
-    """A system, and a browser that looks at it."""
+    """A system with a run that is over, and a browser that looks at it."""
     require()
     with stage() as (system, base), browser() as driver:
+        system.push_evenly(50, prefix="first")
+        system.await_record(system.ask_for_run())
         yield system, base, driver
 
 
@@ -45,6 +52,19 @@ def press(driver, button):
     submit = driver.find_element("css selector", "#ask [type=submit]")
     wait_until(submit.is_displayed, timeout=BEHIND, message="it asks")
     submit.send_keys(Keys.ENTER)
+    wait_until(lambda: not submit.is_displayed(), timeout=BEHIND, message="the order is taken")
+
+
+def hold(driver, button):
+    """Click on a button so slowly that news of its section come in between, and confirm."""
+    x, y, before = driver.execute_script(PLACE, button)
+    mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
+    driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mousePressed", **mouse})
+    wait_until(lambda: driver.execute_script(PLACE, button)[2] != before, timeout=BEHIND, message="there are news")
+    driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseReleased", **mouse})
+    submit = driver.find_element("css selector", "#ask [type=submit]")
+    wait_until(submit.is_displayed, timeout=BEHIND, message="it asks")
+    submit.click()
     wait_until(lambda: not submit.is_displayed(), timeout=BEHIND, message="the order is taken")
 
 
@@ -60,14 +80,14 @@ def start(seen, events, prefix):
     return run.id
 
 
-def test_a_run_is_started_and_cancelled_with_the_keyboard(seen):
+def test_a_run_is_started_by_keyboard_and_cancelled_by_a_slow_mouse(seen):
     """The page follows, and the record has it."""
     system, _, driver = seen
     run_id = start(seen, 1500, "a")
     verdict = driver.find_element("id", "verdict")
     wait_until(lambda: run_id in verdict.text, timeout=BEHIND, message="the page shows the run")
 
-    press(driver, "cancel")
+    hold(driver, "cancel")
 
     record = system.await_record(run_id)
     assert (record["state"], record["counts"]["leftover"] > 0) == ("cancelled", True)
@@ -81,12 +101,9 @@ def test_no_page_has_a_barrier_or_is_cut_off(seen):
     system.api.set_faults({"overflow_balance_check_api_2": {"error_rate": 0.5, "status": 422}})
     system.rlm("endpoint", "pause", "overflow_balance_update_api_3", "--for", "10m")
     over = [one["run_id"] for one in json.loads(system.rlm("list", "--json").stdout)]
-    system.push_evenly(50, prefix="b")
-    over.append(system.ask_for_run())
-    system.await_record(over[-1], timeout=60)
-    now = start(seen, 100, "c")
+    now = start(seen, 100, "b")
     found = []
-    for path in every_path(system, [*over, now]):
+    for path in (*every_path(system, [*over, now]), f"/runs/{over[0]}"):
         driver.get(base + path)
         driver.execute_script(AXE.read_text())
         for width, dark in ((WIDE, False), (NARROW, True)):

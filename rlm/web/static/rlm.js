@@ -15,6 +15,7 @@
   let heardAt = Date.now(); // of anything from the server
   let goodAt = Date.now(); // of what is shown
   let trouble = byId("trouble").textContent;
+  let failed = 0; // tries to reach the server, in a row
   let source = null;
   let address = location.href; // what is shown, and asked for again
   let spoken; // the value of the last `data-spoken`
@@ -93,6 +94,7 @@
   }
   function receive(told) {
     heardAt = Date.now();
+    failed = 0;
     skew = told.now * 1000 - heardAt;
     trouble = told.trouble;
     if (told.server !== meta("rlm-server")) return loadAnew();
@@ -103,7 +105,7 @@
     writeTrouble();
   }
   function writeTrouble() {
-    const silent = Date.now() - heardAt > STALE_MS;
+    const silent = failed > 1 || Date.now() - heardAt > STALE_MS;
     const why = silent ? "rlm web does not answer" : trouble;
     const box = byId("trouble");
     box.hidden = !why;
@@ -119,7 +121,8 @@
     if (document.hidden) return;
     source = new EventSource(address);
     source.onmessage = (event) => receive(JSON.parse(event.data));
-    source.onerror = function failed() {
+    source.onerror = function lost() {
+      failed += 1; // once is no trouble: a connection may be cut, and is made anew
       if (this.readyState === EventSource.CLOSED && this === source) setTimeout(look, RETRY_MS);
     };
   }
@@ -131,7 +134,9 @@
       if (answer.status === 401 || answer.redirected) return loadAnew();
       const told = await answer.json();
       if (asked === address) receive(told);
-    } catch { /* the next look may succeed */ }
+    } catch {
+      failed += 1;
+    }
     clearTimeout(next);
     next = setTimeout(connect, RETRY_MS);
   }
