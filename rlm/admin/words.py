@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.admin.report import IDLE
-from rlm.core import tally
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
@@ -140,7 +139,7 @@ def progress(found: Mapping[str, Any]) -> str:
     return ", ".join([*told, *_calling(found)])
 
 
-def _calls(found: Mapping[str, Any]) -> list[int]:
+def calls_in_all(found: Mapping[str, Any]) -> list[int]:
     """Return how many calls of a run were made, failed and were throttled."""
     return [sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")]
 
@@ -148,12 +147,12 @@ def _calls(found: Mapping[str, Any]) -> list[int]:
 def calls_a_minute(found: Mapping[str, Any]) -> float:
     """Return how fast an open run has called since its first call, 0 before."""
     called = found["called_seconds"]
-    return _calls(found)[0] * 60 / called if called else 0.0
+    return calls_in_all(found)[0] * 60 / called if called else 0.0
 
 
 def _calling(found: Mapping[str, Any]) -> list[str]:
     """Return how fast a run calls, and how many calls failed or were throttled."""
-    _, errors, throttled = _calls(found)
+    _, errors, throttled = calls_in_all(found)
     rate = calls_a_minute(found)
     told = [f"{rate:,.0f} calls a minute"] if rate else []
     told += [counted(errors, "error")] if errors else []
@@ -221,54 +220,6 @@ def unconducted(found: Mapping[str, Any]) -> str:
     """Return a warning if nobody conducts an open run, else ''."""
     is_conducted = found.get("conductor", "-") is not None
     return "" if is_conducted else "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
-
-
-def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Return why a finished run left events over, which calls failed, and its dead letters."""
-    told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    told += call_troubles(record)
-    failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
-    if dead := failed + invalid:
-        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
-        some = f"{invalid:,} of them " if failed else ""
-        at_intake = f", {some}at intake, which counts as invalid and not as failed" if invalid else ""
-        told.append(f"{became}{at_intake}: `rlm failed list` says why")
-    return told
-
-
-def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return the troubles of an open or a finished run as a list: each in a few words, and the parts that it has."""
-    told: list[tuple[str, list[str]]] = []
-    if not is_open(found):
-        told += [(safe_line(one["sentence"]), []) for one in found.get("why", ())]
-    if number := number_failed(found):
-        told.append((number, [safe_line(one) for one in tally.each_in_words(found.get("troubles", ()))]))
-    return [*told, *((safe_line(one), []) for one in too_high(found))]
-
-
-def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return what went wrong with a run's calls, and which limits are too high."""
-    return [*filter(None, [failed_calls(found)]), *map(safe_line, too_high(found))]
-
-
-def too_high(found: Mapping[str, Any]) -> list[str]:
-    """Return the limits that are higher than what the endpoint takes, and what sets them right."""
-    return [
-        f"a limit is too high: {one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ())
-    ]
-
-
-def failed_calls(found: Mapping[str, Any]) -> str:
-    """Return how many of a run's calls failed or were throttled, and why; '' if none."""
-    why = tally.in_words(found.get("troubles", ()))  # records of older versions have none
-    return "".join([number, f": {safe_line(why)}" if why else ""]) if (number := number_failed(found)) else ""
-
-
-def number_failed(found: Mapping[str, Any]) -> str:
-    """Return how many of a run's calls failed or were throttled; '' if none."""
-    calls, errors, throttled = _calls(found)
-    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
-    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}" if became else ""
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:

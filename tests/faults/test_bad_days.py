@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report
-from rlm.admin.words import failed_calls, unwell
+from rlm.admin.troubles import failed_calls
+from rlm.admin.words import unwell
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
 from rlm.ledger.processes import Role

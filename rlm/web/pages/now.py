@@ -9,6 +9,7 @@ from rlm.admin.doing import doing
 from rlm.admin.letters import groups_to_deal_with
 from rlm.admin.progress import DoneCourse
 from rlm.admin.runs import RunFilter, course, runs_page
+from rlm.admin.troubles import troubles_by_part
 from rlm.admin.verdict import verdict
 from rlm.core.run import State
 from rlm.core.text import counted, span
@@ -70,7 +71,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "team_words": words.workers(found) if is_open else "",
-        "troubles": words.troubles_by_part(shown) if shown else [],
+        "troubles": troubles_by_part(shown) if shown else [],
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
         "runs": _runs(documents.get("last runs", _last_runs, 2.0)),
