@@ -36,8 +36,8 @@ PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING:
 LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 20, 5, 10
 #: How long the calls of the last run are shared, seconds: they do not change.
 _KEPT_SECONDS = 60.0
-#: The height of the curve, pixels.
-HEIGHT: Final = 340
+#: The height of the curve, pixels; of that of the last run, below which stands what happened.
+HEIGHT, LAST_HEIGHT = 340, 300
 #: Room above the highest line of the curve, and behind the deadline, as parts.
 _HEADROOM, _BEHIND = 1.12, 1.03
 #: A round number as near to the number of events as this has no line of its own.
@@ -167,7 +167,8 @@ def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
 def _last(documents: Documents, record: Mapping[str, Any]) -> RunPlot:
     """Return the picture of the last run, as its own page has it."""
     run_id = record["run_id"]
-    return plot(record, documents.get(f"course of {run_id}", lambda store: course(store, record), _KEPT_SECONDS))
+    sent = documents.get(f"course of {run_id}", lambda store: course(store, record), _KEPT_SECONDS)
+    return plot(record, sent, LAST_HEIGHT)
 
 
 def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup | None:

@@ -211,9 +211,10 @@ def _time(at: int, end: float) -> str:
 
 
 def _y_tick(part: float, words: str, room: int) -> Markup:
+    """Return a line across with its number below it: above the highest one stand the names of marks."""
     y = _ABOVE + room * (1 - part)
     shape = Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2}</text>')
-    return shape.format(_short(y), _short(y - 4), safe_line(words))
+    return shape.format(_short(y), _short(y + 13), safe_line(words))
 
 
 def _x_tick(part: float, words: str, height: int) -> Markup:
