@@ -31,7 +31,8 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     if not is_open(found):
         told += [(safe_line(one["sentence"]), []) for one in found.get("why", ())]
     if number := number_failed(found):
-        told.append((number, [safe_line(one) for one in tally.each_in_words(found.get("troubles", ()))]))
+        each = tally.each_in_words(found.get("troubles", ()), addresses=False)
+        told.append((number, [safe_line(one) for one in each]))
     return [*told, *((safe_line(one), []) for one in too_high(found))]
 
 

@@ -120,6 +120,8 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "done any moment now"
+    if expected["expected_leftover"]:  # it does not finish, so there is nothing to spare
+        return f"the last answer comes in {span(to_go)}"
     return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"
 
 

@@ -94,11 +94,11 @@ def in_words(troubles: Sequence[Entry]) -> str:
     return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
 
 
-def each_in_words(troubles: Sequence[Entry]) -> list[str]:
+def each_in_words(troubles: Sequence[Entry], *, addresses: bool = True) -> list[str]:
     """Return each of the troubles in words, those of one kind and address together, the most frequent first."""
     alike: dict[tuple[str, str | None], list[Entry]] = {}
     for one in troubles:
-        alike.setdefault((one["what"], one["address"]), []).append(one)
+        alike.setdefault((one["what"], one["address"] if addresses else None), []).append(one)
     groups = sorted(alike.items(), key=lambda group: -sum(one["calls"] for one in group[1]))
     return [_group(what, address, entries) for (what, address), entries in groups]
 

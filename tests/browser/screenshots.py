@@ -35,12 +35,12 @@ TOUR = (
     ("compliance", "run", True),
 )
 #: What a picture of the tour shows of its page, pixels, and how much of it is kept.
-TOUR_HEIGHT, QUALITY = 1000, 60
+TOUR_HEIGHT, QUALITY = 1000, 50
 #: The window of a screenshot's run is 45 s long: long enough to look at all pages in the middle of it.
 SPEED = 4.0
 #: Events of a run that has time for all of them, and of one that has not.
 EVENTS, TOO_MANY = 1500, 4500
-BEFORE = (700, 900, 850, 1000, 400, 1200, 950, 2600, 900)
+BEFORE = (700, 900, 400, 2600, 900, 100, 100, 600)
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
         shots.take("idle", ["/"])
         make_interesting(system)
         runs.append(open_run(system, EVENTS, "shot"))
-        paths = every_path(system, runs)
+        paths = every_path(system, runs, next(one for one in system.pushed if one.startswith("shot-")))
         shots.take("run", paths, RARE)
         system.await_record(runs[-1])
         shots.take("over", ["/", paths[3]])

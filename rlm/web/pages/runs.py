@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
-from rlm.admin.troubles import call_troubles, troubles
+from rlm.admin.troubles import call_troubles, troubles, troubles_by_part
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
 from rlm.core.tally import away_in_words
-from rlm.core.text import span
+from rlm.core.text import counted, span
 from rlm.web.pages.filters import ListFilter, address, run_address
 from rlm.web.pages.page import Page
 from rlm.web.pages.runplot import plot
@@ -59,11 +59,12 @@ def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
 
 def row(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the list shows of a run: its counts, its bar, and in a sentence what went wrong if anything did."""
-    wrong = troubles(record)
+    wrong, dead = troubles_by_part(record), record["counts"]["failed"] + record["counts"]["invalid"]
+    told = wrong[0][0] if wrong else counted(dead, "dead letter") if dead else ""
     return {
         **{key: record[key] for key in ("run_id", "state", "trigger", "started_at", "duration_seconds", "counts")},
         "address": run_address(record["run_id"]),
-        "told": record.get("failure") or (wrong[0] if wrong else ""),
+        "told": record.get("failure") or told,
     }
 
 
