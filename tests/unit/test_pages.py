@@ -139,6 +139,16 @@ def test_endpoints_shows_windows_and_changes():
     assert '<td data-label="from">resting<td><td>&lt;b onclick=' in html
 
 
+def test_the_next_slot_of_a_paused_endpoint_is_when_it_is_resumed():
+    """A dash would say that nothing is known."""
+    paused = {"name": "a", **LISTED, "health": "paused", "next_slot_seconds": None}
+    documents = Shared(status=status(), drawn_endpoints=[paused], changes=[], measured=None)
+
+    assert (
+        '<span>when resumed</span><span class="quiet small">next slot</span>' in shown(endpoints.PAGE, documents).html
+    )
+
+
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
 def test_nothing_from_outside_becomes_markup(page):
     """It is escaped, control characters are shown, and nothing needs a looser policy than `self`."""
