@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +12,7 @@ from actors import messages
 from rlm import telemetry
 from rlm.admin.planning import live_windows, plan_run, start_seconds, types_in_force
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
@@ -20,6 +22,7 @@ from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
+from rlm.plan.situation import MANY_ENDPOINTS
 from scheduler.draining import FIRST_SECONDS, Drain
 from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
@@ -110,11 +113,15 @@ class Conductor:
         return self.finish(run)
 
     def _begin_drain(self, run: Run, drain: Drain) -> None:
-        """Drain for a moment, which takes all unless the audit list is very long; the rest is taken while calls go."""
+        """Drain for a moment, which takes all unless the audit list is very long; the rest is taken while calls go.
+
+        With very many endpoints all is taken first: there the first plan stands, so it may not rest on an estimate.
+        """
         for name in self._store.known_types:
             if name not in self._store.settings.types:
                 self._fail_unknown(run, name)
-        drain.work(FIRST_SECONDS, lambda: self._goes_on(run))
+        is_planned_once = len(all_limited(self._store.settings.endpoints.values())) > MANY_ENDPOINTS
+        drain.work(math.inf if is_planned_once else FIRST_SECONDS, lambda: self._goes_on(run))
 
     def _fail_unknown(self, run: Run, name: str) -> None:
         failed = self._store.recovery.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))

@@ -110,8 +110,10 @@ class SchedulerService(Office):
             self._rest()
 
     def _rest(self) -> None:
-        """Wait until woken, or until another look is due."""
+        """Wait until woken, or until another look is due; not at all for a stop that the run before was woken by."""
         until, token = system_clock.monotonic() + IDLE_SECONDS, self._leader.token
+        if self._duty.stopping:
+            return
         self._woken = self._duty.wait(IDLE_RENEW_SECONDS if token else STANDBY_SECONDS)
         with suppress(StoreError):  # the next turn meets it
             while token and not self._woken and system_clock.monotonic() < until:

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.admin.report import IDLE
+from rlm.admin.worker_words import workers
 from rlm.core.run import MOVES, State
-from rlm.core.text import counted, named, of_another_configuration, safe_line, span
+from rlm.core.text import counted, named, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
 if TYPE_CHECKING:
@@ -159,19 +160,6 @@ def _calling(found: Mapping[str, Any]) -> list[str]:
     told = [f"{rate:,.0f} calls a minute"] if rate else []
     told += [counted(errors, "error")] if errors else []
     return told + ([f"{throttled:,} throttled"] if throttled else [])
-
-
-def workers(found: Mapping[str, Any]) -> str:
-    """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
-    one = found["workers"]
-    if not one["wanted"] and not one["now"]:
-        return "no worker is wanted yet"
-    lanes = sum(each["threads"] for each in one["each"])
-    busy = sum(each["busy"] for each in one["each"])
-    other = one.get("other_configuration", 0)  # a status of an older version has none
-    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
-    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
-    return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
 
 def summary(record: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from rlm import telemetry
-from rlm.admin.ordering import ANSWER_SECONDS
+from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.cli.common import CommandError
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
@@ -103,7 +103,7 @@ def _own_supervisor(
     group: ProcessGroup, settings: Settings, spare: Spare | None, drawn: Drawn | None, *, allow_volatile: bool
 ) -> Iterator[None]:
     """Run a supervisor in `group` during the block. Its output goes to stderr, above the picture if one is `drawn`."""
-    if spare is not None:
+    if spare is not None and spare.poll() is None:  # one that was killed is no reason to go without
         spare.begin()
         group.add("supervisor", spare, rank=0)
         output = spare.stdout

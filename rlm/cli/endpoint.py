@@ -58,7 +58,7 @@ def pause_endpoints(
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
     at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
     """
-    from rlm.admin.steering import pause
+    from rlm.admin.endpoints import pause
 
     changed = _change(config, names, type_name, partial(pause, seconds=seconds, reason=reason))
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
@@ -82,7 +82,7 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
     its next call is its probe then. A rest because its window cannot be trusted stands: what was sent is not known, so
     a limit might be exceeded.
     """
-    from rlm.admin.steering import resume
+    from rlm.admin.endpoints import resume
 
     changed = _change(config, names, type_name, partial(resume, reason=reason))
     for told, alike in names_alike(changed, ("paused", "rested", "probing")):
@@ -119,7 +119,7 @@ def limit_endpoints(
     "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is
     allowed twice. It holds until the file's value for it changes.
     """
-    from rlm.admin.steering import check_rate, limit
+    from rlm.admin.endpoints import check_rate, limit
 
     rate = check_rate(rate)
     changed = _change(config, names, type_name, partial(limit, rate=rate, reason=reason))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.admin.dealing import Deal
+    from rlm.admin.bulk_letters import Deal
     from rlm.admin.letters import LetterFilter, Outcome
 
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
@@ -147,7 +147,7 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
     if (handle is None) != bool(chosen):
         raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
-    from rlm.admin.dealing import found_letters
+    from rlm.admin.bulk_letters import found_letters
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -208,7 +208,7 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
-    from rlm.admin.dealing import Deal
+    from rlm.admin.bulk_letters import Deal
 
     _deal(config, ids, chosen, how, Deal.RETRY)
 
@@ -227,14 +227,14 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: A
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.admin.dealing import Deal
+    from rlm.admin.bulk_letters import Deal
 
     _deal(config, ids, chosen, how, Deal.DROP)
 
 
 def _deal(config: Path | None, ids: Sequence[str], chosen: LetterFilter, how: Asked, deal: Deal) -> None:
     """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
-    from rlm.admin.dealing import Deal, Dealing
+    from rlm.admin.bulk_letters import Deal, Dealing
 
     if bool(ids) == (how.every or bool(chosen)):
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
@@ -258,7 +258,7 @@ def _deal(config: Path | None, ids: Sequence[str], chosen: LetterFilter, how: As
 
 def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     """Say what was done; end the command with an error if a letter was refused."""
-    from rlm.admin.dealing import Deal
+    from rlm.admin.bulk_letters import Deal
 
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]

@@ -54,7 +54,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.admin.ordering import ask_scheduler, started
+    from rlm.admin.start_run import ask_scheduler, started
     from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
     from rlm.processes import signals
     from rlm.settings import load_settings
@@ -227,13 +227,13 @@ def cancel(config: Path | None, run_id: str | None) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import cancelling
+    from rlm.admin import cancel_run
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        run = cancelling.open_run(store, run_id)
-        cancelling.cancel(store, run)
+        run = cancel_run.open_run(store, run_id)
+        cancel_run.cancel(store, run)
         tell(await_close(store, run, wakeup, stop))

@@ -9,7 +9,7 @@ import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.ordering import ANSWER_SECONDS, POLL_SECONDS
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say

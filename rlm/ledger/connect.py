@@ -58,8 +58,6 @@ MICROSECONDS = 1_000_000
 _NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 #: What reading a key raises if it holds something that RLM does not write there.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
-
-
 #: As the last argument of a command: the run id of the server that the connection leads to. It is read once for each
 #: connection, since a restart of the server breaks them all.
 SERVER_ID = "the server of this connection"

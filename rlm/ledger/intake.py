@@ -132,8 +132,7 @@ class Intake(Part):
             if giant:
                 yield from self._reject_giant(token, run_id, giant)
             taken = self._take_chunk(token, run_id, items, priorities)[0] if items else 0
-            if taken >= 0:
-                yield taken
+            yield max(0, taken)  # also where none was: the caller has a lease to prolong
 
     def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
         """Make a dead letter of a staged item that is too large to be read, in constant memory.

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from typing import Self
 
-#: How long a template may take to fork, seconds: a fresh one imports first, on a host with too much to do for long.
-FORK_SECONDS = 60.0
-#: The same to say how a process ended.
-COLLECT_SECONDS = 5.0
+#: How long a template may take to answer, seconds: its first answer, since a fresh one imports first, on a host with
+#: too much to do for long; and any other. Meanwhile the process that has it does nothing else.
+FIRST_SECONDS = 60.0
+ANSWER_SECONDS = 5.0
 #: The same to end.
 END_SECONDS = 1.0
 _POLL_SECONDS = 0.01
@@ -103,6 +103,7 @@ class Template:
         self._lifeline, self._life = multiprocessing.Pipe(duplex=False)
         self._orders: Connection | None = None
         self._process: BaseProcess | None = None
+        self._has_answered = False
 
     def __enter__(self) -> Self:
         self._start()
@@ -123,16 +124,16 @@ class Template:
             OSError: the host has no more processes or memory to give.
         """
         try:
-            return Forked(self, self._ask(args, FORK_SECONDS))
+            return Forked(self, self._ask(args))
         except _GoneError:
             log.warning("The template of the workers is gone, and is replaced", extra={"action": "replace_template"})
             self._start()
-            return Forked(self, self._ask(args, FORK_SECONDS))
+            return Forked(self, self._ask(args))
 
     def collect(self, pid: int) -> int | None:
         """Return the exit status of a process that has died, negative for a signal; None if its template is gone."""
         try:
-            status: int | None = self._ask(pid, COLLECT_SECONDS)
+            status: int | None = self._ask(pid)
         except OSError:
             status = None
         return status
@@ -147,19 +148,20 @@ class Template:
         process = context.Process(target=_serve, args=args, daemon=False)
         process.start()
         self._process = process
-        self._orders = orders
+        self._orders, self._has_answered = orders, False
         theirs.close()
 
-    def _ask(self, order: Any, seconds: float) -> Any:
+    def _ask(self, order: Any) -> Any:
         if self._orders is None:
             raise _GoneError
-        answer = None
+        answer, seconds = None, ANSWER_SECONDS if self._has_answered else FIRST_SECONDS
         with suppress(EOFError, ConnectionError):
             self._orders.send(order)
             answer = self._orders.recv() if self._orders.poll(seconds) else None
         if answer is None:
             self._give_up()
             raise _GoneError("the template of the workers does not answer")
+        self._has_answered = True
         if isinstance(answer, OSError):
             raise answer
         return answer
@@ -198,17 +200,33 @@ def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection],
         while True:
             order = orders.recv()
             try:
-                orders.send(_collect(order) if isinstance(order, int) else _fork_off(orders, lifeline, target, order))
+                if isinstance(order, int):
+                    orders.send(_collect(order))
+                else:
+                    _fork_off(orders, lifeline, target, order)
+            except ConnectionError:
+                raise
             except OSError as error:
                 orders.send(error)
 
 
-def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., None], args: tuple[Any, ...]) -> int:
-    def be() -> None:
-        orders.close()
-        target(lifeline, *args)
+def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """Fork, and answer with the pid. One that nobody has heard of does not begin: its owner has another by then."""
+    word, begin = os.pipe()
 
-    return fork(be)
+    def be() -> None:
+        os.close(begin)
+        orders.close()
+        if os.read(word, 1):
+            os.close(word)
+            target(lifeline, *args)
+
+    try:
+        orders.send(fork(be))
+        os.write(begin, b"!")
+    finally:
+        os.close(word)
+        os.close(begin)
 
 
 def _collect(pid: int) -> int:

@@ -77,7 +77,8 @@ class Wakeup:
 class StopSignals:
     """Counts the signals that ask this process to stop, and wakes its loop. Used as a context manager.
 
-    `graceful` is true from the first TERM, INT or HUP on, `immediate` from the second, or from a QUIT.
+    `graceful` is true from the first TERM, INT or HUP on, `immediate` from the second, or from a QUIT. Meanwhile a
+    child's end is heard of: a parent that ignores CHLD hands that down, and nobody could learn how a process ended.
     """
 
     def __init__(self, wakeup: Wakeup) -> None:
@@ -106,6 +107,7 @@ class StopSignals:
         for signum in (*GRACEFUL, *IMMEDIATE):
             if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup has it ignored
                 self._previous[signum] = signal.signal(signum, self._count)
+        self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from rlm.processes.fork import fork
@@ -52,7 +53,8 @@ class Spare:
     def begin(self) -> None:
         """Tell it to be what it is for. It lets signals through once it listens to them."""
         self._begun = True
-        os.write(self._word, b"!")
+        with suppress(BrokenPipeError):  # it has died, as `poll` says
+            os.write(self._word, b"!")
 
     def poll(self) -> int | None:
         """Return its exit status, negative for a signal; None while it runs."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 
+from rlm.web.errors import refused
 from rlm.web.hosts import is_loopback, parse_host
-from rlm.web.refusal import refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
 
 if TYPE_CHECKING:

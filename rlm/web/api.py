@@ -10,11 +10,11 @@ from starlette.routing import Route
 
 from rlm.core.errors import StoreError
 from rlm.ledger import revive
-from rlm.web.asked import of_body, of_query
 from rlm.web.body import read_body
+from rlm.web.errors import document
 from rlm.web.openapi import described
 from rlm.web.operations import OPERATIONS, Call, Pending
-from rlm.web.refusal import document
+from rlm.web.parameters import of_body, of_query
 from rlm.web.session import visit_of
 
 if TYPE_CHECKING:

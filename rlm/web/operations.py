@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from starlette.exceptions import HTTPException
 
-from rlm.admin import cancelling, ordering, report, steering
-from rlm.admin.dealing import Deal, Dealing
+from rlm.admin import endpoints as live
+from rlm.admin import report
+from rlm.admin.bulk_letters import Deal, Dealing
+from rlm.admin.cancel_run import cancel, cancelled, open_run
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.letters import grouped
 from rlm.admin.question import Asked, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import entry_of, runs_page
+from rlm.admin.start_run import ask_scheduler, started
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
 from rlm.ledger.reading.compliance import compliance as judged
-from rlm.web import asked
+from rlm.web import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +61,7 @@ class Call:
 
     def note(self, what: str, about: str = "") -> None:
         """Note an order before it is carried out, in the record of orders and in the log."""
-        visit, about, reason = self.visit, about or self.about, steering.check_reason(self.asked.reason)
+        visit, about, reason = self.visit, about or self.about, live.check_reason(self.asked.reason)
         self.store.orders.note(visit.who, visit.address, what, about, reason)
         why = f" ({reason})" if reason else ""
         log.info("%s ordered %s %s%s", visit.by, what, about, why, extra={"action": "order"})
@@ -134,7 +137,7 @@ def workers(call: Call) -> Any:
 
 def compliance(call: Call) -> Any:
     """Return the most calls in any period, by endpoint and budget, against its limit."""
-    return judged(call.store, asked.seconds_in(call.asked.since))
+    return judged(call.store, parameters.seconds_in(call.asked.since))
 
 
 def orders(call: Call) -> Any:
@@ -150,15 +153,15 @@ def scaling(call: Call) -> Any:
 def start_run(call: Call) -> Any:
     """Start a run now, by the scheduler."""
     call.note("start_run")
-    return ordering.started(ordering.ask_scheduler(call.store, patient=True))
+    return started(ask_scheduler(call.store, patient=True))
 
 
 def cancel_run(call: Call) -> Any:
     """End the open run now: its record, or its status with 202 while calls are still awaited."""
-    ending = cancelling.open_run(call.store, call.about)
+    ending = open_run(call.store, call.about)
     call.note("cancel_run", ending.id)
-    cancelling.cancel(call.store, ending)
-    found = cancelling.cancelled(call.store, ending)
+    cancel(call.store, ending)
+    found = cancelled(call.store, ending)
     return found if "finished_at" in found else Pending(found)
 
 
@@ -174,7 +177,7 @@ def drop_letters(call: Call) -> Any:
 
 def _deal(deal: Deal, call: Call) -> dict[str, Any]:
     said = call.asked
-    chosen = said.filter.chosen() if said.filter else asked.Letters().chosen()
+    chosen = said.filter.chosen() if said.filter else parameters.Letters().chosen()
     if [bool(said.ids), bool(chosen), said.all].count(True) != 1:
         raise BadQuestionError("say which letters by one of `ids`, a `filter` with a criterion, or `all`")
     dealing = Dealing(deal, tuple(said.ids), chosen)
@@ -192,21 +195,21 @@ def pause_endpoint(call: Call) -> Any:
     """Send no new call to an endpoint, or to any of a budget."""
     one = _limited(call)
     call.note("pause_endpoint")
-    return steering.pause(call.store, one, call.visit.by, call.asked.seconds, call.asked.reason)
+    return live.pause(call.store, one, call.visit.by, call.asked.seconds, call.asked.reason)
 
 
 def resume_endpoint(call: Call) -> Any:
     """End a pause, and a rest for what was answered."""
     one = _limited(call)
     call.note("resume_endpoint")
-    return steering.resume(call.store, one, call.visit.by, call.asked.reason)
+    return live.resume(call.store, one, call.visit.by, call.asked.reason)
 
 
 def limit_endpoint(call: Call) -> Any:
     """Change a limit now, on the same window."""
-    one, rate = _limited(call), steering.check_rate(call.asked.rate)
+    one, rate = _limited(call), live.check_rate(call.asked.rate)
     call.note("limit_endpoint", f"{call.about} to {rate}")
-    return steering.limit(call.store, one, call.visit.by, rate, call.asked.reason)
+    return live.limit(call.store, one, call.visit.by, rate, call.asked.reason)
 
 
 def _limited(call: Call) -> Limited:
@@ -225,7 +228,7 @@ class Operation:
     path: str
     handle: Callable[[Call], Any]
     command: str
-    takes: type[msgspec.Struct] = asked.Nothing
+    takes: type[msgspec.Struct] = parameters.Nothing
 
     @property
     def name(self) -> str:
@@ -235,22 +238,22 @@ class Operation:
 
 OPERATIONS: Final = (
     Operation("GET", "/api/status", status, "rlm status"),
-    Operation("GET", "/api/runs", runs, "rlm list", asked.RunsAsked),
+    Operation("GET", "/api/runs", runs, "rlm list", parameters.RunsAsked),
     Operation("GET", "/api/runs/{run}", run, "rlm status"),
     Operation("GET", "/api/queue", queue, "rlm queue stats"),
-    Operation("GET", "/api/failed", failed, "rlm failed list", asked.FailedAsked),
-    Operation("GET", "/api/plan", plan, "rlm plan", asked.PlanAsked),
+    Operation("GET", "/api/failed", failed, "rlm failed list", parameters.FailedAsked),
+    Operation("GET", "/api/plan", plan, "rlm plan", parameters.PlanAsked),
     Operation("GET", "/api/endpoints", endpoints, "rlm endpoint list"),
     Operation("GET", "/api/events/{event:path}", event, "rlm explain"),
     Operation("GET", "/api/workers", workers, "rlm worker list"),
-    Operation("GET", "/api/compliance", compliance, "rlm compliance", asked.ComplianceAsked),
-    Operation("GET", "/api/orders", orders, "rlm orders", asked.OrdersAsked),
+    Operation("GET", "/api/compliance", compliance, "rlm compliance", parameters.ComplianceAsked),
+    Operation("GET", "/api/orders", orders, "rlm orders", parameters.OrdersAsked),
     Operation("GET", "/api/scaling", scaling, "/api/scaling"),
-    Operation("POST", "/api/runs", start_run, "rlm start", asked.Ordered),
-    Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm status", asked.Ordered),
-    Operation("POST", "/api/failed/retry", retry_letters, "rlm failed retry", asked.LettersOrdered),
-    Operation("POST", "/api/failed/drop", drop_letters, "rlm failed drop", asked.LettersOrdered),
-    Operation("POST", "/api/endpoints/{name}/pause", pause_endpoint, "rlm endpoint pause", asked.PauseOrdered),
-    Operation("POST", "/api/endpoints/{name}/resume", resume_endpoint, "rlm endpoint resume", asked.Ordered),
-    Operation("POST", "/api/endpoints/{name}/limit", limit_endpoint, "rlm endpoint limit", asked.LimitOrdered),
+    Operation("POST", "/api/runs", start_run, "rlm start", parameters.Ordered),
+    Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm status", parameters.Ordered),
+    Operation("POST", "/api/failed/retry", retry_letters, "rlm failed retry", parameters.LettersOrdered),
+    Operation("POST", "/api/failed/drop", drop_letters, "rlm failed drop", parameters.LettersOrdered),
+    Operation("POST", "/api/endpoints/{name}/pause", pause_endpoint, "rlm endpoint pause", parameters.PauseOrdered),
+    Operation("POST", "/api/endpoints/{name}/resume", resume_endpoint, "rlm endpoint resume", parameters.Ordered),
+    Operation("POST", "/api/endpoints/{name}/limit", limit_endpoint, "rlm endpoint limit", parameters.LimitOrdered),
 )

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.admin.dealing import Deal, Dealing
+from rlm.admin.bulk_letters import Deal, Dealing
 from rlm.admin.letters import Outcome
 from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter

@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.expected import Expected
-from rlm.core.item import Reason
+from rlm.core.item import Reason, type_of
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
@@ -705,12 +705,12 @@ def test_where_all_is_done_no_type_is_shown_to_wait(inst):
 def left_over(system):
     """Count the events that wait in the ledger by type and priority, and name them."""
     names = system.pending()
-    entries = {name: looks.event(system.store, name) for name in names}
-    return names, Counter((entry["type"], priority_of(entry)) for entry in entries.values())
+    return names, Counter((type_of(name), priority_of(system, name)) for name in names)
 
 
-def priority_of(entry):
-    return json.loads(entry["item"]).get("priority", {steps.TYPE: 5, THIRD_TYPE: 1}[entry["type"]])
+def priority_of(system, name):
+    item = json.loads(looks.event(system.store, name)["item"])
+    return item.get("priority", {steps.TYPE: 5, THIRD_TYPE: 1}[type_of(name)])
 
 
 def foretold(plan):

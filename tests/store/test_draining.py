@@ -178,3 +178,26 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
     assert states == [State.DRAINING, *[State.RUNNING] * 3]
     assert (record["counts"]["taken"], record["counts"]["leftover"]) == (7, 7)
     assert store.intake.waiting() == 0
+
+
+def test_with_very_many_endpoints_all_is_taken_before_the_plan(store, drain, conductor, monkeypatch):
+    """There nothing is planned anew: workers that the first pieces do not show would never be wanted."""
+    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("scheduler.conductor.MANY_ENDPOINTS", 1)
+    drained = drain(5)
+
+    conductor._conductor._begin_drain(drained.run, drained)
+
+    assert drained.over
+
+
+def test_keys_of_events_that_hold_something_else_do_not_hold_up_a_piece(store, drain):
+    """One is set aside at a time: between two of them the lease is prolonged, and calls are released."""
+    drained = drain(2)
+    for one in steps.event_ids(2):
+        store.client.set(store.keys.event(one), "no hash")
+    asked = []
+
+    drained.work(60.0, lambda: asked.append(looks.pending(store)) or True)
+
+    assert asked == [[], [], steps.event_ids(2)]

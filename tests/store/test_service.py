@@ -242,6 +242,29 @@ def test_a_run_that_a_standby_takes_over_is_left_to_it(service, store, monkeypat
     assert store.leases.holder() == "standby"
 
 
+def test_a_stop_that_came_while_a_run_was_conducted_is_not_slept_through(service, store, monkeypatch):
+    """The run took the wake-up: whoever rests then would hold up the end of all for seconds, and win nothing."""
+
+    def conduct(run):
+        service._duty._stop.graceful = True
+        service._wakeup.wake()
+        service._duty.wait(0.0)  # as the release loop does
+        steps.finish(store, service._leader.token, run)
+        return run_end.close_run(store, run.id)
+
+    monkeypatch.setattr(service._conductor, "conduct", conduct)
+    monkeypatch.setattr(service._housekeeper, "after_run", lambda _record: None)
+    waited = []
+    wait = service._duty.wait
+    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(0.0))
+    assert service._leader.campaign()
+    open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
+
+    service._turn()
+
+    assert waited == [0.0]
+
+
 def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     """What is staged is drained by the standby, in the same run: by the next one it would come a window late."""
     monkeypatch.setattr("rlm.ledger.intake.CHUNK_ITEMS", 1)

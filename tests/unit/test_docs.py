@@ -197,7 +197,7 @@ def test_every_setting_named_exists(page):
     sections = "|".join(SECTIONS)
     named = {match[0] for span in page.spans if (match := re.match(rf"(?:{sections})\.[a-z_]+\b", span))}
 
-    assert named - settings_keys() == set()
+    assert {name for name in named if not name.endswith(".py")} - settings_keys() == set()
 
 
 @each_page
@@ -359,6 +359,21 @@ def test_a_file_of_ours_that_is_named_exists(page):
     }
 
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_each_file_of_the_map_is_in_its_folder():
+    """A row of the README's map names folders, then files in them."""
+    table = README.read_text().partition("## Where it is in the code")[2]
+    rows = [re.findall(r"`([\w./]+)`", line) for line in table.splitlines() if line.startswith("| `")]
+    lost = {
+        name
+        for row in rows
+        for name in row
+        if name.endswith(".py") and not any((ROOT / folder / name).exists() for folder in row if folder.endswith("/"))
+    }
+
+    assert len(rows) == 10
+    assert lost == set()
 
 
 def test_every_fault_test_stands_in_the_table_of_faults():

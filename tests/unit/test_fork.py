@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rlm.core.clock import system_clock
+from rlm.processes import fork
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,7 @@ def be(lifeline, what, *args):
         os.write(1, f"{random.random()} {uuid.uuid4()} {os.getsid(0) == os.getppid()}\\n".encode())
 
 def main():
-    fork.FORK_SECONDS = fork.COLLECT_SECONDS = float(sys.argv[1])
+    fork.ANSWER_SECONDS, fork.FIRST_SECONDS = map(float, sys.argv[1:])
     with Template(be) as template:
         for line in sys.stdin:
             name, *words = line.split()
@@ -57,11 +59,11 @@ if __name__ == "__main__":
 class Owner:
     """A process of that program."""
 
-    def __init__(self, directory, patience=PATIENCE):
+    def __init__(self, directory, patience=PATIENCE, first=None):
         script = directory / "owner.py"
         script.write_text(OWNER)
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(patience)],
+            [sys.executable, str(script), str(patience), str(first or patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -138,6 +140,7 @@ def test_a_template_that_is_killed_is_replaced_and_its_forks_live(make_owner):
     """A process with threads is not forked: the new template is a fresh interpreter."""
     owner = make_owner()
     first, template = owner.spawn("sleep"), int(owner.ask("template"))
+    owner.spawn("exit", 0)  # by its answer the template is done with the first
     owner.ask("thread")
     os.kill(template, signal.SIGKILL)
     second = owner.spawn("sleep")
@@ -157,6 +160,41 @@ def test_a_template_that_hangs_is_replaced(make_owner):
 
     assert is_gone(template)
     assert not is_gone(pid)
+
+
+UNHEARD = """
+import multiprocessing, os, signal
+from rlm.processes.fork import _serve, fork
+
+lifeline, life = multiprocessing.Pipe(duplex=False)
+orders, theirs = multiprocessing.Pipe()
+template = fork(_serve, theirs, lifeline, [orders, life], lambda _lifeline, *_args: os.write(1, b"begun"))
+theirs.close()
+os.kill(template, signal.SIGSTOP)
+orders.send(("anything",))
+orders.close()
+os.kill(template, signal.SIGCONT)
+os.waitpid(template, 0)
+"""
+
+
+def test_a_fork_that_nobody_heard_of_does_not_begin():
+    """Its owner took the template for dead, and has another fork under the same name by now."""
+    done = subprocess.run([sys.executable, "-c", UNHEARD], capture_output=True, text=True, cwd=ROOT, check=True)
+
+    assert (done.stdout, done.stderr) == ("", "")  # read until the fork has ended, too
+
+
+def test_a_template_that_has_answered_is_not_waited_for_as_a_fresh_one_is(make_owner):
+    """Its owner frees nobody's events and heeds no signal meanwhile."""
+    assert fork.ANSWER_SECONDS < fork.FIRST_SECONDS / 10
+    owner = make_owner(patience=2.0, first=60.0)
+    owner.spawn("exit", 0)
+    os.kill(int(owner.ask("template")), signal.SIGSTOP)
+    began = system_clock.monotonic()
+
+    assert not is_gone(owner.spawn("sleep"))
+    assert system_clock.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -246,3 +284,13 @@ def test_a_spare_copy_ends_with_whoever_made_it(make_spare, word):
     make_spare.kill()
 
     wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="it has ended")
+
+
+def test_a_spare_copy_that_was_killed_is_told_nothing(make_spare):
+    """Whoever made it learns that by its exit status, and goes on."""
+    pid = int(make_spare.stdout.readline().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="it is dead")
+    print("begin\n", file=make_spare.stdin, flush=True)
+
+    assert make_spare.stdout.read() == "\n-9\n"

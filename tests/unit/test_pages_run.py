@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlm.admin.runs import compare
-from rlm.web.pages.runplot import plot
+from rlm.web.pages.run_plot import plot
 from rlm.web.pages.runs import decisions, figures, row
 from tests.each import each
 from tests.store.steps import record_of

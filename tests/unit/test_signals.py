@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -142,3 +144,14 @@ def test_a_blocked_signal_comes_through_once_it_is_unblocked(wakeup):
             assert stop.graceful
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def test_how_a_child_ended_is_heard_of_even_if_a_parent_ignored_it(wakeup):
+    """A careless parent hands that down: each wait for a child would fail, or say that it ended well."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with StopSignals(wakeup):
+            assert subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=False).returncode == 3
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)

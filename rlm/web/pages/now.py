@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.doing import doing
 from rlm.admin.letters import groups_to_deal_with
 from rlm.admin.progress import DoneCourse
 from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.troubles import troubles_by_part
 from rlm.admin.verdict import verdict
+from rlm.admin.worker_words import doing, workers
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -18,7 +18,7 @@ from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
 from rlm.web.pages.failures import group
 from rlm.web.pages.page import Page
-from rlm.web.pages.runplot import plot
+from rlm.web.pages.run_plot import plot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
-    from rlm.web.pages.runplot import RunPlot
+    from rlm.web.pages.run_plot import RunPlot
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
@@ -70,7 +70,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "run_id": shown["run_id"] if shown else "",
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
-        "team_words": words.workers(found) if is_open else "",
+        "team_words": workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),

@@ -35,7 +35,7 @@ _WIDEST: Final = 8.0
 #: A part of a bar that is not 0 is at least this wide, in parts of a hundred.
 _NARROWEST = 0.4
 #: Behind this part of the width, words stand to the left of what they are about.
-_TURN = 0.8
+_TURN = 0.65
 _MINUTE, _HOUR = 60, 3600
 
 

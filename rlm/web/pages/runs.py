@@ -14,7 +14,7 @@ from rlm.core.tally import away_in_words
 from rlm.core.text import counted, span
 from rlm.web.pages.filters import ListFilter, address, run_address
 from rlm.web.pages.page import Page
-from rlm.web.pages.runplot import plot
+from rlm.web.pages.run_plot import plot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

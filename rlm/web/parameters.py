@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
 from rlm.admin.runs import RunFilter
-from rlm.admin.steering import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason

@@ -1,11 +1,11 @@
-"""What a worker does at this moment, in words. Pure."""
+"""Sentences about workers: what each does at this moment, how many are ready. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.text import safe_line, span
+from rlm.core.text import of_another_configuration, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,19 @@ def doing(worker: Mapping[str, Any], *, events: bool) -> str:
         return ", ".join(_call(call) for call in worker["calls"]) or "idle"
     names = Counter(safe_line(call["endpoint"] or "waiting for a slot") for call in worker["calls"])
     return ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()) or "idle"
+
+
+def workers(found: Mapping[str, Any]) -> str:
+    """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
+    one = found["workers"]
+    if not one["wanted"] and not one["now"]:
+        return "no worker is wanted yet"
+    lanes = sum(each["threads"] for each in one["each"])
+    busy = sum(each["busy"] for each in one["each"])
+    other = one.get("other_configuration", 0)  # a status of an older version has none
+    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
+    return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
 
 def _call(call: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.ordering import ANSWER_SECONDS, POLL_SECONDS
 from rlm.admin.report import find_run, status
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 
