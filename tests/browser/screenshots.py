@@ -35,7 +35,7 @@ TOUR = (
     ("compliance", "run", True),
 )
 #: What a picture of the tour shows of its page, pixels, and how much of it is kept.
-TOUR_HEIGHT, QUALITY = 1000, 50
+TOUR_HEIGHT, QUALITY = 960, 45
 #: The window of a screenshot's run is 45 s long: long enough to look at all pages in the middle of it.
 SPEED = 4.0
 #: Events of a run that has time for all of them, and of one that has not.
@@ -64,7 +64,7 @@ def main() -> None:
         paths = every_path(system, runs, next(one for one in system.pushed if one.startswith("shot-")))
         shots.take("run", paths, RARE)
         system.await_record(runs[-1])
-        shots.take("over", ["/", paths[3]])
+        shots.take("over", ["/", f"/runs/{runs[-1]}"])
         open_run(system, TOO_MANY, "full")
         shots.take("full", ["/", "/runs", "/queue", "/whatif"])
         print(f"{shots.taken} pictures in {directory}")
