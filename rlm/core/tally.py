@@ -88,7 +88,7 @@ def address_of(url: str) -> str:
 
 
 def in_words(troubles: Sequence[Entry]) -> str:
-    """Return the troubles in words, the most frequent: `3 x connection refused, a and b (10.0.0.7:80)`."""
+    """Return the troubles in words, the most frequent: `3 x connection refused, a and b at 10.0.0.7:80`."""
     words = each_in_words(troubles)
     more = len(words) - MOST_NAMED
     return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
@@ -105,7 +105,7 @@ def each_in_words(troubles: Sequence[Entry], *, addresses: bool = True) -> list[
 
 def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
-    return f"{calls:,} x {what}, {named(names, MOST_NAMED)}{f' ({address})' if address else ''}"
+    return f"{calls:,} x {what}, {named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
 
 
 def away_in_words(record: Entry) -> str:

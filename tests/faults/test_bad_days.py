@@ -257,7 +257,7 @@ def test_an_expired_token_costs_a_few_events_and_not_the_backlog(bad_day):
         address = system.api.url.removeprefix("http://")
         assert record["troubles"] == [{"endpoint": "alpha", "address": address, "what": "HTTP 401", "calls": failed}]
         assert [one["cause"] for one in record["why"]] == ["resting"]
-        words = f"{failed} x HTTP 401, alpha ({address})"
+        words = f"{failed} x HTTP 401, alpha at {address}"
         assert words in on_one_line(system.rlm("result").stdout)
         doctor = system.rlm("doctor", check=False)
         assert words in on_one_line(doctor.stdout)
@@ -286,7 +286,7 @@ def test_an_api_that_cannot_be_reached_is_named_with_why_and_where(bad_day):
             assert waited.returncode == 1, waited.stderr
             record = json.loads(waited.stdout)
             calls = record["by_endpoint"]["alpha"]["errors"]
-            words = f"{calls} x connection refused, alpha (127.0.0.1:{port})"
+            words = f"{calls} x connection refused, alpha at 127.0.0.1:{port}"
             (trouble,) = record["troubles"]
             assert trouble == {
                 "endpoint": "alpha",

@@ -56,7 +56,7 @@ def test_a_run_whose_calls_failed_says_so(capsys):
     describe(record)
 
     told = capsys.readouterr().out
-    assert "9 of 9 calls failed or were throttled: 8 x HTTP 503, a (host:80); 1 x HTTP 429, a (host:80).\n" in told
+    assert "9 of 9 calls failed or were throttled: 8 x HTTP 503, a at host:80; 1 x HTTP 429, a at host:80.\n" in told
     assert "As it was planned" not in told
 
 
