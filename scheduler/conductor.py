@@ -101,14 +101,11 @@ class Conductor:
         if state is State.FINISHING:
             return self.finish(run)
         drain = Drain(self._store, self._leader, run)
-        if state is State.DRAINING:
+        if state in {State.DRAINING, State.PLANNING}:  # a plan rests on what its own conductor has taken
             self._begin_drain(run, drain)
             crash_point("drain.done")
-            state = State.PLANNING
-            self._advance(run, state)
-        if state is State.PLANNING:
+            self._advance(run, State.PLANNING)
             self._plan(run, drain.untaken())
-            state = State.RUNNING
         self._release(run, drain)
         return self.finish(run)
 

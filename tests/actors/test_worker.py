@@ -301,14 +301,17 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from actors.launcher import TemplateLauncher, worker_template
-from rlm.settings import load_settings
 from rlm.ledger import open_store
+from rlm.ledger.processes import Role
+from rlm.settings import load_settings
 
 if __name__ == "__main__":
     settings = load_settings(Path(sys.argv[1]))
     with worker_template(settings) as template, open_store(settings) as store:
         launcher = TemplateLauncher(template, store)
-        children = [launcher.spawn(f"test-worker-{number}", "test-supervisor") for number in range(2)]
+        names = [f"test-worker-{number}" for number in range(2)]
+        store.processes.enter(Role.WORKER, names)
+        children = [launcher.spawn(name, "test-supervisor") for name in names]
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()
 """

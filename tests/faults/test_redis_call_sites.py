@@ -64,9 +64,12 @@ SPEED = 20
 Site = tuple[str, str]
 #: Every process says every few seconds that it lives.
 ANNOUNCED: set[Site] = {
-    ("scheduler", "multi(sadd processes:scheduler, set process:scheduler)"),
-    ("supervisor", "multi(sadd processes:supervisor, set process:supervisor)"),
-    ("supervisor", "multi(sadd processes:worker, set process:worker)"),
+    ("scheduler", "sadd processes:scheduler"),
+    ("scheduler", "set process:scheduler"),
+    ("supervisor", "sadd processes:supervisor"),
+    ("supervisor", "set process:supervisor"),
+    ("supervisor", "sadd processes:worker"),
+    ("supervisor", "set process:worker"),
 }
 
 

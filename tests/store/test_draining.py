@@ -201,3 +201,17 @@ def test_keys_of_events_that_hold_something_else_do_not_hold_up_a_piece(store, d
     drained.work(60.0, lambda: asked.append(looks.pending(store)) or True)
 
     assert asked == [[], [], steps.event_ids(2)]
+
+
+def test_who_takes_a_run_over_before_its_plan_plans_for_what_is_not_taken(store, drain, conductor, monkeypatch):
+    """Whoever drained it has died with its estimate: a piece shows what the rest is like."""
+    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
+    drained = drain(1000)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.PLANNING)
+    monkeypatch.setattr(conductor._conductor, "_release", lambda *_: None)
+    monkeypatch.setattr(conductor._conductor, "finish", lambda _run: None)
+
+    conductor._conductor.conduct(store.runs.current())
+
+    assert 700 < store.runs.current().plan["expected_leftover"] < 1000

@@ -11,13 +11,14 @@ import pytest
 
 from rlm import telemetry
 from rlm.admin import report
+from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
-from scheduler.service import SchedulerService
+from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.ticks import open_run
 from tests.store import steps
 
@@ -263,6 +264,21 @@ def test_a_stop_that_came_while_a_run_was_conducted_is_not_slept_through(service
     service._turn()
 
     assert waited == [0.0]
+
+
+def test_an_idle_leader_looks_in_time_if_nothing_wakes_it(service, monkeypatch):
+    """Whoever asks for a run waits 5 s for an answer: a wake-up that is lost may not cost more than 4 s."""
+    assert IDLE_SECONDS < ANSWER_SECONDS
+    monkeypatch.setattr("scheduler.service.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("scheduler.service.IDLE_RENEW_SECONDS", 0.15)
+    waited = []
+    wait = service._duty.wait
+    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(seconds))
+    assert service._leader.campaign()
+
+    service._rest()
+
+    assert sum(waited) < 0.25
 
 
 def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
