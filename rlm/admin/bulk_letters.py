@@ -50,10 +50,10 @@ class Dealing:
         return total, left
 
     def carry_out(self, store: Store, most: int) -> list[Outcome]:
-        """Deal with the letters named, or with the `most` oldest that match; none if an id is unknown."""
+        """Deal with the first `most` letters named, or with the oldest that match; none if an id is unknown."""
         if self.ids:
             deal = retry_letter if self.deal is Deal.RETRY else drop_letter
-            return [deal(store, raw) for raw in found_letters(store, self.ids).values()]
+            return [deal(store, raw) for raw in list(found_letters(store, self.ids).values())[:most]]
         deal = retry_unless_hopeless if self.deal is Deal.RETRY else drop_letter
         return list(deal_with_oldest(store, most, deal, self.chosen.fits))
 

@@ -126,6 +126,15 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
 
     A kind has one reason, endpoint and type, and the status of the answer that caused its letters, if one did.
     """
+    return _grouped(letters, lambda _letter: {})
+
+
+def groups_to_deal_with(store: Store, letters: Iterable[bytes]) -> list[dict[str, Any]]:
+    """Return the groups, and how many letters of each are `sendable`: a retry of them may succeed."""
+    return _grouped(letters, lambda letter: {"sendable": int(not is_unsendable(store, letter))})
+
+
+def _grouped(letters: Iterable[bytes], count: Callable[[DeadLetter], dict[str, int]]) -> list[dict[str, Any]]:
     found: dict[tuple[str | None, ...], dict[str, Any]] = {}
     for letter in map(DeadLetter.read, letters):  # the newest first
         kind = {
@@ -135,8 +144,9 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
             "type": letter.type,
         }
         newest = {"newest": letter.failed_at, "newest_id": letter.id}
-        group = found.setdefault(tuple(kind.values()), {"letters": 0, **kind, **newest})
-        group["letters"] += 1
+        counts = {"letters": 1, **count(letter)}
+        group = found.setdefault(tuple(kind.values()), {**dict.fromkeys(counts, 0), **kind, **newest})
+        group |= {name: group[name] + number for name, number in counts.items()}
         group["oldest"] = letter.failed_at
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
 
@@ -144,7 +154,8 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
 def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0) -> dict[str, Any]:
     """Return `number` letters that match, newest first, behind the newest `behind` of them; and the groups of all.
 
-    `fitting` counts those that match, `total` all there are. A letter is as `rlm failed list --json` prints it.
+    `fitting` counts those that match, `total` all there are. A letter is as `rlm failed list --json` prints it, and
+    whether it is `sendable`.
     """
     page: list[bytes] = []
     fitting = 0
@@ -157,16 +168,20 @@ def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0
             fitting += 1
             yield raw
 
-    groups = grouped(matching())
-    letters = [msgspec.json.decode(raw) for raw in page]
+    groups = groups_to_deal_with(store, matching())
+    letters = [{**msgspec.json.decode(raw), "sendable": not is_unsendable(store, DeadLetter.read(raw))} for raw in page]
     return {"letters": letters, "groups": groups, "fitting": fitting, "total": store.letters.count()}
 
 
 def count_unsendable(store: Store, letters: Iterable[bytes]) -> int:
-    """Count the letters that a retry leaves or refuses: hopeless ones, and those whose type is not configured."""
+    """Count the letters that a retry leaves or refuses."""
+    return sum(is_unsendable(store, DeadLetter.read(raw)) for raw in letters)
+
+
+def is_unsendable(store: Store, letter: DeadLetter) -> bool:
+    """Return whether a retry leaves or refuses it: it is hopeless, or its type is not configured."""
     types, most = store.settings.types, store.settings.queue.max_item_bytes
-    found = map(DeadLetter.read, letters)
-    return sum((one.type is not None and one.type not in types) or bool(one.hopeless(most)) for one in found)
+    return (letter.type is not None and letter.type not in types) or bool(letter.hopeless(most))
 
 
 @dataclass(frozen=True, slots=True)

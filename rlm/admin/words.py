@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.admin.report import IDLE
 from rlm.admin.worker_words import workers
-from rlm.core import tally
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, safe_line, span
 from rlm.core.window import RECOVERING, WELL
@@ -122,6 +121,8 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "done any moment now"
+    if expected["expected_leftover"]:  # it does not finish, so there is nothing to spare
+        return f"the last answer comes in {span(to_go)}"
     return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"
 
 
@@ -141,7 +142,7 @@ def progress(found: Mapping[str, Any]) -> str:
     return ", ".join([*told, *_calling(found)])
 
 
-def _calls(found: Mapping[str, Any]) -> list[int]:
+def calls_in_all(found: Mapping[str, Any]) -> list[int]:
     """Return how many calls of a run were made, failed and were throttled."""
     return [sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")]
 
@@ -149,12 +150,12 @@ def _calls(found: Mapping[str, Any]) -> list[int]:
 def calls_a_minute(found: Mapping[str, Any]) -> float:
     """Return how fast an open run has called since its first call, 0 before."""
     called = found["called_seconds"]
-    return _calls(found)[0] * 60 / called if called else 0.0
+    return calls_in_all(found)[0] * 60 / called if called else 0.0
 
 
 def _calling(found: Mapping[str, Any]) -> list[str]:
     """Return how fast a run calls, and how many calls failed or were throttled."""
-    _, errors, throttled = _calls(found)
+    _, errors, throttled = calls_in_all(found)
     rate = calls_a_minute(found)
     told = [f"{rate:,.0f} calls a minute"] if rate else []
     told += [counted(errors, "error")] if errors else []
@@ -209,37 +210,6 @@ def unconducted(found: Mapping[str, Any]) -> str:
     """Return a warning if nobody conducts an open run, else ''."""
     is_conducted = found.get("conductor", "-") is not None
     return "" if is_conducted else "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
-
-
-def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Return why a finished run left events over, which calls failed, and its dead letters."""
-    told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    told += call_troubles(record)
-    failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
-    if dead := failed + invalid:
-        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
-        some = f"{invalid:,} of them " if failed else ""
-        at_intake = f", {some}at intake, which counts as invalid and not as failed" if invalid else ""
-        told.append(f"{became}{at_intake}: `rlm failed list` says why")
-    return told
-
-
-def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return what went wrong with a run's calls, and which limits are too high."""
-    too_high = [
-        f"a limit is too high: {one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ())
-    ]
-    return [*filter(None, [failed_calls(found)]), *map(safe_line, too_high)]
-
-
-def failed_calls(found: Mapping[str, Any]) -> str:
-    """Return how many of a run's calls failed or were throttled, and why; '' if none."""
-    calls, errors, throttled = _calls(found)
-    if not errors + throttled:
-        return ""
-    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
-    why = tally.in_words(found.get("troubles", ()))  # records of older versions have none
-    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}{f': {safe_line(why)}' if why else ''}"
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:

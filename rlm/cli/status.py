@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.admin import report
-from rlm.admin.words import call_troubles, forecast, is_open, shut, troubles, unconducted
+from rlm.admin.troubles import call_troubles, troubles
+from rlm.admin.words import forecast, is_open, shut, unconducted
 from rlm.admin.worker_words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table, wants_json

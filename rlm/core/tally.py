@@ -88,19 +88,24 @@ def address_of(url: str) -> str:
 
 
 def in_words(troubles: Sequence[Entry]) -> str:
-    """Return the troubles in words, grouped by kind and address: `3 x connection refused, 10.0.0.7:80, a and b`."""
+    """Return the troubles in words, the most frequent: `3 x connection refused, a and b at 10.0.0.7:80`."""
+    words = each_in_words(troubles)
+    more = len(words) - MOST_NAMED
+    return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
+
+
+def each_in_words(troubles: Sequence[Entry], *, addresses: bool = True) -> list[str]:
+    """Return each of the troubles in words, those of one kind and address together, the most frequent first."""
     alike: dict[tuple[str, str | None], list[Entry]] = {}
     for one in troubles:
-        alike.setdefault((one["what"], one["address"]), []).append(one)
+        alike.setdefault((one["what"], one["address"] if addresses else None), []).append(one)
     groups = sorted(alike.items(), key=lambda group: -sum(one["calls"] for one in group[1]))
-    words = [_group(what, address, entries) for (what, address), entries in groups[:MOST_NAMED]]
-    more = len(groups) - MOST_NAMED
-    return "; ".join([*words, f"and {more} more, see `rlm result --json`"] if more > 0 else words)
+    return [_group(what, address, entries) for (what, address), entries in groups]
 
 
 def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
-    return ", ".join([f"{calls:,} x {what}", *([address] if address else []), named(names, MOST_NAMED)])
+    return f"{calls:,} x {what}, {named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
 
 
 def away_in_words(record: Entry) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from rlm.admin import report, words
+from rlm.admin.troubles import troubles
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
@@ -58,7 +59,7 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
 def _troubles(record: Mapping[str, Any]) -> list[str]:
     counts = record["counts"]
     intake = f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}"
-    return [*words.troubles(record), *([intake] if counts["invalid"] or counts["duplicates"] else [])]
+    return [*troubles(record), *([intake] if counts["invalid"] or counts["duplicates"] else [])]
 
 
 def _types(record: Mapping[str, Any]) -> Table:

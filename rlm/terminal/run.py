@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
+from rlm.admin.troubles import call_troubles
 from rlm.admin.worker_words import doing, workers
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
@@ -137,7 +138,7 @@ def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
         notes.append(Text(f"! {why}", style="bold red"))
     if unwell := words.unwell(found):
         notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
-    notes += [Text(f"! {one}", style="yellow") for one in words.call_troubles(found)]
+    notes += [Text(f"! {one}", style="yellow") for one in call_troubles(found)]
     counts = found["counts"]
     nouns = {"invalid": "invalid item", "duplicates": "duplicate"}
     if told := [counted(counts[key], noun) for key, noun in nouns.items() if counts[key]]:

@@ -186,8 +186,9 @@ def _deal(deal: Deal, call: Call) -> dict[str, Any]:
         return dealing.foretold(total, left)
     which = named(said.ids, _MOST_NAMED) if said.ids else msgspec.json.encode(said.filter).decode() if chosen else "all"
     call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
-    outcomes = dealing.carry_out(call.store, MOST_LETTERS)
-    return dealing.done(outcomes, 0 if said.ids else max(0, total - MOST_LETTERS))
+    most = min(MOST_LETTERS, said.most or MOST_LETTERS)
+    outcomes = dealing.carry_out(call.store, most)
+    return dealing.done(outcomes, max(0, total - most))
 
 
 def pause_endpoint(call: Call) -> Any:

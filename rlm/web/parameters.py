@@ -137,12 +137,21 @@ class LimitOrdered(Ordered, kw_only=True, forbid_unknown_fields=True):
 
 
 class LettersOrdered(Ordered, forbid_unknown_fields=True):
-    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` how many that would be."""
+    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` how many that would be.
+
+    With `most`, the number that was counted, those written since then stay.
+    """
 
     ids: Annotated[list[LetterId], Meta(max_length=_MOST_IDS, description="Their ids.")] = []
     filter: Letters | None = None
     all: bool = False
     dry_run: bool = False
+    most: (
+        Annotated[
+            int, Meta(ge=1, le=10**9, description="No more than so many: the first ids, or the oldest that match.")
+        ]
+        | None
+    ) = None
 
 
 def ago(duration: str | None) -> float | None:

@@ -328,7 +328,7 @@ def test_why_an_endpoint_fails_is_named_and_decides_the_remedy(inst, kind, remed
 
     (resting,) = endpoint_findings(inst)
 
-    assert f"it is failing: {kind} (1 x {kind}, 127.0.0.1:8090, {steps.ENDPOINT})" in resting["message"]
+    assert f"it is failing: {kind} (1 x {kind}, {steps.ENDPOINT} at 127.0.0.1:8090)" in resting["message"]
     assert resting["remedy"].startswith(remedy)
 
 

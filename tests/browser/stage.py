@@ -32,9 +32,9 @@ def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
         yield system, f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
 
 
-def every_path(system: System, runs: list[str]) -> list[str]:
-    """Return a path of each page, the last of the `runs`, a comparison of the first two and an event included."""
-    filled = {"{run_id}": runs[-1], "{event_id:path}": min(system.pushed)}
+def every_path(system: System, runs: list[str], event: str = "") -> list[str]:
+    """Return a path of each page, the last of the `runs`, a comparison of the first two and an `event` included."""
+    filled = {"{run_id}": runs[-1], "{event_id:path}": event or min(system.pushed)}
     paths = []
     for page in PAGES:
         path = page.path

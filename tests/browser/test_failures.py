@@ -65,13 +65,14 @@ def letter(inst, number, detail):
     return json.loads(raw)["id"]
 
 
-def press(driver, selector, word):
+def press(driver, selector, word, meanwhile=lambda: None):
     """Press the button within `selector` that begins with a word, wait for the count, and confirm; return the note."""
     buttons = driver.find_elements("css selector", f"{selector} button[data-post]")
     next(one for one in buttons if one.text.startswith(word)).click()
     submit = driver.find_element("css selector", "#ask [type=submit]")
     wait_until(submit.is_enabled, timeout=10, message="the letters are counted")
     note = driver.find_element("css selector", "#ask .note").text
+    meanwhile()
     submit.click()
     wait_until(lambda: not submit.is_displayed(), timeout=10, message="it is done")
     return note
@@ -97,6 +98,31 @@ def test_letters_are_retried_and_dropped_and_the_commands_see_it(inst, driver, o
     press(driver, "#letters tbody tr:first-child", "Drop")
 
     assert [one["id"] for one in inst.json("failed", "list")] == left[1:]
+
+
+def test_a_letter_written_after_the_count_stays(inst, driver, open_page):
+    """No more are dropped than the dialog has shown."""
+    letter(inst, 1, "HTTP 422: no")
+    open_page("/failures")
+    later = []
+
+    note = press(driver, "#groups header", "Drop", lambda: later.append(letter(inst, 2, "HTTP 422: no")))
+
+    assert note.startswith("1 counted just now")
+    assert [one["id"] for one in inst.json("failed", "list")] == later
+
+
+def test_what_a_retry_cannot_help_has_no_button_for_it(inst, driver, open_page):
+    """It can be dropped."""
+    item = steps.item("i1", "NOT_A_TYPE")
+    raw = encode_letter(item, Reason.UNKNOWN_TYPE, "no", failed_at=1703169025.0, run_id="run", event="i1:NOT_A_TYPE")
+    inst.store.client.lpush(inst.store.keys.failed, raw)
+
+    assert "a retry cannot help" in open_page("/failures")
+    words = {one.text for one in driver.find_elements("css selector", "#main button[data-post]")}
+    assert words == {"Drop"}
+    open_page("/")
+    assert not driver.find_elements("css selector", "#failures button[data-post]")
 
 
 def test_a_filter_that_is_not_understood_has_no_buttons(inst, driver, open_page):

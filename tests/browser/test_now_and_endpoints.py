@@ -129,10 +129,11 @@ def test_texts_from_outside_show_as_texts(system, driver, base):
     system.store.control.pause(system.settings.endpoints[PAUSED], HOSTILE, 600.0)
     driver.get(f"{base}/endpoints")
 
-    wait_until(lambda: "onerror" in text_of(driver, f"#{PAUSED}"), timeout=BEHIND, message="the page shows the pause")
-
+    seen = '<img src=x onerror="document.title=1">\\u001b[31m'
     for place in (f"#{PAUSED} .health", "#changes"):
-        assert '<img src=x onerror="document.title=1">\\u001b[31m' in text_of(driver, place)
+        wait_until(
+            lambda place=place: seen in text_of(driver, place), timeout=BEHIND, message=f"{place} shows the pause"
+        )
     assert driver.title == "Endpoints · RLM"
     assert chromium.console_errors(driver) == []
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report
-from rlm.admin.words import failed_calls, unwell
+from rlm.admin.troubles import failed_calls
+from rlm.admin.words import unwell
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
 from rlm.ledger.processes import Role
@@ -256,7 +257,7 @@ def test_an_expired_token_costs_a_few_events_and_not_the_backlog(bad_day):
         address = system.api.url.removeprefix("http://")
         assert record["troubles"] == [{"endpoint": "alpha", "address": address, "what": "HTTP 401", "calls": failed}]
         assert [one["cause"] for one in record["why"]] == ["resting"]
-        words = f"{failed} x HTTP 401, {address}, alpha"
+        words = f"{failed} x HTTP 401, alpha at {address}"
         assert words in on_one_line(system.rlm("result").stdout)
         doctor = system.rlm("doctor", check=False)
         assert words in on_one_line(doctor.stdout)
@@ -285,7 +286,7 @@ def test_an_api_that_cannot_be_reached_is_named_with_why_and_where(bad_day):
             assert waited.returncode == 1, waited.stderr
             record = json.loads(waited.stdout)
             calls = record["by_endpoint"]["alpha"]["errors"]
-            words = f"{calls} x connection refused, 127.0.0.1:{port}, alpha"
+            words = f"{calls} x connection refused, alpha at 127.0.0.1:{port}"
             (trouble,) = record["troubles"]
             assert trouble == {
                 "endpoint": "alpha",

@@ -10,7 +10,7 @@ import pytest
 
 from rlm.web.pages import PAGES, endpoints, live, now
 from rlm.web.pages.live import Channels, State
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, moment, render, words
+from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
 
 HOSTILE = '<b onclick="x()">wallet</b>\x1b[31m\u202e'
@@ -26,6 +26,8 @@ class Shared:
         return self._found["status"]
 
     def get(self, key, _find, _seconds=1.0):
+        if key.startswith("course of"):
+            return {"calls": {"a": [1.0, 2.0]}, "missing": {}, "changes": [], "workers": []}
         return self._found.get(key.replace(" ", "_"), [])
 
     def part(self, _kind):
@@ -37,7 +39,7 @@ class Shared:
 
 def shown(page, documents, *, may_write=True):
     """The HTML of a page, and its live sections."""
-    frame = Frame(PAGES, page, "s", 0.0, "csrf", may_write)
+    frame = Frame(PAGES, page, "s", 0.0, Viewer(may_write, "csrf"))
     return render(frame, page.template, page.context(documents, Question()))
 
 
@@ -49,7 +51,7 @@ COURSE = {
     "first_call_seconds": 3.0,
     "points": [(4.0, 100), (70.0, 300)],
 }
-LETTER = {"letters": 8, "reason": "rejected", "answer": "HTTP 400", "endpoint": HOSTILE, "type": "T"}
+LETTER = {"letters": 8, "sendable": 7, "reason": "rejected", "answer": "HTTP 400", "endpoint": HOSTILE, "type": "T"}
 LETTERS = [{**LETTER, "newest": "2026-11-25T10:15:00.000Z", "newest_id": "1", "oldest": "2026-11-25T10:15:00.000Z"}]
 LISTED = {
     **endpoint(["T"], used=30, health="full"),
@@ -80,8 +82,34 @@ def test_now_shows_what_the_status_has():
         "reason": ["rejected"],
         "type": ["T"],
         "endpoint": [HOSTILE],
-        "search": "HTTP 400",
+        "answer": ["HTTP 400"],
     }
+    assert ">Retry these 7</button>" in html
+
+
+def test_now_offers_no_retry_that_cannot_help():
+    """Nor one that would be of other letters as well."""
+    nothing = {"answer": None, "endpoint": None, "type": None}
+    alike = [{**LETTERS[0], **nothing, "reason": "unknown_type"}, {**LETTERS[0], "reason": "unknown_type"}]
+    hopeless = [{**LETTERS[0], "sendable": 0}]
+    for letters, number in ((alike, 1), (hopeless, 0)):
+        html = shown(now.PAGE, Shared(status={**status(), **WHERE}, letter_groups=letters)).html
+
+        assert html.count('data-post="/api/failed/retry"') == number
+
+
+def test_what_went_wrong_is_a_list():
+    """The calls that failed with their parts, and where the rest of them stands."""
+    troubles = [
+        {"endpoint": f"a{one}", "address": "h:1", "what": f"HTTP 50{one}", "calls": 9 - one} for one in range(5)
+    ]
+    found = {**status(), **WHERE, "troubles": troubles}
+    found["by_endpoint"] = {"a": {**endpoint(["T"]), "errors": 35}}
+    html = shown(now.PAGE, Shared(status=found)).html
+
+    assert "<li>35 of 90 calls failed<" in html
+    assert "<li>9 x HTTP 500, a0</li>" in html
+    assert f'and 2 more: <a href="/runs/{found["run_id"]}">' in html
 
 
 @pytest.mark.parametrize("found", [rest(), rest(last_record=None, schedulers=0, supervisors=0, last_tick=None)])
@@ -90,7 +118,8 @@ def test_now_between_two_runs(found):
     html = shown(now.PAGE, Shared(status={**found, **WHERE}, last_runs=[record()] if found["last_record"] else [])).html
 
     assert "no run is open" in html
-    assert ("starts one now" in html) == (found["schedulers"] == 0 or "Nothing to draw" in html)
+    assert ("starts one now" in html) == (found["last_record"] is None)
+    assert ("calls sent" in html) == (found["last_record"] is not None)
 
 
 def test_endpoints_shows_windows_and_changes():
@@ -108,6 +137,16 @@ def test_endpoints_shows_windows_and_changes():
     assert '<span class="badge busy" data-what="health">full</span>' in html
     assert 'data-rate="30/minute"' in html
     assert '<td data-label="from">resting<td><td>&lt;b onclick=' in html
+
+
+def test_the_next_slot_of_a_paused_endpoint_is_when_it_is_resumed():
+    """A dash would say that nothing is known."""
+    paused = {"name": "a", **LISTED, "health": "paused", "next_slot_seconds": None}
+    documents = Shared(status=status(), drawn_endpoints=[paused], changes=[], measured=None)
+
+    assert (
+        '<span>when resumed</span><span class="quiet small">next slot</span>' in shown(endpoints.PAGE, documents).html
+    )
 
 
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])

@@ -101,7 +101,7 @@ def test_a_button_of_a_group_means_that_group_alone():
         group("wrong_type", 4),
     ]
 
-    bodies = [failures.group(one, groups, found)["body"] for one in groups]
+    bodies = [failures.group(one, groups, found.given)["body"] for one in groups]
 
     rest = {"search": "wallet_001", "endpoint": ["a1"], "type": ["A"], "reason": ["rejected"]}
     assert bodies == [

@@ -109,12 +109,6 @@ def test_decisions_of_a_finished_run_are_those_of_its_record():
     assert found["trouble"][0].startswith("2 of 11 calls failed: 2 x HTTP 500")
 
 
-def test_a_row_of_the_list_says_the_first_thing_that_went_wrong():
-    """A failure before the causes of leftovers."""
-    assert row(RECORD)["told"] == "2 events left over: the limit of A"
-    assert row({**RECORD, "failure": "no worker came up"})["told"] == "no worker came up"
-
-
 @each(
     ("what", "b", "told"),
     [
@@ -143,3 +137,22 @@ def test_what_only_one_run_has_is_shown_without_a_difference():
     (lanes,) = [one for one in figures(found["in_all"]) if one["what"] == "time of the lanes used"]
     assert (lanes["a"], lanes["b"], lanes["difference"]) == ("\N{EN DASH}", "50%", "")
     assert {one["a"] for one in figures(found["by_endpoint"]["b1"])} == {"\N{EN DASH}"}
+
+
+def test_what_happened_at_the_same_moment_has_one_line():
+    """Two lines on one another look like one that is broken."""
+    record = {**RECORD, "finished_at": "2026-11-28T10:15:46.100Z"}
+
+    assert ">2, 3</text>" in plot(record, COURSE).curve
+    assert plot(record, COURSE).curve.count('<line class="mark') == 2
+
+
+def test_a_run_of_the_list_says_in_a_few_words_what_went_wrong():
+    """Why events were left over, else how many calls failed, else the dead letters; a failure before all."""
+    counts = {**RECORD["counts"], "failed": 1, "invalid": 2}
+    quiet = {**ENDPOINT, "errors": 0}
+
+    assert row({**RECORD, "failure": "no worker came up"})["told"] == "no worker came up"
+    assert row(RECORD)["told"] == "2 events left over: the limit of A"
+    assert row({**RECORD, "why": []})["told"] == "2 of 11 calls failed"
+    assert row({**RECORD, "why": [], "by_endpoint": {"a1": quiet}, "counts": counts})["told"] == "3 dead letters"

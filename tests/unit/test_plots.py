@@ -55,6 +55,13 @@ def test_columns_share_a_scale():
     assert "<g><title>two</title>" in picture
 
 
+def test_few_columns_are_not_wide():
+    """They stand in the middle of their places."""
+    (one,) = shapes(columns("c", [Column("one", [(10, "done")])]), "done")
+
+    assert (one["x"], one["width"]) == (46, 8)
+
+
 def test_a_curve_puts_its_points_where_they_belong():
     """Across by the end of the axis, up by the other; with steps it goes across first."""
     picture = curve(

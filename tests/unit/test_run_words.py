@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.words import troubles
+from rlm.admin.troubles import troubles
 from rlm.cli.status import describe
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
@@ -56,7 +56,7 @@ def test_a_run_whose_calls_failed_says_so(capsys):
     describe(record)
 
     told = capsys.readouterr().out
-    assert "9 of 9 calls failed or were throttled: 8 x HTTP 503, host:80, a; 1 x HTTP 429, host:80, a.\n" in told
+    assert "9 of 9 calls failed or were throttled: 8 x HTTP 503, a at host:80; 1 x HTTP 429, a at host:80.\n" in told
     assert "As it was planned" not in told
 
 

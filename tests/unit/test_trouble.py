@@ -57,10 +57,10 @@ def test_those_alike_at_one_address_are_told_together():
     alike = [trouble(f"e{number}", "HTTP 401", 2) for number in range(5)]
     others = [trouble("a", what, 1, "host:1") for what in ("HTTP 500", "HTTP 502", "HTTP 503")]
 
-    assert in_words([trouble("one", "connection refused", 3)]) == "3 x connection refused, api.example:443, one"
+    assert in_words([trouble("one", "connection refused", 3)]) == "3 x connection refused, one at api.example:443"
     assert in_words([*others, *alike]) == (
-        "10 x HTTP 401, api.example:443, e0, e1, e2 and 2 more; 1 x HTTP 500, host:1, a; 1 x HTTP 502, host:1, a; "
-        "and 1 more, see `rlm result --json`"
+        "10 x HTTP 401, e0, e1, e2 and 2 more at api.example:443; 1 x HTTP 500, a at host:1; "
+        "1 x HTTP 502, a at host:1; and 1 more, see `rlm result --json`"
     )
 
 

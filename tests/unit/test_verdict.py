@@ -55,7 +55,7 @@ def test_between_two_runs(found, level, words):
 def test_what_stands_beside_it_is_a_sentence():
     """It says more, with a command where there is something to do."""
     assert verdict(rest(schedulers=0)).more == "No scheduler is running; `rlm up` or `rlm scheduler` starts one."
-    assert verdict(status(forecast=LEFT)).more == "Finishes in 50 s (57 s to spare). The limit of A binds."
+    assert verdict(status(forecast=LEFT)).more == "The last answer comes in 50 s. The limit of A binds."
 
 
 def test_names_from_outside_are_made_visible():

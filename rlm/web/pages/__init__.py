@@ -27,7 +27,7 @@ from rlm.ledger import revive
 from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, State, told
-from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Question, Rendered, render
+from rlm.web.pages.page import NOBODY, TEMPLATES, Elsewhere, Frame, Page, Question, Rendered, Viewer, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,53 +55,45 @@ log = logging.getLogger(__name__)
 
 def page_routes(
     store: Store,
-    csrf_token: Callable[[Request], str] = lambda _request: "",
-    may_write: Callable[[Request], bool] = lambda _request: False,
+    viewer_of: Callable[[Request], Viewer] = lambda _request: NOBODY,
 ) -> list[BaseRoute]:
-    """Return the routes of all pages and of `/static`.
-
-    `csrf_token` returns what the script sends with each write. Pages have buttons for those who `may_write`.
-    """
-    site = _Site(store, csrf_token, may_write)
+    """Return the routes of all pages and of `/static`. `viewer_of` returns who makes a request."""
+    site = _Site(store, viewer_of)
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
     pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
     files = [Route(path, site.file(find)) for path, find in FILES.items()]
     return [*pages, *files, Mount("/static", static, name="static")]
 
 
-def missing_page(*, may_write: bool) -> Response:
+def missing_page(viewer: Viewer) -> Response:
     """Return the page for an address at which there is none."""
-    frame = Frame(PAGES, None, SERVER, system_clock.now(), may_write=may_write, trouble=MISSING)
+    frame = Frame(PAGES, None, SERVER, system_clock.now(), viewer, MISSING)
     return HTMLResponse(render(frame, "trouble.html", {"title": "Not found", "is_away": False}).html, _NOT_FOUND)
 
 
 class _Site:
     """Answers for pages."""
 
-    def __init__(
-        self, store: Store, csrf_token: Callable[[Request], str], may_write: Callable[[Request], bool]
-    ) -> None:
+    def __init__(self, store: Store, viewer_of: Callable[[Request], Viewer]) -> None:
         self._documents = Documents(store)
         self._channels = Channels()
-        self._csrf_token = csrf_token
-        self._may_write = may_write
+        self._viewer_of = viewer_of
 
     def endpoint(self, page: Page) -> Callable[[Request], object]:
         """Return what answers for a page: as a whole, as a stream of its live sections, or with these once as JSON."""
 
         async def answer(request: Request) -> Response:
-            question, may_write = Question.of(request), self._may_write(request)
+            question, viewer = Question.of(request), self._viewer_of(request)
             wanted = request.headers.get("Accept", "")
             if "text/event-stream" in wanted:
-                key = page.path, question, may_write
-                stream = self._channels.stream(key, lambda: self._state(page, question, may_write=may_write))
+                key = page.path, question, viewer.may_write
+                stream = self._channels.stream(key, lambda: self._state(page, question, may_write=viewer.may_write))
                 return StreamingResponse(stream, media_type="text/event-stream")
             if wanted.startswith("application/json"):
-                state = await run_in_threadpool(self._state, page, question, may_write=may_write)
+                state = await run_in_threadpool(self._state, page, question, may_write=viewer.may_write)
                 return Response(told(state), media_type="application/json")
-            csrf = self._csrf_token(request) if may_write else ""
             try:
-                rendered, status = await run_in_threadpool(self._page, page, question, csrf, may_write=may_write)
+                rendered, status = await run_in_threadpool(self._page, page, question, viewer)
             except Elsewhere as found:
                 return RedirectResponse(found.address, 303)
             return HTMLResponse(rendered.html, status)
@@ -122,7 +114,7 @@ class _Site:
     def _state(self, page: Page, question: Question, *, may_write: bool) -> State:
         """Return the live sections of a page, or why there are none now."""
         try:
-            return State(self._render(page, question, "", may_write=may_write).sections)
+            return State(self._render(page, question, Viewer(may_write)).sections)
         except StoreError:
             revive(self._documents.store)
             return State(trouble=AWAY)
@@ -134,17 +126,17 @@ class _Site:
             log.exception("The page %s cannot be made", page.path, extra={"action": "render"})
             return State(trouble=FAULT)
 
-    def _page(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> tuple[Rendered, int]:
+    def _page(self, page: Page, question: Question, viewer: Viewer) -> tuple[Rendered, int]:
         """Return a page with its status; one that says so if it cannot be shown."""
         try:
-            return self._render(page, question, csrf_token, may_write=may_write), 200
+            return self._render(page, question, viewer), 200
         except StoreError:
             trouble, status = AWAY, _UNAVAILABLE
         except RLMError as error:
             trouble, status = str(error).rstrip("."), _NOT_FOUND
-        frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write, trouble)
+        frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
         return render(frame, "trouble.html", {"is_away": status == _UNAVAILABLE}), status
 
-    def _render(self, page: Page, question: Question, csrf_token: str, *, may_write: bool) -> Rendered:
-        frame = Frame(PAGES, page, SERVER, system_clock.now(), csrf_token, may_write)
+    def _render(self, page: Page, question: Question, viewer: Viewer) -> Rendered:
+        frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer)
         return render(frame, page.template, page.context(self._documents, question))

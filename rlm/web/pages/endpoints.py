@@ -30,7 +30,7 @@ _MEASURED_SECONDS = 4.0
 def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
     """Return what the page shows."""
     entries = [
-        {**one, "beside": health_beside(one), "next": words.next_slot(one), "picture": window_of(one)}
+        {**one, "beside": health_beside(one), "next": _next(one), "picture": window_of(one)}
         for one in documents.get("drawn endpoints", _drawn)
     ]
     found = documents.status()
@@ -48,6 +48,12 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "changes": documents.get("changes", _changes),
         "healths": HEALTHS,
     }
+
+
+def _next(entry: Mapping[str, Any]) -> str:
+    """Return when its next slot comes."""
+    waits = entry["health"] == Circuit.PAUSED and entry["next_slot_seconds"] is None
+    return "when resumed" if waits else words.next_slot(entry)
 
 
 def _drawn(store: Store) -> list[dict[str, Any]]:

@@ -53,7 +53,8 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
         "reasons": tuple(Reason),
         "total": found["total"],
         "fitting": found["fitting"],
-        "groups": [group(one, found["groups"], asked) for one in found["groups"][:GROUPS]],
+        "sendable": sum(one["sendable"] for one in found["groups"]),
+        "groups": [group(one, found["groups"], asked.given) for one in found["groups"][:GROUPS]],
         "more_groups": max(0, len(found["groups"]) - GROUPS),
         "letters": [shown(one) for one in found["letters"]],
         "first": behind + 1,
@@ -77,15 +78,18 @@ def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
     return {"filter": told} if told else {"all": True}
 
 
-def group(one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], asked: ListFilter) -> dict[str, Any]:
+def group(
+    one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], filtered: Mapping[str, list[str]]
+) -> dict[str, Any]:
     """Return what is shown of a group: its letters, where they are listed, and what a button about them sends.
 
-    That is None where the filter would match the letters of other groups as well.
+    That is None where the filter would match the letters of other groups as well: `among` so many it stands.
     """
     narrow = {name: [one[name]] for name in ("reason", "answer", "endpoint", "type") if one[name]}
-    given = {**asked.given, **narrow}
-    alone = sum(all(other[name] == value for name, (value,) in narrow.items()) for other in groups) == 1
-    return {**one, "address": address("/failures", given), "body": body(given) if alone else None}
+    given = {**filtered, **narrow}
+    among = sum(other["letters"] for other in groups if all(other[name] == value for name, (value,) in narrow.items()))
+    alone = among == one["letters"]
+    return {**one, "address": address("/failures", given), "body": body(given) if alone else None, "among": among}
 
 
 def shown(letter: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.letters import grouped
+from rlm.admin.letters import groups_to_deal_with
 from rlm.admin.progress import DoneCourse
-from rlm.admin.runs import RunFilter, runs_page
+from rlm.admin.runs import RunFilter, course, runs_page
+from rlm.admin.troubles import troubles_by_part
 from rlm.admin.verdict import verdict
 from rlm.admin.worker_words import doing, workers
 from rlm.core.run import State
@@ -15,7 +16,9 @@ from rlm.core.text import counted, span
 from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
+from rlm.web.pages.failures import group
 from rlm.web.pages.page import Page
+from rlm.web.pages.run_plot import plot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,13 +28,16 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Question
+    from rlm.web.pages.run_plot import RunPlot
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
 #: Runs shown as columns, groups of dead letters, and workers.
 LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 20, 5, 10
-#: The height of the curve, pixels.
-HEIGHT: Final = 340
+#: How long the calls of the last run are shared, seconds: they do not change.
+_KEPT_SECONDS = 60.0
+#: The height of the curve, pixels; of that of the last run, below which stands what happened.
+HEIGHT, LAST_HEIGHT = 340, 300
 #: Room above the highest line of the curve, and behind the deadline, as parts.
 _HEADROOM, _BEHIND = 1.12, 1.03
 #: A round number as near to the number of events as this has no line of its own.
@@ -59,12 +65,14 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
         "verdict": verdict(found),
         "phases": _phases(found["state"]) if is_open else [],
         "figures": _figures(found),
-        "curve": curve_of(found if is_open else None, documents.part(DoneCourse).look()),
+        "curve": curve_of(found, documents.part(DoneCourse).look()) if is_open else None,
+        "last": None if is_open or not shown else _last(documents, shown),
+        "run_id": shown["run_id"] if shown else "",
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "team_words": workers(found) if is_open else "",
-        "troubles": words.call_troubles(found) if is_open else words.troubles(shown) if shown else [],
-        "groups": [(one, filter_of(one)) for one in letters[:MOST_GROUPS]],
+        "troubles": troubles_by_part(shown) if shown else [],
+        "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
         "runs": _runs(documents.get("last runs", _last_runs, 2.0)),
         "healths": HEALTHS,
@@ -72,13 +80,7 @@ def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
 
 
 def _letter_groups(store: Store) -> list[dict[str, Any]]:
-    return grouped(store.letters.all())
-
-
-def filter_of(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the filter of the API that a group of alike letters fits; others of the same kind fit it, too."""
-    lists = {key: [group[key]] for key in ("reason", "type", "endpoint") if group[key]}
-    return {**lists, **({"search": group["answer"]} if group["answer"] else {})}
+    return groups_to_deal_with(store, store.letters.all())
 
 
 def _last_runs(store: Store) -> list[dict[str, Any]]:
@@ -162,29 +164,25 @@ def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
     ]
 
 
-def curve_of(found: Mapping[str, Any] | None, course: Mapping[str, Any] | None) -> Markup | None:
-    """Return the picture of the open run, or of the last one seen; None if there is nothing to draw.
+def _last(documents: Documents, record: Mapping[str, Any]) -> RunPlot:
+    """Return the picture of the last run, as its own page has it."""
+    run_id = record["run_id"]
+    sent = documents.get(f"course of {run_id}", lambda store: course(store, record), _KEPT_SECONDS)
+    return plot(record, sent, LAST_HEIGHT)
+
+
+def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup | None:
+    """Return the picture of the open run; None if there is nothing to draw yet.
 
     Events done over the window: measured, as planned, as now expected, and the deadline.
     """
-    if course is None:
+    if done is None or found["run_id"] != done["run_id"]:
         return None
-    window, points = course["window_seconds"], [(0.0, 0.0), *course["points"]]
-    if found is None or found["run_id"] != course["run_id"]:
-        done = points[-1][1]
-        axes = plots.Axes(window * _BEHIND, done * _HEADROOM, plots.time_ticks(window))
-        marks = [plots.Mark(window, "deadline", "deadline")]
-        label = f"The last run: {counted(int(done), 'event')} done"
-        return plots.curve(label, axes, [plots.Line(points, "measured", filled=True)], marks, HEIGHT)
-    return _of_open(found, window, points, course["first_call_seconds"])
-
-
-def _of_open(
-    found: Mapping[str, Any], window: float, points: list[tuple[float, float]], first_call: float | None
-) -> Markup:
+    window, first_call = done["window_seconds"], done["first_call_seconds"]
     counts = words.counts_in_all(found)
     now = window - found["seconds_left"]
-    points = [*points, (max(now, points[-1][0]), points[-1][1])]
+    points = [(0.0, 0.0), *done["points"]]
+    points.append((max(now, points[-1][0]), points[-1][1]))
     lines, marks = [], [plots.Mark(window, "deadline", "deadline")]
     if first_call is not None:
         lines.append(plots.Line(_planned(found["plan"], first_call), "planned"))

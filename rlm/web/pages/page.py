@@ -68,6 +68,18 @@ class Page:
     label: str = ""
 
 
+class Viewer(NamedTuple):
+    """Who looks at a page: whether there are buttons for them, what the script sends with each order, and a log-out."""
+
+    may_write: bool = False
+    csrf_token: str = ""
+    is_logged_in: bool = False
+
+
+#: One who may look, and no more.
+NOBODY: Final = Viewer()
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What stands around the content of every page: the pages to go to, who looks, when and at what."""
@@ -76,9 +88,13 @@ class Frame:
     page: Page | None
     server: str
     now: float
-    csrf_token: str = ""
-    may_write: bool = False
+    viewer: Viewer = NOBODY
     trouble: str = ""
+
+    @property
+    def may_write(self) -> bool:
+        """Whether there are buttons that write."""
+        return self.viewer.may_write
 
     def has(self, path: str) -> bool:
         """Return whether there is a page at this path."""

@@ -30,10 +30,12 @@ _INNER: Final = Markup(
 )
 #: Pixels below a curve for the numbers along it, and above it for the names of marks.
 _BELOW, _ABOVE = 20, 18
+#: The widest column, in parts of a hundred.
+_WIDEST: Final = 8.0
 #: A part of a bar that is not 0 is at least this wide, in parts of a hundred.
 _NARROWEST = 0.4
 #: Behind this part of the width, words stand to the left of what they are about.
-_TURN = 0.8
+_TURN = 0.65
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -97,6 +99,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
     """Return a column for each of `bars`, all on one scale. The words of one show where the mouse is over it."""
     most = max((sum(number for number, _ in one.parts) for one in bars), default=0) or 1
     pitch = 100 / max(1, len(bars))
+    width = min(_WIDEST, pitch * 0.76)
     drawn = [Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(height - 0.5)]
     for place, one in enumerate(bars):
         left, bottom = place * pitch, float(height)
@@ -109,7 +112,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
                 bottom -= tall
                 shape = Markup('<rect class="{}" x="{}%" y="{}" width="{}%" height="{}"/>')
                 inside.append(
-                    shape.format(kind, _short(left + pitch * 0.12), _short(bottom), _short(pitch * 0.76), _short(tall))
+                    shape.format(kind, _short(left + (pitch - width) / 2), _short(bottom), _short(width), _short(tall))
                 )
         shape = Markup('<a href="{0}">{1}</a>') if one.href else Markup("<g>{1}</g>")
         drawn.append(shape.format(safe_line(one.href), _join(inside)))
@@ -211,9 +214,10 @@ def _time(at: int, end: float) -> str:
 
 
 def _y_tick(part: float, words: str, room: int) -> Markup:
+    """Return a line across with its number below it: above the highest one stand the names of marks."""
     y = _ABOVE + room * (1 - part)
     shape = Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2}</text>')
-    return shape.format(_short(y), _short(y - 4), safe_line(words))
+    return shape.format(_short(y), _short(y + 13), safe_line(words))
 
 
 def _x_tick(part: float, words: str, height: int) -> Markup:

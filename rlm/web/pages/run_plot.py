@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 #: The class of the line for what happened; of other things it is `event`.
 _KINDS: Final = {"end": "deadline", "now": "forecast", "pause": "halt", "limit": "halt"}
-#: Marks nearer to each other than this part of the window have one number: `2, 3`.
+#: Marks nearer to each other than this part of the window have one number: `2, 3`; even nearer ones have one line.
 _APART: Final = 0.04
+_AS_ONE: Final = 0.006
 _HEADROOM: Final = 1.12
 _HEIGHT: Final = 210
 
@@ -34,7 +35,7 @@ class RunPlot:
     happened: list[str]
 
 
-def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
+def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEIGHT) -> RunPlot:
     """Return the picture of a run from its record or status, and its course (`rlm.admin.runs.course`)."""
     sent = sorted(at for calls in course["calls"].values() for at in calls)
     window, ended = found["window_seconds"], _ended(found)
@@ -53,7 +54,7 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any]) -> RunPlot:
         f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. {words.against_plan(found)['planned']}"
     )
     return RunPlot(
-        plots.curve(label, axes, lines, _marks(happened, window), _HEIGHT) if sent or planned else None,
+        plots.curve(label, axes, lines, _marks(happened, window), height) if sent or planned else None,
         bool(planned),
         bool(forecast),
         [
@@ -158,7 +159,8 @@ def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[pl
     for number, (at, kind, _) in enumerate(happened, start=1):
         if marks and at - marks[first].x < _APART * window:
             marks[first] = plots.Mark(marks[first].x, f"{marks[first].words}, {number}", marks[first].kind)
-            marks.append(plots.Mark(at, "", _KINDS.get(kind, "event")))
+            if at - marks[-1].x >= _AS_ONE * window:
+                marks.append(plots.Mark(at, "", _KINDS.get(kind, "event")))
         else:
             first = len(marks)
             marks.append(plots.Mark(at, str(number), _KINDS.get(kind, "event")))

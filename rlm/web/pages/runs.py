@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
+from rlm.admin.troubles import call_troubles, troubles, troubles_by_part
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
 from rlm.core.tally import away_in_words
-from rlm.core.text import span
+from rlm.core.text import counted, span
 from rlm.web.pages.filters import ListFilter, address, run_address
 from rlm.web.pages.page import Page
 from rlm.web.pages.run_plot import plot
@@ -58,11 +59,12 @@ def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
 
 def row(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the list shows of a run: its counts, its bar, and in a sentence what went wrong if anything did."""
-    troubles = words.troubles(record)
+    wrong, dead = troubles_by_part(record), record["counts"]["failed"] + record["counts"]["invalid"]
+    told = wrong[0][0] if wrong else counted(dead, "dead letter") if dead else ""
     return {
         **{key: record[key] for key in ("run_id", "state", "trigger", "started_at", "duration_seconds", "counts")},
         "address": run_address(record["run_id"]),
-        "told": record.get("failure") or (troubles[0] if troubles else ""),
+        "told": record.get("failure") or told,
     }
 
 
@@ -119,11 +121,11 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
         expected = words.forecast(found)
         binds = [] if expected.binds == plan_binds else [expected.binds]
         told += [("forecast", [expected.words, *filter(None, binds)])]
-        return [*told, ("not well", words.unwell(found)), ("calls", words.call_troubles(found))]
-    troubles, causes = words.troubles(found), len(found.get("why", ()))
+        return [*told, ("not well", words.unwell(found)), ("calls", call_troubles(found))]
+    wrong, causes = troubles(found), len(found.get("why", ()))
     failure = [found["failure"]] if found.get("failure") else []
     used = [*filter(None, [words.used(found), away_in_words(found)])]
-    return [*told, ("used", used), ("why", [*failure, *troubles[:causes]]), ("trouble", troubles[causes:])]
+    return [*told, ("used", used), ("why", [*failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
 
 
 def _before(store: Store, run_id: str) -> str:
@@ -148,7 +150,7 @@ def compare_context(documents: Documents, question: Question) -> Mapping[str, An
     differing = {name: [one for one in rows if one["difference"] not in {"", "same"}] for name, rows in parts.items()}
     return {
         "records": [(record, run_address(record["run_id"]), words.summary(record)) for record in records],
-        "why": [words.troubles(record) for record in records],
+        "why": [troubles(record) for record in records],
         "in_all": figures(found["in_all"]),
         "parts_that_differ": [(name, rows) for name, rows in differing.items() if rows],
         "swapped": address("/runs/compare", {"a": [names["b"]], "b": [names["a"]]}),

@@ -48,11 +48,6 @@ class Number(NamedTuple):
         return self.value != self.today
 
     @property
-    def shown(self) -> str:
-        """What is so today, in words."""
-        return f"{self.today:,}{self.unit}"
-
-    @property
     def limit(self) -> str:
         """The limit with this number of calls."""
         return f"{self.value}{self.unit}"

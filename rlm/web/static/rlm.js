@@ -172,8 +172,10 @@
   /* Writes. */
   const dialog = byId("ask");
   let asked = null;
+  let most = {}; // how many the dialog has shown: no more are dealt with
   function ask(button) {
     asked = button;
+    most = {};
     dialog.querySelector("h2").textContent = button.dataset.ask || button.textContent;
     dialog.querySelector(".note").textContent = button.dataset.note || "";
     dialog.querySelector(".fault").hidden = true;
@@ -196,12 +198,13 @@
     submit.disabled = true;
     let why, told = {};
     try {
-      [why, told] = await send(button, { ...bodyOf(dialog, button), dry_run: true });
+      [why, told] = await send(button.dataset.post, { ...bodyOf(dialog, button), dry_run: true });
     } catch {
       why = "rlm web does not answer";
     }
     if (asked !== button) return;
-    const number = told[button.dataset.count], left = told.would_be_left;
+    const number = told[button.dataset.count], left = told.would_be_left ?? 0;
+    most = { most: number + left };
     fault.textContent = why;
     fault.hidden = !why;
     if (why) return;
@@ -217,8 +220,8 @@
     }
     return body;
   }
-  async function send(button, body) {
-    const answer = await fetch(button.dataset.post, {
+  async function send(path, body) {
+    const answer = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": meta("csrf-token") },
       body: JSON.stringify(body),
@@ -235,7 +238,7 @@
     const fault = dialog.querySelector(".fault"), form = event.target;
     form.classList.add("busy");
     try {
-      const [why, told] = await send(asked, bodyOf(form, asked)), refused = told.refused ?? [];
+      const [why, told] = await send(asked.dataset.post, { ...bodyOf(form, asked), ...most }), refused = told.refused ?? [];
       fault.textContent = why || (refused.length ? `${refused.length} refused: ${refused[0].reason}` : "");
     } catch {
       fault.textContent = "rlm web does not answer; nothing is known of what became of this";
@@ -257,9 +260,13 @@
     hush = setTimeout(() => { said.hidden = true; }, 6000);
   }
 
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-post]");
+  document.addEventListener("click", async ({ target }) => {
+    const button = target.closest("button[data-post]"), leave = target.closest("button[data-leave]")?.dataset.leave;
     if (button) ask(button);
+    if (leave) {
+      await send(leave, {}).catch(() => {}); // the next page asks for the token, or says what is the matter
+      location.assign("/");
+    }
   });
   document.addEventListener("focusout", () => setTimeout(showPostponed));
   document.addEventListener("keydown", (event) => {
