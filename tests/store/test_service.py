@@ -11,7 +11,7 @@ import pytest
 
 from rlm import telemetry
 from rlm.admin import report
-from rlm.admin.ordering import ANSWER_SECONDS
+from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
