@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 STANDBY_SECONDS = 0.25
 #: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
 IDLE_SECONDS = 4.0
+#: How often an idle leader looks at the wall clock, seconds: it may have been set. Nobody is asked for that.
+CLOCK_SECONDS = 0.25
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
 #: How long a stopping scheduler waits for a standby to take the lease, and how often it looks, seconds.
@@ -114,13 +116,20 @@ class SchedulerService(Office):
         until, token = system_clock.monotonic() + IDLE_SECONDS, self._leader.token
         if self._duty.stopping:
             return
-        self._woken = self._duty.wait(IDLE_RENEW_SECONDS if token else STANDBY_SECONDS)
+        self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(STANDBY_SECONDS)
         with suppress(StoreError):  # the next turn meets it
             while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
                 self._leader.campaign()
                 if self._leader.token != token:
                     return
-                self._woken = self._duty.wait(min(left, IDLE_RENEW_SECONDS))
+                self._woken = self._sleep(min(left, IDLE_RENEW_SECONDS))
+
+    def _sleep(self, seconds: float) -> bool:
+        """Wait until woken, or until a tick is due by the clock, which may have been set; return whether that is so."""
+        until, woken = system_clock.monotonic() + seconds, False
+        while not woken and (left := until - system_clock.monotonic()) > 0:
+            woken = self._duty.wait(min(left, CLOCK_SECONDS)) or self._last_due() != self._taken
+        return woken
 
     def _schedule(self) -> None:
         if self._take_office():
