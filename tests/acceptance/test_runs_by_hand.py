@@ -110,7 +110,7 @@ def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
 @pytest.mark.alone
 def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     """`start` returns at once with the run's id; a second one is refused, naming the run; `cancel` closes it."""
-    events = system.push_evenly(900)
+    events = system.push_evenly(1500)
     started = json.loads(system.rlm("start", "--json").stdout)
     assert set(started) == documented("rlm start")
     wait_until(lambda: len(system.answered()) > 50, timeout=30, message="the run is in its middle")
@@ -126,7 +126,7 @@ def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     assert status["run_id"] == started["run_id"]
     assert status["state"] == "running"
     assert 0 < status["seconds_left"] <= 18
-    assert status["counts"]["taken"] == 900
+    assert status["counts"]["taken"] == 1500
     assert "REBALANCE_NEEDED" in shown.stdout
     assert unfinished.returncode == 3
     assert cancelled["run_id"] == started["run_id"]
