@@ -184,7 +184,7 @@ class Bench:
         return self.store.ledger.count([TYPE])[TYPE]
 
     def where(self):
-        """Say where the events are, by the names of those places that hold any."""
+        """Return where the events are, by the names of those places that hold any."""
         counts = self.counts()
         places = {name: getattr(counts, name) for name in ("pending", "released", "inflight", "backoff", "spent")}
         return {name: number for name, number in places.items() if number}

@@ -103,7 +103,7 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
 
 
 def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_run: bool) -> None:
-    """Say which files were written; in a dry run print them on stdout, and their names on stderr."""
+    """Print which files were written; in a dry run print them on stdout, and their names on stderr."""
     for name in kept:
         if dry_run:
             say(f"{directory / name} is there and would be kept; --force would overwrite it.")

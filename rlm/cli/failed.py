@@ -257,7 +257,7 @@ def _deal(config: Path | None, ids: Sequence[str], chosen: LetterFilter, how: As
 
 
 def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
-    """Say what was done; end the command with an error if a letter was refused."""
+    """Print what was done; end the command with an error if a letter was refused."""
     from rlm.admin.bulk_letters import Deal
 
     left = [one for one in outcomes if one.left]

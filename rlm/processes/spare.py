@@ -51,7 +51,7 @@ class Spare:
             self._reap(0)
 
     def begin(self) -> None:
-        """Tell it to be what it is for. It lets signals through once it listens to them."""
+        """Have it be what it is for. It lets signals through once it listens to them."""
         self._begun = True
         with suppress(BrokenPipeError):  # it has died, as `poll` says
             os.write(self._word, b"!")

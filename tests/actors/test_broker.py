@@ -145,7 +145,7 @@ def fetched(client, namespace, broker):
 
 
 def asleep(broker):
-    """Tell whether the consumer sleeps: somebody waits for the wake-up, and it is not set."""
+    """Return whether the consumer sleeps: somebody waits for the wake-up, and it is not set."""
     return bool(broker.woken._cond._waiters) and not broker.woken.is_set()
 
 

@@ -352,7 +352,7 @@ def spawned(bench):
 
 
 def alive(pid):
-    """Tell whether a process lives; a zombie that nobody reaps does not."""
+    """Return whether a process lives; a zombie that nobody reaps does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -272,7 +272,7 @@ class _Lost:
 
 
 def _is_open(commands: list[list[bytes]]) -> bool:
-    """Tell whether a transaction has begun and not ended."""
+    """Return whether a transaction has begun and not ended."""
     names = [one[0].upper() for one in commands]
     return names.count(b"MULTI") > names.count(b"EXEC")
 

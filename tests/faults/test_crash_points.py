@@ -163,7 +163,7 @@ def play_ticks(directory):
 
 
 def between_ticks(system):
-    """Tell whether this tick has been and gone, so that what is pushed now is the next one's, which is not near."""
+    """Return whether this tick has been and gone, so that what is pushed now is the next one's, which is not near."""
     phase = time.time() % TICK
     settled = system.store.runs.current() is None and (system.store.schedule.last_tick() or 0.0) > time.time() - TICK
     return settled and 1.0 < phase < TICK - 2.0
@@ -259,7 +259,7 @@ def kill_supervisor_at(system, point):
 
 
 def alive(pid):
-    """Tell whether a process is alive, and not dead and unreaped."""
+    """Return whether a process is alive, and not dead and unreaped."""
     try:
         with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
             return file.read().rpartition(")")[2].split()[0] != "Z"
