@@ -66,7 +66,7 @@ def run_worker(settings: Settings, lifeline: Connection | None, worker_id: str, 
             with open_store(settings) as store:
                 if not supervisor_id:
                     require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
-                WorkerProcess(store, settings, worker_id, supervisor_id, lifeline, wakeup, stop).run()
+                WorkerProcess(store, worker_id, supervisor_id, lifeline, wakeup, stop).run()
         except Exception as error:
             if not supervisor_id:
                 raise  # the command shows what is wrong
@@ -86,7 +86,6 @@ class WorkerProcess:
     def __init__(
         self,
         store: Store,
-        settings: Settings,
         worker_id: str,
         supervisor_id: str,
         lifeline: Connection | None,
@@ -94,7 +93,7 @@ class WorkerProcess:
         stop: signals.StopSignals,
     ) -> None:
         self._store = store
-        self._settings = settings
+        self._settings = store.settings
         self._supervisor_id = supervisor_id
         self._lifeline = lifeline
         self._wakeup = wakeup
@@ -102,12 +101,12 @@ class WorkerProcess:
         self._id = worker_id
         self._started_at = system_clock.now()
         self._dispatcher = Dispatcher(resolve_headers)
-        self._lanes = Lanes(store, settings, self._dispatcher, worker_id)
+        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         declare_dispatch(self._broker, self._carry)
         declare_leftovers(self._broker, self._close)
-        threads = settings.workers.threads
+        threads = self._settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
         self._messages = self._worker.work_queue = LaneQueue()
         # One message for each lane: another would wait here although a lane elsewhere may be free.

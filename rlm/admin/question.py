@@ -40,7 +40,7 @@ _EVERY = "run.every_seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlanAsk:
     """What the options of `rlm plan` ask for, as they were typed; the fields have the names of their values."""
 
     counts: Sequence[str] = ()
@@ -68,7 +68,7 @@ class Asked:
 class Question:
     """A question that can be asked: its numbers by type, and the settings of what might be, if that is asked for."""
 
-    asked: Asked
+    asked: PlanAsk
     counts: Mapping[str, int]
     arriving: Mapping[str, int]
     settings: Settings
@@ -93,7 +93,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PlanAnswer:
     """Today's forecast, and after it the one of what might be, if that was asked for."""
 
     forecasts: Sequence[Forecast]
@@ -108,7 +108,7 @@ class Answer:
         return last.as_json() | {"what_if": last.case.assumed(), "today": today.as_json()}
 
 
-def read_question(settings: Settings, asked: Asked) -> Question:
+def read_question(settings: Settings, asked: PlanAsk) -> Question:
     """Check what was asked for about the installation of `settings`.
 
     Raises:
@@ -154,14 +154,14 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
         raise BadQuestionError(f"{name!r} is not a configured type{hint}; there are {known}", option)
 
 
-def answer(store: Store, question: Question) -> Answer:
+def answer(store: Store, question: Question) -> PlanAnswer:
     """Read what waits and how the windows are, and plan; nothing is taken or changed."""
     asked = question.asked
     cases = _cases(store, question, fresh=bool(question.counts))
     found, arrivals = _backlog(store, question.counts), None
     if asked.windows:
         arrivals = measured_arrivals(store).but(question.arriving)
-    return Answer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
+    return PlanAnswer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
 
 
 def replayed(store: Store, question: Question, number: int) -> Replay:

@@ -15,7 +15,7 @@ from rlm.core.text import span
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm.admin.question import Answer
+    from rlm.admin.question import PlanAnswer
 
 _SET = "What if a setting had this value? Repeatable."
 _ADDED = "What if a type had one more endpoint? Repeatable."
@@ -52,14 +52,14 @@ def plan(*, config: Path | None, **options: Any) -> None:
     --set and --add-endpoint says what they would have left over. What a run would not have left over, the next would
     not have had.
     """
-    from rlm.admin.question import Asked, answer, read_question, replayed
+    from rlm.admin.question import PlanAsk, answer, read_question, replayed
     from rlm.cli.replay_text import show_replay
     from rlm.core.errors import BadQuestionError
     from rlm.settings import load_settings
 
     settings = load_settings(config)
     try:
-        question = read_question(settings, Asked(**options))
+        question = read_question(settings, PlanAsk(**options))
     except BadQuestionError as error:
         if error.option:
             raise click.BadParameter(str(error), param_hint=error.option) from None
@@ -77,7 +77,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     _show(found)
 
 
-def _show(answered: Answer) -> None:
+def _show(answered: PlanAnswer) -> None:
     from rlm.cli.plan_text import compare, describe, show_windows
 
     today, last = answered.forecasts[0], answered.forecasts[-1]

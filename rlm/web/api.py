@@ -13,7 +13,7 @@ from rlm.ledger import revive
 from rlm.web.body import read_body
 from rlm.web.errors import document
 from rlm.web.openapi import described
-from rlm.web.operations import OPERATIONS, Call, Pending
+from rlm.web.operations import OPERATIONS, ApiCall, Pending
 from rlm.web.parameters import of_body, of_query
 from rlm.web.session import visit_of
 
@@ -51,13 +51,13 @@ def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Re
         else:
             asked = of_body(await _json_body(request), operation.takes)
         about = next(iter(request.path_params.values()), "")
-        found = await run_in_threadpool(_carry_out, operation, Call(store, visit_of(request), about, asked))
+        found = await run_in_threadpool(_carry_out, operation, ApiCall(store, visit_of(request), about, asked))
         return document(found.document, _ACCEPTED) if isinstance(found, Pending) else document(found)
 
     return answer
 
 
-def _carry_out(operation: Operation, call: Call) -> Any:
+def _carry_out(operation: Operation, call: ApiCall) -> Any:
     try:
         return operation.handle(call)
     except StoreError:

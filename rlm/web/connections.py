@@ -35,7 +35,7 @@ _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, er
 log = logging.getLogger(__name__)
 
 
-class Held(Protocol):
+class HeldConnection(Protocol):
     """What is compared of connections."""
 
     #: The address of its client, without the port.
@@ -62,7 +62,7 @@ class Ceiling:
         self.most = most if unlimited else max(1, min(most, int(soft * _SHARE)))
         self._bounded = Bounded(_QUIET_SECONDS, clock)
 
-    def make_room(self, held: Collection[Held]) -> None:
+    def make_room(self, held: Collection[HeldConnection]) -> None:
         """Cut connections of `held` until there is room for one more; `cut` removes them from it."""
         while len(held) >= self.most:
             self._warn("There are %d connections, the most there may be; for each new one an old one is closed")
@@ -80,7 +80,7 @@ class Ceiling:
             log.warning(message, self.most, extra={"action": "bound"})
 
 
-def least_missed(held: Collection[Held]) -> Held:
+def least_missed(held: Collection[HeldConnection]) -> HeldConnection:
     """Return the connection to close: of the client that has most, idle rather than busy, the longest so.
 
     So a client that opens many closes its own; of many clients with one each, the silent ones lose theirs.

@@ -21,7 +21,7 @@ from rlm.admin.cancel_run import cancel, cancelled, open_run
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.letters import grouped
-from rlm.admin.question import Asked, answer, read_question, replayed
+from rlm.admin.question import PlanAsk, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import entry_of, runs_page
 from rlm.admin.start_run import ask_scheduler, started
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """A request to an operation: the part of its path that is a parameter, if any, and what it asks or orders."""
 
     store: Store
@@ -73,29 +73,29 @@ class Pending(NamedTuple):
     document: dict[str, Any]
 
 
-def status(call: Call) -> Any:
+def status(call: ApiCall) -> Any:
     """Return the open run, or that none is."""
     return report.status(call.store, None)
 
 
-def runs(call: Call) -> Any:
+def runs(call: ApiCall) -> Any:
     """List finished runs, newest first."""
     first, said = call.asked.offset, call.asked
     found = runs_page(call.store, said.chosen(), first + said.limit, said.before)["runs"]
     return [entry_of(one) for one in found[first:]]
 
 
-def run(call: Call) -> Any:
+def run(call: ApiCall) -> Any:
     """Return the record of a run, or its status while it is open."""
     return report.status(call.store, report.find_run(call.store, call.about))
 
 
-def queue(call: Call) -> Any:
+def queue(call: ApiCall) -> Any:
     """Return how much waits where, by type, and how old the oldest is."""
     return queue_stats(call.store)
 
 
-def failed(call: Call) -> Any:
+def failed(call: ApiCall) -> Any:
     """List dead letters, newest first."""
     letters, first = filter(call.asked.chosen().fits, call.store.letters.all()), call.asked.offset
     if call.asked.grouped:
@@ -103,12 +103,12 @@ def failed(call: Call) -> Any:
     return [msgspec.Raw(raw) for raw in islice(letters, first, first + call.asked.limit)]
 
 
-def plan(call: Call) -> Any:
+def plan(call: ApiCall) -> Any:
     """Forecast a run, as things are or as they might be; nothing is taken, sent or changed."""
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be asked here; settings of {', '.join(_PLANNED)} can")
-    options = Asked(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals, said.replay)
+    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals, said.replay)
     question = read_question(call.store.settings, options)
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
@@ -120,43 +120,43 @@ def plan(call: Call) -> Any:
         _PLANNING.release()
 
 
-def endpoints(call: Call) -> Any:
+def endpoints(call: ApiCall) -> Any:
     """List endpoints and budgets: limit, calls used and free, health."""
     return endpoint_list(call.store)
 
 
-def event(call: Call) -> Any:
+def event(call: ApiCall) -> Any:
     """Explain where an event is, and each attempt; all events of an item; or list those of a wallet."""
     return explanation(call.store, call.about)
 
 
-def workers(call: Call) -> Any:
+def workers(call: ApiCall) -> Any:
     """List who works, where, since when, and on how many events."""
     return report.worker_list(call.store)
 
 
-def compliance(call: Call) -> Any:
+def compliance(call: ApiCall) -> Any:
     """Return the most calls in any period, by endpoint and budget, against its limit."""
     return judged(call.store, parameters.seconds_in(call.asked.since))
 
 
-def orders(call: Call) -> Any:
+def orders(call: ApiCall) -> Any:
     """List what was ordered over HTTP, newest first."""
     return report.order_list(call.store, call.asked.limit)
 
 
-def scaling(call: Call) -> Any:
+def scaling(call: ApiCall) -> Any:
     """Return how many workers are wanted, and how many there are, as KEDA's scaler `metrics-api` reads it."""
     return report.scaling(call.store)
 
 
-def start_run(call: Call) -> Any:
+def start_run(call: ApiCall) -> Any:
     """Start a run now, by the scheduler."""
     call.note("start_run")
     return started(ask_scheduler(call.store, patient=True))
 
 
-def cancel_run(call: Call) -> Any:
+def cancel_run(call: ApiCall) -> Any:
     """End the open run now: its record, or its status with 202 while calls are still awaited."""
     ending = open_run(call.store, call.about)
     call.note("cancel_run", ending.id)
@@ -165,19 +165,19 @@ def cancel_run(call: Call) -> Any:
     return found if "finished_at" in found else Pending(found)
 
 
-def retry_letters(call: Call) -> Any:
+def retry_letters(call: ApiCall) -> Any:
     """Send the events of dead letters into the next run, the oldest 5,000 at a time; `more` are left."""
     return _deal(Deal.RETRY, call)
 
 
-def drop_letters(call: Call) -> Any:
+def drop_letters(call: ApiCall) -> Any:
     """Remove dead letters for good, the oldest 5,000 at a time; `more` are left."""
     return _deal(Deal.DROP, call)
 
 
-def _deal(deal: Deal, call: Call) -> dict[str, Any]:
+def _deal(deal: Deal, call: ApiCall) -> dict[str, Any]:
     said = call.asked
-    chosen = said.filter.chosen() if said.filter else parameters.Letters().chosen()
+    chosen = said.filter.chosen() if said.filter else parameters.LettersAsked().chosen()
     if [bool(said.ids), bool(chosen), said.all].count(True) != 1:
         raise BadQuestionError("say which letters by one of `ids`, a `filter` with a criterion, or `all`")
     dealing = Dealing(deal, tuple(said.ids), chosen)
@@ -191,28 +191,28 @@ def _deal(deal: Deal, call: Call) -> dict[str, Any]:
     return dealing.done(outcomes, max(0, total - most))
 
 
-def pause_endpoint(call: Call) -> Any:
+def pause_endpoint(call: ApiCall) -> Any:
     """Send no new call to an endpoint, or to any of a budget."""
     one = _limited(call)
     call.note("pause_endpoint")
     return live.pause(call.store, one, call.visit.by, call.asked.seconds, call.asked.reason)
 
 
-def resume_endpoint(call: Call) -> Any:
+def resume_endpoint(call: ApiCall) -> Any:
     """End a pause, and a rest for what was answered."""
     one = _limited(call)
     call.note("resume_endpoint")
     return live.resume(call.store, one, call.visit.by, call.asked.reason)
 
 
-def limit_endpoint(call: Call) -> Any:
+def limit_endpoint(call: ApiCall) -> Any:
     """Change a limit now, on the same window."""
     one, rate = _limited(call), live.check_rate(call.asked.rate)
     call.note("limit_endpoint", f"{call.about} to {rate}")
     return live.limit(call.store, one, call.visit.by, rate, call.asked.reason)
 
 
-def _limited(call: Call) -> Limited:
+def _limited(call: ApiCall) -> Limited:
     """Return the endpoint or budget that is named; a pattern is none."""
     *others, one = choose_limited(call.store.settings, [call.about])
     if others or one.name != call.about:
@@ -226,7 +226,7 @@ class Operation:
 
     method: str
     path: str
-    handle: Callable[[Call], Any]
+    handle: Callable[[ApiCall], Any]
     command: str
     takes: type[msgspec.Struct] = parameters.Nothing
 

@@ -66,7 +66,7 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
         return RunFilter(states, triggers, ago(self.since), self.search)
 
 
-class Letters(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Which dead letters: those that match each criterion given."""
 
     type: OfType = []
@@ -82,7 +82,7 @@ class Letters(Struct, forbid_unknown_fields=True, omit_defaults=True):
         return LetterFilter(types, reasons, endpoints, ago(self.since), self.search, frozenset(self.answer))
 
 
-class FailedAsked(Letters, forbid_unknown_fields=True):
+class FailedAsked(LettersAsked, forbid_unknown_fields=True):
     """Which dead letters to list, and how."""
 
     limit: Limit = 20
@@ -143,7 +143,7 @@ class LettersOrdered(Ordered, forbid_unknown_fields=True):
     """
 
     ids: Annotated[list[LetterId], Meta(max_length=_MOST_IDS, description="Their ids.")] = []
-    filter: Letters | None = None
+    filter: LettersAsked | None = None
     all: bool = False
     dry_run: bool = False
     most: (

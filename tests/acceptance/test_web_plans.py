@@ -11,7 +11,7 @@ from rlm.admin.planning import Arrivals
 from rlm.web.pages import FILES, compliance, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.outlook import outlook_of
-from rlm.web.pages.page import Frame, Question, render
+from rlm.web.pages.page import Frame, Query, render
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps
 
@@ -25,7 +25,7 @@ def inst(tmp_path, valkey_only_url):
 def shown(inst, page, **query):
     """Return the values and the HTML of a page, asked with a query; nothing may change by it."""
     with looks.nothing_changes(inst.store):
-        asked = Question((), tuple((name.replace("__", "."), value) for name, value in query.items()))
+        asked = Query((), tuple((name.replace("__", "."), value) for name, value in query.items()))
         values = page.context(Documents(inst.store), asked)
     return values, render(Frame((page,), page, "server", 0.0), page.template, values).html
 

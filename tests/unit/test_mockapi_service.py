@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.mockapi.connection import Request
+from rlm.sandbox.mockapi.connection import Received
 from rlm.sandbox.mockapi.endpoint import NoAnswer
 from rlm.sandbox.mockapi.service import Service
 
@@ -38,7 +38,7 @@ def make(*types):
 
 def call(service, path="/a", *, at=100.0, body=None, method="POST"):
     fields = {"event_type": "T", "attempt": 2, "run_id": "r1"} if body is None else body
-    return service.receive(Request(method, path, {"idempotency-key": "i:T"}, json.dumps(fields).encode()), at)
+    return service.receive(Received(method, path, {"idempotency-key": "i:T"}, json.dumps(fields).encode()), at)
 
 
 def control(service, method, path, body=None):
@@ -243,7 +243,7 @@ def test_a_call_that_is_not_json_arrived_all_the_same():
     """A limit counts calls, not good ones."""
     service = make()
 
-    service.receive(Request("POST", "/a", body=b"\xff{[["), 100.0)
+    service.receive(Received("POST", "/a", body=b"\xff{[["), 100.0)
 
     (arrival,) = service.arrivals
     assert (arrival.event_id, arrival.attempt, arrival.run_id, arrival.accepted) == (None, None, None, True)

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from rlm.web.pages import PAGES, endpoints, live, now
-from rlm.web.pages.live import Channels, State
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Question, Viewer, moment, render, words
+from rlm.web.pages.live import Channels, LiveState
+from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
 
 HOSTILE = '<b onclick="x()">wallet</b>\x1b[31m\u202e'
@@ -40,7 +40,7 @@ class Shared:
 def shown(page, documents, *, may_write=True):
     """The HTML of a page, and its live sections."""
     frame = Frame(PAGES, page, "s", 0.0, Viewer(may_write, "csrf"))
-    return render(frame, page.template, page.context(documents, Question()))
+    return render(frame, page.template, page.context(documents, Query()))
 
 
 WHERE = {"config": HOSTILE, "redis": "embedded", "prefix": "rlm"}
@@ -197,11 +197,11 @@ def test_a_time_is_shown_without_the_script_too():
 
 def test_a_question_is_the_last_said_of_a_name():
     """What the path says goes before the query, and equal questions are one."""
-    question = Question((("run_id", "r"),), (("type", "a"), ("type", "b"), ("run_id", "x")))
+    question = Query((("run_id", "r"),), (("type", "a"), ("type", "b"), ("run_id", "x")))
 
     assert (question.get("run_id"), question.get("type"), question.get("none", "-")) == ("r", "b", "-")
     assert question.all("type") == ["a", "b"]
-    assert hash(question) == hash(Question(*question))
+    assert hash(question) == hash(Query(*question))
 
 
 def test_templates_are_where_the_program_looks_for_them():
@@ -230,7 +230,7 @@ async def first_of(stream, number):
 def test_a_rendering_is_shared_and_only_changes_are_sent(monkeypatch):
     """Two who look at one URL cost one rendering a turn; each is sent what changed since its own last event."""
     monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
-    looks = iter(State({"a": "same", "b": str(number)}) for number in range(1000))
+    looks = iter(LiveState({"a": "same", "b": str(number)}) for number in range(1000))
     made = []
 
     def look():
@@ -255,7 +255,7 @@ def test_a_rendering_is_shared_and_only_changes_are_sent(monkeypatch):
 def test_trouble_is_told_once_and_its_end_too(monkeypatch):
     """With an event each, so that the page can say how old it is; what is shown stays as it is."""
     monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
-    states = [State({"a": "1"}), *[State(trouble="away")] * 3, *[State({"a": "1"})] * 500]
+    states = [LiveState({"a": "1"}), *[LiveState(trouble="away")] * 3, *[LiveState({"a": "1"})] * 500]
     turns = iter(states)
 
     async def one():

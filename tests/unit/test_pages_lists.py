@@ -7,13 +7,13 @@ import pytest
 from rlm.admin.runs import RunFilter
 from rlm.web.pages import event, failures
 from rlm.web.pages.filters import ListFilter, event_address
-from rlm.web.pages.page import Question, words
+from rlm.web.pages.page import Query, words
 from tests.each import each
 from tests.store.steps import record_of
 
 
 def asked(*query, path="/runs"):
-    return ListFilter(path, Question(query=query))
+    return ListFilter(path, Query(query=query))
 
 
 def test_a_filter_can_be_said_again_as_address_and_as_options():

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from rlm.web.pages.plots import Axes, Column, Line, Mark, bar, columns, curve, round_ticks, strip, time_ticks
+from rlm.web.pages.plots import Axes, Column, Line, PlotMark, bar, columns, curve, round_ticks, strip, time_ticks
 
 HOSTILE = '"><script>alert(1)</script>\x1b[31m'
 
@@ -74,7 +74,7 @@ def test_a_curve_puts_its_points_where_they_belong():
 
 def test_a_mark_stays_inside():
     """Behind the right end its words stand to the left of it, and it does not leave the picture."""
-    picture = curve("c", Axes(100, 10), [], [Mark(250, "late", "deadline")])
+    picture = curve("c", Axes(100, 10), [], [PlotMark(250, "late", "deadline")])
 
     assert shapes(picture, "deadline", "line")[0]["x1"] == 100
     assert 'text-anchor="end"' in picture
@@ -100,7 +100,7 @@ def test_a_strip_has_a_tick_for_each_call():
     [
         bar(HOSTILE, (1, "done")),
         columns(HOSTILE, [Column(HOSTILE, [(1, "done")], HOSTILE)]),
-        curve(HOSTILE, Axes(1, 1, [(0, HOSTILE)], [(1, HOSTILE)]), [], [Mark(1, HOSTILE, "x", 1)]),
+        curve(HOSTILE, Axes(1, 1, [(0, HOSTILE)], [(1, HOSTILE)]), [], [PlotMark(1, HOSTILE, "x", 1)]),
         strip(HOSTILE, 1, [0]),
     ],
 )

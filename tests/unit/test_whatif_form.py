@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.settings import load_settings
-from rlm.web.pages.page import Question
+from rlm.web.pages.page import Query
 from rlm.web.pages.whatif_form import COUNTS, WAITING, read_form
 from tests.each import each
 
@@ -33,7 +33,7 @@ def form_of(tmp_path):
 
     def read(query=(), waiting=None, last=None):
         events = {"A": 0, "B": 0} if waiting is None else waiting
-        return read_form(Question((), tuple(query)), settings, settings.event_types, events, last or {})
+        return read_form(Query((), tuple(query)), settings, settings.event_types, events, last or {})
 
     return read
 

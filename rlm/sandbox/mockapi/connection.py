@@ -37,7 +37,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True)
-class Request:
+class Received:
     """A request as far as it is read. `headers` have lower-case names; `last`: the client wants no other answer."""
 
     method: str = ""
@@ -74,7 +74,7 @@ class _Reader:
     """What the parser calls as it reads: collects the requests that are `whole`."""
 
     def __init__(self, on_path: Callable[[str], None]) -> None:
-        self.whole: deque[Request] = deque()
+        self.whole: deque[Received] = deque()
         #: Bytes of the request that is not whole yet.
         self.size = 0
         self._on_path = on_path
@@ -85,7 +85,7 @@ class _Reader:
         self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
-        self._request, self._target = Request(), b""
+        self._request, self._target = Received(), b""
 
     def on_url(self, part: bytes) -> None:
         self._target += part

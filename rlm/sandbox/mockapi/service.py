@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rlm.core.clock import Clock
     from rlm.core.endpoint import EventType, Limited
-    from rlm.sandbox.mockapi.connection import Request
+    from rlm.sandbox.mockapi.connection import Received
     from rlm.sandbox.mockapi.endpoint import Site
 
 #: In `set_faults`, every endpoint.
@@ -62,7 +62,7 @@ class Service:
         site.cut += 1
         return True
 
-    def receive(self, request: Request, at: float) -> Reply | NoAnswer:
+    def receive(self, request: Received, at: float) -> Reply | NoAnswer:
         """Take a request whose last byte was read `at` (monotonic seconds)."""
         site = self._sites.get(request.path)
         if site is None:
@@ -115,7 +115,7 @@ class Service:
             raise ConfigurationError(f"there is no endpoint {name!r}; there are {known}, and {ALL} for all of them")
         return [self._by_name[name]]
 
-    def _call(self, site: Site, request: Request, at: float) -> Reply | NoAnswer:
+    def _call(self, site: Site, request: Received, at: float) -> Reply | NoAnswer:
         call = _Call()
         with suppress(msgspec.DecodeError):  # it arrived all the same
             call = _decode_call(request.body)
@@ -144,7 +144,7 @@ class Service:
             return {"Retry-After": str(whole)}
         return {"Retry-After": formatdate(math.ceil(self._clock.now()) + whole, usegmt=True)}
 
-    def _control(self, request: Request) -> Reply:
+    def _control(self, request: Received) -> Reply:
         looks: dict[str, Callable[[], object]] = {
             f"{CONTROL}/log": lambda: self.arrivals,
             f"{CONTROL}/summary": self.summary,

@@ -2,7 +2,7 @@
 
 A page is added in three steps:
 
-1. A module here with a function from `Documents` and a `Question` to the values of its template, and `PAGE`, a `Page`
+1. A module here with a function from `Documents` and a `Query` to the values of its template, and `PAGE`, a `Page`
    that names both. It reads through functions of `rlm.admin` only (`documents.get(key, find)`), so that page, terminal
    and JSON agree, and computes nothing. Pictures come from `plots.py`.
 2. A template in `rlm/web/templates/` that extends `base.html`. What changes by itself stands in a live section:
@@ -26,8 +26,8 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import revive
 from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.documents import Documents
-from rlm.web.pages.live import SERVER, Channels, State, told
-from rlm.web.pages.page import NOBODY, TEMPLATES, Elsewhere, Frame, Page, Question, Rendered, Viewer, render
+from rlm.web.pages.live import SERVER, Channels, LiveState, told
+from rlm.web.pages.page import NOBODY, TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ class _Site:
         """Return what answers for a page: as a whole, as a stream of its live sections, or with these once as JSON."""
 
         async def answer(request: Request) -> Response:
-            question, viewer = Question.of(request), self._viewer_of(request)
+            question, viewer = Query.of(request), self._viewer_of(request)
             wanted = request.headers.get("Accept", "")
             if "text/event-stream" in wanted:
                 key = page.path, question, viewer.may_write
@@ -111,22 +111,22 @@ class _Site:
 
         return answer
 
-    def _state(self, page: Page, question: Question, *, may_write: bool) -> State:
+    def _state(self, page: Page, question: Query, *, may_write: bool) -> LiveState:
         """Return the live sections of a page, or why there are none now."""
         try:
-            return State(self._render(page, question, Viewer(may_write)).sections)
+            return LiveState(self._render(page, question, Viewer(may_write)).sections)
         except StoreError:
             revive(self._documents.store)
-            return State(trouble=AWAY)
+            return LiveState(trouble=AWAY)
         except Elsewhere as found:  # of what was found, one thing is left
-            return State(trouble=f"this is at {found.address} now")
+            return LiveState(trouble=f"this is at {found.address} now")
         except RLMError as error:  # what it is about is gone
-            return State(trouble=str(error).rstrip("."))
+            return LiveState(trouble=str(error).rstrip("."))
         except Exception:  # whoever looks must be told, and is to see it mended without a reload
             log.exception("The page %s cannot be made", page.path, extra={"action": "render"})
-            return State(trouble=FAULT)
+            return LiveState(trouble=FAULT)
 
-    def _page(self, page: Page, question: Question, viewer: Viewer) -> tuple[Rendered, int]:
+    def _page(self, page: Page, question: Query, viewer: Viewer) -> tuple[Rendered, int]:
         """Return a page with its status; one that says so if it cannot be shown."""
         try:
             return self._render(page, question, viewer), 200
@@ -137,6 +137,6 @@ class _Site:
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
         return render(frame, "trouble.html", {"is_away": status == _UNAVAILABLE}), status
 
-    def _render(self, page: Page, question: Question, viewer: Viewer) -> Rendered:
+    def _render(self, page: Page, question: Query, viewer: Viewer) -> Rendered:
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer)
         return render(frame, page.template, page.context(self._documents, question))

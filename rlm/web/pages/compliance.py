@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
@@ -24,7 +24,7 @@ _LONG = f"{SINCE_SECONDS / 3600:g} h"
 _SHARED_SECONDS = 30.0
 
 
-def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return what the page shows: what was called, the fullest first, the rules, and what is not known."""
     found = _found(documents)
     entries = {**found["by_endpoint"], **found["by_budget"]}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: Changes shown, the newest.
 MOST_CHANGES: Final = 20
@@ -27,7 +27,7 @@ MOST_CHANGES: Final = 20
 _MEASURED_SECONDS = 4.0
 
 
-def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return what the page shows."""
     entries = [
         {**one, "beside": health_beside(one), "next": _next(one), "picture": window_of(one)}

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: The most characters of what can be searched for.
 _LONGEST = 1000
 
 
-def context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the page of an event, or of all events of an item, shows.
 
     Raises:
@@ -82,7 +82,7 @@ def _took(attempt: Mapping[str, Any]) -> str:
     return f"{attempt['seconds']:.2f} s"
 
 
-def search_context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what is found for a text, where that is more than one thing.
 
     Raises:

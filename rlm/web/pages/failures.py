@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: Letters on a page of the list, and groups that are shown, the largest.
 ON_A_PAGE = 50
@@ -27,7 +27,7 @@ DETAIL_WIDTH = 240
 LIST_SECONDS = 2.0
 
 
-def context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the page shows."""
     asked = ListFilter("/failures", question)
     types, endpoints = documents.get("names", _names, 10.0)

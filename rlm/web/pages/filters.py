@@ -12,7 +12,7 @@ from rlm.core.text import DURATIONS, seconds_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: A filter that goes further back is a slip, seconds: a hundred years.
 _LONGEST_SECONDS = 100 * 366 * 86_400
@@ -29,7 +29,7 @@ class ListFilter:
     """
 
     path: str
-    question: Question
+    question: Query
     faults: list[str] = field(default_factory=list)
     given: dict[str, list[str]] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ SERVER: Final = secrets.token_hex(4)
 
 
 @dataclass(slots=True)
-class State:
+class LiveState:
     """What a URL shows: the HTML of each live section, and why it is out of date, empty if it is not."""
 
     sections: Mapping[str, str] = field(default_factory=dict)
@@ -35,14 +35,14 @@ class State:
 class Channel:
     """One URL, rendered once a second as long as somebody looks."""
 
-    def __init__(self, look: Callable[[], State]) -> None:
-        self.state = State()
+    def __init__(self, look: Callable[[], LiveState]) -> None:
+        self.state = LiveState()
         self.watchers = 0
         self._look = look
         self._turn = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
-    async def watch(self) -> AsyncGenerator[State]:
+    async def watch(self) -> AsyncGenerator[LiveState]:
         """Yield the state after each rendering."""
         self.watchers += 1
         if self._task is None:
@@ -72,7 +72,7 @@ class Channels:
     def __init__(self) -> None:
         self._channels: dict[Hashable, Channel] = {}
 
-    async def stream(self, key: Hashable, look: Callable[[], State]) -> AsyncGenerator[str]:
+    async def stream(self, key: Hashable, look: Callable[[], LiveState]) -> AsyncGenerator[str]:
         """Yield server-sent events: what changed since the last one, and a beat where nothing did.
 
         `look` renders what the `key` stands for; it runs in a thread of its own.
@@ -86,7 +86,7 @@ class Channels:
                 async for state in states:
                     changed = {name: html for name, html in state.sections.items() if seen.get(name) != html}
                     if changed or state.trouble != troubled or system_clock.monotonic() - sent_at >= BEAT_SECONDS:
-                        yield f"data: {told(State(changed, state.trouble))}\n\n"
+                        yield f"data: {told(LiveState(changed, state.trouble))}\n\n"
                         seen |= changed
                         sent_at, troubled = system_clock.monotonic(), state.trouble
         finally:
@@ -94,7 +94,7 @@ class Channels:
                 del self._channels[key]
 
 
-def told(state: State) -> str:
+def told(state: LiveState) -> str:
     """Return a state as the script reads it."""
     document: dict[str, Any] = {
         "server": SERVER,

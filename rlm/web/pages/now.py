@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
     from rlm.web.pages.run_plot import RunPlot
 
 #: The phases of a run, each with its word on the page.
@@ -53,7 +53,7 @@ HEALTHS: Final = {
 }
 
 
-def context(documents: Documents, _question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return what the page shows."""
     found = documents.status()
     is_open = words.is_open(found)
@@ -183,7 +183,7 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
     now = window - found["seconds_left"]
     points = [(0.0, 0.0), *done["points"]]
     points.append((max(now, points[-1][0]), points[-1][1]))
-    lines, marks = [], [plots.Mark(window, "deadline", "deadline")]
+    lines, marks = [], [plots.PlotMark(window, "deadline", "deadline")]
     if first_call is not None:
         lines.append(plots.Line(_planned(found["plan"], first_call), "planned"))
         expected = found.get("forecast") or found["plan"]
@@ -192,9 +192,9 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
         lines.append(plots.Line(ahead, "forecast"))
         if len(ahead) > 1:
             told = f"{ahead[-1][1]:,.0f} after {span(ahead[-1][0])}"
-            marks.append(plots.Mark(ahead[-1][0], told, "forecast", ahead[-1][1]))
+            marks.append(plots.PlotMark(ahead[-1][0], told, "forecast", ahead[-1][1]))
     lines.append(plots.Line(points, "measured", filled=True))
-    marks.append(plots.Mark(points[-1][0], "", "measured", points[-1][1]))
+    marks.append(plots.PlotMark(points[-1][0], "", "measured", points[-1][1]))
     total = counts.total or 1
     rows = [(at, told) for at, told in plots.round_ticks(total, 3) if at < total * _NEAR]
     axes = plots.Axes(window * _BEHIND, total * _HEADROOM, plots.time_ticks(window), [*rows, (total, f"all {total:,}")])

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 
 
-class Question(NamedTuple):
+class Query(NamedTuple):
     """What a request asks of a page: what its path and its query say. It is hashable, so equal ones share an answer."""
 
     path: tuple[tuple[str, str], ...] = ()
     query: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, request: Request) -> Question:
+    def of(cls, request: Request) -> Query:
         """Read it from a request."""
         return cls(tuple(sorted(request.path_params.items())), tuple(request.query_params.multi_items()))
 
@@ -63,7 +63,7 @@ class Page:
     path: str
     title: str
     template: str
-    context: Callable[[Documents, Question], Mapping[str, Any]]
+    context: Callable[[Documents, Query], Mapping[str, Any]]
     command: str = ""
     label: str = ""
 

@@ -50,7 +50,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PlotMark:
     """A moment, drawn as a vertical line with words above it, or a dot where `y` is given."""
 
     x: float
@@ -119,7 +119,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
     return _frame("columns", label, height, drawn, role="group" if any(one.href for one in bars) else "img")
 
 
-def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[Mark] = (), height: int = 260) -> Markup:
+def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[PlotMark] = (), height: int = 260) -> Markup:
     """Return lines over two axes that begin at 0, with marks: the course of something over time.
 
     `label` says in words what it shows. Lines that come later lie above.
@@ -239,7 +239,7 @@ def _path(line: Line, x_end: float, y_end: float) -> Markup:
     return area + shape.format(line.kind, drawn)
 
 
-def _mark(mark: Mark, part: float, y_end: float, room: int) -> Markup:
+def _mark(mark: PlotMark, part: float, y_end: float, room: int) -> Markup:
     x, turned = _short(100 * min(1.0, max(0.0, part))), part > _TURN
     anchor, aside = ("end", -6) if turned else ("start", 6)
     said = Markup('<text x="{}%" dx="{}" y="{}" text-anchor="{}" class="{}">{}</text>')

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: Events on a page of the list.
 ON_A_PAGE = 50
@@ -23,7 +23,7 @@ ON_A_PAGE = 50
 LIST_SECONDS = 3.0
 
 
-def context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the page shows."""
     stats = documents.get("queue_stats", queue_stats)
     asked = ListFilter("/queue", question)

@@ -152,16 +152,16 @@ def _changed(one: Mapping[str, Any]) -> str:
     return f"{told}, by {one['by']}{why}"
 
 
-def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.Mark]:
+def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.PlotMark]:
     """Return a line for each thing that happened, with its number; of neighbours the first has the numbers of all."""
-    marks: list[plots.Mark] = []
+    marks: list[plots.PlotMark] = []
     first = 0
     for number, (at, kind, _) in enumerate(happened, start=1):
         if marks and at - marks[first].x < _APART * window:
-            marks[first] = plots.Mark(marks[first].x, f"{marks[first].words}, {number}", marks[first].kind)
+            marks[first] = plots.PlotMark(marks[first].x, f"{marks[first].words}, {number}", marks[first].kind)
             if at - marks[-1].x >= _AS_ONE * window:
-                marks.append(plots.Mark(at, "", _KINDS.get(kind, "event")))
+                marks.append(plots.PlotMark(at, "", _KINDS.get(kind, "event")))
         else:
             first = len(marks)
-            marks.append(plots.Mark(at, str(number), _KINDS.get(kind, "event")))
+            marks.append(plots.PlotMark(at, str(number), _KINDS.get(kind, "event")))
     return marks

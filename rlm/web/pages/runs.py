@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: Runs on a page of the list.
 ON_A_PAGE = 50
@@ -31,7 +31,7 @@ STATES = tuple(str(one) for one in State if one not in MOVES)
 LESS = frozenset({"failed", "left over", "errors", "throttled", "invalid"})
 
 
-def list_context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the list of runs shows."""
     asked = ListFilter("/runs", question)
     states, triggers = asked.choices("state", STATES), asked.choices("trigger", tuple(Trigger))
@@ -88,7 +88,7 @@ def _last_two(records: list[dict[str, Any]]) -> str:
     return address("/runs/compare", {"a": [records[1]["run_id"]], "b": [records[0]["run_id"]]})
 
 
-def context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the page of a run shows, be it open or on record."""
     asked = question.get("run_id")
 
@@ -134,7 +134,7 @@ def _before(store: Store, run_id: str) -> str:
     return address("/runs/compare", {"a": [page[0]["run_id"]], "b": [run_id]}) if page else ""
 
 
-def compare_context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def compare_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the comparison of two finished runs shows.
 
     Raises:

@@ -21,18 +21,18 @@ from rlm.web.pages.whatif_form import REPLAYS, Form, read_form
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.admin.question import Asked
+    from rlm.admin.question import PlanAsk
     from rlm.admin.replay import Replay
     from rlm.ledger import Store
     from rlm.settings import Settings
     from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
 _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
 
 
-def context(documents: Documents, question: Question) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return what the page shows: the form, and the answers unless it cannot be asked."""
     form = documents.get(("what if", question.query), lambda store: _form(store, question), _PLAN_SECONDS)
     shown: dict[str, Any] = {"form": form, "faults": form.faults, "replays": REPLAYS}
@@ -47,13 +47,13 @@ def context(documents: Documents, question: Question) -> Mapping[str, Any]:
     return shown | {"answer": found, "replay": past}
 
 
-def _form(store: Store, question: Question) -> Form:
+def _form(store: Store, question: Query) -> Form:
     last = next(iter(store.runs.recent(1)), None)
     events = {name: one["taken"] + one["carried_over"] for name, one in last["by_type"].items()} if last else {}
     return read_form(question, store.settings, types_in_force(store), backlog(store).events, events)
 
 
-def _answer(store: Store, asked: Asked) -> Mapping[str, Any]:
+def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
     question = read_question(store.settings, asked)
     found = answer(store, question)
     today, last = found.forecasts[0], found.forecasts[-1]
@@ -71,7 +71,7 @@ def _answer(store: Store, asked: Asked) -> Mapping[str, Any]:
     }
 
 
-def _edited(settings: Settings, asked: Asked) -> Iterator[str]:
+def _edited(settings: Settings, asked: PlanAsk) -> Iterator[str]:
     """Yield that the file is not what `rlm web` has read: a setting is asked for in addition to what it has now."""
     if asked.told and load_settings(settings.source).shown != settings.shown:
         yield "The configuration has changed since rlm web started: what if goes by the file as it is now."

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlm.admin.question import MOST_EVENTS, Asked
+from rlm.admin.question import MOST_EVENTS, PlanAsk
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import EventType
     from rlm.settings import Settings
-    from rlm.web.pages.page import Question
+    from rlm.web.pages.page import Query
 
 #: The most endpoints that can be added to a type, and the numbers of runs to replay that can be chosen.
 MOST_ADDED = 9
@@ -89,12 +89,12 @@ class Form:
         return max(self.types, key=lambda one: one.events.value).name
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> PlanAsk:
         """The question, as `rlm plan` has it."""
         counts = [f"{one.name}={one.events.value}" for one in self.types if one.events.value]
         nothing = [f"{self.types[0].name}=0"]
         limits = [*(limit for one in self.types for limit in one.limits), *self.budgets]
-        return Asked(
+        return PlanAsk(
             counts=(counts or nothing) if self.basis == COUNTS else (),
             workers=self.workers.value or None,
             told=[f"{one.key}={one.limit}" for one in limits if one.told],
@@ -103,14 +103,14 @@ class Form:
         )
 
     @property
-    def of_runs(self) -> Asked:
+    def of_runs(self) -> PlanAsk:
         """The same question of finished runs, for which no counts are needed."""
         asked = self.asked
-        return Asked(workers=asked.workers, told=asked.told, add=asked.add, replay=self.replay)
+        return PlanAsk(workers=asked.workers, told=asked.told, add=asked.add, replay=self.replay)
 
 
 def read_form(
-    question: Question,
+    question: Query,
     settings: Settings,
     types: tuple[EventType, ...],
     waiting: Mapping[str, int],
@@ -121,7 +121,7 @@ def read_form(
     `types` have the limits in force. `waiting` are the events that wait, by type; where none does, the form begins with
     those of the `last` run.
     """
-    reader = _Reader(question)
+    reader = _FormReader(question)
     busy = sum(waiting.values()) > 0
     basis = question.get("for", WAITING if busy else COUNTS)
     begin = waiting if busy or not any(last.values()) else last
@@ -137,7 +137,7 @@ def read_form(
     )
 
 
-def _type_fields(reader: _Reader, settings: Settings, kind: EventType, events: int) -> TypeFields:
+def _type_fields(reader: _FormReader, settings: Settings, kind: EventType, events: int) -> TypeFields:
     name = kind.name
     slider = _nice(max(_LEAST_EVENTS, _TIMES * events))
     return TypeFields(
@@ -148,7 +148,7 @@ def _type_fields(reader: _Reader, settings: Settings, kind: EventType, events: i
     )
 
 
-def _limits(reader: _Reader, settings: Settings, kind: EventType) -> Iterator[Number]:
+def _limits(reader: _FormReader, settings: Settings, kind: EventType) -> Iterator[Number]:
     """Yield the limit of the type, unless each endpoint has its own, and those of the endpoints that have."""
     described = settings.types[kind.name].endpoints
     own = [bool(one.rate_limit) for one in described]
@@ -162,16 +162,16 @@ def _limits(reader: _Reader, settings: Settings, kind: EventType) -> Iterator[Nu
             yield reader.limit(f"limit.{one.name}", f"limit of {one.name}", one.limit.text, place)
 
 
-def _budgets(reader: _Reader, types: tuple[EventType, ...]) -> Iterator[Number]:
+def _budgets(reader: _FormReader, types: tuple[EventType, ...]) -> Iterator[Number]:
     budgets = {one.budget.name: one.budget for kind in types for one in kind.endpoints if one.budget}
     for name, one in budgets.items():
         yield reader.limit(f"budget.{name}", f"budget {name}", one.limit.text, ("budgets", name, "rate_limit"))
 
 
-class _Reader:
+class _FormReader:
     """Reads numbers from a query and collects what is none."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Query) -> None:
         self._question = question
         self.faults: list[str] = []
 
