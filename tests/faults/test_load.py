@@ -20,7 +20,7 @@ GROWS_BY = 15.0
 @pytest.mark.parametrize("number", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_a_run_takes_any_number_of_events(make_system, number):
     """The drain's memory does not follow the audit list; what is over a run's capacity is the next one's, at once."""
-    window = 7.0 + (number - 20_000) / 2500
+    window = 8.0 + (number - 20_000) / 2500  # two periods of the limits, and time for 20 workers to come up
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": str(window)}) as system:
         system.start_both()
         scheduler = system.processes["scheduler"].pid
