@@ -23,6 +23,7 @@ def test_an_event_takes_few_commands():
     assert any(measure("rlm", Shape(), EVENTS).commands <= PER_EVENT for _ in range(TRIES))
 
 
+@pytest.mark.long
 def test_idle_workers_ask_for_little():
     """They sleep until they are woken, as their supervisor and the scheduler do."""
     assert any(measure_idle(8.0).commands <= PER_SECOND for _ in range(TRIES))

@@ -20,6 +20,7 @@ COUNTS = (900, 100, 500, 50, 400)
 FIT = 360
 
 
+@pytest.mark.long
 def test_what_is_left_over_is_what_was_foretold(make_system):
     """A skewed overload on half-used windows: exact by type, the limits used up and none of them exceeded."""
     with make_system() as system:

@@ -16,6 +16,7 @@ def replayed(system, *options):
     return json.loads(system.rlm("plan", "--replay", "10", *options, "--json").stdout)["replay"]
 
 
+@pytest.mark.long
 def test_a_replay_agrees_with_the_runs_that_were(make_system):
     """More than the limit admits, then a few: what is left over, and when all was done, is as in the records."""
     with make_system(speed=20.0) as system:

@@ -153,6 +153,7 @@ def changed_in_mid_run(system, *command):
     return told, record
 
 
+@pytest.mark.long
 def test_a_budget_lowered_in_mid_run_is_named_and_no_other_types_leftovers_are_its(bad_day):
     """B is left over by its own limit."""
     with bad_day(document=BUDGET) as system:
@@ -357,6 +358,7 @@ def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
         assert "no endpoint refuses what its limit allows" in on_one_line(doctor.stdout)
 
 
+@pytest.mark.long
 def test_a_run_frozen_past_its_deadline_is_put_down_to_redis(bad_day):
     """Whoever closes it then: the run failed, and no limit is blamed."""
     with bad_day(env={"RLM_RUN__WINDOW_SECONDS": "8"}) as system:
@@ -378,6 +380,7 @@ def test_a_run_frozen_past_its_deadline_is_put_down_to_redis(bad_day):
         assert_next_run(system)
 
 
+@pytest.mark.long
 def test_a_run_cut_short_by_a_stop_says_so(bad_day):
     """No limit and no worker is blamed for what nobody tried."""
     with bad_day() as system:

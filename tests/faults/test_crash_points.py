@@ -79,6 +79,7 @@ def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, passage, 
     play_points(place / "a", points if passage > 1 else CONDUCTED, window_seconds=window_seconds, number=900)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_scheduler_killed_while_calls_are_made_and_a_long_list_is_taken_is_succeeded(place):
     """Its successor takes the rest into the same run, each item once."""
