@@ -10,7 +10,7 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.backlog import QUICK_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
+from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
 from rlm.ledger.scripts import CHUNK
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 #: Most items in one push, and bytes after which a push is due.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
-#: Events of the ledger that are asked for their age, the next ones of each type.
-OLDEST_EVENTS = 10_000
 #: Lines and types named for one fault, the first ones.
 MOST_NAMED = 5
 #: Columns of an unknown type's name.
@@ -41,13 +39,13 @@ def queue_stats(store: Store) -> dict[str, Any]:
     Events wait in the ledger and in the items. The lists are read after the ledger: while a drain is moving items
     between them, an event may be missed.
     """
-    found, waiting = books(store), read_waiting(store, most=QUICK_ITEMS)
+    found, waiting = books(store), read_waiting(store)
     configured = [one.name for one in store.settings.event_types]
     others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
     by_type = {}
     for name in (*configured, *others):
         account = found.by_type[name]
-        since = (oldest_in_ledger(store, name, OLDEST_EVENTS // len(found.by_type)), waiting.oldest.get(name))
+        since = (oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type)), waiting.oldest.get(name))
         # Never negative, even if a clock is ahead.
         ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
         pending = account.unsettled + account.retried + waiting.events[name]

@@ -14,7 +14,7 @@ from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
-from rlm.ledger.reading import stamped_at
+from rlm.ledger.reading import backlog, stamped_at
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
@@ -170,7 +170,7 @@ def test_items_in_staging_are_pending_too(inst):
 
 def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
     """The rest is counted as items; the limit holds over staging and the audit list together."""
-    monkeypatch.setattr("rlm.admin.queue.QUICK_ITEMS", 250)
+    monkeypatch.setattr(backlog, "MOST_ITEMS", 250)
     inst.store.client.lpush(inst.store.keys.processing, *steps.items(50, steps.OTHER_TYPE))
     inst.push(*steps.items(300, steps.TYPE, first=100))
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Items read at the most, the oldest; the rest is only counted.
 MOST_ITEMS = 100_000
-#: The same for one who waits for the answer: it comes in half a second.
-QUICK_ITEMS = 40_000
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
@@ -49,13 +47,13 @@ class Waiting:
     oldest: dict[str, float] = field(default_factory=dict)
 
 
-def read_waiting(store: Store, *, dedupe: bool = False, most: int = 0) -> Waiting:
-    """Read what waits in staging and on the audit list, the `most` oldest or `MOST_ITEMS`, in constant memory.
+def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
+    """Read what waits in staging and on the audit list, at most the `MOST_ITEMS` oldest, in constant memory.
 
     With `dedupe`, events that were read before or that the ledger knows are counted as duplicates, as a run would.
     """
     found, seen = Waiting(), set[str]()
-    for page in item_pages(store, most):
+    for page in item_pages(store):
         found.items += len(page)
         events = list(_good_events(store, page, found))
         if dedupe:
@@ -72,12 +70,12 @@ def read_waiting(store: Store, *, dedupe: bool = False, most: int = 0) -> Waitin
     return found
 
 
-def item_pages(store: Store, most: int = 0) -> Iterator[list[bytes]]:
-    """Yield pages of items, the `most` oldest or `MOST_ITEMS` in all: those in staging, then those on the audit list.
+def item_pages(store: Store) -> Iterator[list[bytes]]:
+    """Yield pages of items, at most the `MOST_ITEMS` oldest in all: those in staging, then those on the audit list.
 
     An item that is too large to be taken comes back empty.
     """
-    left = most or MOST_ITEMS
+    left = MOST_ITEMS
     for items in (store.keys.processing, store.keys.events):
         for page in store.intake.pages(items, most=left):
             yield page
