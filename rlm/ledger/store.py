@@ -26,6 +26,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
+from rlm.ledger.turns import Turns
 from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Store:
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
-        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
+        self.turns = Turns(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)

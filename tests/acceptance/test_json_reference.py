@@ -83,7 +83,7 @@ def test_the_keys_of_runs(inst):
     idle = set(inst.json("status"))
     inst.push(*steps.items(3, steps.TYPE))
     run = inst.start_run()
-    inst.store.ledger.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
+    inst.store.turns.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
     endpoint = inst.store.endpoints()[steps.ENDPOINT]
     *_, slot = [inst.store.windows.acquire(endpoint) for _ in range(2)]
     inst.store.breaker.refuse(endpoint, 0.0, slot)
