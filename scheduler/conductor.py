@@ -18,12 +18,12 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
 from rlm.delivery.run_end import close_run
+from rlm.ledger.intake import FIRST_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from rlm.plan.situation import MANY_ENDPOINTS
-from scheduler.draining import FIRST_SECONDS, Drain
 from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
@@ -100,7 +100,7 @@ class Conductor:
         self._store.recovery.take_over(self._store.known_types)
         if state is State.FINISHING:
             return self.finish(run)
-        drain = Drain(self._store, self._leader, run)
+        drain = Drain(self._store, self._leader.token, run)
         if state in {State.DRAINING, State.PLANNING}:  # a plan rests on what its own conductor has taken
             self._begin_drain(run, drain)
             crash_point("drain.done")

@@ -10,15 +10,19 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import WakingBroker
+from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.control import ChangeTeller
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from scheduler.conductor import Conductor
 from scheduler.housekeeping import Housekeeper
 from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
+    import threading
+
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.leases import Leases
@@ -53,6 +57,7 @@ class Leader:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.token = 0
         self.holder = ""
+        self._told_holder = ""
         self._renewed_at = float("-inf")
 
     def campaign(self) -> bool:
@@ -64,8 +69,23 @@ class Leader:
         self.token, self.holder = self._leases.contend(self.owner, LEASE_SECONDS)
         self._renewed_at = now
         if self.token and not before:
+            self._told_holder = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
+
+    def tell_holder(self) -> None:
+        """Log who leads while this one stands by, whenever that is another."""
+        if self.holder == self._told_holder:
+            return
+        self._told_holder = self.holder
+        host, _, process = self.holder.partition(":")
+        log.info(
+            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
+            self.owner,
+            host,
+            process.partition(":")[0],
+            extra={"action": "stand_by"},
+        )
 
     def keep(self) -> None:
         """Prolong the lease when it is time.
@@ -82,6 +102,27 @@ class Leader:
         self.token = 0
         self._renewed_at = float("-inf")
         self._leases.release(self.owner)
+
+
+def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
+    """Announce a scheduler every few seconds until it has `stopped`, and log what operators change."""
+    process = Process(
+        id=leader.owner,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        started_at=system_clock.now(),
+        revision=store.settings.revision,
+        version=__version__,
+    )
+    changes = ChangeTeller(store)
+    while True:
+        try:
+            store.processes.announce(Role.SCHEDULER, process)
+            changes.tell(aloud=bool(leader.token))
+        except StoreError as error:
+            log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
+        if stopped.wait(HEARTBEAT_SECONDS):
+            return
 
 
 class Duty:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from actors.broker import WakingBroker
     from rlm.core.trail import Counts
     from rlm.ledger import Store
+    from rlm.ledger.intake import Drain
     from rlm.ledger.processes import Process
-    from scheduler.draining import Drain
     from scheduler.leader import Duty, Leader
     from scheduler.redis_watch import RedisWatch
 
@@ -169,12 +169,8 @@ class ReleaseLoop:
             self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
             return None
         self._could_send = self._could_send or can_send
-        chosen = choose_releases.choose_releases(scene, self._types)
-        if chosen:
-            self._releases.add(chosen, now_us, scene)
-            if self._first_release_at is None:
-                self._note_first(self._run.deadline - remaining)
-        self._releases.wake(scene)
+        if self._releases.release(scene, now_us) and self._first_release_at is None:
+            self._note_first(self._run.deadline - remaining)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 
 from rlm import __version__
 from rlm.core.clock import system_clock
@@ -15,16 +18,16 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
-from rlm.ledger.control import ChangeTeller
 from rlm.ledger.outage import Outage
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
+from rlm.ledger.processes import Role, Waker
 from scheduler.conductor import HandedOverError
-from scheduler.leader import IDLE_RENEW_SECONDS, Office
+from scheduler.leader import IDLE_RENEW_SECONDS, Office, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
-from scheduler.tick_clock import start_clock
 from scheduler.ticks import last_due, open_run, serve_tick
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
@@ -44,6 +47,33 @@ POLL_SECONDS = 0.02
 log = logging.getLogger(__name__)
 
 
+class TickTrigger(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires at multiples of a period on the wall clock.
+
+    After a leap of the clock, such as from 1970 to today while a machine boots, the stock trigger would count through
+    all the multiples in between, one by one.
+    """
+
+    def __init__(self, every_seconds: float) -> None:
+        super().__init__(seconds=every_seconds, start_date=datetime.fromtimestamp(0, UTC), timezone=UTC)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
+        """Return when it fires after `previous_fire_time`; multiples long before `now` are passed over."""
+        if previous_fire_time is not None:
+            last = datetime.fromtimestamp(last_due(now.timestamp(), self.interval_length), UTC)
+            previous_fire_time = max(previous_fire_time, last)
+        return super().get_next_fire_time(previous_fire_time, now)
+
+
+def start_clock(every_seconds: float, on_tick: Callable[[], None]) -> BackgroundScheduler:
+    """Start APScheduler, which calls `on_tick` at multiples of `every_seconds`, late rather than never."""
+    clock = BackgroundScheduler(timezone=UTC)
+    trigger = TickTrigger(every_seconds)
+    clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
+    clock.start()
+    return clock
+
+
 class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
@@ -53,13 +83,10 @@ class SchedulerService(Office):
         self._wakeup = wakeup
         #: The last tick that was taken, by the wall clock; None if another look at it is due.
         self._taken: float | None = self._last_due()
-        self._started_at = system_clock.now()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         #: The run that Redis failed in. If it is closed when Redis is back, what follows a run is still to be done.
         self._lost_sight_of: Run | None = None
-        #: Who leads while this one stands by, as last logged.
-        self._told_leader = ""
         #: Whether there may be something to do: this turn is no look in case a wake-up was lost.
         self._woken = True
         #: The token of the lease with which this scheduler took over.
@@ -70,7 +97,9 @@ class SchedulerService(Office):
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
         clock = start_clock(self._store.settings.run.every_seconds, self._wakeup.wake)
         waker.start()
-        announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
+        announcer = threading.Thread(
+            target=announce, args=(self._store, self._leader, self._stopped), name="announce", daemon=True
+        )
         announcer.start()
         log.info(
             "Scheduler %s (rlm %s, pid %d) starts a run every %g s",
@@ -147,30 +176,14 @@ class SchedulerService(Office):
     def _take_office(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
-            self._tell_leader()
+            self._leader.tell_holder()
             return False
-        self._told_leader = ""
         if self._leader.token != self._in_office:
             self._mender.mend()
             if self._store.schedule.last_tick() is not None:
                 self._taken = None  # if it was served, this does no harm
             self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
         return True
-
-    def _tell_leader(self) -> None:
-        """Log who leads while this scheduler stands by, whenever that is another."""
-        leader = self._leader.holder
-        if leader == self._told_leader:
-            return
-        self._told_leader = leader
-        host, _, process = leader.partition(":")
-        log.info(
-            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
-            self._leader.owner,
-            host,
-            process.partition(":")[0],
-            extra={"action": "stand_by"},
-        )
 
     def _lead(self) -> None:
         """Take the first step that there is for a leader, over and over, until there is none."""
@@ -248,25 +261,6 @@ class SchedulerService(Office):
     def _see_to_end(self, record: dict[str, Any] | None) -> None:
         self._lost_sight_of = None
         self._housekeeper.after_run(record)
-
-    def _announce(self) -> None:
-        process = Process(
-            id=self._leader.owner,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            started_at=self._started_at,
-            revision=self._store.settings.revision,
-            version=__version__,
-        )
-        changes = ChangeTeller(self._store)
-        while True:
-            try:
-                self._store.processes.announce(Role.SCHEDULER, process)
-                changes.tell(aloud=bool(self._leader.token))
-            except StoreError as error:
-                log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-            if self._stopped.wait(HEARTBEAT_SECONDS):
-                return
 
     def _sign_off(self) -> None:
         try:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import sys
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.item import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated, translating
+from rlm.ledger.giants import Giants
 from rlm.ledger.keys import longest_item
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     import redis
 
     from rlm.core.item import Item
+    from rlm.core.run import Run
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
+    from rlm.ledger.store import Store
+
+#: How long a run drains before it is planned, seconds.
+FIRST_SECONDS = 0.25
+#: How long it drains between two turns of the release loop, seconds, at least: a turn costs some milliseconds.
+PIECE_SECONDS = 0.05
 
 #: Items a chunk holds at the most.
 CHUNK_ITEMS = 400
@@ -35,9 +43,6 @@ CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
-
-#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
-PIECE_BYTES = 3 * 2**18
 
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
@@ -51,45 +56,68 @@ def order_offset(priority: int) -> int:
     return (MAX_PRIORITY - priority) * PRIORITY_STEP
 
 
-class Giants(Part):
-    """The giants of one list, entries that are too large to be read. Setting one aside needs the lease's token.
+class Drain:
+    """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
 
-    Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So
-    an entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set
-    aside has its name. Nobody can guess that name, so no item is mistaken for it.
+    A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
+    and takes the rest between two turns of the release loop.
+
+    `over` says whether all is taken. `taken` counts by type the events that the run took so far, whoever conducted it.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
-        """Read the list at the key `entries`, entries of at most `longest` bytes."""
-        super().__init__(client, keys)
-        self._entries = entries
-        self._longest = longest
+    def __init__(self, store: Store, token: int, run: Run) -> None:
+        self._store = store
+        self._token = token
+        self.run = run
+        self._priorities = {one.name: one.priority for one in store.settings.event_types}
+        self._look()
+        self._taken_before, self._left_before = self.taken, self._left
+        self._begin()
 
-    def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
-        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Take chunks for about `seconds`, one at least, as long as it `goes_on`, which is asked after each.
 
-        Of those at most `count`, and no more after `size` bytes.
+        Raises:
+            FencedError: another conductor leads.
+            StoreError: Redis failed; call it again once Redis is back.
         """
-        keys, name = self._keys, secrets.token_hex(16)
-        names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
-        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
-        return giant.decode(), entries
+        until = system_clock.monotonic() + seconds
+        try:
+            for _events in self._chunks:
+                crash_point("drain.chunk_taken")
+                if not goes_on() or system_clock.monotonic() >= until:
+                    break
+            else:
+                self._begin()  # somebody may stage more by hand
+            self._look()
+        except StoreError:
+            self._begin()  # an iterator that has raised is at its end
+            raise
 
-    def size(self, name: str) -> int:
-        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
-        with translated(self._client):
-            return self._client.strlen(self._keys.giant(name))
+    def fill(self, pause: float) -> float:
+        """Take in more instead of a pause, if there is more; return how long to pause then, seconds."""
+        if self.over:
+            return pause
+        self.work(max(pause, PIECE_SECONDS))
+        return 0.0
 
-    def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
-        start = 0
-        while True:
-            with translated(self._client):
-                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
-            if not piece:
-                return
-            yield cast("bytes", piece)
-            start += PIECE_BYTES
+    def untaken(self) -> dict[str, int]:
+        """Estimate by type how many events the items left hold: as many of each, in proportion, as those taken here."""
+        items = self._left_before - self._left
+        if not items or not self._left:
+            return {}
+        return {
+            name: round((number - self._taken_before[name]) * self._left / items) for name, number in self.taken.items()
+        }
+
+    def _begin(self) -> None:
+        self._chunks = self._store.intake.drain(self._token, self.run.id, self._priorities)
+
+    def _look(self) -> None:
+        tally = self._store.runs.tally(self.run.id)
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
+        self._left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and not self._left
 
 
 class _NewEvent(NamedTuple):

@@ -22,7 +22,6 @@ import rlm.ledger.store
 import rlm.processes.child
 import rlm.processes.supervisor
 import scheduler.conductor
-import scheduler.draining
 import scheduler.leader
 import scheduler.redis_watch
 import scheduler.release_loop
@@ -184,7 +183,7 @@ def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None
 
 _DEEP: list[tuple[Any, str, Any]] = [
     (scheduler.conductor, "FIRST_SECONDS", 0.0),
-    (scheduler.draining, "PIECE_SECONDS", 0.0),
+    (rlm.ledger.intake, "PIECE_SECONDS", 0.0),
     (rlm.ledger.intake, "CHUNK_ITEMS", 3),
 ]
 

@@ -8,8 +8,7 @@ from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
-from scheduler import draining
-from scheduler.draining import Drain
+from rlm.ledger.intake import Drain
 from tests.store import looks, steps
 
 
@@ -17,12 +16,12 @@ from tests.store import looks, steps
 def drain(store, conductor, monkeypatch):
     """The drain of a run that is open, with items `i1`, `i2`, ... on the audit list, two a chunk: `drain(5)`."""
     monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
-    monkeypatch.setattr(draining, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(intake, "PIECE_SECONDS", 0.0)
 
     def begin(number, window_seconds=60.0):
         steps.push(store, *steps.items(number, steps.TYPE))
         leader = conductor._leader
-        return Drain(store, leader, steps.open_run(store, leader.token, window_seconds))
+        return Drain(store, leader.token, steps.open_run(store, leader.token, window_seconds))
 
     return begin
 
@@ -145,7 +144,7 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     drained.work(0.0)
     steps.put_into(store, drained.run, State.RUNNING)
 
-    after = Drain(store, conductor._leader, store.runs.current())
+    after = Drain(store, conductor._leader.token, store.runs.current())
     assert (after.over, after.taken[steps.TYPE]) == (False, 2)
     after.work(60.0)
 
@@ -157,7 +156,7 @@ def test_a_run_whose_drain_is_over_is_known_for_it(store, drain, conductor):
     """As for every run that was taken over after its drain: there is nothing to be done."""
     drain(3).work(60.0)
 
-    assert Drain(store, conductor._leader, store.runs.current()).over
+    assert Drain(store, conductor._leader.token, store.runs.current()).over
 
 
 def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):

@@ -298,7 +298,7 @@ def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
 
 def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, service, caplog):
     """Once for each leader: its host and process; and again after it has led itself."""
-    caplog.set_level("INFO", logger="scheduler.service")
+    caplog.set_level("INFO", logger="scheduler.leader")
 
     def turn():
         caplog.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from scheduler.tick_clock import TickTrigger
+from scheduler.service import TickTrigger
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
