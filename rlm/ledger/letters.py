@@ -11,10 +11,11 @@ from redis.exceptions import ResponseError
 
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
 from rlm.core.text import is_name
-from rlm.ledger.connect import is_forbidden, translated
+from rlm.ledger.connect import translated
 from rlm.ledger.intake import Giants, order_offset
 from rlm.ledger.keys import longest_letter
 from rlm.ledger.scripts import Part
+from rlm.ledger.trouble import is_forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

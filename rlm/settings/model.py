@@ -71,7 +71,7 @@ class RedisSettings(Section):
         "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a real Valkey server that RLM "
         "starts itself, its data in `.rlm` beside the configuration file, else in the current directory. "
         "`REDIS_URL` sets it as well.",
-        allowed='"embedded" or a URL with redis://, rediss://, unix:// or redis+sentinel://',
+        allowed='"embedded" or a URL with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://',
         repr=False,
     )
     embedded_port: int = whole(
