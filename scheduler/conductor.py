@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan import Plan
     from scheduler.leader import Duty, Leader
+    from scheduler.redis_clock import RedisClock
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
@@ -78,6 +79,11 @@ class Conductor:
         """
         self._redis.check(fit_seconds)
         return self._redis.unfit
+
+    @property
+    def clock(self) -> RedisClock:
+        """The clock of Redis, as of the last look."""
+        return self._redis.clock
 
     @property
     def mender(self) -> Mender:
