@@ -23,7 +23,7 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from rlm.plan.situation import MANY_ENDPOINTS
-from scheduler.draining import FIRST_SECONDS, Drain
+from scheduler.draining import FIRST_SECONDS, PIECE_SECONDS, Drain
 from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
@@ -111,7 +111,9 @@ class Conductor:
             self._begin_drain(run, drain)
             crash_point("drain.done")
             self._advance(run, State.PLANNING)
-            self._plan(run, drain.untaken())
+            self._plan(run, drain.untaken(self._left_seconds(run)))
+        elif not drain.over:  # what a piece holds says what the rest holds, which the first forecast counts
+            drain.work(PIECE_SECONDS, lambda: self._goes_on(run))
         self._release(run, drain)
         return self.finish(run)
 
