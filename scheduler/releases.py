@@ -12,7 +12,7 @@ from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.ledger.claims import Release, Terms
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.events import CLAIM_SECONDS
+from rlm.ledger.turns import CLAIM_SECONDS
 from rlm.plan.choose_releases import MOST_AHEAD, burst_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Releases:
         """Count the events of each type by where they are, and the calls that are released for them."""
         waiting, released = self._store.ledger.count_waiting([kind.name for kind in self._types])
         if released > len(self._open):  # another conductor released some before
-            self._open = deque(release.of.type for release in self._store.ledger.releases())
+            self._open = deque(release.of.type for release in self._store.turns.releases())
         while len(self._open) > released:
             self._open.popleft()
         calls = Counter(self._open)
@@ -127,7 +127,7 @@ class Releases:
             for kind in self._types
             for name in chosen.get(kind.name, ())
         ]
-        self._store.ledger.release(self._leader.token, self._run_id, releases)
+        self._store.turns.release(self._leader.token, self._run_id, releases)
         self._open.extend(release.of.type for release in releases)
         crash_point("release.released")
 

@@ -147,7 +147,7 @@ class Bench:
         by = self.store.keys, self.settings.run.guard_seconds, self.settings.revision
         terms = Terms.of(kind, in_force(at, self.store.limits()), *by)
         made = Release(self.run_id, void_us, run.deadline_us - needed_us, run.deadline_us, call_us, terms)
-        return self.store.ledger.release(self.token, self.run_id, [made] * number)
+        return self.store.turns.release(self.token, self.run_id, [made] * number)
 
     def carry(self, endpoint=FIRST):
         """Release one call and carry an event for it."""

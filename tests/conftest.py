@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import process
 from rlm.ledger.embedded.server import EmbeddedServer
-from tests.turns import Turns
+from tests.side_by_side import SideBySide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,13 +70,13 @@ def pytest_sessionfinish(session):
     return result
 
 
-_TURNS = pytest.StashKey[Turns]()
+_TURNS = pytest.StashKey[SideBySide]()
 _PLACE = pytest.StashKey[str]()
 
 
 def pytest_configure(config):
     if hasattr(config, "workerinput"):  # one of several processes that run the tests side by side
-        config.stash[_TURNS] = Turns(Path(config.workerinput["turns"]))
+        config.stash[_TURNS] = SideBySide(Path(config.workerinput["turns"]))
         config.add_cleanup(config.stash[_TURNS].close)
     else:
         place = tempfile.TemporaryDirectory(prefix="rlm-tests-")

@@ -147,7 +147,7 @@ class Lanes:
     ) -> Turn:
         connected = [one.name for one in self._settings.endpoints.values() if one.url in borrowed]
         try:
-            turn = self._store.ledger.turn(lane.id, run_id, connected, completed)
+            turn = self._store.turns.take(lane.id, run_id, connected, completed)
         except StoreError as error:
             log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
             if completed is not None:
@@ -202,7 +202,7 @@ class Lanes:
         """Settle what is completed, without another turn."""
         claim = completed.claim
         until = system_clock.monotonic() + claim.lease_seconds
-        lane.settle(claim, partial(self._store.ledger.complete, completed), until)
+        lane.settle(claim, partial(self._store.turns.complete, completed), until)
 
     def _give_back_unknown(self, lane: LaneContext, run_id: str) -> None:
         """Give back what the lane may have claimed, the answer being lost; else it would wait for its lease to end."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from rlm.core import trail
 from rlm.core.endpoint import PROBE_SLACK_SECONDS
 from rlm.core.item import type_of
 from rlm.ledger.connect import MICROSECONDS, text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
+    from rlm.core.trail import CallEnd, Heard
     from rlm.ledger.keys import Keys
 
 _NOTE = re.compile(
@@ -157,6 +159,10 @@ class Claim:
     def type(self) -> str:
         """The name of the event's type."""
         return type_of(self.event_id)
+
+    def entry(self, endpoint: str, answer: CallEnd, heard: Heard) -> bytes:
+        """Return the entry that a call leaves in the event's trail."""
+        return trail.encode(self.run_id, self.attempt + 1, endpoint, answer, heard, self.worker_id)
 
 
 class Held(NamedTuple):

@@ -1,7 +1,7 @@
 """The ledger: every event in exactly one state, each step between states one script that checks what it moves.
 
-Here is what happens to an event as it is sent: its call is released, a lane claims it, settles it or gives it back.
-What brings back events that were lost on the way is in recovery.py.
+Here is what becomes of a claimed event that its call does not complete: given back, to be sent again, or a dead letter.
+How it is claimed and completed is in turns.py; what brings back events that were lost on the way, in recovery.py.
 """
 
 from __future__ import annotations
@@ -10,30 +10,20 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
-from rlm.core import trail
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
-from rlm.ledger.claims import Claim, Held, LaneId, Release, Turn, find_note, is_of_lane, releases_in
-from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translated, translating
-from rlm.ledger.limiter import KEEP_SECONDS
-from rlm.ledger.measures import read_expected
-from rlm.ledger.recovery import POISON_DEATHS
+from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane, releases_in
+from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import redis
 
-    from rlm.core.expected import Expected, Pair
-    from rlm.ledger.claims import Completion
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument, Command
 
-#: A release that no lane takes is void after this many seconds.
-CLAIM_SECONDS = 1.0
 #: Commands whose replies are the counts of one type.
 _PER_TYPE = 5
 
@@ -55,81 +45,16 @@ class _Called:
         """What `return_event` gets of it."""
         counted = "throttled" if self.answer is CallEnd.THROTTLED else "errors"
         failing = self.claim.type if self.failing else ""
-        entry = _entry(self.claim, self.endpoint, self.answer, self.heard)
+        entry = self.claim.entry(self.endpoint, self.answer, self.heard)
         return [counted, self.endpoint, failing, entry, self.heard.kind]
 
 
 class Ledger(Part):
-    """The verbs of the ledger. Every one but `turn` may be repeated: the second time changes nothing."""
+    """The other verbs of the ledger. Each may be repeated: the second time changes nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, revision: str) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
         super().__init__(client, keys)
         self._dedupe_ms = round(dedupe_seconds * 1000)
-        self._revision = revision
-
-    def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
-        """Release calls; return how many are released by now, none once the run ends."""
-        keys, encoded = self._keys, map(msgspec.json.encode, releases)
-        names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
-        return int(self._run("release_calls", names, [token, run_id, *encoded]))
-
-    @translating
-    def turn(
-        self, lane: LaneId, run_id: str, connected: Iterable[str] = (), completed: Completion | None = None
-    ) -> Turn:
-        """Settle what the lane has `completed`, and claim the next event for it, with its slot if it is `connected`.
-
-        `connected` are the endpoints that the lane has a connection to. Nothing is claimed without a `run_id`.
-
-        Raises:
-            StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
-        """
-        keys, done = self._keys, completed.claim if completed else None
-        settled_run = done.run_id if done else run_id
-        reply = self._run(
-            "take_turn",
-            [
-                keys.run(run_id),
-                keys.releases,
-                keys.epoch,
-                keys.limits,
-                keys.expected,
-                keys.calls(lane.worker_id),
-                keys.event(""),
-                keys.inflight(done.type if done else ""),
-                keys.tally(settled_run),
-                keys.timings(settled_run),
-            ],
-            [
-                lane.worker_id,
-                lane.note,
-                run_id,
-                self._revision,
-                f" {' '.join(connected)} ",
-                KEEP_SECONDS * MICROSECONDS,
-                POISON_DEATHS - 1,
-                *_completion_args(completed),
-                self._dedupe_ms,
-                SERVER_ID,
-            ],
-        )
-        settled, why, *claimed = reply
-        if not claimed:
-            return Turn(bool(settled), None, text(why))
-        return Turn(bool(settled), self._read_claim(lane, run_id, claimed))
-
-    def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
-        event_id, number, name, endpoint, stamp, suspect, alone, *spans, wallet, item = claimed[:13]
-        attempt, tries, runs, last, *told = claimed[13:]
-        limits, expected = _read_told(text(name), told, with_slot=bool(stamp))
-        left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
-        begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
-        history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
-
-    def complete(self, completed: Completion) -> bool:
-        """Settle an event as completed; False when the claim was lost meanwhile."""
-        return self.turn(completed.claim.lane, "", completed=completed).settled
 
     def begin_alone(self, claim: Claim) -> bool:
         """Begin to carry an event alone that its lane has waited with; False when the claim was lost meanwhile."""
@@ -195,7 +120,7 @@ class Ledger(Part):
             int(reason is Reason.ATTEMPTS_SPENT),
             self._dedupe_ms,
             letter,
-            _entry(claim, endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
+            claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
             heard.kind,
         ]
         keys = [*self._settle_keys(claim), self._keys.failed]
@@ -233,11 +158,6 @@ class Ledger(Part):
             commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
         return commands
 
-    @translating
-    def releases(self) -> list[Release]:
-        """Return the calls that are released, the next one first, without entries that are none."""
-        return list(releases_in(self._lrange(self._keys.releases, 0, -1)))
-
     def _settle_keys(self, claim: Claim) -> list[str]:
         keys = self._keys
         return [
@@ -248,37 +168,8 @@ class Ledger(Part):
         ]
 
 
-def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:
-    """Read the limits, and what is expected of calls of a type, as they come with a claim."""
-    if with_slot:
-        return _pairs(told), {}
-    number, *told = told
-    published, limits = told[: 2 * number], told[2 * number :]
-    expected = zip(published[::2], published[1::2], strict=True)
-    return _pairs(limits), {(kind, text(name)): read_expected(raw) for name, raw in expected if raw}
-
-
-def _pairs(told: Sequence[bytes]) -> dict[str, str]:
-    return {text(name): text(value) for name, value in zip(told[::2], told[1::2], strict=True) if value}
-
-
 def _settle_args(claim: Claim) -> list[Argument]:
     return [claim.event_id, claim.worker_id, claim.number]
-
-
-def _completion_args(completed: Completion | None) -> list[Argument]:
-    if completed is None:
-        return [""] * 7
-    claim = completed.claim
-    return [
-        claim.event_id,
-        claim.number,
-        claim.type,
-        completed.endpoint,
-        f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}",
-        f"{completed.idle_seconds * 1000:.1f}",
-        _entry(claim, completed.endpoint, CallEnd.COMPLETED, Heard(completed.answer, completed.seconds)),
-    ]
 
 
 def _counts(numbers: Sequence[int], types: Sequence[str], released: Mapping[str, int]) -> dict[str, Counts]:
@@ -287,8 +178,3 @@ def _counts(numbers: Sequence[int], types: Sequence[str], released: Mapping[str,
         pending, *held = numbers[_PER_TYPE * index : _PER_TYPE * (index + 1)]
         found[name] = Counts(pending, 0, *held).release(released.get(name, 0))
     return found
-
-
-def _entry(claim: Claim, endpoint: str, answer: CallEnd, heard: Heard) -> bytes:
-    """Write the entry that a call leaves in its event's trail."""
-    return trail.encode(claim.run_id, claim.attempt + 1, endpoint, answer, heard, claim.worker_id)

@@ -35,25 +35,23 @@ _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
 _INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
 
 
-def _read_sections() -> dict[str, dict[str, bytes]]:
-    """Read `lua/NAME.lua`: the sections of each file by their titles, which are lines `--- TITLE`."""
-    found = {}
+def _read_sections() -> dict[str, bytes]:
+    """Read the sections of all files of `lua/` by their titles, which are lines `--- TITLE`."""
+    found: dict[str, bytes] = {}
     for file in resources.files("rlm.ledger").joinpath("lua").iterdir():
         _, *parts = _SECTION.split(file.read_bytes())
-        found[file.name.removesuffix(".lua")] = {
-            title.decode(): part for title, part in zip(parts[::2], parts[1::2], strict=True)
-        }
+        found.update(zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True))
     return found
 
 
 #: All are read at once: a process goes on with the scripts that it began with, whatever is installed meanwhile.
-_FILES = _read_sections()
-_INCLUDED = {name: _HEADER.sub(b"", source) for name, source in _FILES.pop("include").items()}
-#: The scripts by name. Each line `-- include NAME` is replaced by the code of that section of `lua/include.lua`.
+_SECTIONS = _read_sections()
+_INCLUDED = {title.decode() for source in _SECTIONS.values() for title in _INCLUDE.findall(source)}
+#: The scripts by name: the sections that none includes. A line `-- include NAME` is replaced by the code of that one.
 SOURCES = {
-    name: _INCLUDE.sub(lambda line: _INCLUDED[line[1].decode()], source)
-    for sections in _FILES.values()
-    for name, source in sections.items()
+    name: _INCLUDE.sub(lambda line: _HEADER.sub(b"", _SECTIONS[line[1].decode()]), source)
+    for name, source in _SECTIONS.items()
+    if name not in _INCLUDED
 }
 
 

@@ -14,6 +14,7 @@ from rlm.ledger.connect import address, connected, make_client, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
+from rlm.ledger.hosts import Hosts
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
@@ -25,6 +26,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
+from rlm.ledger.turns import Turns
 from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ class Store:
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
-        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
+        self.turns = Turns(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)
@@ -67,6 +70,7 @@ class Store:
         self.leases = Leases(self.client, self.keys)
         self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
+        self.hosts = Hosts(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)

@@ -344,7 +344,7 @@ def test_a_completed_event_says_when_where_and_after_how_long(inst):
     run = inst.start_run()
     inst.store.ledger.retry(claim(inst, run), steps.OVERFLOW, 0)
     inst.store.recovery.promote([steps.TYPE], looks.redis_us(inst.store))
-    inst.store.ledger.complete(Completion(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200"))
+    inst.store.turns.complete(Completion(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200"))
     inst.close_run(run)
 
     state, sentence = tell(inst)

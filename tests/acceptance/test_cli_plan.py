@@ -175,7 +175,7 @@ def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
     inst.push(*steps.items(5, steps.TYPE))
     run = inst.start_run()
     claim = steps.claim_next(inst.store, inst.token, run)
-    inst.store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    inst.store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
     steps.claim_next(inst.store, inst.token, run)
 
     assert events(inst.json("plan")) == {steps.TYPE: 4}
@@ -185,7 +185,7 @@ def test_duplicates_and_bad_items_are_not_planned_for(inst):
     """Neither what the ledger knows, settled or not, nor what comes twice; a person is told how many."""
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
-    inst.store.ledger.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
+    inst.store.turns.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
     inst.close_run(run)
     inst.push(*steps.items(3, steps.TYPE), *steps.items(3, steps.TYPE), b"bad", steps.item("i9", "NOBODY_KNOWS"))
 
@@ -423,7 +423,7 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     inst.push(*steps.items(40, steps.TYPE))
     run = inst.start_run()
     for _ in range(40):
-        inst.store.ledger.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 4.0))
+        inst.store.turns.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 4.0))
     close_run(inst, run)
 
     found = inst.json(

@@ -109,7 +109,7 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     inst.push(*[steps.item(f"i{index}", steps.TYPE, timestamp=THEN) for index in range(6)])
     run = inst.start_run()
     first, second = (steps.claim_next(inst.store, inst.token, run) for _ in range(2))
-    inst.store.ledger.complete(Completion(first, steps.ENDPOINT, 0.1))
+    inst.store.turns.complete(Completion(first, steps.ENDPOINT, 0.1))
     inst.store.ledger.retry(second, steps.ENDPOINT, 60)
     steps.claim_next(inst.store, inst.token, run)
     inst.push(steps.item("next", steps.TYPE))

@@ -626,13 +626,13 @@ def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
     assert (bench.calls(), bench.where()) == ([], {"pending": 1})
 
     bench.store.measures.publish(bench.token, {(TYPE, SECOND): Expected(4.0, 6.0)})
-    real = bench.store.ledger.turn
+    real = bench.store.turns.take
 
     def late(*args):
         turn = real(*args)
         return replace(turn, claim=replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
 
-    with mock.patch.object(bench.store.ledger, "turn", late):
+    with mock.patch.object(bench.store.turns, "take", late):
         bench.carry()
 
     assert (bench.calls(), bench.where()) == ([], {"pending": 1})
@@ -699,7 +699,7 @@ def test_a_call_that_is_void_or_has_no_event_is_not_made(bench):
     bench.lanes.carry(bench.run_id)
 
     assert bench.calls() == [(FIRST, 1, 200)]
-    assert bench.store.ledger.releases() == []
+    assert bench.store.turns.releases() == []
     bench.check()
 
 
@@ -835,13 +835,13 @@ def test_a_connection_that_has_long_ended_is_not_counted_on(bench):
     (kept,) = idle(bench)
     kept._sock.shutdown(socket.SHUT_RD)
     kept._used_at -= 2.0
-    real, connected = bench.store.ledger.turn, []
+    real, connected = bench.store.turns.take, []
 
     def turn(lane, run_id, names, completed):
         connected.append(names)
         return real(lane, run_id, names, completed)
 
-    with mock.patch.object(bench.store.ledger, "turn", turn):
+    with mock.patch.object(bench.store.turns, "take", turn):
         bench.carry()
 
     assert connected == [[], [FIRST]]
@@ -854,7 +854,7 @@ def test_a_slot_whose_claim_was_long_on_its_way_is_given_back(make_bench):
     bench = make_bench(guard=0.1)
     bench.take(2)
     bench.carry()
-    real, slow = bench.store.ledger.turn, []
+    real, slow = bench.store.turns.take, []
 
     def turn(*args):
         taken = real(*args)
@@ -863,7 +863,7 @@ def test_a_slot_whose_claim_was_long_on_its_way_is_given_back(make_bench):
             time.sleep(0.06)  # more than 0.4 of the guard
         return taken
 
-    with mock.patch.object(bench.store.ledger, "turn", turn):
+    with mock.patch.object(bench.store.turns, "take", turn):
         bench.carry()
     while bench.where():
         bench.carry()
@@ -918,7 +918,7 @@ def take_suspect(bench):
     (event_id,) = bench.take()
     for death in range(POISON_DEATHS - 1):
         bench.release()
-        claim = bench.store.ledger.turn(LaneId(f"dead-{death}", 1), bench.run_id).claim
+        claim = bench.store.turns.take(LaneId(f"dead-{death}", 1), bench.run_id).claim
         assert claim.event_id == event_id
         assert bench.store.recovery.orphan_worker(f"dead-{death}") == 1
     return event_id
@@ -1011,7 +1011,7 @@ def test_an_event_to_be_carried_alone_is_carried_next_by_a_worker_that_is_always
 def test_of_two_events_to_be_carried_alone_a_worker_keeps_one(bench):
     """The other one goes back as it was: another worker may be free sooner."""
     bench.take()
-    real, began, both = bench.store.ledger.turn, [], threading.Barrier(2)
+    real, began, both = bench.store.turns.take, [], threading.Barrier(2)
 
     def turn(*args, **kwargs):
         began.append(args)
@@ -1024,7 +1024,7 @@ def test_of_two_events_to_be_carried_alone_a_worker_keeps_one(bench):
         suspects = {take_suspect(bench)}
         bench.store.client.zadd(bench.store.keys.pending(TYPE), {next(iter(suspects)): 2**50})
         suspects.add(take_suspect(bench))
-        with mock.patch.object(bench.store.ledger, "turn", turn), carrying(bench, 2):
+        with mock.patch.object(bench.store.turns, "take", turn), carrying(bench, 2):
             wait_until(lambda: bench.where() == {"inflight": 2, "pending": 1}, message="one is back")
             wait_until(lambda: any(waits(bench, one) for one in suspects), message="the other waits")
             go.set()
@@ -1097,7 +1097,7 @@ def test_redis_gone_at_the_claim_is_no_exception(bench, caplog):
     """The lane is free for another message; the release is taken with that, or becomes void by itself."""
     bench.take()
     bench.release()
-    with gone(bench.store.ledger, "turn"):
+    with gone(bench.store.turns, "take"):
         bench.lanes.carry(bench.run_id)
 
     assert bench.calls() == []
@@ -1111,7 +1111,7 @@ def test_redis_gone_at_the_claim_is_no_exception(bench, caplog):
 @contextmanager
 def losing(bench, nth=1):
     """Lose the answer to the nth turn: it was taken, nobody is told."""
-    real, turns = bench.store.ledger.turn, []
+    real, turns = bench.store.turns.take, []
 
     def turn(*args, **kwargs):
         taken = real(*args, **kwargs)
@@ -1120,7 +1120,7 @@ def losing(bench, nth=1):
             raise StoreUnreachableError("the answer is lost")
         return taken
 
-    with mock.patch.object(bench.store.ledger, "turn", turn):
+    with mock.patch.object(bench.store.turns, "take", turn):
         yield turns
 
 
@@ -1179,7 +1179,7 @@ def test_a_lost_answer_gives_back_nothing_of_another_lane(bench):
     bench.check()
 
 
-@pytest.mark.parametrize("verb", ["turn", "retry"])
+@pytest.mark.parametrize("verb", ["take", "retry"])
 def test_an_answer_that_could_not_be_settled_is_not_taken_for_a_claim_that_is_not_known(make_bench, verb):
     """Its call was made: when the answer to a later turn is lost, its slot stays taken, and its lease has to end."""
     with short_leases():
@@ -1187,7 +1187,8 @@ def test_an_answer_that_could_not_be_settled_is_not_taken_for_a_claim_that_is_no
         (event_id,) = bench.take()
         if verb == "retry":
             bench.api.set_fault(FIRST, status=500)
-        with gone(bench.store.ledger, verb, times=10**9, after=int(verb == "turn")):
+        part = bench.store.turns if verb == "take" else bench.store.ledger
+        with gone(part, verb, times=10**9, after=int(verb == "take")):
             bench.carry()
         assert bench.where() == {"inflight": 1}
         bench.take()
@@ -1221,7 +1222,7 @@ def test_redis_gone_between_claim_and_slot_sends_nothing(bench):
 def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
     """The call has been made: its outcome is written once Redis is back, and nothing is sent twice."""
     bench.take()
-    with gone(bench.store.ledger, "turn", times=5, after=1) as calls:
+    with gone(bench.store.turns, "take", times=5, after=1) as calls:
         bench.carry()
 
     assert len(calls) == 6
@@ -1290,7 +1291,7 @@ def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_ben
     with short_leases():
         bench = make_bench(timeout=0.2)
         bench.take()
-        with gone(bench.store.ledger, "turn", times=10**9, after=1):
+        with gone(bench.store.turns, "take", times=10**9, after=1):
             began = time.monotonic()
             bench.carry()
             took = time.monotonic() - began

@@ -41,7 +41,7 @@ def pending(store: Store, type_name: str = TYPE) -> list[str]:
 
 def released(store: Store) -> list[str]:
     """Name the types of the calls that are released, the next one first."""
-    return [release.of.type for release in store.ledger.releases()]
+    return [release.of.type for release in store.turns.releases()]
 
 
 def retried(store: Store) -> int:

@@ -40,13 +40,13 @@ def claimed_anew(store: Store, token: int, run: Run, claim: Claim) -> None:
 
 def completed(store: Store, token: int, run: Run, claim: Claim) -> None:
     """Its event is settled already, as after a lost reply."""
-    assert store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    assert store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
 
 
 def completed_by_another(store: Store, token: int, run: Run, claim: Claim) -> None:
     """Another worker has completed it meanwhile."""
     taken_back(store, token, run, claim)
-    assert store.ledger.complete(Completion(steps.claim_next(store, token, run, "another"), steps.ENDPOINT, 0.1))
+    assert store.turns.complete(Completion(steps.claim_next(store, token, run, "another"), steps.ENDPOINT, 0.1))
 
 
 def left_over(store: Store, token: int, run: Run, claim: Claim) -> None:

@@ -121,13 +121,13 @@ def release(
     now_us, left_us = store.now_us(), round(1_000_000 * run.window_seconds)
     moments = {"void": 60_000_000, "begin": left_us, "deadline": left_us, **changes}
     made = Release(run.id, **{name: now_us + us for name, us in moments.items()}, call=100_000, of=terms)
-    store.ledger.release(token, run.id, [made] * number)
+    store.turns.release(token, run.id, [made] * number)
     return [made] * number
 
 
 def turn(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Turn:
     """Have a lane take its turn."""
-    return store.ledger.turn(LaneId(worker, lane), run.id, **options)
+    return store.turns.take(LaneId(worker, lane), run.id, **options)
 
 
 def claim(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Claim:

@@ -31,14 +31,14 @@ def test_an_answer_to_what_was_adopted_changes_nothing(store, token, running):
 
     assert store.recovery.adopt(token, steps.TYPE) == 1
 
-    assert not store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    assert not store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
     assert looks.counts(store).pending == 1
 
 
 def test_what_is_settled_or_no_event_is_left_alone(store, token, running):
     """A completed event is remembered for its duplicates, and is not sent again."""
     run = running(1)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     store.client.set(store.keys.event(f"ghost:{steps.TYPE}"), "another type")
 
     assert store.recovery.adopt(token, steps.TYPE) == 0

@@ -40,7 +40,7 @@ def test_the_books_balance_wherever_events_are(store, token, running):
     run = running(8)
     claims = [steps.claim_next(store, token, run) for _ in range(6)]
     steps.release(store, token, run)
-    store.ledger.complete(Completion(claims[0], steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(claims[0], steps.ENDPOINT, 0.1))
     store.ledger.fail(claims[1], Reason.REJECTED, "no", steps.ENDPOINT)
     store.ledger.retry(claims[2], steps.ENDPOINT, 60)
     store.ledger.spend(claims[3], steps.ENDPOINT)
@@ -65,7 +65,7 @@ def test_the_books_balance_however_a_claim_was_lost(store, token, running, lose)
     claim = steps.claim_next(store, token, run)
 
     lose(store, token, run, claim)
-    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
 
     assert books(store).faults == []
 
@@ -76,7 +76,7 @@ def test_the_books_are_of_one_instant(store, token, running):
 
     def work():
         for _ in range(100):
-            store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+            store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
 
     def read():
         return [books(store) for _ in range(100)]

@@ -34,7 +34,7 @@ def test_a_run_without_events_closes(store, token, running):
 def test_counts_and_timings_go_with_the_run(store, token, running):
     """What was settled stands in the record; leftovers stay pending."""
     run = running(3)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     steps.finish(store, token, run)
 
     assert close(store, run) == 1
@@ -155,7 +155,7 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
     first, second, completed = steps.at_once(
         lambda: run_end.close_run(store, run.id),
         lambda: run_end.close_run(store, run.id),
-        lambda: sum(store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[2:]),
+        lambda: sum(store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[2:]),
     )
 
     assert [first, second].count(None) == 1
@@ -175,7 +175,7 @@ def test_no_later_answer_changes_the_record(store, token, running, settle):
     claim = steps.claim_next(store, token, run)
     losses.run_closed(store, token, run, claim)
     late = {
-        "complete": lambda: store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)),
+        "complete": lambda: store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)),
         "fail": lambda: store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT),
         "give_back": lambda: store.ledger.give_back(claim),
     }
@@ -195,7 +195,7 @@ def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, t
     """Each run adds to those before."""
     for expected in (1, 2):
         run = running(2)
-        store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+        store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
         steps.finish(store, token, run)
         store.runs.return_unsettled(run.id, [steps.TYPE])
         store.runs.close(run.id, RECORD, [steps.TYPE], wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})

@@ -136,7 +136,7 @@ def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
     steps.put_into(store, drained.run, State.RUNNING)
     for _ in range(2):
         claim = steps.claim_next(store, token, drained.run)
-        assert store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        assert store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
     loop = steps.release_loop(store, conductor, drained)
 
     assert loop._turn() is not None

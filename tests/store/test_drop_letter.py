@@ -121,7 +121,7 @@ def test_a_letter_does_not_take_another_events_memory_with_it(store, token, runn
     """`i1` with the unknown type `x:TYPE` is not `i1:x` with the type TYPE, whatever id a letter names."""
     steps.push(store, steps.item("i1:x", steps.TYPE))
     run = steps.start_run(store, token)
-    assert store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    assert store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     close(store, token, run)
     letter = reject_at_intake(store, token, steps.item("i1", f"x:{steps.TYPE}"))
     older = json.dumps({**json.loads(letter), "event_id": f"i1:x:{steps.TYPE}"}).encode()  # as RLM wrote them once

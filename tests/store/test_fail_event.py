@@ -150,7 +150,7 @@ def test_completing_against_failing(store, token, running):
     claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
 
     completed, failed = steps.at_once(
-        lambda: sum(store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims),
+        lambda: sum(store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims),
         lambda: sum(fail(store, claim) for claim in claims[::-1]),
     )
 

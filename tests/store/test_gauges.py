@@ -106,7 +106,7 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
     store.publish_limits(token)
     claim = steps.claim_next(store, token, run)
     store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call(claim.lane, claim.event_id, steps.ENDPOINT))
-    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.3))
+    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.3))
     steps.finish(store, token, run)
     assert run_end.close_run(store, run.id)
 

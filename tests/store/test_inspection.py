@@ -101,7 +101,7 @@ def test_a_leftover_that_the_next_run_has_taken_up_is_no_alarm(store, close, ala
     run = running()
     claim = steps.claim_next(store, token, run)
     look_over(store, record)
-    store.ledger.complete(steps.completed(claim))
+    store.turns.complete(steps.completed(claim))
     steps.finish(store, token, run)
     assert run_end.close_run(store, run.id)
 

@@ -142,7 +142,7 @@ def test_the_same_type_twice_in_an_item_is_one_event(store, token, run):
 def test_duplicates_are_dropped_wherever_they_are(store, token, running):
     """In a chunk, over chunks, of events that are unsettled, completed or failed: the first one stands."""
     run = running(3)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     claim = steps.claim_next(store, token, run)
     store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     losses.run_closed(store, token, run, claim)
@@ -169,7 +169,7 @@ def test_a_settled_event_that_is_forgotten_is_new(make_store, token):
         run = steps.start_run(store, token)
         assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
         claim = steps.claim_next(store, token, run)
-        store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
         wait_until(lambda claim=claim: not store.client.exists(store.keys.event(claim.event_id)))
         steps.finish(store, token, run)
         store.runs.close(run.id, {}, [steps.TYPE], wanted=0)

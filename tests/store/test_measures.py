@@ -37,7 +37,7 @@ def carry(store, token):
 
     def carry(run, seconds=(), errors=0, endpoint=steps.ENDPOINT):
         for took in seconds:
-            assert store.ledger.complete(Completion(steps.claim_next(store, token, run), endpoint, took))
+            assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint, took))
         for _ in range(errors):
             assert store.ledger.retry(steps.claim_next(store, token, run), endpoint, 0)
             assert store.recovery.promote([steps.TYPE], looks.redis_us(store))

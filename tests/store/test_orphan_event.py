@@ -121,7 +121,7 @@ def test_a_repeated_call_changes_nothing(store, token, run, endpoint):
 
 def test_a_settled_event_is_not_taken_back(store, token, run):
     """The worker died after its last word was heard."""
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
 
     with looks.nothing_changes(store):
         assert store.recovery.orphan_worker("worker-1") == 0

@@ -75,7 +75,7 @@ def test_the_queue_says_how_many_were_carried_over(store, token, running):
     store.runs.note(token, run.id, ever_taken=2)
     assert counts(store) == (5, 2)
 
-    store.ledger.complete(steps.completed(steps.claim_next(store, token, run)))
+    store.turns.complete(steps.completed(steps.claim_next(store, token, run)))
     assert counts(store) == (4, 1)
 
 

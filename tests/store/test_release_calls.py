@@ -16,7 +16,7 @@ def test_a_call_is_released_and_its_event_waits(store, token, running):
     (released,) = steps.release(store, token, run, void=30_000_000)
 
     assert looks.released(store) == [steps.TYPE]
-    assert before + 30_000_000 <= store.ledger.releases()[0].void == released.void <= looks.redis_us(store) + 30_000_000
+    assert before + 30_000_000 <= store.turns.releases()[0].void == released.void <= looks.redis_us(store) + 30_000_000
     assert looks.where(store, steps.event_id(1)) == ["pending"]
     assert (looks.counts(store).pending, looks.counts(store).released, looks.counts(store).unsettled) == (1, 1, 2)
 
@@ -26,7 +26,7 @@ def test_nothing_released_is_nothing_to_take(store, running):
     running(2)
 
     assert looks.released(store) == []
-    assert store.ledger.releases() == []
+    assert store.turns.releases() == []
     assert store.ledger.count_waiting([steps.TYPE]) == ({steps.TYPE: looks.counts(store)}, 0)
 
 
@@ -37,7 +37,7 @@ def test_calls_are_taken_in_the_order_of_their_release(store, token):
     first, second = steps.release(store, token, run, 2)
     (other,) = steps.release(store, token, run, 1, steps.OTHER_TYPE)
 
-    assert store.ledger.release(token, run.id, [first, other, second]) == 6
+    assert store.turns.release(token, run.id, [first, other, second]) == 6
 
     assert looks.released(store) == [
         *[steps.TYPE] * 2,

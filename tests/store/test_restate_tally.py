@@ -25,7 +25,7 @@ def test_the_books_of_a_run_without_counts_balance(store, token, running):
 def test_nothing_is_counted_below_zero(store, token, running):
     """What was settled is lost, so less was taken than is counted."""
     run = running(3)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     store.client.hdel(store.keys.tally(run.id), f"completed:{steps.TYPE}")
 
     store.runs.restate(token, run.id, store.known_types)
@@ -37,7 +37,7 @@ def test_nothing_is_counted_below_zero(store, token, running):
 def test_counts_that_are_right_stay(store, token, running):
     """Nothing is missing."""
     run = running(2)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     before = {name: number for name, number in store.runs.tally(run.id).items() if number}
 
     store.runs.restate(token, run.id, store.known_types)

@@ -121,7 +121,7 @@ def test_a_letter_that_was_retried_and_settled_is_gone_too(store, token, letter)
     """The old letter of an event that has been completed since does not bring it back."""
     retry(store, letter)
     run = steps.start_run(store, token)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
 
     with looks.nothing_changes(store):
         assert not retry(store, letter)
@@ -250,7 +250,7 @@ def test_only_the_events_of_its_own_letter_are_retried(store, token):
     run = steps.start_run(store, token)
     letter = reject(store, token, run)
     other = steps.claim_next(store, token, run, type_name=steps.OTHER_TYPE)
-    store.ledger.complete(Completion(other, "open_order_api", 0.1))
+    store.turns.complete(Completion(other, "open_order_api", 0.1))
     close(store, token, run)
 
     assert retry(store, letter)
@@ -294,7 +294,7 @@ def test_a_late_answer_to_the_event_changes_nothing_after_a_retry(store, token, 
 
     following = steps.start_run(store, token)
     with looks.nothing_changes(store):
-        assert not store.ledger.complete(steps.completed(claim))
+        assert not store.turns.complete(steps.completed(claim))
 
     assert steps.claim_next(store, token, following).event_id == EVENT
     assert store.runs.current().state is State.RUNNING

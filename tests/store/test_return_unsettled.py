@@ -48,7 +48,7 @@ def test_an_event_is_pending_again_in_its_old_place(store, token, running, state
     assert looks.where(store, claim.event_id) == ["pending"]
     assert "owner" not in looks.event(store, claim.event_id)
     with looks.nothing_changes(store, store.keys.calls(claim.worker_id)):
-        assert not store.ledger.complete(steps.completed(claim))
+        assert not store.turns.complete(steps.completed(claim))
 
 
 @pytest.mark.parametrize(("state", "attempts"), [("inflight", None), ("backoff", "1"), ("spent", "1")])
@@ -163,7 +163,7 @@ def test_answers_against_returns_at_once(store, token, running):
     steps.finish(store, token, run)
 
     completed, *returned = steps.at_once(
-        lambda: [store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[::-1]],
+        lambda: [store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[::-1]],
         *[lambda: return_unsettled(store, run)] * 10,
     )
 

@@ -36,7 +36,7 @@ def call(store, token):
     def call(run, endpoint, number):
         take(store, in_force(endpoint, store.limits()), number)
         for _ in range(number):
-            assert store.ledger.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
+            assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
 
     return call
 
@@ -51,7 +51,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
     """The next run needs them again; else those leave that are not always there."""
     run = running(2)
     for _ in range(completed):
-        store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+        store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     store.runs.advance(token, run.id, State.FINISHING, plan=json.dumps({"workers": 3, "threads": 5}))
 
     run_end.close_run(store, run.id)
@@ -100,7 +100,7 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
     """Not to the last completed one: calls that fail for a minute after it are calls, and take their time."""
     run, endpoint = running(2), store.settings.endpoints[steps.ENDPOINT]
     take(store, endpoint)
-    assert store.ledger.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
+    assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
     take(store, endpoint)
     store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
     completed = store.measures.completed

@@ -25,7 +25,7 @@ def claim(store, token, run):
 
 
 def complete(store, claim, endpoint=steps.ENDPOINT, seconds=0.25):
-    return store.ledger.complete(Completion(claim, endpoint, seconds))
+    return store.turns.complete(Completion(claim, endpoint, seconds))
 
 
 def test_a_completed_event_is_counted_and_timed(store, run, claim):
@@ -44,7 +44,7 @@ def test_a_completed_event_is_counted_and_timed(store, run, claim):
 
 def test_how_long_it_waited_for_its_slot_and_its_lane_for_it_are_kept_with_it(store, run, claim):
     """From its claim, and from the lane's last answer, in milliseconds, beside how long its call took."""
-    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.25, waited_seconds=0.0123, idle_seconds=0.0456))
+    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.25, waited_seconds=0.0123, idle_seconds=0.0456))
 
     (call,) = store.measures.completed(run.id)
     assert (call.milliseconds, call.waited_ms, call.idle_ms) == (250.0, 12.3, 45.6)

@@ -181,7 +181,7 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
     run, raw = running(1), steps.items(1, steps.TYPE)[0]
     claim = steps.claim_next(store, token, run)
     if settle == "complete":
-        store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
     else:
         store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     fill(store, raw, raw)

@@ -10,7 +10,7 @@ from rlm.core.errors import StoreError
 from rlm.core.expected import Expected
 from rlm.core.run import State
 from rlm.ledger.claims import Claim, Held, LaneId, Terms
-from rlm.ledger.events import Ledger
+from rlm.ledger.turns import Turns
 from tests.store import looks, steps
 from tests.store.windows import make_budget
 from tests.wait import wait_until
@@ -131,7 +131,7 @@ def test_a_call_of_another_run_is_dropped(store, token, running):
     (released,) = steps.release(store, token, run)
     other = type(released)("another", released.void, released.begin, released.deadline, released.call, released.of)
     store.client.delete(store.keys.releases)
-    store.ledger.release(token, run.id, [other])
+    store.turns.release(token, run.id, [other])
 
     assert steps.turn(store, run).why == "none"
 
@@ -157,7 +157,7 @@ def test_what_was_released_goes_with_the_run(store, token, run, end):
     with looks.nothing_changes(store):
         steps.release(store, token, run)
         assert steps.turn(store, run).why == "over"
-    assert store.ledger.releases() == []
+    assert store.turns.releases() == []
 
 
 def test_a_run_that_took_over_another_configuration_is_that_of_its_workers(store, token, run):
@@ -166,8 +166,8 @@ def test_a_run_that_took_over_another_configuration_is_that_of_its_workers(store
     steps.release(store, token, run)
     steps.release(store, token, run)
 
-    assert Ledger(store.client, store.keys, 3600, "older").turn(LaneId("worker-1", 1), run.id).claim
-    assert Ledger(store.client, store.keys, 3600, "third").turn(LaneId("worker-1", 1), run.id).why == "revision"
+    assert Turns(store.client, store.keys, 3600, "older").take(LaneId("worker-1", 1), run.id).claim
+    assert Turns(store.client, store.keys, 3600, "third").take(LaneId("worker-1", 1), run.id).why == "revision"
 
 
 def test_a_run_never_heard_of_is_over(store, token, run):
@@ -175,16 +175,16 @@ def test_a_run_never_heard_of_is_over(store, token, run):
     steps.release(store, token, run)
 
     with looks.nothing_changes(store):
-        assert store.ledger.turn(LaneId("worker-1", 1), "another").why == "over"
+        assert store.turns.take(LaneId("worker-1", 1), "another").why == "over"
 
 
 def test_a_worker_of_another_revision_claims_nothing(store, token, types, run):
     """It learns that it must be replaced; the call stays for one that is up to date."""
     steps.release(store, token, run)
-    older = Ledger(store.client, store.keys, 3600, "older")
+    older = Turns(store.client, store.keys, 3600, "older")
 
     with looks.nothing_changes(store):
-        assert older.turn(LaneId("worker-1", 1), run.id).why == "revision"
+        assert older.take(LaneId("worker-1", 1), run.id).why == "revision"
 
     assert steps.claim(store, run)
 
@@ -232,15 +232,15 @@ def test_the_limits_of_budgets_come_with_it(store, token, types, run):
     """Budgets share the name space of the endpoints."""
     first, *others = types[0].endpoints
     kind = replace(types[0], endpoints=(replace(first, budget=make_budget("9/minute")), *others))
-    ledger = Ledger(store.client, store.keys, 3600, store.settings.revision)
+    turns = Turns(store.client, store.keys, 3600, store.settings.revision)
     (released,) = steps.release(store, token, run)
     terms = Terms.of(kind, first, store.keys, 0)
     store.client.delete(store.keys.releases)
     moments = (released.void, released.begin, released.deadline, released.call)
-    ledger.release(token, run.id, [type(released)(run.id, *moments, terms)])
+    turns.release(token, run.id, [type(released)(run.id, *moments, terms)])
     store.client.hset(store.keys.limits, mapping={steps.OVERFLOW: "1/hour", "account": "2/hour", "other": "3/hour"})
 
-    claim = ledger.turn(LaneId("worker-1", 1), run.id).claim
+    claim = turns.take(LaneId("worker-1", 1), run.id).claim
 
     assert claim.limits == {steps.OVERFLOW: "1/hour", "account": "2/hour"}
 
@@ -360,5 +360,5 @@ def test_a_count_that_is_no_number_loses_no_event(store, token, run):
     claim = steps.claim_next(store, token, run)
     store.client.hset(store.keys.tally(run.id), f"delivered:{steps.ENDPOINT}", "no number")
 
-    assert store.ledger.complete(steps.completed(claim))
+    assert store.turns.complete(steps.completed(claim))
     assert looks.event(store, claim.event_id)["state"] == "completed"

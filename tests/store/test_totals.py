@@ -38,7 +38,7 @@ def test_an_open_run_counts_as_it_goes(store, token, running):
     """What it has done so far is in the totals: they do not wait for its end."""
     run = running(3)
     before = store.totals.look()
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4, waited_seconds=0.003))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4, waited_seconds=0.003))
     now = store.totals.look()
 
     assert (before[f"taken:{steps.TYPE}"], before[f"completed:{steps.TYPE}"]) == (3, 0)
@@ -51,7 +51,7 @@ def test_an_open_run_counts_as_it_goes(store, token, running):
 def test_closing_a_run_adds_what_only_its_end_can_tell(store, token, running):
     """Nothing else changes with it, whoever looks: one that saw the run open, or one that comes now."""
     run = running(3)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
     before = store.totals.look()
     close(store, token, run)
 
@@ -68,7 +68,7 @@ def test_totals_are_the_sum_of_the_records(store, token, running):
     for number in range(4):
         run = running(6 + 4 * number)
         first, second, third, fourth = (steps.claim_next(store, token, run) for _ in range(4))
-        store.ledger.complete(Completion(first, steps.ENDPOINT, 0.1))
+        store.turns.complete(Completion(first, steps.ENDPOINT, 0.1))
         store.ledger.fail(second, Reason.REJECTED, "no", steps.OVERFLOW)
         store.ledger.throttle(third, steps.ENDPOINT)
         store.ledger.give_back(fourth)
@@ -146,7 +146,7 @@ def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
             run = running(12)
             steps.release(store, token, run, 12)
             while claim := steps.turn(store, run).claim:
-                store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1234))
+                store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1234))
             close(store, token, run)
 
     def work_and_end():
@@ -164,7 +164,7 @@ def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
 def test_a_redis_that_came_back_empty_begins_at_zero(store, token, running):
     """What this process remembers of the run that is gone does not count."""
     run = running(1)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     assert store.totals.look()
     mine = [key for key in store.client.keys(f"{store.settings.redis.prefix}:*") if b"epoch" not in key]
     store.client.delete(*mine)
@@ -176,10 +176,10 @@ def test_a_redis_that_came_back_as_it_was_counts_what_it_remembers(store, token,
     """The end of its file was cut off in mid-run: the calls it forgot do not count, those made anew do."""
     run = running(3)
     for _ in range(2):
-        store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
+        store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
     assert histograms(store.totals.look(), "call")[steps.ENDPOINT].number == 2
     store.client.rpop(store.keys.timings(run.id))
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 2.5))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 2.5))
 
     mine, anew = store.totals.look(), Totals(store.client, store.keys).look()
 
@@ -191,7 +191,7 @@ def test_a_redis_that_came_back_as_it_was_counts_what_it_remembers(store, token,
 def test_a_call_worked_off_by_an_older_worker_counts(store, token, running):
     """Its note says neither how long it waited nor when it ended: the wait counts as none, the call like any other."""
     run = running(1)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
     store.client.rpush(store.keys.timings(run.id), f"{steps.ENDPOINT} {steps.TYPE} 300.0")
 
     now = store.totals.look()
@@ -204,9 +204,9 @@ def test_a_call_worked_off_by_an_older_worker_counts(store, token, running):
 def test_a_look_that_fails_in_the_middle_drops_nothing_and_counts_nothing_twice(store, token, running, monkeypatch):
     """Whatever was read before Redis failed is read again."""
     run = running(3)
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
     store.totals.look()
-    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
+    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
     whole = store.client.pipeline
 
     def lost(**options):

@@ -22,7 +22,7 @@ from tests.store import looks, losses, steps
 #: How a call may end, what the ledger is told, and the answer that stands in the trail.
 ENDS = {
     "complete": (
-        lambda ledger, claim: ledger.complete(steps.completed(claim, 0.25, "HTTP 200")),
+        lambda turns, claim: turns.complete(steps.completed(claim, 0.25, "HTTP 200")),
         CallEnd.COMPLETED,
     ),
     "throttle": (
@@ -69,7 +69,7 @@ def test_a_call_leaves_its_endpoint_time_answer_and_duration(store, run, claim, 
     """The time is that of Redis, the run and the attempt are those of its body."""
     before = looks.redis_us(store) / 1_000_000
 
-    assert end(store.ledger, claim)
+    assert end(store.turns if answer is CallEnd.COMPLETED else store.ledger, claim)
 
     (one,) = trail_of(store)
     assert before <= one.at <= looks.redis_us(store) / 1_000_000
@@ -93,7 +93,7 @@ def test_the_trail_goes_on_over_attempts_and_runs_oldest_first(store, token, run
     store.ledger.spend(claim, steps.ENDPOINT)
     losses.run_closed(store, token, run, claim)
     later = steps.start_run(store, token)
-    store.ledger.complete(Completion(steps.claim_next(store, token, later), steps.OVERFLOW, 0.1))
+    store.turns.complete(Completion(steps.claim_next(store, token, later), steps.OVERFLOW, 0.1))
 
     found = [(one.run_id, one.number, one.endpoint, one.answer) for one in trail_of(store)]
     assert found == [
@@ -155,7 +155,7 @@ def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store,
 
     (one,) = trail_of(store)
     assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, CallEnd.UNKNOWN)
-    assert not store.ledger.complete(steps.completed(claim))
+    assert not store.turns.complete(steps.completed(claim))
     assert len(trail_of(store)) == 1
 
 
@@ -173,7 +173,7 @@ def test_what_is_forgotten_leaves_no_trail(make_store, claim):
     """With `queue.dedupe_seconds = 0` nothing is left of a settled event."""
     store = make_store(queue={"dedupe_seconds": 0})
 
-    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
 
     assert trail_of(store, claim.event_id) == []
     assert not store.client.exists(store.keys.event(claim.event_id))

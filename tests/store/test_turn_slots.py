@@ -32,7 +32,7 @@ def release(store, token, run, endpoint, number=1):
     kind = store.settings.event_types[0]
     terms = Terms.of(kind, endpoint, store.keys, store.settings.run.guard_seconds, store.settings.revision)
     moments = (made.void, made.begin, made.deadline, made.call)
-    store.ledger.release(token, run.id, [type(made)(run.id, *moments, terms)] * number)
+    store.turns.release(token, run.id, [type(made)(run.id, *moments, terms)] * number)
 
 
 def assert_dropped(store, run):

@@ -35,7 +35,7 @@ def test_a_release_whose_time_is_not_over_stays(store, token, running):
 
     assert store.recovery.void_releases(token) == 2
 
-    assert store.ledger.releases()[0].void == later.void
+    assert store.turns.releases()[0].void == later.void
     with looks.nothing_changes(store):
         assert store.recovery.void_releases(token) == 0
 

@@ -95,7 +95,7 @@ class Workload:
         completed = Completion(done, done.endpoint, 0.1) if done else None
         run_id = self.random.choice([self.run.id, self.run.id, *self.run_ids[-1:]])
         connected = self.random.choice([[], self.store.settings.endpoints])
-        turn = self.store.ledger.turn(lane, run_id, connected, completed)
+        turn = self.store.turns.take(lane, run_id, connected, completed)
         if done and turn.settled:
             self.completed.append(done.event_id)
         if turn.claim is None:
@@ -120,7 +120,7 @@ class Workload:
             return
         ledger, endpoint = self.store.ledger, claim.endpoint
         ways: list[Callable[[], bool]] = [
-            lambda: ledger.complete(Completion(claim, endpoint, 0.1)),
+            lambda: self.store.turns.complete(Completion(claim, endpoint, 0.1)),
             lambda: ledger.fail(claim, Reason.REJECTED, "no", endpoint),
             lambda: ledger.give_back(claim),
             lambda: ledger.throttle(claim, endpoint),

@@ -46,7 +46,7 @@ class Ledger:
         self.turns = []
         self.turn_seconds = 0.0
 
-    def turn(self, _lane, _run_id, connected, completed):
+    def take(self, _lane, _run_id, connected, completed):
         self.turns.append((connected, completed is not None))
         if completed:
             self.complete(completed)
@@ -152,7 +152,7 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(ledger=self.ledger, windows=self.api, breaker=self.api)
+        store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, windows=self.api, breaker=self.api)
         Lanes(store, settings, self.api, "w").carry("run")
 
     @property

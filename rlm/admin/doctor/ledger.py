@@ -143,7 +143,7 @@ def _orphans(store: Store) -> Iterator[Finding]:
         ends = scores(store, name, Place.IN_FLIGHT, MOST_EVENTS)
         overdue += sum(abs(end) < before_us for end in ends.values())
         owners.update(filter(None, field_of_each(store, list(ends), "owner")))
-    untaken = sum(release.void < before_us for release in store.ledger.releases())
+    untaken = sum(release.void < before_us for release in store.turns.releases())
     alive |= _alive(store)  # some may have started or ended meanwhile
     dead = {owner: number for owner, number in owners.items() if owner not in alive}
     late = f"more than {OVERDUE_SECONDS:g} s"

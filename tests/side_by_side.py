@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Turns:
+class SideBySide:
     """Shared by the processes of one test session through two files in `directory`: many at once, or one alone."""
 
     def __init__(self, directory: Path) -> None:

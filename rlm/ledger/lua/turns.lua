@@ -1,0 +1,244 @@
+--- release_calls
+-- Releases calls: the lanes make them, the first of the list first.
+-- KEYS[1]  lease     hash with the fencing token
+-- KEYS[2]  current   id of the open run
+-- KEYS[3]  releases  list of the calls that are released, JSON as `Terms` of rlm/ledger/claims.py writes it
+-- KEYS[4]  run       hash of that run
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3..] the releases
+-- Returns  how many calls are released by now; 0 once the run ends: whoever ends it deletes what is released
+-- Atomic because a conductor that lost its lease must release nothing, and lanes take what stands there unasked.
+local lease, current, releases, run = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, run_id = ARGV[1], ARGV[2]
+-- include fence
+if redis.call('GET', current) ~= run_id then return redis.error_reply('FENCED by another conductor') end
+local conduct = redis.call('HMGET', run, 'state', 'cancelled')
+if conduct[1] ~= 'running' or conduct[2] then return 0 end
+return redis.call('RPUSH', releases, unpack(ARGV, 3))
+
+--- take_turn
+-- Takes a lane's turn: settles the event it has completed, and claims its next one, with a slot if it is connected.
+-- The next released call says of what type; the first pending event of it is claimed.
+-- KEYS[1]  run       hash of the run
+-- KEYS[2]  releases  list of the calls that are released
+-- KEYS[3]  epoch     as in acquire_slot
+-- KEYS[4]  limits    hash: name of an endpoint or a budget -> its limit in force
+-- KEYS[5]  expected  hash: type and endpoint -> microseconds a call takes, microseconds it needs
+-- KEYS[6]  calls     hash of the worker: event id -> its call
+-- KEYS[7]  family    of the hashes of events: the key of one is this and its id
+-- KEYS[8]  inflight  zset of the type of the event that is settled; unused without one
+-- KEYS[9]  tally     hash of the counts of that event's run
+-- KEYS[10] timings   list of that run, for each completed call: endpoint, type, milliseconds that it took, milliseconds
+--                    from its event's claim to its slot, microseconds of Redis time of its answer, milliseconds from
+--                    when its event was taken to its answer, milliseconds its lane was idle before it
+-- ARGV[1]  worker
+-- ARGV[2]  lane       what begins the note of its call: its number and a colon
+-- ARGV[3]  run id     of the run to claim for; empty: claim nothing
+-- ARGV[4]  revision   of the worker's configuration
+-- ARGV[5]  connected  names of the endpoints that the lane has a connection to, a blank before and after each
+-- ARGV[6]  keep_us    how long slots are kept, at least
+-- ARGV[7]  suspect    number of deaths from which on an event is carried alone
+-- ARGV[8]  settled    id of the event that is completed; empty: none
+-- ARGV[9]  claims     the number of its claim
+-- ARGV[10] type       of it
+-- ARGV[11] endpoint   that answered
+-- ARGV[12] times      milliseconds that the call took, and from its event's claim to its slot
+-- ARGV[13] idle_ms    from its lane's last answer to when the call was sent; 0 if it had none
+-- ARGV[14] entry      of the event's trail: the call and its answer, JSON
+-- ARGV[15] dedupe_ms  how long the event is remembered, to recognise duplicates
+-- ARGV[16] server     run id of the server that this connection leads to
+-- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
+--          released, 'over' is the run, 'revision': the worker must be replaced. Else {settled, 'claimed', event id,
+--          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
+--          attempt, tries, runs, last}: what follows is the name and the limit of each window that the slot was taken in.
+--          Without a slot stamp is empty, and what follows is the number of endpoints of the type, the name of each and
+--          what to expect of it, and the name and the limit of all that has one there, or empty; suspect as in
+--          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
+--          deadline, and to when the call must have begun
+-- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
+local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+-- include now
+-- include restamp_ahead
+-- include younger
+-- include slots
+local stamp = string.format('%.0f', now)  -- tostring would lose digits
+-- include settle_completed
+-- include first_event
+local function claim(release, trust)
+  local of = release.of
+  if release.run ~= run_id or now > release.void or now > release.begin then return end
+  for _, one in ipairs(of.windows) do  -- it was released by a limit that has changed since
+    if (redis.call('HGET', limits, one.name) or one.limit) ~= one.limit then return end
+  end
+  local event_id, told = first_event(of.pending)
+  if not event_id then return end
+  local tries = told[4] == run_id and told[8] or '0'
+  local alone = tonumber(told[10] or 0) >= tonumber(ARGV[7])
+  local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
+  local direct = not alone and not avoided and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
+  local note, suspect, slots = lane .. (alone and '-' or ''), 0, {}
+  if direct then
+    for index, one in ipairs(of.windows) do
+      local wait, slot = ask_slot(one.window, one.health, 1, one.rules, keep_us, trust)
+      if wait > 0 then return end
+      slots[index] = slot
+      if slot.suspect then suspect = 1 end
+      note = note .. (index == 1 and one.id .. '|' .. stamp .. '|' .. of.endpoint or '|' .. one.id)
+    end
+    redis.call('HINCRBY', epoch, 'slots', 1)
+  end
+  local claims = (tonumber(told[6]) or 0) + 1
+  local lease = string.format('%.0f', now + of.lease * (alone and 2 or 1))  -- one that is carried alone may wait as long
+  -- What may be refused comes first: a slot or a note without its event does no harm.
+  redis.call('HSET', calls, event_id, note)
+  for _, slot in ipairs(slots) do take_slot(slot, 1, stamp, of.probe) end
+  redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
+  redis.call('ZREM', of.pending, event_id)
+  redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
+  local claimed = {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect, alone and 1 or 0,
+    string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call,
+    of.lease * (alone and 2 or 1), told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
+  if direct then
+    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
+    return claimed
+  end
+  claimed[#claimed + 1] = #of.endpoints
+  for _, name in ipairs(of.endpoints) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', expected, of.type .. ' ' .. name) or ''
+  end
+  for _, name in ipairs(of.limited) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', limits, name) or ''
+  end
+  return claimed
+end
+local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
+if type(settled) == 'table' then return settled end
+if run_id == '' then return {settled, 'none'} end
+-- include refusal
+local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
+while trust[1] == ARGV[16] do
+  local raw = redis.call('LPOP', releases)
+  if not raw then break end
+  local read, release = pcall(cjson.decode, raw)
+  local sound = read and type(release) == 'table' and type(release.of) == 'table'
+  local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
+  if why then  -- it is another lane's
+    redis.call('LPUSH', releases, raw)
+    return {settled, why}
+  end
+  local claimed = sound and claim(release, trust)
+  if claimed then
+    claimed[1] = settled
+    return claimed
+  end
+end
+return {settled, refusal() or 'none'}
+
+--- settle_completed
+-- Settles the event that a lane has completed.
+-- Uses   the KEYS and ARGV of take_turn, and time, now, stamp
+-- Gives  settle_completed(event)  1, 0 if its claim is not the lane's any more, or the error of Redis
+local function settle_completed(event)
+  local event_id, number, kind, endpoint = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  local told = redis.call('HMGET', event, 'owner', 'claims', 'taken_at', 'attempt', 'trail')
+  local owned = told[1] == worker and told[2] == number
+  if owned then  -- what is refused leaves all as it was: the lane tries again
+    local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(told[3]) or now / 1000000) * 1000))
+    redis.call('RPUSH', timings, table.concat({endpoint, kind, ARGV[12], stamp, age_ms, ARGV[13]}, ' '))
+    local counted = redis.pcall('HINCRBY', tally, 'completed:' .. kind, 1)
+    local removed = type(counted) == 'table' and counted or redis.pcall('ZREM', inflight, event_id)
+    if removed ~= 1 then
+      redis.call('RPOP', timings)
+      if type(counted) ~= 'table' then redis.call('HINCRBY', tally, 'completed:' .. kind, -1) end
+      if type(removed) == 'table' then return removed end
+      owned = false
+    end
+  end
+  if owned or told[1] ~= worker or told[2] == number then redis.call('HDEL', calls, event_id) end  -- a newer one stays
+  if not owned then return 0 end
+  redis.pcall('HINCRBY', tally, 'delivered:' .. endpoint, 1)  -- one that is no number costs itself
+  local dedupe_ms, written = tonumber(ARGV[15]), (tonumber(told[5]) or 0) + 1
+  if dedupe_ms <= 0 then return redis.call('DEL', event) and 1 end
+  redis.call('HSET', event, 'state', 'completed', 'last', endpoint, 'attempt', (tonumber(told[4]) or 0) + 1, 'trail',
+    written, 't' .. written % 50, time[1] .. ' ' .. time[2] .. ' ' .. ARGV[14])
+  redis.call('HDEL', event, 'item', 'owner')
+  redis.call('PEXPIRE', event, dedupe_ms)
+  return 1
+end
+
+--- first_event
+-- Finds the first event of a type that can be sent; what cannot goes out of its way, for the conductor to condemn.
+-- Uses   family
+-- Gives  first_event(pending)  its id, and {wallet, item, last, tries_in, score, claims, attempt, tries, runs, deaths}
+local function first_event(pending)
+  for _ = 1, 100 do
+    local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
+    if not head[1] or tonumber(head[2]) >= 9007199254740991 then return end
+    local told = redis.pcall('HMGET', family .. head[1], 'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt',
+      'tries', 'runs', 'deaths', 'trail', 'unsent')
+    local sound = not told.err and told[1] and told[2] and tonumber(told[5] or nil)
+    for field = 6, 12 do
+      sound = sound and (not told[field] or (#told[field] <= 15 and string.match(told[field], '^%d+$')))
+    end
+    if sound then return head[1], told end
+    redis.call('ZADD', pending, '9007199254740991', head[1])
+  end
+end
+
+--- slots
+-- Takes slots of windows, each by its rules and its health.
+-- Uses   now, restamp_ahead, younger
+-- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot
+--          rules: {{limit, span in microseconds}, ...}; trust: {server, since, underway_us} of the epoch
+--        take_slot(slot, cost, stamp, probe_us)  takes what can be had
+local function ask_slot(window, health, cost, rules, keep_us, trust)
+  local newest = tonumber(redis.call('LINDEX', window, 0) or nil)
+  if newest and newest > now then
+    restamp_ahead(window)
+    newest = now
+  end
+  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us',
+    'held_until_us', 'paused_until_us')
+  local wait, longest = 0, 0
+  for _, rule in ipairs(rules) do
+    local limit, span = rule[1], rule[2]
+    if cost > limit then return -1 end
+    if newest and newest + span > now then  -- else none of its slots counts any more
+      wait = math.max(wait, (redis.call('LINDEX', window, limit - cost) or -math.huge) + span - now)
+    end
+    longest = math.max(longest, span)
+  end
+  local held = math.max(tonumber(told[6] or 0), (trust[2] or -math.huge) + (trust[3] or 0) + longest) - now
+  local kept, keep = tonumber(told[5] or 0), math.max(keep_us, longest)
+  if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
+    held = math.max(held, longest - kept)
+    redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
+    redis.call('PEXPIRE', window, math.ceil(keep / 1000) + 60000)
+  end
+  if kept ~= keep then redis.call('HSET', health, 'kept_us', string.format('%.0f', keep)) end
+  wait = math.max(wait, held, (told[1] or 0) - now, (told[7] or 0) - now, (told[2] and told[3] or 0) - now)
+  return math.ceil(wait), {window = window, health = health, keep = keep, newest = newest, probing = told[2],
+    suspect = told[2] or told[4]}
+end
+local function take_slot(slot, cost, stamp, probe_us)
+  for _ = 1, cost do redis.call('LPUSH', slot.window, stamp) end
+  -- Once a minute is enough to forget what is older than it is kept.
+  if not slot.newest or math.floor(slot.newest / 60000000) ~= math.floor(now / 60000000) then
+    redis.call('LTRIM', slot.window, 0, younger(slot.window, now - slot.keep) - 1)
+    redis.call('PEXPIRE', slot.window, math.ceil(slot.keep / 1000) + 60000)
+  end
+  if slot.probing then redis.call('HSET', slot.health, 'probe_until_us', string.format('%.0f', now + probe_us)) end
+end
+
+--- refusal
+-- Says why a lane may claim nothing of a run; asked where nothing is released for it, since a run that ends deletes that.
+-- Uses   run, revision
+-- Gives  refusal()  'over', 'revision', or nil
+local function refusal()
+  local conduct = redis.call('HMGET', run, 'state', 'revision', 'cancelled')
+  if conduct[1] ~= 'running' or conduct[3] then return 'over' end
+  if conduct[2] ~= revision then return 'revision' end
+end

@@ -1,0 +1,138 @@
+"""The turns of lanes: a conductor releases calls, and a lane settles what it has completed and claims its next event.
+
+That is the way of every event whose call succeeds, one script a turn. The other ways out are in events.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rlm.core.trail import CallEnd, Heard
+from rlm.ledger.claims import Claim, Turn, releases_in
+from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
+from rlm.ledger.limiter import KEEP_SECONDS
+from rlm.ledger.measures import read_expected
+from rlm.ledger.recovery import POISON_DEATHS
+from rlm.ledger.scripts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import redis
+
+    from rlm.core.expected import Expected, Pair
+    from rlm.ledger.claims import Completion, LaneId, Release
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
+
+#: A release that no lane takes is void after this many seconds.
+CLAIM_SECONDS = 1.0
+
+
+class Turns(Part):
+    """The calls that are released, and the turns of the lanes that make them."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, revision: str) -> None:
+        super().__init__(client, keys)
+        self._dedupe_ms = round(dedupe_seconds * 1000)
+        self._revision = revision
+
+    def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
+        """Release calls; return how many are released by now, none once the run ends."""
+        keys, encoded = self._keys, map(msgspec.json.encode, releases)
+        names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
+        return int(self._run("release_calls", names, [token, run_id, *encoded]))
+
+    @translating
+    def take(
+        self, lane: LaneId, run_id: str, connected: Iterable[str] = (), completed: Completion | None = None
+    ) -> Turn:
+        """Settle what the lane has `completed`, and claim the next event for it, with its slot if it is `connected`.
+
+        `connected` are the endpoints that the lane has a connection to. Nothing is claimed without a `run_id`.
+
+        Raises:
+            StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
+        """
+        keys, done = self._keys, completed.claim if completed else None
+        settled_run = done.run_id if done else run_id
+        reply = self._run(
+            "take_turn",
+            [
+                keys.run(run_id),
+                keys.releases,
+                keys.epoch,
+                keys.limits,
+                keys.expected,
+                keys.calls(lane.worker_id),
+                keys.event(""),
+                keys.inflight(done.type if done else ""),
+                keys.tally(settled_run),
+                keys.timings(settled_run),
+            ],
+            [
+                lane.worker_id,
+                lane.note,
+                run_id,
+                self._revision,
+                f" {' '.join(connected)} ",
+                KEEP_SECONDS * MICROSECONDS,
+                POISON_DEATHS - 1,
+                *_completion_args(completed),
+                self._dedupe_ms,
+                SERVER_ID,
+            ],
+        )
+        settled, why, *claimed = reply
+        if not claimed:
+            return Turn(bool(settled), None, text(why))
+        return Turn(bool(settled), self._read_claim(lane, run_id, claimed))
+
+    def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
+        event_id, number, name, endpoint, stamp, suspect, alone, *spans, wallet, item = claimed[:13]
+        attempt, tries, runs, last, *told = claimed[13:]
+        limits, expected = _read_told(text(name), told, with_slot=bool(stamp))
+        left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
+        begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
+        history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
+        return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
+
+    def complete(self, completed: Completion) -> bool:
+        """Settle an event as completed; False when the claim was lost meanwhile."""
+        return self.take(completed.claim.lane, "", completed=completed).settled
+
+    @translating
+    def releases(self) -> list[Release]:
+        """Return the calls that are released, the next one first, without entries that are none."""
+        return list(releases_in(self._lrange(self._keys.releases, 0, -1)))
+
+
+def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:
+    """Read the limits, and what is expected of calls of a type, as they come with a claim."""
+    if with_slot:
+        return _pairs(told), {}
+    number, *told = told
+    published, limits = told[: 2 * number], told[2 * number :]
+    expected = zip(published[::2], published[1::2], strict=True)
+    return _pairs(limits), {(kind, text(name)): read_expected(raw) for name, raw in expected if raw}
+
+
+def _pairs(told: Sequence[bytes]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in zip(told[::2], told[1::2], strict=True) if value}
+
+
+def _completion_args(completed: Completion | None) -> list[Argument]:
+    if completed is None:
+        return [""] * 7
+    claim = completed.claim
+    return [
+        claim.event_id,
+        claim.number,
+        claim.type,
+        completed.endpoint,
+        f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}",
+        f"{completed.idle_seconds * 1000:.1f}",
+        claim.entry(completed.endpoint, CallEnd.COMPLETED, Heard(completed.answer, completed.seconds)),
+    ]
