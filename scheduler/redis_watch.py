@@ -49,6 +49,8 @@ UNKNOWN = "Another server process of Redis answers, and nobody here knows whethe
 LOOK_SECONDS = 3.0
 IDLE_LOOK_SECONDS = 120.0
 AGAIN_SECONDS = 0.2
+#: Looking takes at most one part in so many of the time: with thousands of endpoints a look takes long.
+LOOKING_PART = 20
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +157,12 @@ class Mender:
         self._store = store
         self._leader = leader
         self._looked_at = float("-inf")
+        self._took_seconds = 0.0
         self._untidy = False
 
     def step(self, seconds: float = LOOK_SECONDS) -> None:
-        """Look at what can be read quickly, if the last look is `seconds` ago."""
-        if system_clock.monotonic() - self._looked_at >= seconds:
+        """Look at what can be read quickly, if the last look is `seconds` ago, and longer if it took long."""
+        if system_clock.monotonic() - self._looked_at >= max(seconds, LOOKING_PART * self._took_seconds):
             self.look()
 
     def before_run(self) -> None:
@@ -194,6 +197,7 @@ class Mender:
         """Mend what can be read quickly; with `deep` each entry of large lists, too, with `records` those of runs."""
         self._looked_at = system_clock.monotonic()
         flaws = inspect(self._store, deep=deep, records=records)
+        self._took_seconds = system_clock.monotonic() - self._looked_at
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
             self._mend(flaw)
 
