@@ -6,6 +6,7 @@ takes the rest between two turns of the release loop.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FIRST_SECONDS = 0.25
 #: How long it drains between two turns of the release loop, seconds, at least: a turn costs some milliseconds.
 PIECE_SECONDS = 0.05
+#: No drain is so quick that it took less, seconds.
+SHORTEST_SECONDS = 0.001
 
 
 class Drain:
@@ -38,6 +41,7 @@ class Drain:
         self._priorities = {one.name: one.priority for one in store.settings.event_types}
         self._look()
         self._taken_before, self._left_before = self.taken, self._left
+        self._worked_seconds = 0.0
         self._begin()
 
     def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> None:
@@ -47,7 +51,8 @@ class Drain:
             FencedError: another conductor leads.
             StoreError: Redis failed; call it again once Redis is back.
         """
-        until = system_clock.monotonic() + seconds
+        began = system_clock.monotonic()
+        until = began + seconds
         try:
             for _events in self._chunks:
                 crash_point("drain.chunk_taken")
@@ -59,6 +64,8 @@ class Drain:
         except StoreError:
             self._begin()  # an iterator that has raised is at its end
             raise
+        finally:
+            self._worked_seconds += system_clock.monotonic() - began
 
     def fill(self, pause: float) -> float:
         """Take in more instead of a pause, if there is more; return how long to pause then, seconds."""
@@ -67,14 +74,27 @@ class Drain:
         self.work(max(pause, PIECE_SECONDS))
         return 0.0
 
-    def untaken(self) -> dict[str, int]:
-        """Estimate by type how many events the items left hold: as many of each, in proportion, as those taken here."""
+    @property
+    def left(self) -> int:
+        """How many items the run has still to take."""
+        return self._left
+
+    def takes(self, seconds: float) -> int:
+        """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
         items = self._left_before - self._left
-        if not items or not self._left:
+        if items <= 0 or math.isinf(seconds):
+            return self._left
+        return min(self._left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, SHORTEST_SECONDS)))
+
+    def untaken(self, seconds: float = math.inf) -> dict[str, int]:
+        """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
+
+        Nothing is known of them before one is taken here.
+        """
+        items = self._left_before - self._left
+        if items <= 0 or not (left := self.takes(seconds)):
             return {}
-        return {
-            name: round((number - self._taken_before[name]) * self._left / items) for name, number in self.taken.items()
-        }
+        return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
 
     def _begin(self) -> None:
         self._chunks = self._store.intake.drain(self._leader.token, self.run.id, self._priorities)

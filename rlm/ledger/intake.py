@@ -7,7 +7,6 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from rlm.core.clock import system_clock
 from rlm.core.failpoints import crash_point
 from rlm.core.item import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter, event_id
 from rlm.core.text import is_name
@@ -17,7 +16,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     import redis
 
@@ -102,6 +101,19 @@ class _NewEvent(NamedTuple):
     priority: int
 
 
+class _Letters:
+    """Writes the dead letters of a chunk, which all have the same time, read `now` and only if there is one."""
+
+    def __init__(self, run_id: str, now: Callable[[], float]) -> None:
+        self._run_id = run_id
+        self._now = now
+        self._at = 0.0
+
+    def write(self, item: bytes | Excerpt, error: BadItemError, event: str | None = None) -> bytes:
+        self._at = self._at or self._now()
+        return encode_letter(item, error.reason, error.detail, failed_at=self._at, run_id=self._run_id, event=event)
+
+
 class Intake(Part):
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
@@ -145,7 +157,7 @@ class Intake(Part):
         for piece in self._staged.pieces(name):
             excerpt.add(piece)
             yield 0
-        letter = _letter(excerpt, BadItemError.too_large(size, self._max_item_bytes), run_id)
+        letter = _Letters(run_id, self._now).write(excerpt, BadItemError.too_large(size, self._max_item_bytes))
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id)]
         keys += [names.aside(names.processing), names.giant(name), names.failed]
@@ -154,11 +166,12 @@ class Intake(Part):
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
     ) -> tuple[int, int]:
+        write = _Letters(run_id, self._now).write
         letters: list[bytes] = []
         events: list[_NewEvent] = []
         number = written_bytes = 0
         for number, raw in enumerate(items, start=1):
-            new_events, new_letters = self._sort(raw, number, run_id, priorities)
+            new_events, new_letters = self._sort(raw, number, priorities, write)
             events += new_events
             letters += new_letters
             written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
@@ -179,13 +192,13 @@ class Intake(Part):
         return taken, duplicates
 
     def _sort(
-        self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int]
+        self, raw: bytes, index: int, priorities: Mapping[str, int], write: Callable[..., bytes]
     ) -> tuple[list[_NewEvent], list[bytes]]:
-        """Return the events of an item, and the letters of what is wrong with it."""
+        """Return the events of an item, and the letters of what is wrong with it, as `write` writes them."""
         try:
             item = decode_item(raw, self._max_item_bytes)
         except BadItemError as error:
-            return [], [_letter(raw, error, run_id)]
+            return [], [write(raw, error)]
         events = [
             _NewEvent(
                 index,
@@ -197,7 +210,7 @@ class Intake(Part):
             for name in item.types
             if name in priorities
         ]
-        return events, [] if len(events) == len(item.types) else list(_unknown(raw, item, priorities, run_id))
+        return events, [] if len(events) == len(item.types) else list(_unknown(raw, item, priorities, write))
 
     @translating
     def ever_taken(self) -> int:
@@ -250,7 +263,7 @@ class Intake(Part):
             return self._client.lpush(self._keys.events, *items)
 
 
-def _unknown(raw: bytes, item: Item, configured: Container[str], run_id: str) -> Iterator[bytes]:
+def _unknown(raw: bytes, item: Item, configured: Container[str], write: Callable[..., bytes]) -> Iterator[bytes]:
     """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
 
     It has no event id if the type's name is none: `a` + `b:T` would be the id of `a:b` + `T`.
@@ -260,8 +273,4 @@ def _unknown(raw: bytes, item: Item, configured: Container[str], run_id: str) ->
     excerpt = Excerpt.of(raw) if len(unknown) > whole else None
     for number, event in enumerate(unknown):
         held = raw if number < whole or excerpt is None else excerpt
-        yield _letter(held, BadItemError.unknown_type(event.type), run_id, event.id if is_name(event.type) else None)
-
-
-def _letter(item: bytes | Excerpt, error: BadItemError, run_id: str, event: str | None = None) -> bytes:
-    return encode_letter(item, error.reason, error.detail, failed_at=system_clock.now(), run_id=run_id, event=event)
+        yield write(held, BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None)

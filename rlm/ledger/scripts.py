@@ -156,6 +156,11 @@ class Part:
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)
 
+    def _now(self) -> float:
+        """Return the time by the clock of Redis, seconds since 1970."""
+        ((seconds, microseconds),) = self._batch([("TIME",)])
+        return int(seconds) + int(microseconds) / 1_000_000
+
     @translating
     def _get(self, key: str) -> bytes | None:
         return cast("bytes | None", self._client.get(key))
