@@ -18,7 +18,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
 from rlm.delivery.run_end import close_run
-from rlm.ledger.intake import FIRST_SECONDS, Drain
+from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan import Plan
     from scheduler.leader import Duty, Leader
+    from scheduler.redis_clock import RedisClock
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
@@ -80,6 +81,11 @@ class Conductor:
         return self._redis.unfit
 
     @property
+    def clock(self) -> RedisClock:
+        """The clock of Redis, as of the last look."""
+        return self._redis.clock
+
+    @property
     def mender(self) -> Mender:
         """What mends keys that hold what they cannot."""
         return self._redis.mender
@@ -105,7 +111,9 @@ class Conductor:
             self._begin_drain(run, drain)
             crash_point("drain.done")
             self._advance(run, State.PLANNING)
-            self._plan(run, drain.untaken())
+            self._plan(run, drain.untaken(self._left_seconds(run)))
+        elif not drain.over:  # what a piece holds says what the rest holds, which the first forecast counts
+            drain.work(PIECE_SECONDS, lambda: self._goes_on(run))
         self._release(run, drain)
         return self.finish(run)
 

@@ -55,8 +55,7 @@ class Leader:
         self._leases = leases
         self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.token = 0
-        self.holder = ""
-        self._told_holder = ""
+        self.holder = self._told = ""
         self._renewed_at = float("-inf")
 
     def campaign(self) -> bool:
@@ -68,15 +67,15 @@ class Leader:
         self.token, self.holder = self._leases.contend(self.owner, LEASE_SECONDS)
         self._renewed_at = now
         if self.token and not before:
-            self._told_holder = ""
+            self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
 
     def tell_holder(self) -> None:
         """Log who leads while this one stands by, whenever that is another."""
-        if self.holder == self._told_holder:
+        if self.holder == self._told:
             return
-        self._told_holder = self.holder
+        self._told = self.holder
         host, _, process = self.holder.partition(":")
         log.info(
             "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
@@ -193,6 +192,7 @@ class Office:
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=self._cancels)
         broker = WakingBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._clock = self._conductor.clock
         self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)
 
@@ -241,7 +241,7 @@ class HandConductor(Office):
 
     def conduct(self) -> dict[str, Any] | None:
         """Open a run now and conduct it to its record."""
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
         run = self._store.runs.current()
         if run is None or run.id != run_id:
             return self._store.runs.record(run_id)

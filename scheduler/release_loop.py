@@ -155,7 +155,8 @@ class ReleaseLoop:
         if self.cancelled or self._duty.stopping:
             return None
         told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._forecaster.turnaround_seconds
-        scene = ReleaseState(counts, views, self._lanes, remaining, *told, lag_seconds, self._drain.untaken())
+        untaken = self._drain.untaken(remaining), self._drain.left - self._drain.takes(remaining)
+        scene = ReleaseState(counts, views, self._lanes, remaining, *told, lag_seconds, *untaken)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
@@ -192,7 +193,8 @@ class ReleaseLoop:
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say why events are left over: what they waited for, which were spent."""
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
+        untaken = {"untaken": str(self._drain.left)} if self._drain.left else {}
+        return {**self._noted(), "spent": msgspec.json.encode(spent).decode(), **untaken}
 
     def _noted(self) -> dict[str, str]:
         away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 from rlm import __version__
 from rlm.core.clock import system_clock
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 STANDBY_SECONDS = 0.25
 #: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
 IDLE_SECONDS = 4.0
-#: How often an idle leader looks at the wall clock, seconds: it may have been set. Nobody is asked for that.
+#: How often an idle leader looks whether a tick is due, seconds: a clock may have been set. Nobody is asked for that.
 CLOCK_SECONDS = 0.25
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
@@ -47,28 +47,28 @@ POLL_SECONDS = 0.02
 log = logging.getLogger(__name__)
 
 
-class TickTrigger(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """Fires at multiples of a period on the wall clock.
+class TickTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires at multiples of a period by the clock of Redis.
 
-    After a leap of the clock, such as from 1970 to today while a machine boots, the stock trigger would count through
-    all the multiples in between, one by one.
+    The stock trigger goes by the clock of the host. After a leap of that, such as from 1970 to today while a machine
+    boots, it would count through all the multiples in between, one by one.
     """
 
-    def __init__(self, every_seconds: float) -> None:
-        super().__init__(seconds=every_seconds, start_date=datetime.fromtimestamp(0, UTC), timezone=UTC)
+    def __init__(self, every_seconds: float, redis_now: Callable[[], float]) -> None:
+        self._every_seconds = every_seconds
+        self._redis_now = redis_now
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
-        """Return when it fires after `previous_fire_time`; multiples long before `now` are passed over."""
-        if previous_fire_time is not None:
-            last = datetime.fromtimestamp(last_due(now.timestamp(), self.interval_length), UTC)
-            previous_fire_time = max(previous_fire_time, last)
-        return super().get_next_fire_time(previous_fire_time, now)
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """Return when the next multiple comes, by the clock of this host, which is at `now`."""
+        redis_now = self._redis_now()
+        left = last_due(redis_now, self._every_seconds) + self._every_seconds - redis_now
+        return datetime.fromtimestamp(now.timestamp() + left, UTC)
 
 
-def start_clock(every_seconds: float, on_tick: Callable[[], None]) -> BackgroundScheduler:
-    """Start APScheduler, which calls `on_tick` at multiples of `every_seconds`, late rather than never."""
+def start_clock(every_seconds: float, now: Callable[[], float], on_tick: Callable[[], None]) -> BackgroundScheduler:
+    """Start APScheduler, which calls `on_tick` at multiples of `every_seconds` by `now`, late rather than never."""
     clock = BackgroundScheduler(timezone=UTC)
-    trigger = TickTrigger(every_seconds)
+    trigger = TickTrigger(every_seconds, now)
     clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
     clock.start()
     return clock
@@ -81,8 +81,9 @@ class SchedulerService(Office):
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
         self._wakeup = wakeup
-        #: The last tick that was taken, by the wall clock; None if another look at it is due.
-        self._taken: float | None = self._last_due()
+        #: The last tick that was taken; None if another look at it is due.
+        self._taken: float | None = None
+        self._up_since = system_clock.boottime()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         #: The run that Redis failed in. If it is closed when Redis is back, what follows a run is still to be done.
@@ -95,7 +96,7 @@ class SchedulerService(Office):
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = start_clock(self._store.settings.run.every_seconds, self._wakeup.wake)
+        clock = start_clock(self._store.settings.run.every_seconds, self._clock.now, self._wakeup.wake)
         waker.start()
         announcer = threading.Thread(
             target=announce, args=(self._store, self._leader, self._stopped), name="announce", daemon=True
@@ -180,8 +181,9 @@ class SchedulerService(Office):
             return False
         if self._leader.token != self._in_office:
             self._mender.mend()
-            if self._store.schedule.last_tick() is not None:
-                self._taken = None  # if it was served, this does no harm
+            self._clock.look(self._store)
+            # If the last one was served, another look at it does no harm. The very first is the next one.
+            self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
             self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
         return True
 
@@ -219,19 +221,20 @@ class SchedulerService(Office):
             return False
         crash_point("request.seen")
         self._mender.before_run()
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
         self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
         return True
 
     def _start_due(self) -> bool:
-        """Start the run of a tick that is due: the last one by the wall clock is another, even if that was set back."""
-        if (due := self._last_due()) == self._taken:
+        """Start the run of a tick that is due: the last one by the clock is another, even if that was set back."""
+        now = self._clock.now()
+        if (due := last_due(now, self._store.settings.run.every_seconds)) == self._taken:
             return False
         self._taken = due
         try:
             self._mender.before_run()
-            if serve_tick(self._store, self._leader.token, away=self._duty.lately_away):
+            if serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
                 self._conduct_open()
         except StoreError:
             self._taken = None  # if it is noted by now, this changes nothing
@@ -245,7 +248,10 @@ class SchedulerService(Office):
         return False
 
     def _last_due(self) -> float:
-        return last_due(system_clock.now(), self._store.settings.run.every_seconds)
+        return self._due_at(system_clock.boottime())
+
+    def _due_at(self, moment: float) -> float:
+        return last_due(self._clock.at(moment), self._store.settings.run.every_seconds)
 
     def _conduct_open(self) -> None:
         run = self._store.runs.current()

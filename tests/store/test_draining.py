@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.errors import StoreError
 from rlm.core.run import State
+from rlm.delivery.run_end import close_run
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Drain
@@ -88,6 +89,42 @@ def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
     steps.release_loop(store, conductor, drained)._turn()
 
     assert store.runs.current().forecast["leftover_by_type"][steps.TYPE] > 700
+
+
+def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, monkeypatch):
+    """The record counts what was taken, and so does the forecast; both say how many items were not."""
+    drained = drain(1000)
+    drained.work(0.0)
+    drained._worked_seconds = 1.0
+    steps.put_into(store, drained.run, State.RUNNING)
+    loop = steps.release_loop(store, conductor, drained)
+    assert (drained.takes(5.0), drained.untaken(5.0)[steps.TYPE]) == (10, 10)
+    assert sum(drained.untaken().values()) == 998
+
+    monkeypatch.setattr(drained, "takes", lambda _seconds: 10)
+    loop._turn()
+
+    forecast = store.runs.current().forecast
+    assert forecast["untaken"] == 988
+    assert "988 items cannot be taken before the deadline" in forecast["binds"]
+    assert forecast["expected_leftover"] <= 12
+    left = drained.left
+    assert store.runs.advance(conductor._leader.token, drained.run.id, State.FINISHING, **loop.account())
+    assert close_run(store, drained.run.id)["untaken"] == left > 900
+
+
+def test_the_first_forecast_after_a_takeover_counts_what_is_not_taken_yet(store, drain, conductor, monkeypatch):
+    """Whoever takes a run over knows nothing of the items that are left: it takes a piece first."""
+    drained = drain(1000)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+    seen = []
+    monkeypatch.setattr("scheduler.conductor.Conductor._release", lambda _self, _run, drain: seen.append(drain))
+    monkeypatch.setattr("scheduler.conductor.Conductor.finish", lambda _self, _run: None)
+
+    conductor._conductor.conduct(store.runs.current())
+
+    assert seen[0].untaken()[steps.TYPE] == seen[0].left > 0
 
 
 def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
