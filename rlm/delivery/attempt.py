@@ -11,6 +11,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
@@ -20,7 +21,7 @@ from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Request, Unreachable, UnreachableError
 from rlm.delivery.settlement import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
-from rlm.ledger.claims import Completion
+from rlm.ledger.claims import MOST_TRIED, Completion
 from rlm.ledger.limiter import Admitted, Call, Refused
 
 if TYPE_CHECKING:
@@ -272,5 +273,5 @@ def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:
     def place(endpoint: Endpoint) -> tuple[bool, bool]:
         return endpoint.name == claim.last_endpoint and claim.tries > 0, endpoint.name != claim.endpoint
 
-    for endpoint in sorted(event_type.endpoints, key=place):
+    for endpoint in nsmallest(MOST_TRIED, event_type.endpoints, key=place):  # as `sorted`, and no more than so many
         yield in_force(endpoint, claim.limits)

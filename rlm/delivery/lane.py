@@ -23,6 +23,8 @@ from rlm.ledger.claims import LaneId, Turn
 from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rlm.delivery import Connection, Dispatcher
     from rlm.delivery.settlement import Settlement
     from rlm.ledger import Store
@@ -84,12 +86,21 @@ class LaneContext:
 class Lanes:
     """The lanes of one worker process: `carry` is called by as many threads as it has lanes."""
 
-    def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher, worker_id: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        worker_id: str,
+        on_outdated: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Carry events for the worker `worker_id`; `on_outdated` is called once the run is not for it."""
         self._store = store
         self._settings = settings
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
+        self._on_outdated = on_outdated
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         self._rests = Rests()
         self._numbers = itertools.count(1)
@@ -105,6 +116,7 @@ class Lanes:
 
     def carry(self, run_id: str) -> None:
         """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
+        crash_point("worker.fetched")
         with self._lock:
             lane = self._idle.pop() if self._idle else self._make_lane()
         try:
@@ -114,6 +126,8 @@ class Lanes:
             self._idle.append(lane)
         if self._alone is not None:
             system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
+        if self.outdated:
+            self._on_outdated()
 
     def _take_turns(self, lane: LaneContext, run_id: str) -> None:
         completed: Completion | None = None
