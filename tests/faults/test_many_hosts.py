@@ -110,6 +110,7 @@ def test_a_clock_step_moves_no_worker(hosts):
     assert hosts.samples.most <= MOST, hosts.samples.worst
 
 
+@pytest.mark.long
 def test_the_share_of_a_host_that_vanished_is_taken_over(hosts):
     """Frozen with its workers, as where a host is gone; when it is back, nobody has more than there may be for long."""
     frozen = hosts.processes["c"]
