@@ -77,6 +77,9 @@ def test_the_keys_of_hosts(inst):
     inst.store.processes.announce(Role.SUPERVISOR, Process("host:1:a", 1, "host", 0.0, version="1", offer=offer))
 
     assert set(keys(inst.json("supervisor", "list"))) == documented("rlm supervisor list")
+    assert set(keys(inst.json("supervisor", "drain", "host"))) == documented("rlm supervisor drain")
+    inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "host:1:a"))
+    assert set(keys(inst.json("supervisor", "forget", "host"))) == documented("rlm supervisor forget")
 
 
 def test_the_keys_of_runs(inst):
