@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def orders(config: Path | None, number: int) -> None:
     """List the last N orders (20) that came over HTTP or are about hosts, newest first: what, by whom, why.
 
-    Each is noted before it is carried out. The newest 1000 are kept. Other commands are not among them; what they change of
-    endpoints is in `rlm endpoint changes`.
+    Each is noted before it is carried out. The newest 1000 are kept. What other commands change of endpoints is in
+    `rlm endpoint changes`.
     """
     from rlm.admin.report import order_list
 
