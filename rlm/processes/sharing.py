@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from rlm.ledger.processes import Offer
+from rlm.ledger.processes import MOST_LANES, Offer
 from rlm.plan.shares import shares
 
 if TYPE_CHECKING:
@@ -31,10 +31,8 @@ def divide(wanted: int, supervisors: Iterable[Process], idle_hosts: Collection[s
     """
     every = sorted(supervisors, key=lambda one: one.id)
     offers = {one.id: one.offer for one in every if one.offer}
-    total = wanted
-    if offers:
-        total = max(wanted, *(one.least for one in offers.values()))
-        total = min(total, max(one.most for one in offers.values()))
+    least = max((one.least for one in offers.values()), default=0)
+    total = min(max(wanted, least), most_of(every))
     found = {one.id: _evenly(total, len(every), place) for place, one in enumerate(every) if one.id not in offers}
     total -= sum(found.values())
 
@@ -46,6 +44,11 @@ def divide(wanted: int, supervisors: Iterable[Process], idle_hosts: Collection[s
     for host, capacities in hosts.items():
         found |= shares(by_host[host], capacities)
     return found
+
+
+def most_of(supervisors: Iterable[Process]) -> int:
+    """Return `workers.max`: the largest that any of them says, without end if none says it."""
+    return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
 def _evenly(total: int, number: int, place: int) -> int:
