@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from tests.acceptance.redisusers import PASSWORD, documented_users
+from tests.acceptance.redisusers import PAGE, PASSWORD, documented_users
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.wait import wait_until
 
@@ -35,8 +35,15 @@ user rlm {rlm}
 """
 _SENTINEL_USERS = """
 user default on >{admin} ~* &* +@all
-user asker reset on >{password} &+switch-master +sentinel|master +subscribe +unsubscribe +ping
+{asker}
 """
+
+
+def _asker() -> str:
+    """The user of the sentinels as docs/security.md writes it out."""
+    found = re.search(r"^user asker .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found
+    return found[0].replace("PASSWORD", PASSWORD)
 
 
 def free_port() -> int:
@@ -190,7 +197,7 @@ class Sentinels:
             "aclfile users.acl",
             f"masterauth {_ADMIN}",
             "appendonly yes",
-            "appendfsync everysec" if os.environ.get("RLM_TEST_EVERYSEC") else "appendfsync always",
+            "appendfsync always",
             'save ""',
             "repl-diskless-sync yes",
             "repl-diskless-sync-delay 0",
@@ -210,7 +217,7 @@ class Sentinels:
     def _sentinel(self, number: int) -> Server:
         port, directory = free_port(), self.directory / f"sentinel{number}"
         directory.mkdir()
-        (directory / "users.acl").write_text(_SENTINEL_USERS.format(admin=_ADMIN, password=PASSWORD).lstrip())
+        (directory / "users.acl").write_text(_SENTINEL_USERS.format(admin=_ADMIN, asker=_asker()).lstrip())
         lines = [
             *self._listening(port),
             "bind 127.0.0.1",
