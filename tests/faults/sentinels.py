@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import socket
 import subprocess
 import threading
 import time
+import warnings
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -120,6 +122,9 @@ class Sentinels:
 
     def __exit__(self, *_exc: object) -> None:
         self._stack.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()  # of what Python's ssl left open: see test_failover.py
 
     # -- what RLM is told
 
@@ -153,6 +158,14 @@ class Sentinels:
             admin.config_set("min-replicas-to-write", max(1, self._alive() - 1))
         with self.admin(self.sentinels[0].port) as admin:
             admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+    def takes_writes(self) -> bool:
+        """Whether the primary takes writes."""
+        try:
+            with self.admin(self.primary.port) as admin:
+                return bool(admin.set("rlm:test", "1"))
+        except redis.RedisError:
+            return False
 
     def _alive(self) -> int:
         return sum(one.process is not None for one in self.servers)
