@@ -104,6 +104,7 @@ class WorkerProcess:
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, wakeup.wake)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
+        self._broker.has_worked = store.leases.has_worked
         declare_dispatch(self._broker, self._lanes.carry)
         declare_leftovers(self._broker, self._close)
         threads = self._settings.workers.threads
