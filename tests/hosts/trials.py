@@ -45,8 +45,9 @@ def _full(bench: HostBench, watch: Observer) -> dict[str, Any]:
 def _cut(victim: Callable[[HostBench], str], seconds: float) -> Callable[[HostBench, Observer], dict[str, Any]]:
     def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
         tick = bench.push_for_tick(MUCH, "cut")
-        sleep_until(tick + MIDST)
+        sleep_until(tick + 2)
         name = victim(bench)
+        sleep_until(tick + MIDST)
         port = bench.hosts[name].port
         since = time.time()
         port.cut()

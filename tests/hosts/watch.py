@@ -47,7 +47,8 @@ class Observer:
             env=host.environment(),
             start_new_session=True,
         )
-        self._threads = [threading.Thread(target=one) for one in (self._follow, self._ask, self._count)]
+        tasks = ((self._follow,), (self._count,), (self._ask, "supervisor", "list"), (self._ask, "doctor"))
+        self._threads = [threading.Thread(target=task, args=words) for task, *words in tasks]
         for thread in self._threads:
             thread.start()
         return self
@@ -64,13 +65,10 @@ class Observer:
         for line in self._status.stdout:
             self.seen.append((time.time(), "status", json.loads(line)))
 
-    def _ask(self) -> None:
-        while not self._over.wait(0.5):
-            for command in (("supervisor", "list"), ("doctor",)):
-                try:
-                    found = self.bench.rlm(*command, timeout=30)
-                except subprocess.TimeoutExpired:
-                    continue
+    def _ask(self, *command: str) -> None:
+        while not self._over.wait(0.3):
+            with suppress(subprocess.TimeoutExpired):
+                found = self.bench.rlm(*command, timeout=30)
                 if found is not None:
                     self.seen.append((time.time(), " ".join(command), found))
 
