@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts.bench import Layout, freeze, sleep_until
+from tests.hosts.demands import as_planned, back_soon, done, fair, in_time, noticed, workers_within
 from tests.hosts.figures import went_elsewhere
+from tests.hosts.judge import moment
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.hosts.bench import HostBench
+    from tests.hosts.demands import Demand
     from tests.hosts.watch import Observer
 
 #: What fits into one window of the usual layout: 20 endpoints, 30 calls in each of three periods.
@@ -34,6 +37,8 @@ class Trial:
     layout: Layout = field(default_factory=Layout)
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hosts: int = 3
+    #: What is demanded of its figures, beside the promises.
+    demands: Sequence[Demand] = (in_time,)
 
 
 def _full(bench: HostBench, watch: Observer) -> dict[str, Any]:
@@ -128,12 +133,12 @@ def _redis_frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 
 def _back_again(bench: HostBench, back: float) -> dict[str, Any]:
-    def closed() -> bool:
-        return any(True for _ in bench.records())
-
-    wait_until(closed, timeout=40, message="the run is closed")
-    later = [call.at - back for call in bench.calls() if call.at > back]
-    return {"back_at": back, "first_call_after": round(min(later), 2) if later else None}
+    """How soon after Redis was back a call was made, and the run closed that was open before."""
+    wait_until(bench.records, timeout=40, message="the run is closed")
+    wait_until(lambda: [call for call in bench.calls() if call.at > back], timeout=40, message="a call is made")
+    first = next(call.at for call in bench.calls() if call.at > back)
+    closed = moment(bench.records()[0]["finished_at"])
+    return {"first_call_after": round(first - back, 2), "closed_after": round(closed - back, 2)}
 
 
 def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
@@ -216,25 +221,29 @@ _TWO_EACH = {name: {"RLM_WORKERS__MAX_HERE": "2"} for name in ("host1", "host2")
 #: Each host takes two workers, and all there are is needed.
 _FAST = Layout(types=1, endpoints=1, amount=100_000, workers=4, target=0.3)
 
+_LOST = noticed("status", "supervisor list", "doctor", within=15)
+_SHUT = noticed("status", "supervisor list", "doctor", within=5)
+_EQUAL = fair(host1=1, host2=1, host3=1)
+
 TRIALS: dict[str, Trial] = {
-    "full": Trial(_full),
-    "full_skewed": Trial(_full, env={"host2": SKEWED}),
-    "full_capacities": Trial(_full, env=_CAPACITIES),
-    "cut": Trial(_cut(lambda bench: bench.names[1], 20.0)),
-    "leader_cut": Trial(_cut(_leader, 20.0)),
-    "killed": Trial(_all_but_one_killed),
-    "shut_dropped": Trial(_shut("drop", 4)),
-    "shut_refused": Trial(_shut("refuse", 3)),
-    "shut_unroutable": Trial(_shut("unroute", 3)),
-    "shut_midrun": Trial(_shut("drop", 1)),
-    "frozen": Trial(_frozen),
-    "redis_cut": Trial(_redis_cut),
-    "redis_frozen": Trial(_redis_frozen),
-    "names_gone": Trial(_names_gone, Layout(close=True)),
-    "no_descriptors": Trial(_no_descriptors, Layout(close=True)),
+    "full": Trial(_full, demands=[in_time, done(0), _EQUAL, as_planned]),
+    "full_skewed": Trial(_full, env={"host2": SKEWED}, demands=[in_time, done(0), _EQUAL]),
+    "full_capacities": Trial(_full, env=_CAPACITIES, demands=[in_time, done(0), fair(host1=10, host2=5, host3=5)]),
+    "cut": Trial(_cut(lambda bench: bench.names[1], 20.0), demands=[in_time, done(0), _LOST]),
+    "leader_cut": Trial(_cut(_leader, 20.0), demands=[in_time, _LOST]),
+    "killed": Trial(_all_but_one_killed, demands=[in_time, _LOST, workers_within(20)]),
+    "shut_dropped": Trial(_shut("drop", 4), demands=[in_time, done(0, 1, 2, 3), _SHUT]),
+    "shut_refused": Trial(_shut("refuse", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
+    "shut_unroutable": Trial(_shut("unroute", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
+    "shut_midrun": Trial(_shut("drop", 1), demands=[in_time, done(0), _SHUT]),
+    "frozen": Trial(_frozen, demands=[in_time, done(0), _LOST]),
+    "redis_cut": Trial(_redis_cut, demands=[back_soon, workers_within(20)]),
+    "redis_frozen": Trial(_redis_frozen, demands=[back_soon, workers_within(20)]),
+    "names_gone": Trial(_names_gone, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
+    "no_descriptors": Trial(_no_descriptors, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
     "flapping": Trial(_flapping),
-    "api_bound_1": Trial(_full, hosts=1),
-    "api_bound_2": Trial(_full, hosts=2),
-    "lanes_1": Trial(_lanes, _FAST, _TWO_EACH, hosts=1),
-    "lanes_2": Trial(_lanes, _FAST, _TWO_EACH, hosts=2),
+    "api_bound_1": Trial(_full, hosts=1, demands=[in_time, done(0), as_planned]),
+    "api_bound_2": Trial(_full, hosts=2, demands=[in_time, done(0), as_planned]),
+    "lanes_1": Trial(_lanes, _FAST, _TWO_EACH, hosts=1, demands=[in_time, as_planned]),
+    "lanes_2": Trial(_lanes, _FAST, _TWO_EACH, hosts=2, demands=[in_time, as_planned]),
 }
