@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 FULL = 1800
 #: Enough work that a window has something to do at every moment, and all of it fits.
 MUCH = 1500
-#: When in a run something is done to it, seconds from the tick: in the midst of the second filling of the windows.
-MIDST = 7.5
+#: When in a run something is done to it, seconds from the tick: as soon as calls are made after the first filling.
+MIDST = 6.0
 
 
 @dataclass
@@ -52,7 +52,7 @@ def _cut(victim: Callable[[HostBench], str], seconds: float) -> Callable[[HostBe
         tick = bench.push_for_tick(MUCH, "cut")
         sleep_until(tick + 2)
         name = victim(bench)
-        sleep_until(tick + MIDST)
+        bench.wait_for_calls(name, tick + MIDST)
         port = bench.hosts[name].port
         since = time.time()
         port.cut()
@@ -74,7 +74,7 @@ def _leader(bench: HostBench) -> str:
 
 def _all_but_one_killed(bench: HostBench, watch: Observer) -> dict[str, Any]:
     tick = bench.push_for_tick(MUCH, "killed")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(bench.names[0], tick + MIDST)
     since = time.time()
     for name in bench.names[:-1]:
         bench.hosts[name].port.kill()
@@ -82,14 +82,14 @@ def _all_but_one_killed(bench: HostBench, watch: Observer) -> dict[str, Any]:
     return {name: _noticed(bench, watch, name, since, time.time()) for name in bench.names[:-1]}
 
 
-def _shut(kind: str, windows: int, at: float = MIDST) -> Callable[[HostBench, Observer], dict[str, Any]]:
+def _shut(kind: str, windows: int) -> Callable[[HostBench, Observer], dict[str, Any]]:
     """One host reaches Redis but not the APIs, from mid-run of the first of so many windows on."""
 
     def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
         name = bench.names[1]
         port = bench.hosts[name].port
         tick = bench.push_for_tick(MUCH, "shut1")
-        sleep_until(tick + at)
+        bench.wait_for_calls(name, tick + MIDST)
         since = time.time()
         getattr(port, kind)(*bench.api.addresses)
         for number in range(2, windows + 1):
@@ -106,7 +106,7 @@ def _shut(kind: str, windows: int, at: float = MIDST) -> Callable[[HostBench, Ob
 def _frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
     name = bench.names[1]
     tick = bench.push_for_tick(MUCH, "frozen")
-    sleep_until(tick + 1.2)
+    bench.wait_for_calls(name, tick + MIDST)
     since = time.time()
     freeze(bench.hosts[name].port, seconds=20.0)
     back = time.time()
@@ -117,7 +117,7 @@ def _frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 def _redis_cut(bench: HostBench, watch: Observer) -> dict[str, Any]:
     tick = bench.push_for_tick(MUCH, "away")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(bench.names[0], tick + MIDST)
     since = time.time()
     bench.redis.cut()
     sleep_until(since + 25)
@@ -127,7 +127,7 @@ def _redis_cut(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 def _redis_frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
     tick = bench.push_for_tick(MUCH, "stopped")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(bench.names[0], tick + MIDST)
     freeze(bench.redis, seconds=8.0)
     return _back_again(bench, time.time())
 
@@ -144,7 +144,7 @@ def _back_again(bench: HostBench, back: float) -> dict[str, Any]:
 def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
     name = bench.names[1]
     tick = bench.push_for_tick(MUCH, "names1")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(name, tick + MIDST)
     since = time.time()
     bench.hosts[name].port.write_names(forget=True)
     bench.push_for_tick(MUCH, "names2")
@@ -158,7 +158,7 @@ def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
 def _no_descriptors(bench: HostBench, watch: Observer) -> dict[str, Any]:
     name = bench.names[1]
     tick = bench.push_for_tick(MUCH, "files1")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(name, tick + MIDST)
     since = time.time()
     before = {}
     for pid in bench.hosts[name].port.pids():
