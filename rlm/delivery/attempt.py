@@ -18,8 +18,8 @@ from rlm.core.endpoint import LEASE_SLACK_SECONDS, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.delivery import Request, Unreachable, UnreachableError
-from rlm.delivery.settlement import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
+from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
+from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call, Refused
 
@@ -75,7 +75,7 @@ class Attempt:
         self._lane = lane
         self._ledger = lane.store.ledger
         self._windows = lane.store.windows
-        self._breaker = lane.store.breaker
+        self._health = lane.health
         self._dispatcher = lane.dispatcher
         self._retry = lane.settings.retry
         self._claim = claim
@@ -107,11 +107,10 @@ class Attempt:
         if not isinstance(answered, Answered):
             self._settle(answered)
             return None
-        settlement = settlement_of(self._ledger, self._claim, answered, self._retry)
-        if isinstance(settlement, Completion):
+        if isinstance(answered.outcome, Delivered):
             self._report(answered)
-            return settlement
-        self._settle(partial(self._write, answered, settlement))
+            return completion_of(self._claim, answered, answered.outcome)
+        self._settle(partial(self._write, answered))
         return None
 
     def _deliver(self, connection: Connection | None) -> Answered | Settlement:
@@ -123,14 +122,14 @@ class Attempt:
             return self._answer(self._send(slot, connection), connection)
         for endpoint in _candidates(self._claim, self._type):
             begins_by = self._begins_by(endpoint)
-            if system_clock.monotonic() > begins_by:
+            if system_clock.monotonic() > begins_by or not self._may_try(endpoint):
                 continue
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
-                outcome = Unreachable(str(error), None, error.kind)
-                note_failure(self._breaker, endpoint, outcome)
-                return try_again(self._ledger, self._claim, endpoint, outcome, self._retry)
+                outcome = Unreachable(str(error), None, error.kind, unsent=True, here=error.here)
+                excused = self._health.fail(endpoint, outcome)
+                return try_again(self._ledger, self._claim, endpoint, outcome, self._retry, excused=excused)
             slot = None
             try:
                 slot = self._take_slot(endpoint, begins_by)
@@ -140,6 +139,10 @@ class Attempt:
             if slot is not None:
                 return self._answer(self._send(slot, connection), connection)
         return partial(self._ledger.give_back, self._claim)
+
+    def _may_try(self, endpoint: Endpoint) -> bool:
+        """Return whether this host reaches an endpoint; the one that the call was released for is tried anyway."""
+        return endpoint.name == self._claim.endpoint or self._health.reaches(endpoint)
 
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""
@@ -191,7 +194,8 @@ class Attempt:
                 break
             answered_at = system_clock.monotonic()
             if answered_at <= min(begins_by, asked_at + self._leaving_seconds):
-                return _Slot(endpoint, call, admitted, asked_at, answered_at)
+                suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
+                return _Slot(endpoint, call, replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
             if answered_at > tries_end:
                 log.warning(
@@ -246,16 +250,20 @@ class Attempt:
             return self._claim.call_seconds
         return call_seconds(self._type, endpoint.name, self._claim.expected)
 
-    def _write(self, answered: Answered, settlement: Settlement) -> bool:
-        report(self._windows, self._breaker, answered, self._lane.rests, others=len(self._type.endpoints) > 1)
+    def _write(self, answered: Answered) -> bool:
+        excused = self._report_once(answered)
+        return settlement_of(self._ledger, self._claim, answered, self._retry, excused=excused)()
+
+    def _report_once(self, answered: Answered) -> bool:
+        excused = self._health.report(answered, others=len(self._type.endpoints) > 1)
         crash_point("worker.reported")
-        return settlement()
+        return excused
 
     def _report(self, answered: Answered) -> None:
         """Report a call that completed its event; while Redis is away try again for as long as the lease lasts."""
         while True:
             try:
-                self._write(answered, lambda: True)
+                self._report_once(answered)
             except StoreError:
                 if system_clock.monotonic() < self.lease_ends:
                     system_clock.sleep(AGAIN_SECONDS)

@@ -239,8 +239,9 @@ class Dispatcher:
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
     """Return why there is no answer, as a sentence and as the word in which it is counted."""
     now = system_clock.monotonic()
-    if isinstance(error, TimeoutError) or now >= deadline:
-        return f"no answer within {now - sent_at:.1f} s", NO_ANSWER
-    if isinstance(error, BrokenAnswerError):
+    if isinstance(error, BrokenAnswerError) and now < deadline:
         return f"a broken answer after {now - sent_at:.1f} s: {error}", BROKEN
-    return f"the connection broke after {now - sent_at:.1f} s: {error}", kind_of_error(error)
+    kind = kind_of_error(error)
+    if now >= deadline or kind == NO_ANSWER:
+        return f"no answer within {now - sent_at:.1f} s", NO_ANSWER
+    return f"the connection broke after {now - sent_at:.1f} s: {error}", kind

@@ -18,7 +18,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
-from rlm.delivery.settlement import Rests
+from rlm.delivery.health import Health
 from rlm.ledger.claims import LaneId, Turn
 from rlm.ledger.limiter import Admitted, Call
 
@@ -47,7 +47,7 @@ class LaneContext:
     store: Store
     settings: Settings
     dispatcher: Dispatcher
-    rests: Rests
+    health: Health
     answered_at: float | None = None
     unsettled: set[str] = field(default_factory=set)
 
@@ -91,7 +91,7 @@ class Lanes:
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        self._rests = Rests()
+        self._health = Health(store, LaneId(worker_id, 0).host)
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
@@ -224,4 +224,4 @@ class Lanes:
     def _make_lane(self) -> LaneContext:
         """Return another lane; they are numbered from 1 as they come up."""
         lane_id = LaneId(self._worker_id, next(self._numbers))
-        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._rests)
+        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health)

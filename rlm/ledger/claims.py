@@ -113,6 +113,11 @@ class LaneId:
     number: int
 
     @property
+    def host(self) -> str:
+        """The host of its worker, whose id begins with it."""
+        return self.worker_id.partition(":")[0]
+
+    @property
     def note(self) -> str:
         """What begins the note of its call."""
         return f"{self.number}:"
@@ -193,8 +198,8 @@ class Completion:
 class Turn:
     """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
 
-    Without a `claim`, `why` is that no call is released (`none`), the run does not run (`over`), or it has another
-    configuration (`revision`).
+    Without a `claim`, `why` is that no call is released (`none`) or none that its host can make (`shut`), the run does not
+    run (`over`), or it has another configuration (`revision`).
     """
 
     settled: bool

@@ -39,6 +39,10 @@ moved:URLHASH              list    `STAMP SENT` of slots that count from a perio
                                    newest first; as long as the window
 health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused
                                    within its limit, how far back its slots are kept
+ways                       hash    `HOST URLHASH` -> the way of a host to an endpoint that is in trouble, and `HOST` ->
+                                   since when the host is; see rlm/ledger/ways.py. Empty while all is well
+well:URLHASH, well         zset    hosts, by when a call of theirs was answered last, by that endpoint, or by any;
+                                   for half a minute
 window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended
@@ -132,6 +136,9 @@ class Keys:
         self.requests = f"{prefix}:requests"
         self.quarantine = f"{prefix}:quarantine"
         self.dramatiq = f"{prefix}:dramatiq"
+        self.ways = f"{prefix}:ways"
+        self.well_hosts = f"{prefix}:well"
+        self.well = self._each("well")  #: of an endpoint, as window
         self.aside = self._each("aside")  #: of a list
         self.giant = self._each("giant")
         self.event = self._each("event")

@@ -15,6 +15,7 @@ from rlm.ledger.control import Change
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.orders import Order
+from rlm.ledger.ways import read_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,6 +137,12 @@ def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
     return _is_limit(value) if field == b"refused_limit" else _is_text(value)
 
 
+def _is_way(field: bytes, value: bytes) -> bool:
+    if b" " in field:
+        return _is_text(field) and _is_text(value) and read_way(field, value) is not None
+    return _is_text(field) and re.fullmatch(rb"\d{1,17} (cut|part) \d{1,17}", value) is not None
+
+
 def _with(value: Test, field: Test = _is_text) -> Test:
     """Return the test of a hash, from a test of its values, and one of its fields."""
     return lambda one, other: field(one) and value(other)
@@ -177,6 +184,8 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "window": (KeyType.LIST, _is_stamp),
         "moved": (KeyType.LIST, lambda raw: re.fullmatch(rb"\d{1,17} \d{1,17}", raw) is not None),
         "health": (KeyType.HASH, lambda field, value: _is_health(field, value, latest_us)),
+        "ways": (KeyType.HASH, _is_way),
+        **dict.fromkeys(("well", "well_hosts"), (KeyType.ZSET, None)),
         "processes": (KeyType.SET, _is_text),
         "process": (KeyType.STRING, None),
         "calls": (KeyType.HASH, _with(is_note)),

@@ -49,7 +49,8 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- ARGV[15] dedupe_ms  how long the event is remembered, to recognise duplicates
 -- ARGV[16] server     run id of the server that this connection leads to
 -- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
---          released, 'over' is the run, 'revision': the worker must be replaced. Else {settled, 'claimed', event id,
+--          released, 'shut' is the way of its host to the endpoints of all that is, 'over' is the run, 'revision': the
+--          worker must be replaced. Else {settled, 'claimed', event id,
 --          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
 --          attempt, tries, runs, last}: what follows is the name and the limit of each window that the slot was taken in.
 --          Without a slot stamp is empty, and what follows is the number of endpoints of the type, the name of each and
@@ -57,8 +58,8 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 --          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
 --          deadline, and to when the call must have begun
 -- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
-local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings, ways =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 -- include now
 -- include restamp_ahead
@@ -67,6 +68,8 @@ local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARG
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
 -- include settle_completed
 -- include first_event
+-- include ways
+-- include way_to
 local function claim(release, trust)
   local of = release.of
   if release.run ~= run_id or now > release.void or now > release.begin then return end
@@ -78,8 +81,10 @@ local function claim(release, trust)
   local tries = told[4] == run_id and told[8] or '0'
   local alone = tonumber(told[10] or 0) >= tonumber(ARGV[7])
   local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
+  local way, shut = way_to(of.windows[1].id, trust[4])
+  if shut or (way and avoided) then return 'shut' end
   local direct = not alone and not avoided and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
-  local note, suspect, slots = lane .. (alone and '-' or ''), 0, {}
+  local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
     for index, one in ipairs(of.windows) do
       local wait, slot = ask_slot(one.window, one.health, 1, one.rules, keep_us, trust)
@@ -90,6 +95,7 @@ local function claim(release, trust)
     end
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
+  if way then probe_way(way, of.windows[1].id, of.probe) end
   local claims = (tonumber(told[6]) or 0) + 1
   local lease = string.format('%.0f', now + of.lease * (alone and 2 or 1))  -- one that is carried alone may wait as long
   -- What may be refused comes first: a slot or a note without its event does no harm.
@@ -118,8 +124,12 @@ local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
 if type(settled) == 'table' then return settled end
 if run_id == '' then return {settled, 'none'} end
 -- include refusal
-local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
-while trust[1] == ARGV[16] do
+local trust, left = redis.call('HMGET', epoch, 'server', 'since', 'underway_us', 'ways'), {}
+local function turned(reply)  -- what this host cannot call is left to the others, in its order
+  for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end
+  return reply
+end
+while trust[1] == ARGV[16] and #left < 50 do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
   local read, release = pcall(cjson.decode, raw)
@@ -127,15 +137,17 @@ while trust[1] == ARGV[16] do
   local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
   if why then  -- it is another lane's
     redis.call('LPUSH', releases, raw)
-    return {settled, why}
+    return turned({settled, why})
   end
   local claimed = sound and claim(release, trust)
-  if claimed then
+  if claimed == 'shut' then
+    left[#left + 1] = raw
+  elseif claimed then
     claimed[1] = settled
-    return claimed
+    return turned(claimed)
   end
 end
-return {settled, refusal() or 'none'}
+return turned({settled, refusal() or (#left > 0 and 'shut' or 'none')})
 
 --- settle_completed
 -- Settles the event that a lane has completed.
@@ -241,4 +253,27 @@ local function refusal()
   local conduct = redis.call('HMGET', run, 'state', 'revision', 'cancelled')
   if conduct[1] ~= 'running' or conduct[3] then return 'over' end
   if conduct[2] ~= revision then return 'revision' end
+end
+
+--- way_to
+-- Finds out whether the lane's host may call an endpoint.
+-- Uses   worker, ways, epoch, now, and what `ways` gives
+-- Gives  way_to(window, any)  the way, nil if all is well; and whether it is shut; any: whether any way is in trouble
+--        probe_way(way, window, probe_us)  takes the call for a probe if the way was shut
+local host = string.match(worker, '^[^:]*')
+local function way_to(window, any)
+  if not any then return end
+  local way, cut = read_way(ways, host, window), tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
+  if way and way.rest > 0 then return way, is_shut(way) end
+  if not cut then return way end
+  return way or {failures = 0, since = now, till = 0, rest = 0, probing = 0}, cut > now and cut - now <= 3600000000
+end
+local function probe_way(way, window, probe_us)
+  local state = redis.call('HGET', ways, host) or ''
+  if way.rest > 0 then
+    way.till, way.probing = now + probe_us, 1
+    write_way(ways, epoch, host, window, way)
+  elseif string.find(state, 'cut', 1, true) then  -- one more endpoint a second is tried
+    redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 1000000))))
+  end
 end

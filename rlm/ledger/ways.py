@@ -1,0 +1,159 @@
+"""The ways of hosts to endpoints: whose trouble it is when calls get no answer, the endpoint's or that of one host.
+
+A call that fails while other hosts' calls to the same endpoint are answered is the trouble of its host. After a few in a
+row the way of that host to that endpoint is shut: its lanes leave the calls that are released there to other hosts. It is
+probed by one call at a time, and open again once one is answered. A host that nothing has been answered to since several
+of its ways were shut is cut off: it tries nothing but what it probes. With one host alone it is always the endpoint,
+unless the error says that the host cannot call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from rlm.core.endpoint import Endpoint
+
+#: Failures in a row from which on a way is shut.
+FAILING: Final = 3
+#: How long a way is shut at first and at most, seconds.
+FIRST_SHUT_SECONDS = 1.0
+LONGEST_SHUT_SECONDS = 10.0
+#: For how long an answer to another host's call shows that the endpoint can be reached, seconds.
+RECENT_SECONDS = 30.0
+#: So many ways must be shut, or all there are, for a host to be cut off.
+CUT_OFF_WAYS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a failure did. `of_host`: it is the host's trouble, whose way is shut for `shut_seconds` from now, 0 if not.
+
+    `state` is '', 'part' or 'cut': no way of the host is known to be in trouble, some are, or it is cut off. `begun`: that
+    is new; `worse`: it was in trouble before, and is cut off now.
+    """
+
+    of_host: bool
+    shut_seconds: float = 0.0
+    state: str = ""
+    begun: bool = False
+    worse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way of a host to the endpoints of a window, after `failures` in a row since `since` (seconds since 1970).
+
+    It is shut until `shut_until`, or being probed; None if it is not shut. `why` is the last failure, in a few words.
+    """
+
+    host: str
+    window_id: str
+    failures: int
+    since: float
+    shut_until: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostWays:
+    """What is wrong with a host, since when (seconds since 1970): the ways that are shut; `cut_off`: nothing gets through.
+
+    Until `tries_at` (seconds since 1970) a host that is cut off tries no endpoint to which its way is not shut.
+    """
+
+    host: str
+    since: float
+    shut: tuple[Way, ...]
+    cut_off: bool = False
+    tries_at: float = 0.0
+
+    def reaches(self, window_id: str, now: float) -> bool:
+        """Return whether a call of this host may go to the endpoints of a window at `now` (seconds since 1970)."""
+        for way in self.shut:
+            if way.window_id == window_id:
+                return way.shut_until is not None and way.shut_until <= now
+        return not self.cut_off or self.tries_at <= now
+
+
+class Ways(Part):
+    """The ways of all hosts. What is not in trouble has no entry, and costs nothing."""
+
+    def fail(self, endpoint: Endpoint, host: str, why: str, *, here: bool, endpoints: int) -> Trouble:
+        """Count a call of `host` that `endpoint` did not answer; `here`: the host cannot call at all.
+
+        `endpoints` is how many there are: with one, a single shut way means that the host is cut off.
+        """
+        args = [
+            host,
+            endpoint.window_id,
+            int(here),
+            FAILING,
+            round(FIRST_SHUT_SECONDS * MICROSECONDS),
+            round(LONGEST_SHUT_SECONDS * MICROSECONDS),
+            round(RECENT_SECONDS * MICROSECONDS),
+            min(CUT_OFF_WAYS, endpoints),
+            why,
+        ]
+        of_host, shut_us, state, told = self._run("fail_way", self._keys_of(endpoint), args)
+        return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), begun=told == 1, worse=told == 2)
+
+    def open(self, endpoint: Endpoint, host: str) -> tuple[bool, str]:
+        """Note that `endpoint` answered a call of `host`.
+
+        Returns whether the way there was shut, and what was known of the host ('part' or 'cut') if that is over now.
+        """
+        args = [host, endpoint.window_id, round(RECENT_SECONDS * MICROSECONDS)]
+        opened, state = self._run("open_way", self._keys_of(endpoint), args)
+        return bool(opened), text(state)
+
+    def forget(self, hosts: Collection[str]) -> None:
+        """Forget the ways of hosts that are gone."""
+        if hosts:
+            self._run("forget_hosts", [self._keys.ways, self._keys.epoch], list(hosts))
+
+    @translating
+    def look(self) -> dict[str, HostWays]:
+        """Return what is wrong with hosts, by name: those of which some way is shut."""
+        entries = self._hgetall(self._keys.ways)
+        states = {text(field): text(raw).split() for field, raw in entries.items() if b" " not in field}
+        found: dict[str, list[Way]] = {}
+        for field, raw in entries.items():
+            if b" " in field and (way := read_way(field, raw)) and way.shut_until is not None:
+                found.setdefault(way.host, []).append(way)
+        return {host: _host_ways(host, ways, states.get(host)) for host, ways in sorted(found.items())}
+
+    def _keys_of(self, endpoint: Endpoint) -> list[str]:
+        keys = self._keys
+        return [keys.ways, keys.well(endpoint.window_id), keys.well_hosts, keys.epoch]
+
+
+def read_way(field: bytes, raw: bytes) -> Way | None:
+    """Read an entry; None for what is none."""
+    host, _, window_id = text(field).rpartition(" ")
+    parts = text(raw).split(" ", 5)
+    if len(parts) < 5 or not all(part.isdecimal() for part in parts[:5]):
+        return None
+    failures, since, till, rest, _ = map(int, parts[:5])
+    shut_until = till / MICROSECONDS if rest else None
+    return Way(host, window_id, failures, since / MICROSECONDS, shut_until, parts[5] if len(parts) > 5 else "")
+
+
+def _host_ways(host: str, ways: list[Way], state: list[str] | None) -> HostWays:
+    since, what, tries_us = state if state and len(state) == 3 else ("", "", "0")
+    begun = min(way.since for way in ways)
+    shut = tuple(sorted(ways, key=lambda way: (way.since, way.window_id)))
+    return HostWays(
+        host, int(since) / MICROSECONDS if since else begun, shut, what == "cut", int(tries_us) / MICROSECONDS
+    )
+
+
+def cut_off(ways: Mapping[str, HostWays]) -> set[str]:
+    """Return the hosts that are cut off: they reach Redis, and no endpoint."""
+    return {host for host, one in ways.items() if one.cut_off}
