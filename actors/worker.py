@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -176,7 +175,7 @@ class WorkerProcess:
         process = Process(
             id=self._id,
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=self._settings.host_name,
             started_at=self._started_at,
             state=state,
             threads=self._settings.workers.threads,

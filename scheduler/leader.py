@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import select
-import socket
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import WakingBroker
@@ -48,9 +47,9 @@ log = logging.getLogger(__name__)
 class Leader:
     """One process's claim to lead. `token` is 0 while another holds the lease, the `holder`."""
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: Leases, host: str) -> None:
         self._leases = leases
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.token = 0
         self.holder = ""
         self._renewed_at = float("-inf")
@@ -149,7 +148,7 @@ class Office:
     def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Conduct on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         self._store = store
-        self._leader = Leader(store.leases)
+        self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=self._cancels)
         broker = WakingBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)

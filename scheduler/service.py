@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -253,7 +252,7 @@ class SchedulerService(Office):
         process = Process(
             id=self._leader.owner,
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=self._store.settings.host_name,
             started_at=self._started_at,
             revision=self._store.settings.revision,
             version=__version__,

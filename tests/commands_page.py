@@ -61,10 +61,15 @@ def _described(parent: click.Context, group: click.Group, name: str) -> Iterator
     """Yield the description of a command, or of each command of a group."""
     command = group.get_command(parent, name) or click.Command(name)  # it is one of the group's
     context = click.Context(command, info_name=name, parent=parent)
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield from _as_command(context, command)
     if isinstance(command, click.Group):
         for sub in command.list_commands(context):
             yield from _described(context, command, sub)
-        return
+
+
+def _as_command(context: click.Context, command: click.Command) -> Iterator[str]:
+    """Yield the description of what can be run by itself."""
     yield f"### `{context.command_path}`\n"
     usage = command.get_usage(context).removeprefix("Usage: ")
     yield f"```text\n{' '.join(usage.split())}\n```\n"

@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import secrets
-import socket
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from rlm.core.errors import ListenError
 from rlm.core.text import one_line
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -108,19 +108,6 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
-@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", prints_data=False)
-@volatile_option
-@log_format_option
-def supervisor(config: Path | None, allow_volatile: bool) -> None:
-    """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
-    from rlm.processes import signals
-    from rlm.settings import load_settings
-
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
-        supervise(load_settings(config), wakeup, stop, allow_volatile=allow_volatile)
-
-
 @click.group(cls=Group)
 def worker() -> None:
     """Start a worker by hand; list who works."""
@@ -133,8 +120,8 @@ def start_worker(config: Path | None) -> None:
     from actors.worker import run_worker
     from rlm.settings import load_settings
 
-    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(load_settings(config), None, worker_id)
+    settings = load_settings(config)
+    run_worker(settings, None, f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}")
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)

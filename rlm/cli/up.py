@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import sys
 import sysconfig
 from contextlib import closing, suppress
@@ -116,7 +115,7 @@ def _others_here(settings: Settings, url: str) -> str:
             f"{role} (pid {one.pid})"
             for role in (Role.SCHEDULER, Role.SUPERVISOR)
             for one in processes.alive(role)
-            if one.host == socket.gethostname() and not has_died(one.id)
+            if one.host == settings.host_name and not has_died(one.id, settings.host_name)
         ]
     more = "a scheduler that stands by, a supervisor that shares in the workers. One `rlm up` a host is enough"
     return f"Runs here already: {', '.join(found)}; those started now come on top: {more}" if found else ""

@@ -49,6 +49,7 @@ budgets                    hash    window id of an endpoint -> that of the budge
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 orders                     list    records of what was ordered over HTTP (JSON), newest first; the newest 1000
+drains                     hash    host -> the order that it takes no share of the workers (JSON); until taken back
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer one are
@@ -129,6 +130,7 @@ class Keys:
         self.orders = f"{prefix}:orders"
         self.measured = f"{prefix}:measured"
         self.expected = f"{prefix}:expected"
+        self.drains = f"{prefix}:drains"
         self.wanted = f"{prefix}:wanted"
         self.dropped = f"{prefix}:dropped"
         self.coming_up = f"{prefix}:coming_up"

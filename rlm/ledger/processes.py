@@ -59,11 +59,24 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What a supervisor offers: up to `capacity` workers on its host, of `least` to `most` over all hosts.
+
+    `labels` are those of the host.
+    """
+
+    capacity: int
+    least: int = 0
+    most: int = MOST_LANES
+    labels: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """What a process announces of itself; `started_at` in seconds since 1970.
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
-    host that never steps.
+    host that never steps. `offer` is a supervisor's, None if that is older than this field.
     """
 
     id: str
@@ -76,6 +89,7 @@ class Process:
     supervisor: str = ""
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
+    offer: Offer | None = None
 
 
 class Processes(Part):
@@ -205,6 +219,8 @@ def _read(entry: bytes) -> Process | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
+    if (offer := found.offer) is not None:
+        possible = possible and min(offer.capacity, offer.least, offer.most) >= 0
     return found if possible else None
 
 

@@ -12,6 +12,7 @@ from rlm.core.expected import Measured
 from rlm.core.item import is_type_name
 from rlm.ledger.claims import Release, is_note
 from rlm.ledger.control import Change
+from rlm.ledger.hosts import Drain
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.orders import Order
@@ -178,6 +179,7 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "limits_filed": (KeyType.HASH, _with(_is_limit)),
         "changes": (KeyType.LIST, lambda raw: _decoded(raw, Change) is not None),
         "orders": (KeyType.LIST, lambda raw: _decoded(raw, Order) is not None),
+        "drains": (KeyType.HASH, _with(lambda raw: _decoded(raw, Drain) is not None)),
         "last_tick": (KeyType.STRING, lambda raw: _is_number(raw, latest)),
         **{f"dramatiq:{name}": (kind, None) for name, kind in BROKER.items()},
         **dict.fromkeys(ZSETS, (KeyType.ZSET, None)),

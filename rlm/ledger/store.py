@@ -14,6 +14,7 @@ from rlm.ledger.connect import address, connected, make_client, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
+from rlm.ledger.hosts import Hosts
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
@@ -70,6 +71,7 @@ class Store:
         self.leases = Leases(self.client, self.keys)
         self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
+        self.hosts = Hosts(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)

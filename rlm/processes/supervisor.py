@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from rlm.ledger import revive
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS, QUICK_DEATH_SECONDS, Child, StartBackoff, watch_death
+from rlm.processes.sharing import divide, offer_of
 from rlm.processes.signals import supervisor_grace
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Supervisor:
         self._wakeup = wakeup
         self._stop = stop
         self._started_at = system_clock.now()
-        self.id = f"{socket.gethostname()}:{os.getpid()}:{round(self._started_at * 1000):x}"
+        self.id = f"{settings.host_name}:{os.getpid()}:{round(self._started_at * 1000):x}"
         self._children: dict[str, Child] = {}
         self._unfreed: dict[str, bool] = {}  #: whether it died, and was not ended because all were to end at once
         self._restarted: list[str] = []
@@ -126,15 +126,13 @@ class Supervisor:
                 )
 
     def _share(self) -> int:
-        """Return how many of the wanted workers are this host's; living supervisors share them evenly."""
-        limits = self._settings.workers
-        wanted = min(max(self._store.processes.wanted(), limits.min), limits.max)
-        supervisors = sorted(one.id for one in self._store.processes.alive(Role.SUPERVISOR))
-        if self.id not in supervisors:  # a clock was set, or Redis forgot its entry
+        """Return how many of the wanted workers are this supervisor's."""
+        every = {one.id: one for one in self._store.processes.alive(Role.SUPERVISOR)}
+        if self.id not in every:  # a clock was set, or Redis forgot its entry
             self._announced_at = float("-inf")
             self._announce()
-            supervisors = sorted([*supervisors, self.id])
-        return wanted // len(supervisors) + (supervisors.index(self.id) < wanted % len(supervisors))
+            every[self.id] = self._entry()
+        return divide(self._store.processes.wanted(), every.values(), self._store.hosts.idle())[self.id]
 
     def _quietest(self, children: list[Child]) -> list[Child]:
         """Order children by how much they are doing, the quietest first: the first to go."""
@@ -255,15 +253,18 @@ class Supervisor:
     def _announce(self) -> None:
         if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
             return
-        self._store.processes.announce(Role.SUPERVISOR, self._facts(self.id, os.getpid(), self._started_at))
+        self._store.processes.announce(Role.SUPERVISOR, self._entry())
         self._store.processes.enter(Role.WORKER, list(self._children))  # they say only that they live
         self._announced_at = system_clock.monotonic()
+
+    def _entry(self) -> Process:
+        return replace(self._facts(self.id, os.getpid(), self._started_at), offer=offer_of(self._settings))
 
     def _facts(self, process_id: str, pid: int, started_at: float) -> Process:
         return Process(
             id=process_id,
             pid=pid,
-            host=socket.gethostname(),
+            host=self._settings.host_name,
             started_at=started_at,
             threads=self._settings.workers.threads,
             revision=self._settings.revision,

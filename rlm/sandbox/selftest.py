@@ -6,7 +6,6 @@ Each step is reported as soon as it is checked.
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -138,7 +137,7 @@ def self_test(
                 with selftest_stage(store, prefix, wakeup, stop, options) as stage:
                     entry = SelfTest(
                         started_at=system_clock.now(),
-                        host=socket.gethostname(),
+                        host=store.settings.host_name,
                         types=[one.name for one in stage.settings.event_types],
                         windows=[one.window_id for one in all_limited(stage.settings.endpoints.values())],
                         events=sorted(batch.events),

@@ -69,6 +69,7 @@ class Settings:
     queue: model.QueueSettings
     run: model.RunSettings
     workers: model.WorkersSettings
+    host: model.HostSettings
     retry: model.RetrySettings
     archive: model.ArchiveSettings
     web: model.WebSettings
@@ -81,6 +82,16 @@ class Settings:
     source: Path | None
     sentry_dsn: str | None = field(repr=False)
     shown: tuple[Shown, ...] = field(repr=False)
+
+    @property
+    def host_name(self) -> str:
+        """The name of this host, which its processes announce and with which their ids begin."""
+        return self.host.name or os.uname().nodename
+
+    @property
+    def capacity(self) -> int:
+        """The most workers on this host."""
+        return self.workers.max_here or self.workers.max
 
     @property
     def archive_dir(self) -> Path:

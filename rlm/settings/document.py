@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlm.settings import model
-from rlm.settings.model import setting
+from rlm.settings.fields import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,7 @@ class Document(model.Section):
     queue: model.QueueSettings
     run: model.RunSettings
     workers: model.WorkersSettings
+    host: model.HostSettings
     retry: model.RetrySettings
     archive: model.ArchiveSettings
     web: model.WebSettings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, fields_at, upwards
-from rlm.settings.model import words
+from rlm.settings.fields import words
 from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from rlm.settings import values
+from rlm.settings.fields import list_name, seconds, setting, whole
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.values import RESERVED_HEADERS
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000
@@ -24,37 +22,11 @@ HeaderName = Annotated[str, AfterValidator(values.check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(values.check_header_value)]
 HeaderTable = Annotated[dict[HeaderName, HeaderValue], AfterValidator(values.check_headers)]
 RedisURL = Annotated[str, AfterValidator(values.check_redis_url)]
+Labels = Annotated[dict[str, str], AfterValidator(values.check_labels)]
+HostName = Annotated[str, AfterValidator(values.check_host_name)]
 WebHost = Annotated[str, AfterValidator(values.check_web_host)]
 WebToken = Annotated[str, AfterValidator(values.check_web_token)]
 EndpointURL = Annotated[str, AfterValidator(values.check_endpoint_url)]
-
-
-def setting(default: Any, meaning: str, *, allowed: str, unset: str = "", **rules: Any) -> Any:
-    """Describe one setting: `allowed` is the rules in words, `unset` what a missing value means."""
-    return Field(default, description=meaning, json_schema_extra={"allowed": allowed, "unset": unset}, **rules)
-
-
-def seconds(default: float | None, meaning: str, *, from_zero: bool = False, unset: str = "") -> Any:
-    """Describe a duration. 1e9 (31 years) keeps dates and Lua's numbers within what they can hold."""
-    allowed = "a number of seconds " + ("from 0 to 1e9" if from_zero else "above 0, at most 1e9")
-    return setting(default, meaning, allowed=allowed, unset=unset, le=1e9, **{"ge" if from_zero else "gt": 0})
-
-
-def whole(default: int, meaning: str, *, lowest: int, highest: int = 10**9) -> Any:
-    """Describe a count."""
-    return setting(default, meaning, allowed=f"a whole number from {lowest} to {highest}", ge=lowest, le=highest)
-
-
-def list_name(default: str, meaning: str) -> Any:
-    """Describe the name of a Redis list."""
-    allowed = "1 to 200 printable characters, another name than the other two, not beginning with `redis.prefix` and "
-    return setting(default, meaning, allowed=allowed + "a colon")
-
-
-def words(described: FieldInfo, what: str) -> str:
-    """Return what `setting` was given as `allowed` or `unset`."""
-    extra = described.json_schema_extra
-    return str(extra[what]) if isinstance(extra, dict) else ""
 
 
 class Section(BaseModel):
@@ -155,9 +127,35 @@ class RunSettings(Section):
 class WorkersSettings(Section):
     """How many worker processes there may be."""
 
-    min: int = whole(0, "Worker processes kept between runs. At most `workers.max`.", lowest=0, highest=MOST_WORKERS)
-    max: int = whole(20, "The most worker processes.", lowest=1, highest=MOST_WORKERS)
+    min: int = whole(
+        0, "Worker processes kept between runs, over all hosts. At most `workers.max`.", lowest=0, highest=MOST_WORKERS
+    )
+    max: int = whole(20, "The most worker processes, over all hosts.", lowest=1, highest=MOST_WORKERS)
+    max_here: int = whole(
+        0,
+        "The most worker processes on this host, its capacity: hosts share the workers wanted in proportion to it. "
+        "Hosts may differ in it. 0: `workers.max`.",
+        lowest=0,
+        highest=MOST_WORKERS,
+    )
     threads: int = whole(5, "Lanes of a worker process: its events in flight.", lowest=1, highest=1000)
+
+
+class HostSettings(Section):
+    """What a host says of itself. Hosts may differ in it."""
+
+    name: HostName = setting(
+        "",
+        "The name of this host. Set it where several hosts would have the same, as containers may. "
+        "Empty: the host name of the system.",
+        allowed="empty, or 1 to 100 letters, digits and `_`, `.`, `-`",
+    )
+    labels: Labels = setting(
+        {},
+        "Words that are shown beside the name of this host, such as its zone. A variable has them as `zone=a,rack=7`.",
+        allowed="a table of at most 16 texts of 1 to 50 printable characters, without `=` and `,`",
+        unset="none",
+    )
 
 
 class RetrySettings(Section):

@@ -132,11 +132,14 @@ def variable_name(place: Iterable[str]) -> str:
 
 
 def _converted(text: str, place: Place) -> Any:
-    """Return `text` as the number or list that the setting is; what cannot be one is left to the validation."""
+    """Return `text` as the number, list or table that the setting is; the validation finds what cannot be one."""
     described = fields_at(place[:-1]).get(str(place[-1]))
     kind = described.annotation if described else str
     if get_origin(kind) is list:
         return [part.strip() for part in text.split(",") if part.strip()]
+    if get_origin(kind) is dict:
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {name.strip(): value.strip() for name, _, value in pairs} if all(sign for _, sign, _ in pairs) else text
     number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
     try:
         return number(text)

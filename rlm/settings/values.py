@@ -38,6 +38,7 @@ _TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flag
 _PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 _LONGEST_LIST_NAME = 200
+_MOST_LABELS, _LONGEST_LABEL = 16, 50
 #: Well below what Redis can count and keep time for.
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
@@ -65,6 +66,24 @@ def check_name(name: str) -> str:
     if not is_name(name):
         raise ValueError("a name has 1 to 100 letters, digits and `_`, `.`, `-` (no colon, no space)")
     return name
+
+
+def check_host_name(name: str) -> str:
+    """Check the name of a host: none, or one that may begin the id of a process."""
+    return check_name(name) if name else name
+
+
+def check_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Check the labels of a host."""
+    if len(labels) > _MOST_LABELS:
+        raise ValueError(f"a host has at most {_MOST_LABELS} labels")
+    for word in (*labels, *labels.values()):
+        if not word.isprintable() or not 1 <= len(word) <= _LONGEST_LABEL or set(word) & {"=", ","}:
+            raise ValueError(
+                f"a label has a name and a value of 1 to {_LONGEST_LABEL} printable characters each, "
+                "without `=` and `,`"
+            )
+    return labels
 
 
 def check_list_name(name: str) -> str:

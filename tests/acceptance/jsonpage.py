@@ -15,6 +15,7 @@ NAMES = {
     "arrivals_per_window": "TYPE",
     "left_over_by_priority": "PRIORITY",
     "settings": "KEY",
+    "labels": "NAME",
     "api": "ENDPOINT",
     "failing": "ENDPOINT",
     "budgets": "BUDGET",

@@ -14,7 +14,7 @@ from rlm.core.run import State
 from rlm.core.trail import Heard
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
-from rlm.ledger.processes import Process, Role
+from rlm.ledger.processes import Offer, Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
 from tests.store import steps
@@ -68,6 +68,14 @@ def test_the_keys_of_a_plan(inst):
 
     assert replayed["replay"]["runs"] == 1
     assert without_empty(set(keys(found)) | set(keys(replayed))) == documented("rlm plan")
+
+
+def test_the_keys_of_hosts(inst):
+    """Of one with a supervisor, its labels with it."""
+    offer = Offer(20, 0, 20, {"zone": "a"})
+    inst.store.processes.announce(Role.SUPERVISOR, Process("host:1:a", 1, "host", 0.0, version="1", offer=offer))
+
+    assert set(keys(inst.json("supervisor", "list"))) == documented("rlm supervisor list")
 
 
 def test_the_keys_of_runs(inst):

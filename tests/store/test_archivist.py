@@ -25,7 +25,7 @@ def kept(make_store, tmp_path):
 
 @pytest.fixture
 def leader(kept):
-    leader = Leader(kept.leases)
+    leader = Leader(kept.leases, "here")
     assert leader.campaign()
     return leader
 

@@ -37,7 +37,7 @@ def broker(store):
 def leader(store, left):
     """This process's claim, taken over from the conductor whose run is closed."""
     store.leases.release(steps.CONDUCTOR)
-    leader = Leader(store.leases)
+    leader = Leader(store.leases, "here")
     assert leader.campaign()
     return leader
 

@@ -26,14 +26,14 @@ def pass_time(monkeypatch):
 @pytest.fixture
 def one(store, pass_time):
     """A scheduler that leads."""
-    leader = Leader(store.leases)
+    leader = Leader(store.leases, "here")
     assert leader.campaign()
     return leader
 
 
 def test_who_stands_by_does_not_lead_however_often_it_asks(store, one, pass_time):
     """Not even at once after it was told no; as soon as the lease is given up it does, under a greater token."""
-    other = Leader(store.leases)
+    other = Leader(store.leases, "here")
 
     for _ in range(3):
         assert not other.campaign()
@@ -62,7 +62,7 @@ def test_the_lease_is_prolonged_now_and_then(store, one, pass_time, monkeypatch)
 def test_a_lease_that_another_took_over_is_noticed(store, one, pass_time):
     """At the next time it is prolonged; nothing is conducted from then on."""
     store.client.hset(store.keys.lease, "expires_us", 0)
-    assert Leader(store.leases).campaign()
+    assert Leader(store.leases, "here").campaign()
     pass_time(RENEW_SECONDS)
 
     with pytest.raises(FencedError, match="no longer holds"):
@@ -72,7 +72,7 @@ def test_a_lease_that_another_took_over_is_noticed(store, one, pass_time):
 def test_a_lease_that_was_lost_in_between_is_noticed_though_it_is_free_again(store, one, pass_time):
     """Another may have conducted meanwhile: the lease is ours, under another token, and what was begun is not."""
     store.client.hset(store.keys.lease, "expires_us", 0)
-    other = Leader(store.leases)
+    other = Leader(store.leases, "here")
     assert other.campaign()
     other.resign()
     pass_time(RENEW_SECONDS)

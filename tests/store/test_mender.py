@@ -26,7 +26,7 @@ def server_url(valkey_only_url):
 
 @pytest.fixture
 def leader(store):
-    made = Leader(store.leases)
+    made = Leader(store.leases, "here")
     assert made.campaign()
     yield made
     with suppress(StoreError):

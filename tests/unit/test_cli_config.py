@@ -111,6 +111,7 @@ def test_a_key_chooses(config: Path) -> None:
     assert {key.partition(".endpoints")[0] for key in found["settings"]} == {
         "workers.min",
         "workers.max",
+        "workers.max_here",
         "workers.threads",
         "types.A",
         "run.target",

