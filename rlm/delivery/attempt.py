@@ -20,7 +20,6 @@ from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
 from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
-from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call, Refused
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.delivery import Connection
     from rlm.delivery.lane import LaneContext
-    from rlm.delivery.settlement import Settlement
-    from rlm.ledger.claims import Claim
+    from rlm.delivery.settlement import Settlement, Undelivered
+    from rlm.ledger.claims import Claim, Completion
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
 LEAVING_SHARE = 0.4
@@ -110,7 +109,7 @@ class Attempt:
         if isinstance(answered.outcome, Delivered):
             self._report(answered)
             return completion_of(self._claim, answered, answered.outcome)
-        self._settle(partial(self._write, answered))
+        self._settle(partial(self._write, answered, answered.outcome))
         return None
 
     def _deliver(self, connection: Connection | None) -> Answered | Settlement:
@@ -119,7 +118,7 @@ class Attempt:
             self._return_slot(connection)
             return refused
         if connection and (slot := self._slot_in_hand(connection)):
-            return self._answer(self._send(slot, connection), connection)
+            return self._call_with(slot, connection)
         for endpoint in _candidates(self._claim, self._type):
             begins_by = self._begins_by(endpoint)
             if system_clock.monotonic() > begins_by or not self._may_try(endpoint):
@@ -137,8 +136,21 @@ class Attempt:
                 if slot is None:
                     self._dispatcher.keep(endpoint, connection)
             if slot is not None:
-                return self._answer(self._send(slot, connection), connection)
+                return self._call_with(slot, connection)
         return partial(self._ledger.give_back, self._claim)
+
+    def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
+        """Make the call that a slot was taken for, unless the worker was not heard of for too long meanwhile."""
+        if self._is_fenced:
+            self._dispatcher.keep(slot.endpoint, connection)
+            self._windows.give_back(slot.endpoint, slot.admitted, slot.call)
+            return partial(self._ledger.give_back, self._claim)
+        return self._answer(self._send(slot, connection), connection)
+
+    @property
+    def _is_fenced(self) -> bool:
+        """Whether the event may be another worker's by now."""
+        return not self._lane.fence.admits(self._asked_at) or system_clock.monotonic() > self.lease_ends
 
     def _may_try(self, endpoint: Endpoint) -> bool:
         """Return whether this host reaches an endpoint; the one that the call was released for is tried anyway."""
@@ -243,6 +255,7 @@ class Attempt:
             late=sent.late,
             counts_from=counts_from if counts_from > slot.asked_at else None,
             cut=sent.gives_up_at == self._deadline <= now,
+            stale=self._is_fenced,
         )
 
     def _call_seconds(self, endpoint: Endpoint) -> float:
@@ -250,9 +263,9 @@ class Attempt:
             return self._claim.call_seconds
         return call_seconds(self._type, endpoint.name, self._claim.expected)
 
-    def _write(self, answered: Answered) -> bool:
+    def _write(self, answered: Answered, outcome: Undelivered) -> bool:
         excused = self._report_once(answered)
-        return settlement_of(self._ledger, self._claim, answered, self._retry, excused=excused)()
+        return settlement_of(self._ledger, self._claim, answered, outcome, self._retry, excused=excused)()
 
     def _report_once(self, answered: Answered) -> bool:
         excused = self._health.report(answered, others=len(self._type.endpoints) > 1)

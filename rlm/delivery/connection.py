@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from rlm.core.clock import system_clock
@@ -20,7 +21,7 @@ from rlm.delivery.outcome import NO_WAY, kind_of_error, lies_here
 #: minute costs nothing that could be measured.
 MAX_AGE_SECONDS = 60.0
 
-#: How long TCP may take to connect to one address, seconds: its third try comes after 3 s. Who is there answers at once.
+#: How long TCP may take to connect to an address, seconds: its third try comes after 3 s. Who is there answers at once.
 CONNECT_SECONDS = 3.5
 #: A connection is cut once nothing sent on it was acknowledged for so long, seconds. The kernel of whoever can be
 #: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
@@ -108,6 +109,11 @@ class Connection:
         self.spoke = answer.surplus
         self._used_at = system_clock.monotonic()
         return answer
+
+    def cut(self) -> None:
+        """End the call that another thread has under way on it."""
+        with suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # that of TLS would let the other thread read on
 
     def close(self) -> None:
         """Close it at once; TLS is not wound down."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.
 NOTE_SECONDS = 3.0
+#: The news of a trouble that nobody knew of.
+_NEW: Final = 1
 #: What is said besides of an endpoint that refuses all it is sent.
 _REFUSED_MEANWHILE: Final = "; what waits is kept, and `rlm failed retry` sends what it refused again"
 
@@ -30,12 +32,13 @@ log = logging.getLogger(__name__)
 class Health:
     """Keeps the windows and the health of endpoints true, and the ways there from this host; one for all lanes."""
 
-    def __init__(self, store: Store, host: str) -> None:
+    def __init__(self, store: Store, host: str, endpoints: int) -> None:
+        """Report for a worker on `host`, which calls so many `endpoints` in all."""
         self._windows = store.windows
         self._breaker = store.breaker
         self._ways = store.ways
         self._host = host
-        self._endpoints = len(store.settings.endpoints)
+        self._endpoints = endpoints
         self._rests_until: dict[str, float] = {}
         self._shut_until: dict[str, float] = {}
         self._failed_at: dict[str, float] = {}
@@ -92,19 +95,22 @@ class Health:
         now = self._failed_at[endpoint.window_id] = system_clock.monotonic()
         if trouble.of_host:
             self._shut_until[endpoint.window_id] = now + trouble.shut_seconds
-        if trouble.begun or trouble.worse:
-            what = "is cut off: it reaches Redis, and none of" if trouble.state == "cut" else "does not reach"
-            facts = {"action": "shut_way", "host": self._host, "endpoint": endpoint.name}
-            log.warning(
-                "Host %s %s the endpoints that others reach, %s the last of them: %s; what it was sending goes to other "
-                "hosts, and it is probed",
-                self._host,
-                what,
-                endpoint.name,
-                outcome.detail,
-                extra=facts if trouble.worse else alarm(Alarm.HOST_CUT_OFF, facts.pop("action"), **facts),
-            )
+        if trouble.news:
+            self._tell_trouble(endpoint, outcome, trouble)
         return trouble
+
+    def _tell_trouble(self, endpoint: Endpoint, outcome: Unreachable, trouble: Trouble) -> None:
+        """Log that this host does not reach what others reach: once, and again if it is cut off later."""
+        what = "is cut off: it reaches Redis, and no endpoint any more" if trouble.state == "cut" else "is in trouble"
+        told = {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}
+        log.warning(
+            "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed",
+            self._host,
+            what,
+            endpoint.name,
+            outcome.detail,
+            extra={"action": "shut_way", "host": self._host, "endpoint": endpoint.name, **told},
+        )
 
     def _note_answer(self, endpoint: Endpoint, *, suspect: bool) -> None:
         """Note that an endpoint answers this host, now and then, and at once after a failure."""

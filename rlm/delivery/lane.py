@@ -18,12 +18,14 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
+from rlm.delivery.fence import NoFence
 from rlm.delivery.health import Health
-from rlm.ledger.claims import LaneId, Turn
+from rlm.ledger.claims import LaneId, Turn, host_of
 from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
     from rlm.delivery import Connection, Dispatcher
+    from rlm.delivery.fence import Fence
     from rlm.delivery.settlement import Settlement
     from rlm.ledger import Store
     from rlm.ledger.claims import Claim, Completion
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long a lane rests whose worker carries an event alone, seconds; and how often one looks that is to carry it.
-_ALONE_SECONDS = 0.25
+#: How long a lane rests whose worker carries an event alone, or whose host cannot make the calls that are released,
+#: seconds; and how often one looks that is to carry an event alone.
+_PAUSE_SECONDS = 0.25
 _LOOK_SECONDS = 0.02
 
 
@@ -48,6 +51,7 @@ class LaneContext:
     settings: Settings
     dispatcher: Dispatcher
     health: Health
+    fence: Fence
     answered_at: float | None = None
     unsettled: set[str] = field(default_factory=set)
 
@@ -84,14 +88,17 @@ class LaneContext:
 class Lanes:
     """The lanes of one worker process: `carry` is called by as many threads as it has lanes."""
 
-    def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher, worker_id: str) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, dispatcher: Dispatcher, worker_id: str, fence: Fence | None = None
+    ) -> None:
         self._store = store
         self._settings = settings
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        self._health = Health(store, LaneId(worker_id, 0).host)
+        self._fence = fence or NoFence()
+        self._health = Health(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
@@ -108,14 +115,15 @@ class Lanes:
         with self._lock:
             lane = self._idle.pop() if self._idle else self._make_lane()
         try:
-            self._take_turns(lane, run_id)
+            why = self._take_turns(lane, run_id)
         finally:
             self._busy.discard(lane.id.number)
             self._idle.append(lane)
-        if self._alone is not None:
-            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
+        if self._alone is not None or why == "shut":
+            system_clock.sleep(_PAUSE_SECONDS)  # else it was sent here again at once, and that in vain as well
 
-    def _take_turns(self, lane: LaneContext, run_id: str) -> None:
+    def _take_turns(self, lane: LaneContext, run_id: str) -> str:
+        """Take turns until there is a reason not to; return that as a turn has it, empty for another."""
         completed: Completion | None = None
         while self._may_turn(lane):
             borrowed = self._dispatcher.borrow(self._settings.endpoints.values())
@@ -129,15 +137,16 @@ class Lanes:
                 self._dispatcher.put_back(borrowed)
             if turn.claim is None:
                 self.outdated |= turn.why == "revision"
-                return
+                return turn.why
             completed = self._attempt(lane, turn.claim, asked_at, connection)
         if completed is not None:
             self._complete(lane, completed)
+        return ""
 
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated:
+            if self._alone is not None or self.leaving or self.outdated or self._fence.shut:
                 return False
             self._busy.add(lane.id.number)
             return True
@@ -224,4 +233,4 @@ class Lanes:
     def _make_lane(self) -> LaneContext:
         """Return another lane; they are numbered from 1 as they come up."""
         lane_id = LaneId(self._worker_id, next(self._numbers))
-        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health)
+        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health, self._fence)

@@ -11,7 +11,7 @@ import msgspec
 from rlm.core.item import Reason
 from rlm.core.retry import backoff_seconds
 from rlm.core.trail import Heard
-from rlm.delivery import Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery import Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger.claims import Completion
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery import Outcome
+    from rlm.delivery import Delivered, Outcome
     from rlm.ledger.claims import Claim
     from rlm.ledger.events import Ledger
     from rlm.ledger.limiter import Admitted, Call
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Writes what becomes of an event; returns False if its claim was lost meanwhile. Repeated while Redis is away.
 Settlement: TypeAlias = "Callable[[], bool]"
+#: What came of a call that did not deliver its event.
+Undelivered: TypeAlias = Throttled | Rejected | Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +60,18 @@ def completion_of(claim: Claim, answered: Answered, delivered: Delivered) -> Com
 
 
 def settlement_of(
-    ledger: Ledger, claim: Claim, answered: Answered, retry: RetrySettings, *, excused: bool
+    ledger: Ledger, claim: Claim, answered: Answered, outcome: Undelivered, retry: RetrySettings, *, excused: bool
 ) -> Settlement:
     """Return how an event is to be settled whose call did not deliver it; `excused` as in `try_again`."""
     endpoint = answered.endpoint
-    match answered.outcome:
+    match outcome:
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
             asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
             return partial(ledger.throttle, claim, endpoint.name, Heard(f"HTTP {status}{asked}", seconds, kind))
         case Rejected(detail=detail, seconds=seconds, kind=kind):
             told, heard = f"{endpoint.name} answered {detail}", Heard(detail, seconds, kind)
             return partial(ledger.fail, claim, Reason.REJECTED, told, endpoint.name, heard)
-        case Unreachable() as outcome:
+        case Unreachable():
             if not answered.cut or answered.stale:
                 return try_again(ledger, claim, endpoint, outcome, retry, excused=excused)
             heard = Heard(f"{outcome.detail}, cut by the run's deadline", outcome.seconds, DEADLINE)

@@ -33,7 +33,7 @@ _NOTHING = Heard()
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A call that did not settle its event. `failing`: the endpoint failed for the moment; `excused`: no attempt is spent."""
+    """A call that did not settle its event. `failing`: the endpoint failed for the moment; `excused`: by its host."""
 
     claim: Claim
     endpoint: str

@@ -6,6 +6,7 @@ import msgspec
 
 from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.scripts import Part
+from rlm.ledger.ways import Ways, cut_off
 
 
 class Drain(msgspec.Struct, frozen=True):
@@ -36,6 +37,10 @@ class Hosts(Part):
         found = self._hgetall(self._keys.drains)
         return {text(host): msgspec.json.decode(order, type=Drain) for host, order in found.items()}
 
-    def idle(self) -> set[str]:
-        """Return the hosts that get no share now, for whatever reason."""
-        return set(self.drains())
+    def held(self) -> dict[str, int]:
+        """Return the hosts that get no share now, and how many workers they keep.
+
+        Those that are drained keep none. Those that are cut off keep one, which probes their ways.
+        """
+        cut = cut_off(Ways(self._client, self._keys).look())
+        return dict.fromkeys(cut, 1) | dict.fromkeys(self.drains(), 0)

@@ -124,12 +124,10 @@ class Keys:
         self.runs = f"{prefix}:runs"
         self.last_tick = f"{prefix}:last_tick"
         self.budgets = f"{prefix}:budgets"
-        self.limits = f"{prefix}:limits"
-        self.limits_filed = f"{prefix}:limits:filed"
+        self.limits, self.limits_filed = f"{prefix}:limits", f"{prefix}:limits:filed"
         self.changes = f"{prefix}:changes"
         self.orders = f"{prefix}:orders"
-        self.measured = f"{prefix}:measured"
-        self.expected = f"{prefix}:expected"
+        self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
         self.drains = f"{prefix}:drains"
         self.wanted = f"{prefix}:wanted"
         self.dropped = f"{prefix}:dropped"
@@ -138,8 +136,7 @@ class Keys:
         self.requests = f"{prefix}:requests"
         self.quarantine = f"{prefix}:quarantine"
         self.dramatiq = f"{prefix}:dramatiq"
-        self.ways = f"{prefix}:ways"
-        self.well_hosts = f"{prefix}:well"
+        self.ways, self.well_hosts = f"{prefix}:ways", f"{prefix}:well"
         self.well = self._each("well")  #: of an endpoint, as window
         self.aside = self._each("aside")  #: of a list
         self.giant = self._each("giant")

@@ -16,7 +16,7 @@ from rlm.ledger.hosts import Drain
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.orders import Order
-from rlm.ledger.ways import read_way
+from rlm.ledger.ways import is_state, read_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
 def _is_way(field: bytes, value: bytes) -> bool:
     if b" " in field:
         return _is_text(field) and _is_text(value) and read_way(field, value) is not None
-    return _is_text(field) and re.fullmatch(rb"\d{1,17} (cut|part) \d{1,17}", value) is not None
+    return _is_text(field) and is_state(value)
 
 
 def _with(value: Test, field: Test = _is_text) -> Test:

@@ -1,14 +1,15 @@
 """The ways of hosts to endpoints: whose trouble it is when calls get no answer, the endpoint's or that of one host.
 
-A call that fails while other hosts' calls to the same endpoint are answered is the trouble of its host. After a few in a
-row the way of that host to that endpoint is shut: its lanes leave the calls that are released there to other hosts. It is
-probed by one call at a time, and open again once one is answered. A host that nothing has been answered to since several
-of its ways were shut is cut off: it tries nothing but what it probes. With one host alone it is always the endpoint,
+A call that fails while other hosts' calls to the same endpoint are answered is the trouble of its host. After a few in
+a row the way of that host to that endpoint is shut: its lanes leave the calls that are released there to other hosts.
+It is probed by one call at a time, and open again once one is answered. A host to which nothing was answered since
+several of its ways were shut is cut off: it makes no calls but probes. With one host alone it is always the endpoint,
 unless the error says that the host cannot call.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from rlm.core.endpoint import Endpoint
+    from rlm.ledger.scripts import Argument
 
 #: Failures in a row from which on a way is shut.
 FAILING: Final = 3
 #: How long a way is shut at first and at most, seconds.
 FIRST_SHUT_SECONDS = 1.0
 LONGEST_SHUT_SECONDS = 10.0
+#: As `write_way` writes it: failures, since and till when, rest, whether it is being probed, why.
+_WAY: Final = re.compile(r"(\d+) (\d+) (\d+) (\d+) \d (.*)")
+#: The state of a host: since when, 'cut' or 'part', and when it may try one more endpoint.
+_STATE: Final = re.compile(rb"(\d{1,17}) (cut|part) (\d{1,17})")
 #: For how long an answer to another host's call shows that the endpoint can be reached, seconds.
 RECENT_SECONDS = 30.0
 #: So many ways must be shut, or all there are, for a host to be cut off.
@@ -35,15 +41,14 @@ CUT_OFF_WAYS = 2
 class Trouble:
     """What a failure did. `of_host`: it is the host's trouble, whose way is shut for `shut_seconds` from now, 0 if not.
 
-    `state` is '', 'part' or 'cut': no way of the host is known to be in trouble, some are, or it is cut off. `begun`: that
-    is new; `worse`: it was in trouble before, and is cut off now.
+    `state` is '', 'part' or 'cut': no way of the host is known to be in trouble, some are, or it is cut off. `news`:
+    that has just become so, 1, or worse, 2; else 0.
     """
 
     of_host: bool
     shut_seconds: float = 0.0
     state: str = ""
-    begun: bool = False
-    worse: bool = False
+    news: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class HostWays:
-    """What is wrong with a host, since when (seconds since 1970): the ways that are shut; `cut_off`: nothing gets through.
+    """What is wrong with a host since when (seconds since 1970): which ways are shut; `cut_off`: nothing gets through.
 
     Until `tries_at` (seconds since 1970) a host that is cut off tries no endpoint to which its way is not shut.
     """
@@ -74,12 +79,14 @@ class HostWays:
     cut_off: bool = False
     tries_at: float = 0.0
 
-    def reaches(self, window_id: str, now: float) -> bool:
-        """Return whether a call of this host may go to the endpoints of a window at `now` (seconds since 1970)."""
-        for way in self.shut:
-            if way.window_id == window_id:
-                return way.shut_until is not None and way.shut_until <= now
-        return not self.cut_off or self.tries_at <= now
+    def opens_at(self, window_id: str) -> float:
+        """Return from when on a call of this host may go to the endpoints of a window, seconds since 1970."""
+        found = [way.shut_until for way in self.shut if way.window_id == window_id and way.shut_until is not None]
+        return found[0] if found else self.tries_at if self.cut_off else 0.0
+
+    def is_probing(self, window_id: str) -> bool:
+        """Return whether such a call is a probe, one at a time."""
+        return self.cut_off or any(way.window_id == window_id for way in self.shut)
 
 
 class Ways(Part):
@@ -90,7 +97,7 @@ class Ways(Part):
 
         `endpoints` is how many there are: with one, a single shut way means that the host is cut off.
         """
-        args = [
+        args: list[Argument] = [
             host,
             endpoint.window_id,
             int(here),
@@ -101,15 +108,15 @@ class Ways(Part):
             min(CUT_OFF_WAYS, endpoints),
             why,
         ]
-        of_host, shut_us, state, told = self._run("fail_way", self._keys_of(endpoint), args)
-        return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), begun=told == 1, worse=told == 2)
+        of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
+        return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
 
     def open(self, endpoint: Endpoint, host: str) -> tuple[bool, str]:
         """Note that `endpoint` answered a call of `host`.
 
         Returns whether the way there was shut, and what was known of the host ('part' or 'cut') if that is over now.
         """
-        args = [host, endpoint.window_id, round(RECENT_SECONDS * MICROSECONDS)]
+        args: list[Argument] = [host, endpoint.window_id, round(RECENT_SECONDS * MICROSECONDS)]
         opened, state = self._run("open_way", self._keys_of(endpoint), args)
         return bool(opened), text(state)
 
@@ -122,12 +129,11 @@ class Ways(Part):
     def look(self) -> dict[str, HostWays]:
         """Return what is wrong with hosts, by name: those of which some way is shut."""
         entries = self._hgetall(self._keys.ways)
-        states = {text(field): text(raw).split() for field, raw in entries.items() if b" " not in field}
         found: dict[str, list[Way]] = {}
         for field, raw in entries.items():
             if b" " in field and (way := read_way(field, raw)) and way.shut_until is not None:
                 found.setdefault(way.host, []).append(way)
-        return {host: _host_ways(host, ways, states.get(host)) for host, ways in sorted(found.items())}
+        return {host: _host_ways(host, ways, entries.get(host.encode())) for host, ways in sorted(found.items())}
 
     def _keys_of(self, endpoint: Endpoint) -> list[str]:
         keys = self._keys
@@ -137,21 +143,25 @@ class Ways(Part):
 def read_way(field: bytes, raw: bytes) -> Way | None:
     """Read an entry; None for what is none."""
     host, _, window_id = text(field).rpartition(" ")
-    parts = text(raw).split(" ", 5)
-    if len(parts) < 5 or not all(part.isdecimal() for part in parts[:5]):
+    parts = _WAY.fullmatch(text(raw))
+    if parts is None:
         return None
-    failures, since, till, rest, _ = map(int, parts[:5])
+    failures, since, till, rest = (int(parts[number]) for number in range(1, 5))
     shut_until = till / MICROSECONDS if rest else None
-    return Way(host, window_id, failures, since / MICROSECONDS, shut_until, parts[5] if len(parts) > 5 else "")
+    return Way(host, window_id, failures, since / MICROSECONDS, shut_until, parts[5])
 
 
-def _host_ways(host: str, ways: list[Way], state: list[str] | None) -> HostWays:
-    since, what, tries_us = state if state and len(state) == 3 else ("", "", "0")
-    begun = min(way.since for way in ways)
+def is_state(raw: bytes) -> bool:
+    """Return whether it is the state of a host."""
+    return _STATE.fullmatch(raw) is not None
+
+
+def _host_ways(host: str, ways: list[Way], raw: bytes | None) -> HostWays:
+    state = _STATE.fullmatch(raw or b"")
     shut = tuple(sorted(ways, key=lambda way: (way.since, way.window_id)))
-    return HostWays(
-        host, int(since) / MICROSECONDS if since else begun, shut, what == "cut", int(tries_us) / MICROSECONDS
-    )
+    if state is None:
+        return HostWays(host, shut[0].since, shut)
+    return HostWays(host, int(state[1]) / MICROSECONDS, shut, state[2] == b"cut", int(state[3]) / MICROSECONDS)
 
 
 def cut_off(ways: Mapping[str, HostWays]) -> set[str]:

@@ -32,6 +32,7 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- KEYS[10] timings   list of that run, for each completed call: endpoint, type, milliseconds that it took, milliseconds
 --                    from its event's claim to its slot, microseconds of Redis time of its answer, milliseconds from
 --                    when its event was taken to its answer, milliseconds its lane was idle before it
+-- KEYS[11] ways      as in fail_way
 -- ARGV[1]  worker
 -- ARGV[2]  lane       what begins the note of its call: its number and a colon
 -- ARGV[3]  run id     of the run to claim for; empty: claim nothing
@@ -70,6 +71,7 @@ local stamp = string.format('%.0f', now)  -- tostring would lose digits
 -- include first_event
 -- include ways
 -- include way_to
+-- include reply_claim
 local function claim(release, trust)
   local of = release.of
   if release.run ~= run_id or now > release.void or now > release.begin then return end
@@ -104,21 +106,8 @@ local function claim(release, trust)
   redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
   redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
-  local claimed = {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect, alone and 1 or 0,
-    string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call,
-    of.lease * (alone and 2 or 1), told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
-  if direct then
-    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
-    return claimed
-  end
-  claimed[#claimed + 1] = #of.endpoints
-  for _, name in ipairs(of.endpoints) do
-    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', expected, of.type .. ' ' .. name) or ''
-  end
-  for _, name in ipairs(of.limited) do
-    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', limits, name) or ''
-  end
-  return claimed
+  return reply_claim(release, told, {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect,
+    alone and 1 or 0, of.lease * (alone and 2 or 1)})
 end
 local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
 if type(settled) == 'table' then return settled end
@@ -276,4 +265,31 @@ local function probe_way(way, window, probe_us)
   elseif string.find(state, 'cut', 1, true) then  -- one more endpoint a second is tried
     redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 1000000))))
   end
+end
+
+--- reply_claim
+-- Makes the reply of a turn that has claimed an event.
+-- Uses   expected, limits, now
+-- Gives  reply_claim(release, told, begun)  begun: {0, 'claimed', event id, claims, type, endpoint, stamp, suspect, alone,
+--        lease_us}, told: what `first_event` told
+local function reply_claim(release, told, begun)
+  local of, tries = release.of, told[4] == run_id and told[8] or '0'
+  local claimed = begun
+  local lease = table.remove(claimed)
+  for _, one in ipairs({string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now),
+    release.call, lease, told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}) do
+    claimed[#claimed + 1] = one
+  end
+  if claimed[7] ~= '' then
+    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
+    return claimed
+  end
+  claimed[#claimed + 1] = #of.endpoints
+  for _, name in ipairs(of.endpoints) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', expected, of.type .. ' ' .. name) or ''
+  end
+  for _, name in ipairs(of.limited) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', limits, name) or ''
+  end
+  return claimed
 end
