@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rlm.ledger.ways import HostWays
     from scheduler.leader import Duty
 
-#: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which is
-#: noticed meanwhile.
+#: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which
+#: is noticed meanwhile.
 MISSING_SECONDS = 0.5
 
 log = logging.getLogger(__name__)

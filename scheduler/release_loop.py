@@ -16,8 +16,8 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.ledger import revive
-from rlm.ledger.outage import Outage
 from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.outage import Outage
 from rlm.ledger.processes import WorkerState
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState

@@ -19,6 +19,7 @@ from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
+from rlm.delivery.outcome import NO_ANSWER
 from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
 from rlm.ledger.limiter import Admitted, Call, Refused
 
@@ -126,7 +127,8 @@ class Attempt:
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
-                outcome = Unreachable(str(error), None, error.kind, unsent=True, here=error.here)
+                silent = error.kind == NO_ANSWER
+                outcome = Unreachable(str(error), None, error.kind, unsent=True, here=error.here, silent=silent)
                 excused = self._health.fail(endpoint, outcome)
                 return try_again(self._ledger, self._claim, endpoint, outcome, self._retry, excused=excused)
             slot = None

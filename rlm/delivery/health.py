@@ -11,6 +11,7 @@ from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import BAD_HEADER
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
+from rlm.ledger.ways import Failure
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
@@ -41,7 +42,7 @@ class Health:
         self._endpoints = endpoints
         self._rests_until: dict[str, float] = {}
         self._shut_until: dict[str, float] = {}
-        self._failed_at: dict[str, float] = {}
+        self._failed_at = float("-inf")
         self._noted_at: dict[str, float] = {}
 
     def reaches(self, endpoint: Endpoint) -> bool:
@@ -91,8 +92,9 @@ class Health:
         return False
 
     def _fail_way(self, endpoint: Endpoint, outcome: Unreachable) -> Trouble:
-        trouble = self._ways.fail(endpoint, self._host, outcome.kind, here=outcome.here, endpoints=self._endpoints)
-        now = self._failed_at[endpoint.window_id] = system_clock.monotonic()
+        failure = Failure(outcome.kind, here=outcome.here, silent=outcome.silent)
+        trouble = self._ways.fail(endpoint, self._host, failure, self._endpoints)
+        now = self._failed_at = system_clock.monotonic()
         if trouble.of_host:
             self._shut_until[endpoint.window_id] = now + trouble.shut_seconds
         if trouble.news:
@@ -113,10 +115,10 @@ class Health:
         )
 
     def _note_answer(self, endpoint: Endpoint, *, suspect: bool) -> None:
-        """Note that an endpoint answers this host, now and then, and at once after a failure."""
+        """Note that an endpoint answers this host, now and then, and at once after a failure at any endpoint."""
         now, name = system_clock.monotonic(), endpoint.window_id
         noted_at = self._noted_at.get(name, float("-inf"))
-        if not suspect and now - noted_at < NOTE_SECONDS and noted_at > self._failed_at.get(name, float("-inf")):
+        if not suspect and now - noted_at < NOTE_SECONDS and noted_at > self._failed_at:
             return
         opened, over = self._ways.open(endpoint, self._host)
         self._noted_at[name] = now

@@ -20,7 +20,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
 from rlm.delivery.connection import Opener
-from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, kind_of_error
+from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, is_silence, kind_of_error
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Dispatcher:
         except OSError as error:
             self._drop(endpoint, connection)
             told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
-            return Unreachable(told, None, kind_of_error(error))
+            return Unreachable(told, None, kind_of_error(error), silent=is_silence(error))
         except RLMError:
             self._close(connection)
             raise
@@ -183,7 +183,7 @@ class Dispatcher:
         except (OSError, BrokenAnswerError) as error:
             self._close(connection)
             detail, kind = _no_answer(error, sent_at, deadline)
-            return Unreachable(self._redacted(endpoint, detail), None, kind)
+            return Unreachable(self._redacted(endpoint, detail), None, kind, silent=is_silence(error))
         self._busy.discard(connection)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:

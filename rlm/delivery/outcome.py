@@ -65,8 +65,8 @@ _HERE: Final = frozenset(
 
 def kind_of_error(error: BaseException) -> str:
     """Return the word for what kept a call from being answered."""
-    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
-        return CUT  # the system says so of a connection; RLM's own time-outs have no number
+    if is_silence(error):
+        return CUT
     return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
 
 
@@ -75,6 +75,11 @@ def lies_here(error: BaseException) -> bool:
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN  # no resolver answers
     return isinstance(error, OSError) and error.errno in _HERE
+
+
+def is_silence(error: BaseException) -> bool:
+    """Return whether the system gave a connection up, on which nothing was acknowledged any more."""
+    return isinstance(error, OSError) and error.errno == errno.ETIMEDOUT  # RLM's own time-outs have no number
 
 
 def kind_of_status(status: int) -> str:
@@ -128,7 +133,7 @@ class Unreachable:
     """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None.
 
     `kind` is the word in which it is counted, one of those above. `unsent`: no connection could be opened. `here`: that
-    lies with this host.
+    lies with this host. `silent`: nothing came back for seconds, by which a way that is cut is known.
     """
 
     detail: str
@@ -136,6 +141,7 @@ class Unreachable:
     kind: str
     unsent: bool = False
     here: bool = False
+    silent: bool = False
 
 
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable

@@ -38,6 +38,19 @@ CUT_OFF_WAYS = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that got no answer: why, in a few words of `rlm.delivery.outcome`.
+
+    `here`: its host cannot call at all. `silent`: nothing came back for seconds, not even a refusal; where others are
+    answered one such call is enough.
+    """
+
+    why: str
+    here: bool = False
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """What a failure did. `of_host`: it is the host's trouble, whose way is shut for `shut_seconds` from now, 0 if not.
 
@@ -92,21 +105,22 @@ class HostWays:
 class Ways(Part):
     """The ways of all hosts. What is not in trouble has no entry, and costs nothing."""
 
-    def fail(self, endpoint: Endpoint, host: str, why: str, *, here: bool, endpoints: int) -> Trouble:
-        """Count a call of `host` that `endpoint` did not answer; `here`: the host cannot call at all.
+    def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
+        """Count a call of `host` that `endpoint` did not answer.
 
         `endpoints` is how many there are: with one, a single shut way means that the host is cut off.
         """
         args: list[Argument] = [
             host,
             endpoint.window_id,
-            int(here),
+            int(failure.here),
             FAILING,
             round(FIRST_SHUT_SECONDS * MICROSECONDS),
             round(LONGEST_SHUT_SECONDS * MICROSECONDS),
             round(RECENT_SECONDS * MICROSECONDS),
             min(CUT_OFF_WAYS, endpoints),
-            why,
+            FAILING if failure.silent else 1,
+            failure.why,
         ]
         of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
         return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)

@@ -84,7 +84,7 @@ local function claim(release, trust)
   local alone = tonumber(told[10] or 0) >= tonumber(ARGV[7])
   local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
   local way, shut = way_to(of.windows[1].id, trust[4])
-  if shut or (way and avoided) then return 'shut' end
+  if shut or (way and way.probes and avoided) then return 'shut' end
   local direct = not alone and not avoided and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
   local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
@@ -247,22 +247,23 @@ end
 --- way_to
 -- Finds out whether the lane's host may call an endpoint.
 -- Uses   worker, ways, epoch, now, and what `ways` gives
--- Gives  way_to(window, any)  the way, nil if all is well; and whether it is shut; any: whether any way is in trouble
---        probe_way(way, window, probe_us)  takes the call for a probe if the way was shut
+-- Gives  way_to(window, any)  the way, nil if all is well: rest, whether the next call probes, and more if that was shut
+--        before; and whether it is shut now; any: whether any way is in trouble
+--        probe_way(way, window, probe_us)  takes the call for a probe if it is one
 local host = string.match(worker, '^[^:]*')
 local function way_to(window, any)
   if not any then return end
   local way, cut = read_way(ways, host, window), tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
-  if way and way.rest > 0 then return way, is_shut(way) end
-  if not cut then return way end
-  return way or {failures = 0, since = now, till = 0, rest = 0, probing = 0}, cut > now and cut - now <= 3600000000
+  if way then way.probes = way.rest > 0 end
+  if not cut or (way and way.probes) then return way, way and way.probes and is_shut(way) end
+  return {rest = 0, probes = true}, cut > now and cut - now <= 3600000000
 end
 local function probe_way(way, window, probe_us)
-  local state = redis.call('HGET', ways, host) or ''
   if way.rest > 0 then
     way.till, way.probing = now + probe_us, 1
     write_way(ways, epoch, host, window, way)
-  elseif string.find(state, 'cut', 1, true) then  -- one more endpoint a second is tried
+  elseif way.probes then  -- a host that is cut off tries one more endpoint a second
+    local state = redis.call('HGET', ways, host)
     redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 1000000))))
   end
 end

@@ -14,7 +14,8 @@
 -- ARGV[6]  longest_us the longest
 -- ARGV[7]  recent_us  for how long an answer to another host's call shows that the endpoint can be reached
 -- ARGV[8]  least      number of shut ways, with no answer from anywhere since, that make the host cut off
--- ARGV[9]  why        in a few words
+-- ARGV[9]  counts     as how many failures it counts
+-- ARGV[10] why        in a few words
 -- Returns  {of_host, rest_us, state, told}: of_host is 1 if it is the host's trouble, 0 if the endpoint's; how long the way
 --          is shut from now; '', 'part' or 'cut': what is known of the host; 1 if it was well before, 2 if that has become worse
 -- Atomic because many calls of a host fail at once, and only together they show whose trouble it is.
@@ -39,7 +40,7 @@ local state = redis.call('HGET', ways, host) or ''
 if way.rest > 0 and way.probing == 0 and is_shut(way) then  -- a call from before the rest: nothing new
   return {of_host and 1 or 0, math.ceil(way.till - now), string.match(state, '%a+') or '', 0}
 end
-way.failures, way.probing, way.why = way.failures + 1, 0, ARGV[9]
+way.failures, way.probing, way.why = way.failures + tonumber(ARGV[9]), 0, ARGV[10]
 local enough = here or way.failures >= failing or string.find(state, 'cut', 1, true)
 if of_host and enough then
   way.rest = way.rest > 0 and math.min(longest_us, way.rest * 2) or first_us
