@@ -103,23 +103,17 @@ class WorkerProcess:
         self._id = worker_id
         self._started_at = system_clock.now()
         self._dispatcher = Dispatcher(resolve_headers)
-        self._fence = Fence(self._dispatcher.cut)
-        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._fence)
+        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, wakeup.wake)
+        self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
-        declare_dispatch(self._broker, self._carry)
+        declare_dispatch(self._broker, self._lanes.carry)
         declare_leftovers(self._broker, self._close)
         threads = self._settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
         self._messages = self._worker.work_queue = LaneQueue()
         # One message for each lane: another would wait here although a lane elsewhere may be free.
         self._worker.queue_prefetch = threads
-
-    def _carry(self, run_id: str) -> None:
-        crash_point("worker.fetched")
-        self._lanes.carry(run_id)
-        if self._lanes.outdated:
-            self._wakeup.wake()  # this worker cannot carry any further message
 
     def _close(self, run_id: str) -> None:
         crash_point("worker.closing")

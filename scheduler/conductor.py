@@ -18,12 +18,12 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
 from rlm.delivery.run_end import close_run
+from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from rlm.plan.situation import MANY_ENDPOINTS
-from scheduler.draining import FIRST_SECONDS, Drain
 from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan import Plan
     from scheduler.leader import Duty, Leader
+    from scheduler.redis_clock import RedisClock
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
@@ -80,6 +81,11 @@ class Conductor:
         return self._redis.unfit
 
     @property
+    def clock(self) -> RedisClock:
+        """The clock of Redis, as of the last look."""
+        return self._redis.clock
+
+    @property
     def mender(self) -> Mender:
         """What mends keys that hold what they cannot."""
         return self._redis.mender
@@ -100,12 +106,14 @@ class Conductor:
         self._store.recovery.take_over(self._store.known_types)
         if state is State.FINISHING:
             return self.finish(run)
-        drain = Drain(self._store, self._leader, run)
+        drain = Drain(self._store, self._leader.token, run)
         if state in {State.DRAINING, State.PLANNING}:  # a plan rests on what its own conductor has taken
             self._begin_drain(run, drain)
             crash_point("drain.done")
             self._advance(run, State.PLANNING)
-            self._plan(run, drain.untaken())
+            self._plan(run, drain.untaken(self._left_seconds(run)))
+        elif not drain.over:  # what a piece holds says what the rest holds, which the first forecast counts
+            drain.work(PIECE_SECONDS, lambda: self._goes_on(run))
         self._release(run, drain)
         return self.finish(run)
 

@@ -115,9 +115,10 @@ class Forecaster:
             "forecast_seconds": end,
             "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
-            "binds": _binds(plan, team, spent),
+            "binds": _binds(plan, team, spent, scene.beyond),
             "shortage": team.shortage,
             "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
+            **({"untaken": scene.beyond} if scene.beyond else {}),
             "probed": _probed(self._types, scene, snapshot),
             "course": [[round(end - plan.forecast_seconds + at, 1), number] for at, number in plan.course_as_json()],
         }
@@ -224,12 +225,16 @@ class Forecaster:
             )
 
 
-def _binds(plan: Plan, team: Team, spent: int) -> str:
-    """Return what binds, in words: missing workers if events are left over because of them; and `spent` attempts."""
+def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:
+    """Return what binds, in words: missing workers if events are left over because of them; and `spent` attempts.
+
+    Then how many items are `beyond` what can be taken in time.
+    """
     told = plan.binds
     if team.shortage and plan.expected_leftover:
         told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
-    return f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
+    told = f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
+    return f"{told}; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else told
 
 
 def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> list[str]:

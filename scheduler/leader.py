@@ -9,15 +9,19 @@ import select
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import WakingBroker
+from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.control import ChangeTeller
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from scheduler.conductor import Conductor
 from scheduler.housekeeping import Housekeeper
 from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
+    import threading
+
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.leases import Leases
@@ -51,7 +55,7 @@ class Leader:
         self._leases = leases
         self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.token = 0
-        self.holder = ""
+        self.holder = self._told = ""
         self._renewed_at = float("-inf")
 
     def campaign(self) -> bool:
@@ -63,8 +67,23 @@ class Leader:
         self.token, self.holder = self._leases.contend(self.owner, LEASE_SECONDS)
         self._renewed_at = now
         if self.token and not before:
+            self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
+
+    def tell_holder(self) -> None:
+        """Log who leads while this one stands by, whenever that is another."""
+        if self.holder == self._told:
+            return
+        self._told = self.holder
+        host, _, process = self.holder.partition(":")
+        log.info(
+            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
+            self.owner,
+            host,
+            process.partition(":")[0],
+            extra={"action": "stand_by"},
+        )
 
     def keep(self) -> None:
         """Prolong the lease when it is time.
@@ -81,6 +100,27 @@ class Leader:
         self.token = 0
         self._renewed_at = float("-inf")
         self._leases.release(self.owner)
+
+
+def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
+    """Announce a scheduler every few seconds until it has `stopped`, and log what operators change."""
+    process = Process(
+        id=leader.owner,
+        pid=os.getpid(),
+        host=store.settings.host_name,
+        started_at=system_clock.now(),
+        revision=store.settings.revision,
+        version=__version__,
+    )
+    changes = ChangeTeller(store)
+    while True:
+        try:
+            store.processes.announce(Role.SCHEDULER, process)
+            changes.tell(aloud=bool(leader.token))
+        except StoreError as error:
+            log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
+        if stopped.wait(HEARTBEAT_SECONDS):
+            return
 
 
 class Duty:
@@ -152,6 +192,7 @@ class Office:
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=self._cancels)
         broker = WakingBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._clock = self._conductor.clock
         self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)
 
@@ -200,7 +241,7 @@ class HandConductor(Office):
 
     def conduct(self) -> dict[str, Any] | None:
         """Open a run now and conduct it to its record."""
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
         run = self._store.runs.current()
         if run is None or run.id != run_id:
             return self._store.runs.record(run_id)

@@ -17,6 +17,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
+from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import BY_FILE, What
 from rlm.ledger.dataloss import Continuity, StepGuard
 from rlm.ledger.fitness import require_fit
@@ -24,6 +25,7 @@ from rlm.ledger.inspection import inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
 from rlm.processes.signals import longest_call
+from scheduler.redis_clock import RedisClock
 from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ UNKNOWN = "Another server process of Redis answers, and nobody here knows whethe
 LOOK_SECONDS = 3.0
 IDLE_LOOK_SECONDS = 120.0
 AGAIN_SECONDS = 0.2
+#: Looking takes at most one part in so many of the time: with thousands of endpoints a look takes long.
+LOOKING_PART = 20
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,7 @@ class RedisWatch:
         self._allow_volatile = allow_volatile
         self._fit_at = float("-inf")
         self._step_guard = StepGuard()
+        self.clock = RedisClock()
         self.mender = Mender(store, leader)
         self._limits: dict[str, str] = {}
         #: Why this Redis is not fit to be told anything more; empty if it is.
@@ -80,8 +85,10 @@ class RedisWatch:
         """
         asked_at = system_clock.boottime()
         vouched = self._store.epochs.vouch(self._leader.token)
+        answered_at = system_clock.boottime()
+        self.clock.hear(asked_at, vouched.now_us, answered_at)
         self.now_us, self.shifted_us = vouched.now_us, vouched.shifted_us
-        step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, system_clock.boottime())
+        step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, answered_at)
         if vouched.verdict is Continuity.RESTARTED:
             log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
         if step:
@@ -98,7 +105,9 @@ class RedisWatch:
         """Look on while another conducts, so that a successor knows what it knew."""
         asked_at = system_clock.boottime()
         now_us, shifted_us = self._store.epochs.watch()
-        self._step_guard.check(asked_at, now_us - shifted_us, system_clock.boottime())
+        answered_at = system_clock.boottime()
+        self.clock.hear(asked_at, now_us, answered_at)
+        self._step_guard.check(asked_at, now_us - shifted_us, answered_at)
 
     def _follow_clock(self, step: float) -> None:
         why = f"The clock of Redis stepped by {step:.3f} s"
@@ -148,11 +157,12 @@ class Mender:
         self._store = store
         self._leader = leader
         self._looked_at = float("-inf")
+        self._took_seconds = 0.0
         self._untidy = False
 
     def step(self, seconds: float = LOOK_SECONDS) -> None:
-        """Look at what can be read quickly, if the last look is `seconds` ago."""
-        if system_clock.monotonic() - self._looked_at >= seconds:
+        """Look at what can be read quickly, if the last look is `seconds` ago, and longer if it took long."""
+        if system_clock.monotonic() - self._looked_at >= max(seconds, LOOKING_PART * self._took_seconds):
             self.look()
 
     def before_run(self) -> None:
@@ -187,6 +197,7 @@ class Mender:
         """Mend what can be read quickly; with `deep` each entry of large lists, too, with `records` those of runs."""
         self._looked_at = system_clock.monotonic()
         flaws = inspect(self._store, deep=deep, records=records)
+        self._took_seconds = system_clock.monotonic() - self._looked_at
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
             self._mend(flaw)
 
@@ -260,12 +271,12 @@ class Mender:
                 return
         counts = store.ledger.count(store.known_types).values()
         if any(one.unsettled - one.pending for one in counts):
-            run_id = open_run(store, token, Trigger.MANUAL, system_clock.now())
+            run_id = open_run(store, token, Trigger.MANUAL, store.now_us() / MICROSECONDS)
             store.runs.restate(token, run_id, store.known_types)
 
     def _reopen(self, flaw: KeyFlaw) -> None:
         """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
-        store, now = self._store, system_clock.now()
+        store, now = self._store, self._store.now_us() / MICROSECONDS
         store.runs.advance(
             self._leader.token,
             flaw.of,
@@ -273,7 +284,7 @@ class Mender:
             trigger=Trigger.MANUAL,
             started_at=repr(min(now, started_at_of(flaw.of) or now)),
             deadline=repr(now),
-            deadline_us=store.now_us(),
+            deadline_us=round(now * MICROSECONDS),
             window_seconds=repr(store.settings.run.window_seconds),
             revision=store.settings.revision,
             failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),

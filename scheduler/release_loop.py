@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from actors.broker import WakingBroker
     from rlm.core.trail import Counts
     from rlm.ledger import Store
+    from rlm.ledger.intake import Drain
     from rlm.ledger.processes import Process
-    from scheduler.draining import Drain
     from scheduler.leader import Duty, Leader
     from scheduler.redis_watch import RedisWatch
 
@@ -154,7 +154,8 @@ class ReleaseLoop:
         if self.cancelled or self._duty.stopping:
             return None
         told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._forecaster.turnaround_seconds
-        scene = ReleaseState(counts, views, self._lanes, remaining, *told, lag_seconds, self._drain.untaken())
+        untaken = self._drain.untaken(remaining), self._drain.left - self._drain.takes(remaining)
+        scene = ReleaseState(counts, views, self._lanes, remaining, *told, lag_seconds, *untaken)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
@@ -168,12 +169,8 @@ class ReleaseLoop:
             self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
             return None
         self._could_send = self._could_send or can_send
-        chosen = choose_releases.choose_releases(scene, self._types)
-        if chosen:
-            self._releases.add(chosen, now_us, scene)
-            if self._first_release_at is None:
-                self._note_first(self._run.deadline - remaining)
-        self._releases.wake(scene)
+        if self._releases.release(scene, now_us) and self._first_release_at is None:
+            self._note_first(self._run.deadline - remaining)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
@@ -195,7 +192,8 @@ class ReleaseLoop:
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say why events are left over: what they waited for, which were spent."""
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
+        untaken = {"untaken": str(self._drain.left)} if self._drain.left else {}
+        return {**self._noted(), "spent": msgspec.json.encode(spent).decode(), **untaken}
 
     def _noted(self) -> dict[str, str]:
         away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}

@@ -13,6 +13,7 @@ from rlm.core.failpoints import crash_point
 from rlm.ledger.claims import Release, Terms
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.turns import CLAIM_SECONDS
+from rlm.plan import choose_releases
 from rlm.plan.choose_releases import MOST_AHEAD, burst_of
 
 if TYPE_CHECKING:
@@ -112,8 +113,19 @@ class Releases:
         calls = Counter(self._open)
         return {name: count.release(calls[name]) for name, count in waiting.items()}
 
-    def add(self, chosen: Mapping[str, Sequence[str]], now_us: int, scene: ReleaseState) -> None:
-        """Release a call for each of `chosen`, endpoints by type; `now_us` is the moment of the `scene`."""
+    def release(self, scene: ReleaseState, now_us: int) -> bool:
+        """Release the calls that may go now, `now_us` being the moment of the `scene`; return whether there were any.
+
+        Idle lanes are woken for all that is released by then.
+        """
+        chosen = choose_releases.choose_releases(scene, self._types)
+        if chosen:
+            self._add(chosen, scene, now_us)
+        self._wake(scene)
+        return bool(chosen)
+
+    def _add(self, chosen: Mapping[str, Sequence[str]], scene: ReleaseState, now_us: int) -> None:
+        """Release a call for each of `chosen`, endpoints by type."""
         deadline_us = now_us + round(scene.remaining_seconds * MICROSECONDS)
         releases = [
             Release(
@@ -131,7 +143,7 @@ class Releases:
         self._open.extend(release.of.type for release in releases)
         crash_point("release.released")
 
-    def wake(self, scene: ReleaseState) -> None:
+    def _wake(self, scene: ReleaseState) -> None:
         """Wake as many idle lanes as there are calls released, but for those that a message waits for already."""
         idle = scene.lanes - sum(count.inflight for count in scene.counts.values())
         called_for = min(len(self._open), idle)

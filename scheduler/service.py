@@ -6,7 +6,11 @@ import logging
 import os
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from rlm import __version__
 from rlm.core.clock import system_clock
@@ -14,16 +18,16 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
-from rlm.ledger.control import ChangeTeller
 from rlm.ledger.outage import Outage
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
+from rlm.ledger.processes import Role, Waker
 from scheduler.conductor import HandedOverError
-from scheduler.leader import IDLE_RENEW_SECONDS, Office
+from scheduler.leader import IDLE_RENEW_SECONDS, Office, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
-from scheduler.tick_clock import start_clock
 from scheduler.ticks import last_due, open_run, serve_tick
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 STANDBY_SECONDS = 0.25
 #: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
 IDLE_SECONDS = 4.0
-#: How often an idle leader looks at the wall clock, seconds: it may have been set. Nobody is asked for that.
+#: How often an idle leader looks whether a tick is due, seconds: a clock may have been set. Nobody is asked for that.
 CLOCK_SECONDS = 0.25
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
@@ -43,6 +47,33 @@ POLL_SECONDS = 0.02
 log = logging.getLogger(__name__)
 
 
+class TickTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires at multiples of a period by the clock of Redis.
+
+    The stock trigger goes by the clock of the host. After a leap of that, such as from 1970 to today while a machine
+    boots, it would count through all the multiples in between, one by one.
+    """
+
+    def __init__(self, every_seconds: float, redis_now: Callable[[], float]) -> None:
+        self._every_seconds = every_seconds
+        self._redis_now = redis_now
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """Return when the next multiple comes, by the clock of this host, which is at `now`."""
+        redis_now = self._redis_now()
+        left = last_due(redis_now, self._every_seconds) + self._every_seconds - redis_now
+        return datetime.fromtimestamp(now.timestamp() + left, UTC)
+
+
+def start_clock(every_seconds: float, now: Callable[[], float], on_tick: Callable[[], None]) -> BackgroundScheduler:
+    """Start APScheduler, which calls `on_tick` at multiples of `every_seconds` by `now`, late rather than never."""
+    clock = BackgroundScheduler(timezone=UTC)
+    trigger = TickTrigger(every_seconds, now)
+    clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
+    clock.start()
+    return clock
+
+
 class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
@@ -50,15 +81,13 @@ class SchedulerService(Office):
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
         self._wakeup = wakeup
-        #: The last tick that was taken, by the wall clock; None if another look at it is due.
-        self._taken: float | None = self._last_due()
-        self._started_at = system_clock.now()
+        #: The last tick that was taken; None if another look at it is due.
+        self._taken: float | None = None
+        self._up_since = system_clock.boottime()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         #: The run that Redis failed in. If it is closed when Redis is back, what follows a run is still to be done.
         self._lost_sight_of: Run | None = None
-        #: Who leads while this one stands by, as last logged.
-        self._told_leader = ""
         #: Whether there may be something to do: this turn is no look in case a wake-up was lost.
         self._woken = True
         #: The token of the lease with which this scheduler took over.
@@ -67,9 +96,11 @@ class SchedulerService(Office):
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = start_clock(self._store.settings.run.every_seconds, self._wakeup.wake)
+        clock = start_clock(self._store.settings.run.every_seconds, self._clock.now, self._wakeup.wake)
         waker.start()
-        announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
+        announcer = threading.Thread(
+            target=announce, args=(self._store, self._leader, self._stopped), name="announce", daemon=True
+        )
         announcer.start()
         log.info(
             "Scheduler %s (rlm %s, pid %d) starts a run every %g s",
@@ -146,30 +177,15 @@ class SchedulerService(Office):
     def _take_office(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
-            self._tell_leader()
+            self._leader.tell_holder()
             return False
-        self._told_leader = ""
         if self._leader.token != self._in_office:
             self._mender.mend()
-            if self._store.schedule.last_tick() is not None:
-                self._taken = None  # if it was served, this does no harm
+            self._clock.look(self._store)
+            # If the last one was served, another look at it does no harm. The very first is the next one.
+            self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
             self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
         return True
-
-    def _tell_leader(self) -> None:
-        """Log who leads while this scheduler stands by, whenever that is another."""
-        leader = self._leader.holder
-        if leader == self._told_leader:
-            return
-        self._told_leader = leader
-        host, _, process = leader.partition(":")
-        log.info(
-            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
-            self._leader.owner,
-            host,
-            process.partition(":")[0],
-            extra={"action": "stand_by"},
-        )
 
     def _lead(self) -> None:
         """Take the first step that there is for a leader, over and over, until there is none."""
@@ -205,19 +221,20 @@ class SchedulerService(Office):
             return False
         crash_point("request.seen")
         self._mender.before_run()
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
         self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
         return True
 
     def _start_due(self) -> bool:
-        """Start the run of a tick that is due: the last one by the wall clock is another, even if that was set back."""
-        if (due := self._last_due()) == self._taken:
+        """Start the run of a tick that is due: the last one by the clock is another, even if that was set back."""
+        now = self._clock.now()
+        if (due := last_due(now, self._store.settings.run.every_seconds)) == self._taken:
             return False
         self._taken = due
         try:
             self._mender.before_run()
-            if serve_tick(self._store, self._leader.token, away=self._duty.lately_away):
+            if serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
                 self._conduct_open()
         except StoreError:
             self._taken = None  # if it is noted by now, this changes nothing
@@ -231,7 +248,10 @@ class SchedulerService(Office):
         return False
 
     def _last_due(self) -> float:
-        return last_due(system_clock.now(), self._store.settings.run.every_seconds)
+        return self._due_at(system_clock.boottime())
+
+    def _due_at(self, moment: float) -> float:
+        return last_due(self._clock.at(moment), self._store.settings.run.every_seconds)
 
     def _conduct_open(self) -> None:
         run = self._store.runs.current()
@@ -247,25 +267,6 @@ class SchedulerService(Office):
     def _see_to_end(self, record: dict[str, Any] | None) -> None:
         self._lost_sight_of = None
         self._housekeeper.after_run(record)
-
-    def _announce(self) -> None:
-        process = Process(
-            id=self._leader.owner,
-            pid=os.getpid(),
-            host=self._store.settings.host_name,
-            started_at=self._started_at,
-            revision=self._store.settings.revision,
-            version=__version__,
-        )
-        changes = ChangeTeller(self._store)
-        while True:
-            try:
-                self._store.processes.announce(Role.SCHEDULER, process)
-                changes.tell(aloud=bool(self._leader.token))
-            except StoreError as error:
-                log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-            if self._stopped.wait(HEARTBEAT_SECONDS):
-                return
 
     def _sign_off(self) -> None:
         try:

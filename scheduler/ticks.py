@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rlm import telemetry
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import isoformat
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.core.window import full_seconds
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-#: How far the clocks of two schedulers' hosts may be apart, seconds: a tick that one has served is served by no other.
+#: How far two schedulers may be apart about the clock of Redis, seconds: a tick that one has served is served by no
+#: other. Those up to 0.1 went by the clocks of their hosts.
 APART_SECONDS = 5.0
-#: Up to this difference the clocks of Redis and of this host agree, seconds: a run then starts at its tick's time.
-AGREE_SECONDS = 1.0
 #: By how much a multiple of a period may be off, because a number so large is rounded, seconds.
 ROUNDING_SECONDS = 0.001
 
@@ -33,15 +32,15 @@ log = logging.getLogger(__name__)
 
 
 def last_due(now: float, every_seconds: float) -> float:
-    """Return the last multiple of `every_seconds` on the wall clock, seconds since 1970; a late tick counts as it."""
+    """Return the last multiple of `every_seconds` by the clock of Redis: the tick that is due, however late it is."""
     return now // every_seconds * every_seconds
 
 
 def is_served(last_tick: float | None, due: float, now: float) -> bool:
     """Return whether the tick `due` was served at `last_tick`, the time of the last one served, seconds since 1970.
 
-    That may be a little later than `now`: the clock of whoever led then was ahead of this one. If it is much later this
-    clock was set back, and ticks are served anew.
+    That may be a little later than `now`: whoever led then was ahead of this one. If it is much later the clock of
+    Redis was set back, and ticks are served anew.
     """
     return last_tick is not None and due <= last_tick <= now + APART_SECONDS
 
@@ -53,14 +52,13 @@ def missed(last_tick: float | None, due: float, every_seconds: float) -> int:
     return max(0, round((due - last_due(last_tick, every_seconds)) / every_seconds) - 1)
 
 
-def serve_tick(store: Store, token: int, *, away: bool) -> bool:
-    """Open the run of the tick that is due, then note the tick; return whether there is a run.
+def serve_tick(store: Store, token: int, now: float, *, away: bool) -> bool:
+    """Open the run of the tick that is due `now`, then note the tick; return whether there is a run.
 
     A tick that is noted was served, whoever dies in between; after a StoreError it is to be served again. `away`: Redis
     failed recently.
     """
     settings = store.settings
-    now = system_clock.now()
     due, last = last_due(now, settings.run.every_seconds), store.schedule.last_tick()
     if is_served(last, due, now):
         return False  # by whoever held the lease before
@@ -132,26 +130,22 @@ def full_before_opening(store: Store, run: Run, limited: Iterable[Limited]) -> s
 
 
 def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:
-    """Open a run that counts from `tick` (seconds since 1970, by this host's clock); return the id of the open run.
+    """Open a run that counts from `tick` (seconds since 1970, by the clock of Redis); return the id of the open run.
 
-    In its record times are by the clock of Redis. If both clocks agree to `AGREE_SECONDS` the tick's time stands.
     `away`: Redis failed recently.
     """
     window_seconds = store.settings.run.window_seconds
-    now, now_us = system_clock.now(), store.now_us()
-    ahead_seconds = now_us / 1_000_000 - now
-    started_at = tick if abs(ahead_seconds) <= AGREE_SECONDS else tick + ahead_seconds
     run = Run(
-        id=make_run_id(started_at),
+        id=make_run_id(tick),
         state=State.DRAINING,
         trigger=trigger,
-        started_at=started_at,
-        deadline=started_at + window_seconds,
-        deadline_us=now_us + round((tick + window_seconds - now) * 1_000_000),
+        started_at=tick,
+        deadline=tick + window_seconds,
+        deadline_us=round((tick + window_seconds) * 1_000_000),
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
-        late=why_late(store, started_at, now - tick, away=away),
+        late=why_late(store, tick, store.now_us() / 1_000_000 - tick, away=away),
         ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)

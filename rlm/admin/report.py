@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.endpoints import standing
 from rlm.admin.queue import lengths
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import isoformat
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
 from rlm.delivery.run_end import record_so_far
@@ -106,7 +106,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
 
     The next tick assumes a live scheduler; `schedulers` says whether there is one.
     """
-    now = system_clock.now()
+    now = store.now_us() / 1_000_000
     last = store.runs.record(idle["last"]) if idle["last"] else None
     every_seconds = store.settings.run.every_seconds
     next_tick = (now // every_seconds + 1) * every_seconds

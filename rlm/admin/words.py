@@ -134,6 +134,13 @@ def spare_seconds(found: Mapping[str, Any]) -> float | None:
     return float(max(0.0, found["seconds_left"] - max(0.0, to_go)))
 
 
+def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
+    """Return in how many seconds the last answer of an open run is expected; None as long as no call was made."""
+    if found["state"] != State.RUNNING or unconducted(found) or (called := found["called_seconds"]) is None:
+        return None
+    return float(max(0.0, (found.get("forecast") or found["plan"])["forecast_seconds"] - called))
+
+
 def progress(found: Mapping[str, Any]) -> str:
     """Return how much of an open run is done, how fast it calls, and how many calls failed."""
     counts = counts_in_all(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,7 +26,6 @@ from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rlm.admin.runs import RunFilter
 
@@ -101,20 +101,40 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     "rlm status --follow                     # until q or Ctrl-C, from run to run",
     "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
     "rlm status --json | jq .seconds_left",
+    "rlm status --all /etc/rlm               # each installation that has a file there",
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
-def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None) -> None:
+@several(
+    "--all",
+    "places",
+    "PATH",
+    "A line of each installation: of this configuration file, or of all *.toml in this folder.",
+    type=click.Path(path_type=Path),
+)
+def status(
+    config: Path | None, run_id: str | None, places: Sequence[Path], *, follow: bool, interval: float | None
+) -> None:
     """Show the current run: phase, countdown, progress by type, endpoint and budget, workers. Or that run.
 
     RUN is the id of a run, or as much of its beginning as no other has.
 
     With --follow the picture is drawn over and over on a terminal; elsewhere there is a line whenever something has
     changed, with --json a document a line. Without RUN it goes on from run to run. Ctrl-C ends the view, not the run.
+
+    With --all each installation is a line, and one that does not answer within 5 s is shown as such: it exits with 4
+    then, with 2 where a file is at fault. Nothing is started, an embedded server neither.
     """
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
+    if places:
+        if config or run_id or follow:
+            raise click.UsageError("--all names configurations and shows them once: no --config, RUN or --follow")
+        from rlm.cli.all_installations import show_all
+
+        show_all(places)
+        return
     from rlm.admin import report
     from rlm.cli.status import beside, follow_status, show_run
 

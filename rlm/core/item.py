@@ -25,6 +25,8 @@ MAX_DEPTH = 100
 MAX_TYPES = 100
 #: An item's `priority` goes from 0 to this, the higher first.
 MAX_PRIORITY = 100
+#: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
+PRIORITY_STEP = 2**42
 
 #: The fields that RLM uses. An item with one of them twice is refused: the next reader of the item may use the other
 #: one, and the same event would be two.
@@ -98,6 +100,11 @@ class Item(msgspec.Struct, frozen=True):
     def events(self) -> Iterator[Event]:
         """Its events, one for each type."""
         return (Event(event_id(self.id, name), name) for name in self.types)
+
+
+def order_offset(priority: int) -> int:
+    """Return what `priority` adds to an event's order score: the higher the priority, the smaller, the earlier."""
+    return (MAX_PRIORITY - priority) * PRIORITY_STEP
 
 
 def event_id(item_id: str, type_name: str) -> str:

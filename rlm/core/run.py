@@ -65,12 +65,12 @@ def started_at_of(run_id: str) -> float | None:
 class Run:
     """An open run in Redis. Times are in seconds since 1970, by the clock of Redis as it was when the run opened.
 
-    `deadline_us`, in microseconds, is corrected whenever that clock is set. `tick` is the tick that the run serves, by
-    the clock of the scheduler's host. `plan` is the first one, `forecast` the current one. `waits` is what its events
-    waited for so far (`rlm.plan.waits.Waits`), and `spent` counts those that had all their attempts, at its end. `late`
-    is why its tick was served late, seconds by obstacle, empty if it was not. `ever_taken` counts the events ever taken
-    before it opened: its own have higher numbers in the sequence. `away_seconds` is how long Redis was away while its
-    events were released.
+    `deadline_us`, in microseconds, is corrected whenever that clock is set. `tick` is the tick that it serves. `plan`
+    is the first one, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.waits.Waits`),
+    and `spent` counts those that had all their attempts, at its end. `late` is why its tick was served late, seconds by
+    obstacle, empty if it was not. `ever_taken` counts the events ever taken before it opened: its own have higher
+    numbers in the sequence. `away_seconds` is how long Redis was away while its events were released, `untaken` how
+    many items it left on the audit list, for want of time.
     """
 
     id: str
@@ -95,6 +95,7 @@ class Run:
     late: Mapping[str, float] = field(default_factory=dict)
     ever_taken: int | None = None
     away_seconds: float = 0.0
+    untaken: int = 0
 
     @property
     def opened_at(self) -> float:
@@ -148,6 +149,7 @@ def make_record(
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
+        **({"untaken": run.untaken} if run.untaken else {}),
         **({"redis_away_seconds": round(run.away_seconds, 1)} if run.away_seconds >= WORTH_TELLING_SECONDS else {}),
     }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rlm.delivery.connection import Connection, Opener, UnreachableError
-from rlm.delivery.http import Dispatcher, Request
-from rlm.delivery.outcome import TOO_MANY_REQUESTS, Delivered, Outcome, Rejected, Throttled, Unreachable
+from rlm.delivery.http import TOO_MANY_REQUESTS, Dispatcher, Request
+from rlm.delivery.outcome import Delivered, Outcome, Rejected, Throttled, Unreachable
 
 __all__ = [
     "TOO_MANY_REQUESTS",

@@ -11,6 +11,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
@@ -19,8 +20,8 @@ from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
-from rlm.delivery.outcome import NO_ANSWER
 from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
+from rlm.ledger.claims import MOST_TRIED
 from rlm.ledger.limiter import Admitted, Call, Refused
 
 if TYPE_CHECKING:
@@ -127,10 +128,8 @@ class Attempt:
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
-                silent = error.kind == NO_ANSWER
-                outcome = Unreachable(str(error), None, error.kind, unsent=True, here=error.here, silent=silent)
-                excused = self._health.fail(endpoint, outcome)
-                return try_again(self._ledger, self._claim, endpoint, outcome, self._retry, excused=excused)
+                excused = self._health.fail(endpoint, error.outcome)
+                return try_again(self._ledger, self._claim, endpoint, error.outcome, self._retry, excused=excused)
             slot = None
             try:
                 slot = self._take_slot(endpoint, begins_by)
@@ -295,5 +294,5 @@ def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:
     def place(endpoint: Endpoint) -> tuple[bool, bool]:
         return endpoint.name == claim.last_endpoint and claim.tries > 0, endpoint.name != claim.endpoint
 
-    for endpoint in sorted(event_type.endpoints, key=place):
+    for endpoint in nsmallest(MOST_TRIED, event_type.endpoints, key=place):  # as `sorted`, and no more than so many
         yield in_force(endpoint, claim.limits)

@@ -14,7 +14,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
-from rlm.delivery.outcome import NO_WAY, kind_of_error, lies_here
+from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
@@ -45,6 +45,12 @@ class UnreachableError(DispatchError):
         super().__init__(message)
         self.kind = kind
         self.here = here
+
+    @property
+    def outcome(self) -> Unreachable:
+        """What came of the call that was to be made."""
+        silent = self.kind == NO_ANSWER
+        return Unreachable(str(self), None, self.kind, unsent=True, here=self.here, silent=silent)
 
 
 class Connection:

@@ -1,4 +1,6 @@
-"""One HTTP call for one event: connect, send, receive. Whatever an endpoint does, each step ends by its deadline.
+"""One HTTP call for one event: connect, send, receive, and what its answer means.
+
+Whatever an endpoint does, each step ends by its deadline.
 
 The steps are apart because a slot is taken after `connect`: it is used at once by `send`, and `receive` follows.
 """
@@ -20,11 +22,23 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
 from rlm.delivery.connection import Opener
-from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, is_silence, kind_of_error
+from rlm.delivery.outcome import (
+    BAD_HEADER,
+    BROKEN,
+    NO_ANSWER,
+    Delivered,
+    Rejected,
+    Throttled,
+    Unreachable,
+    is_silence,
+    kind_of_error,
+    kind_of_status,
+    longest_rest,
+)
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint
     from rlm.delivery.answer_parser import Answer
@@ -34,6 +48,10 @@ if TYPE_CHECKING:
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
 #: on its way, would be taken for the answer to that call.
 DISTRUST_SECONDS = 600.0
+
+TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+_SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
+_TRY_AGAIN = frozenset({408, 425})
 
 _EXCERPT_CHARACTERS = 200
 #: From this status on the beginning of an answer is kept, for people to read.
@@ -246,6 +264,21 @@ class Dispatcher:
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
         own = Secrets(secrets_of_call(endpoint, self._resolve_headers(endpoint)), SHORTEST_SENT).hide(text, torn=torn)
         return known().hide(own)  # one that another endpoint is sent as well: both may belong to the same provider
+
+
+def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
+    """Return the outcome that a final answer is.
+
+    `retry_after` holds every `Retry-After` of the answer. `now` is in seconds since 1970, `seconds` since it was sent.
+    """
+    if status in _SUCCESS:
+        return Delivered(status, seconds)
+    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
+        return Throttled(status, seconds, longest_rest(retry_after, now))
+    detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
+    if status in _REFUSALS and status not in _TRY_AGAIN:
+        return Rejected(status, seconds, detail)
+    return Unreachable(detail, seconds, kind_of_status(status))
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:

@@ -24,6 +24,8 @@ from rlm.ledger.claims import LaneId, Turn, host_of
 from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rlm.delivery import Connection, Dispatcher
     from rlm.delivery.fence import Fence
     from rlm.delivery.settlement import Settlement
@@ -89,15 +91,23 @@ class Lanes:
     """The lanes of one worker process: `carry` is called by as many threads as it has lanes."""
 
     def __init__(
-        self, store: Store, settings: Settings, dispatcher: Dispatcher, worker_id: str, fence: Fence | None = None
+        self,
+        store: Store,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        worker_id: str,
+        on_outdated: Callable[[], object] = lambda: None,
     ) -> None:
+        """Carry events for the worker `worker_id`; `on_outdated` is called once the run is not for it."""
         self._store = store
         self._settings = settings
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
+        self._on_outdated = on_outdated
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        self._fence = fence or NoFence()
+        #: What lets calls out; a worker sets its own.
+        self.fence: Fence = NoFence()
         self._health = Health(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
@@ -112,6 +122,7 @@ class Lanes:
 
     def carry(self, run_id: str) -> None:
         """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
+        crash_point("worker.fetched")
         with self._lock:
             lane = self._idle.pop() if self._idle else self._make_lane()
         try:
@@ -121,6 +132,8 @@ class Lanes:
             self._idle.append(lane)
         if self._alone is not None or why == "shut":
             system_clock.sleep(_PAUSE_SECONDS)  # else it was sent here again at once, and that in vain as well
+        if self.outdated:
+            self._on_outdated()
 
     def _take_turns(self, lane: LaneContext, run_id: str) -> str:
         """Take turns until there is a reason not to; return that as a turn has it, empty for another."""
@@ -146,7 +159,7 @@ class Lanes:
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated or self._fence.shut:
+            if self._alone is not None or self.leaving or self.outdated or self.fence.shut:
                 return False
             self._busy.add(lane.id.number)
             return True
@@ -233,4 +246,4 @@ class Lanes:
     def _make_lane(self) -> LaneContext:
         """Return another lane; they are numbered from 1 as they come up."""
         lane_id = LaneId(self._worker_id, next(self._numbers))
-        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health, self._fence)
+        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health, self.fence)

@@ -1,4 +1,4 @@
-"""What an answer means: four outcomes, the word in which a failed call is counted, and how long an endpoint rests."""
+"""The four outcomes of a call, the word in which a failed one is counted, and how long an endpoint asks to rest."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
-
-TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
-_SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
-_TRY_AGAIN = frozenset({408, 425})
 
 #: The few short words in which calls that went wrong are counted, whatever an endpoint does.
 REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
@@ -147,21 +143,6 @@ class Unreachable:
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
 
 
-def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome that a final answer is.
-
-    `retry_after` holds every `Retry-After` of the answer. `now` is in seconds since 1970, `seconds` since it was sent.
-    """
-    if status in _SUCCESS:
-        return Delivered(status, seconds)
-    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
-        return Throttled(status, seconds, _longest(retry_after, now))
-    detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
-    if status in _REFUSALS and status not in _TRY_AGAIN:
-        return Rejected(status, seconds, detail)
-    return Unreachable(detail, seconds, kind_of_status(status))
-
-
 def parse_retry_after(value: str, now: float) -> float | None:
     """Read a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970); None for nonsense."""
     try:
@@ -177,7 +158,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
-def _longest(values: Sequence[str], now: float) -> float | None:
-    """Return the longest rest asked for: a proxy may have added its own, and both count."""
+def longest_rest(values: Sequence[str], now: float) -> float | None:
+    """Return the longest rest of every `Retry-After` of an answer: a proxy may have added its own, and both count."""
     rests = (parse_retry_after(value, now) for value in values)
     return max((rest for rest in rests if rest is not None), default=None)

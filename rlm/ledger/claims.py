@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rlm.core.trail import CallEnd, Heard
     from rlm.ledger.keys import Keys
 
+#: The most endpoints that a lane tries for one event: each release names them, however many its type has.
+MOST_TRIED = 16
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
     r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})(?:\|(?P<budget_id>[0-9a-f]+))?)?)"
@@ -36,8 +39,9 @@ _NOTE = re.compile(
 class Terms(msgspec.Struct, frozen=True):
     """What does not change of the calls of a type to an endpoint: the scripts need no more to claim and take a slot.
 
-    `revision` is the run's, which the worker must have. Times are in microseconds. `windows` are the endpoint's and
-    its budget's, with their rules.
+    `endpoints` are those that such a call may go to, `limited` all that has a limit there. `revision` is the run's,
+    which the worker must have. Times are in microseconds. `windows` are the endpoint's and its budget's, with their
+    rules.
     """
 
     type: str
@@ -66,7 +70,9 @@ class Terms(msgspec.Struct, frozen=True):
             for one in (endpoint, endpoint.budget)
             if one is not None
         ]
-        names, limited = names_called(kind)
+        tried = [endpoint, *islice((one for one in kind.endpoints if one.name != endpoint.name), MOST_TRIED - 1)]
+        names = [one.name for one in tried]
+        limited = [*names, *sorted({one.budget.name for one in tried if one.budget})]
         probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
         zsets = keys.pending(kind.name), keys.inflight(kind.name)
         lease_us = _us(kind.lease_seconds)
@@ -86,12 +92,6 @@ class Release(msgspec.Struct, frozen=True):
     deadline: int
     call: int
     of: Terms
-
-
-def names_called(kind: EventType) -> tuple[list[str], list[str]]:
-    """Return the names of a type's endpoints, and those of all that has a limit there."""
-    names = [endpoint.name for endpoint in kind.endpoints]
-    return names, [*names, *sorted({endpoint.budget.name for endpoint in kind.endpoints if endpoint.budget})]
 
 
 def releases_in(raw: Iterable[bytes]) -> Iterator[Release]:

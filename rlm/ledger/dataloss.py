@@ -20,8 +20,9 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
-from rlm.ledger.connect import MICROSECONDS, address, text, translating
+from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
+from rlm.ledger.trouble import address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane, releases_in
@@ -116,7 +115,7 @@ class Ledger(Part):
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
-        run_id, now = claim.run_id, system_clock.now()
+        run_id, now = claim.run_id, self._now()
         letter = encode_letter(
             claim.item, reason, detail, failed_at=now, run_id=run_id, event=claim.event_id, endpoint=endpoint
         )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from rlm.core.errors import StoreUnfitError
-from rlm.ledger.connect import goes_by_sentinel, translated
+from rlm.ledger.connect import translated
+from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

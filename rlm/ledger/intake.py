@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import math
 import sys
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.item import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter, event_id
-from rlm.core.text import is_name
+from rlm.core.item import PRIORITY_STEP, BadItemError, Excerpt, decode_item, event_id
 from rlm.ledger.connect import translated, translating
+from rlm.ledger.giants import Giants
 from rlm.ledger.keys import longest_item
+from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import redis
 
-    from rlm.core.item import Item
+    from rlm.core.run import Run
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
+    from rlm.ledger.store import Store
+
+#: How long a run drains before it is planned, seconds.
+FIRST_SECONDS = 0.25
+#: How long it drains between two turns of the release loop, seconds, at least: a turn costs some milliseconds.
+PIECE_SECONDS = 0.05
+#: No drain is so quick that it took less, seconds.
+SHORTEST_SECONDS = 0.001
 
 #: Items a chunk holds at the most.
 CHUNK_ITEMS = 400
@@ -33,63 +43,89 @@ CHUNK_BYTES = 1_000_000
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
 CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 500
-#: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
-WHOLE_BYTES = 256_000
-
-#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
-PIECE_BYTES = 3 * 2**18
-
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
-#: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
-PRIORITY_STEP = 2**42
 
+class Drain:
+    """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
 
-def order_offset(priority: int) -> int:
-    """Return what `priority` adds to an event's order score: the higher the priority, the smaller, the earlier."""
-    return (MAX_PRIORITY - priority) * PRIORITY_STEP
+    A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
+    and takes the rest between two turns of the release loop.
 
-
-class Giants(Part):
-    """The giants of one list, entries that are too large to be read. Setting one aside needs the lease's token.
-
-    Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So
-    an entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set
-    aside has its name. Nobody can guess that name, so no item is mistaken for it.
+    `over` says whether all is taken. `taken` counts by type the events that the run took so far, whoever conducted it.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
-        """Read the list at the key `entries`, entries of at most `longest` bytes."""
-        super().__init__(client, keys)
-        self._entries = entries
-        self._longest = longest
+    def __init__(self, store: Store, token: int, run: Run) -> None:
+        self._store = store
+        self._token = token
+        self.run = run
+        self._priorities = {one.name: one.priority for one in store.settings.event_types}
+        self._look()
+        self._taken_before, self._left_before = self.taken, self._left
+        self._worked_seconds = 0.0
+        self._begin()
 
-    def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
-        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Take chunks for about `seconds`, one at least, as long as it `goes_on`, which is asked after each.
 
-        Of those at most `count`, and no more after `size` bytes.
+        Raises:
+            FencedError: another conductor leads.
+            StoreError: Redis failed; call it again once Redis is back.
         """
-        keys, name = self._keys, secrets.token_hex(16)
-        names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
-        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
-        return giant.decode(), entries
+        began = system_clock.monotonic()
+        until = began + seconds
+        try:
+            for _events in self._chunks:
+                crash_point("drain.chunk_taken")
+                if not goes_on() or system_clock.monotonic() >= until:
+                    break
+            else:
+                self._begin()  # somebody may stage more by hand
+            self._look()
+        except StoreError:
+            self._begin()  # an iterator that has raised is at its end
+            raise
+        finally:
+            self._worked_seconds += system_clock.monotonic() - began
 
-    def size(self, name: str) -> int:
-        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
-        with translated(self._client):
-            return self._client.strlen(self._keys.giant(name))
+    def fill(self, pause: float) -> float:
+        """Take in more instead of a pause, if there is more; return how long to pause then, seconds."""
+        if self.over:
+            return pause
+        self.work(max(pause, PIECE_SECONDS))
+        return 0.0
 
-    def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
-        start = 0
-        while True:
-            with translated(self._client):
-                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
-            if not piece:
-                return
-            yield cast("bytes", piece)
-            start += PIECE_BYTES
+    @property
+    def left(self) -> int:
+        """How many items the run has still to take."""
+        return self._left
+
+    def takes(self, seconds: float) -> int:
+        """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
+        items = self._left_before - self._left
+        if items <= 0 or math.isinf(seconds):
+            return self._left
+        return min(self._left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, SHORTEST_SECONDS)))
+
+    def untaken(self, seconds: float = math.inf) -> dict[str, int]:
+        """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
+
+        Nothing is known of them before one is taken here.
+        """
+        items = self._left_before - self._left
+        if items <= 0 or not (left := self.takes(seconds)):
+            return {}
+        return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
+
+    def _begin(self) -> None:
+        self._chunks = self._store.intake.drain(self._token, self.run.id, self._priorities)
+
+    def _look(self) -> None:
+        tally = self._store.runs.tally(self.run.id)
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
+        self._left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and not self._left
 
 
 class _NewEvent(NamedTuple):
@@ -145,7 +181,7 @@ class Intake(Part):
         for piece in self._staged.pieces(name):
             excerpt.add(piece)
             yield 0
-        letter = _letter(excerpt, BadItemError.too_large(size, self._max_item_bytes), run_id)
+        letter = NewLetters(run_id, self._now).write(excerpt, BadItemError.too_large(size, self._max_item_bytes))
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id)]
         keys += [names.aside(names.processing), names.giant(name), names.failed]
@@ -154,11 +190,12 @@ class Intake(Part):
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
     ) -> tuple[int, int]:
+        writer = NewLetters(run_id, self._now)
         letters: list[bytes] = []
         events: list[_NewEvent] = []
         number = written_bytes = 0
         for number, raw in enumerate(items, start=1):
-            new_events, new_letters = self._sort(raw, number, run_id, priorities)
+            new_events, new_letters = self._sort(raw, number, priorities, writer)
             events += new_events
             letters += new_letters
             written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
@@ -179,13 +216,13 @@ class Intake(Part):
         return taken, duplicates
 
     def _sort(
-        self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int]
+        self, raw: bytes, index: int, priorities: Mapping[str, int], writer: NewLetters
     ) -> tuple[list[_NewEvent], list[bytes]]:
-        """Return the events of an item, and the letters of what is wrong with it."""
+        """Return the events of an item, and the letters of what is wrong with it, as the `writer` writes them."""
         try:
             item = decode_item(raw, self._max_item_bytes)
         except BadItemError as error:
-            return [], [_letter(raw, error, run_id)]
+            return [], [writer.write(raw, error)]
         events = [
             _NewEvent(
                 index,
@@ -197,7 +234,7 @@ class Intake(Part):
             for name in item.types
             if name in priorities
         ]
-        return events, [] if len(events) == len(item.types) else list(_unknown(raw, item, priorities, run_id))
+        return events, [] if len(events) == len(item.types) else list(writer.unknown(raw, item, priorities))
 
     @translating
     def ever_taken(self) -> int:
@@ -248,20 +285,3 @@ class Intake(Part):
         """Push items onto the audit list, as the audit system does; return how many wait there now."""
         with translated(self._client):
             return self._client.lpush(self._keys.events, *items)
-
-
-def _unknown(raw: bytes, item: Item, configured: Container[str], run_id: str) -> Iterator[bytes]:
-    """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
-
-    It has no event id if the type's name is none: `a` + `b:T` would be the id of `a:b` + `T`.
-    """
-    unknown = [event for event in item.events if event.type not in configured]
-    whole = max(1, WHOLE_BYTES // len(raw))
-    excerpt = Excerpt.of(raw) if len(unknown) > whole else None
-    for number, event in enumerate(unknown):
-        held = raw if number < whole or excerpt is None else excerpt
-        yield _letter(held, BadItemError.unknown_type(event.type), run_id, event.id if is_name(event.type) else None)
-
-
-def _letter(item: bytes | Excerpt, error: BadItemError, run_id: str, event: str | None = None) -> bytes:
-    return encode_letter(item, error.reason, error.detail, failed_at=system_clock.now(), run_id=run_id, event=event)

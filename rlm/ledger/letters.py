@@ -1,4 +1,4 @@
-"""Dead letters: list them, send one's event into the next run, drop one."""
+"""Dead letters: write them, list them, send one's event into the next run, drop one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from redis.exceptions import ResponseError
 
-from rlm.core.item import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
+from rlm.core.item import (
+    NOT_EMBEDDABLE,
+    BadItemError,
+    Excerpt,
+    Reason,
+    decode_item,
+    encode_letter,
+    event_id,
+    order_offset,
+    type_of,
+)
 from rlm.core.text import is_name
-from rlm.ledger.connect import is_forbidden, translated
-from rlm.ledger.intake import Giants, order_offset
+from rlm.ledger.connect import translated
+from rlm.ledger.giants import Giants
 from rlm.ledger.keys import longest_letter
 from rlm.ledger.scripts import Part
+from rlm.ledger.trouble import is_forbidden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     import redis
 
@@ -29,6 +40,8 @@ if TYPE_CHECKING:
 _PAGE = 500
 _CHUNK = 200
 _CHUNK_BYTES = 1_000_000
+#: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
+WHOLE_BYTES = 256_000
 #: The fields of an excerpt, which a letter holds in place of its item.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
@@ -44,6 +57,32 @@ class Envelope(msgspec.Struct):
     reason: Reason
     event_id: str | None
     item: msgspec.Raw
+
+
+class NewLetters:
+    """Writes the dead letters of some items, which all have the same time, read `now` and only if there is one."""
+
+    def __init__(self, run_id: str, now: Callable[[], float]) -> None:
+        self._run_id = run_id
+        self._now = now
+        self._at = 0.0
+
+    def write(self, item: bytes | Excerpt, error: BadItemError, event: str | None = None) -> bytes:
+        """Return the letter of an item, or of the `event` of it that is wrong."""
+        self._at = self._at or self._now()
+        return encode_letter(item, error.reason, error.detail, failed_at=self._at, run_id=self._run_id, event=event)
+
+    def unknown(self, raw: bytes, item: Item, configured: Container[str]) -> Iterator[bytes]:
+        """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
+
+        It has no event id if the type's name is none: `a` + `b:T` would be the id of `a:b` + `T`.
+        """
+        unknown = [event for event in item.events if event.type not in configured]
+        whole = max(1, WHOLE_BYTES // len(raw))
+        excerpt = Excerpt.of(raw) if len(unknown) > whole else None
+        for number, event in enumerate(unknown):
+            held = raw if number < whole or excerpt is None else excerpt
+            yield self.write(held, BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None)
 
 
 class Letters(Part):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rlm.core import trail
-from rlm.core.clock import system_clock
 from rlm.core.errors import StoreGarbledError
 from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
 from rlm.core.text import safe_line
@@ -74,7 +73,7 @@ class Recovery(Part):
     def _failing(self, token: int, run_id: str, name: str, event_id: str, why: tuple[bytes, Reason, str]) -> Call:
         """Return the call of `fail_pending` for an event, `why` being what its letter says: item, reason, detail."""
         keys = self._keys
-        letter = encode_letter(*why, failed_at=system_clock.now(), run_id=run_id, event=event_id)
+        letter = encode_letter(*why, failed_at=self._now(), run_id=run_id, event=event_id)
         names = [keys.lease, keys.event(event_id), keys.pending(name), keys.tally(run_id), keys.failed]
         return names, [token, event_id, name, self._dedupe_ms, letter]
 
@@ -174,7 +173,7 @@ class Recovery(Part):
             item or b"null",
             Reason.POISON,
             f"{POISON_DEATHS} workers died or froze while they had it",
-            failed_at=system_clock.now(),
+            failed_at=self._now(),
             run_id=run or None,
             event=event_id,
             **({"endpoint": note.endpoint} if note.endpoint else {}),

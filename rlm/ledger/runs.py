@@ -281,7 +281,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "cancelled": bool,
     **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
     **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
-    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken"), int),
+    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken", "untaken"), int),
     **dict.fromkeys(("failure", "stopped"), str),
 }
 

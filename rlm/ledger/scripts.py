@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.connect import forbidden, is_forbidden, place, translated, translating
+from rlm.ledger.connect import translated, translating
+from rlm.ledger.refusals import is_cluster
+from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -115,6 +117,8 @@ def _translate(client: redis.Redis, script: Script, error: ResponseError) -> Sto
         return FencedError(f"{script.name}: the lease is another's by now, or gone, or that run is no longer open")
     if is_forbidden(error):
         return forbidden(f"{script.name}: {place(client)}", error)
+    if is_cluster(error):
+        return in_own_words(error, client)
     return StoreError(f"{script.name}: {place(client)} refused it: {error}")
 
 
@@ -151,6 +155,11 @@ class Part:
 
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)
+
+    def _now(self) -> float:
+        """Return the time by the clock of Redis, seconds since 1970."""
+        ((seconds, microseconds),) = self._batch([("TIME",)])
+        return int(seconds) + int(microseconds) / 1_000_000
 
     @translating
     def _get(self, key: str) -> bytes | None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import redis
 
-from rlm.ledger.connect import is_forbidden, translated
+from rlm.ledger.connect import translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Role
+from rlm.ledger.trouble import is_forbidden
 from rlm.settings import settings_under
 
 if TYPE_CHECKING:

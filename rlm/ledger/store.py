@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from rlm.core.endpoint import all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import address, connected, make_client, text, translated
+from rlm.ledger.connect import connected, make_client, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
@@ -26,6 +26,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
+from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows

@@ -34,8 +34,16 @@ def in_order_of_use(free: dict[str, int], endpoints: tuple[Endpoint, ...]) -> It
     primary, *overflow = endpoints
     while _has_slot(free, primary):
         yield _take_slot(free, primary)
-    while usable := [endpoint for endpoint in overflow if _has_slot(free, endpoint)]:
-        yield _take_slot(free, max(usable, key=lambda endpoint: free[endpoint.name]))
+    tallest = [(-free.get(endpoint.name, 0), index) for index, endpoint in enumerate(overflow)]
+    heapq.heapify(tallest)
+    while tallest:
+        index = tallest[0][1]
+        if _has_slot(free, overflow[index]):
+            name = _take_slot(free, overflow[index])
+            heapq.heapreplace(tallest, (-free[name], index))
+            yield name
+        else:
+            heapq.heappop(tallest)  # free slots only become fewer
 
 
 def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:

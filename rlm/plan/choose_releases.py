@@ -38,7 +38,7 @@ class ReleaseState:
     what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
     workers of another configuration, which claim nothing. A lane needs `turnaround_seconds` between two calls. Such
     moments come up to `lag_seconds` late, on a busy host. `untaken` estimates by type the events of items that the run
-    has still to take in.
+    still takes in before its deadline, `beyond` how many items it does not.
     """
 
     counts: Mapping[str, Counts]
@@ -51,6 +51,7 @@ class ReleaseState:
     turnaround_seconds: float = 0.0
     lag_seconds: float = 0.0
     untaken: Mapping[str, int] = field(default_factory=dict)
+    beyond: int = 0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints that would answer a call begun now before the deadline."""

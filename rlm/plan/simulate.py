@@ -179,7 +179,7 @@ class _Queue:
         wanted = min(most, sum(self._waiting))
         if wanted <= 0 or not self._open:
             return
-        for (route, window, budget), number in zip(self._open, self._divide(at, wanted), strict=True):
+        for (route, window, budget), number in zip(self._open, self._divide(at, wanted), strict=False):
             if number:
                 window.take(at, number)
                 if budget is not None:
@@ -218,6 +218,10 @@ class _Queue:
         self._until = sorted({route.latest for route in routes})
 
     def _divide(self, at: int, wanted: int) -> list[int]:
+        """Divide the calls over the open routes, from the first on; those left out at the end get none."""
+        _, primary, budget = self._open[0]
+        if budget is None and primary.free(at) >= wanted:  # however many there are, no other needs to be looked at
+            return [wanted]
         free = [window.free(at) if window.opens <= at else 0 for _, window, _ in self._open]
         free_in = {name: self._window(name).free(at) for name in self._budgets if name is not None}
         return divide(wanted, free, self._budgets, free_in)

@@ -43,7 +43,7 @@ class RedisSettings(Section):
         "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a real Valkey server that RLM "
         "starts itself, its data in `.rlm` beside the configuration file, else in the current directory. "
         "`REDIS_URL` sets it as well.",
-        allowed='"embedded" or a URL with redis://, rediss://, unix:// or redis+sentinel://',
+        allowed='"embedded" or a URL with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://',
         repr=False,
     )
     embedded_port: int = whole(
@@ -106,7 +106,9 @@ class RunSettings(Section):
         180.0,
         "The window of a run: by then every event is settled or a leftover. At most `run.every_seconds`.",
     )
-    every_seconds: float = seconds(180.0, "Runs start on multiples of this on the wall clock (180: every 3 minutes).")
+    every_seconds: float = seconds(
+        180.0, "Runs start on multiples of this by the clock of Redis (180: every 3 minutes)."
+    )
     target: float = setting(
         0.75,
         "Plan to be done by this share of the window, where the limits allow; the rest is slack for retries.",

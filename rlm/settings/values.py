@@ -12,11 +12,15 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
 from rlm.settings.secrets import EMBEDDED, FROM_ENVIRONMENT, Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -29,10 +33,18 @@ RESERVED_HEADERS = (
     "User-Agent",
 )
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 #: The parameters of a Redis URL; with `rediss://` also the paths of certificates.
 _REDIS_PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
+#: The parameters of a URL that names sentinels: user and password before the hosts are the primary's.
+_SENTINEL_PARAMETERS = (
+    "sentinel_username",
+    "sentinel_password",
+    "sentinel_tls",
+    "socket_timeout",
+    "socket_connect_timeout",
+)
 #: Parameters that would make redis-py trust any server.
 _TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
 _PORTS = {"http": 80, "https": 443}
@@ -120,9 +132,8 @@ def check_redis_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _REDIS_SCHEMES or not rest or not _VISIBLE_ASCII.fullmatch(rest):
         raise ValueError(f'must be "{EMBEDDED}" or a URL with {", ".join(f"{name}://" for name in _REDIS_SCHEMES)}')
-    if scheme == "redis+sentinel":
-        if "?" in rest.rpartition("@")[2]:
-            raise ValueError("takes no parameters (?...): host:port,host:port/service/db says it all")
+    if scheme.endswith("+sentinel"):
+        _check_sentinel_parameters(scheme, rest.rpartition("@")[2].partition("?")[2])
         return url
     parts = _split(url)
     if scheme == "unix" and not (parts.path.startswith("/") and parts.netloc.rpartition("@")[2] == ""):
@@ -134,8 +145,20 @@ def check_redis_url(url: str) -> str:
 
 
 def _check_redis_parameters(scheme: str, query: str) -> None:
+    _check_parameters(query, (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ())))
+
+
+def _check_sentinel_parameters(scheme: str, query: str) -> None:
+    told = dict(parse_qsl(query, keep_blank_values=True))
+    by_tls = told.get("sentinel_tls", "yes" if scheme == "rediss+sentinel" else "no")
+    if by_tls not in {"yes", "no"}:
+        raise ValueError("the parameter sentinel_tls is yes or no: whether the sentinels are spoken to by TLS")
+    tls = scheme == "rediss+sentinel" or by_tls == "yes"
+    _check_parameters(query, (*_SENTINEL_PARAMETERS, *(_TLS_PARAMETERS if tls else ())))
+
+
+def _check_parameters(query: str, known: Sequence[str]) -> None:
     """Accept only parameters for address and user; others would change how RLM speaks to Redis, or whom it trusts."""
-    known = (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ()))
     for name, _ in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_SWITCHES:
             raise ValueError(

@@ -68,7 +68,9 @@ METRICS: Final = (
     _gauge("rlm_collect_seconds", "What it took to read all of this page from Redis."),
     _gauge("rlm_tick_interval_seconds", "run.every_seconds of the configuration here."),
     _gauge("rlm_window_seconds", "run.window_seconds of the configuration here."),
-    _gauge("rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by its clock; 0 before the first."),
+    _gauge(
+        "rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by the clock of Redis; 0 before the first."
+    ),
     _gauge("rlm_processes", "Schedulers and supervisors that live.", "role"),
     _gauge(
         "rlm_other_configuration", "Schedulers and supervisors that run another configuration than this page.", "role"

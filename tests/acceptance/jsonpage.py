@@ -31,7 +31,12 @@ def sections():
 
 def documented(command):
     """Return the keys in the tables of a command's section."""
-    section = PAGE.read_text(encoding="utf-8").partition(f"\n## `{command}`\n")[2].partition("\n## ")[0]
+    return keys_under(f"`{command}`")
+
+
+def keys_under(heading):
+    """Return the keys in the tables of a section."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
     return {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
+from rlm.admin.installations import Installed, overview_of_all
 from rlm.admin.monitoring import Monitor
 from rlm.admin.planning import Arrivals
 from rlm.cli.group import COMMANDS, rlm
@@ -16,7 +17,7 @@ from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Offer, Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
-from tests.acceptance.jsonpage import documented, keys, sections, without_empty
+from tests.acceptance.jsonpage import documented, keys, keys_under, sections, without_empty
 from tests.store import steps
 
 #: What only a conductor writes, and only a run that failed; no run is conducted here.
@@ -98,10 +99,12 @@ def test_the_keys_of_runs(inst):
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
+    of_all = set(keys(overview_of_all([Installed("one", inst.config)], {})))
 
     assert record == documented("rlm result") - CONDUCTED
     ended = {"finished_at", "plan.actual_seconds", *(one for one in record if one.startswith(("why", "used")))}
     assert running == (record - ended) | (documented("rlm status") - CONDUCTED - {"last", "last_tick"})
+    assert of_all == keys_under("All installations")
     assert idle == {"state", "last", "last_tick"}
     assert listed == documented("rlm list")
 

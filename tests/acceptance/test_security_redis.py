@@ -147,6 +147,7 @@ def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):
         ("embedded", True),
         ("unix:///run/redis.sock", True),
         ("rediss://u:p@redis.example.com:6379/0", True),
+        ("rediss+sentinel://u:p@redis.example.com/main", True),
         ("redis://localhost", True),
         ("redis://u:p@127.0.0.1:6379/0", True),
         ("redis://[::1]:6379", True),

@@ -83,11 +83,11 @@ def make_ca(openssl: str, directory: Path, name: str) -> Path:
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
-def make_certificate(openssl: str, directory: Path, ca: Path) -> tuple[Path, Path]:
-    """Make a certificate for `localhost`, and no other name, signed by `ca`; return its key and it."""
+def make_certificate(openssl: str, directory: Path, ca: Path, names: str = "DNS:localhost") -> tuple[Path, Path]:
+    """Make a certificate for these names and no others, signed by `ca`; return its key and it."""
     key, request, certificate = (directory / f"server.{what}" for what in ("key", "csr", "pem"))
     extensions = directory / "names"
-    extensions.write_text("subjectAltName=DNS:localhost")
+    extensions.write_text(f"subjectAltName={names}")
     _run(openssl, "req", *_NEW_KEY, "-keyout", key, "-out", request, "-subj", "/CN=localhost")
     signing = ("-CA", ca, "-CAkey", ca.with_suffix(".key"), "-CAcreateserial", "-days", "2", "-extfile", extensions)
     _run(openssl, "x509", "-req", "-in", request, "-out", certificate, *signing)

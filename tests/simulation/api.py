@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.delivery import Outcome, Unreachable, UnreachableError
 from rlm.delivery import outcome as kinds
-from rlm.delivery.outcome import classify
+from rlm.delivery.http import classify
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint

@@ -22,7 +22,6 @@ import rlm.ledger.store
 import rlm.processes.child
 import rlm.processes.supervisor
 import scheduler.conductor
-import scheduler.draining
 import scheduler.leader
 import scheduler.redis_watch
 import scheduler.release_loop
@@ -157,19 +156,17 @@ class Waker:
 
 
 class Ticking:
-    """Stands for APScheduler: a tick on each multiple of the period; after a step back none until that is caught up."""
+    """Stands for APScheduler: a tick on each multiple of the period, as far as the clock of Redis was known before."""
 
-    def __init__(self, world: World, on_tick: Callable[[], None]) -> None:
-        self._world, self._on_tick = world, on_tick
+    def __init__(self, world: World, redis_now: Callable[[], float], on_tick: Callable[[], None]) -> None:
+        self._world, self._redis_now, self._on_tick = world, redis_now, on_tick
         self._stopped = False
         world.loop.spawn(world.loop.host, self._run)
 
     def _run(self) -> None:
         every, loop = self._world.settings.run.every_seconds, self._world.loop
         while not self._stopped:
-            due = (self._world.wall_clock() // every + 1) * every
-            while (left := due - self._world.wall_clock()) > 0:
-                loop.sleep(left + 0.001)
+            loop.sleep(every - self._redis_now() % every + 0.001)
             self._on_tick()
 
     def shutdown(self, *, wait: bool) -> None:  # APScheduler's signature
@@ -184,7 +181,7 @@ def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None
 
 _DEEP: list[tuple[Any, str, Any]] = [
     (scheduler.conductor, "FIRST_SECONDS", 0.0),
-    (scheduler.draining, "PIECE_SECONDS", 0.0),
+    (rlm.ledger.intake, "PIECE_SECONDS", 0.0),
     (rlm.ledger.intake, "CHUNK_ITEMS", 3),
 ]
 
@@ -223,7 +220,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
             SimpleNamespace(Event=lambda: Event(loop), Thread=lambda target, args=(), **_: Thread(loop, target, args)),
         ),
         (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
-        (scheduler.service, "start_clock", lambda _every, on_tick: Ticking(world, on_tick)),
+        (scheduler.service, "start_clock", lambda _every, redis_now, on_tick: Ticking(world, redis_now, on_tick)),
         (rlm.processes.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (
             rlm.processes.supervisor,

@@ -76,6 +76,7 @@ class World:
         self._pids: dict[Host | None, int] = {None: 1}
         self._latency = self.rng.choice((0.0001, 0.0003, 0.001))
         self._started: dict[str, int] = {}
+        self._wrong: dict[str, float] = {}
 
     @contextmanager
     def in_place(self, mutations: Mapping[str, bytes] | None = None) -> Iterator[None]:
@@ -212,8 +213,15 @@ class World:
             self.loop.freeze(host, doom.seconds)
 
     def wall_clock(self) -> float:
-        """Return the time as the hosts of the processes have it."""
-        return EPOCH + self.loop.now + self.hosts_offset
+        """Return the time as the host of the process that runs has it, each being wrong in its own way."""
+        host = self.loop.host
+        return EPOCH + self.loop.now + self.hosts_offset + (self._wrong_by(host.name) if host else 0.0)
+
+    def _wrong_by(self, name: str) -> float:
+        """Return by how much the clock of a host is wrong, seconds."""
+        if name not in self._wrong:
+            self._wrong[name] = Random(f"{self.seed} {name}").choice((0.0, 0.0, 0.2, 1.3, -1.3, 30.0, -30.0))
+        return self._wrong[name]
 
     def _publish(self, channel: str) -> None:
         for waker in list(self.listeners.get(channel, ())):

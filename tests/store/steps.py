@@ -13,7 +13,7 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.ledger.claims import Claim, Completion, LaneId, Release, Terms
-from scheduler.draining import Drain
+from rlm.ledger.intake import Drain
 from scheduler.release_loop import ReleaseLoop
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
 def release_loop(store: Store, conductor: HandConductor, of: Run | Drain) -> ReleaseLoop:
     """Return the loop that releases the calls of a run, or of that of a drain."""
     inner, leader = conductor._conductor, conductor._leader
-    drain = of if isinstance(of, Drain) else Drain(store, leader, of)
+    drain = of if isinstance(of, Drain) else Drain(store, leader.token, of)
     return ReleaseLoop(store, inner._broker, leader, inner._redis, conductor._duty, drain)
 
 

@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
-from rlm.ledger.connect import address, connected, goes_by_sentinel, make_client, translated
+from rlm.ledger.connect import connected, make_client, translated
 from rlm.ledger.embedded import process
 from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.trouble import address, goes_by_sentinel
 from rlm.settings import load_settings
 from tests.each import each
 from tests.wait import wait_until
@@ -160,6 +161,7 @@ def test_other_errors_pass_as_they_are():
         ("rediss://:pw@host", "rediss://host:6379/0"),
         ("unix:///a%20b/c.sock?db=2", "unix:///a b/c.sock"),
         ("redis+sentinel://u:pw@one:1,two,[::1]:3/main/4", "redis+sentinel://one:1,two:26379,::1:3/main"),
+        ("rediss+sentinel://u:pw@one/main?sentinel_password=p", "rediss+sentinel://one:26379/main"),
     ],
 )
 def test_every_kind_of_url_is_understood(url, shown):

@@ -6,10 +6,10 @@ import pytest
 
 from rlm.core.errors import StoreError
 from rlm.core.run import State
+from rlm.delivery.run_end import close_run
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
-from scheduler import draining
-from scheduler.draining import Drain
+from rlm.ledger.intake import Drain
 from tests.store import looks, steps
 
 
@@ -17,12 +17,12 @@ from tests.store import looks, steps
 def drain(store, conductor, monkeypatch):
     """The drain of a run that is open, with items `i1`, `i2`, ... on the audit list, two a chunk: `drain(5)`."""
     monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
-    monkeypatch.setattr(draining, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(intake, "PIECE_SECONDS", 0.0)
 
     def begin(number, window_seconds=60.0):
         steps.push(store, *steps.items(number, steps.TYPE))
         leader = conductor._leader
-        return Drain(store, leader, steps.open_run(store, leader.token, window_seconds))
+        return Drain(store, leader.token, steps.open_run(store, leader.token, window_seconds))
 
     return begin
 
@@ -91,6 +91,42 @@ def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
     assert store.runs.current().forecast["leftover_by_type"][steps.TYPE] > 700
 
 
+def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, monkeypatch):
+    """The record counts what was taken, and so does the forecast; both say how many items were not."""
+    drained = drain(1000)
+    drained.work(0.0)
+    drained._worked_seconds = 1.0
+    steps.put_into(store, drained.run, State.RUNNING)
+    loop = steps.release_loop(store, conductor, drained)
+    assert (drained.takes(5.0), drained.untaken(5.0)[steps.TYPE]) == (10, 10)
+    assert sum(drained.untaken().values()) == 998
+
+    monkeypatch.setattr(drained, "takes", lambda _seconds: 10)
+    loop._turn()
+
+    forecast = store.runs.current().forecast
+    assert forecast["untaken"] == 988
+    assert "988 items cannot be taken before the deadline" in forecast["binds"]
+    assert forecast["expected_leftover"] <= 12
+    left = drained.left
+    assert store.runs.advance(conductor._leader.token, drained.run.id, State.FINISHING, **loop.account())
+    assert close_run(store, drained.run.id)["untaken"] == left > 900
+
+
+def test_the_first_forecast_after_a_takeover_counts_what_is_not_taken_yet(store, drain, conductor, monkeypatch):
+    """Whoever takes a run over knows nothing of the items that are left: it takes a piece first."""
+    drained = drain(1000)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+    seen = []
+    monkeypatch.setattr("scheduler.conductor.Conductor._release", lambda _self, _run, drain: seen.append(drain))
+    monkeypatch.setattr("scheduler.conductor.Conductor.finish", lambda _self, _run: None)
+
+    conductor._conductor.conduct(store.runs.current())
+
+    assert seen[0].untaken()[steps.TYPE] == seen[0].left > 0
+
+
 def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
     """Nothing can be sent, for all that is taken is done: what is still staged can be."""
     drained = drain(3)
@@ -145,7 +181,7 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     drained.work(0.0)
     steps.put_into(store, drained.run, State.RUNNING)
 
-    after = Drain(store, conductor._leader, store.runs.current())
+    after = Drain(store, conductor._leader.token, store.runs.current())
     assert (after.over, after.taken[steps.TYPE]) == (False, 2)
     after.work(60.0)
 
@@ -157,7 +193,7 @@ def test_a_run_whose_drain_is_over_is_known_for_it(store, drain, conductor):
     """As for every run that was taken over after its drain: there is nothing to be done."""
     drain(3).work(60.0)
 
-    assert Drain(store, conductor._leader, store.runs.current()).over
+    assert Drain(store, conductor._leader.token, store.runs.current()).over
 
 
 def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):

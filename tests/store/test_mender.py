@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,7 @@ from rlm.ledger.inspection import inspect
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import books
 from scheduler.leader import MOST_ASKS, Duty, Leader
-from scheduler.redis_watch import Mender
+from scheduler.redis_watch import LOOKING_PART, Mender
 from tests.faults import poisons
 from tests.store import looks, steps
 
@@ -201,3 +202,22 @@ def test_who_floods_the_list_of_requests_does_not_hold_a_run_up(store, running):
     Duty(store, None, None, "me").serve(run)
 
     assert store.client.llen(store.keys.requests) == 5
+
+
+def test_a_look_that_takes_long_is_made_less_often(mender, monkeypatch):
+    """With thousands of endpoints there is much to read: the run goes on in between."""
+    now, looks_made = [1000.0], []
+
+    def slow(_store, **_how):
+        looks_made.append(now[0])
+        now[0] += 2.0
+        return []
+
+    monkeypatch.setattr("scheduler.redis_watch.inspect", slow)
+    monkeypatch.setattr("scheduler.redis_watch.system_clock.monotonic", lambda: now[0])
+
+    for _ in range(80):
+        mender.step()
+        now[0] += 1.0
+
+    assert [round(b - a) for a, b in pairwise(looks_made)] == [2 * LOOKING_PART] * 2

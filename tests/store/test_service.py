@@ -18,6 +18,7 @@ from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
+from scheduler.redis_clock import RedisClock
 from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.ticks import open_run
 from tests.store import steps
@@ -89,10 +90,11 @@ def seconds(moment):
 
 @pytest.fixture
 def at(monkeypatch):
-    """Set the wall clock of this host to a moment: `at(DUE)`."""
+    """Set the clock of this host, and that of Redis as a scheduler sees it, to a moment: `at(DUE)`."""
 
     def set_to(moment):
         monkeypatch.setattr(type(system_clock), "now", lambda _self: moment)
+        monkeypatch.setattr(RedisClock, "at", lambda _self, _moment: moment)
 
     return set_to
 
@@ -161,7 +163,8 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     real = type(system_clock).now
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
     assert service._leader.campaign()
-    tick = system_clock.now() - 1
+    service._clock.look(store)
+    tick = service._clock.now() - 1
     run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
     run = store.runs.current()
 
@@ -171,7 +174,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     steps.finish(store, service._leader.token, run)
     record = run_end.close_run(store, run_id)
 
-    # Then all its times are by the clock of Redis, and its tick's is by that of the host
+    # Then all its times are by the clock of Redis, its tick's too
     assert run.tick == tick
     assert seconds(record["started_at"]) == pytest.approx(now - 1, abs=1)
     assert seconds(record["deadline"]) == pytest.approx(now - 1 + run.window_seconds, abs=1)
@@ -181,7 +184,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     assert seen["seconds_left"] == pytest.approx(run.window_seconds - 1, abs=1)
 
 
-def test_a_tick_is_its_runs_start_where_the_clocks_agree(service, store):
+def test_a_tick_is_its_runs_start(service, store):
     """To the microsecond: a run is found by its tick."""
     assert service._leader.campaign()
     tick = round(system_clock.now()) - 2.0
@@ -189,6 +192,29 @@ def test_a_tick_is_its_runs_start_where_the_clocks_agree(service, store):
     open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
 
     assert store.runs.current().started_at == tick
+
+
+@pytest.mark.parametrize("ahead_seconds", [30.0, -30.0])
+def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monkeypatch, ahead_seconds):
+    """Nor before it is due: whoever takes over goes by the clock of Redis."""
+    every = store.settings.run.every_seconds
+    real, now = type(system_clock).now, store.now_us() / 1_000_000
+    store.schedule.note_tick(now // every * every)
+    push(store)
+    monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
+
+    service._turn()
+    if store.now_us() / 1_000_000 // every == now // every:  # no tick came meanwhile
+        assert store.runs.count() == 0
+
+
+def test_the_tick_before_the_very_first_scheduler_came_up_is_not_served(service, store):
+    """There is none that it could have missed."""
+    push(store)
+
+    service._turn()
+
+    assert store.schedule.last_tick() is None or store.runs.count() == 1  # a tick came meanwhile
 
 
 def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatch, caplog):
@@ -298,7 +324,7 @@ def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
 
 def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, service, caplog):
     """Once for each leader: its host and process; and again after it has led itself."""
-    caplog.set_level("INFO", logger="scheduler.service")
+    caplog.set_level("INFO", logger="scheduler.leader")
 
     def turn():
         caplog.clear()

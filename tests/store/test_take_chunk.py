@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.core.item import Reason
+from rlm.core.item import Reason, order_offset
 from rlm.ledger.claims import Completion
-from rlm.ledger.intake import order_offset
 from tests.store import looks, steps
 from tests.wait import wait_until
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from rlm.core.errors import StoreError
 from rlm.core.expected import Expected
 from rlm.core.run import State
-from rlm.ledger.claims import Claim, Held, LaneId, Terms
+from rlm.ledger.claims import MOST_TRIED, Claim, Held, LaneId, Terms
 from rlm.ledger.turns import Turns
 from tests.store import looks, steps
 from tests.store.windows import make_budget
@@ -230,8 +231,8 @@ def test_a_limit_set_by_hand_reaches_the_next_claim(store, token, run):
 
 def test_the_limits_of_budgets_come_with_it(store, token, types, run):
     """Budgets share the name space of the endpoints."""
-    first, *others = types[0].endpoints
-    kind = replace(types[0], endpoints=(replace(first, budget=make_budget("9/minute")), *others))
+    first, *others, last = types[0].endpoints
+    kind = replace(types[0], endpoints=(first, *others, replace(last, budget=make_budget("9/minute"))))
     turns = Turns(store.client, store.keys, 3600, store.settings.revision)
     (released,) = steps.release(store, token, run)
     terms = Terms.of(kind, first, store.keys, 0)
@@ -342,6 +343,18 @@ def test_a_worker_with_another_configuration_reads_what_comes_with_a_claim(store
     claim = steps.claim(store, run)
 
     assert claim.limits == {one.name: one.limit.text for one in kind.endpoints}
+
+
+def test_a_release_is_as_long_for_thousands_of_endpoints_as_for_some(store, types):
+    """It names the endpoint that is meant and as many others as a lane would try, not all of its type."""
+    first = types[0].endpoints[0]
+    many = tuple(replace(first, name=f"e{number}", url=f"http://h/{number}") for number in range(2000))
+    kind = replace(types[0], endpoints=many)
+
+    terms = Terms.of(kind, many[1234], store.keys, 0)
+
+    assert terms.endpoints == ["e1234", *(f"e{number}" for number in range(MOST_TRIED - 1))]
+    assert len(msgspec.json.encode(terms)) < 2000
 
 
 def test_unclaiming_leaves_what_another_lane_has_claimed_meanwhile(store, token, run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from limits import parse_many
@@ -146,3 +147,24 @@ def test_free_slots_go_in_the_order_of_use(free, order):
 def test_the_order_of_use_of_a_single_endpoint():
     """A type without overflow endpoints uses its primary's slots, and no more."""
     assert list(in_order_of_use({"primary": 3}, ENDPOINTS[:1])) == ["primary"] * 3
+
+
+class Counting(dict):
+    """A dict that counts how often it is asked."""
+
+    asked = 0
+
+    def get(self, key, default=None):
+        self.asked += 1
+        return super().get(key, default)
+
+
+def test_what_the_order_of_use_costs_does_not_grow_with_slots_times_endpoints():
+    """1,500 slots are taken at one time of 2,000 endpoints: each endpoint is looked at a few times."""
+    many = tuple(endpoint(f"e{number}") for number in range(2000))
+    free = Counting(dict.fromkeys((one.name for one in many[1:]), 30))
+
+    taken = list(islice(in_order_of_use(free, many), 1500))
+
+    assert taken == [one.name for one in many[1:1501]]
+    assert free.asked <= 2 * (2000 + 1500)

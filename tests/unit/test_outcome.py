@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rlm.delivery import Delivered, Rejected, Request, Throttled, Unreachable
 from rlm.delivery import outcome as kinds
-from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, classify, parse_retry_after
+from rlm.delivery.http import classify
+from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, parse_retry_after
 from tests.each import each
 
 #: Wednesday, 21 October 2015, 07:28:00 UTC.

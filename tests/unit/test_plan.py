@@ -16,7 +16,7 @@ from rlm.plan import COURSE_POINTS, Capacity, Horizon, Plan, RunProgress, Underw
 from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
-from rlm.plan.window import SECOND
+from rlm.plan.window import SECOND, SimulatedWindow
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
@@ -775,3 +775,22 @@ def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types: int, 
 
     assert sum(release.events for release in plan.releases) + plan.expected_leftover == 10**9
     assert plan.workers == 20
+
+
+def test_endpoints_that_are_not_needed_cost_a_plan_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the primary has slots, each moment looks at it alone, however many others there are."""
+    looked: Counter[str] = Counter()
+    real = SimulatedWindow.free
+
+    def free(window: SimulatedWindow, at: int) -> int:
+        looked[window.name] += 1
+        return real(window, at)
+
+    monkeypatch.setattr(SimulatedWindow, "free", free)
+    kind = EventType("T", 1, 0.1, (endpoint("first", "100000/minute"), *[endpoint(f"e{n}") for n in range(999)]))
+    situation = Situation.of(Workload({"T": 20_000}, [kind]), HORIZON)
+
+    course = simulate(situation, 50)
+
+    assert course.left == {"T": 0}
+    assert looked.total() == looked["first"]

@@ -86,6 +86,9 @@ def test_a_host_of_any_characters_is_one_of_the_three_kinds_or_refused():
         "rediss://u:p@h:6379/1?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_password=p",
         "redis://h?socket_timeout=2&socket_connect_timeout=1",
         "redis+sentinel://u:p@h1:1,h2:2/main/0",
+        "redis+sentinel://u:p@h1/main?sentinel_username=s&sentinel_password=p&sentinel_tls=yes&ssl_ca_certs=/ca.pem",
+        "rediss+sentinel://u:p@h1:1,h2:2/main/0?ssl_ca_certs=/ca.pem&socket_timeout=2",
+        "rediss+sentinel://h1/main?sentinel_tls=no",
     ],
 )
 def test_a_redis_url_says_where_and_who(url):
@@ -110,7 +113,9 @@ def test_no_parameter_of_a_redis_url_turns_anything_off(parameter):
     ("url", "problem"),
     [
         ("redis://h?ssl_ca_certs=/ca.pem", "no others"),
-        ("redis+sentinel://h/main?ssl_ca_certs=/ca.pem", "no parameters"),
+        ("redis+sentinel://h/main?ssl_ca_certs=/ca.pem", "no others"),
+        ("redis+sentinel://h/main?sentinel_tls=maybe", "yes or no"),
+        ("rediss+sentinel://h/main?ssl_cert_reqs=none", "always checked"),
         ("unix://host/path", "whole path"),
         ("unix://socket", "whole path"),
     ],

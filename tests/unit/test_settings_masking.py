@@ -48,6 +48,10 @@ def settings(tmp_path):
         ("redis://user:pw@h", "redis://user:***@h"),
         ("redis://user:p@w/x?y@h", "redis://user:***@h"),
         ("redis+sentinel://u:pw@h1:1,h2:2/main", "redis+sentinel://u:***@h1:1,h2:2/main"),
+        (
+            "rediss+sentinel://u:pw@h1/main/0?sentinel_username=s&sentinel_password=pw&ssl_password=pw",
+            "rediss+sentinel://u:***@h1/main/0?sentinel_username=s&sentinel_password=***&ssl_password=***",
+        ),
         ("redis://h?password=pw&db=2", "redis://h?password=***&db=2"),
         ("redis://h?dsn=pw&db=2", "redis://h?dsn=***&db=2"),
         ("unix:///path/s.sock?db=2&password=pw", "unix:///path/s.sock?db=2&password=***"),

@@ -71,7 +71,7 @@ def check_transport(url: str) -> Finding:
     scheme, _, rest = url.partition("://")
     if url == EMBEDDED or scheme == "unix":
         return good("by a Unix socket of this host", "transport")
-    if scheme == "rediss":
+    if scheme in {"rediss", "rediss+sentinel"}:
         return good("encrypted, and the server's certificate is checked", "transport")
     places = rest.partition("?")[0].rpartition("@")[2].partition("/")[0].split(",")
     hosts = [urlsplit(f"//{place}").hostname or "localhost" for place in places]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rlm.admin.planning import types_in_force
 from rlm.core import trail
-from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
@@ -161,11 +160,12 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     ready = [one for one in up if run is None or one.revision == run.revision]
     every_seconds = store.settings.run.every_seconds
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
-    next_tick = (system_clock.now() // every_seconds + 1) * every_seconds
+    now = now_us / _MICROSECONDS
+    next_tick = (now // every_seconds + 1) * every_seconds
     if run is not None:  # runs never overlap: a tick waits for the end of the open run
-        next_tick = max(next_tick, system_clock.now() + run.left_seconds(now_us))
+        next_tick = max(next_tick, now + run.left_seconds(now_us))
     return TypeStatus(
-        now=now_us / _MICROSECONDS,
+        now=now,
         run=run,
         next_run_at=next_tick if scheduled else None,
         gates=tuple(_gate(one, views) for one in endpoints),

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from rlm.core.item import MAX_PRIORITY
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.ledger.connect import text
-from rlm.ledger.intake import PRIORITY_STEP, order_offset
 from rlm.ledger.reading import events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import batch

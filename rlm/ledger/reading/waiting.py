@@ -8,10 +8,9 @@ from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
-from rlm.core.item import MAX_PRIORITY, event_id
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
 from rlm.core.trail import Place
 from rlm.ledger.connect import MICROSECONDS, translated
-from rlm.ledger.intake import PRIORITY_STEP
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 
 if TYPE_CHECKING:

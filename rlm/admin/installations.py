@@ -1,0 +1,167 @@
+"""Several installations at one time: a line of each, and what they have together.
+
+Each is known by its configuration file. All are asked at the same time, so that one that does not answer delays no
+other, and nothing is started: an embedded server that does not run is reported as such.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.admin import words
+from rlm.admin.report import looked_at, overview
+from rlm.admin.verdict import verdict
+from rlm.core.errors import ConfigurationError, RLMError, StoreUnreachableError
+from rlm.core.text import LONGEST_LINE, harmless
+from rlm.ledger import Store
+from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.settings import load_settings, secrets_of
+from rlm.settings.secrets import EMBEDDED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rlm.settings import Settings
+
+#: How long an answer of a Redis is waited for, and all that is asked of one installation, seconds.
+ANSWER_SECONDS: Final = 2.0
+PATIENCE_SECONDS: Final = 5.0
+#: The states of installations that cannot be shown, beside those of a status.
+UNREACHABLE: Final = "unreachable"
+MISCONFIGURED: Final = "misconfigured"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An installation by its configuration file, which is at `path`; `name` is nobody else's."""
+
+    name: str
+    path: Path
+
+
+def find_installations(places: Sequence[Path]) -> list[Installed]:
+    """Return the installations of configuration files, and of all `*.toml` in folders, each file once.
+
+    Each is named by its file, without `.toml`; files of the same name are named by their paths.
+
+    Raises:
+        ConfigurationError: a place is not there, or a folder has no such file.
+    """
+    files: dict[Path, Path] = {}
+    for place in places:
+        found = sorted(place.glob("*.toml")) if place.is_dir() else [place]
+        if not found or not place.exists():
+            what = "has no file *.toml" if found == [] else "does not exist"
+            raise ConfigurationError(f"{str(place)!r} {what}: name a configuration file, or a folder of such files")
+        files |= {one.resolve(): one for one in found}
+    stems = [one.stem for one in files.values()]
+    return [Installed(one.stem if stems.count(one.stem) == 1 else str(one), one) for one in files.values()]
+
+
+def overview_of_all(
+    installations: Sequence[Installed],
+    environ: Mapping[str, str] = os.environ,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> dict[str, Any]:
+    """Return an entry of each installation, and their totals, as `rlm status --all --json` prints them.
+
+    It takes `patience_seconds` at the most. Two files of one Redis and prefix are one installation: it is counted for
+    the first, and the second is misconfigured.
+    """
+    asked: list[dict[str, Any] | Future[dict[str, Any]]] = []
+    seen: dict[tuple[str, ...], str] = {}
+    for one in installations:
+        try:
+            settings = load_settings(one.path, environ)
+            if first := seen.get(_identity(settings)):
+                raise ConfigurationError(f"it is the same installation as {first}: the same Redis and redis.prefix")
+            seen[_identity(settings)] = one.name
+        except RLMError as error:
+            asked.append(_entry(one, MISCONFIGURED, str(error)))
+        else:
+            asked.append(_ask(one, settings, environ))
+    wait([one for one in asked if isinstance(one, Future)], patience_seconds)
+    late = f"no answer within {patience_seconds:g} s"
+    each = [
+        one if isinstance(one, dict) else one.result() if one.done() else _entry(installation, UNREACHABLE, late)
+        for installation, one in zip(installations, asked, strict=True)
+    ]
+    # What a file is called, and what another's Redis holds, must break neither a screen nor the document.
+    each = [{key: harmless(value, LONGEST_LINE) for key, value in one.items()} for one in each]
+    return {"installations": each, "totals": _totals(each)}
+
+
+def _identity(settings: Settings) -> tuple[str, ...]:
+    is_embedded = settings.redis.url == EMBEDDED
+    return str(settings.data_dir) if is_embedded else settings.redis.url, settings.redis.prefix
+
+
+def _ask(one: Installed, settings: Settings, environ: Mapping[str, str]) -> Future[dict[str, Any]]:
+    """Ask an installation in a thread of its own, which ends with the process at the latest."""
+    answer: Future[dict[str, Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_look(one, settings))
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one, the others are shown
+            answer.set_result(_entry(one, UNREACHABLE, secrets_of(settings, environ).mask(str(error))))
+
+    threading.Thread(target=ask, daemon=True, name=f"status of {one.name}").start()
+    return answer
+
+
+def _look(one: Installed, settings: Settings) -> dict[str, Any]:
+    url = settings.redis.url
+    if url == EMBEDDED:
+        if not running(settings.data_dir):
+            raise StoreUnreachableError("its embedded server does not run", "`rlm up` starts it")
+        url = EmbeddedServer(settings.data_dir).url
+    store = Store(settings, url, answer_seconds=ANSWER_SECONDS)
+    try:
+        with store.guarded():
+            return _shown(one, overview(store) | looked_at(store))
+    finally:
+        store.close()
+
+
+def _shown(one: Installed, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of an installation that answered, from what `report.overview` returns."""
+    run = found if words.is_open(found) else found.get("last_record")
+    told, shut = verdict(found), words.shut(found)
+    return _entry(one, str(found["state"])) | {
+        "redis": found["redis"],
+        "prefix": found["prefix"],
+        "run_id": run and run["run_id"],
+        "done": run["counts"]["completed"] + run["counts"]["failed"] if run else 0,
+        "left": run["counts"]["leftover"] if run else 0,
+        "seconds_left": found.get("seconds_left"),
+        "ends_in_seconds": words.ends_in_seconds(found) if words.is_open(found) else None,
+        "level": str(told.level),
+        "verdict": told.words,
+        "endpoints": len(found["by_endpoint"] | found.get("by_budget", {})),
+        "unwell": len(shut),
+    }
+
+
+def _entry(one: Installed, state: str, error: str | None = None) -> dict[str, Any]:
+    nothing = dict.fromkeys(("redis", "prefix", "run_id", "done", "left", "seconds_left", "ends_in_seconds", "level"))
+    nothing |= dict.fromkeys(("verdict", "endpoints", "unwell"))
+    return {"name": one.name, "config": str(one.path), "state": state, **nothing, "error": error}
+
+
+def _totals(each: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    answered = [one for one in each if one["error"] is None]
+    return {
+        "installations": len(each),
+        "answered": len(answered),
+        "open": sum(one["seconds_left"] is not None for one in answered),
+        "done": sum(one["done"] for one in answered),
+        "left": sum(one["left"] for one in answered),
+        "endpoints": sum(one["endpoints"] for one in answered),
+        "unwell": sum(one["unwell"] for one in answered),
+    }

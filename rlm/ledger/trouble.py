@@ -1,0 +1,113 @@
+"""What redis-py raises, in RLM's own words: where that Redis is, what happened, and what to do about it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import redis
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoPermissionError
+
+from rlm.core.errors import (
+    StoreError,
+    StoreForbiddenError,
+    StoreGarbledError,
+    StoreUnfitError,
+    StoreUnreachableError,
+)
+from rlm.ledger.embedded.files import is_own_socket
+from rlm.ledger.embedded.process import HANGS_REMEDY
+from rlm.ledger.primary import watch_of
+from rlm.ledger.refusals import CLUSTER_REMEDY, NotNowError, is_cluster
+
+#: Where a person says which Redis it is: the setting, and the variable that goes before it.
+URL_SETTING = "redis.url (or REDIS_URL)"
+#: How long an answer is waited for if a caller sets no time of its own, seconds.
+SOCKET_TIMEOUT_SECONDS = 5.0
+#: What to do about a key that holds what it cannot.
+NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
+
+
+def in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreError:
+    """Return RLM's error for one of redis-py's, which the Redis of `client` gave."""
+    where = place(client)
+    if isinstance(error, NotNowError):
+        return StoreUnreachableError(f"{where} cannot be used now: {error}", error.remedy)
+    if isinstance(error, BusyLoadingError):
+        return StoreUnreachableError(f"{where} is still loading its data", "wait and try again")
+    if (refused := _refused(error, where)) is not None:
+        return refused
+    if (distrust := _distrust(error)) is not None:
+        remedy = (
+            "name the CA that signed its certificate with "
+            f"ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}, and a host that stands in the certificate"
+        )
+        return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
+    remedy = f"start it, or correct {URL_SETTING}"
+    if client and _is_embedded(client):
+        remedy = "it is the embedded server, which RLM starts again by itself"
+        if isinstance(error, redis.TimeoutError):  # it lives
+            remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
+    facts = client.connection_pool.connection_kwargs if client else {}
+    patience = facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
+    waited_seconds = patience if isinstance(error, redis.TimeoutError) else 0.0
+    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
+
+
+def _refused(error: redis.RedisError, where: str) -> StoreError | None:
+    """Return the error of a refusal; None if it could not be asked."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return StoreError(f"{where} refuses the login ({error})", f"correct user and password in {URL_SETTING}")
+    if isinstance(error, NoPermissionError):
+        return forbidden(where, error)
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return None
+    if is_cluster(error):
+        return StoreUnfitError(f"{where} is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY)
+    what = f"{where} refused a command: {error}"
+    return StoreGarbledError(what, NAMES_IT) if "WRONGTYPE" in str(error) else StoreError(what)
+
+
+def place(client: redis.Redis | None) -> str:
+    """Name the Redis of `client` at the beginning of a message."""
+    return f"Redis at {address(client)}" if client else "Redis"
+
+
+def forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
+    """Return the error for a user of `redis.url` who lacks a right that RLM needs."""
+    remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
+    return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
+
+
+def _is_embedded(client: redis.Redis) -> bool:
+    path = client.connection_pool.connection_kwargs.get("path")
+    return path is not None and is_own_socket(Path(path))
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Return whether Redis refused a command because of who asked. For scripts only its words tell."""
+    return isinstance(error, NoPermissionError) or "ACL failure" in str(error) or "NOPERM" in str(error)
+
+
+def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Find the refusal of a server's certificate behind an error, which redis-py keeps as its context."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def goes_by_sentinel(client: redis.Redis) -> bool:
+    """Return whether `client` asks Sentinel which server is the primary."""
+    return watch_of(client) is not None
+
+
+def address(client: redis.Redis) -> str:
+    """Return where `client` connects to, without any login."""
+    pool = client.connection_pool
+    facts = pool.connection_kwargs
+    if watch := watch_of(client):
+        return watch.url.shown
+    if "path" in facts:
+        return f"unix://{facts['path']}"
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"

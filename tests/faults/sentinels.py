@@ -1,0 +1,247 @@
+"""A primary, its replicas and three sentinels on loopback, by TLS and with users, as one would set them up for RLM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import redis
+
+from tests.acceptance.redisusers import PASSWORD, documented_users
+from tests.acceptance.tlsserver import make_ca, make_certificate, program
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+SERVICE = "main"
+#: The password of whoever may do everything: replicas, sentinels, this test.
+_ADMIN = "pw-of-the-operator"
+#: How long a primary must be silent to be taken for down, milliseconds; and when it refuses writes, seconds.
+DOWN_MS = 2000
+LAG_SECONDS = 2
+
+_USERS = """
+user default on >{admin} ~* &* +@all
+user rlm {rlm}
+"""
+_SENTINEL_USERS = """
+user default on >{admin} ~* &* +@all
+user asker reset on >{password} &+switch-master +sentinel|master +subscribe +unsubscribe +ping
+"""
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass
+class Server:
+    """One process of `redis-server`, a server or a sentinel."""
+
+    port: int
+    directory: Path
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.arguments, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def signal(self, signum: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(signum)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@dataclass
+class Sentinels:
+    """The whole set-up in `directory`; a context manager. `switches` are the moments of `+switch-master`, monotonic."""
+
+    directory: Path
+    replicas: int = 2
+    least: int = 1
+    tls: bool = True
+    switches: list[tuple[float, str, int]] = field(default_factory=list)
+    options: dict[str, object] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self._ended = threading.Event()
+        self.binary = program("redis-server")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self.tls:
+            openssl = program("openssl")
+            self.ca = make_ca(openssl, self.directory, "ca")
+            self.key, self.certificate = make_certificate(
+                openssl, self.directory, self.ca, "DNS:localhost,IP:127.0.0.1"
+            )
+        self.servers = [self._server(number) for number in range(1 + self.replicas)]
+        for one in self.servers:
+            one.start()
+            self._stack.callback(one.kill)
+        wait_until(self._in_line, timeout=20, message="the replicas are in line")
+        self.sentinels = [self._sentinel(number) for number in range(3)]
+        for one in self.sentinels:
+            one.start()
+            self._stack.callback(one.kill)
+        wait_until(self._agreed, timeout=30, message="the sentinels know all")
+        listener = threading.Thread(target=self._listen, daemon=True)
+        listener.start()
+        self._stack.callback(listener.join)
+        self._stack.callback(self._ended.set)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    # -- what RLM is told
+
+    @property
+    def url(self) -> str:
+        """What `redis.url` is to be."""
+        places = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
+        scheme, more = ("rediss+sentinel", f"&ssl_ca_certs={self.ca}") if self.tls else ("redis+sentinel", "")
+        login = f"sentinel_username=asker&sentinel_password={PASSWORD}"
+        return f"{scheme}://rlm:{PASSWORD}@{places}/{SERVICE}/0?{login}{more}"
+
+    # -- what is done to it
+
+    def admin(self, port: int, seconds: float = 2.0) -> redis.Redis:
+        """A client of one server or sentinel that may do everything."""
+        tls = {"ssl": True, "ssl_ca_certs": str(self.ca)} if self.tls else {}
+        return redis.Redis(
+            port=port, password=_ADMIN, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None, **tls
+        )
+
+    @property
+    def primary(self) -> Server:
+        """The server that most sentinels name."""
+        named = [self._named(one) for one in self.sentinels]
+        port = max(set(named), key=named.count)
+        return next(one for one in self.servers if one.port == port)
+
+    def failover(self) -> None:
+        """Have another take its place, as an operator does by docs/operations.md."""
+        with self.admin(self.primary.port) as admin:
+            admin.config_set("min-replicas-to-write", max(1, self._alive() - 1))
+        with self.admin(self.sentinels[0].port) as admin:
+            admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+    def _alive(self) -> int:
+        return sum(one.process is not None for one in self.servers)
+
+    def _named(self, sentinel: Server) -> int:
+        with self.admin(sentinel.port) as admin:
+            return int(admin.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            with suppress(redis.RedisError), self.admin(self.sentinels[-1].port) as admin, admin.pubsub() as heard:
+                heard.subscribe("+switch-master")
+                while not self._ended.is_set():
+                    if (told := heard.get_message(timeout=0.05)) and told["type"] == "message":
+                        words = told["data"].decode().split()
+                        self.switches.append((time.monotonic(), words[3], int(words[4])))
+
+    # -- how it is set up
+
+    def _listening(self, port: int) -> list[str]:
+        if not self.tls:
+            return [f"port {port}"]
+        return [
+            "port 0",
+            f"tls-port {port}",
+            f"tls-cert-file {self.certificate}",
+            f"tls-key-file {self.key}",
+            f"tls-ca-cert-file {self.ca}",
+            "tls-auth-clients no",
+            "tls-replication yes",
+        ]
+
+    def _server(self, number: int) -> Server:
+        port, directory = free_port(), self.directory / f"server{number}"
+        directory.mkdir()
+        rules = " ".join(documented_users()["rlm"]).replace("PASSWORD", PASSWORD)
+        (directory / "users.acl").write_text(_USERS.format(admin=_ADMIN, rlm=rules).lstrip())
+        lines = [
+            *self._listening(port),
+            "bind 127.0.0.1",
+            f"dir {directory}",
+            "aclfile users.acl",
+            f"masterauth {_ADMIN}",
+            "appendonly yes",
+            "appendfsync everysec" if os.environ.get("RLM_TEST_EVERYSEC") else "appendfsync always",
+            'save ""',
+            "repl-diskless-sync yes",
+            "repl-diskless-sync-delay 0",
+            "repl-diskless-load on-empty-db",
+            f"min-replicas-to-write {self.least}",
+            f"min-replicas-max-lag {LAG_SECONDS}",
+            *(f"{name} {value}" for name, value in self.options.items()),
+            *([f"replicaof 127.0.0.1 {self.servers[0].port}"] if number else []),
+        ]
+        if not number:
+            self.servers = []
+        (directory / "redis.conf").write_text("\n".join(lines) + "\n")
+        server = Server(port, directory, [self.binary, str(directory / "redis.conf")])
+        self.servers.append(server)
+        return server
+
+    def _sentinel(self, number: int) -> Server:
+        port, directory = free_port(), self.directory / f"sentinel{number}"
+        directory.mkdir()
+        (directory / "users.acl").write_text(_SENTINEL_USERS.format(admin=_ADMIN, password=PASSWORD).lstrip())
+        lines = [
+            *self._listening(port),
+            "bind 127.0.0.1",
+            f"dir {directory}",
+            "aclfile users.acl",
+            f"sentinel sentinel-pass {_ADMIN}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
+            f"sentinel auth-pass {SERVICE} {_ADMIN}",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_MS}",
+            f"sentinel failover-timeout {SERVICE} 10000",
+            f"sentinel parallel-syncs {SERVICE} 2",
+        ]
+        (directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
+        return Server(port, directory, [self.binary, str(directory / "sentinel.conf"), "--sentinel"])
+
+    def _in_line(self) -> bool:
+        try:
+            with self.admin(self.servers[0].port) as admin:
+                told = admin.info("replication")
+        except redis.RedisError:
+            return False
+        states = [told[f"slave{number}"]["state"] for number in range(int(told.get("connected_slaves", 0)))]
+        return states.count("online") == self.replicas
+
+    def _agreed(self) -> bool:
+        try:
+            for one in self.sentinels:
+                with self.admin(one.port) as admin:
+                    state = admin.sentinel_master(SERVICE)
+                if (state["num-slaves"], state["num-other-sentinels"]) != (self.replicas, 2):
+                    return False
+        except redis.RedisError:
+            return False
+        return True

@@ -1,0 +1,120 @@
+"""A standby goes on with an open run: how many seconds after each fault of the one that led it sends again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rlm.core.clock import system_clock
+from tests.faults.proxy import Proxy
+from tests.wait import wait_until
+
+pytestmark = pytest.mark.long
+
+#: Within so many seconds a standby has to send again.
+TAKEOVER_SECONDS = 5.0
+#: By how much the clock of the standby's host is wrong, seconds.
+WRONG_SECONDS = 30.0
+
+
+class SilentProxy(Proxy):
+    """Passes on until it is told to fall silent: then connections stay, new ones too, and nothing comes through."""
+
+    def __init__(self, target) -> None:
+        super().__init__(target)
+        self.silent = False
+
+    async def write(self, writer, data: bytes) -> None:
+        """Write, unless silent: then what came is lost."""
+        if not self.silent:
+            await super().write(writer, data)
+
+
+@contextmanager
+def two_schedulers(make_system, tmp_path, *, late: bool = False, **options):
+    """A system in a run with plenty to send, its leader and a standby; yields it, the proxy of the leader, the run."""
+    document = """
+    [types.A]
+    rate_limit = "10/second"
+    processing_seconds = 1.0
+    endpoints = [{ name = "a1", url = "http://127.0.0.1:1/a1" }, { name = "a2", url = "http://127.0.0.1:1/a2" }]
+    """
+    env = {"RLM_RUN__WINDOW_SECONDS": "60", "RLM_WORKERS__MIN": "2"}
+    with make_system(document=document, env=env, **options) as system:
+        socket = system.store.client.connection_pool.connection_kwargs["path"]
+        with SilentProxy(socket) as proxy:
+            system._redis_of["scheduler"] = f"redis://127.0.0.1:{proxy.port}/0"
+            system.start_both()
+            if not late:
+                start_standby(system)
+            wait_until(lambda: len(system.workers()) == 2, timeout=40, message="the workers are ready")
+            ids = system.push_evenly(1200)
+            run_id = system.ask_for_run()
+            wait_until(lambda: len(system.api.arrivals) > 100, timeout=30, message="calls are made")
+            if late:
+                start_standby(system)
+            yield system, proxy, run_id, ids
+
+
+def start_standby(system) -> None:
+    system.start("standby", "scheduler")
+    wait_until(lambda: len(system.store.processes.alive("scheduler")) == 2, timeout=30, message="the standby is known")
+
+
+def kill(system, _proxy) -> None:
+    process = system.processes.pop("scheduler")
+    process.kill()
+    process.wait()
+
+
+def freeze(system, _proxy) -> None:
+    system.processes["scheduler"].send_signal(signal.SIGSTOP)
+
+
+def cut_off(_system, proxy) -> None:
+    proxy.silent = True
+
+
+def tell_to_stop(system, _proxy) -> None:
+    system.processes["scheduler"].send_signal(signal.SIGTERM)
+
+
+def seconds_until_sent(system, fault, proxy) -> tuple[float, float]:
+    """Commit the fault; return the seconds until the lease changed hands, and until a call was sent after that."""
+    leases = system.store.leases
+    before = leases.token()
+    began = system_clock.monotonic()
+    fault(system, proxy)
+    wait_until(lambda: leases.token() > before, timeout=20, message="the standby leads")
+    taken = system_clock.monotonic() - began
+    number = len(system.api.arrivals)
+    wait_until(lambda: len(system.api.arrivals) > number, timeout=20, message="a call is sent")
+    return taken, system_clock.monotonic() - began
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["standing by", "started late"])
+@pytest.mark.parametrize("fault", [kill, freeze, cut_off, tell_to_stop])
+def test_a_standby_sends_within_five_seconds(make_system, tmp_path, fault, late):
+    """And the one that led before changes nothing when it comes back."""
+    with two_schedulers(make_system, tmp_path, late=late) as (system, proxy, run_id, ids):
+        taken, sent = seconds_until_sent(system, fault, proxy)
+        print(f"TAKEOVER {fault.__name__} late={late}: the lease after {taken:.2f} s, a call after {sent:.2f} s")
+        if os.environ.get("TAKEOVER_OUT"):
+            with Path(os.environ["TAKEOVER_OUT"]).open("a") as out:
+                out.write(f"{fault.__name__} late={late} lease {taken:.2f} call {sent:.2f}\n")
+        assert sent <= TAKEOVER_SECONDS
+        token = system.store.leases.token()
+        if fault is freeze:
+            system.processes["scheduler"].send_signal(signal.SIGCONT)
+        proxy.silent = False
+        if fault in {freeze, cut_off}:
+            wait_until(lambda: "does not conduct any more" in system.log("scheduler"), timeout=30)
+        record = system.await_record(run_id, timeout=90)
+        assert system.store.leases.token() == token
+        system.assert_promises(ids, [record])
+        assert system.store.runs.history(10) == [run_id]
+        assert not system.repeats()

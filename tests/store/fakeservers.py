@@ -1,0 +1,111 @@
+"""Servers and sentinels that speak just enough of Redis' protocol to be found, followed and left."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from contextlib import contextmanager
+
+import hiredis
+
+
+class FakeServer(socketserver.ThreadingTCPServer):
+    """Answers each command by the method of its name, or OK. `heard` are the commands, `open` the connections."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.heard = []
+        self.open = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def port(self):
+        return self.server_address[1]
+
+    def answer(self, words):
+        self.heard.append(words[0])
+        found = getattr(self, f"on_{words[0].lower()}", None)
+        return b"+OK\r\n" if found is None else found(*words[1:])
+
+    def tell(self, message):
+        """Send something to everybody who is connected."""
+        for one in list(self.open):
+            one.sendall(message)
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.server.open.append(self.request)
+        reader = hiredis.Reader(encoding="utf-8")
+        try:
+            while data := self.request.recv(65536):
+                reader.feed(data)
+                while (words := reader.gets()) is not False:
+                    if (answer := self.server.answer(words)) is not None:
+                        self.request.sendall(answer)
+        except OSError:
+            pass
+        finally:
+            self.server.open.remove(self.request)
+
+
+class FakeRedis(FakeServer):
+    """A primary, or with `of` a replica of the server at that port. It never answers BLPOP."""
+
+    of = 0
+    refusal = b""
+
+    def on_info(self, section):
+        text = f"run_id:{self.port:040x}\r\nrole:master\r\n"
+        if section == "replication" and self.of:
+            text = f"role:slave\r\nmaster_host:127.0.0.1\r\nmaster_port:{self.of}\r\n"
+        return bulk(text)
+
+    def on_blpop(self, *_words):
+        return None
+
+    def on_get(self, _key):
+        return self.refusal or bulk(str(self.port))
+
+
+class FakeSentinel(FakeServer):
+    """Names `port` as the primary, by the configuration of `epoch`."""
+
+    def __init__(self, port, epoch=1):
+        super().__init__()
+        self.named, self.epoch = port, epoch
+
+    def on_sentinel(self, *_words):
+        state = {"name": "main", "ip": "127.0.0.1", "port": self.named, "flags": "master", "config-epoch": self.epoch}
+        flat = [str(one) for pair in state.items() for one in pair]
+        return f"*{len(flat)}\r\n".encode() + b"".join(map(bulk, flat))
+
+    def on_subscribe(self, channel):
+        return b"*3\r\n" + bulk("subscribe") + bulk(channel) + b":1\r\n"
+
+    def switch(self, port):
+        """Name another one, and tell so, as at the end of a fail-over."""
+        before, self.named, self.epoch = self.named, port, self.epoch + 1
+        told = bulk(f"main 127.0.0.1 {before} 127.0.0.1 {port}")
+        self.tell(b"*3\r\n" + bulk("message") + bulk("+switch-master") + told)
+
+
+def bulk(text):
+    raw = text.encode()
+    return b"$%d\r\n%s\r\n" % (len(raw), raw)
+
+
+@contextmanager
+def running(*servers):
+    """Run them."""
+    threads = [threading.Thread(target=one.serve_forever, args=(0.01,)) for one in servers]
+    for one in threads:
+        one.start()
+    try:
+        yield servers
+    finally:
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()

@@ -1,0 +1,97 @@
+"""Which server is the primary, by what sentinels say, and that nothing goes to another one."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import redis
+
+from rlm.core.errors import StoreUnreachableError
+from rlm.ledger.connect import make_client, translated
+from tests.store.fakeservers import FakeRedis, FakeSentinel, running
+from tests.wait import wait_until
+
+
+def url_of(*sentinels):
+    return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in sentinels)}/main"
+
+
+def asked(client):
+    with translated(client):
+        return int(client.get("k"))
+
+
+def test_on_a_switch_every_connection_to_the_server_before_is_shut():
+    """Also one that waits for an answer, in any pool of this process; what comes next goes to the new primary."""
+    with running(FakeRedis(), FakeRedis()) as (before, after), running(FakeSentinel(before.port)) as (sentinel,):
+        clients = [make_client(url_of(sentinel)) for _ in range(2)]
+        errors = []
+
+        def block(client):
+            try:
+                client.blpop("k", 0)
+            except redis.ConnectionError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=block, args=(client,)) for client in clients]
+        for one in threads:
+            one.start()
+        wait_until(lambda: before.heard.count("BLPOP") == 2, message="both wait")
+        wait_until(lambda: "SUBSCRIBE" in sentinel.heard, message="the watch listens")
+
+        sentinel.switch(after.port)
+        for one in threads:
+            one.join(10)
+
+        assert len(errors) == 2
+        assert [asked(client) for client in clients] == [after.port] * 2
+        wait_until(lambda: not before.open, message="nobody is connected to the server before")
+
+
+def test_a_switch_that_nobody_told_of_is_seen_within_seconds():
+    """A message may be lost: the sentinels are asked as well."""
+    with running(FakeRedis(), FakeRedis()) as (before, after), running(FakeSentinel(before.port)) as (sentinel,):
+        client = make_client(url_of(sentinel))
+        assert asked(client) == before.port
+
+        sentinel.named, sentinel.epoch = after.port, 2
+
+        wait_until(lambda: asked_quietly(client) == after.port, timeout=10, message="it goes to the new primary")
+
+
+def asked_quietly(client):
+    try:
+        return asked(client)
+    except StoreUnreachableError:
+        return 0
+
+
+def test_the_highest_epoch_says_which_one_is_the_primary():
+    """Sentinels that were cut off with the old primary still name that one, however many they are."""
+    with running(FakeRedis(), FakeRedis()) as (old, new):
+        sentinels = [FakeSentinel(old.port), FakeSentinel(new.port, epoch=2), FakeSentinel(old.port)]
+        with running(*sentinels):
+            assert asked(make_client(url_of(*sentinels))) == new.port
+
+
+def test_a_replica_that_sentinels_take_for_the_primary_leads_to_its_own():
+    """After a FAILOVER by hand sentinels name the old primary for half a minute."""
+    with running(FakeRedis(), FakeRedis()) as (old, new), running(FakeSentinel(old.port)) as (sentinel,):
+        client = make_client(url_of(sentinel))
+        assert asked(client) == old.port
+
+        old.of, old.refusal = new.port, b"-READONLY You can't write against a read only replica.\r\n"
+        with pytest.raises(StoreUnreachableError, match="it is a replica"):
+            asked(client)
+
+        wait_until(lambda: asked_quietly(client) == new.port, message="it goes to the new primary")
+
+
+def test_without_a_sentinel_nothing_is_sent_anywhere():
+    """The message names the service, and what the last sentinel said."""
+    with running(FakeSentinel(1)) as (sentinel,):
+        url = url_of(sentinel)
+
+    with pytest.raises(StoreUnreachableError, match=r"no sentinel names the primary of 'main'.*start the sentinels"):
+        asked(make_client(url))

@@ -1,0 +1,60 @@
+"""What a server says that can do nothing now: the connection goes, and the message says what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.errors import StoreUnfitError, StoreUnreachableError
+from rlm.ledger.connect import make_client, translated
+from rlm.ledger.scripts import Script
+from tests.each import each
+from tests.store.fakeservers import FakeRedis, running
+
+
+@each(
+    ("refusal", "remedy"),
+    [
+        ("READONLY You can't write against a read only replica.", "name its primary"),
+        ("NOREPLICAS Not enough good replicas to write.", "bring its replicas back"),
+        ("MISCONF Redis is configured to save RDB snapshots, but ...", "disk"),
+        ("MASTERDOWN Link with MASTER is down", "promote a replica"),
+        ("LOADING Redis is loading the dataset in memory", "wait and try again"),
+        ("CLUSTERDOWN Hash slot not served", "one primary with replicas and Sentinel"),
+        ("ERR Error running script (call to f_0): @user_script:1: -NOREPLICAS Not enough good replicas.", "bring"),
+    ],
+)
+def test_a_server_that_can_do_nothing_now_is_left(refusal, remedy):
+    """The next try connects anew, and may so reach the one that took its place."""
+    with running(FakeRedis()) as (server,), make_client(f"redis://127.0.0.1:{server.port}") as client:
+        server.refusal = f"-{refusal}\r\n".encode()
+        for _ in range(2):
+            with pytest.raises(StoreUnreachableError, match=remedy), translated(client):
+                client.get("k")
+
+        assert server.heard.count("INFO") == 2
+
+
+def test_any_other_refusal_leaves_the_connection():
+    """What was wrong with the command is not the server's state."""
+    with running(FakeRedis()) as (server,), make_client(f"redis://127.0.0.1:{server.port}") as client:
+        server.refusal = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+        for _ in range(2):
+            with pytest.raises(Exception, match="wrong kind"), translated(client):
+                client.get("k")
+
+        assert server.heard.count("INFO") == 1
+
+
+@each("refusal", ["MOVED 3999 127.0.0.1:6381", "CROSSSLOT Keys in request don't hash to the same slot"])
+def test_a_node_of_a_cluster_is_refused_in_words(refusal):
+    """By a command and by a script alike."""
+    with running(FakeRedis()) as (server,), make_client(f"redis://127.0.0.1:{server.port}") as client:
+        server.refusal = f"-{refusal}\r\n".encode()
+        server.on_evalsha = lambda *_: server.refusal
+        with (
+            pytest.raises(StoreUnfitError, match=r"Cluster.*one primary with replicas and Sentinel"),
+            translated(client),
+        ):
+            client.get("k")
+        with pytest.raises(StoreUnfitError, match=r"Cluster.*one primary with replicas and Sentinel"):
+            Script("count_slots")(client, ["k"], [1, 1])
