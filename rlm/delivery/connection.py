@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -30,6 +31,9 @@ SILENT_SECONDS = 4.0
 #: An endpoint rarely closes a connection sooner than this after an answer, seconds.
 _LATELY_SECONDS = 1.0
 _READ_BYTES = 65_536
+#: SO_LINGER on with a time of 0, as the kernel reads it: whoever closes, or dies, drops what has not arrived. Else the
+#: kernel would go on sending it, and a call that was given up would arrive minutes later, when its slot is free again.
+_DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 #: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
 Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
@@ -58,6 +62,9 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._set_linger(_DROP)
+        #: A call is under way on it, or was given up.
+        self._busy = False
         self._opened_at = self._used_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
@@ -93,6 +100,7 @@ class Connection:
         Raises:
             OSError: it could not be sent, or not in time; some of it may have been.
         """
+        self._busy = True
         left = memoryview(data)
         while left:
             _limit(self._sock, deadline)
@@ -112,6 +120,7 @@ class Connection:
                 answer.feed(self._sock.recv(min(room, _READ_BYTES)))
         finally:
             answer.close()
+        self._busy = False
         self.spoke = answer.surplus
         self._used_at = system_clock.monotonic()
         return answer
@@ -122,8 +131,14 @@ class Connection:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # that of TLS would let the other thread read on
 
     def close(self) -> None:
-        """Close it at once; TLS is not wound down."""
+        """Close it at once; TLS is not wound down. What has not arrived of a call that was given up never will."""
+        if not self._busy:
+            self._set_linger(_DELIVER)
         self._sock.close()
+
+    def _set_linger(self, linger: bytes) -> None:
+        with suppress(OSError):  # it is closed already, or reset
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 class Resolver:

@@ -1,0 +1,108 @@
+"""A strict HTTP API of its own, without a line of RLM's: it counts by its own clock, and logs every call.
+
+`python tests/hosts/api.py ADDRESSES PORT LOG AMOUNT PERIOD TAKES [close]`: each path is an endpoint. It refuses with
+429 what would be more than AMOUNT calls in any PERIOD seconds, counting those that it refused; every other answer
+takes TAKES seconds. With `close` it ends the connection after each. A call is a line of LOG when it has been answered
+or given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import defaultdict, deque
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+
+@dataclass
+class SeenCall:
+    """One call as this API saw it; times are seconds since 1970. `ended` is when it was answered or given up."""
+
+    endpoint: str
+    key: str
+    host: str
+    event: str
+    attempt: int
+    run: str
+    at: float
+    ended: float = 0.0
+    status: int = 0
+    #: Whether the caller had gone when the answer was due.
+    gone: bool = False
+
+
+class StrictApi:
+    def __init__(self, log: IO[str], amount: int, period: float, takes: float, *, close: bool) -> None:
+        self._log, self._amount, self._period, self._takes, self._close = log, amount, period, takes, close
+        self._arrivals: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host = writer.get_extra_info("peername")[0]
+        try:
+            while await self._answer(reader, writer, host):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, OSError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        call = _read(head[0].split()[1].strip("/"), headers, body, host)
+        too_many = self._count(call)
+        try:
+            if not too_many:
+                await asyncio.sleep(self._takes)
+            call.gone = writer.is_closing() or reader.at_eof()
+            call.status = 429 if too_many else 200
+            more = "Connection: close\r\n" if self._close else ""
+            status = "429 Too Many Requests" if too_many else "200 OK"
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n{more}\r\n{{}}".encode())
+            await writer.drain()
+        finally:
+            call.ended = time.time()
+            self._log.write(json.dumps(asdict(call)) + "\n")
+        return not self._close
+
+    def _count(self, call: SeenCall) -> bool:
+        recent = self._arrivals[call.endpoint]
+        while recent and recent[0] <= call.at - self._period:
+            recent.popleft()
+        recent.append(call.at)
+        return len(recent) > self._amount
+
+
+def _read(endpoint: str, headers: dict[str, str], body: bytes, host: str) -> SeenCall:
+    content = json.loads(body)
+    return SeenCall(
+        endpoint,
+        headers["idempotency-key"],
+        host,
+        content["event_id"],
+        content["attempt"],
+        content["run_id"],
+        time.time(),
+    )
+
+
+async def serve(api: StrictApi, addresses: list[str], port: int) -> None:
+    server = await asyncio.start_server(api.serve, addresses, port, backlog=1000)
+    async with server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    addresses, port, log, amount, period, takes, *more = sys.argv[1:]
+    with Path(log).open("a", buffering=1) as file:
+        api = StrictApi(file, int(amount), float(period), float(takes), close="close" in more)
+        asyncio.run(serve(api, addresses.split(","), int(port)))
+
+
+if __name__ == "__main__":
+    main()

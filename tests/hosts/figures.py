@@ -1,0 +1,110 @@
+"""What a trial measured, in figures: how soon a host is noticed, how the work was shared, how late, how silent."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from tests.hosts.judge import arrivals, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.hosts.api import SeenCall
+    from tests.hosts.judge import TrialEvidence
+
+#: For how long after a slot may be taken again its call may be on its way, seconds.
+_ON_ITS_WAY = 0.3
+
+
+def figures(evidence: TrialEvidence) -> dict[str, Any]:
+    """Return the figures of each run, and of all; `ghosts` are calls that arrived when their run was over."""
+    return {
+        "runs": [_run(evidence, record) for record in evidence.records],
+        "calls": len(evidence.calls),
+        "repeated": sum(number - 1 for number in Counter(call.key for call in evidence.calls).values()),
+        "gone_callers": sum(call.gone for call in evidence.calls),
+        "waiting": evidence.waiting,
+        "dead": evidence.dead,
+    }
+
+
+def _run(evidence: TrialEvidence, record: Mapping[str, Any]) -> dict[str, Any]:
+    every = [call for call in evidence.calls if call.run == record["run_id"]]
+    own = [call for call in every if call.at < moment(record["finished_at"]) + _ON_ITS_WAY]
+    late = moment(record["finished_at"]) - moment(record["deadline"])
+    found: dict[str, Any] = {
+        "run": record["run_id"],
+        "state": record["state"],
+        **{name: record["counts"][name] for name in ("taken", "carried_over", "completed", "leftover")},
+        "forecast": record["plan"].get("forecast_seconds"),
+        "workers": f"{record['workers']['peak']} of {record['plan'].get('workers')} planned",
+        "ghosts": len(every) - len(own),
+        "closed_late": round(max(0.0, late), 2),
+        "errors": sum(one["errors"] for one in record["by_endpoint"].values()),
+        "why": [f"{one['cause']}: {one['leftover']}" for one in record.get("why", [])],
+    }
+    if own:
+        answered = [call.ended for call in own if call.status == 200]
+        found["makespan"] = round(max(answered, default=own[0].at) - own[0].at, 2)
+        found["first_call"] = round(own[0].at - moment(record["started_at"]), 2)
+        found["shares"] = shares(own)
+        found["worst_gap"] = round(max((after.at - before.at for before, after in pairwise(own)), default=0.0), 2)
+        found["idle_gap"] = idle_gap(evidence, record, own)
+    return found
+
+
+def shares(calls: Sequence[SeenCall]) -> dict[str, float]:
+    """The part of the calls that came from each address."""
+    counted = Counter(call.host for call in calls)
+    return {host: round(number / len(calls), 3) for host, number in sorted(counted.items())}
+
+
+def idle_gap(evidence: TrialEvidence, record: Mapping[str, Any], own: Sequence[SeenCall]) -> float:
+    """The longest time in which no call came although an endpoint had a slot and its type had events, seconds.
+
+    It ends with the run's last call, or where events were left over, with the last moment at which a call would fit.
+    """
+    times = [call.at for call in own]
+    if record["counts"]["leftover"]:
+        times.append(max(times[-1], moment(record["deadline"]) - 2 * evidence.layout.takes))
+    slots = arrivals(evidence.calls)
+    worst = 0.0
+    for start, end in pairwise(times):
+        if end - start > worst:
+            free = [_free_from(slots.get(name, []), evidence, start) for name in _wanted(evidence, start)]
+            worst = max(worst, end - min(free, default=end))
+    return round(worst, 2)
+
+
+def _wanted(evidence: TrialEvidence, now: float) -> list[str]:
+    """The endpoints of the types that have events at that moment."""
+    open_events = Counter(key.rpartition(":")[2] for key, at in evidence.pushed.items() if at < now)
+    done = {call.key for call in evidence.calls if call.status == 200 and call.ended <= now}
+    open_events.subtract(key.rpartition(":")[2] for key in done)
+    return [name for kind in +open_events for name in evidence.layout.endpoint_names(kind)]
+
+
+def _free_from(times: Sequence[float], evidence: TrialEvidence, now: float) -> float:
+    """From when on, not before `now`, an endpoint has a slot."""
+    layout = evidence.layout
+    seen = bisect_right(times, now)
+    if seen < layout.amount:
+        return now
+    return max(now, times[seen - layout.amount] + layout.period + layout.guard + _ON_ITS_WAY)
+
+
+def went_elsewhere(calls: Sequence[SeenCall], host: str, since: float, until: float) -> dict[str, Any]:
+    """How long after `since` what was in flight on `host` came again from another one, seconds."""
+    in_flight = [call for call in calls if call.host == host and call.at <= since < call.ended]
+    held = {call.key for call in calls if call.host == host and since - 15 < call.at <= until}
+    again = {}
+    for call in calls:
+        if call.at > since and call.host != host and call.key in held:
+            again.setdefault(call.key, call.at - since)
+    waits = sorted(again.values())
+    middle = waits[len(waits) // 2] if waits else None
+    found = {"in_flight": len(in_flight), "events": len(waits)}
+    return {**found, "median": middle and round(middle, 2), "last": round(waits[-1], 2) if waits else None}

@@ -1,0 +1,239 @@
+"""The trials: each does something to an installation in mid-run, and returns what it measured beside the figures."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.hosts.bench import Layout, freeze, sleep_until
+from tests.hosts.figures import went_elsewhere
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.hosts.bench import HostBench
+    from tests.hosts.watch import Observer
+
+#: What fits into one window of the usual layout: 20 endpoints, 30 calls in each of three periods.
+FULL = 1800
+#: Enough work that a window has something to do at every moment, and all of it fits.
+MUCH = 1500
+#: When in a run something is done to it, seconds from the tick: in the midst of the second filling of the windows.
+MIDST = 7.5
+
+
+@dataclass
+class Trial:
+    """What a trial is made of: `course` does it, on an installation of this layout."""
+
+    course: Callable[[HostBench, Observer], dict[str, Any]]
+    layout: Layout = field(default_factory=Layout)
+    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    hosts: int = 3
+
+
+def _full(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    tick = bench.push_for_tick(FULL, "full")
+    sleep_until(tick + bench.layout.window)
+    return {}
+
+
+def _cut(victim: Callable[[HostBench], str], seconds: float) -> Callable[[HostBench, Observer], dict[str, Any]]:
+    def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
+        tick = bench.push_for_tick(MUCH, "cut")
+        sleep_until(tick + MIDST)
+        name = victim(bench)
+        port = bench.hosts[name].port
+        since = time.time()
+        port.cut()
+        sleep_until(since + seconds)
+        port.mend()
+        back = time.time()
+        sleep_until(tick + 2 * bench.layout.window)
+        bench.push_for_tick(MUCH, "after")
+        return _noticed(bench, watch, name, since, back)
+
+    return course
+
+
+def _leader(bench: HostBench) -> str:
+    """The host whose scheduler leads, by its name in the status; the first, where that says nothing."""
+    status = str((bench.rlm("status") or {}).get("conductor"))
+    return next((name for name in bench.names if name in status), bench.names[0])
+
+
+def _all_but_one_killed(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    tick = bench.push_for_tick(MUCH, "killed")
+    sleep_until(tick + MIDST)
+    since = time.time()
+    for name in bench.names[:-1]:
+        bench.hosts[name].port.kill()
+    sleep_until(tick + 2 * bench.layout.window)
+    return {name: _noticed(bench, watch, name, since, time.time()) for name in bench.names[:-1]}
+
+
+def _shut(kind: str, windows: int, at: float = MIDST) -> Callable[[HostBench, Observer], dict[str, Any]]:
+    """One host reaches Redis but not the APIs, from mid-run of the first of so many windows on."""
+
+    def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
+        name = bench.names[1]
+        port = bench.hosts[name].port
+        tick = bench.push_for_tick(MUCH, "shut1")
+        sleep_until(tick + at)
+        since = time.time()
+        getattr(port, kind)(*bench.api.addresses)
+        for number in range(2, windows + 1):
+            bench.push_for_tick(MUCH, f"shut{number}")
+        sleep_until(bench.next_tick() + 0.8 * bench.layout.window)
+        back = time.time()
+        port.unblock()
+        bench.push_for_tick(MUCH, "after")
+        return _noticed(bench, watch, name, since, back)
+
+    return course
+
+
+def _frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    name = bench.names[1]
+    tick = bench.push_for_tick(MUCH, "frozen")
+    sleep_until(tick + 1.2)
+    since = time.time()
+    freeze(bench.hosts[name].port, seconds=20.0)
+    back = time.time()
+    bench.push_for_tick(MUCH, "after")
+    sleep_until(tick + 3 * bench.layout.window)
+    return _noticed(bench, watch, name, since, back)
+
+
+def _redis_cut(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    tick = bench.push_for_tick(MUCH, "away")
+    sleep_until(tick + MIDST)
+    since = time.time()
+    bench.redis.cut()
+    sleep_until(since + 25)
+    bench.redis.mend()
+    return _back_again(bench, time.time())
+
+
+def _redis_frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    tick = bench.push_for_tick(MUCH, "stopped")
+    sleep_until(tick + MIDST)
+    freeze(bench.redis, seconds=8.0)
+    return _back_again(bench, time.time())
+
+
+def _back_again(bench: HostBench, back: float) -> dict[str, Any]:
+    def closed() -> bool:
+        return any(True for _ in bench.records())
+
+    wait_until(closed, timeout=40, message="the run is closed")
+    later = [call.at - back for call in bench.calls() if call.at > back]
+    return {"back_at": back, "first_call_after": round(min(later), 2) if later else None}
+
+
+def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    name = bench.names[1]
+    tick = bench.push_for_tick(MUCH, "names1")
+    sleep_until(tick + MIDST)
+    since = time.time()
+    bench.hosts[name].port.write_names(forget=True)
+    bench.push_for_tick(MUCH, "names2")
+    sleep_until(bench.next_tick() + 0.8 * bench.layout.window)
+    back = time.time()
+    bench.hosts[name].port.write_names()
+    bench.push_for_tick(MUCH, "after")
+    return _noticed(bench, watch, name, since, back)
+
+
+def _no_descriptors(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    name = bench.names[1]
+    tick = bench.push_for_tick(MUCH, "files1")
+    sleep_until(tick + MIDST)
+    since = time.time()
+    before = {}
+    for pid in bench.hosts[name].port.pids():
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        before[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(3, used - 4), before[pid][1]))
+    bench.push_for_tick(MUCH, "files2")
+    sleep_until(bench.next_tick() + 0.8 * bench.layout.window)
+    back = time.time()
+    for pid in set(bench.hosts[name].port.pids()) & before.keys():
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before[pid])
+    bench.push_for_tick(MUCH, "after")
+    return _noticed(bench, watch, name, since, back)
+
+
+def _flapping(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    name = bench.names[1]
+    port = bench.hosts[name].port
+    tick = bench.push_for_tick(FULL, "flap")
+    sleep_until(tick + 1.0)
+    since = time.time()
+    for second in range(10):
+        sleep_until(since + second)
+        (port.mend if second % 2 else port.cut)()
+    port.mend()
+    back = time.time()
+    return _noticed(bench, watch, name, since, back)
+
+
+def _lanes(bench: HostBench, watch: Observer) -> dict[str, Any]:
+    """More work than the lanes can do at once; the limits are far away."""
+    tick = bench.push_for_tick(800, "lanes")
+    sleep_until(tick + bench.layout.window)
+    return {}
+
+
+def _noticed(bench: HostBench, watch: Observer, name: str, since: float, back: float) -> dict[str, Any]:
+    """What is known of a host that was in trouble from `since` to `back`."""
+    wait_until(lambda: time.time() > back + 5, timeout=10)
+    return {
+        "host": name,
+        "address": bench.hosts[name].port.address,
+        "for_seconds": round(back - since, 1),
+        "named_after": watch.named(name, since),
+        "named_last": watch.cleared(name, back),
+        "elsewhere": went_elsewhere(bench.calls(), bench.hosts[name].port.address, since, back),
+    }
+
+
+#: The environment of a host whose clock is wrong.
+SKEWED = {
+    "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "FAKETIME": "+30s",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+}
+_CAPACITIES = {
+    name: {"RLM_WORKERS__MAX_HERE": here} for name, here in (("host1", "10"), ("host2", "5"), ("host3", "5"))
+}
+_TWO_EACH = {name: {"RLM_WORKERS__MAX_HERE": "2"} for name in ("host1", "host2")}
+#: Each host takes two workers, and all there are is needed.
+_FAST = Layout(types=1, endpoints=1, amount=100_000, workers=4, target=0.3)
+
+TRIALS: dict[str, Trial] = {
+    "full": Trial(_full),
+    "full_skewed": Trial(_full, env={"host2": SKEWED}),
+    "full_capacities": Trial(_full, env=_CAPACITIES),
+    "cut": Trial(_cut(lambda bench: bench.names[1], 20.0)),
+    "leader_cut": Trial(_cut(_leader, 20.0)),
+    "killed": Trial(_all_but_one_killed),
+    "shut_dropped": Trial(_shut("drop", 4)),
+    "shut_refused": Trial(_shut("refuse", 3)),
+    "shut_unroutable": Trial(_shut("unroute", 3)),
+    "shut_midrun": Trial(_shut("drop", 1)),
+    "frozen": Trial(_frozen),
+    "redis_cut": Trial(_redis_cut),
+    "redis_frozen": Trial(_redis_frozen),
+    "names_gone": Trial(_names_gone, Layout(close=True)),
+    "no_descriptors": Trial(_no_descriptors, Layout(close=True)),
+    "flapping": Trial(_flapping),
+    "api_bound_1": Trial(_full, hosts=1),
+    "api_bound_2": Trial(_full, hosts=2),
+    "lanes_1": Trial(_lanes, _FAST, _TWO_EACH, hosts=1),
+    "lanes_2": Trial(_lanes, _FAST, _TWO_EACH, hosts=2),
+}

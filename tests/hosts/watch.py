@@ -1,0 +1,133 @@
+"""What an operator would have read, and when: status followed, the hosts and the doctor asked over and over.
+
+Beside it the processes of the hosts are counted, whatever RLM says of them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from tests.hosts.bench import HostBench
+
+#: States of a host, a worker or a supervisor that say that nothing is wrong with it.
+_WELL = frozenset({"ready", "starting", "draining", "stopping"})
+#: Words that say in a sentence what is wrong with a host.
+_WORDS = ("lost", "cut off", "not heard", "cannot reach", "silent", "out of service", "away", "gone", "trouble")
+
+
+@dataclass
+class Observer:
+    """Watches until the block ends; `seen` has (when, which command, its document)."""
+
+    bench: HostBench
+    seen: list[tuple[float, str, Any]] = field(default_factory=list)
+    #: When how many worker processes lived, on each host.
+    workers: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._over = threading.Event()
+        host = self.bench.desk
+        self._status = subprocess.Popen(
+            host.command("status", "--follow", "--interval", "0.5", "--json"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            cwd=host.directory,
+            env=host.environment(),
+            start_new_session=True,
+        )
+        self._threads = [threading.Thread(target=one) for one in (self._follow, self._ask, self._count)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._status.terminate()
+        self._status.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def _follow(self) -> None:
+        assert self._status.stdout is not None
+        for line in self._status.stdout:
+            self.seen.append((time.time(), "status", json.loads(line)))
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.5):
+            for command in (("supervisor", "list"), ("doctor",)):
+                try:
+                    found = self.bench.rlm(*command, timeout=30)
+                except subprocess.TimeoutExpired:
+                    continue
+                if found is not None:
+                    self.seen.append((time.time(), " ".join(command), found))
+
+    def _count(self) -> None:
+        while not self._over.wait(0.25):
+            hosts = self.bench.hosts.values()
+            self.workers.append((time.time(), {host.name: sum(map(_works, host.port.pids())) for host in hosts}))
+
+    def most_workers(self) -> int:
+        """The most worker processes that there were at one time."""
+        return max((sum(hosts.values()) for _, hosts in self.workers), default=0)
+
+    def named(self, host: str, since: float) -> dict[str, float]:
+        """How long after `since` each command first named a host as one with which something is wrong, seconds."""
+        first: dict[str, float] = {}
+        for at, command, document in self.seen:
+            if at > since and command not in first and troubles(document, host):
+                first[command] = round(at - since, 1)
+        return first
+
+    def cleared(self, host: str, since: float) -> dict[str, float]:
+        """How long after `since` each command named it so for the last time."""
+        last: dict[str, float] = {}
+        for at, command, document in self.seen:
+            if at > since and troubles(document, host):
+                last[command] = round(at - since, 1)
+        return last
+
+    def dump(self) -> None:
+        """Write all of it beside the other evidence."""
+        with (self.bench.directory / "watched.jsonl").open("w") as file:
+            file.writelines(json.dumps(one) + "\n" for one in self.seen)
+            file.writelines(json.dumps([at, "workers", hosts]) + "\n" for at, hosts in self.workers)
+
+
+def _works(pid: int) -> bool:
+    with suppress(OSError):
+        return b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def troubles(document: Any, host: str) -> list[str]:
+    """What a document says is wrong with a host, in its words."""
+    return list(_troubles(document, host))
+
+
+def _troubles(document: Any, host: str) -> Iterator[str]:
+    if isinstance(document, dict):
+        state = document.get("state", document.get("health"))
+        if host in {document.get("host"), document.get("name")} and isinstance(state, str) and state not in _WELL:
+            yield state
+        if document.get("ok") is True:  # a finding of the doctor that found nothing
+            return
+        for value in document.values():
+            yield from _troubles(value, host)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _troubles(value, host)
+    elif isinstance(document, str) and host in document and any(word in document for word in _WORDS):
+        yield document
