@@ -53,7 +53,7 @@ class _Found:
         self._drains: Mapping[str, Drain] = store.hosts.drains()
         self._leader = store.leases.holder()
         supervisors = [one for roles in self._by_host.values() for one in roles[Role.SUPERVISOR]]
-        self._shares = divide(processes.wanted(), supervisors, store.hosts.held())
+        self._shares = divide(processes.wanted(), supervisors, store.hosts.idle())
         workers = [one for roles in self._by_host.values() for one in roles[Role.WORKER]]
         self._busy = dict(zip((one.id for one in workers), processes.busy([one.id for one in workers]), strict=True))
 

@@ -37,7 +37,7 @@ class Hosts(Part):
         found = self._hgetall(self._keys.drains)
         return {text(host): msgspec.json.decode(order, type=Drain) for host, order in found.items()}
 
-    def held(self) -> dict[str, int]:
+    def idle(self) -> dict[str, int]:
         """Return the hosts that get no share now, and how many workers they keep.
 
         Those that are drained keep none. Those that are cut off keep one, which probes their ways.

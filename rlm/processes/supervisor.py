@@ -132,7 +132,7 @@ class Supervisor:
             self._announced_at = float("-inf")
             self._announce()
             every[self.id] = self._entry()
-        return divide(self._store.processes.wanted(), every.values(), self._store.hosts.held())[self.id]
+        return divide(self._store.processes.wanted(), every.values(), self._store.hosts.idle())[self.id]
 
     def _quietest(self, children: list[Child]) -> list[Child]:
         """Order children by how much they are doing, the quietest first: the first to go."""
