@@ -215,7 +215,8 @@ class WorkerProcess:
             stopping.join(0.02)
         try:
             self._broker.forget(self._id)
-            self._store.processes.forget(Role.WORKER, self._id)
+            if self._lifeline is None or self._lifeline.poll():  # else its supervisor does, once this process has died
+                self._store.processes.forget(Role.WORKER, self._id)
         except StoreError as error:
             log.warning("Worker %s could not sign off: %s", self._id, error, extra={"action": "stop_worker"})
         return True

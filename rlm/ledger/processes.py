@@ -18,7 +18,7 @@ from rlm.ledger.connect import make_client, text, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rlm.ledger.claims import Lane
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 HEARTBEAT_TTL_SECONDS = 10.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
+
+#: The state of a supervisor that signed off, which others see for as long as an entry lives.
+LEFT = "left"
 
 #: What `PTTL` says of a key that never expires.
 _ENDLESS = -1
@@ -116,6 +119,20 @@ class Processes(Part):
         remove = [("SREM", keys.processes(role), process_id), ("DEL", keys.process(role, process_id))]
         self._batch(remove, transaction=True)
 
+    def sign_off(self, role: Role, process: Process) -> None:
+        """Remove a process that ends in order, and let those that know it see that for a while."""
+        left = msgspec.json.encode(replace(process, state=LEFT, said_at=system_clock.monotonic()))
+        remove = ("SREM", self._keys.processes(role), process.id)
+        self._batch([remove, ("SET", self._keys.process(role, process.id), left, "PX", _ttl_ms())], transaction=True)
+
+    def heard(self, role: Role, known: Iterable[str] = (), *, gone: bool = False) -> dict[str, Process | None]:
+        """Return what the processes of a role and those `known` say, by id: those that signed off, too.
+
+        Those no longer heard of are left out, unless they are asked for (`gone`) as None.
+        """
+        found = self._entries(role, known)
+        return {one: entry for one, entry in found.items() if entry is not None or gone}
+
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
         return self.look(role)[0]
@@ -131,9 +148,9 @@ class Processes(Part):
         return self.look(role)[1]
 
     @translating
-    def _entries(self, role: Role) -> dict[str, Process | None]:
+    def _entries(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
         """Read the register of a role, by id; None for those that are no longer heard of, or are no processes."""
-        ids = self._ids(role)
+        ids = sorted({*self._ids(role), *known})
         entries = self._mget([self._keys.process(role, one) for one in ids])
         return {one: _read(entry) if entry is not None else None for one, entry in zip(ids, entries, strict=True)}
 

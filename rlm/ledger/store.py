@@ -21,6 +21,7 @@ from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.orders import Orders
+from rlm.ledger.places import Places
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
@@ -72,6 +73,7 @@ class Store:
         self.leases = Leases(self.client, self.keys)
         self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
+        self.places = Places(self.client, self.keys, self.processes)
         self.hosts = Hosts(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)

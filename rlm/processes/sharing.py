@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from rlm.ledger.processes import Offer
+from rlm.ledger.processes import MOST_LANES, Offer
 from rlm.plan.shares import shares
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ def divide(wanted: int, supervisors: Iterable[Process], held: Mapping[str, int] 
     """
     every = sorted(supervisors, key=lambda one: one.id)
     offers = {one.id: one.offer for one in every if one.offer}
-    total = wanted
-    if offers:
-        total = max(wanted, *(one.least for one in offers.values()))
-        total = min(total, max(one.most for one in offers.values()))
+    least = max((one.least for one in offers.values()), default=0)
+    total = min(max(wanted, least), most_of(every))
     found = {one.id: _evenly(total, len(every), place) for place, one in enumerate(every) if one.id not in offers}
     total -= sum(found.values())
 
@@ -56,6 +54,11 @@ def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int])
     kept = {host: min(number, capacities[host], total) for host, number in held.items() if host in capacities}
     free = {host: 0 if host in held else capacity for host, capacity in capacities.items()}
     return shares(total - sum(kept.values()), free) | kept
+
+
+def most_of(supervisors: Iterable[Process]) -> int:
+    """Return `workers.max`: the largest that any of them says, without end if none says it."""
+    return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
 def _evenly(total: int, number: int, place: int) -> int:

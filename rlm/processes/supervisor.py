@@ -15,9 +15,13 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
 from rlm.ledger.outage import Outage
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
-from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS, QUICK_DEATH_SECONDS, Child, StartBackoff, watch_death
-from rlm.processes.sharing import divide, offer_of
+from rlm.ledger.processes import Process, Role, Waker, WorkerState
+from rlm.processes.child import QUICK_DEATH_SECONDS, Child, StartBackoff, watch_death
+from rlm.processes.frozen import FrozenWatch, end_at_once
+from rlm.processes.peers import Peers
+from rlm.processes.presence import Presence
+from rlm.processes.remains import Remains
+from rlm.processes.sharing import offer_of
 from rlm.processes.signals import supervisor_grace
 
 if TYPE_CHECKING:
@@ -32,6 +36,10 @@ ALARM_SECONDS = 30.0
 FAILING_STARTS = 3
 #: The loop goes round at least this often, and looks at the wanted number, in case a wake-up was lost, seconds.
 POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
+#: The same where there are other supervisors, whose share is taken over if they fall silent, seconds.
+PEERS_SECONDS = 1.0
+#: Pause until the next look where others still have the places that are this host's, seconds.
+CROWDED_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +56,16 @@ class Supervisor:
         self._started_at = system_clock.now()
         self.id = f"{settings.host_name}:{os.getpid()}:{round(self._started_at * 1000):x}"
         self._children: dict[str, Child] = {}
-        self._unfreed: dict[str, bool] = {}  #: whether it died, and was not ended because all were to end at once
-        self._restarted: list[str] = []
+        self._remains = Remains(store, launcher)
         self._spawned = 0
         self._starts = StartBackoff()
-        self._announced_at = self._look_at = self._scale_at = float("-inf")
+        self._scale_at = float("-inf")
+        self._crowded = self._introduced = False
+        self._peers = Peers(store)
+        self._presence = Presence(store, self._entry(), lambda: list(self._children))
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
+        self._frozen = FrozenWatch(store.processes, self._children, self._grace_seconds)
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup, selectors.EVENT_READ)
 
@@ -62,42 +73,45 @@ class Supervisor:
         """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
+        self._presence.start()
         log.info(
             "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers",
             self.id,
             __version__,
             os.getpid(),
-            self._settings.workers.max,
+            self._settings.capacity,
             extra={"action": "start_supervisor"},
         )
         try:
             while not self._stop.graceful:
                 self._turn()
         finally:
+            self._hand_over()
             self._stop_all()
             waker.stop()
+            self._presence.stop()
             self._sign_off()
             self._selector.close()
 
     def _turn(self) -> None:
-        """Reap, free, announce, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
+        """Reap, announce, free, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
         self._reap()
         try:
             with self._store.guarded():  # whatever stands in Redis is no reason to end
-                self._free()
-                self._announce()
-                self._end_frozen()
+                self._presence.turn()
+                self._remains.free()
+                self._frozen.look()
                 self._scale()
         except StoreError as error:
-            self._announced_at = self._scale_at = float("-inf")
-            for child in self._children.values():
-                child.silent_looks = 0  # nobody could be heard
+            self._scale_at, self._introduced = float("-inf"), False
+            self._frozen.forgive()
             self._outage.tell(error, "the workers stay as they are")
             revive(self._store)
         else:
             self._outage.over()
         held_back = self._starts.left_seconds
-        if self._selector.select(min(POLL_SECONDS, held_back if held_back > 0 else POLL_SECONDS)) or held_back > 0:
+        pause = CROWDED_SECONDS if self._crowded else POLL_SECONDS
+        if self._selector.select(min(pause, held_back if held_back > 0 else pause)) or held_back > 0:
             self._scale_at = float("-inf")
         self._wakeup.drain()
 
@@ -105,53 +119,74 @@ class Supervisor:
         """Spawn or stop workers until as many run as this host's share of the wanted number."""
         if (now := system_clock.monotonic()) < self._scale_at:
             return
-        self._scale_at = now + SCALE_SECONDS
+        self._crowded = False
         share = self._share()
         running = [child for child in self._children.values() if not child.stopping]
         for child in self._quietest(running)[: len(running) - share] if len(running) > share else ():
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop()
-        if self._starts.left_seconds <= 0:
-            try:
-                for _ in range(share - len(running)):
-                    self._spawn()
-            except OSError as error:  # the host has no more processes or memory to give
-                wait = self._starts.hold_back()
-                log.error(  # noqa: TRY400  # the message says it all
-                    "No further worker could be started (%s); tried again in %.2f s, %d are running",
-                    error,
-                    wait,
-                    len(self._children),
-                    extra=alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(self._children)}),
-                )
+        if share > len(running) and self._starts.left_seconds <= 0:
+            self._grow(share - len(running))
+        alone = len(self._peers.living) == 1
+        self._scale_at = now + (CROWDED_SECONDS if self._crowded else SCALE_SECONDS if alone else PEERS_SECONDS)
 
     def _share(self) -> int:
-        """Return how many of the wanted workers are this supervisor's."""
-        every = {one.id: one for one in self._store.processes.alive(Role.SUPERVISOR)}
-        if self.id not in every:  # a clock was set, or Redis forgot its entry
-            self._announced_at = float("-inf")
-            self._announce()
-            every[self.id] = self._entry()
-        return divide(self._store.processes.wanted(), every.values(), self._store.hosts.idle())[self.id]
+        """Return how many workers are to run here.
+
+        The others are told that this supervisor is here, or is back. They may have taken its share over: then it begins
+        with what they leave, and takes more as they go.
+        """
+        in_sight = self.id in self._peers.look()
+        share = self._peers.share_of(self._presence.entry)
+        if in_sight and self._introduced:
+            return share
+        self._presence.say()
+        self._store.processes.wake("supervisors")
+        self._introduced = True
+        left = self._store.places.left(self.id, self._peers.most)
+        self._crowded = share > left
+        return min(share, left) if self._children else share
+
+    def _grow(self, missing: int) -> None:
+        """Spawn workers, as many as there are places for, of this host and of all."""
+        missing = min(missing, self._settings.capacity - len(self._children))
+        names = [f"{self.id}:{self._spawned + number}" for number in range(1, missing + 1)]
+        now = system_clock.now()
+        new = [replace(self._facts(one, 0, now), state=WorkerState.STARTING, supervisor=self.id) for one in names]
+        admitted = self._store.places.admit(new, len(self._children), self._peers.most)
+        self._crowded = admitted < missing
+        try:
+            for worker in new[:admitted]:
+                self._spawn(worker)
+        except OSError as error:  # the host has no more processes or memory to give
+            wait = self._starts.hold_back()
+            log.error(  # noqa: TRY400  # the message says it all
+                "No further worker could be started (%s); tried again in %.2f s, %d are running",
+                error,
+                wait,
+                len(self._children),
+                extra=alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(self._children)}),
+            )
+            for worker in new[:admitted]:
+                if worker.id not in self._children:
+                    self._store.processes.forget(Role.WORKER, worker.id)
 
     def _quietest(self, children: list[Child]) -> list[Child]:
         """Order children by how much they are doing, the quietest first: the first to go."""
         busy = zip(self._store.processes.busy([one.worker_id for one in children]), children, strict=True)
         return [child for _, child in sorted(busy, key=lambda pair: pair[0])]
 
-    def _spawn(self) -> None:
+    def _spawn(self, worker: Process) -> None:
+        process = self._launcher.spawn(worker.id, self.id)
         self._spawned += 1
-        worker_id = f"{self.id}:{self._spawned}"
-        process = self._launcher.spawn(worker_id, self.id)
         crash_point("supervisor.spawned")
-        child = Child(worker_id, process, watch_death(process.pid or 0))
-        self._children[worker_id] = child
+        child = Child(worker.id, process, watch_death(process.pid or 0))
+        self._children[worker.id] = child
         if child.death is None:
             self._wakeup.wake()  # it has died already: the next turn reaps it
         else:
             self._selector.register(child.death, selectors.EVENT_READ)
-        facts = self._facts(worker_id, child.pid, system_clock.now())
-        self._store.processes.announce(Role.WORKER, replace(facts, state=WorkerState.STARTING, supervisor=self.id))
+        self._store.processes.announce(Role.WORKER, replace(worker, pid=child.pid), entered=True)
 
     def _reap(self) -> None:
         """Reap dead children. Their claims are released next; an unexpected exit delays the replacement."""
@@ -160,10 +195,10 @@ class Supervisor:
             if child.death is not None:
                 self._selector.unregister(child.death)
             del self._children[child.worker_id]
-            self._unfreed[child.worker_id] = not child.cut
+            self._remains.add(child.worker_id, died=not child.cut)
             crash_point("supervisor.noticed")
             if not self._stop.graceful:
-                self._free_quietly()  # first, since until then nobody sends its events
+                self._remains.free_quietly()  # first, since until then nobody sends its events
             ended = child.reap()
             if child.stopping:
                 log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
@@ -179,7 +214,7 @@ class Supervisor:
         if child.left:  # for a run of another configuration; the next run may be of its own again
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
-        self._restarted.append(child.worker_id)
+        self._remains.count(child.worker_id)
         keeps_failing = quick and self._starts.failed >= FAILING_STARTS
         log.log(
             logging.ERROR if keeps_failing else logging.WARNING,
@@ -196,67 +231,6 @@ class Supervisor:
             ),
         )
 
-    def _free(self) -> None:
-        """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
-        if self._restarted:
-            self._store.processes.count_restarts(self._restarted)
-            self._restarted = []
-        for worker_id, died in list(self._unfreed.items()):
-            self._free_worker(worker_id, died=died)
-            del self._unfreed[worker_id]
-
-    def _free_worker(self, worker_id: str, *, died: bool) -> None:
-        taken = self._store.recovery.orphan_worker(worker_id, died=died)
-        crash_point("supervisor.orphaned")
-        self._launcher.forget(worker_id)
-        crash_point("supervisor.recovered")
-        self._store.processes.forget(Role.WORKER, worker_id)
-        crash_point("supervisor.freed")
-        if taken:
-            log.info("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
-
-    def _free_quietly(self) -> None:
-        try:
-            self._free()
-        except StoreError as error:
-            log.info("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
-
-    def _end_frozen(self) -> None:
-        """Kill workers that fell silent, and those that were told to stop and do not: the next turn reaps them."""
-        if (now := system_clock.monotonic()) < self._look_at:
-            return
-        self._note_ready()
-        judged = [one for one in self._children.values() if self._is_judged(one, now)]
-        heard = self._store.processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
-        self._look_at = now + LOOK_SECONDS
-        for child, silent_seconds in zip(judged, heard, strict=True):
-            if child.look(silent_seconds):
-                log.warning("Worker %s is frozen and is ended", child.worker_id, extra={"action": "kill_worker"})
-                child.end_frozen()
-        for child in self._children.values():
-            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
-                self._kill(child)
-
-    def _note_ready(self) -> None:
-        """Note who of those that were coming up has come up."""
-        if all(child.ready for child in self._children.values()):
-            return
-        for worker in self._store.processes.alive(Role.WORKER):
-            if worker.id in self._children and worker.state != WorkerState.STARTING:
-                self._children[worker.id].ready = True
-
-    @staticmethod
-    def _is_judged(child: Child, now: float) -> bool:
-        """Return whether a silent worker is frozen: it is not coming up, leaving, or about to die."""
-        return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
-
-    def _announce(self) -> None:
-        if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
-            return
-        self._store.processes.announce(Role.SUPERVISOR, self._entry())
-        self._store.processes.enter(Role.WORKER, list(self._children))  # they say only that they live
-        self._announced_at = system_clock.monotonic()
-
     def _entry(self) -> Process:
         return replace(self._facts(self.id, os.getpid(), self._started_at), offer=offer_of(self._settings))
 
@@ -271,6 +245,16 @@ class Supervisor:
             version=__version__,
         )
 
+    def _hand_over(self) -> None:
+        """Leave this host's share to the others, who need not wait for the last call here."""
+        entry = self._presence.entry
+        self._presence.entry = replace(entry, offer=entry.offer and replace(entry.offer, capacity=0))
+        try:
+            self._presence.say()
+            self._store.processes.wake("supervisors")
+        except StoreError as error:
+            log.info("The others are not told that this supervisor stops: %s", error, extra={"action": "hand_over"})
+
     def _stop_all(self) -> None:
         """Stop every worker: gracefully until the grace period ends or a second signal comes, then at once."""
         deadline = system_clock.monotonic() + self._grace_seconds
@@ -278,22 +262,19 @@ class Supervisor:
             if not child.stopping:  # a second TERM makes a worker leave at once
                 child.stop()
         while self._children:
+            self._presence.go_on()
             if self._stop.immediate or system_clock.monotonic() > deadline:
                 for child in (one for one in self._children.values() if not one.killed):
                     child.cut = self._stop.immediate
-                    self._kill(child)
+                    end_at_once(child)
             self._selector.select(0.1)
             self._wakeup.drain()
             self._reap()
-        self._free_quietly()
-
-    def _kill(self, child: Child) -> None:
-        log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
-        child.kill()
+        self._remains.free_quietly()
 
     def _sign_off(self) -> None:
         try:
-            self._store.processes.forget(Role.SUPERVISOR, self.id)
+            self._store.processes.sign_off(Role.SUPERVISOR, self._presence.entry)
             self._store.processes.wake("supervisors")  # the others take this host's share over
         except StoreError as error:
             log.warning("The supervisor could not sign off: %s", error, extra={"action": "stop_supervisor"})

@@ -20,6 +20,7 @@ import rlm.ledger.intake
 import rlm.ledger.scripts
 import rlm.ledger.store
 import rlm.processes.child
+import rlm.processes.presence
 import rlm.processes.supervisor
 import scheduler.conductor
 import scheduler.leader
@@ -192,6 +193,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
     loop, rng = world.loop, world.rng
     numbers = itertools.count(1)
     no_kill = SimpleNamespace(kill=world.signal, getpid=lambda: world.pid(loop.host))
+    threads = SimpleNamespace(Event=lambda: Event(loop), Thread=lambda target, args=(), **_: Thread(loop, target, args))
     state = random.getstate()
     disabled = logging.root.manager.disable
     patches: list[tuple[Any, str, Any]] = [
@@ -214,13 +216,10 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (scheduler.leader, "select", SimpleNamespace(select=_select)),
         (scheduler.leader, "os", no_kill),
         (scheduler.service, "os", no_kill),
-        (
-            scheduler.service,
-            "threading",
-            SimpleNamespace(Event=lambda: Event(loop), Thread=lambda target, args=(), **_: Thread(loop, target, args)),
-        ),
+        (scheduler.service, "threading", threads),
         (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (scheduler.service, "start_clock", lambda _every, redis_now, on_tick: Ticking(world, redis_now, on_tick)),
+        (rlm.processes.presence, "threading", threads),
         (rlm.processes.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (
             rlm.processes.supervisor,

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.processes import child, supervisor
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Offer, Process, Role, WorkerState
+from rlm.processes import child, frozen, peers, presence, supervisor
 from rlm.processes.child import (
     BOOT_SECONDS,
     FIRST_WAIT_SECONDS,
@@ -113,8 +113,10 @@ class FakeStore:
     guarded = staticmethod(nullcontext)
 
     def __init__(self):
-        self.processes = self.ledger = self.recovery = self.hosts = self
+        self.processes = self.ledger = self.recovery = self.hosts = self.places = self
         self.drained = set()
+        self.said = 0
+        self.signed_off = {}
         self.away = False
         self.number = 0
         self.entries = {role: {} for role in Role}
@@ -138,9 +140,28 @@ class FakeStore:
         self._reach()
         return self.drained
 
-    def announce(self, role, process):
+    def announce(self, role, process, *, entered=False):  # the register's signature
         self._reach()
-        self.entries[role][process.id] = process
+        self.said += 1
+        self.entries[role][process.id] = replace(process, said_at=float(self.said))
+
+    def sign_off(self, role, process):
+        self._reach()
+        self.entries[role].pop(process.id, None)
+        self.signed_off[process.id] = replace(process, state=LEFT)
+
+    def heard(self, role, known=()):
+        self._reach()
+        return self.entries[role] | {one: self.signed_off[one] for one in known if one in self.signed_off}
+
+    def admit(self, new, own, most):
+        admitted = new[: max(0, self.left(new[0].supervisor, most) - own)] if new else []
+        self.entries[Role.WORKER] |= {one.id: one for one in admitted}
+        return len(admitted)
+
+    def left(self, supervisor_id, most):
+        self._reach()
+        return max(0, most - sum(one.supervisor != supervisor_id for one in self.entries[Role.WORKER].values()))
 
     def enter(self, _role, process_ids):
         self._reach()
@@ -212,7 +233,8 @@ class Host:
 
     def __init__(self, monkeypatch, **workers):
         self.clock, self.table, self.store, self.stop, self.wakeup = Clock(), Table(), FakeStore(), Stop(), Wakeup()
-        monkeypatch.setattr(supervisor, "system_clock", self.clock)
+        for module in (supervisor, frozen, peers, presence):
+            monkeypatch.setattr(module, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
         monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)
         monkeypatch.setattr(supervisor, "Waker", FakeWaker)
@@ -464,19 +486,139 @@ def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, e
     assert len(host.running) == 5
 
 
-def other(name):
-    return Process(id=name, pid=1, host="elsewhere", started_at=0.0)
+def other(name, **facts):
+    return Process(id=name, pid=1, host=name, started_at=0.0, offer=Offer(20, 0, 20), **facts)
 
 
-def test_a_share_follows_the_supervisors_that_come_and_go(host):
-    """A second host takes half over, and its end gives it back."""
+def worker_of(name, number):
+    return Process(id=f"{name}:{number}", pid=1, host=name, started_at=0.0, supervisor=name)
+
+
+def test_a_share_follows_the_supervisors_that_come_and_sign_off(host):
+    """A second host takes half over, and its orderly end gives it back at once."""
     host.want(4)
     host.store.announce(Role.SUPERVISOR, other("~last"))
     host.turn()
     assert len(host.running) == 2
 
-    host.store.forget(Role.SUPERVISOR, "~last")
+    host.store.sign_off(Role.SUPERVISOR, other("~last"))
     host.turn()
+    assert len(host.running) == 4
+
+
+def test_the_share_of_one_that_vanished_is_taken_after_a_heartbeats_life(host):
+    """Redis may have forgotten it, or its clock was set: until then this host runs what it ran."""
+    host.store.announce(Role.SUPERVISOR, other("~last"))
+    host.want(4)
+    host.store.entries[Role.SUPERVISOR].clear()
+    waited = 0.0
+    while len(host.running) == 2:
+        host.clock.advance(1.0)
+        waited += 1.0
+        host.turn()
+
+    assert len(host.running) == 4
+    assert HEARTBEAT_TTL_SECONDS < waited <= HEARTBEAT_TTL_SECONDS + 2
+
+
+def test_one_that_goes_on_saying_so_is_never_taken_for_gone(host):
+    """However long that lasts."""
+    host.want(4)
+    for _ in range(10):
+        host.store.announce(Role.SUPERVISOR, other("~last"))
+        host.clock.advance(3.5)
+        host.turn()
+
+    assert len(host.running) == 2
+
+
+def test_silence_does_not_count_while_nothing_could_be_heard(host):
+    """Redis was away for long, or this host was suspended: nobody is gone for that."""
+    host.store.announce(Role.SUPERVISOR, other("~last"))
+    host.want(4)
+    host.store.away = True
+    for _ in range(60):
+        host.clock.advance(1.0)
+        host.turn()
+    host.store.away = False
+    host.store.entries[Role.SUPERVISOR].clear()
+    host.turn()
+
+    assert len(host.running) == 2
+    host.clock.advance(3600.0)
+    host.turn()
+    assert len(host.running) == 2
+
+
+def test_the_first_who_is_back_does_not_take_all(host):
+    """Redis came back empty: each runs what it ran."""
+    for name in ("a", "b"):
+        host.store.announce(Role.SUPERVISOR, other(name))
+    host.want(20)
+    before = len(host.running)
+    host.store.entries = {role: {} for role in Role}
+    host.turn(3)
+
+    assert before == len(host.running) == len(host.table.processes) == 6
+
+
+def test_one_that_is_back_runs_what_the_others_leave(host):
+    """They have taken its share over: its surplus stops, and it takes up again what they give away."""
+    host.store.announce(Role.SUPERVISOR, other("~last"))
+    host.want(20)
+    assert len(host.running) == 10
+    host.store.entries[Role.WORKER] |= {f"~last:{number}": worker_of("~last", number) for number in range(18)}
+    host.store.entries[Role.SUPERVISOR].pop(host.supervisor.id)
+    host.clock.advance(1.0)
+    host.turn()
+
+    assert len(host.running) == 2
+    for number in range(10, 18):
+        host.store.entries[Role.WORKER].pop(f"~last:{number}")
+    for one in [one for one in host.supervisor._children.values() if one.stopping]:
+        host.process(one).die(0)
+    host.turn(2)
+    assert len(host.running) == 10
+
+
+def test_no_worker_is_started_for_which_there_is_no_place(host):
+    """The workers of another host are still about to leave: each that has gone makes room for one here."""
+    leaving = {f"~last:{number}": worker_of("~last", number) for number in range(15)}
+    host.store.entries[Role.WORKER] |= leaving
+    host.want(20)
+    assert len(host.running) == 5
+
+    for name in list(leaving)[:4]:
+        host.store.entries[Role.WORKER].pop(name)
+    host.turn()
+    assert len(host.running) == 9
+
+
+def test_a_host_never_has_more_workers_than_it_takes(make_host):
+    """Those about to leave are counted as well."""
+    host = make_host(max=20, max_here=4)
+    host.want(20)
+    host.want(1)
+    host.want(20)
+    assert (len(host.table.processes), len(host.running)) == (4, 1)
+
+    for one in [one for one in host.supervisor._children.values() if one.stopping]:
+        host.process(one).die(0)
+    host.turn(2)
+    assert len(host.running) == 4
+
+
+def test_a_drained_host_gives_all_its_workers_up(host):
+    """And takes them again when the order is taken back."""
+    host.want(4)
+    host.store.drained = {host.supervisor._settings.host_name}
+    host.turn()
+    assert host.running == []
+
+    host.store.drained = set()
+    for one in list(host.supervisor._children.values()):
+        host.process(one).die(0)
+    host.turn(2)
     assert len(host.running) == 4
 
 
@@ -515,10 +657,10 @@ def test_a_spawn_that_could_not_be_announced_is_a_worker_all_the_same(host, monk
     """Redis gone between spawn and announcement: the worker is known to its supervisor and not spawned twice."""
     announce = host.store.announce
 
-    def fail_for_workers(role, process):
+    def fail_for_workers(role, process, **how):
         if role is Role.WORKER:
             raise StoreUnreachableError("gone")
-        announce(role, process)
+        announce(role, process, **how)
 
     monkeypatch.setattr(host.store, "announce", fail_for_workers)
     host.want(1)
@@ -539,7 +681,7 @@ def test_a_stop_asks_every_worker_once_and_waits(host):
     assert sorted(host.store.orphaned) == sorted(one.worker_id for one in workers)
     assert host.store.entries[Role.WORKER] == {}
     assert host.store.entries[Role.SUPERVISOR] == {}
-    assert host.store.woken == ["supervisors"]
+    assert host.store.woken == ["supervisors"] * 3, "as it came, as it gave its share away, and as it went"
     assert host.store.restarts == 0
 
 

@@ -1,0 +1,63 @@
+"""The places for workers, `workers.max` over all hosts: whoever starts one asks for a place first.
+
+A worker takes a place for as long as it is heard of, whether or not it is about to leave: when hosts take over from one
+another there are never more than there may be. Those that were started by hand take none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role
+from rlm.ledger.scripts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.processes import Processes
+
+#: So often is asked again at once, where another host entered workers in the same moment.
+TRIES = 5
+
+
+class Places(Part):
+    """Who may start workers, and how many."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
+        super().__init__(client, keys)
+        self._processes = processes
+
+    def admit(self, new: Sequence[Process], own: int, most: int) -> int:
+        """Enter the first of these `new` workers of one supervisor, as many as there are places; return how many.
+
+        There are `most` places; `own` workers that it has already take one each.
+        """
+        for _ in range(TRIES if new else 0):
+            known, others = self._others(new[0].supervisor)
+            entries = [self._keys.process(Role.WORKER, one.id) for one in new]
+            keys = [self._keys.processes(Role.WORKER), *others, *entries]
+            named = [part for one in new for part in (one.id, msgspec.json.encode(one))]
+            counts = [known, most - own, len(others), round(HEARTBEAT_TTL_SECONDS * 1000)]
+            if (entered := int(self._run("admit_workers", keys, [*counts, *named]))) >= 0:
+                return entered
+        return 0
+
+    def left(self, supervisor_id: str, most: int) -> int:
+        """Return how many of `most` places the workers of others than this supervisor leave."""
+        _, others = self._others(supervisor_id)
+        return max(0, most - sum(entry is not None for entry in self._mget(others)))
+
+    def _others(self, supervisor_id: str) -> tuple[int, list[str]]:
+        """Return how many ids are in the register, and the keys of the entries of others that take a place."""
+        found = self._processes.heard(Role.WORKER, gone=True)
+        others = [
+            self._keys.process(Role.WORKER, name)
+            for name, one in found.items()
+            if not name.startswith(f"{supervisor_id}:") and (one is None or one.supervisor)
+        ]
+        return len(found), others

@@ -1,0 +1,68 @@
+"""Which workers are frozen: those that fell silent, and those that were told to stop and do not."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import Role, WorkerState
+from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rlm.ledger.processes import Processes
+    from rlm.processes.child import Child
+
+log = logging.getLogger(__name__)
+
+
+class FrozenWatch:
+    """Looks at the workers of a supervisor, now and then, and kills the frozen: they are reaped as the dead are."""
+
+    def __init__(self, processes: Processes, children: Mapping[str, Child], grace_seconds: float) -> None:
+        self._processes = processes
+        self._children = children
+        self._grace_seconds = grace_seconds
+        self._look_at = float("-inf")
+
+    def look(self) -> None:
+        """Kill the frozen, if it is time to look."""
+        if (now := system_clock.monotonic()) < self._look_at:
+            return
+        self._note_ready()
+        judged = [one for one in self._children.values() if _is_judged(one, now)]
+        heard = self._processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
+        self._look_at = now + LOOK_SECONDS
+        for child, silent_seconds in zip(judged, heard, strict=True):
+            if child.look(silent_seconds):
+                log.warning("Worker %s is frozen and is ended", child.worker_id, extra={"action": "kill_worker"})
+                child.end_frozen()
+        for child in self._children.values():
+            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
+                end_at_once(child)
+
+    def forgive(self) -> None:
+        """Begin to count anew: nobody could be heard."""
+        for child in self._children.values():
+            child.silent_looks = 0
+
+    def _note_ready(self) -> None:
+        """Note who of those that were coming up has come up."""
+        if all(child.ready for child in self._children.values()):
+            return
+        for worker in self._processes.alive(Role.WORKER):
+            if worker.id in self._children and worker.state != WorkerState.STARTING:
+                self._children[worker.id].ready = True
+
+
+def _is_judged(child: Child, now: float) -> bool:
+    """Return whether a silent worker is frozen: it is not coming up, leaving, or about to die."""
+    return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
+
+
+def end_at_once(child: Child) -> None:
+    """Kill a worker that was told to stop."""
+    log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
+    child.kill()

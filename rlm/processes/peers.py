@@ -1,0 +1,73 @@
+"""The other supervisors, as one of them hears them, and its own share of the workers wanted.
+
+One that signed off is gone at once. One that is no longer in the register may have been forgotten by Redis, or the
+clock of Redis was set: it keeps its share until it was silent for a heartbeat's life, counted by the clock of this host
+and only while this host listened. So nobody takes all because he is the first who is back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Role
+from rlm.processes.sharing import divide, most_of
+
+if TYPE_CHECKING:
+    from rlm.ledger import Store
+    from rlm.ledger.processes import Process
+
+#: The longest that may lie between two looks for all of it to count as listening, seconds.
+LISTENING_SECONDS = 4.0
+
+
+@dataclass(slots=True)
+class Peer:
+    """What a supervisor said last, and for how long it has said nothing since, seconds."""
+
+    said: Process
+    silent_seconds: float = 0.0
+
+
+class Peers:
+    """Follows the supervisors of all hosts by what they say."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._peers: dict[str, Peer] = {}
+        self._looked_at = system_clock.monotonic()
+
+    def look(self) -> set[str]:
+        """Hear who lives; return the ids of those that the register has."""
+        now = system_clock.monotonic()
+        listened = min(LISTENING_SECONDS, now - self._looked_at)
+        found = self._store.processes.heard(Role.SUPERVISOR, self._peers)
+        for peer in self._peers.values():
+            peer.silent_seconds += listened
+        for name, one in found.items():
+            known = self._peers.get(name)
+            if one is not None and (known is None or not one.said_at or one.said_at != known.said.said_at):
+                self._peers[name] = Peer(one)
+        self._looked_at = now
+        self._peers = {
+            name: peer
+            for name, peer in self._peers.items()
+            if peer.said.state != LEFT and peer.silent_seconds <= HEARTBEAT_TTL_SECONDS
+        }
+        return {name for name, one in found.items() if one is not None}
+
+    @property
+    def living(self) -> list[Process]:
+        """What those said last that live."""
+        return [peer.said for peer in self._peers.values()]
+
+    @property
+    def most(self) -> int:
+        """How many workers there may be over all hosts, as far as anybody that lives says so."""
+        return most_of(self.living)
+
+    def share_of(self, own: Process) -> int:
+        """Return how many of the workers wanted are `own`'s, whatever the register says of that one."""
+        every = {one.id: one for one in self.living} | {own.id: own}
+        return divide(self._store.processes.wanted(), every.values(), self._store.hosts.idle())[own.id]

@@ -1,0 +1,78 @@
+"""How a supervisor says that it lives: in its turns, and by a thread where a turn takes long, as a start may."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rlm.ledger import Store
+    from rlm.ledger.processes import Process
+
+#: A turn that takes longer hangs, and is not spoken for, seconds: a template that has to load first may take a minute.
+LONGEST_TURN_SECONDS = 90.0
+#: A failed announcement is made again after this, seconds.
+AGAIN_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Presence:
+    """Announces a supervisor every `HEARTBEAT_SECONDS`, and that its workers are in the register."""
+
+    def __init__(self, store: Store, entry: Process, worker_ids: Callable[[], Sequence[str]]) -> None:
+        self.entry = entry
+        self._store = store
+        self._worker_ids = worker_ids
+        self._said_at = float("-inf")
+        self._turned_at = system_clock.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._speak, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Speak for turns that take long from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Speak no more; returns when nothing is being said."""
+        self._stopped.set()
+        self._thread.join()
+
+    def turn(self) -> None:
+        """Note that a turn begins, and announce the supervisor if that is due."""
+        self.go_on()
+        self._keep()
+
+    def go_on(self) -> None:
+        """Note that the supervisor does not hang."""
+        self._turned_at = system_clock.monotonic()
+
+    def say(self) -> None:
+        """Announce the supervisor now."""
+        self._store.processes.announce(Role.SUPERVISOR, self.entry)
+        self._store.processes.enter(Role.WORKER, self._worker_ids())  # they say only that they live
+        self._said_at = system_clock.monotonic()
+
+    def _keep(self) -> None:
+        if system_clock.monotonic() - self._said_at >= HEARTBEAT_SECONDS:
+            self.say()
+
+    def _speak(self) -> None:
+        pause = HEARTBEAT_SECONDS
+        while not self._stopped.wait(pause):
+            pause = HEARTBEAT_SECONDS
+            if system_clock.monotonic() - self._turned_at > LONGEST_TURN_SECONDS:
+                continue
+            try:
+                with self._store.guarded():
+                    self._keep()
+            except StoreError as error:
+                pause = AGAIN_SECONDS
+                log.debug("The supervisor cannot announce itself: %s", error, extra={"action": "announce"})

@@ -1,0 +1,136 @@
+"""Several hosts: never more workers than `workers.max` over all of them, whatever happens to Redis or a host.
+
+A host is a supervisor with a name of its own, on one Redis. How many workers there are says the process table, sampled
+all the while: the register may have forgotten some.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
+
+MOST = 12
+NAMES = ("a", "b", "c")
+SAMPLE_SECONDS = 0.02
+
+
+class Samples:
+    """Counts the worker processes of each host, again and again."""
+
+    def __init__(self, supervisors):
+        self.supervisors = supervisors
+        self.most, self.worst = 0, {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc):
+        self._stopped.set()
+        self._thread.join()
+
+    def _sample(self):
+        while not self._stopped.wait(SAMPLE_SECONDS):
+            if (count := sum((now := self.now()).values())) > self.most:
+                self.most, self.worst = count, now
+
+    def now(self):
+        """Return how many workers each host has: what its template has forked that lives."""
+        return {name: sum(map(self._workers, self._children(pid))) for name, pid in self.supervisors.items()}
+
+    def _workers(self, template):
+        return sum(self._lives(pid) for pid in self._children(template))
+
+    def _children(self, pid):
+        try:
+            return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def _lives(self, pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def hosts(make_system):
+    """Three hosts alike, each with its share of the workers, and the samples."""
+    env = {"RLM_WORKERS__MAX": str(MOST), "RLM_WORKERS__MIN": str(MOST), "RLM_WORKERS__THREADS": "1"}
+    named = {name: {"RLM_HOST__NAME": name} for name in NAMES}
+    with make_system(env=env, env_of=named) as system:
+        for name in NAMES:
+            system.start(name, "supervisor")
+        with Samples({name: system.processes[name].pid for name in NAMES}) as samples:
+            settle(samples, dict.fromkeys(NAMES, MOST // 3))
+            samples.most = 0
+            system.samples = samples
+            yield system
+
+
+def settle(samples, expected, timeout=40):
+    """Wait until each host has so many workers."""
+    wait_until(lambda: samples.now() == expected, timeout=timeout, message=f"the workers are {expected}")
+
+
+def forget_all_that_expires(store):
+    """Do at once what a clock that is set forward does: all that has an end is over."""
+    for key in store.client.scan_iter(f"{store.settings.redis.prefix}:process:*"):
+        store.client.delete(key)
+
+
+def seconds_until(samples, expected, timeout=40):
+    """Return how long it takes until each host has so many workers."""
+    began = system_clock.monotonic()
+    settle(samples, expected, timeout)
+    return system_clock.monotonic() - began
+
+
+def test_a_clock_step_moves_no_worker(hosts):
+    """All entries end at once, and each host runs what it ran."""
+    for _ in range(3):
+        forget_all_that_expires(hosts.store)
+        wait_until(lambda: len(hosts.store.processes.alive(Role.SUPERVISOR)) == 3, message="all say that they live")
+    wait_until(lambda: len(hosts.store.processes.alive(Role.WORKER)) == MOST, message="all workers say so, too")
+
+    assert hosts.samples.now() == dict.fromkeys(NAMES, MOST // 3)
+    assert hosts.samples.most <= MOST, hosts.samples.worst
+
+
+@pytest.mark.long
+def test_the_share_of_a_host_that_vanished_is_taken_over(hosts):
+    """Frozen with its workers, as where a host is gone; when it is back, nobody has more than there may be for long."""
+    frozen = hosts.processes["c"]
+    workers = [pid for template in hosts.samples._children(frozen.pid) for pid in hosts.samples._children(template)]
+    for pid in (frozen.pid, *workers):
+        os.kill(pid, signal.SIGSTOP)
+    took = seconds_until(hosts.samples, {"a": MOST // 2, "b": MOST // 2, "c": MOST // 3})
+    for pid in (frozen.pid, *workers):
+        os.kill(pid, signal.SIGCONT)
+    back = seconds_until(hosts.samples, dict.fromkeys(NAMES, MOST // 3))
+
+    print(f"taken over after {took:.1f} s, given back after {back:.1f} s")
+    assert HEARTBEAT_TTL_SECONDS - 4 < took < 15
+    assert back < 10
+
+
+def test_an_orderly_end_is_taken_over_at_once(hosts):
+    """The others need not wait for a heartbeat's life, and at no moment there are more than there may be."""
+    hosts.processes["c"].send_signal(signal.SIGTERM)
+    took = seconds_until(hosts.samples, {"a": MOST // 2, "b": MOST // 2, "c": 0})
+
+    assert took < 6
+    assert hosts.samples.most <= MOST, hosts.samples.worst

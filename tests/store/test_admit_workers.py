@@ -1,0 +1,75 @@
+"""Places for workers: never more than there are, over all supervisors, however they ask."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from rlm.ledger.processes import Process, Role
+from rlm.ledger.store import Store
+
+pytestmark = pytest.mark.both_servers
+
+
+def workers(supervisor, number, first=1):
+    """The next workers of a supervisor."""
+    return [
+        Process(f"{supervisor}:{one}", 0, supervisor.partition(":")[0], 0.0, "starting", 5, "", supervisor)
+        for one in range(first, first + number)
+    ]
+
+
+def entered(store):
+    return sorted(one.id for one in store.processes.alive(Role.WORKER))
+
+
+def test_as_many_are_entered_as_there_are_places(store):
+    """The first named, whose entries live as long as any."""
+    assert store.places.admit(workers("a:1:x", 3), 0, 4) == 3
+    assert store.places.admit(workers("b:1:x", 3), 0, 4) == 1
+    assert store.places.admit(workers("c:1:x", 1), 0, 4) == 0
+
+    assert entered(store) == ["a:1:x:1", "a:1:x:2", "a:1:x:3", "b:1:x:1"]
+    assert 9000 < store.client.pttl(store.keys.process(Role.WORKER, "b:1:x:1")) <= 10_000
+    assert store.places.left("a:1:x", 4) == 3
+
+
+def test_what_a_supervisor_has_already_is_as_many_as_it_says(store):
+    """It knows its own, whatever Redis has forgotten of them; to ask again for the same changes nothing."""
+    assert store.places.admit(workers("a:1:x", 2), 3, 4) == 1
+    assert store.places.admit(workers("a:1:x", 2), 3, 4) == 1
+
+    assert entered(store) == ["a:1:x:1"]
+
+
+def test_the_dead_and_those_started_by_hand_take_no_place(store):
+    """The first are in the register until somebody has cleaned up after them."""
+    store.places.admit(workers("a:1:x", 2), 0, 2)
+    store.client.delete(store.keys.process(Role.WORKER, "a:1:x:1"))
+    store.processes.announce(Role.WORKER, replace(workers("a:1:x", 1)[0], id="a:9:hand", supervisor=""))
+
+    assert store.places.admit(workers("b:1:x", 2), 0, 2) == 1
+
+
+def test_none_are_asked_for(store):
+    """Nothing is done."""
+    assert store.places.admit([], 0, 2) == 0
+
+
+def test_supervisors_that_ask_at_the_same_moment_take_no_more_than_there_are(store, settings):
+    """Each looks, and another may have taken a place before it takes one itself."""
+
+    def ask(name):
+        own = Store(settings, store.url)
+        taken = 0
+        for _ in range(8):
+            taken += own.places.admit(workers(f"{name}:1:x", 2, first=taken + 1), taken, 20)
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(ask, "abcd"))
+
+    assert sum(taken) == len(entered(store)) <= 20
+    assert sum(taken) >= 16
