@@ -150,7 +150,7 @@ class ReleaseLoop:
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
         )
-        self._look_around(now_us)
+        self._look_around(now_us, counts)
         if self.cancelled or self._duty.stopping:
             return None
         told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._forecaster.turnaround_seconds
@@ -203,7 +203,7 @@ class ReleaseLoop:
         """Return by type how many events of the run have left pending, and are not back there."""
         return {one: max(0, self._drain.taken[one] + self._carried[one] - n.pending) for one, n in counts.items()}
 
-    def _look_around(self, now_us: int) -> None:
+    def _look_around(self, now_us: int, counts: Mapping[str, Counts]) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
         if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
             return
@@ -232,17 +232,18 @@ class ReleaseLoop:
         if current is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self.cancelled = current.cancelled
-        self._free_overdue(now_us)
+        self._free_overdue(now_us, counts)
         self._duty.serve(self._run)
 
-    def _free_overdue(self, now_us: int) -> None:
+    def _free_overdue(self, now_us: int, counts: Mapping[str, Counts]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
         if voided := recovery.void_releases(self._leader.token):
             log.warning("%d released calls were not made in time", voided, extra={"action": "void", **extra})
         recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
-        recovery.promote(self._names, now_us)
+        recovery.promote([name for name, count in counts.items() if count.backoff], now_us)
         # After Redis was away, leases ran out because nothing could be settled: no worker is to blame.
-        if orphans := recovery.orphan_expired(self._names, now_us, closing=self._was_away):
+        held = [name for name, count in counts.items() if count.inflight]
+        if orphans := recovery.orphan_expired(held, now_us, closing=self._was_away):
             log.warning(
                 "%d leases ran out; their events are pending again", orphans, extra={"action": "orphan", **extra}
             )

@@ -153,9 +153,9 @@ class Ledger(Part):
 
     def count_waiting(self, types: Sequence[str]) -> tuple[dict[str, Counts], int]:
         """Count as `count` does, but for what is released: return how many calls are, of all types together."""
-        commands = [*self._zset_commands(types), ("LLEN", self._keys.releases)]
-        *numbers, released = self._batch(commands, transaction=True)
-        return _counts(numbers, types, {}), released
+        places = [key for name in types for key in (self._keys.pending(name), *self._keys.holders(name))]
+        released, *numbers = self._run("count_events", [self._keys.releases, *places], [])
+        return _counts(numbers, types, {}), int(released)
 
     def _zset_commands(self, types: Sequence[str]) -> list[Command]:
         commands: list[Command] = []

@@ -10,6 +10,19 @@ if noted ~= ARGV[2] .. '-' and noted ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 
+--- count_events
+-- Counts the events of several types by where they are, and the calls that are released.
+-- KEYS[1]  releases  list of the calls that are released
+-- then for each type: its zsets pending, inflight, backoff, spent
+-- Returns  {released, then for each type {pending, inflight, backoff, spent, and those inflight without a slot}}, flat
+-- One script because the answer must be of one instant; and with hundreds of types the commands cost more than it.
+local counts = {redis.call('LLEN', KEYS[1])}
+for index = 2, #KEYS, 4 do
+  for place = index, index + 3 do counts[#counts + 1] = redis.call('ZCARD', KEYS[place]) end
+  counts[#counts + 1] = redis.call('ZCOUNT', KEYS[index + 1], '-inf', 0)
+end
+return counts
+
 --- fail_event
 -- Settles an event as failed: it becomes a dead letter.
 -- KEYS[1]  event     hash of the event
