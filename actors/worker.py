@@ -29,6 +29,7 @@ from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
+from rlm.processes.alive import AliveFile
 from rlm.processes.signals import worker_grace
 from rlm.settings import secrets_of
 from rlm.settings.secrets import remember, resolve_headers
@@ -58,7 +59,7 @@ def run_worker(settings: Settings, lifeline: Connection | None, worker_id: str, 
     """
     if supervisor_id:
         os.setsid()
-    wakeup = signals.Wakeup()
+    wakeup = signals.Wakeup(None if supervisor_id else AliveFile().touch)
     with signals.StopSignals(wakeup) as stop:
         signals.unblock(signals.GRACEFUL)
         remember(secrets_of(settings, os.environ))

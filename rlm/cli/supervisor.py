@@ -39,9 +39,10 @@ def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) ->
         return
     from rlm.cli.processes import supervise
     from rlm.processes import signals
+    from rlm.processes.alive import AliveFile
     from rlm.settings import load_settings
 
-    wakeup = signals.Wakeup()
+    wakeup = signals.Wakeup(AliveFile().touch)
     with signals.StopSignals(wakeup) as stop:
         supervise(load_settings(config), wakeup, stop, allow_volatile=allow_volatile)
 

@@ -358,6 +358,21 @@ def test_data_directory_is_beside_the_file(here):
     assert settings.data_dir == here / "conf" / ".rlm"
 
 
+@pytest.mark.parametrize(
+    ("said", "place"), [("/var/lib/rlm", "/var/lib/rlm"), ("data", "conf/data"), ("", "conf/.rlm")]
+)
+def test_the_data_directory_can_be_named(here, said, place):
+    """Where the configuration lies, nothing may be writable. The archive goes along, unless it has its own place."""
+    (here / "conf").mkdir()
+    (here / "conf" / "x.toml").write_text("")
+
+    settings = load_settings(Path("conf/x.toml"), {"RLM_DATA_DIR": said})
+    apart = load_settings(Path("conf/x.toml"), {"RLM_DATA_DIR": said, "RLM_ARCHIVE__DIRECTORY": "old"})
+
+    assert (settings.home, settings.data_dir) == (here / "conf", here / place)
+    assert (settings.archive_dir, apart.archive_dir) == (here / place / "archive", here / "conf" / "old")
+
+
 def test_file_with_byte_order_mark(here):
     """A file saved by an editor that puts a byte order mark first is read like any other."""
     (here / "rlm.toml").write_bytes(b"\xef\xbb\xbf[workers]\r\nmax = 3\r\n")
