@@ -108,6 +108,7 @@ class WorkerProcess:
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
+        self._broker.has_worked = store.leases.has_worked
         declare_dispatch(self._broker, self._lanes.carry)
         declare_leftovers(self._broker, self._close)
         threads = self._settings.workers.threads

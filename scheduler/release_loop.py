@@ -239,7 +239,8 @@ class ReleaseLoop:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
         if voided := recovery.void_releases(self._leader.token):
             log.warning("%d released calls were not made in time", voided, extra={"action": "void", **extra})
-        recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
+        if not self._leader.newer:  # which may know how to send what no lane of this version can
+            recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)
         # After Redis was away, leases ran out because nothing could be settled: no worker is to blame.
         held = [name for name, count in counts.items() if count.inflight]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from rlm.admin.versions import behind
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.sharing import divide
@@ -52,6 +53,8 @@ class _Found:
         self._lost = gone - set(self._by_host)
         self._drains: Mapping[str, Drain] = store.hosts.drains()
         self._leader = store.leases.holder()
+        living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
+        self._behind = behind(living, self._leader)
         supervisors = [one for roles in self._by_host.values() for one in roles[Role.SUPERVISOR]]
         self._shares = divide(processes.wanted(), supervisors, store.hosts.idle())
         workers = [one for roles in self._by_host.values() for one in roles[Role.WORKER]]
@@ -70,6 +73,7 @@ class _Found:
             "why": self._why(host),
             "labels": {name: value for offer in offers for name, value in offer.labels.items()},
             "versions": sorted({one.version or "older" for one in every}),
+            "behind": [f"{one.role} {one.process.id}: {one.why}" for one in self._behind if one.process.host == host],
             "capacity": max((one.capacity for one in offers), default=None),
             "share": sum(self._shares[one.id] for one in supervisors),
             "workers": len(workers),

@@ -68,6 +68,11 @@ def list_hosts(config: Path | None) -> None:
             show_words(f"{one['host']}: {one['why']}.")
 
 
+def _versions(entry: dict[str, Any]) -> object:
+    told = ", ".join(entry["versions"])
+    return styled(f"{told} (behind)", "warn") if entry["behind"] else told or None
+
+
 def _row(entry: dict[str, Any]) -> list[object]:
     heard = entry["heard_seconds"]
     return [
@@ -78,7 +83,7 @@ def _row(entry: dict[str, Any]) -> list[object]:
         entry["workers"],
         f"{entry['busy']}/{entry['lanes']}",
         entry["scheduler"],
-        ", ".join(entry["versions"]) or None,
+        _versions(entry),
         None if heard is None else f"{heard:.1f} s ago",
         ", ".join(f"{name}={value}" for name, value in entry["labels"].items()) or None,
     ]

@@ -2,7 +2,8 @@
 
 A worker's hash `calls:WORKER` has a field for each event in its lanes, whose value is the note. It begins with the
 number of the lane and a colon. Once the call has its slot, `window id|stamp|endpoint` follows and, with a budget, `|its
-window id`. A minus follows while the lane waits until it can carry the event alone. The scripts put the stamp in.
+window id`. A minus follows while the lane waits until it can carry the event alone. The scripts put the stamp in. What
+a later version adds behind another `|` is passed over.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 MOST_TRIED = 16
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
-    r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})(?:\|(?P<budget_id>[0-9a-f]+))?)?)"
+    r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})"
+    r"(?:\|(?P<budget_id>[0-9a-f]*)(?:\|[!-~]*)?)?)?)"
 )
 
 

@@ -9,7 +9,9 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 aside:LIST                 list    names of the giants of a list, those staged or dead letters too large to be read;
                                    until each is a dead letter, or archived
 giant:NAME                 string  one of them
-lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows)
+lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
+                                   (the schema that a scheduler must have, rlm/core/versions.py)
+schemas                    hash    schema of rlm/core/versions.py -> the version that worked with it; for good
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    what the memory of Redis is vouched for with: born, id, server, slots ever taken; and
                                    when and why it was last found wanting
@@ -98,6 +100,7 @@ BROKER: Mapping[str, KeyType] = {
     "__heartbeats__": KeyType.ZSET,
     "rlm": KeyType.LIST,
     "rlm.msgs": KeyType.HASH,
+    "rlm.newer": KeyType.LIST,
     "rlm.XQ": KeyType.ZSET,
     "rlm.XQ.msgs": KeyType.HASH,
     "__acks__.WORKER.rlm": KeyType.SET,
@@ -114,6 +117,7 @@ class Keys:
         self.processing = settings.queue.processing
         self.failed = settings.queue.failed
         self.lease = f"{prefix}:lease"
+        self.schemas = f"{prefix}:schemas"
         self.epoch = f"{prefix}:epoch"
         self.sequence = f"{prefix}:sequence"
         self.types = f"{prefix}:types"

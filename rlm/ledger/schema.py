@@ -160,6 +160,7 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "giant": (KeyType.STRING, None),
         **dict.fromkeys(("events", "processing", "failed", "requests"), (KeyType.LIST, None)),
         **dict.fromkeys(("lease", "quarantine", "run"), (KeyType.HASH, None)),
+        "schemas": (KeyType.HASH, _with(_is_text, _is_count)),
         "sequence": (KeyType.STRING, _is_count),
         "epoch": (KeyType.HASH, _is_epoch),
         "types": (KeyType.SET, is_type_name),

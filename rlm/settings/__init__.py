@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
+from rlm.core.versions import RELEASES
 from rlm.settings.document import Document, layered, leaves
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.rules import rule_faults
@@ -242,6 +243,7 @@ def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
         document.redis.prefix,
         document.run.guard_seconds,
         document.workers.threads,
+        *([RELEASES] if RELEASES else []),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
 
