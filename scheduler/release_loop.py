@@ -23,8 +23,8 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
-from scheduler.hosts import HostWatch
 from scheduler.releases import Releases, Rhythm
+from scheduler.run_hosts import RunHosts
 from scheduler.team import Gathering, Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
@@ -90,7 +90,7 @@ class ReleaseLoop:
         self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
-        self._hosts = HostWatch(store, run.id, duty)
+        self._hosts = RunHosts(store, run.id, duty)
         self._team = Team(0, supervised=True)
         self._waits = Waits.read(run.waits, run.opened_at)
         self._late = run.late if run.waits is None else {}  # else the waits have it already
@@ -222,7 +222,7 @@ class ReleaseLoop:
         self._cold = self._cold or (self._first_release_at is None and not ready)
         self._team = self._watch.look(len(usable), wanted, strangers=strangers, cut=cut)
         self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
-        # If no host reaches anything, the ways are probed as far as they may be: see `HostWatch.shade`.
+        # If no host reaches anything, the ways are probed as far as they may be: see `RunHosts.shade`.
         begun = self._first_release_at is not None
         self._lanes = self._gathering.lanes(usable, wanted, begun=begun) or min(1, len(cut))
         if len(ready) > self.workers_peak:

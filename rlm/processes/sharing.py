@@ -9,7 +9,7 @@ from rlm.ledger.processes import MOST_LANES, Offer
 from rlm.plan.shares import shares
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from rlm.ledger.processes import Process
     from rlm.settings import Settings
@@ -25,8 +25,8 @@ def divide(wanted: int, supervisors: Iterable[Process], held: Mapping[str, int] 
     """Divide the workers wanted among supervisors, by their ids: hosts first, then the supervisors of each.
 
     Hosts that are `held` get no more than so many, and the others run what they would have run. Those that are cut off
-    are held only while there are others. `workers.min` and `workers.max` are the largest
-    that any says, so that one host with a configuration of its own does not change what the others run.
+    are held only while there are others. `workers.min` and `workers.max` are the largest that any says, so that one
+    host with a configuration of its own does not change what the others run.
 
     A supervisor of a version that makes no offer takes an even part, as it always did; the others share what is left.
     """
@@ -59,6 +59,17 @@ def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int])
 def most_of(supervisors: Iterable[Process]) -> int:
     """Return `workers.max`: the largest that any of them says, without end if none says it."""
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
+
+
+def room(supervisors: Iterable[Process], idle_hosts: Collection[str] = ()) -> int | None:
+    """Return how many workers their hosts take together; None if there are none, or one does not say."""
+    by_host: dict[str, int] = {}
+    for one in supervisors:
+        if one.offer is None:
+            return None
+        capacity = 0 if one.host in idle_hosts else one.offer.capacity
+        by_host[one.host] = max(capacity, by_host.get(one.host, 0))
+    return sum(by_host.values()) if by_host else None
 
 
 def _evenly(total: int, number: int, place: int) -> int:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.text import counted
@@ -32,7 +31,7 @@ MISSING_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-class HostWatch:
+class RunHosts:
     """Follows the hosts of one run."""
 
     def __init__(self, store: Store, run_id: str, duty: Duty) -> None:
@@ -81,11 +80,11 @@ class HostWatch:
             events = sum(self._store.recovery.orphan_lost(one) for one in workers)
             self._freed.update(workers)
             log.warning(
-                "Host %s is not heard of any more; %s of its %s are pending again, for the other hosts",
+                "Host %s is not heard of any more; %s of its %s go to other hosts",
                 host,
                 counted(events, "event"),
                 counted(len(workers), "worker"),
-                extra=alarm(Alarm.HOST_LOST, "free_host", counts={"events": events}, host=host, run_id=self._run_id),
+                extra={"action": "free_host", "run_id": self._run_id},
             )
 
     def usable(self, workers: Sequence[Process]) -> tuple[list[Process], set[str]]:
