@@ -25,6 +25,7 @@ from rlm.ledger.places import Places
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
+from rlm.ledger.replicas import Replicas
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
 from rlm.ledger.trouble import address
@@ -59,7 +60,11 @@ class Store:
         self.url = url
         self.revive = revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
-        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
+        self.client: redis.Redis = make_client(
+            url,
+            socket_timeout=answer_seconds,
+            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
+        )
         self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
