@@ -19,13 +19,13 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
-from actors.messages import QUEUE, fits, read_message
+from actors.messages import QUEUE, fits, read_message, read_newer
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dramatiq import Message
 
@@ -79,6 +79,8 @@ class WakingBroker(RedisBroker):
         self.stopping = threading.Event()
         self.held: set[int] = set()
         self.dropped = Bounded(_QUIET_SECONDS)
+        #: Whether a version with a schema works here: its messages are left to it, those of any other are dropped.
+        self.has_worked: Callable[[int], bool] = lambda _schema: False
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue without its delay queue: nothing is ever delayed, and one consumer fewer polls."""
@@ -89,6 +91,7 @@ class WakingBroker(RedisBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WakefulConsumer:  # noqa: ARG002  # dramatiq's signature
         """Return a consumer that sleeps until `wake` while there is nothing to fetch, or nobody to hand it to."""
+        self.put_back_left()
         self.wake()  # it looks at once
         return WakefulConsumer(self, prefetch)
 
@@ -145,6 +148,27 @@ class WakingBroker(RedisBroker):
         with translated(self.client):
             self._deletion(self.broker_id).execute()
 
+    def leave(self, message_id: str) -> None:
+        """Put a fetched message aside for workers of a newer version, which look there as they begin to consume.
+
+        Raises:
+            StoreError: whether it was put aside is not known; it is deleted with the others when this worker ends.
+        """
+        with translated(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.srem(self._acks(self.broker_id), message_id)
+            pipeline.rpush(self._left(), message_id)
+            pipeline.execute()
+
+    def put_back_left(self) -> None:
+        """Put the messages back that others have left: this worker may be of the version that can read them."""
+        with suppress(redis.RedisError):  # the next one that begins to consume does
+            for _ in range(self.client.llen(self._left())):
+                self.client.rpoplpush(self._left(), f"{self.namespace}:{QUEUE}")
+
+    def _left(self) -> str:
+        return f"{self.namespace}:{QUEUE}.newer"
+
     def _deletion(self, broker_id: str) -> Any:
         ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
         pipeline = self.client.pipeline(transaction=True)
@@ -200,9 +224,11 @@ class WakefulConsumer(Consumer):
                 wake.wait(IDLE_SECONDS)
 
     def _take(self) -> MessageProxy | None:
-        message = read_message(self._fetched.popleft())
+        data = self._fetched.popleft()
+        message = read_message(data)
         if message is None or not self._is_ours(message):
-            self._drop()
+            if not self._leave(data):
+                self._drop()
             return None
         proxy = MessageProxy(message)
         self._broker.held.add(id(proxy))
@@ -211,6 +237,15 @@ class WakefulConsumer(Consumer):
     def _is_ours(self, message: Message[Any]) -> bool:
         actor = self._broker.actors.get(message.actor_name)
         return actor is not None and fits(actor.fn, message.args)
+
+    def _leave(self, data: bytes | None) -> bool:
+        """Leave a message of a newer version to its workers; return False if it is none."""
+        message_id, schema = read_newer(data)
+        with suppress(StoreError):  # if it is left or dropped matters little: it only wakes
+            if message_id and self._broker.has_worked(schema):
+                self._broker.leave(message_id)
+                return True
+        return False
 
     def _drop(self) -> None:
         """Pass a message over. It stays fetched until nothing else is, since its id may be that of another."""

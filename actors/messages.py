@@ -1,7 +1,8 @@
 """The two actors, both thin, and the messages of their queue, which name a run and no event.
 
 `dispatch_events` has a lane take turns for as long as calls are released, `record_leftovers` has a run closed. Whoever
-reaches Redis may have written other messages, which nobody acts on.
+reaches Redis may have written other messages, which nobody acts on. A version that writes messages which this one
+cannot read puts its schema (rlm/core/versions.py) into the option `schema`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import dramatiq
+import msgspec
 from dramatiq import Message
 from dramatiq.errors import DecodeError
+
+from rlm.core.versions import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +72,26 @@ def read_message(data: bytes | None) -> Message[Any] | None:
     except DecodeError:
         return None
     return message if _is_ours(message) else None
+
+
+def read_newer(data: bytes | None) -> tuple[str, int]:
+    """Return the id of a message whose schema is above this version's, and that schema; else empty and 0."""
+    try:
+        found = msgspec.json.decode(data or b"", type=_Newer).options
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "", 0
+    return (found.redis_message_id, found.schema) if found.schema > SCHEMA else ("", 0)
+
+
+class _Options(msgspec.Struct):
+    redis_message_id: str
+    schema: int
+
+
+class _Newer(msgspec.Struct):
+    """What the messages of all versions have."""
+
+    options: _Options
 
 
 def _is_ours(message: Message[Any]) -> bool:

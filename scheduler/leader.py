@@ -13,9 +13,11 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
+from rlm.core.versions import SCHEMA
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from scheduler.conductor import Conductor
+from scheduler.host_watch import HostWatch
 from scheduler.housekeeping import Housekeeper
 from scheduler.ticks import open_run
 
@@ -35,6 +37,8 @@ LEASE_SECONDS = 3.0
 #: often while nothing is to be done.
 RENEW_SECONDS = 0.5
 IDLE_RENEW_SECONDS = 1.25
+#: How often it is looked whether other hosts live, where there are any, seconds.
+LOOK_SECONDS = 1.0
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
@@ -45,17 +49,25 @@ _CAMPAIGN_SECONDS = 0.2
 #: How often it looks whether its supervisor is there, seconds: the run waits for that.
 _ARRIVAL_SECONDS = 0.01
 
+#: What a newer version means that has conducted.
+BARRED = "what it left this one cannot go on with, so it does not conduct"
+
 log = logging.getLogger(__name__)
 
 
 class Leader:
-    """One process's claim to lead. `token` is 0 while another holds the lease, the `holder`."""
+    """One process's claim to lead. `token` is 0 while another holds the lease, the `holder`.
+
+    `newer` is the version of processes whose schema is above this one's, empty without any. `barred`: such a scheduler
+    has conducted, and this one may not go on with what it left.
+    """
 
     def __init__(self, leases: Leases, host: str) -> None:
         self._leases = leases
         self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
         self.token = 0
-        self.holder = self._told = ""
+        self.holder = self._told = self.newer = ""
+        self.barred = False
         self._renewed_at = float("-inf")
 
     def campaign(self) -> bool:
@@ -64,8 +76,10 @@ class Leader:
         if self.token and now - self._renewed_at < RENEW_SECONDS:
             return True
         before = self.token
-        self.token, self.holder = self._leases.contend(self.owner, LEASE_SECONDS)
+        standing = self._leases.contend(self.owner, LEASE_SECONDS)
+        self.token, self.holder, self.barred = standing.token, standing.holder, standing.barred
         self._renewed_at = now
+        self._tell_newer(standing.newer)
         if self.token and not before:
             self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
@@ -73,7 +87,7 @@ class Leader:
 
     def tell_holder(self) -> None:
         """Log who leads while this one stands by, whenever that is another."""
-        if self.holder == self._told:
+        if self.holder == self._told or not self.holder:
             return
         self._told = self.holder
         host, _, process = self.holder.partition(":")
@@ -84,6 +98,18 @@ class Leader:
             process.partition(":")[0],
             extra={"action": "stand_by"},
         )
+
+    def _tell_newer(self, newer: str) -> None:
+        """Log that a newer version works here, whenever that is another."""
+        if newer and newer != self.newer:
+            log.warning(
+                "rlm %s works here, whose schema is above that of this scheduler (%d): %s; upgrade this host",
+                newer,
+                SCHEMA,
+                BARRED if self.barred else "what this one cannot read is left alone, and nothing is mended",
+                extra={"action": "meet_newer"},
+            )
+        self.newer = newer
 
     def keep(self) -> None:
         """Prolong the lease when it is time.
@@ -112,14 +138,18 @@ def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
         revision=store.settings.revision,
         version=__version__,
     )
-    changes = ChangeTeller(store)
+    changes, watch = ChangeTeller(store), HostWatch(store)
+    said_at, others = float("-inf"), False
     while True:
         try:
-            store.processes.announce(Role.SCHEDULER, process)
-            changes.tell(aloud=bool(leader.token))
+            if system_clock.monotonic() - said_at >= HEARTBEAT_SECONDS:
+                store.processes.announce(Role.SCHEDULER, process)
+                changes.tell(aloud=bool(leader.token))
+                said_at = system_clock.monotonic()
+            others = watch.look(aloud=bool(leader.token))
         except StoreError as error:
             log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-        if stopped.wait(HEARTBEAT_SECONDS):
+        if stopped.wait(LOOK_SECONDS if others else HEARTBEAT_SECONDS):
             return
 
 
@@ -215,6 +245,8 @@ class HandConductor(Office):
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
+            if self._leader.barred:
+                raise RunError(f"rlm {self._leader.newer} has conducted here: {BARRED}. Upgrade this host.")
             if system_clock.monotonic() > until or self._duty.stopping:
                 holder = self._store.leases.holder()
                 raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")

@@ -151,7 +151,10 @@ class RedisWatch:
 
 
 class Mender:
-    """Mends what `inspect` finds. A lost window fails closed: its endpoint is held before the key is gone."""
+    """Mends what `inspect` finds. A lost window fails closed: its endpoint is held before the key is gone.
+
+    Where a newer version works it mends nothing: what this one takes for damage that one may have written.
+    """
 
     def __init__(self, store: Store, leader: Leader) -> None:
         self._store = store
@@ -196,6 +199,8 @@ class Mender:
     def look(self, *, deep: bool = False, records: bool = False) -> None:
         """Mend what can be read quickly; with `deep` each entry of large lists, too, with `records` those of runs."""
         self._looked_at = system_clock.monotonic()
+        if self._leader.newer:
+            return
         flaws = inspect(self._store, deep=deep, records=records)
         self._took_seconds = system_clock.monotonic() - self._looked_at
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first

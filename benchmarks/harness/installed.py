@@ -121,7 +121,7 @@ class Conducted:
         try:
             for one in started:
                 assert one.stdout is not None
-                one.stdout.readline()
+                assert one.stdout.readline(), "a process of the fleet has ended"
             yield [one.pid for one in started]
         finally:
             for one in started:

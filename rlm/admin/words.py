@@ -34,7 +34,7 @@ class Counted(NamedTuple):
 
 def is_open(found: Mapping[str, Any]) -> bool:
     """Return whether a document is the status of an open run."""
-    return found["state"] != IDLE and State(found["state"]) in MOVES
+    return found["state"] != IDLE and found["state"] in MOVES
 
 
 def clock(moment: str) -> str:

@@ -47,9 +47,10 @@ def long_running(
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
     from rlm.processes import signals
+    from rlm.processes.alive import AliveFile
     from rlm.settings import load_settings
 
-    wakeup = signals.Wakeup()
+    wakeup = signals.Wakeup(AliveFile().touch)
     with signals.StopSignals(wakeup) as stop, _in_role(load_settings(config), role, answer_seconds) as store:
         yield store, wakeup, stop
 

@@ -122,7 +122,8 @@ def read(fields: Mapping[bytes, bytes]) -> list[TrailCall]:
     """Return the trail in an event's hash, oldest call first."""
     written = written_in(fields)
     places = (b"t%d" % (number % LENGTH) for number in range(max(1, written - LENGTH + 1), written + 1))
-    return [_read(fields[place]) for place in places if place in fields]
+    found = [_read(fields[place]) for place in places if place in fields]
+    return [one for one in found if one is not None]
 
 
 def written_in(fields: Mapping[bytes, bytes]) -> int:
@@ -130,7 +131,11 @@ def written_in(fields: Mapping[bytes, bytes]) -> int:
     return int(fields.get(b"trail", 0))
 
 
-def _read(field: bytes) -> TrailCall:
+def _read(field: bytes) -> TrailCall | None:
+    """Read an entry; None for one with an answer that only a later version knows."""
     seconds, microseconds, raw = field.split(b" ", 2)
     at = float(seconds) + float(microseconds) / 1_000_000
-    return msgspec.structs.replace(msgspec.json.decode(raw, type=TrailCall), at=at)
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(raw, type=TrailCall), at=at)
+    except msgspec.ValidationError:
+        return None

@@ -2,7 +2,8 @@
 
 A worker's hash `calls:WORKER` has a field for each event in its lanes, whose value is the note. It begins with the
 number of the lane and a colon. Once the call has its slot, `window id|stamp|endpoint` follows and, with a budget, `|its
-window id`. A minus follows while the lane waits until it can carry the event alone. The scripts put the stamp in.
+window id`. A minus follows while the lane waits until it can carry the event alone. The scripts put the stamp in. What
+a later version adds behind another `|` is passed over.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 MOST_TRIED = 16
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
-    r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})(?:\|(?P<budget_id>[0-9a-f]+))?)?)"
+    r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})"
+    r"(?:\|(?P<budget_id>[0-9a-f]*)(?:\|[!-~]*)?)?)?)"
 )
 
 
@@ -105,12 +107,22 @@ def _us(seconds: float) -> int:
     return round(seconds * MICROSECONDS)
 
 
+def host_of(process_id: str) -> str:
+    """Return the host of a process, whose id begins with it."""
+    return process_id.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class LaneId:
     """A lane of a worker; its `number` counts from 1."""
 
     worker_id: str
     number: int
+
+    @property
+    def host(self) -> str:
+        """The host of its worker."""
+        return host_of(self.worker_id)
 
     @property
     def note(self) -> str:
@@ -193,8 +205,8 @@ class Completion:
 class Turn:
     """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
 
-    Without a `claim`, `why` is that no call is released (`none`), the run does not run (`over`), or it has another
-    configuration (`revision`).
+    Without a `claim`, `why` is that no call is released (`none`) or none that its host can make (`shut`), the run does
+    not run (`over`), or it has another configuration (`revision`).
     """
 
     settled: bool

@@ -69,9 +69,16 @@ class Changes(Part):
 
     @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
-        """Return the newest `number` changes, newest first."""
+        """Return the newest `number` changes, newest first, without those of a kind that only a later version knows."""
         found = self._lrange(self._keys.changes, 0, max(0, number - 1))
-        return [msgspec.json.decode(raw, type=Change) for raw in found]
+        return [one for raw in found if (one := _read(raw)) is not None]
+
+
+def _read(raw: bytes) -> Change | None:
+    try:
+        return msgspec.json.decode(raw, type=Change)
+    except msgspec.ValidationError:
+        return None
 
 
 def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:

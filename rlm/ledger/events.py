@@ -32,18 +32,19 @@ _NOTHING = Heard()
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A call that did not settle its event. `failing`: the endpoint failed for the moment."""
+    """A call that did not settle its event. `failing`: the endpoint failed for the moment; `excused`: by its host."""
 
     claim: Claim
     endpoint: str
     answer: CallEnd
     heard: Heard
     failing: bool = False
+    excused: bool = False
 
     @property
     def args(self) -> list[Argument]:
         """What `return_event` gets of it."""
-        counted = "throttled" if self.answer is CallEnd.THROTTLED else "errors"
+        counted = "throttled" if self.answer is CallEnd.THROTTLED else "excused" if self.excused else "errors"
         failing = self.claim.type if self.failing else ""
         entry = self.claim.entry(self.endpoint, self.answer, self.heard)
         return [counted, self.endpoint, failing, entry, self.heard.kind]
@@ -93,6 +94,11 @@ class Ledger(Part):
         """
         called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=not cut)
         return self._give_back(claim, "backoff", called, delay_seconds)
+
+    def pass_on(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
+        """Make an event pending again whose call failed by the trouble of its host: no attempt is spent."""
+        called = _Called(claim, endpoint, CallEnd.ERROR, heard, excused=True)
+        return self._give_back(claim, "pending", called)
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
@@ -147,9 +153,9 @@ class Ledger(Part):
 
     def count_waiting(self, types: Sequence[str]) -> tuple[dict[str, Counts], int]:
         """Count as `count` does, but for what is released: return how many calls are, of all types together."""
-        commands = [*self._zset_commands(types), ("LLEN", self._keys.releases)]
-        *numbers, released = self._batch(commands, transaction=True)
-        return _counts(numbers, types, {}), released
+        places = [key for name in types for key in (self._keys.pending(name), *self._keys.holders(name))]
+        released, *numbers = self._run("count_events", [self._keys.releases, *places], [])
+        return _counts(numbers, types, {}), int(released)
 
     def _zset_commands(self, types: Sequence[str]) -> list[Command]:
         commands: list[Command] = []

@@ -9,7 +9,9 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 aside:LIST                 list    names of the giants of a list, those staged or dead letters too large to be read;
                                    until each is a dead letter, or archived
 giant:NAME                 string  one of them
-lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows)
+lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
+                                   (the schema that a scheduler must have, rlm/core/versions.py)
+schemas                    hash    schema of rlm/core/versions.py -> the version that worked with it; for good
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    what the memory of Redis is vouched for with: born, id, server, slots ever taken; and
                                    when and why it was last found wanting
@@ -39,13 +41,19 @@ moved:URLHASH              list    `STAMP SENT` of slots that count from a perio
                                    newest first; as long as the window
 health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused
                                    within its limit, how far back its slots are kept
+ways                       hash    `HOST URLHASH` -> the way of a host to an endpoint that is in trouble, and `HOST` ->
+                                   since when the host is; see rlm/ledger/ways.py. Empty while all is well
+well:URLHASH, well         zset    hosts, by when a call of theirs was answered last, by that endpoint, or by any;
+                                   for half a minute
 window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
-orders                     list    records of what was ordered over HTTP (JSON), newest first; the newest 1000
+orders                     list    records of what was ordered over HTTP or of hosts (JSON), newest first; the newest
+                                   1000
 drains                     hash    host -> the order that it takes no share of the workers (JSON); until taken back
+lost                       hash    host -> since when it is lost, seconds since 1970; until it is back, or forgotten
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer one are
@@ -94,6 +102,7 @@ BROKER: Mapping[str, KeyType] = {
     "__heartbeats__": KeyType.ZSET,
     "rlm": KeyType.LIST,
     "rlm.msgs": KeyType.HASH,
+    "rlm.newer": KeyType.LIST,
     "rlm.XQ": KeyType.ZSET,
     "rlm.XQ.msgs": KeyType.HASH,
     "__acks__.WORKER.rlm": KeyType.SET,
@@ -110,6 +119,7 @@ class Keys:
         self.processing = settings.queue.processing
         self.failed = settings.queue.failed
         self.lease = f"{prefix}:lease"
+        self.schemas = f"{prefix}:schemas"
         self.epoch = f"{prefix}:epoch"
         self.sequence = f"{prefix}:sequence"
         self.types = f"{prefix}:types"
@@ -120,20 +130,18 @@ class Keys:
         self.runs = f"{prefix}:runs"
         self.last_tick = f"{prefix}:last_tick"
         self.budgets = f"{prefix}:budgets"
-        self.limits = f"{prefix}:limits"
-        self.limits_filed = f"{prefix}:limits:filed"
-        self.changes = f"{prefix}:changes"
-        self.orders = f"{prefix}:orders"
-        self.measured = f"{prefix}:measured"
-        self.expected = f"{prefix}:expected"
-        self.drains = f"{prefix}:drains"
-        self.wanted = f"{prefix}:wanted"
-        self.dropped = f"{prefix}:dropped"
+        self.limits, self.limits_filed = f"{prefix}:limits", f"{prefix}:limits:filed"
+        self.changes, self.orders = f"{prefix}:changes", f"{prefix}:orders"
+        self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
+        self.drains, self.lost = f"{prefix}:drains", f"{prefix}:lost"
+        self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
         self.coming_up = f"{prefix}:coming_up"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
         self.quarantine = f"{prefix}:quarantine"
         self.dramatiq = f"{prefix}:dramatiq"
+        self.ways, self.well_hosts = f"{prefix}:ways", f"{prefix}:well"
+        self.well = self._each("well")  #: of an endpoint, as window
         self.aside = self._each("aside")  #: of a list
         self.giant = self._each("giant")
         self.event = self._each("event")

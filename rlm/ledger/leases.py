@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
+from rlm.core.versions import LEAST_TO_CONDUCT, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
 
 
 #: What is wrong with one that nobody can take.
 _NO_LEASE = "is no lease: a hash with a token that is a number is expected"
 #: Milliseconds the answer to a request is kept for the one who asked.
 _REPLY_MS = 60_000
+
+
+class Standing(NamedTuple):
+    """How a scheduler stands: the `token` of its lease, 0 without; who holds it, empty if nobody does.
+
+    `newer` is the version that has worked here with a schema above the scheduler's, empty without one. `barred`: it has
+    conducted, and left what this one may not go on with.
+    """
+
+    token: int
+    holder: str
+    newer: str = ""
+    barred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +62,32 @@ class Leases(Part):
 
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
-        return self.contend(owner, ttl_seconds)[0]
+        return self.contend(owner, ttl_seconds).token
 
     @translating
-    def contend(self, owner: str, ttl_seconds: float) -> tuple[int, str]:
-        """Take or prolong the lease as `acquire` does; return the fencing token or 0, and who holds it now."""
+    def contend(self, owner: str, ttl_seconds: float) -> Standing:
+        """Take or prolong the lease as `acquire` does, and say how the owner stands.
+
+        A holder that is barred gives it up.
+        """
         lease = self._keys.lease
         note, where = self._quarantine.note(lease, _NO_LEASE)
-        keys, ttl_us = [lease, where, self._keys.quarantine], round(ttl_seconds * MICROSECONDS)
-        token, holder, aside = self._run("acquire_lease", keys, [owner, ttl_us, note])
+        keys = [lease, where, self._keys.quarantine, self._keys.schemas]
+        args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, LEAST_TO_CONDUCT]
+        token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
         if aside:
             self._quarantine.tell(lease, _NO_LEASE, where)
-        return int(token), text(holder)
+        return Standing(int(token), text(holder), text(newer), bool(barred))
+
+    @translating
+    def newest(self) -> tuple[int, str]:
+        """Return the highest schema that has worked here, and its version; 0 and empty if none is known."""
+        found = self._hgetall(self._keys.schemas)
+        return max(((int(schema), text(version)) for schema, version in found.items()), default=(0, ""))
+
+    def has_worked(self, schema: int) -> bool:
+        """Return whether processes of a schema have worked here."""
+        return self._hget(self._keys.schemas, str(schema)) is not None
 
     def release(self, owner: str) -> bool:
         """Give the lease up; False when it was no longer the owner's."""

@@ -13,6 +13,7 @@ import msgspec
 import redis
 
 from rlm.core.clock import system_clock
+from rlm.core.versions import SCHEMA
 from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import make_client, text, translating
 from rlm.ledger.scripts import Part
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from rlm.ledger.claims import Lane
+    from rlm.ledger.scripts import Command
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0
@@ -79,7 +81,8 @@ class Process:
     """What a process announces of itself; `started_at` in seconds since 1970.
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
-    host that never steps. `offer` is a supervisor's, None if that is older than this field.
+    host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
+    that has nothing under way once its entry has ended. `schema` is that of rlm/core/versions.py, 0 if it is older.
     """
 
     id: str
@@ -93,6 +96,8 @@ class Process:
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
+    fenced: bool = False
+    schema: int = field(default=0, compare=False)
 
 
 class Processes(Part):
@@ -101,10 +106,12 @@ class Processes(Part):
     def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
         """Enter a process, or prolong its entry; one that another has `entered` says only that it lives."""
         key, ttl_ms = self._keys.process(role, process.id), _ttl_ms()
-        entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
-        if not entered:
-            self.enter(role, [process.id])
-        self._batch([("SET", key, entry, "PX", ttl_ms)])
+        entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic(), schema=SCHEMA))
+        commands: list[Command] = [("SET", key, entry, "PX", ttl_ms)]
+        if not entered:  # each time, for Redis may have come back empty
+            known = ("HSETNX", self._keys.schemas, SCHEMA, process.version)
+            commands = [("SADD", self._keys.processes(role), process.id), known, *commands]
+        self._batch(commands)
 
     def enter(self, role: Role, process_ids: Sequence[str]) -> None:
         """Enter processes in the register, which announce themselves."""
@@ -133,12 +140,17 @@ class Processes(Part):
 
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
-        found = [one for one in self._entries(role).values() if one is not None]
-        return sorted(found, key=lambda process: (process.started_at, process.id))
+        return self.look(role)[0]
+
+    def look(self, role: Role) -> tuple[list[Process], list[str]]:
+        """Return the processes of a role as `alive` and `missing` do, of one moment."""
+        entries = self._entries(role)
+        alive = sorted((one for one in entries.values() if one), key=lambda one: (one.started_at, one.id))
+        return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:
         """Return the processes of a role not heard of any more that did not sign off (`scheduler.housekeeping`)."""
-        return [one for one, entry in self._entries(role).items() if entry is None]
+        return self.look(role)[1]
 
     @translating
     def _entries(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:

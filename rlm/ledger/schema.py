@@ -16,6 +16,7 @@ from rlm.ledger.hosts import Drain
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.orders import Order
+from rlm.ledger.ways import is_state, read_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +138,12 @@ def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
     return _is_limit(value) if field == b"refused_limit" else _is_text(value)
 
 
+def _is_way(field: bytes, value: bytes) -> bool:
+    if b" " in field:
+        return _is_text(field) and _is_text(value) and read_way(field, value) is not None
+    return _is_text(field) and is_state(value)
+
+
 def _with(value: Test, field: Test = _is_text) -> Test:
     """Return the test of a hash, from a test of its values, and one of its fields."""
     return lambda one, other: field(one) and value(other)
@@ -153,6 +160,7 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "giant": (KeyType.STRING, None),
         **dict.fromkeys(("events", "processing", "failed", "requests"), (KeyType.LIST, None)),
         **dict.fromkeys(("lease", "quarantine", "run"), (KeyType.HASH, None)),
+        "schemas": (KeyType.HASH, _with(_is_text, _is_count)),
         "sequence": (KeyType.STRING, _is_count),
         "epoch": (KeyType.HASH, _is_epoch),
         "types": (KeyType.SET, is_type_name),
@@ -173,12 +181,15 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "changes": (KeyType.LIST, lambda raw: _decoded(raw, Change) is not None),
         "orders": (KeyType.LIST, lambda raw: _decoded(raw, Order) is not None),
         "drains": (KeyType.HASH, _with(lambda raw: _decoded(raw, Drain) is not None)),
+        "lost": (KeyType.HASH, _with(lambda raw: _is_number(raw, latest))),
         "last_tick": (KeyType.STRING, lambda raw: _is_number(raw, latest)),
         **{f"dramatiq:{name}": (kind, None) for name, kind in BROKER.items()},
         **dict.fromkeys(ZSETS, (KeyType.ZSET, None)),
         "window": (KeyType.LIST, _is_stamp),
         "moved": (KeyType.LIST, lambda raw: re.fullmatch(rb"\d{1,17} \d{1,17}", raw) is not None),
         "health": (KeyType.HASH, lambda field, value: _is_health(field, value, latest_us)),
+        "ways": (KeyType.HASH, _is_way),
+        **dict.fromkeys(("well", "well_hosts"), (KeyType.ZSET, None)),
         "processes": (KeyType.SET, _is_text),
         "process": (KeyType.STRING, None),
         "calls": (KeyType.HASH, _with(is_note)),

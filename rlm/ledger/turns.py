@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: A release that no lane takes is void after this many seconds.
 CLAIM_SECONDS = 1.0
+#: So many are released in one step; Lua cannot take 8,000 arguments apart.
+MOST_RELEASED = 1000
 
 
 class Turns(Part):
@@ -41,9 +43,10 @@ class Turns(Part):
 
     def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
         """Release calls; return how many are released by now, none once the run ends."""
-        keys, encoded = self._keys, map(msgspec.json.encode, releases)
+        keys, encoded = self._keys, [msgspec.json.encode(one) for one in releases]
         names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
-        return int(self._run("release_calls", names, [token, run_id, *encoded]))
+        pieces = (encoded[at : at + MOST_RELEASED] for at in range(0, len(encoded), MOST_RELEASED))
+        return int(self._run_each("release_calls", [(names, [token, run_id, *piece]) for piece in pieces])[-1])
 
     @translating
     def take(
@@ -71,6 +74,7 @@ class Turns(Part):
                 keys.inflight(done.type if done else ""),
                 keys.tally(settled_run),
                 keys.timings(settled_run),
+                keys.ways,
             ],
             [
                 lane.worker_id,

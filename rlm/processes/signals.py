@@ -13,7 +13,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import FrameType
     from typing import Self
 
@@ -40,9 +40,13 @@ LINGER_SECONDS: Final = 5.0
 
 
 class Wakeup:
-    """A pipe a loop selects on: `wake` from any thread or handler, `drain` in the loop."""
+    """A pipe a loop selects on: `wake` from any thread or handler, `drain` in the loop, once each time it goes round.
 
-    def __init__(self) -> None:
+    `each_turn` is called by every `drain`.
+    """
+
+    def __init__(self, each_turn: Callable[[], None] | None = None) -> None:
+        self._each_turn = each_turn
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -60,6 +64,8 @@ class Wakeup:
 
     def drain(self) -> None:
         """Forget the wake-ups so far."""
+        if self._each_turn:
+            self._each_turn()
         try:
             while os.read(self._reader, 4096):
                 pass

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
+from rlm.core.versions import RELEASES
 from rlm.settings.document import Document, layered, leaves
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.rules import rule_faults
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rlm.settings.document import Layers
 
 _DSN_VARIABLE = "SENTRY_DSN"
+_DATA_VARIABLE = "RLM_DATA_DIR"
 _DATA_FOLDER = ".rlm"
 _REVISION_DIGITS = 12
 _LISTS = ("events", "processing", "failed")
@@ -62,7 +64,8 @@ class Settings:
     `event_types` go from the highest priority to the lowest, equal ones in the configured order. `endpoints` has each
     endpoint by name, from the first of those types that has it. Types that share an endpoint may differ in headers and
     time-out, so take it from the type to call it. `budgets` has the limits that endpoints share, by name. `revision`
-    is a digest of what workers depend on; `data_dir` is where RLM keeps files.
+    is a digest of what workers depend on. `home` is the directory of the configuration file, without one the current
+    directory; `data_dir` is where RLM keeps files.
     """
 
     redis: model.RedisSettings
@@ -78,6 +81,7 @@ class Settings:
     endpoints: Mapping[str, Endpoint] = field(repr=False)
     budgets: Mapping[str, Budget]
     revision: str
+    home: Path
     data_dir: Path
     source: Path | None
     sentry_dsn: str | None = field(repr=False)
@@ -96,7 +100,7 @@ class Settings:
     @property
     def archive_dir(self) -> Path:
         """Where run records and dead letters are archived on this host."""
-        return self.data_dir.parent / (self.archive.directory or f"{_DATA_FOLDER}/archive")
+        return self.home / self.archive.directory if self.archive.directory else self.data_dir / "archive"
 
 
 def load_settings(
@@ -119,7 +123,7 @@ def load_settings(
     faults += [*wrong, *_dsn_faults(dsn)]
     if document is None or faults:
         raise ConfigurationError(listed(faults, layers))
-    return _remembered(_settings_of(document, layers, dsn), environ)
+    return _remembered(_settings_of(document, layers, environ), environ)
 
 
 def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings | None:
@@ -138,7 +142,8 @@ def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ
     bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # one names the other
     sound = layered({name: table for name, table in layers.tables.items() if name not in bad}, layers.source)
     document, wrong = _validated(sound, environ)
-    return None if document is None or wrong else _remembered(_settings_of(document, sound, None), environ)
+    unreported = {**environ, _DSN_VARIABLE: ""}
+    return None if document is None or wrong else _remembered(_settings_of(document, sound, unreported), environ)
 
 
 def _read(path: Path | None, environ: Mapping[str, str]) -> Layers:
@@ -171,8 +176,10 @@ def _remembered(settings: Settings, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> Settings:
+def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
     """Return the settings of a faultless document."""
+    home = layers.source.parent if layers.source else current_directory()
+    sentry_dsn = environ.get(_DSN_VARIABLE) or None
     budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
     event_types = _event_types(document, budgets)
     return Settings(
@@ -180,7 +187,8 @@ def _settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> 
         event_types=event_types,
         endpoints=_by_name(event_types),
         revision=_revision(document, event_types),
-        data_dir=(layers.source.parent if layers.source else current_directory()) / _DATA_FOLDER,
+        home=home,
+        data_dir=home / (environ.get(_DATA_VARIABLE) or _DATA_FOLDER),
         source=layers.source,
         sentry_dsn=sentry_dsn,
         shown=tuple(_shown(document, layers, sentry_dsn)),
@@ -235,6 +243,7 @@ def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
         document.redis.prefix,
         document.run.guard_seconds,
         document.workers.threads,
+        *([RELEASES] if RELEASES else []),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
 

@@ -67,6 +67,10 @@ def environment_template() -> str:
     a_type = next(iter(built_in_types()))
     told = [
         ("The configuration file, where it is another than rlm.toml here.", f"RLM_CONFIG=/etc/rlm/{FILE_NAME}"),
+        (
+            "Where the embedded server and RLM keep their files, where it is not .rlm beside it.",
+            "RLM_DATA_DIR=/var/lib/rlm",
+        ),
         ("Your own Redis in place of the embedded server.", "REDIS_URL=redis://:PASSWORD@127.0.0.1:6379/0"),
         ("Where errors are reported.", "SENTRY_DSN=https://KEY@sentry.example.com/1"),
         *_secrets(),

@@ -194,14 +194,30 @@ def test_processes_of_another_version_or_configuration_are_named(inst):
     announce(inst, Role.SUPERVISOR, "older", version="")
     announce(inst, Role.WORKER, "astray", revision="other", state=WorkerState.READY)
 
-    others = "rlm 0.0.9: worker old; rlm of an older version: supervisor older"
-    assert found(inst, "versions") == [
-        (
-            "warn",
-            f"this command is rlm {__version__}, others are {others}",
-        )
-    ]
+    behind = f"supervisor older (an older rlm, where rlm {__version__} works)"
+    behind = f"worker old (rlm 0.0.9, where rlm {__version__} works), {behind}"
+    assert found(inst, "versions") == [("warn", f"host host is behind: {behind}")]
     assert found(inst, "workers") == [("warn", "2 ready of 0 wanted; of another configuration: astray")]
+
+
+def test_a_command_that_is_behind_says_so(inst):
+    """Also where no process of the newer version lives any more: what that wrote is there."""
+    announce(inst, Role.SCHEDULER, "leader")
+    inst.store.client.hset(inst.store.keys.schemas, "7", "9.9")
+
+    ((verdict, message),) = found(inst, "versions")
+
+    assert verdict == "warn"
+    assert message == f"this command is rlm {__version__}, behind rlm 9.9: what it cannot read it leaves alone"
+
+
+def test_processes_of_another_version_than_this_command_are_named(inst, monkeypatch):
+    """None of them is behind, only the command is another's."""
+    monkeypatch.setattr("rlm.admin.doctor.processes.__version__", "9.9")
+    announce(inst, Role.SCHEDULER, "leader")
+
+    message = f"this command is rlm 9.9, every process is rlm {__version__}"
+    assert found(inst, "versions") == [("warn", message)]
 
 
 # -- events that do not get on

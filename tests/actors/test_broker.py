@@ -463,9 +463,9 @@ def test_a_message_for_an_actor_that_is_not_there_is_dropped(broker, client, nam
     assert client.keys(f"{namespace}:{QUEUE}*") == []
 
 
-def poison(client, namespace, data):
+def poison(client, namespace, data, message_id=""):
     """Put something into the queue that is none of RLM's messages; None: no more than an id."""
-    message_id = str(uuid4())
+    message_id = message_id or str(uuid4())
     if data is not None:
         client.hset(f"{namespace}:{QUEUE}.msgs", message_id, data)
     client.rpush(f"{namespace}:{QUEUE}", message_id)
@@ -494,6 +494,42 @@ def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, na
     assert [one.message for one in caplog.records if one.levelname != "DEBUG"] == [
         "A message that is none of RLM's is dropped"
     ]
+
+
+def newer(number):
+    """A message of a version to come, which says so."""
+    options = {"redis_message_id": f"newer-{number}", "schema": 9}
+    return forged(message_id="m", message_timestamp=1, kwargs={"number": number}, options=options)
+
+
+def test_a_message_of_a_newer_version_is_left_to_its_workers(make_broker, client, namespace):
+    """Whoever cannot read it puts it aside, and is not kept busy by it; a worker that begins to consume looks there."""
+    older, younger = make_broker(), make_broker()
+    older.has_worked = lambda schema: schema == 9
+    for number in range(20):
+        poison(client, namespace, newer(number), f"newer-{number}")
+    with working(older):
+        older.enqueue_many(messages(1))
+        older.wake()
+        wait_until(lambda: noted(older) == [1], message="what it can read is read")
+        wait_until(lambda: client.llen(f"{namespace}:{QUEUE}.newer") == 20, message="the others are put aside")
+        assert client.llen(f"{namespace}:{QUEUE}") == 0
+    assert client.hlen(f"{namespace}:{QUEUE}.msgs") == 20
+
+    younger.consume(QUEUE, 20)
+    assert set(younger.do_fetch(QUEUE, 20)) == {newer(number) for number in range(20)}
+    assert client.llen(f"{namespace}:{QUEUE}.newer") == 0
+
+
+def test_a_message_of_a_version_that_never_worked_here_is_dropped(broker, client, namespace):
+    """Whoever reaches Redis could pile them up."""
+    poison(client, namespace, newer(1), "newer-1")
+
+    with working(broker):
+        broker.wake()
+        wait_until(lambda: not client.exists(f"{namespace}:{QUEUE}.msgs"), message="it is deleted")
+
+    assert client.llen(f"{namespace}:{QUEUE}.newer") == 0
 
 
 def test_what_is_in_hand_is_not_deleted_with_what_was_dropped(make_broker, client, namespace):

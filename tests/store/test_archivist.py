@@ -122,6 +122,18 @@ def refuse(*_args, **_options):
     raise NoPermissionError("NOPERM")
 
 
+def test_doctor_warns_of_an_archive_that_it_may_not_look_at(make_store, monkeypatch):
+    """As below a directory that is closed to this user."""
+
+    def closed(_self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("rlm.admin.doctor.host.Path.exists", closed)
+    (found,) = [one for one in check_archive(make_store()) if not one.ok]
+
+    assert "cannot be read: Permission denied" in found.message
+
+
 def test_doctor_warns_of_letters_that_take_too_much(make_store):
     """While no run is open, after which they are archived."""
     store = make_store(queue={"failed_max_bytes": 1_000_000})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from rlm.core.errors import FencedError
 from tests.store import looks, steps
@@ -99,3 +100,14 @@ def test_ten_at_once_lose_none(store, token, running):
     steps.at_once(*[lambda: steps.release(store, token, run, 5)] * 10)
 
     assert looks.released(store) == [steps.TYPE] * 50
+
+
+def test_more_calls_than_lua_can_take_apart_are_released(store, token, running):
+    """Thousands of lanes may be free at one moment; in the order in which they were chosen."""
+    run = running(1)
+    (one,) = steps.release(store, token, run)
+    store.client.delete(store.keys.releases)
+    many = [structs.replace(one, call=number) for number in range(9000)]
+
+    assert store.turns.release(token, run.id, many) == 9000
+    assert [found.call for found in store.turns.releases()] == [*range(9000)]

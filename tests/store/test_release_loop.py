@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
+from rlm.ledger.claims import LaneId
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.store import looks, steps
 
@@ -102,7 +103,7 @@ def test_the_first_release_waits_a_moment_for_the_rest_of_the_wanted_workers(sto
     loop._turn()
     assert messages(store) == 0
 
-    monkeypatch.setattr(loop, "_gathering_until", system_clock.monotonic())
+    monkeypatch.setattr(loop._gathering, "_until", system_clock.monotonic())
     loop._looked_at = float("-inf")
     loop._turn()
     assert messages(store) == LANES
@@ -227,3 +228,24 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
     assert blameless == [True, False]
     assert not loop.lost_redis
     assert float(loop.account()["away_seconds"]) == pytest.approx(5.0, abs=0.5)
+
+
+def test_nothing_is_asked_of_types_that_have_nothing_to_take_back(store, start, monkeypatch):
+    """Two commands a type and look, ten looks a second: with hundreds of types that was most of the time."""
+    loop, asked = start(2), []
+    announce(store, "w1")
+    monkeypatch.setattr(store.recovery, "promote", lambda names, _now: asked.append(("promote", names)) or 0)
+    monkeypatch.setattr(
+        store.recovery, "orphan_expired", lambda names, _now, closing: asked.append(("orphan", names, closing)) or 0
+    )
+
+    loop._turn()
+    lane = LaneId("w1", 1)
+    claim = store.turns.take(lane, loop._run.id).claim
+    loop._looked_at = float("-inf")
+    loop._turn()
+    store.ledger.retry(claim, steps.ENDPOINT, 60)
+    loop._looked_at = float("-inf")
+    loop._turn()
+
+    assert [one[1] for one in asked] == [[], [], [], [steps.TYPE], [steps.TYPE], []]

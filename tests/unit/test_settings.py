@@ -72,7 +72,13 @@ def test_built_in_values(here):
     """Without file and environment the settings are those of the contract's table."""
     settings = load_settings(environ={})
 
-    assert settings.redis.model_dump() == {"url": "embedded", "embedded_port": 0, "prefix": "rlm"}
+    assert settings.redis.model_dump() == {
+        "url": "embedded",
+        "embedded_port": 0,
+        "wait_replicas": 0,
+        "wait_milliseconds": 1000,
+        "prefix": "rlm",
+    }
     assert settings.queue.model_dump() == {
         "events": "wallet_audit_events",
         "processing": "wallet_audit_processing",
@@ -356,6 +362,21 @@ def test_data_directory_is_beside_the_file(here):
 
     assert settings.source == here / "conf" / "x.toml"
     assert settings.data_dir == here / "conf" / ".rlm"
+
+
+@pytest.mark.parametrize(
+    ("said", "place"), [("/var/lib/rlm", "/var/lib/rlm"), ("data", "conf/data"), ("", "conf/.rlm")]
+)
+def test_the_data_directory_can_be_named(here, said, place):
+    """Where the configuration lies, nothing may be writable. The archive goes along, unless it has its own place."""
+    (here / "conf").mkdir()
+    (here / "conf" / "x.toml").write_text("")
+
+    settings = load_settings(Path("conf/x.toml"), {"RLM_DATA_DIR": said})
+    apart = load_settings(Path("conf/x.toml"), {"RLM_DATA_DIR": said, "RLM_ARCHIVE__DIRECTORY": "old"})
+
+    assert (settings.home, settings.data_dir) == (here / "conf", here / place)
+    assert (settings.archive_dir, apart.archive_dir) == (here / place / "archive", here / "conf" / "old")
 
 
 def test_file_with_byte_order_mark(here):

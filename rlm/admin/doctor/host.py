@@ -70,9 +70,8 @@ def unusable(error: ConfigurationError) -> Iterator[Finding]:
 def check_files(settings: Settings) -> list[Finding]:
     """Check who may read and change the files of `settings`, as far as they exist."""
     found = [*check_file(settings.source)] if settings.source else []
-    root = settings.source.parent if settings.source else Path.cwd()
-    found += _closed(root / "Procfile", "has the commands of `rlm up`", secret=False)
-    for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):  # `rlm up` reads that of the first
+    found += _closed(settings.home / "Procfile", "has the commands of `rlm up`", secret=False)
+    for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads that of the first
         found += _closed(directory / ".env", "is where secrets stand", secret=True)
     with suppress(OSError):  # the server reports it
         if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
@@ -174,9 +173,10 @@ def _archive(store: Store) -> Finding:
     try:
         files = Archive(directory).files()
         size = sum(path.stat().st_size for path in files)
+        is_there = directory.exists()
     except OSError as error:
         return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
-    if directory.exists() and not (directory.is_dir() and os.access(directory, os.W_OK)):
+    if is_there and not (directory.is_dir() and os.access(directory, os.W_OK)):
         return warning(f"{directory} cannot be written to{told}", _MAKE_WRITABLE)
     soon = ARCHIVED_SOON if store.runs.current() else {}
     if any(number > soon.get(what, 0) for what, number in surplus.items()):

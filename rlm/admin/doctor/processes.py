@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rlm import __version__
 from rlm.admin.doctor import fault, good, warning
 from rlm.admin.report import revision_in_force
+from rlm.admin.versions import behind, newer_than_this
 from rlm.core.clock import system_clock
 from rlm.core.text import named, span
 from rlm.ledger.processes import Role, WorkerState
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MISSED_TICKS = 2
 #: How long a worker may take until it is ready, on a host that starts many at once, seconds.
 COMING_UP_SECONDS = 10.0
+#: What a version does with what only a newer one can read.
+_LEFT_ALONE = "what it cannot read it leaves alone"
 #: Processes named in a finding; the others are counted.
 MOST_NAMED = 5
 
@@ -111,17 +114,27 @@ def check_workers(store: Store) -> Finding:
 
 
 def check_versions(store: Store) -> Finding:
-    """Check that all processes have the version of this command."""
-    others: dict[str, list[str]] = {}
-    for role in Role:
-        for one in store.processes.alive(role):
-            if one.version != __version__:
-                others.setdefault(one.version or "of an older version", []).append(f"{role} {one.id}")
-    if not others:
+    """Check that no process is behind, nor this command; by host, with what brings each up to date."""
+    living = {role: store.processes.alive(role) for role in Role}
+    told = []
+    if newer := newer_than_this(store):
+        told.append(f"this command is rlm {__version__}, behind rlm {newer}: {_LEFT_ALONE}")
+    late = behind(living, store.leases.holder())
+    for host in sorted({one.process.host for one in late}):
+        names = [f"{one.role} {one.process.id} ({one.why})" for one in late if one.process.host == host]
+        told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")
+    versions = {one.version for processes in living.values() for one in processes}
+    if not told and versions - {__version__}:
+        others = " or ".join(map(_called, sorted(versions)))
+        told.append(f"this command is rlm {__version__}, every process is {others}")
+    if not told:
         return good(f"every process is rlm {__version__}, as this command is")
-    told = "; ".join(f"rlm {version}: {named(names, MOST_NAMED)}" for version, names in others.items())
-    remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
-    return warning(f"this command is rlm {__version__}, others are {told}", remedy)
+    remedies = list(dict.fromkeys(one.remedy for one in late)) or ["use the `rlm` of the processes here"]
+    return warning("; ".join(told), "; ".join([*remedies, "mix versions no longer than needed"]))
+
+
+def _called(version: str) -> str:
+    return f"rlm {version}" if version else "an older rlm"
 
 
 def check_leader(store: Store) -> Finding:

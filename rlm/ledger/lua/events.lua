@@ -10,6 +10,19 @@ if noted ~= ARGV[2] .. '-' and noted ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 
+--- count_events
+-- Counts the events of several types by where they are, and the calls that are released.
+-- KEYS[1]  releases  list of the calls that are released
+-- then for each type: its zsets pending, inflight, backoff, spent
+-- Returns  {released, then for each type {pending, inflight, backoff, spent, and those inflight without a slot}}, flat
+-- One script because the answer must be of one instant; and with hundreds of types the commands cost more than it.
+local counts = {redis.call('LLEN', KEYS[1])}
+for index = 2, #KEYS, 4 do
+  for place = index, index + 3 do counts[#counts + 1] = redis.call('ZCARD', KEYS[place]) end
+  counts[#counts + 1] = redis.call('ZCOUNT', KEYS[index + 1], '-inf', 0)
+end
+return counts
+
 --- fail_event
 -- Settles an event as failed: it becomes a dead letter.
 -- KEYS[1]  event     hash of the event
@@ -64,7 +77,7 @@ return 1
 -- ARGV[4]  run id
 -- ARGV[5]  target       'pending', 'backoff' or 'spent'
 -- ARGV[6]  delay_us     for backoff: from now until it is pending again, microseconds
--- ARGV[7]  answer       '' no call was made, 'throttled' or 'errors'
+-- ARGV[7]  answer       '' no call was made, 'throttled', 'errors', or 'excused': an error that spends no attempt
 -- ARGV[8]  endpoint     name of the endpoint called
 -- ARGV[9]  failing      type of the event if the endpoint failed for the moment, else empty
 -- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused if no call was made
@@ -85,7 +98,7 @@ redis.call('HDEL', event, 'owner')
 local score = where == 'backoff' and string.format('%.0f', now + delay_us) or claim[3]
 redis.call('ZADD', target, score, event_id)
 if answer ~= '' then
-  redis.call('HINCRBY', tally, answer .. ':' .. endpoint, 1)
+  redis.call('HINCRBY', tally, (answer == 'excused' and 'errors' or answer) .. ':' .. endpoint, 1)
   redis.call('HSET', event, 'last', endpoint)
   append_trail(event, entry)
 else
