@@ -229,7 +229,7 @@ def test_hosts_that_are_out_of_service_are_named(inst):
     for name in ("a", "b"):
         offer = Offer(20, 0, 20)
         inst.store.processes.announce(Role.SUPERVISOR, Process(f"{name}:1:x", 1, name, 0.0, offer=offer))
-    assert found(inst, "hosts") == [("ok", "2 hosts, none lost or drained")]
+    assert found(inst, "hosts") == [("ok", "2 hosts, all in service")]
 
     inst.store.hosts.drain("a", "me@there", "reboot")
     ((verdict, message),) = found(inst, "hosts")

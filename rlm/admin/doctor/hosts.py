@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
 
 _GONE = "see whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not be back"
+_WAYS = "see its route, resolver and firewall towards what it does not reach"
 _REMEDIES = {
     HostState.DRAINING: "`rlm supervisor drain {host} --off` puts it in service again",
     HostState.SILENT: "wait a moment; " + _GONE,
@@ -28,9 +29,9 @@ def check_hosts(store: Store) -> Iterator[Finding]:
     found = hosts(store)
     if nobody_takes_workers(found):
         yield fault(NO_HOST, "put one in service again, or start a supervisor on another host")
-    unwell = [one for one in found if one["state"] in _REMEDIES]
+    unwell = [one for one in found if one["why"]]
     for one in unwell:
         message = f"{one['host']} is {one['state']}: {one['why']}"
-        yield warning(message, _REMEDIES[one["state"]].format(host=one["host"]))
+        yield warning(message, _REMEDIES.get(one["state"], _WAYS).format(host=one["host"]))
     if not unwell:
-        yield good(f"{counted(len(found), 'host')}, none lost or drained" if found else "none is known")
+        yield good(f"{counted(len(found), 'host')}, all in service" if found else "none is known")
