@@ -19,9 +19,11 @@ from rlm.core.errors import ArchiveError, FencedError, StoreError
 from rlm.core.tally import refused_by
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.breaker import forget_what_is_over
+from rlm.ledger.hosts import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.reading.compliance import excess
+from scheduler.host_watch import report_lost, unheard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +182,9 @@ class Janitor:
         return self._grace_seconds if role is Role.WORKER else HEARTBEAT_TTL_SECONDS
 
     def _forget(self, role: Role, process_id: str) -> None:
+        if role is Role.SUPERVISOR and unheard(self._store, [process_id]):
+            report_lost(self._store, host_of(process_id))  # it stays in the register, for its host to be named
+            return
         if role is not Role.WORKER:
             report_death(self._store, role, process_id)
             return

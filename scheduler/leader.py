@@ -17,6 +17,7 @@ from rlm.core.versions import SCHEMA
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from scheduler.conductor import Conductor
+from scheduler.host_watch import HostWatch
 from scheduler.housekeeping import Housekeeper
 from scheduler.ticks import open_run
 
@@ -36,6 +37,8 @@ LEASE_SECONDS = 3.0
 #: often while nothing is to be done.
 RENEW_SECONDS = 0.5
 IDLE_RENEW_SECONDS = 1.25
+#: How often it is looked whether other hosts live, where there are any, seconds.
+LOOK_SECONDS = 1.0
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
@@ -135,14 +138,18 @@ def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
         revision=store.settings.revision,
         version=__version__,
     )
-    changes = ChangeTeller(store)
+    changes, watch = ChangeTeller(store), HostWatch(store)
+    said_at, others = float("-inf"), False
     while True:
         try:
-            store.processes.announce(Role.SCHEDULER, process)
-            changes.tell(aloud=bool(leader.token))
+            if system_clock.monotonic() - said_at >= HEARTBEAT_SECONDS:
+                store.processes.announce(Role.SCHEDULER, process)
+                changes.tell(aloud=bool(leader.token))
+                said_at = system_clock.monotonic()
+            others = watch.look(aloud=bool(leader.token))
         except StoreError as error:
             log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-        if stopped.wait(HEARTBEAT_SECONDS):
+        if stopped.wait(LOOK_SECONDS if others else HEARTBEAT_SECONDS):
             return
 
 

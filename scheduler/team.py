@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
+from rlm.ledger.hosts import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from rlm.processes.sharing import room
+from scheduler.host_watch import report_lost, unheard
 from scheduler.housekeeping import report_death
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rlm.ledger import Store
+    from rlm.ledger.processes import Process
     from scheduler.leader import Duty
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
@@ -68,8 +72,9 @@ class TeamWatch:
             return Team(ready, supervised=True, strangers=strangers)
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
-        supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
-        silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
+        supervisors = self._store.processes.alive(Role.SUPERVISOR)
+        names = [one.id for one in supervisors]
+        silences = self._store.processes.silences(Role.SUPERVISOR, names) if names else []
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
         if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
             return Team(ready, supervised, strangers=strangers)
@@ -83,7 +88,7 @@ class TeamWatch:
             return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
         return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
 
-    def _why(self, wanted: int, supervisors: Sequence[str], strangers: int, *, supervised: bool) -> str:
+    def _why(self, wanted: int, supervisors: Sequence[Process], strangers: int, *, supervised: bool) -> str:
         """Return why workers are missing. Raise the alarm once if no worker of this configuration is going to come."""
         if strangers:
             why = f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
@@ -93,14 +98,23 @@ class TeamWatch:
             self._look_for_the_dead()
             what = "and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one"
             self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
-        return "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
+        if not supervised:
+            return "no supervisor is heard of"
+        most = room(supervisors, self._store.hosts.idle())
+        if most is not None and most < wanted:
+            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
+        return "they do not come up: the log of the supervisor says why"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for supervisors that died: it takes the place of the one for want of workers."""
         if not self._told and (dead := self._store.processes.missing(Role.SUPERVISOR)):
             self._told = True
+            lost = unheard(self._store, dead)
+            for host in lost:
+                report_lost(self._store, host)
             for one in dead:
-                report_death(self._store, Role.SUPERVISOR, one)
+                if host_of(one) not in lost:
+                    report_death(self._store, Role.SUPERVISOR, one)
 
     def _tell(self, what: str, counts: dict[str, float]) -> None:
         if not self._told:

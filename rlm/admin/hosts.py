@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.versions import behind
 from rlm.core.clock import isoformat
-from rlm.ledger.processes import Role, WorkerState
+from rlm.core.text import span
+from rlm.ledger.hosts import host_of
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
 from rlm.processes.sharing import divide
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class HostState(StrEnum):
 
     READY = "ready"
     DRAINING = "draining"  #: it was ordered to take no share
+    SILENT = "silent"  #: it is not heard of at this moment: it is lost, or Redis or its clock forgot it
     LOST = "lost"  #: it is not heard of any more, and did not sign off
 
 
@@ -48,10 +51,11 @@ class _Found:
             for one, silence in zip(alive, processes.silences(role, [one.id for one in alive]), strict=True):
                 self._by_host[one.host][role].append(one)
                 self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
-        gone = {one.partition(":")[0] for one in processes.missing(Role.SUPERVISOR)}
-        self.names = gone | set(self._by_host)
-        self._lost = gone - set(self._by_host)
+        self._lost = store.hosts.lost()
+        gone = {host_of(one) for one in processes.missing(Role.SUPERVISOR)} | set(self._lost)
+        self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
         self._drains: Mapping[str, Drain] = store.hosts.drains()
+        self.names = gone | set(self._by_host) | set(self._drains)
         self._leader = store.leases.holder()
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
         self._behind = behind(living, self._leader)
@@ -87,13 +91,15 @@ class _Found:
         }
 
     def _state(self, host: str) -> HostState:
-        if host in self._lost:
-            return HostState.LOST
+        if host in self._silent:
+            return HostState.LOST if host in self._lost else HostState.SILENT
         return HostState.DRAINING if host in self._drains else HostState.READY
 
     def _why(self, host: str) -> str | None:
-        if host in self._lost:
-            return "it is not heard of, and did not sign off"
+        if host in self._silent:
+            lost = self._lost.get(host)
+            since = "at this moment" if lost is None else f"for {span(HEARTBEAT_TTL_SECONDS + lost)}"
+            return f"its supervisor is not heard of {since}, and did not sign off"
         order = self._drains.get(host)
         if order is None:
             return None

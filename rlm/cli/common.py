@@ -17,6 +17,7 @@ from rlm.core.errors import (
     ConfigurationError,
     FencedError,
     NoSuchEndpointError,
+    NoSuchHostError,
     NoSuchLetterError,
     NoSuchRunError,
     RLMError,
@@ -96,9 +97,13 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
+#: What the user can put right in what he typed, or in the configuration.
+_USAGE = (ConfigurationError, AmbiguousRunError, NoSuchEndpointError, NoSuchHostError, BadQuestionError)
+
+
 def exit_code_of(error: RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError | BadQuestionError):
+    if isinstance(error, _USAGE):
         return ExitCode.USAGE
     if isinstance(error, NoSuchRunError | NoSuchLetterError):
         return ExitCode.NOT_FOUND

@@ -1,4 +1,4 @@
-"""`rlm orders`: what was ordered over HTTP, by the dashboard or a program."""
+"""`rlm orders`: what was ordered over HTTP, by the dashboard or a program, and of hosts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 @command("rlm orders", "rlm orders 100 --json | jq '.[] | select(.what == \"cancel_run\")'")
 @number_argument
 def orders(config: Path | None, number: int) -> None:
-    """List the last N orders (20) that came over HTTP, newest first: what, by whom, from where, why.
+    """List the last N orders (20) that came over HTTP or are about hosts, newest first: what, by whom, why.
 
-    Each is noted before it is carried out. The newest 1000 are kept. Commands are not among them; what they change of
-    endpoints is in `rlm endpoint changes`.
+    Each is noted before it is carried out. The newest 1000 are kept. What other commands change of endpoints is in
+    `rlm endpoint changes`.
     """
     from rlm.admin.report import order_list
 
@@ -26,7 +26,7 @@ def orders(config: Path | None, number: int) -> None:
         entries = order_list(store, number)
     print_json(entries)
     if not entries:
-        show_words("Nothing was ordered over HTTP yet. `rlm web` serves the dashboard.")
+        show_words("Nothing was ordered yet. `rlm web` serves the dashboard, and `rlm supervisor drain` is an order.")
     else:
         names = ["at", "by", "address", "what", "about", "reason"]
         table(names, [[one[name] for name in names] for one in entries], right=())

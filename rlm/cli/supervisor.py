@@ -1,4 +1,4 @@
-"""`rlm supervisor`: be the supervisor of this host; which hosts there are."""
+"""`rlm supervisor`: be the supervisor of this host; which hosts there are; take one out of service, and in again."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ import click
 from rlm.cli.common import Group, command, examples, store_of
 from rlm.cli.options import STANDARD, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
-from rlm.core.text import one_line
+from rlm.core.text import counted, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
-_LOOKS = {"ready": "ok", "draining": "warn", "lost": "bad"}
+_LOOKS = {"ready": "ok", "draining": "warn", "silent": "warn", "lost": "bad"}
+#: How often `--wait` looks whether a worker is left, seconds.
+_LOOK_SECONDS = 0.25
 
 
 @click.group(
     cls=Group,
     invoke_without_command=True,
     subcommand_metavar="[COMMAND]",
-    epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", "rlm supervisor list"),
+    epilog=examples(
+        "rlm supervisor",
+        "rlm supervisor --config /etc/rlm/rlm.toml",
+        "rlm supervisor list",
+        'rlm supervisor drain --wait --reason "reboot"',
+    ),
 )
 @volatile_option
 @log_format_option
@@ -31,7 +38,7 @@ _LOOKS = {"ready": "ok", "draining": "warn", "lost": "bad"}
 def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not.
 
-    With a command: see the hosts, of which each has a supervisor.
+    With a command: see the hosts, of which each has a supervisor; take one out of service.
     """
     if ctx.invoked_subcommand is not None:
         if config is not None or allow_volatile:
@@ -66,6 +73,71 @@ def list_hosts(config: Path | None) -> None:
     for one in entries:
         if one["why"]:
             show_words(f"{one['host']}: {one['why']}.")
+
+
+@command(
+    "rlm supervisor drain                            # this host, before a reboot",
+    'rlm supervisor drain web-2 --wait --reason "new disk"',
+    "rlm supervisor drain web-2 --off",
+    name="drain",
+    group=supervisor,
+)
+@click.argument("host", required=False)
+@click.option("--off", is_flag=True, help="Give the host its share of the workers again.")
+@click.option("--wait", is_flag=True, help="Return when no worker is left on it.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; kept with the order.")
+def drain_host(*, config: Path | None, host: str | None, off: bool, wait: bool, reason: str) -> None:
+    """Take HOST, by default this one, out of service: it takes no share of the workers, and the others take it over.
+
+    Its workers finish their calls. The order stands, whatever is restarted, until it is taken back with `--off`;
+    `rlm supervisor list` shows it, and `rlm orders` who gave it. A scheduler on the host goes on.
+    """
+    from rlm.admin.endpoints import who
+    from rlm.admin.host_orders import drain, take_back, workers_on
+    from rlm.core.clock import system_clock
+
+    if off and wait:
+        raise click.UsageError("--wait waits for a host to be drained; it does not go with --off.")
+    with store_of(config) as store:
+        name = host or store.settings.host_name
+        done = (take_back if off else drain)(store, name, who(), reason)
+        _show_ordered(done)
+        while wait and (left := workers_on(store, name)):
+            done["workers"] = left
+            system_clock.sleep(_LOOK_SECONDS)
+    if wait:
+        done["workers"] = 0
+        show_words(f"No worker is left on {name}.")
+    print_json(done)
+
+
+def _show_ordered(done: dict[str, Any]) -> None:
+    name = done["host"]
+    if not done["drained"]:
+        show_words(f"{name} takes its share again." if done["changed"] else f"{name} was not drained.")
+        return
+    how = "takes no share of the workers any more" if done["changed"] else "was drained already"
+    show_words(f"{name} {how}; what it has in hand is finished ({counted(done['workers'], 'worker')}).")
+    if not done["left"]:
+        show_words("No host takes workers now: nothing is sent until one does.")
+    show_words(f"It stands until `rlm supervisor drain {name} --off`.")
+
+
+@command("rlm supervisor forget web-2", name="forget", group=supervisor)
+@click.argument("host")
+def forget_host(config: Path | None, host: str) -> None:
+    """Have HOST, which is lost, be named no more: it does not come back, or not soon.
+
+    A host is lost if it is not heard of and did not sign off. It is forgotten by itself after a day, and when it is
+    back it is there as before.
+    """
+    from rlm.admin.endpoints import who
+    from rlm.admin.host_orders import forget
+
+    with store_of(config) as store:
+        done = forget(store, host, who())
+    print_json(done)
+    show_words(f"{host} is forgotten.")
 
 
 def _versions(entry: dict[str, Any]) -> object:

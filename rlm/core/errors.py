@@ -80,6 +80,10 @@ class NoSuchEndpointError(RLMError):
     """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
 
 
+class NoSuchHostError(RLMError):
+    """Raised when no host has this name, or it is not in the state that was asked for. The message says which are."""
+
+
 class BadQuestionError(RLMError):
     """Raised when something cannot be asked or ordered so. The message says what can; `option` names the part."""
 

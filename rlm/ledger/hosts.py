@@ -1,11 +1,20 @@
-"""Hosts as operators order them: which are drained."""
+"""What holds of hosts, whichever of their processes live: which are drained, which are lost."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Part
+
+if TYPE_CHECKING:
+    import redis
+
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.processes import Processes
 
 
 class Drain(msgspec.Struct, frozen=True):
@@ -16,13 +25,21 @@ class Drain(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+def host_of(process_id: str) -> str:
+    """Return the host of a process, which its id begins with."""
+    return process_id.partition(":")[0]
+
+
 class Hosts(Part):
-    """What holds of a host, whichever of its processes live. An order stands until it is taken back."""
+    """Orders and findings about hosts. They stand until somebody takes them back."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
+        super().__init__(client, keys)
+        self._processes = processes
 
     def drain(self, host: str, by: str, reason: str = "") -> bool:
         """Order that a host takes no share; return whether that is new."""
-        ((seconds, microseconds),) = self._batch([("TIME",)])
-        order = msgspec.json.encode(Drain(seconds + microseconds / MICROSECONDS, by, reason))
+        order = msgspec.json.encode(Drain(self._now(), by, reason))
         (new,) = self._batch([("HSET", self._keys.drains, host, order)])
         return bool(new)
 
@@ -39,3 +56,31 @@ class Hosts(Part):
     def idle(self) -> set[str]:
         """Return the hosts that get no share now, for whatever reason."""
         return set(self.drains())
+
+    def lose(self, host: str) -> bool:
+        """Note that a host is lost; return whether nobody had noted that."""
+        (new,) = self._batch([("HSETNX", self._keys.lost, host, repr(self._now()))])
+        return bool(new)
+
+    def lost(self) -> dict[str, float]:
+        """Return the hosts that are lost, each with how long that has been known, seconds."""
+        now = self._now()
+        return {text(host): max(0.0, now - float(at)) for host, at in self._hgetall(self._keys.lost).items()}
+
+    def forget(self, host: str) -> bool:
+        """Remove what is left of a host that is lost, or was; return whether it was noted as lost.
+
+        Its processes that are heard of stay in the register.
+        """
+        gone = {role: [one for one in self._processes.missing(role) if host_of(one) == host] for role in _WITHOUT_WORK}
+        self._batch(("SREM", self._keys.processes(role), *ids) for role, ids in gone.items() if ids)
+        (removed,) = self._batch([("HDEL", self._keys.lost, host)])
+        return bool(removed)
+
+    def _now(self) -> float:
+        ((seconds, microseconds),) = self._batch([("TIME",)])
+        return float(seconds + microseconds / MICROSECONDS)
+
+
+#: Roles whose dead hold nothing: a worker stays in the register until somebody has freed what it held.
+_WITHOUT_WORK = (Role.SUPERVISOR, Role.SCHEDULER)

@@ -46,8 +46,10 @@ budgets                    hash    window id of an endpoint -> that of the budge
                                    them -> when that ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
-orders                     list    records of what was ordered over HTTP (JSON), newest first; the newest 1000
+orders                     list    records of what was ordered over HTTP or of hosts (JSON), newest first; the newest
+                                   1000
 drains                     hash    host -> the order that it takes no share of the workers (JSON); until taken back
+lost                       hash    host -> since when it is lost, seconds since 1970; until it is back, or forgotten
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer one are
@@ -129,7 +131,7 @@ class Keys:
         self.orders = f"{prefix}:orders"
         self.measured = f"{prefix}:measured"
         self.expected = f"{prefix}:expected"
-        self.drains = f"{prefix}:drains"
+        self.drains, self.lost = f"{prefix}:drains", f"{prefix}:lost"
         self.wanted = f"{prefix}:wanted"
         self.dropped = f"{prefix}:dropped"
         self.coming_up = f"{prefix}:coming_up"

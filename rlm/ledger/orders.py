@@ -1,4 +1,4 @@
-"""What was ordered over HTTP: when, by whom, from where; kept beside the changes that orders make."""
+"""What was ordered over HTTP or of hosts: when, by whom, from where; kept beside the changes that orders make."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ MOST_ORDERS: Final = 1000
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One order, `at` in seconds since 1970 by the clock of Redis; `by` is the token or a session, at an `address`.
+    """One order, `at` in seconds since 1970 by the clock of Redis.
 
+    `by` is the token or a session, at an `address`; of a command it is user@host, and there is no address.
     `what` is an operation of rlm/web/api.py, `about` what it is to change, `reason` why, empty if that was not said.
     """
 

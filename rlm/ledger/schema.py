@@ -174,6 +174,7 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "changes": (KeyType.LIST, lambda raw: _decoded(raw, Change) is not None),
         "orders": (KeyType.LIST, lambda raw: _decoded(raw, Order) is not None),
         "drains": (KeyType.HASH, _with(lambda raw: _decoded(raw, Drain) is not None)),
+        "lost": (KeyType.HASH, _with(lambda raw: _is_number(raw, latest))),
         "last_tick": (KeyType.STRING, lambda raw: _is_number(raw, latest)),
         **{f"dramatiq:{name}": (kind, None) for name, kind in BROKER.items()},
         **dict.fromkeys(ZSETS, (KeyType.ZSET, None)),

@@ -73,7 +73,7 @@ class Store:
         self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
         self.places = Places(self.client, self.keys, self.processes)
-        self.hosts = Hosts(self.client, self.keys)
+        self.hosts = Hosts(self.client, self.keys, self.processes)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)

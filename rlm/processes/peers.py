@@ -38,11 +38,11 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._looked_at = system_clock.monotonic()
 
-    def look(self) -> set[str]:
-        """Hear who lives; return the ids of those that the register has."""
+    def look(self) -> dict[str, Process | None]:
+        """Hear who lives; return what the register says, by id: None of those that it has not heard of lately."""
         now = system_clock.monotonic()
         listened = min(LISTENING_SECONDS, now - self._looked_at)
-        found = self._store.processes.heard(Role.SUPERVISOR, self._peers)
+        found = self._store.processes.heard(Role.SUPERVISOR, self._peers, gone=True)
         for peer in self._peers.values():
             peer.silent_seconds += listened
         for name, one in found.items():
@@ -55,7 +55,7 @@ class Peers:
             for name, peer in self._peers.items()
             if peer.said.state != LEFT and peer.silent_seconds <= HEARTBEAT_TTL_SECONDS
         }
-        return {name for name, one in found.items() if one is not None}
+        return found
 
     @property
     def living(self) -> list[Process]:

@@ -51,5 +51,16 @@ def most_of(supervisors: Iterable[Process]) -> int:
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
+def room(supervisors: Iterable[Process], idle_hosts: Collection[str] = ()) -> int | None:
+    """Return how many workers their hosts take together; None if there are none, or one does not say."""
+    by_host: dict[str, int] = {}
+    for one in supervisors:
+        if one.offer is None:
+            return None
+        capacity = 0 if one.host in idle_hosts else one.offer.capacity
+        by_host[one.host] = max(capacity, by_host.get(one.host, 0))
+    return sum(by_host.values()) if by_host else None
+
+
 def _evenly(total: int, number: int, place: int) -> int:
     return total // number + (place < total % number)

@@ -136,7 +136,7 @@ class Supervisor:
         The others are told that this supervisor is here, or is back. They may have taken its share over: then it begins
         with what they leave, and takes more as they go.
         """
-        in_sight = self.id in self._peers.look()
+        in_sight = self._peers.look().get(self.id) is not None
         share = self._peers.share_of(self._presence.entry)
         if in_sight and self._introduced:
             return share

@@ -75,8 +75,12 @@ def test_the_keys_of_hosts(inst):
     """Of one with a supervisor, its labels with it."""
     offer = Offer(20, 0, 20, {"zone": "a"})
     inst.store.processes.announce(Role.SUPERVISOR, Process("host:1:a", 1, "host", 0.0, version="1", offer=offer))
+    inst.store.processes.announce(Role.SCHEDULER, Process("other:1:a", 1, "other", 0.0, version="2"))
 
     assert set(keys(inst.json("supervisor", "list"))) == documented("rlm supervisor list")
+    assert set(keys(inst.json("supervisor", "drain", "host"))) == documented("rlm supervisor drain")
+    inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "host:1:a"))
+    assert set(keys(inst.json("supervisor", "forget", "host"))) == documented("rlm supervisor forget")
 
 
 def test_the_keys_of_runs(inst):

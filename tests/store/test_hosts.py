@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.hosts import hosts
-from rlm.ledger.processes import Offer, Process, Role, WorkerState
+from rlm.ledger.processes import LEFT, Offer, Process, Role, WorkerState
 
 
 def process(process_id, **facts):
@@ -53,15 +53,41 @@ def test_a_drained_host_has_no_share_and_says_who_ordered_it(store, say):
     assert [one["share"] for one in hosts(store)] == [3, 3]
 
 
-def test_a_host_that_is_heard_of_no_more_is_lost(store, say):
+def test_a_host_that_is_heard_of_no_more_is_silent_and_lost_once_that_is_noted(store, say):
     """Its supervisor did not sign off; one that did is no longer there."""
     for name in ("a:1:x", "b:1:x"):
         say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
     store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
-    assert [(one["host"], one["state"]) for one in hosts(store)] == [("a", "lost"), ("b", "ready")]
+    assert [(one["host"], one["state"]) for one in hosts(store)] == [("a", "silent"), ("b", "ready")]
 
-    store.processes.forget(Role.SUPERVISOR, "a:1:x")
+    assert store.hosts.lose("a")
+    assert not store.hosts.lose("a")
+    assert (hosts(store)[0]["state"], hosts(store)[0]["share"]) == ("lost", 0)
+    assert hosts(store)[0]["why"] == "its supervisor is not heard of for 10 s, and did not sign off"
+
+    say(Role.SUPERVISOR, "a:2:x", offer=Offer(20, 0, 20))
+    assert hosts(store)[0]["state"] == "ready"
+    store.processes.forget(Role.SUPERVISOR, "a:2:x")
+    assert store.hosts.forget("a")
+    assert not store.hosts.forget("a")
     assert [one["host"] for one in hosts(store)] == ["b"]
+
+
+def test_a_host_signs_off_with_its_supervisor(store, say):
+    """It is no longer there, and who knew it sees that for a while."""
+    say(Role.SUPERVISOR, "a:1:x", offer=Offer(20, 0, 20))
+    store.processes.sign_off(Role.SUPERVISOR, store.processes.alive(Role.SUPERVISOR)[0])
+
+    assert hosts(store) == []
+    assert store.processes.heard(Role.SUPERVISOR, ["a:1:x"])["a:1:x"].state == LEFT
+    assert store.processes.heard(Role.SUPERVISOR) == {}
+
+
+def test_a_drained_host_is_listed_while_it_is_rebooted(store, say):
+    """The order stands, and so it can be taken back."""
+    store.hosts.drain("a", "me@there")
+
+    assert [(one["host"], one["state"], one["heard_seconds"]) for one in hosts(store)] == [("a", "draining", None)]
 
 
 def test_a_supervisor_of_an_older_version_is_a_host_all_the_same(store, say):

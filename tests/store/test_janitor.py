@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from actors import messages
@@ -133,6 +135,7 @@ def test_it_looks_only_now_and_then(store, janitor, clock, left):
 @pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
 def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor, clock, left, caplog, role):
     """It is missed for as long as a heartbeat, which all are where Redis was away; then it is forgotten."""
+    store.processes.announce(Role.SCHEDULER, replace(DEAD, id=f"{DEAD.host}:8:scheduler"))  # its host is heard of
     store.processes.announce(role, DEAD)
     store.client.delete(store.keys.process(role, DEAD.id))
     janitor.step()
@@ -148,3 +151,16 @@ def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor,
     assert [record.alarm for record in told] == ["process_died"]
     assert f"The {role} {DEAD.id} has not been heard of" in caplog.text
     assert store.processes.missing(role) == []
+
+
+def test_the_supervisor_of_a_lost_host_is_the_hosts_alarm(store, janitor, clock, left, caplog):
+    """One alarm, which names the host; its entry stays until the host is back, or is forgotten."""
+    store.processes.announce(Role.SUPERVISOR, DEAD)
+    store.client.delete(store.keys.process(Role.SUPERVISOR, DEAD.id))
+    for _ in range(5):
+        janitor.step()
+        clock(6)
+
+    assert [record.alarm for record in caplog.records if record.levelname == "WARNING"] == ["host_lost"]
+    assert list(store.hosts.lost()) == [DEAD.host]
+    assert store.processes.missing(Role.SUPERVISOR) == [DEAD.id]

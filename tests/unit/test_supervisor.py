@@ -150,7 +150,7 @@ class FakeStore:
         self.entries[role].pop(process.id, None)
         self.signed_off[process.id] = replace(process, state=LEFT)
 
-    def heard(self, role, known=()):
+    def heard(self, role, known=(), *, gone=False):  # the register's signature
         self._reach()
         return self.entries[role] | {one: self.signed_off[one] for one in known if one in self.signed_off}
 
