@@ -130,6 +130,7 @@ def test_the_share_of_a_host_that_vanished_is_taken_over(hosts):
     assert back < 10
 
 
+@pytest.mark.long
 def test_an_orderly_end_is_taken_over_at_once(hosts):
     """The others need not wait for a heartbeat's life, and at no moment there are more than there may be."""
     hosts.processes["c"].send_signal(signal.SIGTERM)
