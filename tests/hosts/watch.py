@@ -116,9 +116,9 @@ def troubles(document: Any, host: str) -> list[str]:
 def _troubles(document: Any, host: str) -> Iterator[str]:
     if isinstance(document, dict):
         state = document.get("state", document.get("health"))
-        if host in {document.get("host"), document.get("name")} and isinstance(state, str):
-            if state not in _WELL or document.get("unreached"):
-                yield state
+        about = host in {document.get("host"), document.get("name")} and isinstance(state, str)
+        if about and (state not in _WELL or document.get("unreached")):
+            yield str(state)
         if document.get("ok") is True:  # a finding of the doctor that found nothing
             return
         for value in document.values():
