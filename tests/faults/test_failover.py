@@ -29,6 +29,8 @@ pytestmark = [
 AGAIN_SECONDS = 5.0
 CLOSED_SECONDS = 2.0
 FROZEN_SECONDS = 8.0
+#: The guard of life, not divided: on a busy machine Redis may take longer than a tenth of it for a slot.
+UNHURRIED = {"RLM_RUN__GUARD_SECONDS": "0.5"}
 
 
 @dataclass
@@ -110,11 +112,11 @@ def trial(redis, system, mishap, events):
 @pytest.mark.parametrize("number", [0, *(pytest.param(one, marks=pytest.mark.long) for one in range(1, 10))], ids=str)
 def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, number):
     """With `redis.wait_replicas` no window need be held: calls go on within seconds, no limit is exceeded."""
-    waiting = {"RLM_REDIS__WAIT_REPLICAS": "1"}
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=waiting) as system:
+    env = UNHURRIED | {"RLM_REDIS__WAIT_REPLICAS": "1"}
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=env) as system:
         figures = trial(redis, system, mishap, 240 + 12 * number)
 
-        assert figures.first_call <= AGAIN_SECONDS
+        assert 0 <= figures.first_call <= AGAIN_SECONDS
         assert figures.late <= CLOSED_SECONDS
         assert figures.repeats == 0
 
@@ -124,7 +126,7 @@ def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, num
 @pytest.mark.parametrize("mishap", [kill, fail_over, hand_over, freeze], ids=lambda one: one.__name__)
 def test_without_waiting_for_replicas_no_limit_is_exceeded_either(tmp_path, make_system, mishap):
     """What the new primary forgot holds every endpoint for its longest period."""
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url) as system:
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=UNHURRIED) as system:
         figures = trial(redis, system, mishap, 240)
 
         assert figures.late <= CLOSED_SECONDS
@@ -135,7 +137,7 @@ def test_without_waiting_for_replicas_no_limit_is_exceeded_either(tmp_path, make
 @pytest.mark.parametrize("seconds", [25, 30])
 def test_a_run_whose_deadline_passed_while_redis_stood_still_is_closed_at_its_return(tmp_path, make_system, seconds):
     """All servers stand still, so that nobody can take over: as if Redis were cut off."""
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url) as system:
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=UNHURRIED) as system:
         system.start_both()
         ids = system.push_evenly(240)
         run_id = system.ask_for_run()
