@@ -30,6 +30,7 @@ from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
+from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Store:
         self.changes = Changes(self.client, self.keys)
         self.orders = Orders(self.client, self.keys)
         self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
+        self.ways = Ways(self.client, self.keys)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")
