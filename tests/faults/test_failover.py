@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -35,13 +36,14 @@ UNHURRIED = {"RLM_RUN__GUARD_SECONDS": "0.5"}
 
 @dataclass
 class Figures:
-    """What one trial measured, seconds. `silence` lasts from the last call before to the first after the switch."""
+    """What one trial measured, seconds. `silence` is the longest time without a call, `held` the calls in flight."""
 
     switched: float
     first_call: float
     silence: float
     late: float
     repeats: int
+    held: int
     leftover: int
 
 
@@ -83,19 +85,21 @@ def trial(redis, system, mishap, events):
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.api.arrivals) > events / 6, timeout=30, message="calls are made")
     deadline = system.store.runs.current().deadline
-    began = time.monotonic()
+    held, began = system.inflight(), time.monotonic()
     mishap(redis)
     record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
     closed_at = time.time()
     arrivals = sorted(one.at for one in system.api.arrivals)
     known_at = redis.switches[0][0] if redis.switches else began
-    before, after = [at for at in arrivals if at <= known_at], [at for at in arrivals if at > known_at]
+    after = [at for at in arrivals if at > known_at]
+    around = [at for at in arrivals if at >= began - 1]
     figures = Figures(
         known_at - began,
         after[0] - known_at if after else -1.0,
-        after[0] - before[-1] if after else -1.0,
+        max(later - earlier for earlier, later in pairwise(around)),
         closed_at - deadline,
         len(system.repeats()),
+        held,
         record["counts"]["leftover"],
     )
     print(f"{mishap.__name__}: {figures}")
@@ -118,7 +122,7 @@ def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, num
 
         assert 0 <= figures.first_call <= AGAIN_SECONDS
         assert figures.late <= CLOSED_SECONDS
-        assert figures.repeats == 0
+        assert figures.repeats <= figures.held
 
 
 @pytest.mark.long
