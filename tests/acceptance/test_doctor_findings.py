@@ -211,6 +211,17 @@ def test_a_command_that_is_behind_says_so(inst):
     assert message == f"this command is rlm {__version__}, behind rlm 9.9: what it cannot read it leaves alone"
 
 
+def test_schedulers_that_may_not_conduct_are_told_why(inst):
+    """They stand by for ever: a newer one has left what they cannot go on with."""
+    announce(inst, Role.SCHEDULER, "older")
+    inst.store.leases.release(steps.CONDUCTOR)
+    inst.store.client.hset(inst.store.keys.schemas, "7", "9.9")
+    inst.store.client.hset(inst.store.keys.lease, "least", "7")
+
+    message = "nobody leads: rlm 9.9 has conducted with what older cannot go on with"
+    assert found(inst, "leader") == [("warn", message)]
+
+
 def test_processes_of_another_version_than_this_command_are_named(inst, monkeypatch):
     """None of them is behind, only the command is another's."""
     monkeypatch.setattr("rlm.admin.doctor.processes.__version__", "9.9")
