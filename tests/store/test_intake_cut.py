@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from functools import partial
 
 import pytest
 import redis
@@ -36,14 +37,19 @@ class CutClient:
         self.calls = 0
         self.connection_pool = client.connection_pool  # by which errors name the server
 
-    def evalsha(self, *args):
-        return self._call(self._client.evalsha, *args)
+    def execute_command(self, *args):
+        return self._call(self._client.execute_command, *args)
 
     def strlen(self, *args):
         return self._call(self._client.strlen, *args)
 
     def getrange(self, *args):
         return self._call(self._client.getrange, *args)
+
+    def pipeline(self, **options):
+        pipeline = self._client.pipeline(**options)
+        pipeline.execute = partial(self._call, pipeline.execute)
+        return pipeline
 
     def _call(self, command, *args):
         self.calls += 1
@@ -57,10 +63,11 @@ class CutClient:
 
 #: An item that is too large to be read, here.
 GIANT = b"G" * 70_000
-#: To come upon a giant, to learn its size, to read it in three pieces and find that there is no more, to take it.
-PER_GIANT = 7
-#: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left.
-CALL_SITES = 11 + 2 * PER_GIANT
+#: To come upon a giant, to learn its size, to read it in three pieces and find that there is no more, to ask the time,
+#: to take it.
+PER_GIANT = 8
+#: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left; ask the time for the letters of two.
+CALL_SITES = 13 + 2 * PER_GIANT
 
 
 @pytest.fixture
