@@ -22,6 +22,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Dispatcher
+from rlm.delivery.fence import Fence
 from rlm.delivery.lane import Lanes
 from rlm.delivery.run_end import close_run
 from rlm.ledger import open_store
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
+#: How soon a worker announces itself again if Redis did not answer, seconds.
+AGAIN_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,7 @@ class WorkerProcess:
         self._started_at = system_clock.now()
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, wakeup.wake)
+        self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         self._broker.has_worked = store.leases.has_worked
@@ -123,6 +127,7 @@ class WorkerProcess:
         crash_point("worker.started")
         waker = Waker(self._store.url, self._store.keys.wake("workers"), self._broker.wake)
         waker.start()
+        self._fence.start()
         self._worker.start()
         log.info(
             "Worker %s (rlm %s, pid %d) is ready with %d lanes",
@@ -139,6 +144,7 @@ class WorkerProcess:
             whole = self._is_whole()  # before its threads end
             clean = self._wind_down() and whole
             waker.stop()
+            self._fence.stop()
             self._dispatcher.close()
         if not clean:
             sys.stdout.flush()
@@ -149,8 +155,8 @@ class WorkerProcess:
         """Announce this worker until there is a reason to stop; return that."""
         watched: list[signals.Wakeup | Connection] = [self._wakeup, *([self._lifeline] if self._lifeline else [])]
         while True:
-            self._announce(WorkerState.READY)
-            readable, _, _ = select.select(watched, [], [], HEARTBEAT_SECONDS)
+            heard = self._announce(WorkerState.READY)
+            readable, _, _ = select.select(watched, [], [], HEARTBEAT_SECONDS if heard else AGAIN_SECONDS)
             self._wakeup.drain()
             if self._stop.graceful:
                 return "it was asked to"
@@ -167,7 +173,8 @@ class WorkerProcess:
         died = any(one.running and not one.is_alive() for one in consumers)
         return not died and not any(one.running and not one.is_alive() for one in lanes)
 
-    def _announce(self, state: WorkerState) -> None:
+    def _announce(self, state: WorkerState) -> bool:
+        """Announce this worker; return whether Redis has heard it."""
         process = Process(
             id=self._id,
             pid=os.getpid(),
@@ -178,11 +185,16 @@ class WorkerProcess:
             revision=self._settings.revision,
             supervisor=self._supervisor_id,
             version=__version__,
+            fenced=True,
         )
+        began = system_clock.boottime()
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
             log.info("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
+            return False
+        self._fence.announced(began)
+        return True
 
     def _wind_down(self) -> bool:
         """Finish what is in flight, claim nothing more; return False if that took too long or a signal cut it."""

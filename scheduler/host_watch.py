@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import span
-from rlm.ledger.hosts import host_of
+from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.peers import Peers
 

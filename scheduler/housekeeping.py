@@ -19,7 +19,7 @@ from rlm.core.errors import ArchiveError, FencedError, StoreError
 from rlm.core.tally import refused_by
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.breaker import forget_what_is_over
-from rlm.ledger.hosts import host_of
+from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.reading.compliance import excess

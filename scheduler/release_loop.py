@@ -16,14 +16,16 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.ledger import revive
+from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.outage import Outage
-from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.processes import WorkerState
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.releases import Releases, Rhythm
-from scheduler.team import Team, TeamWatch
+from scheduler.run_hosts import RunHosts
+from scheduler.team import Gathering, Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
 if TYPE_CHECKING:
@@ -42,11 +44,6 @@ BUSY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
 #: How often the workers, the run's own state and what is overdue are read, seconds.
 LOOK_SECONDS = 0.1
-#: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
-#: calls leave later than a slot's guard allows for.
-GATHER_SECONDS = 0.5
-#: The same as a part of the run's window, if that is shorter: waiting longer would cost more than it gains.
-GATHER_PART = 0.025
 #: Maximum assumed skew between Redis and host clocks, seconds. By the host clock no run outlives its deadline by more.
 APART_SECONDS = 5.0
 #: Pause after Redis failed, seconds.
@@ -85,7 +82,7 @@ class ReleaseLoop:
         self._first_release_at = run.first_release_at
         self._lanes = 0
         self._workers: list[str] = []
-        self._gathering_until: float | None = None
+        self._gathering = Gathering(run.window_seconds)
         self._planned_at = system_clock.monotonic()
         self._cold = self._hindered = False
         self._restarts = store.processes.restarts()
@@ -93,6 +90,7 @@ class ReleaseLoop:
         self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
+        self._hosts = RunHosts(store, run.id, duty)
         self._team = Team(0, supervised=True)
         self._waits = Waits.read(run.waits, run.opened_at)
         self._late = run.late if run.waits is None else {}  # else the waits have it already
@@ -146,7 +144,8 @@ class ReleaseLoop:
         # Counts first: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._releases.count()
         self._redis.check()
-        now_us, views = self._redis.now_us, self._releases.look(self._lanes)
+        now_us = self._redis.now_us
+        views = self._hosts.shade(self._releases.look(self._lanes), self._limited, now_us / MICROSECONDS)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
@@ -212,16 +211,20 @@ class ReleaseLoop:
         self._redis.mender.step()
         self._take_up_limits()
         store = self._store
-        workers = store.processes.alive(Role.WORKER)
+        workers = self._hosts.look(self._redis.shifted_us)
         self._workers = [one.id for one in workers]
         self._adopt(workers)
         ready = [one for one in workers if one.state == WorkerState.READY]
         usable = [one for one in ready if one.revision == self._run.revision]
+        strangers = len(ready) - len(usable)
+        usable, cut = self._hosts.usable(usable)
         wanted = max(store.processes.wanted(), store.settings.workers.min)
         self._cold = self._cold or (self._first_release_at is None and not ready)
-        self._team = self._watch.look(len(usable), wanted, strangers=len(ready) - len(usable))
+        self._team = self._watch.look(len(usable), wanted, strangers=strangers, cut=cut)
         self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
-        self._lanes = self._count_lanes(usable, wanted)
+        # If no host reaches anything, the ways are probed as far as they may be: see `RunHosts.shade`.
+        begun = self._first_release_at is not None
+        self._lanes = self._gathering.lanes(usable, wanted, begun=begun) or min(1, len(cut))
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
             self._note(workers_peak=self.workers_peak)
@@ -278,16 +281,6 @@ class ReleaseLoop:
             ", ".join(f"{name} {limits[name]}" for name in changed),
             extra={"action": "take_up_limits", "run_id": self._run.id},
         )
-
-    def _count_lanes(self, workers: Sequence[Process], wanted: int) -> int:
-        """Return how many lanes this run has; workers of a supervisor beyond those wanted are about to leave."""
-        if self._first_release_at is None and workers and len(workers) < wanted:
-            now, gather_seconds = system_clock.monotonic(), min(GATHER_SECONDS, GATHER_PART * self._run.window_seconds)
-            self._gathering_until = self._gathering_until or now + gather_seconds
-            if now < self._gathering_until:
-                return 0
-        by_hand = sum(one.threads for one in workers if not one.supervisor)
-        return by_hand + sum(sorted((one.threads for one in workers if one.supervisor), reverse=True)[:wanted])
 
     def _note_first(self, at: float) -> None:
         """Note when the run's first call was released, seconds since 1970."""

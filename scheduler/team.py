@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
-from rlm.ledger.hosts import host_of
+from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.processes.sharing import room
 from scheduler.host_watch import report_lost, unheard
 from scheduler.housekeeping import report_death
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
@@ -30,6 +30,11 @@ PATIENCE_SECONDS = 2.0
 FIRST_PATIENCE_SECONDS = 5.0
 #: The same if no supervisor is in the register at all.
 UNKNOWN_SECONDS = 1.0
+#: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
+#: calls leave later than a slot's guard allows for.
+GATHER_SECONDS = 0.5
+#: The same as a part of the run's window, if that is shorter: waiting longer would cost more than it gains.
+GATHER_PART = 0.025
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +69,8 @@ class TeamWatch:
         self._met = False
         self._told = False
 
-    def look(self, ready: int, wanted: int, *, strangers: int = 0) -> Team:
-        """Return the team that `ready` workers are if so many are `wanted`, beside `strangers`."""
+    def look(self, ready: int, wanted: int, *, strangers: int = 0, cut: Collection[str] = ()) -> Team:
+        """Return the team that `ready` workers are if so many are `wanted`, beside `strangers` and hosts `cut` off."""
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
@@ -78,7 +83,7 @@ class TeamWatch:
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
         if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
             return Team(ready, supervised, strangers=strangers)
-        why = self._why(wanted, supervisors, strangers, supervised=supervised)
+        why = _cut_off(cut) or self._why(wanted, supervisors, strangers, supervised=supervised)
         there = f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready" if ready else "no worker is ready"
         return Team(ready, supervised, f"{there} of {wanted} wanted, and {why}", strangers)
 
@@ -121,3 +126,33 @@ class TeamWatch:
             self._told = True
             facts = alarm(Alarm.NO_WORKER, "lack_workers", counts=counts, run_id=self._run_id)
             log.error("Run %s %s", self._run_id, what, extra=facts)
+
+
+def _cut_off(hosts: Collection[str]) -> str:
+    """Return in words that hosts are cut off, whose workers are not counted on; empty if there are none."""
+    if not hosts:
+        return ""
+    names = " and ".join(sorted(hosts))
+    several = len(hosts) > 1
+    return f"host{'s' if several else ''} {names} {'reach' if several else 'reaches'} no endpoint: see `rlm doctor`"
+
+
+class Gathering:
+    """Counts the lanes of a run, none while its first call waits for the rest of the wanted workers."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._seconds = min(GATHER_SECONDS, GATHER_PART * window_seconds)
+        self._until: float | None = None
+
+    def lanes(self, workers: Sequence[Process], wanted: int, *, begun: bool) -> int:
+        """Return how many lanes a run has; workers of a supervisor beyond those wanted are about to leave.
+
+        `begun`: its first call is released.
+        """
+        if not begun and workers and len(workers) < wanted:
+            now = system_clock.monotonic()
+            self._until = self._until or now + self._seconds
+            if now < self._until:
+                return 0
+        by_hand = sum(one.threads for one in workers if not one.supervisor)
+        return by_hand + sum(sorted((one.threads for one in workers if one.supervisor), reverse=True)[:wanted])

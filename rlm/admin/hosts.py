@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.versions import behind
 from rlm.core.clock import isoformat
-from rlm.core.text import span
-from rlm.ledger.hosts import host_of
+from rlm.core.tally import MOST_NAMED
+from rlm.core.text import named, span
+from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
 from rlm.processes.sharing import divide
 
@@ -29,6 +30,7 @@ class HostState(StrEnum):
 
     READY = "ready"
     DRAINING = "draining"  #: it was ordered to take no share
+    CUT_OFF = "cut off"  #: it reaches Redis, and none of the endpoints that others reach
     SILENT = "silent"  #: it is not heard of at this moment: it is lost, or Redis or its clock forgot it
     LOST = "lost"  #: it is not heard of any more, and did not sign off
 
@@ -55,6 +57,10 @@ class _Found:
         gone = {host_of(one) for one in processes.missing(Role.SUPERVISOR)} | set(self._lost)
         self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
         self._drains: Mapping[str, Drain] = store.hosts.drains()
+        self._ways = store.ways.look()
+        self._names: dict[str, list[str]] = defaultdict(list)
+        for endpoint in store.settings.endpoints.values():
+            self._names[endpoint.window_id].append(endpoint.name)
         self.names = gone | set(self._by_host) | set(self._drains)
         self._leader = store.leases.holder()
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
@@ -75,6 +81,7 @@ class _Found:
             "host": host,
             "state": self._state(host),
             "why": self._why(host),
+            "unreached": self._unreached(host),
             "labels": {name: value for offer in offers for name, value in offer.labels.items()},
             "versions": sorted({one.version or "older" for one in every}),
             "behind": [f"{one.role} {one.process.id}: {one.why}" for one in self._behind if one.process.host == host],
@@ -93,7 +100,20 @@ class _Found:
     def _state(self, host: str) -> HostState:
         if host in self._silent:
             return HostState.LOST if host in self._lost else HostState.SILENT
+        if self._is_cut_off(host):
+            return HostState.CUT_OFF
         return HostState.DRAINING if host in self._drains else HostState.READY
+
+    def _is_cut_off(self, host: str) -> bool:
+        return host in self._ways and self._ways[host].cut_off
+
+    def _unreached(self, host: str) -> list[dict[str, Any]]:
+        """Return the endpoints that calls of a host do not reach and others' do, the oldest trouble first."""
+        return [
+            {"endpoint": name, "since": isoformat(way.since), "why": way.why, "failures": way.failures}
+            for way in (self._ways[host].shut if host in self._ways else ())
+            for name in self._names.get(way.window_id, ())
+        ]
 
     def _why(self, host: str) -> str | None:
         if host in self._silent:
@@ -101,9 +121,17 @@ class _Found:
             since = "at this moment" if lost is None else f"for {span(HEARTBEAT_TTL_SECONDS + lost)}"
             return f"its supervisor is not heard of {since}, and did not sign off"
         order = self._drains.get(host)
-        if order is None:
-            return None
+        if order is None or self._is_cut_off(host):
+            return self._why_unreached(host)
         return f"drained by {order.by} at {isoformat(order.at)}" + (f": {order.reason}" if order.reason else "")
+
+    def _why_unreached(self, host: str) -> str | None:
+        unreached = self._unreached(host)
+        if not unreached:
+            return None
+        names = named([one["endpoint"] for one in unreached], MOST_NAMED)
+        rest = ", and nothing gets through to any other" if self._is_cut_off(host) else ""
+        return f"does not reach {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
 
     def _scheduler(self, schedulers: list[Process]) -> str | None:
         if not schedulers:

@@ -19,9 +19,9 @@ from rlm.core.endpoint import LEASE_SLACK_SECONDS, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.delivery import Request, Unreachable, UnreachableError
-from rlm.delivery.settlement import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
-from rlm.ledger.claims import MOST_TRIED, Completion
+from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
+from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
+from rlm.ledger.claims import MOST_TRIED
 from rlm.ledger.limiter import Admitted, Call, Refused
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.delivery import Connection
     from rlm.delivery.lane import LaneContext
-    from rlm.delivery.settlement import Settlement
-    from rlm.ledger.claims import Claim
+    from rlm.delivery.settlement import Settlement, Undelivered
+    from rlm.ledger.claims import Claim, Completion
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
 LEAVING_SHARE = 0.4
@@ -76,7 +76,7 @@ class Attempt:
         self._lane = lane
         self._ledger = lane.store.ledger
         self._windows = lane.store.windows
-        self._breaker = lane.store.breaker
+        self._health = lane.health
         self._dispatcher = lane.dispatcher
         self._retry = lane.settings.retry
         self._claim = claim
@@ -108,11 +108,10 @@ class Attempt:
         if not isinstance(answered, Answered):
             self._settle(answered)
             return None
-        settlement = settlement_of(self._ledger, self._claim, answered, self._retry)
-        if isinstance(settlement, Completion):
+        if isinstance(answered.outcome, Delivered):
             self._report(answered)
-            return settlement
-        self._settle(partial(self._write, answered, settlement))
+            return completion_of(self._claim, answered, answered.outcome)
+        self._settle(partial(self._write, answered, answered.outcome))
         return None
 
     def _deliver(self, connection: Connection | None) -> Answered | Settlement:
@@ -121,17 +120,16 @@ class Attempt:
             self._return_slot(connection)
             return refused
         if connection and (slot := self._slot_in_hand(connection)):
-            return self._answer(self._send(slot, connection), connection)
+            return self._call_with(slot, connection)
         for endpoint in _candidates(self._claim, self._type):
             begins_by = self._begins_by(endpoint)
-            if system_clock.monotonic() > begins_by:
+            if system_clock.monotonic() > begins_by or not self._may_try(endpoint):
                 continue
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
-                outcome = Unreachable(str(error), None, error.kind)
-                note_failure(self._breaker, endpoint, outcome)
-                return try_again(self._ledger, self._claim, endpoint, outcome, self._retry)
+                excused = self._health.fail(endpoint, error.outcome)
+                return try_again(self._ledger, self._claim, endpoint, error.outcome, self._retry, excused=excused)
             slot = None
             try:
                 slot = self._take_slot(endpoint, begins_by)
@@ -139,8 +137,25 @@ class Attempt:
                 if slot is None:
                     self._dispatcher.keep(endpoint, connection)
             if slot is not None:
-                return self._answer(self._send(slot, connection), connection)
+                return self._call_with(slot, connection)
         return partial(self._ledger.give_back, self._claim)
+
+    def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
+        """Make the call that a slot was taken for, unless the worker was not heard of for too long meanwhile."""
+        if self._is_fenced:
+            self._dispatcher.keep(slot.endpoint, connection)
+            self._windows.give_back(slot.endpoint, slot.admitted, slot.call)
+            return partial(self._ledger.give_back, self._claim)
+        return self._answer(self._send(slot, connection), connection)
+
+    @property
+    def _is_fenced(self) -> bool:
+        """Whether the event may be another worker's by now."""
+        return not self._lane.fence.admits(self._asked_at) or system_clock.monotonic() > self.lease_ends
+
+    def _may_try(self, endpoint: Endpoint) -> bool:
+        """Return whether this host reaches an endpoint; the one that the call was released for is tried anyway."""
+        return endpoint.name == self._claim.endpoint or self._health.reaches(endpoint)
 
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""
@@ -192,7 +207,8 @@ class Attempt:
                 break
             answered_at = system_clock.monotonic()
             if answered_at <= min(begins_by, asked_at + self._leaving_seconds):
-                return _Slot(endpoint, call, admitted, asked_at, answered_at)
+                suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
+                return _Slot(endpoint, call, replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
             if answered_at > tries_end:
                 log.warning(
@@ -240,6 +256,7 @@ class Attempt:
             late=sent.late,
             counts_from=counts_from if counts_from > slot.asked_at else None,
             cut=sent.gives_up_at == self._deadline <= now,
+            stale=self._is_fenced,
         )
 
     def _call_seconds(self, endpoint: Endpoint) -> float:
@@ -247,16 +264,20 @@ class Attempt:
             return self._claim.call_seconds
         return call_seconds(self._type, endpoint.name, self._claim.expected)
 
-    def _write(self, answered: Answered, settlement: Settlement) -> bool:
-        report(self._windows, self._breaker, answered, self._lane.rests, others=len(self._type.endpoints) > 1)
+    def _write(self, answered: Answered, outcome: Undelivered) -> bool:
+        excused = self._report_once(answered)
+        return settlement_of(self._ledger, self._claim, answered, outcome, self._retry, excused=excused)()
+
+    def _report_once(self, answered: Answered) -> bool:
+        excused = self._health.report(answered, others=len(self._type.endpoints) > 1)
         crash_point("worker.reported")
-        return settlement()
+        return excused
 
     def _report(self, answered: Answered) -> None:
         """Report a call that completed its event; while Redis is away try again for as long as the lease lasts."""
         while True:
             try:
-                self._write(answered, lambda: True)
+                self._report_once(answered)
             except StoreError:
                 if system_clock.monotonic() < self.lease_ends:
                     system_clock.sleep(AGAIN_SECONDS)

@@ -15,12 +15,18 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
-from rlm.delivery.outcome import NO_WAY, kind_of_error
+from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
 #: minute costs nothing that could be measured.
 MAX_AGE_SECONDS = 60.0
+
+#: How long TCP may take to connect to an address, seconds: its third try comes after 3 s. Who is there answers at once.
+CONNECT_SECONDS = 3.5
+#: A connection is cut once nothing sent on it was acknowledged for so long, seconds. The kernel of whoever can be
+#: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
+SILENT_SECONDS = 4.0
 
 #: An endpoint rarely closes a connection sooner than this after an answer, seconds.
 _LATELY_SECONDS = 1.0
@@ -34,11 +40,21 @@ Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, i
 
 
 class UnreachableError(DispatchError):
-    """Raised when no connection to an endpoint could be opened; nothing was sent. `kind` is its word, see `outcome`."""
+    """Raised when no connection to an endpoint could be opened; nothing was sent. `kind` is its word, see `outcome`.
 
-    def __init__(self, message: str, kind: str = NO_WAY) -> None:
+    `here`: it lies with this host, which can call nobody, or not there.
+    """
+
+    def __init__(self, message: str, kind: str = NO_WAY, *, here: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
+        self.here = here
+
+    @property
+    def outcome(self) -> Unreachable:
+        """What came of the call that was to be made."""
+        silent = self.kind == NO_ANSWER
+        return Unreachable(str(self), None, self.kind, unsent=True, here=self.here, silent=silent)
 
 
 class Connection:
@@ -108,6 +124,11 @@ class Connection:
         self.spoke = answer.surplus
         self._used_at = system_clock.monotonic()
         return answer
+
+    def cut(self) -> None:
+        """End the call that another thread has under way on it."""
+        with suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # that of TLS would let the other thread read on
 
     def close(self) -> None:
         """Close it at once; TLS is not wound down. What has not arrived of a call that was given up never will."""
@@ -193,7 +214,8 @@ class Opener:
             sock = _reach(self._resolver.resolve(host, port, seconds), deadline)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
-            raise UnreachableError(f"no connection to {host}:{port}: {error}", kind_of_error(error)) from error
+            told = f"no connection to {host}:{port}: {error}"
+            raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:
@@ -219,13 +241,32 @@ def _reach(addresses: Addresses, deadline: float) -> socket.socket:
 
 def _connect(sock: socket.socket, address: Any, deadline: float) -> socket.socket:
     try:
-        _limit(sock, deadline)
+        _limit(sock, min(deadline, system_clock.monotonic() + CONNECT_SECONDS))
         sock.connect(address)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option, value in _OPTIONS.items():
+            sock.setsockopt(*option, value)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _options() -> dict[tuple[int, int], int]:
+    """Return the options of a socket by level and number: no delay, and what finds out that its way is cut."""
+    tcp = {
+        "TCP_NODELAY": 1,
+        "TCP_KEEPIDLE": 1,  # of Linux; it and the next two are in seconds
+        "TCP_KEEPALIVE": 1,  # the same, of macOS
+        "TCP_KEEPINTVL": 1,
+        "TCP_KEEPCNT": round(SILENT_SECONDS) - 1,
+        "TCP_USER_TIMEOUT": round(SILENT_SECONDS * 1000),
+    }
+    known = {getattr(socket, name): value for name, value in tcp.items() if hasattr(socket, name)}
+    kept = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1}
+    return kept | {(socket.IPPROTO_TCP, number): value for number, value in known.items()}
+
+
+_OPTIONS = _options()
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:

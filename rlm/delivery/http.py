@@ -30,6 +30,7 @@ from rlm.delivery.outcome import (
     Rejected,
     Throttled,
     Unreachable,
+    is_silence,
     kind_of_error,
     kind_of_status,
     longest_rest,
@@ -119,6 +120,7 @@ class Dispatcher:
         self._opener = Opener()
         self._idle: dict[str, list[Connection]] = {}
         self._distrusted_until: dict[str, float] = {}
+        self._busy: set[Connection] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float) -> Connection:
@@ -171,21 +173,22 @@ class Dispatcher:
         Where it did not, the connection is closed. What an endpoint says before it has the whole request is read only
         if the whole request leaves; else it is no answer.
         """
+        self._busy.add(connection)
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
             if not connection.is_quiet():  # looked at once more: taking a slot has taken time
                 raise ConnectionError("the endpoint closed the connection, or spoke unasked")
             connection.send(message, deadline)
         except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret
-            connection.close()
+            self._close(connection)
             told = "the request could not be sent: a configured header is not what HTTP allows"
             return Unreachable(told, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
             told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
-            return Unreachable(told, None, kind_of_error(error))
+            return Unreachable(told, None, kind_of_error(error), silent=is_silence(error))
         except RLMError:
-            connection.close()
+            self._close(connection)
             raise
         return None
 
@@ -196,9 +199,10 @@ class Dispatcher:
             if system_clock.monotonic() >= deadline:
                 raise TimeoutError
         except (OSError, BrokenAnswerError) as error:
-            connection.close()
+            self._close(connection)
             detail, kind = _no_answer(error, sent_at, deadline)
-            return Unreachable(self._redacted(endpoint, detail), None, kind)
+            return Unreachable(self._redacted(endpoint, detail), None, kind, silent=is_silence(error))
+        self._busy.discard(connection)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
@@ -206,6 +210,11 @@ class Dispatcher:
             self._drop(endpoint, connection)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now())
+
+    def cut(self) -> None:
+        """Cut the calls under way; nobody knows what became of them."""
+        for connection in list(self._busy):
+            connection.cut()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -220,9 +229,13 @@ class Dispatcher:
             return idle.pop() if idle else None
 
     def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
-        connection.close()
+        self._close(connection)
         if connection.spoke:
             self._distrust(endpoint)
+
+    def _close(self, connection: Connection) -> None:
+        self._busy.discard(connection)
+        connection.close()
 
     def _distrust(self, endpoint: Endpoint) -> None:
         """Keep no connection to the endpoint for a while, none of those that are kept now either."""
@@ -271,8 +284,9 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
     """Return why there is no answer, as a sentence and as the word in which it is counted."""
     now = system_clock.monotonic()
-    if isinstance(error, TimeoutError) or now >= deadline:
-        return f"no answer within {now - sent_at:.1f} s", NO_ANSWER
-    if isinstance(error, BrokenAnswerError):
+    if isinstance(error, BrokenAnswerError) and now < deadline:
         return f"a broken answer after {now - sent_at:.1f} s: {error}", BROKEN
-    return f"the connection broke after {now - sent_at:.1f} s: {error}", kind_of_error(error)
+    kind = kind_of_error(error)
+    if now >= deadline or kind == NO_ANSWER:
+        return f"no answer within {now - sent_at:.1f} s", NO_ANSWER
+    return f"the connection broke after {now - sent_at:.1f} s: {error}", kind

@@ -18,14 +18,16 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
-from rlm.delivery.settlement import Rests
-from rlm.ledger.claims import LaneId, Turn
+from rlm.delivery.fence import NoFence
+from rlm.delivery.health import Health
+from rlm.ledger.claims import LaneId, Turn, host_of
 from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.delivery import Connection, Dispatcher
+    from rlm.delivery.fence import Fence
     from rlm.delivery.settlement import Settlement
     from rlm.ledger import Store
     from rlm.ledger.claims import Claim, Completion
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long a lane rests whose worker carries an event alone, seconds; and how often one looks that is to carry it.
-_ALONE_SECONDS = 0.25
+#: How long a lane rests whose worker carries an event alone, or whose host cannot make the calls that are released,
+#: seconds; and how often one looks that is to carry an event alone.
+_PAUSE_SECONDS = 0.25
 _LOOK_SECONDS = 0.02
 
 
@@ -49,7 +52,8 @@ class LaneContext:
     store: Store
     settings: Settings
     dispatcher: Dispatcher
-    rests: Rests
+    health: Health
+    fence: Fence
     answered_at: float | None = None
     unsettled: set[str] = field(default_factory=set)
 
@@ -102,7 +106,9 @@ class Lanes:
         self._types = {event_type.name: event_type for event_type in settings.event_types}
         self._on_outdated = on_outdated
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        self._rests = Rests()
+        #: What lets calls out; a worker sets its own.
+        self.fence: Fence = NoFence()
+        self._health = Health(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
@@ -120,16 +126,17 @@ class Lanes:
         with self._lock:
             lane = self._idle.pop() if self._idle else self._make_lane()
         try:
-            self._take_turns(lane, run_id)
+            why = self._take_turns(lane, run_id)
         finally:
             self._busy.discard(lane.id.number)
             self._idle.append(lane)
-        if self._alone is not None:
-            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
+        if self._alone is not None or why == "shut":
+            system_clock.sleep(_PAUSE_SECONDS)  # else it was sent here again at once, and that in vain as well
         if self.outdated:
             self._on_outdated()
 
-    def _take_turns(self, lane: LaneContext, run_id: str) -> None:
+    def _take_turns(self, lane: LaneContext, run_id: str) -> str:
+        """Take turns until there is a reason not to; return that as a turn has it, empty for another."""
         completed: Completion | None = None
         while self._may_turn(lane):
             borrowed = self._dispatcher.borrow(self._settings.endpoints.values())
@@ -143,15 +150,16 @@ class Lanes:
                 self._dispatcher.put_back(borrowed)
             if turn.claim is None:
                 self.outdated |= turn.why == "revision"
-                return
+                return turn.why
             completed = self._attempt(lane, turn.claim, asked_at, connection)
         if completed is not None:
             self._complete(lane, completed)
+        return ""
 
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated:
+            if self._alone is not None or self.leaving or self.outdated or self.fence.shut:
                 return False
             self._busy.add(lane.id.number)
             return True
@@ -238,4 +246,4 @@ class Lanes:
     def _make_lane(self) -> LaneContext:
         """Return another lane; they are numbered from 1 as they come up."""
         lane_id = LaneId(self._worker_id, next(self._numbers))
-        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._rests)
+        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health, self.fence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import errno
 import math
 import socket
 import ssl
@@ -40,10 +41,41 @@ _OF_ERRORS: Final = (
 )
 _KNOWN: Final = frozenset(map(int, HTTPStatus))
 
+#: What the system says where this host cannot call: no way leads there, a rule of its own forbids it, or it has no
+#: more descriptors, ports or memory to give.
+_HERE: Final = frozenset(
+    {
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.EHOSTUNREACH,
+        errno.EADDRNOTAVAIL,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+    }
+)
+
 
 def kind_of_error(error: BaseException) -> str:
     """Return the word for what kept a call from being answered."""
+    if is_silence(error):
+        return CUT
     return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
+
+
+def lies_here(error: BaseException) -> bool:
+    """Return whether a call could not be made because of this host: it says nothing of the endpoint."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN  # no resolver answers
+    return isinstance(error, OSError) and error.errno in _HERE
+
+
+def is_silence(error: BaseException) -> bool:
+    """Return whether the system gave a connection up, on which nothing was acknowledged any more."""
+    return isinstance(error, OSError) and error.errno == errno.ETIMEDOUT  # RLM's own time-outs have no number
 
 
 def kind_of_status(status: int) -> str:
@@ -96,12 +128,16 @@ class Rejected:
 class Unreachable:
     """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None.
 
-    `kind` is the word in which it is counted, one of those above.
+    `kind` is the word in which it is counted, one of those above. `unsent`: no connection could be opened. `here`: that
+    lies with this host. `silent`: nothing came back for seconds, by which a way that is cut is known.
     """
 
     detail: str
     seconds: float | None
     kind: str
+    unsent: bool = False
+    here: bool = False
+    silent: bool = False
 
 
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable

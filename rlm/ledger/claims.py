@@ -107,12 +107,22 @@ def _us(seconds: float) -> int:
     return round(seconds * MICROSECONDS)
 
 
+def host_of(process_id: str) -> str:
+    """Return the host of a process, whose id begins with it."""
+    return process_id.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class LaneId:
     """A lane of a worker; its `number` counts from 1."""
 
     worker_id: str
     number: int
+
+    @property
+    def host(self) -> str:
+        """The host of its worker."""
+        return host_of(self.worker_id)
 
     @property
     def note(self) -> str:
@@ -194,8 +204,8 @@ class Completion:
 class Turn:
     """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
 
-    Without a `claim`, `why` is that no call is released (`none`), the run does not run (`over`), or it has another
-    configuration (`revision`).
+    Without a `claim`, `why` is that no call is released (`none`) or none that its host can make (`shut`), the run does
+    not run (`over`), or it has another configuration (`revision`).
     """
 
     settled: bool

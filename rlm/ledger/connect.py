@@ -22,6 +22,7 @@ from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.refusals import heed
+from rlm.ledger.replicas import LedgerClient
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, is_forbidden, place
 from rlm.settings.secrets import EMBEDDED, mask_url
@@ -29,6 +30,7 @@ from rlm.settings.secrets import EMBEDDED, mask_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rlm.ledger.replicas import Replicas
     from rlm.settings import Settings
 
 #: Parameters of a URL that name files which are read.
@@ -94,12 +96,14 @@ def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
         yield server
 
 
-def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
+def make_client(
+    url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS, replicas: Replicas | None = None
+) -> redis.Redis:
     """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
     With rediss+sentinel:// sentinels and primary are spoken to by TLS. It connects at the first command, waits
     `socket_timeout` seconds for an answer, and reports a lost one instead of sending the command again, which redis-py
-    would do by itself: what was lost may have been carried out.
+    would do by itself: what was lost may have been carried out. What lasts is waited for on so many `replicas`.
 
     Raises:
         ConfigurationError: `url` names no Redis, or as a certificate what is no file of a certificate's size.
@@ -117,13 +121,17 @@ def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> 
     try:
         _check_certificates(url)
         if url.startswith(tuple(f"{scheme}://" for scheme in SENTINEL_SCHEMES)):
-            return sentinel_client(url, options | by_tcp)
-        return heed(redis.Redis.from_url(url, **options, **({} if url.startswith("unix://") else by_tcp)))
+            client = sentinel_client(url, options | by_tcp)
+        else:
+            client = LedgerClient.from_url(url, **options, **({} if url.startswith("unix://") else by_tcp))
+            heed(client.connection_pool)
     except ValueError:
         raise ConfigurationError(
             f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
             f"or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
         ) from None  # its message may quote a piece of the password
+    client.replicas = replicas
+    return client
 
 
 def _check_certificates(url: str) -> None:

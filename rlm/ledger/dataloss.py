@@ -21,6 +21,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.replicas import replicas_of
 from rlm.ledger.scripts import Part
 from rlm.ledger.trouble import address
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
 
 #: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
 #: conductor dies at the same moment as Redis.
@@ -163,7 +165,9 @@ class Epochs(Part):
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it."""
         known = self._newest
         seen = (known.born, known.id, known.slots) if known else (0, "", 0)
-        reply = self._run("vouch_server", [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
+        marks = int(replicas_of(self._client) is not None)  # slots that no replica has yet are no use to know of
+        args: list[Argument] = [token, *seen, secrets.token_hex(8), marks]
+        reply = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))

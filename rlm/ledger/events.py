@@ -32,18 +32,19 @@ _NOTHING = Heard()
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A call that did not settle its event. `failing`: the endpoint failed for the moment."""
+    """A call that did not settle its event. `failing`: the endpoint failed for the moment; `excused`: by its host."""
 
     claim: Claim
     endpoint: str
     answer: CallEnd
     heard: Heard
     failing: bool = False
+    excused: bool = False
 
     @property
     def args(self) -> list[Argument]:
         """What `return_event` gets of it."""
-        counted = "throttled" if self.answer is CallEnd.THROTTLED else "errors"
+        counted = "throttled" if self.answer is CallEnd.THROTTLED else "excused" if self.excused else "errors"
         failing = self.claim.type if self.failing else ""
         entry = self.claim.entry(self.endpoint, self.answer, self.heard)
         return [counted, self.endpoint, failing, entry, self.heard.kind]
@@ -93,6 +94,11 @@ class Ledger(Part):
         """
         called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=not cut)
         return self._give_back(claim, "backoff", called, delay_seconds)
+
+    def pass_on(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
+        """Make an event pending again whose call failed by the trouble of its host: no attempt is spent."""
+        called = _Called(claim, endpoint, CallEnd.ERROR, heard, excused=True)
+        return self._give_back(claim, "pending", called)
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""

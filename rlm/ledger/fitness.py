@@ -10,12 +10,15 @@ import redis
 
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.connect import translated
+from rlm.ledger.refusals import CLUSTER_REMEDY
+from rlm.ledger.replicas import replicas_of
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rlm.ledger import Store
+    from rlm.ledger.replicas import Replicas
 
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)
@@ -89,7 +92,8 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
             return Fitness((_fault("info", f"it does not say what it is ({error})", remedy),))
         sentinel = goes_by_sentinel(client)
-        return judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
+        fitness = judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
+        return Fitness((*fitness.findings, _waiting(info, replicas_of(client))))
 
 
 def require_fit(store: Store, *, allow_volatile: bool = False) -> None:
@@ -147,8 +151,8 @@ def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
     else:
         yield _fault("role", "it is a replica, which takes no writes", "name its primary in redis.url")
     if info.get("cluster_enabled"):
-        remedy = "use a single server, or one with replicas behind Sentinel"
-        yield _fault("cluster", "it is a cluster, where one script cannot change keys on several nodes", remedy)
+        message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
+        yield _fault("cluster", message, CLUSTER_REMEDY)
     else:
         yield _good("cluster", "it is no cluster")
 
@@ -174,6 +178,17 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
         f"used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
     )
     return _warning("replicas", message, remedy)
+
+
+def _waiting(info: Mapping[str, Any], wanted: Replicas | None) -> Finding:
+    """Check that the replicas are there that are waited for."""
+    there = int(info.get("connected_slaves", 0))
+    if wanted is None:
+        return _good("waiting", "no replica is waited for (redis.wait_replicas is 0)")
+    message = f"{there} replicas are connected, of which {wanted.number} are waited for (redis.wait_replicas)"
+    if there >= wanted.number:
+        return _good("waiting", message)
+    return _warning("waiting", f"{message}: nothing is sent", "bring its replicas back, or lower redis.wait_replicas")
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:

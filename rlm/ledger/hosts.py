@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rlm.ledger.claims import host_of
 from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Part
+from rlm.ledger.ways import Ways, cut_off
 
 if TYPE_CHECKING:
     import redis
@@ -23,11 +25,6 @@ class Drain(msgspec.Struct, frozen=True):
     at: float
     by: str
     reason: str = ""
-
-
-def host_of(process_id: str) -> str:
-    """Return the host of a process, which its id begins with."""
-    return process_id.partition(":")[0]
 
 
 class Hosts(Part):
@@ -53,9 +50,13 @@ class Hosts(Part):
         found = self._hgetall(self._keys.drains)
         return {text(host): msgspec.json.decode(order, type=Drain) for host, order in found.items()}
 
-    def idle(self) -> set[str]:
-        """Return the hosts that get no share now, for whatever reason."""
-        return set(self.drains())
+    def idle(self) -> dict[str, int]:
+        """Return the hosts that get no share now, and how many workers they keep.
+
+        Those that are drained keep none. Those that are cut off keep one, which probes their ways.
+        """
+        cut = cut_off(Ways(self._client, self._keys).look())
+        return dict.fromkeys(cut, 1) | dict.fromkeys(self.drains(), 0)
 
     def lose(self, host: str) -> bool:
         """Note that a host is lost; return whether nobody had noted that."""

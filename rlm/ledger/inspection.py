@@ -118,9 +118,8 @@ def _spelled(store: Store, known: Iterable[str], run_id: str) -> Iterator[tuple[
         names = store.known_types
     yield from ((family, getattr(keys, family)(name), name) for name in names for family in ZSETS)
     for one in all_limited(store.settings.endpoints.values()):
-        yield from (
-            (family, getattr(keys, family)(one.window_id), one.name) for family in ("window", "moved", "health")
-        )
+        families_of = ("window", "moved", "health", "well")
+        yield from ((family, getattr(keys, family)(one.window_id), one.name) for family in families_of)
     for role in Role:
         yield "processes", keys.processes(role), ""
         for process in _members(store, keys.processes(role)):

@@ -16,6 +16,7 @@ from rlm.ledger.giants import Giants
 from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Quarantine
+from rlm.ledger.replicas import run_lasting
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
@@ -282,6 +283,10 @@ class Intake(Part):
         return int(self._batch([("LLEN", self._keys.events), ("UNLINK", self._keys.events)], transaction=True)[0])
 
     def push(self, items: Sequence[bytes]) -> int:
-        """Push items onto the audit list, as the audit system does; return how many wait there now."""
+        """Push items onto the audit list, as the audit system does; return how many wait there now.
+
+        Raises:
+            StoreUnreachableError: they were not pushed, or a fail-over may lose them: push them again.
+        """
         with translated(self._client):
-            return self._client.lpush(self._keys.events, *items)
+            return int(run_lasting(self._client, ("LPUSH", self._keys.events, *items)))

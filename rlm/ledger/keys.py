@@ -41,6 +41,10 @@ moved:URLHASH              list    `STAMP SENT` of slots that count from a perio
                                    newest first; as long as the window
 health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused
                                    within its limit, how far back its slots are kept
+ways                       hash    `HOST URLHASH` -> the way of a host to an endpoint that is in trouble, and `HOST` ->
+                                   since when the host is; see rlm/ledger/ways.py. Empty while all is well
+well:URLHASH, well         zset    hosts, by when a call of theirs was answered last, by that endpoint, or by any;
+                                   for half a minute
 window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended
@@ -127,18 +131,17 @@ class Keys:
         self.last_tick = f"{prefix}:last_tick"
         self.budgets = f"{prefix}:budgets"
         self.limits, self.limits_filed = f"{prefix}:limits", f"{prefix}:limits:filed"
-        self.changes = f"{prefix}:changes"
-        self.orders = f"{prefix}:orders"
-        self.measured = f"{prefix}:measured"
-        self.expected = f"{prefix}:expected"
+        self.changes, self.orders = f"{prefix}:changes", f"{prefix}:orders"
+        self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
         self.drains, self.lost = f"{prefix}:drains", f"{prefix}:lost"
-        self.wanted = f"{prefix}:wanted"
-        self.dropped = f"{prefix}:dropped"
+        self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
         self.coming_up = f"{prefix}:coming_up"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
         self.quarantine = f"{prefix}:quarantine"
         self.dramatiq = f"{prefix}:dramatiq"
+        self.ways, self.well_hosts = f"{prefix}:ways", f"{prefix}:well"
+        self.well = self._each("well")  #: of an endpoint, as window
         self.aside = self._each("aside")  #: of a list
         self.giant = self._each("giant")
         self.event = self._each("event")

@@ -1,9 +1,10 @@
 """Which server is the primary, by what the sentinels say, and no connection to any other.
 
-One thread a process listens at a sentinel for a switch and asks one sentinel after the other, one a second. What the
-highest epoch names is the primary: that is how sentinels agree among themselves. On a switch every connection of this
-process to the server before is shut at once, also where an answer is waited for. A new connection is used only if its
-server says that it is a primary; one that follows another leads there.
+A thread for each sentinel listens there for a switch and asks it now and then, so that one of them is asked a second.
+What the highest epoch names is the primary: that is how sentinels agree among themselves. On a switch every connection
+of this process to the server before is shut at once, also where an answer is waited for, and when a fail-over begins as
+well: the old primary may go on for a second or two, and what it takes then is lost. A new connection is used only if
+its server says that it is a primary; one that follows another leads there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import redis
 
 from rlm.core.clock import system_clock
 from rlm.ledger.refusals import HeedingConnection, HeedingTlsConnection, NotNowError
+from rlm.ledger.replicas import LedgerClient
 from rlm.ledger.sentinel import Address, SentinelURL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: How often one of the sentinels is asked, seconds.
 LOOK_SECONDS = 1.0
@@ -32,7 +34,11 @@ _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0
 #: The answer of a sentinel that was not heard of since is forgotten after this many seconds.
 _FORGET_SECONDS = 30.0
+#: What a sentinel says when another primary is in its place, and just before it puts it there.
 _SWITCH = "+switch-master"
+_BEGINS = "+failover-state-send-slaveof-noone"
+#: How long nothing goes to the old primary meanwhile, seconds: a fail-over may be given up.
+_LONGEST_SWITCH_SECONDS = 5.0
 _REMEDY = "start the sentinels, or correct redis.url (or REDIS_URL)"
 
 
@@ -44,7 +50,7 @@ class _Answer(NamedTuple):
     at: float
 
 
-def sentinel_client(url: str, options: Mapping[str, Any]) -> redis.Redis:
+def sentinel_client(url: str, options: Mapping[str, Any]) -> LedgerClient:
     """Make a client of the primary that the sentinels of `url` name; `options` are those of its connections.
 
     Raises:
@@ -56,7 +62,7 @@ def sentinel_client(url: str, options: Mapping[str, Any]) -> redis.Redis:
         **{**options, **watch.url.connecting, "watch": watch},
     )
     watch.pools.add(pool)
-    return redis.Redis(connection_pool=pool)
+    return LedgerClient(connection_pool=pool)
 
 
 def watch_of(client: redis.Redis) -> PrimaryWatch | None:
@@ -66,7 +72,7 @@ def watch_of(client: redis.Redis) -> PrimaryWatch | None:
 
 
 class PrimaryWatch:
-    """Knows which server is the primary of a service: one a process and URL, whose thread starts when needed."""
+    """Knows which server is the primary of a service. One a process and URL, with threads while it has clients."""
 
     _all: dict[str, PrimaryWatch] = {}  # noqa: RUF012  # shared on purpose
 
@@ -89,12 +95,12 @@ class PrimaryWatch:
 
     def _begin(self) -> None:
         """Know nothing, and have no thread: at the start, and in a process that was forked."""
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()
+        self._threads: dict[int, threading.Thread] = {}
         self._answers: dict[int, _Answer] = {}
         self._named: Address | None = None
         self._followed: Address | None = None
-        self._turn = 0
+        self._switching_until = 0.0
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, Any]) -> PrimaryWatch:
@@ -119,18 +125,23 @@ class PrimaryWatch:
         Raises:
             NotNowError: no sentinel says.
         """
-        if self._named and self._thread and self._thread.is_alive():
-            return self._followed or self._named
-        with self._lock:
-            named = self._named or self._ask_all()
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._watch, name="sentinel", daemon=True)
-                self._thread.start()
-        return self._followed or named
+        if self._named is None or len(self._threads) < len(self._clients):
+            with self._lock:
+                self._named = self._named or self._ask_all()
+                for number in set(range(len(self._clients))).difference(self._threads):
+                    thread = threading.Thread(target=self._listen, args=(number,), name="sentinel", daemon=True)
+                    self._threads[number] = thread
+                    thread.start()
+        if self._is_switching():
+            raise NotNowError("its sentinels are about to put another in its place", "wait")
+        return self._followed or self._named
 
     def is_current(self, address: Address) -> bool:
         """Return whether the primary is still at `address`."""
-        return address == (self._followed or self._named)
+        return address == (self._followed or self._named) and not self._is_switching()
+
+    def _is_switching(self) -> bool:
+        return system_clock.monotonic() < self._switching_until
 
     def follow(self, address: Address, primary: Address | None) -> None:
         """Note that the server at `address` is a replica of `primary`; None: it cannot be connected to.
@@ -160,16 +171,18 @@ class PrimaryWatch:
     def _ask(self, number: int) -> Address:
         """Ask one sentinel; return the primary by all that they said lately."""
         state: Any = self._clients[number].sentinel_master(self.url.service)
-        now = system_clock.monotonic()
-        address = Address(str(state["ip"]), int(state["port"]))
-        self._answers[number] = _Answer(int(state["config-epoch"]), address, now)
-        for one in [one for one, answer in self._answers.items() if now - answer.at > _FORGET_SECONDS]:
-            del self._answers[one]
-        named, used = max(self._answers.values()).address, self._followed or self._named
-        if named != self._named:
-            self._named, self._followed = named, None
-            if used not in (None, named):
-                self._cut()
+        answer = _Answer(
+            int(state["config-epoch"]), Address(str(state["ip"]), int(state["port"])), system_clock.monotonic()
+        )
+        with self._lock:
+            self._answers[number] = answer
+            for one in [one for one, known in self._answers.items() if answer.at - known.at > _FORGET_SECONDS]:
+                del self._answers[one]
+            named, used = max(self._answers.values()).address, self._followed or self._named
+            if named != self._named:
+                self._named, self._followed, self._switching_until = named, None, 0.0
+                if used not in (None, named):
+                    self._cut()
         return named
 
     def _cut(self) -> None:
@@ -181,26 +194,26 @@ class PrimaryWatch:
                 with suppress(AttributeError, OSError):  # it is not connected
                     one._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
 
-    def _watch(self) -> None:
-        """Listen and ask for as long as somebody has a client."""
-        listening = 0
+    def _listen(self, number: int) -> None:
+        """Listen to one sentinel, and ask it now and then, for as long as somebody has a client."""
         while self.pools:
-            listening = (listening + 1) % len(self._clients)
             try:
-                with self._clients[listening].pubsub(ignore_subscribe_messages=True) as switches:  # type: ignore[no-untyped-call]
-                    switches.subscribe(_SWITCH)
+                with self._clients[number].pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]
+                    heard.subscribe(_SWITCH, _BEGINS)
                     while self.pools:
-                        told = switches.get_message(timeout=LOOK_SECONDS)
-                        self._look(listening if told else None)
+                        told = heard.get_message(timeout=LOOK_SECONDS * len(self._clients))
+                        if told and told["channel"] == _BEGINS.encode():
+                            self._stop(told["data"].decode().split())
+                        self._ask(number)
             except redis.RedisError:
-                self._look(None)
-                system_clock.sleep(LOOK_SECONDS / len(self._clients))
+                system_clock.sleep(LOOK_SECONDS)
+        del self._threads[number]
 
-    def _look(self, number: int | None) -> None:
-        """Ask that sentinel, which told of a switch; else the next one."""
-        self._turn += 1
-        with suppress(redis.RedisError), self._lock:
-            self._ask(self._turn % len(self._clients) if number is None else number)
+    def _stop(self, told: Sequence[str]) -> None:
+        """Send nothing to the primary any more, if it is that of our service: another is about to take its place."""
+        if self.url.service in told:
+            self._switching_until = system_clock.monotonic() + _LONGEST_SWITCH_SECONDS
+            self._cut()
 
 
 os.register_at_fork(after_in_child=PrimaryWatch.after_fork)

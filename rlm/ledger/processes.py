@@ -81,8 +81,8 @@ class Process:
     """What a process announces of itself; `started_at` in seconds since 1970.
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
-    host that never steps. `offer` is a supervisor's, None if that is older than this field.
-    `schema` is that of rlm/core/versions.py, 0 if it is older.
+    host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
+    that has nothing under way once its entry has ended. `schema` is that of rlm/core/versions.py, 0 if it is older.
     """
 
     id: str
@@ -96,6 +96,7 @@ class Process:
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
+    fenced: bool = False
     schema: int = field(default=0, compare=False)
 
 
@@ -139,12 +140,17 @@ class Processes(Part):
 
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
-        found = [one for one in self._entries(role).values() if one is not None]
-        return sorted(found, key=lambda process: (process.started_at, process.id))
+        return self.look(role)[0]
+
+    def look(self, role: Role) -> tuple[list[Process], list[str]]:
+        """Return the processes of a role as `alive` and `missing` do, of one moment."""
+        entries = self._entries(role)
+        alive = sorted((one for one in entries.values() if one), key=lambda one: (one.started_at, one.id))
+        return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:
         """Return the processes of a role not heard of any more that did not sign off (`scheduler.housekeeping`)."""
-        return [one for one, entry in self._entries(role).items() if entry is None]
+        return self.look(role)[1]
 
     @translating
     def _entries(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:

@@ -29,7 +29,7 @@ POISON_DEATHS = 3
 #: The score of a pending event that cannot be sent: `take_turn` gives it that.
 OUT_OF_THE_WAY = 2**53 - 1
 #: What became of a worker, by how its events are taken back.
-_LOST = {"dead": "died", "ended": "was ended"}
+_LOST = {"dead": "died", "ended": "was ended", "lost": "is lost with its host"}
 
 
 class Recovery(Part):
@@ -138,6 +138,15 @@ class Recovery(Part):
         calls = self._hgetall(self._keys.calls(worker_id))
         return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
+    @translating
+    def orphan_lost(self, worker_id: str) -> int:
+        """Take back what a worker had claimed whose host is lost, unless it is heard of again; return how many events.
+
+        It must be one that is fenced: nothing of it is under way once its entry in the register has ended.
+        """
+        calls = self._hgetall(self._keys.calls(worker_id))
+        return sum(self._take_back(text(event_id), worker_id, call, "lost") for event_id, call in calls.items())
+
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
         """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
 
@@ -177,6 +186,7 @@ class Recovery(Part):
             keys.calls(worker_id),
             keys.tally(run),
             keys.failed,
+            keys.process("worker", worker_id),
             *windows,
         ]
         args: list[Argument] = [

@@ -96,11 +96,9 @@ _HEEDING: dict[type, type] = {
 }
 
 
-def heed(client: redis.Redis) -> redis.Redis:
-    """Have the connections of `client` heed what the server says; return it."""
-    pool = client.connection_pool
+def heed(pool: redis.ConnectionPool) -> None:
+    """Have the connections of `pool` heed what the server says."""
     pool.connection_class = _HEEDING[pool.connection_class]
-    return client
 
 
 def _word(error: redis.ResponseError) -> str:

@@ -16,6 +16,7 @@ from rlm.ledger.hosts import Drain
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.orders import Order
+from rlm.ledger.ways import is_state, read_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +138,12 @@ def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
     return _is_limit(value) if field == b"refused_limit" else _is_text(value)
 
 
+def _is_way(field: bytes, value: bytes) -> bool:
+    if b" " in field:
+        return _is_text(field) and _is_text(value) and read_way(field, value) is not None
+    return _is_text(field) and is_state(value)
+
+
 def _with(value: Test, field: Test = _is_text) -> Test:
     """Return the test of a hash, from a test of its values, and one of its fields."""
     return lambda one, other: field(one) and value(other)
@@ -181,6 +188,8 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "window": (KeyType.LIST, _is_stamp),
         "moved": (KeyType.LIST, lambda raw: re.fullmatch(rb"\d{1,17} \d{1,17}", raw) is not None),
         "health": (KeyType.HASH, lambda field, value: _is_health(field, value, latest_us)),
+        "ways": (KeyType.HASH, _is_way),
+        **dict.fromkeys(("well", "well_hosts"), (KeyType.ZSET, None)),
         "processes": (KeyType.SET, _is_text),
         "process": (KeyType.STRING, None),
         "calls": (KeyType.HASH, _with(is_note)),

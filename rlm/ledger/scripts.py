@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from rlm.core.errors import FencedError, StoreError
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.refusals import is_cluster
+from rlm.ledger.replicas import LASTING, run_lasting
 from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
 
 if TYPE_CHECKING:
@@ -80,11 +81,13 @@ class Script:
                 raise _translate(client, self, error) from error
 
     def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        run = run_lasting if self.name in LASTING else _run_command
+        command = ("EVALSHA", self.sha, len(keys), *keys, *args)
         try:
-            return client.evalsha(self.sha, len(keys), *keys, *args)
+            return run(client, command)
         except NoScriptError:  # the server was restarted or flushed its scripts
             client.script_load(self.source)
-            return client.evalsha(self.sha, len(keys), *keys, *args)
+            return run(client, command)
 
     def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         """Run it for each call in one round trip, each atomic, not all together; return the replies in order.
@@ -110,6 +113,10 @@ class Script:
         for keys, args in calls:
             pipeline.evalsha(self.sha, len(keys), *keys, *args)
         return pipeline.execute(raise_on_error=False)
+
+
+def _run_command(client: redis.Redis, command: Sequence[Any]) -> Any:
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def _translate(client: redis.Redis, script: Script, error: ResponseError) -> StoreError:

@@ -25,10 +25,12 @@ from rlm.ledger.places import Places
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
+from rlm.ledger.replicas import Replicas
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
+from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
@@ -58,7 +60,11 @@ class Store:
         self.url = url
         self.revive = revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
-        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
+        self.client: redis.Redis = make_client(
+            url,
+            socket_timeout=answer_seconds,
+            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
+        )
         self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
@@ -79,6 +85,7 @@ class Store:
         self.changes = Changes(self.client, self.keys)
         self.orders = Orders(self.client, self.keys)
         self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
+        self.ways = Ways(self.client, self.keys)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")

@@ -74,6 +74,7 @@ class Turns(Part):
                 keys.inflight(done.type if done else ""),
                 keys.tally(settled_run),
                 keys.timings(settled_run),
+                keys.ways,
             ],
             [
                 lane.worker_id,

@@ -9,7 +9,7 @@ from rlm.ledger.processes import MOST_LANES, Offer
 from rlm.plan.shares import shares
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from rlm.ledger.processes import Process
     from rlm.settings import Settings
@@ -21,11 +21,12 @@ def offer_of(settings: Settings) -> Offer:
     return Offer(settings.capacity, workers.min, workers.max, dict(settings.host.labels))
 
 
-def divide(wanted: int, supervisors: Iterable[Process], idle_hosts: Collection[str] = ()) -> dict[str, int]:
+def divide(wanted: int, supervisors: Iterable[Process], held: Mapping[str, int] | None = None) -> dict[str, int]:
     """Divide the workers wanted among supervisors, by their ids: hosts first, then the supervisors of each.
 
-    `idle_hosts` get none, and the others run what they would have run. `workers.min` and `workers.max` are the largest
-    that any says, so that one host with a configuration of its own does not change what the others run.
+    Hosts that are `held` get no more than so many, and the others run what they would have run. Those that are cut off
+    are held only while there are others. `workers.min` and `workers.max` are the largest that any says, so that one
+    host with a configuration of its own does not change what the others run.
 
     A supervisor of a version that makes no offer takes an even part, as it always did; the others share what is left.
     """
@@ -39,11 +40,20 @@ def divide(wanted: int, supervisors: Iterable[Process], idle_hosts: Collection[s
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
     for one in every:
         if one.id in offers:
-            hosts[one.host][one.id] = 0 if one.host in idle_hosts else offers[one.id].capacity
-    by_host = shares(total, {host: max(capacities.values()) for host, capacities in hosts.items()})
+            hosts[one.host][one.id] = offers[one.id].capacity
+    by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, held or {})
     for host, capacities in hosts.items():
         found |= shares(by_host[host], capacities)
     return found
+
+
+def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int]) -> dict[str, int]:
+    """Divide workers among hosts; those that are held get as many as that, out of the same total."""
+    if all(host in held for host in capacities):  # better one that may reach nothing than nobody
+        held = {host: 0 for host, number in held.items() if number == 0}
+    kept = {host: min(number, capacities[host], total) for host, number in held.items() if host in capacities}
+    free = {host: 0 if host in held else capacity for host, capacity in capacities.items()}
+    return shares(total - sum(kept.values()), free) | kept
 
 
 def most_of(supervisors: Iterable[Process]) -> int:

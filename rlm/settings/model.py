@@ -52,6 +52,20 @@ class RedisSettings(Section):
         lowest=0,
         highest=65535,
     )
+    wait_replicas: int = whole(
+        0,
+        "How many replicas must have a slot, an answer and a pushed item before RLM acts on it, so that a fail-over "
+        "cannot lose them. Fewer than that: nothing is sent. 0: none is waited for, and after a fail-over that forgot "
+        "slots every endpoint rests.",
+        lowest=0,
+        highest=16,
+    )
+    wait_milliseconds: int = whole(
+        1000,
+        "How long the replicas of `redis.wait_replicas` may take; longer is as if Redis were away.",
+        lowest=1,
+        highest=4000,
+    )
     prefix: str = setting(
         "rlm",
         "What all keys of RLM begin with, but the three lists.",

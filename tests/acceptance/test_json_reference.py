@@ -16,6 +16,7 @@ from rlm.core.trail import Heard
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Offer, Process, Role
+from rlm.ledger.ways import Failure
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, keys_under, sections, without_empty
 from tests.store import steps
@@ -76,6 +77,7 @@ def test_the_keys_of_hosts(inst):
     offer = Offer(20, 0, 20, {"zone": "a"})
     inst.store.processes.announce(Role.SUPERVISOR, Process("host:1:a", 1, "host", 0.0, version="1", offer=offer))
     inst.store.processes.announce(Role.SCHEDULER, Process("other:1:a", 1, "other", 0.0, version="2"))
+    inst.store.ways.fail(inst.store.endpoints()[steps.ENDPOINT], "host", Failure("not reachable", here=True), 9)
 
     assert set(keys(inst.json("supervisor", "list"))) == documented("rlm supervisor list")
     assert set(keys(inst.json("supervisor", "drain", "host"))) == documented("rlm supervisor drain")

@@ -17,6 +17,7 @@ class FakeServer(socketserver.ThreadingTCPServer):
     def __init__(self):
         self.heard = []
         self.open = []
+        self.listening = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -29,8 +30,8 @@ class FakeServer(socketserver.ThreadingTCPServer):
         return b"+OK\r\n" if found is None else found(*words[1:])
 
     def tell(self, message):
-        """Send something to everybody who is connected."""
-        for one in list(self.open):
+        """Send something to everybody who has subscribed."""
+        for one in list(self.listening):
             one.sendall(message)
 
 
@@ -44,10 +45,14 @@ class _Handler(socketserver.BaseRequestHandler):
                 while (words := reader.gets()) is not False:
                     if (answer := self.server.answer(words)) is not None:
                         self.request.sendall(answer)
+                    if words[0] == "SUBSCRIBE":
+                        self.server.listening.append(self.request)
         except OSError:
             pass
         finally:
             self.server.open.remove(self.request)
+            if self.request in self.server.listening:
+                self.server.listening.remove(self.request)
 
 
 class FakeRedis(FakeServer):
@@ -81,14 +86,20 @@ class FakeSentinel(FakeServer):
         flat = [str(one) for pair in state.items() for one in pair]
         return f"*{len(flat)}\r\n".encode() + b"".join(map(bulk, flat))
 
-    def on_subscribe(self, channel):
-        return b"*3\r\n" + bulk("subscribe") + bulk(channel) + b":1\r\n"
+    def on_subscribe(self, *channels):
+        return b"".join(b"*3\r\n" + bulk("subscribe") + bulk(one) + b":1\r\n" for one in channels)
 
     def switch(self, port):
         """Name another one, and tell so, as at the end of a fail-over."""
         before, self.named, self.epoch = self.named, port, self.epoch + 1
-        told = bulk(f"main 127.0.0.1 {before} 127.0.0.1 {port}")
-        self.tell(b"*3\r\n" + bulk("message") + bulk("+switch-master") + told)
+        self.publish("+switch-master", f"main 127.0.0.1 {before} 127.0.0.1 {port}")
+
+    def begin(self, port):
+        """Tell that the server at that port is about to be made the primary."""
+        self.publish("+failover-state-send-slaveof-noone", f"slave s 127.0.0.1 {port} @ main 127.0.0.1 {self.named}")
+
+    def publish(self, channel, text):
+        self.tell(b"*3\r\n" + bulk("message") + bulk(channel) + bulk(text))
 
 
 def bulk(text):

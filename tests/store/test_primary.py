@@ -38,7 +38,7 @@ def test_on_a_switch_every_connection_to_the_server_before_is_shut():
         for one in threads:
             one.start()
         wait_until(lambda: before.heard.count("BLPOP") == 2, message="both wait")
-        wait_until(lambda: "SUBSCRIBE" in sentinel.heard, message="the watch listens")
+        wait_until(lambda: sentinel.listening, message="the watch listens")
 
         sentinel.switch(after.port)
         for one in threads:
@@ -47,6 +47,22 @@ def test_on_a_switch_every_connection_to_the_server_before_is_shut():
         assert len(errors) == 2
         assert [asked(client) for client in clients] == [after.port] * 2
         wait_until(lambda: not before.open, message="nobody is connected to the server before")
+
+
+def test_nothing_goes_to_the_old_primary_once_another_is_about_to_take_its_place():
+    """What it took in between would be lost: a fail-over that was asked for leaves it running."""
+    with running(FakeRedis(), FakeRedis()) as (before, after), running(FakeSentinel(before.port)) as (sentinel,):
+        client = make_client(url_of(sentinel))
+        assert asked(client) == before.port
+        wait_until(lambda: sentinel.listening, message="the watch listens")
+
+        sentinel.begin(after.port)
+        wait_until(lambda: not before.open, message="nobody is connected to it any more")
+        with pytest.raises(StoreUnreachableError, match="about to put another in its place"):
+            asked(client)
+        sentinel.switch(after.port)
+
+        wait_until(lambda: asked_quietly(client) == after.port, message="it goes to the new primary")
 
 
 def test_a_switch_that_nobody_told_of_is_seen_within_seconds():

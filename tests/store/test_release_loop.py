@@ -103,7 +103,7 @@ def test_the_first_release_waits_a_moment_for_the_rest_of_the_wanted_workers(sto
     loop._turn()
     assert messages(store) == 0
 
-    monkeypatch.setattr(loop, "_gathering_until", system_clock.monotonic())
+    monkeypatch.setattr(loop._gathering, "_until", system_clock.monotonic())
     loop._looked_at = float("-inf")
     loop._turn()
     assert messages(store) == LANES

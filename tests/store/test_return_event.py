@@ -9,10 +9,11 @@ from rlm.ledger.claims import LaneId
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
-#: The four ways to give an event back.
+#: The ways to give an event back.
 WAYS = {
     "give_back": lambda store, claim: store.ledger.give_back(claim),
     "throttle": lambda store, claim: store.ledger.throttle(claim, steps.ENDPOINT),
+    "pass_on": lambda store, claim: store.ledger.pass_on(claim, steps.ENDPOINT),
     "retry": lambda store, claim: store.ledger.retry(claim, steps.ENDPOINT, 60),
     "spend": lambda store, claim: store.ledger.spend(claim, steps.ENDPOINT),
 }
@@ -50,6 +51,15 @@ def test_an_event_that_was_not_sent_is_pending_in_its_old_place(store, run, clai
     assert history(store, claim) == {}
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"unsent:{steps.TYPE}": 1}
     assert store.measures.follow(run.id, 0) == ([], {})
+
+
+def test_an_event_that_its_host_could_not_send_is_pending_and_spends_no_attempt(store, run, claim):
+    """The call is counted as an error; the endpoint has not failed, and the event may go there again at once."""
+    assert store.ledger.pass_on(claim, steps.OVERFLOW)
+
+    assert looks.pending(store) == steps.event_ids(2)
+    assert history(store, claim) == {"last": steps.OVERFLOW}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.OVERFLOW}": 1}
 
 
 def test_a_throttled_event_is_pending_and_spends_no_attempt(store, run, claim):

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Unreachable, attempt, lane, settlement
+from rlm.delivery import Delivered, Throttled, Unreachable, attempt, health, lane
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.lane import Lanes
+from rlm.delivery.settlement import Answered
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Claim, LaneId, Turn
 from rlm.ledger.limiter import Admitted, Refused
+from rlm.ledger.ways import Trouble
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -126,6 +128,16 @@ class Api:
         return lambda *_args, **_options: None
 
 
+class Ways:
+    """No host is in trouble: what fails is the endpoint's."""
+
+    def fail(self, *_args, **_options):
+        return Trouble(of_host=False)
+
+    def open(self, *_args):
+        return False, ""
+
+
 class Scene:
     """One lane, and an event whose calls need `needs` seconds, `remaining` seconds before the deadline."""
 
@@ -152,7 +164,7 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, windows=self.api, breaker=self.api)
+        store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, windows=self.api, breaker=self.api, ways=Ways())
         Lanes(store, settings, self.api, "w").carry("run")
 
     @property
@@ -173,7 +185,7 @@ def scene(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(lane, "system_clock", clock)
     monkeypatch.setattr(attempt, "system_clock", clock)
-    monkeypatch.setattr(settlement, "system_clock", clock)
+    monkeypatch.setattr(health, "system_clock", clock)
     return Scene(clock)
 
 
@@ -348,13 +360,18 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 )
 def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, others, then):
     """And no share is promised to others where there are none."""
-    caplog.set_level("INFO", logger="rlm.delivery.settlement")
+    caplog.set_level("INFO", logger="rlm.delivery.health")
     resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
-    rests = settlement.Rests()
+    store = SimpleNamespace(windows=scene.api, breaker=scene.api, ways=Ways())
+    told = health.Health(store, "h", 1)
+    times = dict.fromkeys(("waited_seconds", "idle_seconds"), 0.0)
+    asked = Answered(
+        resting, Admitted("1"), None, Throttled(503, 0.1, 10.0), **times, late=False, counts_from=None, cut=False
+    )
 
     for _ in range(3):
-        rests.tell(resting, 10.0, others=others)
+        told.report(asked, others=others)
     scene.clock.sleep(10.0)
-    rests.tell(resting, 10.0, others=others)
+    told.report(asked, others=others)
 
     assert [record.message for record in caplog.records] == [f"0 asked for a rest of 10.0 s; {then}"] * 2

@@ -72,7 +72,13 @@ def test_built_in_values(here):
     """Without file and environment the settings are those of the contract's table."""
     settings = load_settings(environ={})
 
-    assert settings.redis.model_dump() == {"url": "embedded", "embedded_port": 0, "prefix": "rlm"}
+    assert settings.redis.model_dump() == {
+        "url": "embedded",
+        "embedded_port": 0,
+        "wait_replicas": 0,
+        "wait_milliseconds": 1000,
+        "prefix": "rlm",
+    }
     assert settings.queue.model_dump() == {
         "events": "wallet_audit_events",
         "processing": "wallet_audit_processing",

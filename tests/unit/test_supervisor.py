@@ -114,7 +114,7 @@ class FakeStore:
 
     def __init__(self):
         self.processes = self.ledger = self.recovery = self.hosts = self.places = self
-        self.drained = set()
+        self.drained = {}
         self.said = 0
         self.signed_off = {}
         self.away = False
@@ -611,11 +611,11 @@ def test_a_host_never_has_more_workers_than_it_takes(make_host):
 def test_a_drained_host_gives_all_its_workers_up(host):
     """And takes them again when the order is taken back."""
     host.want(4)
-    host.store.drained = {host.supervisor._settings.host_name}
+    host.store.drained = {host.supervisor._settings.host_name: 0}
     host.turn()
     assert host.running == []
 
-    host.store.drained = set()
+    host.store.drained = {}
     for one in list(host.supervisor._children.values()):
         host.process(one).die(0)
     host.turn(2)

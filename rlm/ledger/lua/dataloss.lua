@@ -1,12 +1,13 @@
 --- vouch_server
 -- Vouches for a server that remembers every slot it is known to have given: only then are slots taken from it.
 -- KEYS[1]  lease  hash with the fencing token
--- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since
+-- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since, looked
 -- ARGV[1]  token
 -- ARGV[2]  born   of the epoch that the conductor knows, 0 if it knows none
 -- ARGV[3]  id     of that epoch
 -- ARGV[4]  slots  that it knows to have been taken in it
 -- ARGV[5]  new id for an epoch that begins here
+-- ARGV[6]  1: a mark is written, so that WAIT after this waits for all slots that were counted here; missing: none
 -- Returns  {now_us, shifted_us, verdict, born, id, slots, why}: 'kept' this server was vouched for before; 'restarted' it
 --          was not, and is now; 'new' nothing was known of it and it knew nothing; not vouched for: 'forgot' it lost
 --          slots, or why its windows are not to be trusted stands there; 'unknown' nobody can tell whether it did
@@ -18,6 +19,7 @@ local token, born, id, slots, new_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonu
 local at = string.format('%.0f', now)
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust', 'since')
+if told[1] and ARGV[6] == '1' then redis.call('HSET', epoch, 'looked', at) end
 local shifted = told[5] or '0'
 if not told[1] then
   if born > 0 or told[6] then return {at, shifted, 'forgot', '0', '', 0, ''} end

@@ -77,7 +77,7 @@ return 1
 -- ARGV[4]  run id
 -- ARGV[5]  target       'pending', 'backoff' or 'spent'
 -- ARGV[6]  delay_us     for backoff: from now until it is pending again, microseconds
--- ARGV[7]  answer       '' no call was made, 'throttled' or 'errors'
+-- ARGV[7]  answer       '' no call was made, 'throttled', 'errors', or 'excused': an error that spends no attempt
 -- ARGV[8]  endpoint     name of the endpoint called
 -- ARGV[9]  failing      type of the event if the endpoint failed for the moment, else empty
 -- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused if no call was made
@@ -98,7 +98,7 @@ redis.call('HDEL', event, 'owner')
 local score = where == 'backoff' and string.format('%.0f', now + delay_us) or claim[3]
 redis.call('ZADD', target, score, event_id)
 if answer ~= '' then
-  redis.call('HINCRBY', tally, answer .. ':' .. endpoint, 1)
+  redis.call('HINCRBY', tally, (answer == 'excused' and 'errors' or answer) .. ':' .. endpoint, 1)
   redis.call('HSET', event, 'last', endpoint)
   append_trail(event, entry)
 else

@@ -86,3 +86,36 @@ local function record_change(changes, kept, before, record)
   redis.call('LPUSH', changes, at .. before .. ',' .. string.sub(record, 2))
   redis.call('LTRIM', changes, 0, kept - 1)
 end
+
+--- ways
+-- Reads and writes the ways of hosts to endpoints.
+-- Uses   now
+-- Gives  read_way(ways, host, window)  {failures in a row, since and till when, rest, probing, why}, nil without trouble
+--        ways_of(ways, host)  those of a host, by the field of the hash
+--        is_shut(way)  whether a call may not go there now; a rest that is too far off is one of a clock that was set back
+--        write_way(ways, epoch, host, window, way)
+local WAY = '^(%d+) (%d+) (%d+) (%d+) (%d) (.*)$'
+local function parsed(raw)
+  local failures, since, till, rest, probing, why = string.match(raw or '', WAY)
+  if not failures then return end
+  return {failures = tonumber(failures), since = tonumber(since), till = tonumber(till), rest = tonumber(rest),
+    probing = tonumber(probing), why = why}
+end
+local function read_way(ways, host, window)
+  return parsed(redis.call('HGET', ways, host .. ' ' .. window))
+end
+local function ways_of(ways, host)
+  local told, found = redis.call('HGETALL', ways), {}
+  for place = 1, #told, 2 do
+    if string.sub(told[place], 1, #host + 1) == host .. ' ' then found[told[place]] = parsed(told[place + 1]) end
+  end
+  return found
+end
+local function is_shut(way)
+  return way.till > now and way.till - now <= 3600000000
+end
+local function write_way(ways, epoch, host, window, way)
+  redis.call('HSET', ways, host .. ' ' .. window, string.format('%d %.0f %.0f %.0f %d %s', way.failures, way.since,
+    way.till, way.rest, way.probing, way.why or ''))
+  redis.call('HSET', epoch, 'ways', 1)
+end

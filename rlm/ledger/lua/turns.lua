@@ -32,6 +32,7 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- KEYS[10] timings   list of that run, for each completed call: endpoint, type, milliseconds that it took, milliseconds
 --                    from its event's claim to its slot, microseconds of Redis time of its answer, milliseconds from
 --                    when its event was taken to its answer, milliseconds its lane was idle before it
+-- KEYS[11] ways      as in fail_way
 -- ARGV[1]  worker
 -- ARGV[2]  lane       what begins the note of its call: its number and a colon
 -- ARGV[3]  run id     of the run to claim for; empty: claim nothing
@@ -49,7 +50,8 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- ARGV[15] dedupe_ms  how long the event is remembered, to recognise duplicates
 -- ARGV[16] server     run id of the server that this connection leads to
 -- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
---          released, 'over' is the run, 'revision': the worker must be replaced. Else {settled, 'claimed', event id,
+--          released, 'shut' is the way of its host to the endpoints of all that is, 'over' is the run, 'revision': the
+--          worker must be replaced. Else {settled, 'claimed', event id,
 --          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
 --          attempt, tries, runs, last}: what follows is the name and the limit of each window that the slot was taken in.
 --          Without a slot stamp is empty, and what follows is the number of endpoints of the type, the name of each and
@@ -57,8 +59,8 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 --          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
 --          deadline, and to when the call must have begun
 -- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
-local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings, ways =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 -- include now
 -- include restamp_ahead
@@ -67,6 +69,9 @@ local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARG
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
 -- include settle_completed
 -- include first_event
+-- include ways
+-- include way_to
+-- include reply_claim
 local function claim(release, trust)
   local of = release.of
   if release.run ~= run_id or now > release.void or now > release.begin then return end
@@ -78,8 +83,10 @@ local function claim(release, trust)
   local tries = told[4] == run_id and told[8] or '0'
   local alone = tonumber(told[10] or 0) >= tonumber(ARGV[7])
   local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
+  local way, shut = way_to(of.windows[1].id, trust[4])
+  if shut or (way and way.probes and avoided) then return 'shut' end
   local direct = not alone and not avoided and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
-  local note, suspect, slots = lane .. (alone and '-' or ''), 0, {}
+  local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
     for index, one in ipairs(of.windows) do
       local wait, slot = ask_slot(one.window, one.health, 1, one.rules, keep_us, trust)
@@ -90,6 +97,7 @@ local function claim(release, trust)
     end
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
+  if way then probe_way(way, of.windows[1].id, of.probe) end
   local claims = (tonumber(told[6]) or 0) + 1
   local lease = string.format('%.0f', now + of.lease * (alone and 2 or 1))  -- one that is carried alone may wait as long
   -- What may be refused comes first: a slot or a note without its event does no harm.
@@ -98,28 +106,19 @@ local function claim(release, trust)
   redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
   redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
-  local claimed = {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect, alone and 1 or 0,
-    string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now), release.call,
-    of.lease * (alone and 2 or 1), told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}
-  if direct then
-    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
-    return claimed
-  end
-  claimed[#claimed + 1] = #of.endpoints
-  for _, name in ipairs(of.endpoints) do
-    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', expected, of.type .. ' ' .. name) or ''
-  end
-  for _, name in ipairs(of.limited) do
-    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', limits, name) or ''
-  end
-  return claimed
+  return reply_claim(release, told, {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect,
+    alone and 1 or 0, of.lease * (alone and 2 or 1)})
 end
 local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
 if type(settled) == 'table' then return settled end
 if run_id == '' then return {settled, 'none'} end
 -- include refusal
-local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
-while trust[1] == ARGV[16] do
+local trust, left = redis.call('HMGET', epoch, 'server', 'since', 'underway_us', 'ways'), {}
+local function turned(reply)  -- what this host cannot call is left to the others, in its order
+  for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end
+  return reply
+end
+while trust[1] == ARGV[16] and #left < 50 do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
   local read, release = pcall(cjson.decode, raw)
@@ -127,15 +126,17 @@ while trust[1] == ARGV[16] do
   local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
   if why then  -- it is another lane's
     redis.call('LPUSH', releases, raw)
-    return {settled, why}
+    return turned({settled, why})
   end
   local claimed = sound and claim(release, trust)
-  if claimed then
+  if claimed == 'shut' then
+    left[#left + 1] = raw
+  elseif claimed then
     claimed[1] = settled
-    return claimed
+    return turned(claimed)
   end
 end
-return {settled, refusal() or 'none'}
+return turned({settled, refusal() or (#left > 0 and 'shut' or 'none')})
 
 --- settle_completed
 -- Settles the event that a lane has completed.
@@ -241,4 +242,55 @@ local function refusal()
   local conduct = redis.call('HMGET', run, 'state', 'revision', 'cancelled')
   if conduct[1] ~= 'running' or conduct[3] then return 'over' end
   if conduct[2] ~= revision then return 'revision' end
+end
+
+--- way_to
+-- Finds out whether the lane's host may call an endpoint.
+-- Uses   worker, ways, epoch, now, and what `ways` gives
+-- Gives  way_to(window, any)  the way, nil if all is well: rest, whether the next call probes, and more if that was shut
+--        before; and whether it is shut now; any: whether any way is in trouble
+--        probe_way(way, window, probe_us)  takes the call for a probe if it is one
+local host = string.match(worker, '^[^:]*')
+local function way_to(window, any)
+  if not any then return end
+  local way, cut = read_way(ways, host, window), tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
+  if way then way.probes = way.rest > 0 end
+  if not cut or (way and way.probes) then return way, way and way.probes and is_shut(way) end
+  return {rest = 0, probes = true}, cut > now and cut - now <= 3600000000
+end
+local function probe_way(way, window, probe_us)
+  if way.rest > 0 then
+    way.till, way.probing = now + probe_us, 1
+    write_way(ways, epoch, host, window, way)
+  elseif way.probes then  -- a host that is cut off tries one more endpoint a second
+    local state = redis.call('HGET', ways, host)
+    redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 1000000))))
+  end
+end
+
+--- reply_claim
+-- Makes the reply of a turn that has claimed an event.
+-- Uses   expected, limits, now
+-- Gives  reply_claim(release, told, begun)  begun: {0, 'claimed', event id, claims, type, endpoint, stamp, suspect, alone,
+--        lease_us}, told: what `first_event` told
+local function reply_claim(release, told, begun)
+  local of, tries = release.of, told[4] == run_id and told[8] or '0'
+  local claimed = begun
+  local lease = table.remove(claimed)
+  for _, one in ipairs({string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now),
+    release.call, lease, told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}) do
+    claimed[#claimed + 1] = one
+  end
+  if claimed[7] ~= '' then
+    for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
+    return claimed
+  end
+  claimed[#claimed + 1] = #of.endpoints
+  for _, name in ipairs(of.endpoints) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', expected, of.type .. ' ' .. name) or ''
+  end
+  for _, name in ipairs(of.limited) do
+    claimed[#claimed + 1], claimed[#claimed + 2] = name, redis.call('HGET', limits, name) or ''
+  end
+  return claimed
 end

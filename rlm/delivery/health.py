@@ -1,0 +1,180 @@
+"""What the answer to a call says of the health of its endpoint, and of the way there from this host."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.window import FAILING
+from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import BAD_HEADER
+from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
+from rlm.ledger.ways import Failure
+
+if TYPE_CHECKING:
+    from rlm.core.endpoint import Endpoint
+    from rlm.delivery.settlement import Answered
+    from rlm.ledger import Store
+    from rlm.ledger.limiter import Admitted
+    from rlm.ledger.ways import Trouble
+
+#: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.
+NOTE_SECONDS = 3.0
+#: The news of a trouble that nobody knew of.
+_NEW: Final = 1
+#: What is said besides of an endpoint that refuses all it is sent.
+_REFUSED_MEANWHILE: Final = "; what waits is kept, and `rlm failed retry` sends what it refused again"
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """Keeps the windows and the health of endpoints true, and the ways there from this host; one for all lanes."""
+
+    def __init__(self, store: Store, host: str, endpoints: int) -> None:
+        """Report for a worker on `host`, which calls so many `endpoints` in all."""
+        self._windows = store.windows
+        self._breaker = store.breaker
+        self._ways = store.ways
+        self._host = host
+        self._endpoints = endpoints
+        self._rests_until: dict[str, float] = {}
+        self._shut_until: dict[str, float] = {}
+        self._failed_at = float("-inf")
+        self._noted_at: dict[str, float] = {}
+
+    def reaches(self, endpoint: Endpoint) -> bool:
+        """Return whether the way to an endpoint is open, as far as this worker has learned."""
+        return system_clock.monotonic() >= self._shut_until.get(endpoint.window_id, 0.0)
+
+    def report(self, answered: Answered, *, others: bool) -> bool:
+        """Write what a call says. May be repeated: the second time changes little.
+
+        `others`: the event's type has other endpoints. Returns whether the call failed by the trouble of this host, so
+        that its event is not to spend an attempt.
+        """
+        endpoint, outcome = answered.endpoint, answered.outcome
+        unanswered = isinstance(outcome, Unreachable) and outcome.seconds is None
+        if answered.late or unanswered:
+            self._windows.block(endpoint, answered.slot, answered.call, left_late=answered.late)
+        elif answered.counts_from is not None:
+            ago_seconds = system_clock.monotonic() - answered.counts_from
+            self._windows.restamp(endpoint, answered.slot, answered.call, ago_seconds)
+        if answered.stale:  # it is another worker's event by now, and long ago that this was true
+            return True
+        if not unanswered:
+            self._note_answer(endpoint, suspect=answered.slot.suspect)
+        match outcome:
+            case Throttled():
+                self._rest(endpoint, outcome, answered.slot, others=others)
+            case Unreachable() if not answered.cut:
+                return self.fail(endpoint, outcome)
+            case Rejected(of_endpoint=True):
+                return self.fail(endpoint, outcome)
+            case Delivered() | Rejected() if answered.slot.suspect:
+                if self._breaker.reopen(endpoint):
+                    log.info(
+                        "%s answers again, and is called as its limit allows",
+                        endpoint.name,
+                        extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
+                    )
+        return False
+
+    def fail(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> bool:
+        """Count a failure, on the endpoint or on the way there from this host; return what `report` does."""
+        if isinstance(outcome, Unreachable) and outcome.seconds is None and outcome.kind != BAD_HEADER:
+            trouble = self._fail_way(endpoint, outcome)
+            if trouble.of_host:
+                return outcome.unsent or trouble.shut_seconds > 0
+        self._fail_endpoint(endpoint, outcome)
+        return False
+
+    def _fail_way(self, endpoint: Endpoint, outcome: Unreachable) -> Trouble:
+        failure = Failure(outcome.kind, here=outcome.here, silent=outcome.silent)
+        trouble = self._ways.fail(endpoint, self._host, failure, self._endpoints)
+        now = self._failed_at = system_clock.monotonic()
+        if trouble.of_host:
+            self._shut_until[endpoint.window_id] = now + trouble.shut_seconds
+        if trouble.news:
+            self._tell_trouble(endpoint, outcome, trouble)
+        return trouble
+
+    def _tell_trouble(self, endpoint: Endpoint, outcome: Unreachable, trouble: Trouble) -> None:
+        """Log that this host does not reach what others reach: once, and again if it is cut off later."""
+        what = "is cut off: it reaches Redis, and no endpoint any more" if trouble.state == "cut" else "is in trouble"
+        told = {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}
+        log.warning(
+            "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed",
+            self._host,
+            what,
+            endpoint.name,
+            outcome.detail,
+            extra={"action": "shut_way", "host": self._host, "endpoint": endpoint.name, **told},
+        )
+
+    def _note_answer(self, endpoint: Endpoint, *, suspect: bool) -> None:
+        """Note that an endpoint answers this host, now and then, and at once after a failure at any endpoint."""
+        now, name = system_clock.monotonic(), endpoint.window_id
+        noted_at = self._noted_at.get(name, float("-inf"))
+        if not suspect and now - noted_at < NOTE_SECONDS and noted_at > self._failed_at:
+            return
+        opened, over = self._ways.open(endpoint, self._host)
+        self._noted_at[name] = now
+        self._shut_until.pop(name, None)
+        if opened:
+            told = f"Host {self._host} reaches {endpoint.name} again{', and is in service again' if over else ''}"
+            log.info("%s", told, extra={"action": "open_way", "host": self._host, "endpoint": endpoint.name})
+
+    def _rest(self, endpoint: Endpoint, throttled: Throttled, slot: Admitted, *, others: bool) -> None:
+        """Rest an endpoint as it asked. If its limit is set too high, that is logged, once over all workers."""
+        asked = throttled.retry_after
+        seconds = endpoint.limit.longest_seconds if asked is None else asked
+        refusals = None
+        if throttled.status == TOO_MANY_REQUESTS:
+            refusals = self._breaker.refuse(endpoint, seconds, slot)
+        else:
+            self._breaker.rest(endpoint, seconds)
+        if refusals is not None and refusals.calls == ALARMING:
+            found = TooHigh(endpoint, refusals)
+            log.warning(
+                "A limit is too high: %s; %s sets it",
+                found.sentence,
+                found.remedy,
+                extra=alarm(
+                    Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
+                ),
+            )
+        self._tell_rest(endpoint, seconds, others=others)
+
+    def _tell_rest(self, endpoint: Endpoint, seconds: float, *, others: bool) -> None:
+        """Log a rest of `seconds`, once for all calls that were under way when it began."""
+        now = system_clock.monotonic()
+        if now < self._rests_until.get(endpoint.name, now):
+            return
+        self._rests_until[endpoint.name] = now + seconds
+        log.info(
+            "%s asked for a rest of %.1f s; %s",
+            endpoint.name,
+            seconds,
+            "the others take its share" if others else "its events wait until it is over",
+            extra={"action": "rest_endpoint", "endpoint": endpoint.name},
+        )
+
+    def _fail_endpoint(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
+        """Count a failure of an endpoint. If that makes it rest, log it, which happens once over all workers."""
+        failed = self._breaker.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind)
+        if failed.opened:
+            # An answer may quote what it was sent, so only its status is logged.
+            why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]
+            log.warning(
+                "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each "
+                "time, and is probed%s",
+                endpoint.name,
+                FAILING,
+                why,
+                failed.rest_seconds,
+                _REFUSED_MEANWHILE if isinstance(outcome, Rejected) else "",
+                extra=alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name),
+            )

@@ -1,0 +1,157 @@
+"""Fail-overs in mid-run, on a set-up as one would have it: TLS, users, two replicas, three sentinels.
+
+Windows are of 18 s, the time being divided by ten. What each trial measured is printed; `--tier long -s` shows it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from rlm.core.errors import StoreError
+from tests.faults.sentinels import SERVICE, Sentinels
+from tests.wait import wait_until
+
+#: A server that dies just before the handshake of TLS leaves a socket that Python's ssl does not close (3.11).
+pytestmark = [
+    pytest.mark.rest,
+    pytest.mark.filterwarnings("ignore:unclosed .ssl.SSLSocket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. .ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
+]
+
+#: Calls must come again so many seconds after another server is the primary, and a run be closed so many seconds after
+#: its deadline.
+AGAIN_SECONDS = 5.0
+CLOSED_SECONDS = 2.0
+FROZEN_SECONDS = 8.0
+
+
+@dataclass
+class Figures:
+    """What one trial measured, seconds. `silence` lasts from the last call before to the first after the switch."""
+
+    switched: float
+    first_call: float
+    silence: float
+    late: float
+    repeats: int
+    leftover: int
+
+
+def kill(redis):
+    """The process of the primary dies and does not come back."""
+    redis.primary.kill()
+
+
+def fail_over(redis):
+    """An operator has a sentinel put another in its place; the old primary goes on meanwhile."""
+    with redis.admin(redis.sentinels[0].port) as admin:
+        admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+
+def hand_over(redis):
+    """An operator tells the primary itself to hand over, of which the sentinels do not know."""
+    with redis.admin(redis.primary.port) as admin:
+        admin.execute_command("FAILOVER")
+
+
+def freeze(redis):
+    """The primary stands still for longer than sentinels wait, and then goes on."""
+    frozen = redis.primary
+    frozen.signal(signal.SIGSTOP)
+    threading.Timer(FROZEN_SECONDS, frozen.signal, [signal.SIGCONT]).start()
+
+
+def quietly(look, *args):
+    try:
+        return look(*args)
+    except StoreError:
+        return None
+
+
+def trial(redis, system, mishap, events):
+    """Have a mishap in mid-run; return what was measured, all promises being kept."""
+    system.start_both()
+    ids = system.push_evenly(events)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.api.arrivals) > events / 6, timeout=30, message="calls are made")
+    deadline = system.store.runs.current().deadline
+    began = time.monotonic()
+    mishap(redis)
+    record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
+    closed_at = time.time()
+    arrivals = sorted(one.at for one in system.api.arrivals)
+    known_at = redis.switches[0][0] if redis.switches else began
+    before, after = [at for at in arrivals if at <= known_at], [at for at in arrivals if at > known_at]
+    figures = Figures(
+        known_at - began,
+        after[0] - known_at if after else -1.0,
+        after[0] - before[-1] if after else -1.0,
+        closed_at - deadline,
+        len(system.repeats()),
+        record["counts"]["leftover"],
+    )
+    print(f"{mishap.__name__}: {figures}")
+    system.assert_promises(ids, [record])
+    return figures
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "mishap",
+    [fail_over, *(pytest.param(one, marks=pytest.mark.long) for one in (kill, hand_over, freeze))],
+    ids=lambda one: one.__name__,
+)
+@pytest.mark.parametrize("number", [0, *(pytest.param(one, marks=pytest.mark.long) for one in range(1, 10))], ids=str)
+def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, number):
+    """With `redis.wait_replicas` no window need be held: calls go on within seconds, no limit is exceeded."""
+    waiting = {"RLM_REDIS__WAIT_REPLICAS": "1"}
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=waiting) as system:
+        figures = trial(redis, system, mishap, 240 + 12 * number)
+
+        assert figures.first_call <= AGAIN_SECONDS
+        assert figures.late <= CLOSED_SECONDS
+        assert figures.repeats == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("mishap", [kill, fail_over, hand_over, freeze], ids=lambda one: one.__name__)
+def test_without_waiting_for_replicas_no_limit_is_exceeded_either(tmp_path, make_system, mishap):
+    """What the new primary forgot holds every endpoint for its longest period."""
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url) as system:
+        figures = trial(redis, system, mishap, 240)
+
+        assert figures.late <= CLOSED_SECONDS
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seconds", [25, 30])
+def test_a_run_whose_deadline_passed_while_redis_stood_still_is_closed_at_its_return(tmp_path, make_system, seconds):
+    """All servers stand still, so that nobody can take over: as if Redis were cut off."""
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url) as system:
+        system.start_both()
+        ids = system.push_evenly(240)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.api.arrivals) > 40, timeout=30, message="calls are made")
+        for one in (*redis.sentinels, *redis.servers):
+            one.signal(signal.SIGSTOP)
+        threading.Event().wait(seconds)
+        for one in (*redis.servers, *redis.sentinels):
+            one.signal(signal.SIGCONT)
+        wait_until(redis.takes_writes, timeout=20, message="Redis takes writes again")
+        back_at = time.monotonic()
+        record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
+        late = time.monotonic() - back_at
+
+        print(f"closed {late:.2f} s after Redis was back")
+        with suppress(StoreError):
+            system.store.ping()
+        system.assert_promises(ids, [record])
+        assert late <= CLOSED_SECONDS

@@ -1,0 +1,145 @@
+"""Turns on a host whose way to an endpoint is shut: its lanes leave those calls to others, and probe one at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
+from tests.store import looks, steps
+from tests.store.ways import A, B, fail, pass_time
+
+pytestmark = pytest.mark.both_servers
+
+HERE, THERE = f"{A}:1:1", f"{B}:1:1"
+
+
+@pytest.fixture
+def run(running):
+    return running(4)
+
+
+@pytest.fixture
+def first(settings):
+    return settings.endpoints[steps.ENDPOINT]
+
+
+@pytest.fixture
+def second(settings):
+    return settings.endpoints[steps.OVERFLOW]
+
+
+def shut(store, *endpoints, host=A):
+    """Have the ways of a host shut."""
+    for endpoint in endpoints:
+        store.ways.open(endpoint, B)
+        fail(store, endpoint, host, times=FAILING)
+
+
+def test_what_this_host_cannot_call_is_left_to_the_others(store, token, run, first):
+    """In its order, and its event is the next one of whoever takes it."""
+    shut(store, first)
+    released = steps.release(store, token, run, 2)
+
+    turn = steps.turn(store, run, HERE)
+
+    assert (turn.claim, turn.why) == (None, "shut")
+    assert store.turns.releases() == released
+    assert steps.claim(store, run, THERE).event_id == steps.event_id(1)
+
+
+def test_the_first_call_that_it_can_make_is_its_own(store, token, run, first):
+    """Those before it stay where they are."""
+    shut(store, first)
+    kept = steps.release(store, token, run, 2)
+    steps.release(store, token, run, 1, endpoint=steps.OVERFLOW)
+
+    claim = steps.claim(store, run, HERE)
+
+    assert claim.endpoint == steps.OVERFLOW
+    assert not claim.suspect
+    assert store.turns.releases() == kept
+
+
+def test_what_it_has_completed_is_settled_all_the_same(store, token, run, first):
+    """Also where no call is left that it could make."""
+    claim = steps.claim_next(store, token, run, HERE)
+    shut(store, first)
+    steps.release(store, token, run)
+
+    turn = steps.turn(store, run, HERE, completed=steps.completed(claim))
+
+    assert (turn.settled, turn.why) == (True, "shut")
+    assert looks.where(store, claim.event_id) == []
+
+
+def test_after_the_rest_one_call_probes(store, token, run, first):
+    """Any other waits for its answer; it is suspect, so that its answer is told."""
+    shut(store, first)
+    pass_time(store, FIRST_SHUT_SECONDS)
+    steps.release(store, token, run, 2)
+
+    probe = steps.claim(store, run, HERE)
+
+    assert probe.suspect
+    assert steps.turn(store, run, HERE, lane=2).why == "shut"
+    store.ways.open(first, A)
+    assert not steps.claim(store, run, HERE, lane=2).suspect
+
+
+def test_a_probe_that_is_never_told_of_is_followed_by_another(store, token, run, first):
+    """After its time-out and two seconds."""
+    shut(store, first)
+    pass_time(store, FIRST_SHUT_SECONDS)
+    steps.release(store, token, run, 2)
+    steps.claim(store, run, HERE)
+
+    pass_time(store, first.timeout_seconds + 2)
+
+    assert steps.claim(store, run, HERE, lane=2).suspect
+
+
+def test_a_few_failures_shut_nothing_and_make_it_suspect(store, token, run, first):
+    """So that a good answer ends the streak."""
+    store.ways.open(first, B)
+    fail(store, first, times=FAILING - 1)
+
+    assert steps.claim_next(store, token, run, HERE).suspect
+    assert not steps.claim_next(store, token, run, THERE).suspect
+
+
+def test_a_host_that_is_cut_off_tries_one_endpoint_a_second(store, token, run, first, second, settings):
+    """Of those that it does not know: it may reach one, and must not fail a call at each."""
+    others = [one for one in settings.endpoints.values() if one.window_id not in {first.window_id, second.window_id}]
+    shut(store, *others[:2])
+    assert store.ways.look()[A].cut_off
+    pass_time(store, 0.5)  # from now on it may
+    steps.release(store, token, run, 1, endpoint=first.name)
+    steps.release(store, token, run, 1, endpoint=second.name)
+
+    tried = steps.claim(store, run, HERE)
+
+    assert (tried.endpoint, tried.suspect) == (first.name, True)
+    assert steps.turn(store, run, HERE, lane=2).why == "shut"
+    pass_time(store, 1)
+    assert steps.claim(store, run, HERE, lane=2).endpoint == second.name
+
+
+def test_an_endpoint_that_failed_the_event_last_is_no_probe_of_its_way(store, token, run, first):
+    """The event would go elsewhere, and nothing be learned."""
+    claim = steps.claim_next(store, token, run, HERE)
+    store.ledger.retry(claim, steps.ENDPOINT, 0)
+    store.recovery.promote([steps.TYPE], looks.redis_us(store))
+    shut(store, first)
+    pass_time(store, FIRST_SHUT_SECONDS)
+    steps.release(store, token, run)
+
+    assert steps.turn(store, run, HERE).why == "shut"
+
+
+def test_a_thousand_calls_that_it_cannot_make_are_not_all_looked_at(store, token, run, first):
+    """No turn holds Redis up; others are to make them."""
+    shut(store, first)
+    released = steps.release(store, token, run, 1000)
+
+    assert steps.turn(store, run, HERE).why == "shut"
+    assert len(store.turns.releases()) == len(released)

@@ -1,0 +1,120 @@
+"""The fence of a worker: what may leave, and when what is under way is cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.delivery import fence
+from rlm.delivery.fence import FENCE_SECONDS, Fence
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS
+from tests.wait import wait_until
+
+
+class Clock:
+    """Stands until it is set; the host may sleep meanwhile."""
+
+    def __init__(self):
+        self.time = 1000.0
+        self.slept = 0.0
+
+    def monotonic(self):
+        return self.time
+
+    def boottime(self):
+        return self.time + self.slept
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(fence, "system_clock", clock)
+    return clock
+
+
+def test_it_shuts_between_two_announcements_that_are_due_and_before_the_entry_ends():
+    """Else a worker that is well would be cut, or one that is taken for dead would be sending."""
+    assert 2 * HEARTBEAT_SECONDS < FENCE_SECONDS <= HEARTBEAT_TTL_SECONDS - 1
+
+
+def test_nothing_leaves_before_the_first_announcement(clock):
+    """Nobody knows of the worker yet."""
+    made = Fence()
+    assert made.shut
+    assert not made.admits(clock.time)
+
+    made.announced(clock.boottime())
+
+    assert made.admits(clock.time)
+
+
+def test_it_counts_from_when_the_announcement_began(clock):
+    """Redis may have heard it then, and its answer taken long."""
+    made = Fence()
+    began = clock.boottime()
+    clock.time += 5
+    made.announced(began)
+
+    clock.time += FENCE_SECONDS - 5.1
+    assert not made.shut
+    clock.time += 0.2
+    assert made.shut
+
+
+def test_what_was_claimed_before_the_gap_stays_inside(clock):
+    """It may be another worker's by now, although this one is heard of again."""
+    made = Fence()
+    made.announced(clock.boottime())
+    before = clock.time
+    clock.time += FENCE_SECONDS
+
+    made.announced(clock.boottime())
+
+    assert not made.shut
+    assert not made.admits(before)
+    assert made.admits(clock.time)
+
+
+def test_a_late_answer_to_an_announcement_closes_the_gap_only_from_now_on(clock):
+    """It was shut meanwhile, whenever that began."""
+    made = Fence()
+    made.announced(clock.boottime())
+    clock.time += FENCE_SECONDS - 0.5
+    began, claimed = clock.boottime(), clock.time
+    clock.time += 2
+
+    made.announced(began)
+
+    assert not made.shut
+    assert not made.admits(claimed)
+
+
+def test_announcements_in_time_leave_no_gap(clock):
+    """A call may last for many of them."""
+    made = Fence()
+    made.announced(clock.boottime())
+    claimed = clock.time
+    for _ in range(10):
+        clock.time += HEARTBEAT_SECONDS
+        made.announced(clock.boottime())
+
+    assert made.admits(claimed)
+
+
+def test_a_host_that_slept_is_not_heard_of_either(clock):
+    """Its monotonic clock may have stood still."""
+    made = Fence()
+    made.announced(clock.boottime())
+    clock.slept += FENCE_SECONDS
+
+    assert made.shut
+
+
+def test_what_is_under_way_is_cut_again_and_again_while_it_is_shut():
+    """A call may have left in the same moment."""
+    cuts = []
+    made = Fence(lambda: cuts.append(1), seconds=0.01)
+    made.start()
+    try:
+        wait_until(lambda: len(cuts) > 1)
+    finally:
+        made.stop()
