@@ -36,8 +36,8 @@ class CutClient:
         self.calls = 0
         self.connection_pool = client.connection_pool  # by which errors name the server
 
-    def evalsha(self, *args):
-        return self._call(self._client.evalsha, *args)
+    def execute_command(self, *args):
+        return self._call(self._client.execute_command, *args)
 
     def strlen(self, *args):
         return self._call(self._client.strlen, *args)
