@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
-_LOOKS = {"ready": "ok", "draining": "warn", "silent": "warn", "lost": "bad"}
+_LOOKS = {"ready": "ok", "draining": "warn", "silent": "warn", "lost": "error"}
 #: How often `--wait` looks whether a worker is left, seconds.
 _LOOK_SECONDS = 0.25
 

@@ -146,6 +146,18 @@ def test_a_pod_of_rlm_runs_as_the_image_says(name):
         assert container["readinessProbe"]["exec"]["command"] == ["test", "-f", IMAGE.env[ALIVE_VARIABLE]]
 
 
+@each("name", sorted(rlm_pods()))
+def test_the_variables_of_a_pod_are_settings(name):
+    """A misspelt one would end the process with exit code 2."""
+    (container,) = PODS[name]["containers"]
+    environ = {one["name"]: one["value"] for one in container.get("env", [])} | {"RLM_TOKEN": "x" * 16}
+
+    settings = load_settings(None, environ)
+
+    asked = environ.get("RLM_WORKERS__MAX_HERE", 0)
+    assert settings.workers.max_here == int(asked)
+
+
 def assert_command(words):
     """Fail unless these words are a command of `rlm` with options that it has."""
     command, context = rlm, click.Context(rlm)

@@ -195,6 +195,15 @@ class HostBench:
         lines = self.api_log.read_text().splitlines()
         return sorted((SeenCall(**json.loads(line)) for line in lines), key=lambda call: call.at)
 
+    def wait_for_calls(self, host: str, since: float) -> None:
+        """Wait until the API has just answered a call of a host that came after `since`: others are in flight then."""
+        address = self.hosts[host].port.address
+        wait_until(
+            lambda: any(call.at > since and call.host == address for call in self.calls()),
+            timeout=self.layout.window,
+            message=f"{host} makes calls",
+        )
+
     # -- commands
 
     def redis_cli(self, *arguments: str, given: str = "") -> str:

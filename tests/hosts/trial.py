@@ -21,7 +21,7 @@ _WINDOWS_AFTER = 5
 
 
 def run_trial(trial: Trial, directory: Path) -> dict[str, Any]:
-    """Run a trial in `directory`, and return `faults`, the figures, and what its course returned as `trial`."""
+    """Run a trial in `directory`; return `faults`, `unmet` demands, figures, and what its course found."""
     directory.mkdir(parents=True)
     with HostBench(directory, trial.layout, hosts=trial.hosts, env=trial.env) as bench:
         with Observer(bench) as watch:
@@ -37,6 +37,7 @@ def run_trial(trial: Trial, directory: Path) -> dict[str, Any]:
         "hosts": addresses,
         **figures(evidence),
     }
+    result["unmet"] = [one for demand in trial.demands for one in demand(result)]
     (directory / "records.json").write_text(json.dumps(evidence.records, indent=1))
     (directory / "result.json").write_text(json.dumps(result, indent=1))
     return result

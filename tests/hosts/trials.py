@@ -9,21 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts.bench import Layout, freeze, sleep_until
+from tests.hosts.demands import as_planned, back_soon, done, fair, in_time, noticed, workers_within
 from tests.hosts.figures import went_elsewhere
+from tests.hosts.judge import moment
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.hosts.bench import HostBench
+    from tests.hosts.demands import Demand
     from tests.hosts.watch import Observer
 
 #: What fits into one window of the usual layout: 20 endpoints, 30 calls in each of three periods.
 FULL = 1800
 #: Enough work that a window has something to do at every moment, and all of it fits.
 MUCH = 1500
-#: When in a run something is done to it, seconds from the tick: in the midst of the second filling of the windows.
-MIDST = 7.5
+#: When in a run something is done to it, seconds from the tick: as soon as calls are made after the first filling.
+MIDST = 6.0
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Trial:
     layout: Layout = field(default_factory=Layout)
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hosts: int = 3
+    #: What is demanded of its figures, beside the promises.
+    demands: Sequence[Demand] = (in_time,)
 
 
 def _full(bench: HostBench, watch: Observer) -> dict[str, Any]:
@@ -45,8 +50,9 @@ def _full(bench: HostBench, watch: Observer) -> dict[str, Any]:
 def _cut(victim: Callable[[HostBench], str], seconds: float) -> Callable[[HostBench, Observer], dict[str, Any]]:
     def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
         tick = bench.push_for_tick(MUCH, "cut")
-        sleep_until(tick + MIDST)
+        sleep_until(tick + 2)
         name = victim(bench)
+        bench.wait_for_calls(name, tick + MIDST)
         port = bench.hosts[name].port
         since = time.time()
         port.cut()
@@ -68,7 +74,7 @@ def _leader(bench: HostBench) -> str:
 
 def _all_but_one_killed(bench: HostBench, watch: Observer) -> dict[str, Any]:
     tick = bench.push_for_tick(MUCH, "killed")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(bench.names[0], tick + MIDST)
     since = time.time()
     for name in bench.names[:-1]:
         bench.hosts[name].port.kill()
@@ -76,14 +82,14 @@ def _all_but_one_killed(bench: HostBench, watch: Observer) -> dict[str, Any]:
     return {name: _noticed(bench, watch, name, since, time.time()) for name in bench.names[:-1]}
 
 
-def _shut(kind: str, windows: int, at: float = MIDST) -> Callable[[HostBench, Observer], dict[str, Any]]:
+def _shut(kind: str, windows: int) -> Callable[[HostBench, Observer], dict[str, Any]]:
     """One host reaches Redis but not the APIs, from mid-run of the first of so many windows on."""
 
     def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
         name = bench.names[1]
         port = bench.hosts[name].port
         tick = bench.push_for_tick(MUCH, "shut1")
-        sleep_until(tick + at)
+        bench.wait_for_calls(name, tick + MIDST)
         since = time.time()
         getattr(port, kind)(*bench.api.addresses)
         for number in range(2, windows + 1):
@@ -100,7 +106,7 @@ def _shut(kind: str, windows: int, at: float = MIDST) -> Callable[[HostBench, Ob
 def _frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
     name = bench.names[1]
     tick = bench.push_for_tick(MUCH, "frozen")
-    sleep_until(tick + 1.2)
+    bench.wait_for_calls(name, tick + MIDST)
     since = time.time()
     freeze(bench.hosts[name].port, seconds=20.0)
     back = time.time()
@@ -111,7 +117,7 @@ def _frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 def _redis_cut(bench: HostBench, watch: Observer) -> dict[str, Any]:
     tick = bench.push_for_tick(MUCH, "away")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(bench.names[0], tick + MIDST)
     since = time.time()
     bench.redis.cut()
     sleep_until(since + 25)
@@ -121,24 +127,24 @@ def _redis_cut(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 def _redis_frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
     tick = bench.push_for_tick(MUCH, "stopped")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(bench.names[0], tick + MIDST)
     freeze(bench.redis, seconds=8.0)
     return _back_again(bench, time.time())
 
 
 def _back_again(bench: HostBench, back: float) -> dict[str, Any]:
-    def closed() -> bool:
-        return any(True for _ in bench.records())
-
-    wait_until(closed, timeout=40, message="the run is closed")
-    later = [call.at - back for call in bench.calls() if call.at > back]
-    return {"back_at": back, "first_call_after": round(min(later), 2) if later else None}
+    """How soon after Redis was back a call was made, and the run closed that was open before."""
+    wait_until(bench.records, timeout=40, message="the run is closed")
+    wait_until(lambda: [call for call in bench.calls() if call.at > back], timeout=40, message="a call is made")
+    first = next(call.at for call in bench.calls() if call.at > back)
+    closed = moment(bench.records()[0]["finished_at"])
+    return {"first_call_after": round(first - back, 2), "closed_after": round(closed - back, 2)}
 
 
 def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
     name = bench.names[1]
     tick = bench.push_for_tick(MUCH, "names1")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(name, tick + MIDST)
     since = time.time()
     bench.hosts[name].port.write_names(forget=True)
     bench.push_for_tick(MUCH, "names2")
@@ -152,7 +158,7 @@ def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
 def _no_descriptors(bench: HostBench, watch: Observer) -> dict[str, Any]:
     name = bench.names[1]
     tick = bench.push_for_tick(MUCH, "files1")
-    sleep_until(tick + MIDST)
+    bench.wait_for_calls(name, tick + MIDST)
     since = time.time()
     before = {}
     for pid in bench.hosts[name].port.pids():
@@ -215,25 +221,29 @@ _TWO_EACH = {name: {"RLM_WORKERS__MAX_HERE": "2"} for name in ("host1", "host2")
 #: Each host takes two workers, and all there are is needed.
 _FAST = Layout(types=1, endpoints=1, amount=100_000, workers=4, target=0.3)
 
+_LOST = noticed("status", "supervisor list", "doctor", within=15)
+_SHUT = noticed("status", "supervisor list", "doctor", within=5)
+_EQUAL = fair(host1=1, host2=1, host3=1)
+
 TRIALS: dict[str, Trial] = {
-    "full": Trial(_full),
-    "full_skewed": Trial(_full, env={"host2": SKEWED}),
-    "full_capacities": Trial(_full, env=_CAPACITIES),
-    "cut": Trial(_cut(lambda bench: bench.names[1], 20.0)),
-    "leader_cut": Trial(_cut(_leader, 20.0)),
-    "killed": Trial(_all_but_one_killed),
-    "shut_dropped": Trial(_shut("drop", 4)),
-    "shut_refused": Trial(_shut("refuse", 3)),
-    "shut_unroutable": Trial(_shut("unroute", 3)),
-    "shut_midrun": Trial(_shut("drop", 1)),
-    "frozen": Trial(_frozen),
-    "redis_cut": Trial(_redis_cut),
-    "redis_frozen": Trial(_redis_frozen),
-    "names_gone": Trial(_names_gone, Layout(close=True)),
-    "no_descriptors": Trial(_no_descriptors, Layout(close=True)),
+    "full": Trial(_full, demands=[in_time, done(0), _EQUAL, as_planned]),
+    "full_skewed": Trial(_full, env={"host2": SKEWED}, demands=[in_time, done(0), _EQUAL]),
+    "full_capacities": Trial(_full, env=_CAPACITIES, demands=[in_time, done(0), fair(host1=10, host2=5, host3=5)]),
+    "cut": Trial(_cut(lambda bench: bench.names[1], 20.0), demands=[in_time, done(0), _LOST]),
+    "leader_cut": Trial(_cut(_leader, 20.0), demands=[in_time, _LOST]),
+    "killed": Trial(_all_but_one_killed, demands=[in_time, _LOST, workers_within(20)]),
+    "shut_dropped": Trial(_shut("drop", 4), demands=[in_time, done(0, 1, 2, 3), _SHUT]),
+    "shut_refused": Trial(_shut("refuse", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
+    "shut_unroutable": Trial(_shut("unroute", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
+    "shut_midrun": Trial(_shut("drop", 1), demands=[in_time, done(0), _SHUT]),
+    "frozen": Trial(_frozen, demands=[in_time, done(0), _LOST]),
+    "redis_cut": Trial(_redis_cut, demands=[back_soon, workers_within(20)]),
+    "redis_frozen": Trial(_redis_frozen, demands=[back_soon, workers_within(20)]),
+    "names_gone": Trial(_names_gone, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
+    "no_descriptors": Trial(_no_descriptors, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
     "flapping": Trial(_flapping),
-    "api_bound_1": Trial(_full, hosts=1),
-    "api_bound_2": Trial(_full, hosts=2),
-    "lanes_1": Trial(_lanes, _FAST, _TWO_EACH, hosts=1),
-    "lanes_2": Trial(_lanes, _FAST, _TWO_EACH, hosts=2),
+    "api_bound_1": Trial(_full, hosts=1, demands=[in_time, done(0), as_planned]),
+    "api_bound_2": Trial(_full, hosts=2, demands=[in_time, done(0), as_planned]),
+    "lanes_1": Trial(_lanes, _FAST, _TWO_EACH, hosts=1, demands=[in_time, as_planned]),
+    "lanes_2": Trial(_lanes, _FAST, _TWO_EACH, hosts=2, demands=[in_time, as_planned]),
 }

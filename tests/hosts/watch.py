@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.hosts.bench import HostBench
 
+_ASKER = Path(__file__).with_name("asker.py")
 #: States of a host, a worker or a supervisor that say that nothing is wrong with it.
 _WELL = frozenset({"ready", "starting", "draining", "stopping"})
 #: Words that say in a sentence what is wrong with a host.
@@ -37,16 +39,10 @@ class Observer:
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
-        host = self.bench.desk
-        self._status = subprocess.Popen(
-            host.command("status", "--follow", "--interval", "0.5", "--json"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            cwd=host.directory,
-            env=host.environment(),
-            start_new_session=True,
-        )
+        desk = self.bench.desk
+        asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "supervisor list", "doctor")
+        self._asker = self._open(asker)
+        self._status = self._open(desk.command("status", "--follow", "--interval", "0.5", "--json"))
         self._threads = [threading.Thread(target=one) for one in (self._follow, self._ask, self._count)]
         for thread in self._threads:
             thread.start()
@@ -54,25 +50,25 @@ class Observer:
 
     def __exit__(self, *exc: object) -> None:
         self._over.set()
-        self._status.terminate()
-        self._status.wait()
+        for process in (self._asker, self._status):
+            process.kill()
+            process.wait()
         for thread in self._threads:
             thread.join()
 
+    def _open(self, command: list[str]) -> subprocess.Popen[bytes]:
+        desk = self.bench.desk
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=desk.directory, env=desk.environment(), start_new_session=True, **streams)
+
     def _follow(self) -> None:
-        assert self._status.stdout is not None
-        for line in self._status.stdout:
+        for line in self._status.stdout or ():
             self.seen.append((time.time(), "status", json.loads(line)))
 
     def _ask(self) -> None:
-        while not self._over.wait(0.5):
-            for command in (("supervisor", "list"), ("doctor",)):
-                try:
-                    found = self.bench.rlm(*command, timeout=30)
-                except subprocess.TimeoutExpired:
-                    continue
-                if found is not None:
-                    self.seen.append((time.time(), " ".join(command), found))
+        for line in self._asker.stdout or ():
+            asked, command, document = json.loads(line)
+            self.seen.append((asked, command, document))
 
     def _count(self) -> None:
         while not self._over.wait(0.25):

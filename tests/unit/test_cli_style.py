@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from _pytest.capture import CaptureIO
 
-from rlm.cli import printing
+from rlm.cli import printing, processes, supervisor
 from rlm.cli.printing import is_coloured, is_terminal, say, show, show_words, styled, table
 
 
@@ -152,3 +152,9 @@ def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="there are ok, warn"):
         styled("text", "purple")
     assert set(printing._LOOKS) == {"ok", "warn", "error", "busy", "title", "dim"}
+
+
+def test_every_state_has_a_look_that_there_is():
+    """The tables that turn states into looks name no other: a command would end by it once the state is met."""
+    for looks in (processes._STATE_KINDS, supervisor._LOOKS):
+        assert all(styled(state, kind) for state, kind in looks.items())
