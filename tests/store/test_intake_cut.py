@@ -45,6 +45,12 @@ class CutClient:
     def getrange(self, *args):
         return self._call(self._client.getrange, *args)
 
+    def pipeline(self, **options):
+        made = self._client.pipeline(**options)
+        execute = made.execute
+        made.execute = lambda: self._call(execute)
+        return made
+
     def _call(self, command, *args):
         self.calls += 1
         if self.calls == self._at and not self._applied:
@@ -57,10 +63,10 @@ class CutClient:
 
 #: An item that is too large to be read, here.
 GIANT = b"G" * 70_000
-#: To come upon a giant, to learn its size, to read it in three pieces and find that there is no more, to take it.
-PER_GIANT = 7
-#: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left.
-CALL_SITES = 11 + 2 * PER_GIANT
+#: To come upon a giant, learn its size, read it in three pieces, find that there is no more, ask the time, take it.
+PER_GIANT = 8
+#: Peek, take, peek; stage; peek and take three chunks, two with letters; peek that nothing is left.
+CALL_SITES = 13 + 2 * PER_GIANT
 
 
 @pytest.fixture
