@@ -60,7 +60,9 @@ class RunHosts:
         self._freed.difference_update(one.id for one in alive)
         now = system_clock.monotonic()
         self._missing = {one: self._missing.get(one, now) for one in missing}
-        lost = [one for one, since in self._missing.items() if now - since >= MISSING_SECONDS and self._is_due(one)]
+        due = [one for one in missing if self._is_due(one)]
+        lately = {host_of(one) for one in due if now - self._missing[one] < MISSING_SECONDS}
+        lost = [one for one in due if host_of(one) not in lately]  # all of a host together
         if lost and now >= self._not_before and not self._duty.lately_away:
             self._take_back(lost)
         return alive

@@ -48,13 +48,16 @@ class _Found:
         processes = store.processes
         self._by_host: dict[str, dict[Role, list[Process]]] = defaultdict(lambda: {role: [] for role in Role})
         self._silences: dict[str, float] = {}
+        missing: list[str] = []
         for role in Role:
-            alive = processes.alive(role)
+            found = processes.heard(role, gone=True)
+            alive = [one for one in found.values() if one is not None]
+            missing += [name for name, one in found.items() if one is None and role is Role.SUPERVISOR]
             for one, silence in zip(alive, processes.silences(role, [one.id for one in alive]), strict=True):
                 self._by_host[one.host][role].append(one)
                 self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
         self._lost = store.hosts.lost()
-        gone = {host_of(one) for one in processes.missing(Role.SUPERVISOR)} | set(self._lost)
+        gone = {host_of(one) for one in missing} | set(self._lost)
         self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
         self._drains: Mapping[str, Drain] = store.hosts.drains()
         self._ways = store.ways.look()
@@ -77,6 +80,8 @@ class _Found:
         workers, supervisors, schedulers = roles[Role.WORKER], roles[Role.SUPERVISOR], roles[Role.SCHEDULER]
         offers = [one.offer for one in supervisors if one.offer]
         silence = self._silences.get(host)
+        if silence is None and host in self._lost:
+            silence = HEARTBEAT_TTL_SECONDS + self._lost[host]
         return {
             "host": host,
             "state": self._state(host),

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.endpoints import standing
+from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
@@ -122,6 +123,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "schedulers": len(store.processes.alive(Role.SCHEDULER)),
         "supervisors": len(store.processes.alive(Role.SUPERVISOR)),
         "workers": len(store.processes.alive(Role.WORKER)),
+        "hosts": hosts(store),
     }
 
 
@@ -155,6 +157,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
         **({"forecast": dict(run.forecast)} if run.forecast else {}),
         "state": run.state,
         "conductor": store.leases.holder(),
+        "hosts": hosts(store),
         "as_of": isoformat(now),
         "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),
         "called_seconds": called_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlm.admin.host_words import hosts_unwell
 from rlm.admin.report import IDLE
 from rlm.admin.worker_words import workers
 from rlm.core.run import MOVES, State
@@ -220,12 +221,12 @@ def unconducted(found: Mapping[str, Any]) -> str:
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
-    """Return which endpoints and budgets are not well, and why; those with the same reason together."""
+    """Return which hosts, endpoints and budgets are not well, and why; those with the same reason together."""
     alike: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for name, entry in shut(found).items():
         reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
         alike.setdefault(reason, {})[safe_line(name)] = entry
-    return [_unwell(group) for group in alike.values()]
+    return [*hosts_unwell(found), *(_unwell(group) for group in alike.values())]
 
 
 def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -85,6 +85,11 @@ class Leases(Part):
         found = self._hgetall(self._keys.schemas)
         return max(((int(schema), text(version)) for schema, version in found.items()), default=(0, ""))
 
+    @translating
+    def least(self) -> int:
+        """Return the schema that a scheduler must have in order to conduct, by what the last one left."""
+        return int(self._hget(self._keys.lease, "least") or 0)
+
     def has_worked(self, schema: int) -> bool:
         """Return whether processes of a schema have worked here."""
         return self._hget(self._keys.schemas, str(schema)) is not None

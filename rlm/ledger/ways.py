@@ -29,7 +29,7 @@ FIRST_SHUT_SECONDS = 1.0
 LONGEST_SHUT_SECONDS = 10.0
 #: As `write_way` writes it: failures, since and till when, rest, whether it is being probed, why.
 _WAY: Final = re.compile(r"(\d+) (\d+) (\d+) (\d+) \d (.*)")
-#: The state of a host: since when, 'cut' or 'part', and when it may try one more endpoint.
+#: The state of a host: since when, 'cut' or 'part', and when it may try another call.
 _STATE: Final = re.compile(rb"(\d{1,17}) (cut|part) (\d{1,17})")
 #: For how long an answer to another host's call shows that the endpoint can be reached, seconds.
 RECENT_SECONDS = 30.0
@@ -83,7 +83,7 @@ class Way:
 class HostWays:
     """What is wrong with a host since when (seconds since 1970): which ways are shut; `cut_off`: nothing gets through.
 
-    Until `tries_at` (seconds since 1970) a host that is cut off tries no endpoint to which its way is not shut.
+    Until `tries_at` (seconds since 1970) a host that is cut off tries nothing.
     """
 
     host: str
@@ -95,7 +95,7 @@ class HostWays:
     def opens_at(self, window_id: str) -> float:
         """Return from when on a call of this host may go to the endpoints of a window, seconds since 1970."""
         found = [way.shut_until for way in self.shut if way.window_id == window_id and way.shut_until is not None]
-        return found[0] if found else self.tries_at if self.cut_off else 0.0
+        return max(found[0] if found else 0.0, self.tries_at if self.cut_off else 0.0)
 
     def is_probing(self, window_id: str) -> bool:
         """Return whether such a call is a probe, one at a time."""

@@ -9,7 +9,7 @@ from rlm.ledger.processes import MOST_LANES, Offer
 from rlm.plan.shares import shares
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from rlm.ledger.processes import Process
     from rlm.settings import Settings
@@ -61,13 +61,13 @@ def most_of(supervisors: Iterable[Process]) -> int:
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
-def room(supervisors: Iterable[Process], idle_hosts: Collection[str] = ()) -> int | None:
-    """Return how many workers their hosts take together; None if there are none, or one does not say."""
+def room(supervisors: Iterable[Process], held: Mapping[str, int]) -> int | None:
+    """Return how many workers their hosts take together, of which some are `held`; None if that is not known."""
     by_host: dict[str, int] = {}
     for one in supervisors:
         if one.offer is None:
             return None
-        capacity = 0 if one.host in idle_hosts else one.offer.capacity
+        capacity = min(one.offer.capacity, held.get(one.host, one.offer.capacity))
         by_host[one.host] = max(capacity, by_host.get(one.host, 0))
     return sum(by_host.values()) if by_host else None
 

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
 
 from rlm import __version__
+from rlm.admin.hosts import HostState, hosts
 from rlm.admin.report import IDLE
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, all_limited
@@ -121,6 +122,12 @@ def _schedule(store: Store) -> Iterator[Sample]:
         other = sum(one.revision != store.settings.revision for one in alive)
         yield Sample("rlm_processes", {"role": role}, len(alive))
         yield Sample("rlm_other_configuration", {"role": role}, other)
+    found = hosts(store)
+    for state in HostState:
+        yield Sample("rlm_hosts", {"state": state}, sum(one["state"] == state for one in found))
+    for one in found:
+        if one["heard_seconds"] is not None:
+            yield Sample("rlm_host_heard_seconds", {"host": one["host"]}, one["heard_seconds"])
     tenure = store.leases.tenure()
     left_seconds = max(0.0, tenure.left_seconds) if tenure else 0.0
     yield Sample("rlm_lease_held", {}, int(left_seconds > 0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from rlm.admin import report, words
+from rlm.admin.host_words import hosts_unwell
 from rlm.admin.troubles import troubles
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
@@ -140,6 +141,8 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     }
     if unwell := words.unwell({"by_endpoint": by_endpoint}):
         yield "endpoints", Text("; ".join(unwell), style="yellow")
+    if gone := hosts_unwell(found):
+        yield "hosts", Text("; ".join(gone), style="yellow")
     if found["workers"] or found["supervisors"]:
         alive = f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
         yield "workers", Text(alive)

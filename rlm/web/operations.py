@@ -20,6 +20,7 @@ from rlm.admin.bulk_letters import Deal, Dealing
 from rlm.admin.cancel_run import cancel, cancelled, open_run
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
+from rlm.admin.hosts import hosts as host_list
 from rlm.admin.letters import grouped
 from rlm.admin.question import PlanAsk, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
@@ -135,6 +136,11 @@ def workers(call: ApiCall) -> Any:
     return report.worker_list(call.store)
 
 
+def hosts(call: ApiCall) -> Any:
+    """List the hosts: state, capacity, share of the workers wanted, workers."""
+    return host_list(call.store)
+
+
 def compliance(call: ApiCall) -> Any:
     """Return the most calls in any period, by endpoint and budget, against its limit."""
     return judged(call.store, parameters.seconds_in(call.asked.since))
@@ -246,6 +252,7 @@ OPERATIONS: Final = (
     Operation("GET", "/api/endpoints", endpoints, "rlm endpoint list"),
     Operation("GET", "/api/events/{event:path}", event, "rlm explain"),
     Operation("GET", "/api/workers", workers, "rlm worker list"),
+    Operation("GET", "/api/hosts", hosts, "rlm supervisor list"),
     Operation("GET", "/api/compliance", compliance, "rlm compliance", parameters.ComplianceAsked),
     Operation("GET", "/api/orders", orders, "rlm orders", parameters.OrdersAsked),
     Operation("GET", "/api/scaling", scaling, "/api/scaling"),

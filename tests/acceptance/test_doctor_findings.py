@@ -19,7 +19,7 @@ from rlm.admin.doctor import checks, ledger, processes, server
 from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from rlm.ledger.selftests import LEFT_SECONDS, SelfTest, SelfTests
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
@@ -211,6 +211,17 @@ def test_a_command_that_is_behind_says_so(inst):
     assert message == f"this command is rlm {__version__}, behind rlm 9.9: what it cannot read it leaves alone"
 
 
+def test_schedulers_that_may_not_conduct_are_told_why(inst):
+    """They stand by for ever: a newer one has left what they cannot go on with."""
+    announce(inst, Role.SCHEDULER, "older")
+    inst.store.leases.release(steps.CONDUCTOR)
+    inst.store.client.hset(inst.store.keys.schemas, "7", "9.9")
+    inst.store.client.hset(inst.store.keys.lease, "least", "7")
+
+    message = "nobody leads: rlm 9.9 has conducted with what older cannot go on with"
+    assert found(inst, "leader") == [("warn", message)]
+
+
 def test_processes_of_another_version_than_this_command_are_named(inst, monkeypatch):
     """None of them is behind, only the command is another's."""
     monkeypatch.setattr("rlm.admin.doctor.processes.__version__", "9.9")
@@ -221,6 +232,30 @@ def test_processes_of_another_version_than_this_command_are_named(inst, monkeypa
 
 
 # -- events that do not get on
+
+
+def test_hosts_that_are_out_of_service_are_named(inst):
+    """Lost or drained, with what to do; with all drained nobody works, and that is a fault."""
+    assert found(inst, "hosts") == [("ok", "none is known")]
+    for name in ("a", "b"):
+        offer = Offer(20, 0, 20)
+        inst.store.processes.announce(Role.SUPERVISOR, Process(f"{name}:1:x", 1, name, 0.0, offer=offer))
+    assert found(inst, "hosts") == [("ok", "2 hosts, all in service")]
+
+    inst.store.hosts.drain("a", "me@there", "reboot")
+    ((verdict, message),) = found(inst, "hosts")
+    assert verdict == "warn"
+    assert message.startswith("a is draining: drained by me@there at ")
+    inst.store.hosts.drain("b", "me@there")
+    assert [verdict for verdict, _ in found(inst, "hosts", code=1)] == ["fail", "warn", "warn"]
+
+    inst.store.hosts.take_back("a")
+    inst.store.hosts.take_back("b")
+    inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "b:1:x"))
+    inst.store.hosts.lose("b")
+    assert found(inst, "hosts") == [
+        ("warn", "b is lost: its supervisor is not heard of for 10 s, and did not sign off")
+    ]
 
 
 def test_a_supervisor_that_is_no_longer_heard_of_is_told_by_its_name(inst):

@@ -11,14 +11,22 @@ import pytest
 
 from rlm.core.clock import system_clock
 from tests.faults.proxy import Proxy
+from tests.faults.test_upgrade import assert_on_time
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.long
 
 #: Within so many seconds a standby has to send again.
 TAKEOVER_SECONDS = 5.0
-#: By how much the clock of the standby's host is wrong, seconds.
-WRONG_SECONDS = 30.0
+#: Puts the wall clock of a process wrong by as many seconds as a file says, which may change.
+WRONG_CLOCK = """
+import os, time
+right = time.time
+def wrong():
+    with open(os.environ["WRONG_CLOCK"]) as file:
+        return right() + float(file.read() or 0)
+time.time = wrong
+"""
 
 
 class SilentProxy(Proxy):
@@ -102,10 +110,7 @@ def test_a_standby_sends_within_five_seconds(make_system, tmp_path, fault, late)
     """And the one that led before changes nothing when it comes back."""
     with two_schedulers(make_system, tmp_path, late=late) as (system, proxy, run_id, ids):
         taken, sent = seconds_until_sent(system, fault, proxy)
-        print(f"TAKEOVER {fault.__name__} late={late}: the lease after {taken:.2f} s, a call after {sent:.2f} s")
-        if os.environ.get("TAKEOVER_OUT"):
-            with Path(os.environ["TAKEOVER_OUT"]).open("a") as out:
-                out.write(f"{fault.__name__} late={late} lease {taken:.2f} call {sent:.2f}\n")
+        report(f"{fault.__name__}, the standby {'started late' if late else 'standing by'}", taken, sent)
         assert sent <= TAKEOVER_SECONDS
         token = system.store.leases.token()
         if fault is freeze:
@@ -118,3 +123,40 @@ def test_a_standby_sends_within_five_seconds(make_system, tmp_path, fault, late)
         system.assert_promises(ids, [record])
         assert system.store.runs.history(10) == [run_id]
         assert not system.repeats()
+
+
+def report(what, taken, sent):
+    """Write figures of a case for whoever asked for them."""
+    if place := os.environ.get("TAKEOVER_OUT"):
+        with Path(place).open("a") as out:
+            out.write(f"{what}: the lease after {taken:.2f} s, a call after {sent:.2f} s\n")
+
+
+@pytest.mark.parametrize("wrong_seconds", [30.0, -30.0])
+def test_a_standby_on_a_host_whose_clock_is_wrong_serves_the_same_ticks(make_system, tmp_path, wrong_seconds):
+    """Also where that clock is set meanwhile: the next run begins at its tick, and no tick is served twice."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text(str(wrong_seconds))
+    (tmp_path / "sitecustomize.py").write_text(WRONG_CLOCK)
+    environment = {"PYTHONPATH": str(tmp_path), "WRONG_CLOCK": str(wrong)}
+    env = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "4"}
+    with make_system(ticks=True, env=env, env_of={"standby": environment}) as system:
+        system.start_both()
+        start_standby(system)
+        wait_until(lambda: len(system.workers()) >= 2, timeout=40, message="the workers are ready")
+        ids = system.push_evenly(300, prefix="a")
+        wait_until(lambda: len(system.api.arrivals) > 60, timeout=60, message="calls are made")
+        taken, sent = seconds_until_sent(system, kill, None)
+        report(f"kill, the standby's clock {wrong_seconds:+g} s off", taken, sent)
+        ids += system.push_evenly(100, prefix="b")
+        wait_until(lambda: not set(ids) - set(system.answered()), timeout=60, message="all is done")
+        wrong.write_text(str(-2 * wrong_seconds))
+        ids += system.push_evenly(100, prefix="c")
+        wait_until(lambda: not set(ids) - set(system.answered()), timeout=60, message="all is done again")
+        wait_until(lambda: system.store.runs.current() is None, timeout=30, message="the last run is closed")
+
+        assert sent <= TAKEOVER_SECONDS
+        records = [system.store.runs.record(one) for one in reversed(system.store.runs.history(20))]
+        system.assert_promises(ids, records)
+        assert not system.repeats()
+        assert_on_time(system, records)

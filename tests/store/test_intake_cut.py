@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from functools import partial
 
 import pytest
 import redis
@@ -46,10 +47,9 @@ class CutClient:
         return self._call(self._client.getrange, *args)
 
     def pipeline(self, **options):
-        made = self._client.pipeline(**options)
-        execute = made.execute
-        made.execute = lambda: self._call(execute)
-        return made
+        pipeline = self._client.pipeline(**options)
+        pipeline.execute = partial(self._call, pipeline.execute)
+        return pipeline
 
     def _call(self, command, *args):
         self.calls += 1
@@ -63,9 +63,10 @@ class CutClient:
 
 #: An item that is too large to be read, here.
 GIANT = b"G" * 70_000
-#: To come upon a giant, learn its size, read it in three pieces, find that there is no more, ask the time, take it.
+#: To come upon a giant, to learn its size, to read it in three pieces and find that there is no more, to ask the time,
+#: to take it.
 PER_GIANT = 8
-#: Peek, take, peek; stage; peek and take three chunks, two with letters; peek that nothing is left.
+#: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left; ask the time for the letters of two.
 CALL_SITES = 13 + 2 * PER_GIANT
 
 

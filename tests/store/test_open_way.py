@@ -39,6 +39,14 @@ def test_a_host_is_in_service_again_once_all_its_ways_are_open(store):
     assert store.ways.look() == {}
 
 
+def test_with_the_first_answer_all_ways_of_a_cut_off_host_are_tried(store):
+    """They were shut for the same reason."""
+    cut_off(store)
+    store.ways.open(ONE, A)
+
+    assert store.ways.look()[A].opens_at(TWO.window_id) <= store.now_us() / 1_000_000
+
+
 def test_nothing_is_left_of_a_trouble_that_is_over(store):
     """So it costs nothing any more, and no mark says that there is one."""
     cut_off(store)

@@ -26,6 +26,7 @@ from tests.each import each
         (ssl.SSLError(), "TLS failed"),
         (BrokenAnswerError("no HTTP"), "broken answer"),
         (OSError(errno.EHOSTUNREACH, "no route"), "not reachable"),
+        (TimeoutError(errno.ETIMEDOUT, "gave up"), "connection cut"),
     ],
 )
 def test_each_error_has_its_word(error, kind):
@@ -39,3 +40,25 @@ def test_each_error_has_its_word(error, kind):
 def test_a_status_that_http_does_not_know_shares_its_word(status, kind):
     """So a hostile API makes no more of them than there are."""
     assert kinds.kind_of_status(status) == kind
+
+
+@each(
+    ("error", "here"),
+    [
+        (OSError(errno.ENETUNREACH, "no route"), True),
+        (OSError(errno.EHOSTUNREACH, "no route"), True),
+        (OSError(errno.EMFILE, "too many"), True),
+        (OSError(errno.EADDRNOTAVAIL, "no port"), True),
+        (PermissionError(errno.EPERM, "a firewall"), True),
+        (socket.gaierror(socket.EAI_AGAIN, "no resolver"), True),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), False),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), False),
+        (TimeoutError("timed out"), False),
+        (TimeoutError(errno.ETIMEDOUT, "gave up"), False),
+        (ssl.SSLError(), False),
+        (UnicodeError(), False),
+    ],
+)
+def test_whether_a_host_cannot_call_is_known_by_the_error(error, here):
+    """What may be the endpoint's is not its own."""
+    assert kinds.lies_here(error) == here

@@ -87,6 +87,18 @@ def test_now_shows_what_the_status_has():
     assert ">Retry these 7</button>" in html
 
 
+def test_now_lists_the_hosts_where_there_are_several():
+    """With their state and share; one alone says nothing that the workers do not."""
+    one = {"host": HOSTILE, "state": "ready", "why": None, "workers": 3, "share": 4, "capacity": 20}
+    lost = {**one, "host": "b", "state": "lost", "why": "its supervisor is not heard of", "capacity": None}
+    for hosts, number in (([one, lost], 2), ([one], 0), ([], 0)):
+        html = shown(now.PAGE, Shared(status={**status(), **WHERE, "hosts": hosts}, course=COURSE)).html
+
+        assert html.count("<td>ready") + html.count("<td>lost") == number
+        assert ("host b is lost: its supervisor is not heard of" in html.lower()) is (number == 2)
+        assert "<b onclick" not in html
+
+
 def test_now_offers_no_retry_that_cannot_help():
     """Nor one that would be of other letters as well."""
     nothing = {"answer": None, "endpoint": None, "type": None}

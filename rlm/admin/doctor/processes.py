@@ -145,6 +145,10 @@ def check_leader(store: Store) -> Finding:
         return _leading(store, tenure, others)
     if not schedulers:
         return good("nobody leads, as no scheduler runs")
+    if all(one.schema < (least := store.leases.least()) for one in schedulers):
+        newest = store.leases.newest()[1] or f"of a schema {least}"
+        message = f"nobody leads: rlm {newest} has conducted with what {', '.join(others)} cannot go on with"
+        return warning(message, "start a scheduler of that version, or upgrade these")
     if tenure:
         return _vacant(tenure, others, store.settings.host_name)
     names = ", ".join(others)

@@ -255,16 +255,19 @@ local function way_to(window, any)
   if not any then return end
   local way, cut = read_way(ways, host, window), tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
   if way then way.probes = way.rest > 0 end
-  if not cut or (way and way.probes) then return way, way and way.probes and is_shut(way) end
-  return {rest = 0, probes = true}, cut > now and cut - now <= 3600000000
+  if not cut then return way, way and way.probes and is_shut(way) end
+  way = way or {rest = 0}
+  way.cut, way.probes = true, true
+  return way, (cut > now and cut - now <= 3600000000) or (way.rest > 0 and is_shut(way))
 end
 local function probe_way(way, window, probe_us)
   if way.rest > 0 then
     way.till, way.probing = now + probe_us, 1
     write_way(ways, epoch, host, window, way)
-  elseif way.probes then  -- a host that is cut off tries one more endpoint a second
+  end
+  if way.cut then  -- it tries one call every two seconds, wherever that goes: each may hold its event up for some
     local state = redis.call('HGET', ways, host)
-    redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 1000000))))
+    redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 2000000))))
   end
 end
 

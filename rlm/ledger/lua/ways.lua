@@ -2,7 +2,7 @@
 -- Counts a call of a host that an endpoint did not answer: on the host's way there, if others' calls there succeed.
 -- After some in a row the way is shut, and probed by one call at a time after each rest, which doubles.
 -- KEYS[1]  ways   hash: `HOST WINDOW` -> the way of a host to an endpoint as `write_way` has it; `HOST` -> since when it is
---          in trouble, 'cut' or 'part', and when a cut off host may try one more endpoint
+--          in trouble, 'cut' or 'part', and when a cut off host may try another call
 -- KEYS[2]  well   zset of the endpoint: hosts, by when a call of theirs was answered last
 -- KEYS[3]  hosts  zset: hosts, by when a call of theirs was answered last anywhere
 -- KEYS[4]  epoch  hash: ways, 1 while there is any
@@ -82,8 +82,12 @@ if redis.call('HEXISTS', epoch, 'ways') == 0 then return {0, ''} end
 local way = read_way(ways, host, window)
 redis.call('HDEL', ways, host .. ' ' .. window)
 local state, left = redis.call('HGET', ways, host), 0
-for _, one in pairs(ways_of(ways, host)) do
+for field, one in pairs(ways_of(ways, host)) do
   if one.rest > 0 then left = left + 1 end
+  if one.rest > 0 and state and string.find(state, 'cut', 1, true) then  -- what gets through here may do so elsewhere
+    one.till = now
+    write_way(ways, epoch, host, string.sub(field, #host + 2), one)
+  end
 end
 local over = state and left == 0 and string.match(state, '%a+') or ''
 if state and left == 0 then redis.call('HDEL', ways, host) end

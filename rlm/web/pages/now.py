@@ -70,6 +70,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "run_id": shown["run_id"] if shown else "",
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
+        "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
         "team_words": workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],

@@ -1,0 +1,207 @@
+"""The hosts of a run: what lost ones had in hand goes elsewhere; those that reach nothing are not counted on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.core.clock import system_clock
+from rlm.core.window import WindowState
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
+from scheduler import run_hosts
+from scheduler.run_hosts import MISSING_SECONDS, RunHosts
+from tests.store import looks, steps
+from tests.store.ways import A, B, fail, pass_time
+
+HERE, ALSO_HERE, THERE = f"{A}:1:1", f"{A}:1:2", f"{B}:1:1"
+
+
+class Clock:
+    """Runs on by hand."""
+
+    def __init__(self):
+        self.time = 1000.0
+
+    def monotonic(self):
+        return self.time
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(run_hosts, "system_clock", clock)
+    return clock
+
+
+@pytest.fixture
+def run(running):
+    return running(2)
+
+
+@pytest.fixture
+def duty():
+    return SimpleNamespace(lately_away=False)
+
+
+@pytest.fixture
+def hosts(store, run, duty, clock):
+    """The watch, which has seen a worker on each of two hosts, with an event of the run on the first."""
+    for worker in (HERE, THERE):
+        announce(store, worker)
+    made = RunHosts(store, run.id, duty)
+    made.look()
+    return made
+
+
+@pytest.fixture
+def claim(store, token, run):
+    return steps.claim_next(store, token, run, HERE)
+
+
+def announce(store, process_id, role=Role.WORKER, *, fenced=True):
+    host = process_id.partition(":")[0]
+    process = Process(process_id, 1, host, system_clock.now(), WorkerState.READY, 5, fenced=fenced)
+    store.processes.announce(role, process)
+
+
+def fall_silent(store, *worker_ids):
+    """Have the entries of workers end."""
+    for one in worker_ids:
+        store.client.delete(store.keys.process(Role.WORKER, one))
+
+
+def look_twice(hosts, clock, **options):
+    """Look at who is missing, and once more after a while."""
+    hosts.look(**options)
+    clock.time += MISSING_SECONDS
+    hosts.look(**options)
+
+
+def test_what_a_lost_host_had_in_hand_goes_elsewhere(store, hosts, clock, claim, caplog):
+    """Before its lease ends, once, and in one line."""
+    fall_silent(store, HERE)
+    hosts.look()
+    assert looks.where(store, claim.event_id) == ["inflight"]
+    clock.time += MISSING_SECONDS
+
+    hosts.look()
+    hosts.look()
+
+    assert looks.where(store, claim.event_id) == ["pending"]
+    assert [one.action for one in caplog.records] == ["free_host"]
+
+
+def test_all_workers_of_a_host_are_freed_together(store, hosts, clock, claim, caplog):
+    """Their entries end within seconds of each other, and that is one loss."""
+    announce(store, ALSO_HERE)
+    hosts.look()
+    fall_silent(store, HERE)
+    hosts.look()
+    clock.time += MISSING_SECONDS
+    fall_silent(store, ALSO_HERE)
+    hosts.look()
+    assert looks.where(store, claim.event_id) == ["inflight"]
+
+    clock.time += MISSING_SECONDS
+    hosts.look()
+
+    assert looks.where(store, claim.event_id) == ["pending"]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("role", [Role.SUPERVISOR, Role.SCHEDULER, Role.WORKER])
+def test_a_worker_whose_host_is_heard_of_is_left_alone(store, hosts, clock, claim, role):
+    """Its supervisor knows from the kernel what became of it."""
+    announce(store, ALSO_HERE, role)
+    fall_silent(store, HERE)
+
+    look_twice(hosts, clock)
+
+    assert looks.where(store, claim.event_id) == ["inflight"]
+
+
+def test_a_worker_without_a_fence_keeps_its_leases(store, run, duty, clock, token):
+    """One of an earlier version may be sending, although nobody hears it."""
+    announce(store, HERE, fenced=False)
+    hosts = RunHosts(store, run.id, duty)
+    hosts.look()
+    claim = steps.claim_next(store, token, run, HERE)
+    fall_silent(store, HERE)
+
+    look_twice(hosts, clock)
+
+    assert looks.where(store, claim.event_id) == ["inflight"]
+
+
+def test_after_redis_was_away_nobody_is_taken_for_lost(store, hosts, clock, duty, claim):
+    """All are missing for a heartbeat then."""
+    fall_silent(store, HERE)
+    duty.lately_away = True
+    look_twice(hosts, clock)
+    assert looks.where(store, claim.event_id) == ["inflight"]
+
+    duty.lately_away = False
+    hosts.look()
+
+    assert looks.where(store, claim.event_id) == ["pending"]
+
+
+def test_after_the_clock_stepped_nobody_is_taken_for_lost(store, hosts, clock, claim):
+    """With it entries end that were made just now."""
+    fall_silent(store, HERE)
+    hosts.look()
+    clock.time += MISSING_SECONDS
+    hosts.look(shifted_us=3_600_000_000)
+    assert looks.where(store, claim.event_id) == ["inflight"]
+
+    clock.time += HEARTBEAT_TTL_SECONDS
+    hosts.look(shifted_us=3_600_000_000)
+
+    assert looks.where(store, claim.event_id) == ["pending"]
+
+
+def test_one_that_is_heard_of_again_is_followed_again(store, hosts, clock, token, run, claim):
+    """It may be lost a second time."""
+    fall_silent(store, HERE)
+    look_twice(hosts, clock)
+    announce(store, HERE)
+    hosts.look()
+    again = steps.claim_next(store, token, run, HERE)
+    fall_silent(store, HERE)
+
+    look_twice(hosts, clock)
+
+    assert looks.where(store, again.event_id) == ["pending"]
+
+
+def test_workers_of_a_host_that_is_cut_off_are_not_counted_on(store, hosts, settings):
+    """They reach Redis, and that is all."""
+    for endpoint in list(settings.endpoints.values())[:2]:
+        store.ways.open(endpoint, B)
+        fail(store, endpoint, A, times=FAILING)
+    workers = hosts.look()
+
+    usable, cut = hosts.usable(workers)
+
+    assert ([one.id for one in usable], cut) == ([THERE], {A})
+
+
+def test_an_endpoint_that_no_host_reaches_rests_until_it_may_be_probed(store, hosts, settings):
+    """Calls that nobody makes would be void; then one goes. One that some host reaches is as it was."""
+    first, second = list(settings.endpoints.values())[:2]
+    windows = {one.name: WindowState(free=9) for one in (first, second)}
+    fail(store, first, A, here=True)
+    hosts.look()
+    assert hosts.shade(windows, [first, second], store.now_us() / 1_000_000) == windows
+    fail(store, first, B, here=True)
+    hosts.look()
+
+    shaded = hosts.shade(windows, [first, second], store.now_us() / 1_000_000)
+
+    assert (shaded[first.name].free, shaded[second.name].free) == (0, 9)
+    assert 0 < shaded[first.name].rest_seconds <= FIRST_SHUT_SECONDS
+    pass_time(store, FIRST_SHUT_SECONDS)
+    hosts.look()
+    assert hosts.shade(windows, [first, second], store.now_us() / 1_000_000)[first.name].free == 1

@@ -1,0 +1,45 @@
+"""What is said of workers that do not come where hosts are drained, take no more, or are lost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.ledger.processes import Offer, Process, Role
+from scheduler import team
+from scheduler.team import TeamWatch
+
+
+@pytest.fixture
+def watch(store, monkeypatch):
+    """A watch without patience."""
+    for name in ("PATIENCE_SECONDS", "FIRST_PATIENCE_SECONDS", "UNKNOWN_SECONDS"):
+        monkeypatch.setattr(team, name, -1.0)
+    return TeamWatch(store, "run", SimpleNamespace(lately_away=False))
+
+
+def say(store, host, capacity=20):
+    process = Process(f"{host}:1:x", 1, host, 0.0, offer=Offer(capacity, 0, 20))
+    store.processes.announce(Role.SUPERVISOR, process)
+
+
+def test_hosts_that_take_no_more_are_why(store, watch):
+    """And not the log of a supervisor."""
+    say(store, "a", 4)
+
+    assert watch.look(4, 20).shortage == (
+        "4 workers are ready of 20 wanted, and the hosts take no more: see `rlm supervisor list`"
+    )
+    store.hosts.drain("a", "me")
+    assert watch.look(0, 20).shortage.endswith("and no host takes any: see `rlm supervisor list`")
+
+
+def test_a_host_that_is_lost_is_the_alarm(store, watch, caplog):
+    """Instead of one for its supervisor, and one for want of workers."""
+    say(store, "a")
+    store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
+    watch.look(0, 20)
+    watch.look(0, 20)
+
+    assert [one.alarm for one in caplog.records if hasattr(one, "alarm")] == ["host_lost"]

@@ -1,0 +1,146 @@
+"""What a worker tells of endpoints and of the ways there, and which events are not to spend an attempt for it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.core.endpoint import Endpoint, Limit
+from rlm.delivery import Delivered, Unreachable, health
+from rlm.delivery.health import NOTE_SECONDS, Health
+from rlm.delivery.outcome import BAD_HEADER
+from rlm.delivery.settlement import Answered
+from rlm.ledger.breaker import Failed
+from rlm.ledger.limiter import Admitted
+from rlm.ledger.ways import Trouble
+
+ENDPOINT = Endpoint("api", "http://127.0.0.1:1/", Limit.parse("9/minute"), 10.0)
+OTHER = Endpoint("other", "http://127.0.0.1:2/", Limit.parse("9/minute"), 10.0)
+SENT = Unreachable("no answer", None, "no answer in time")
+UNSENT = Unreachable("refused", None, "connection refused", unsent=True)
+
+
+class Store:
+    """Takes down what it is told; `trouble` is what comes of a failure."""
+
+    def __init__(self):
+        self.trouble = Trouble(of_host=False)
+        self.told = []
+        self.breaker = SimpleNamespace(
+            fail=lambda endpoint, **_: self.told.append("endpoint") or Failed(0.0, opened=False),
+            reopen=lambda endpoint: bool(self.told.append("reopen")),
+        )
+        self.windows = SimpleNamespace(block=lambda *_args, **_options: self.told.append("block"))
+        self.ways = self
+
+    def fail(self, _endpoint, _host, failure, _endpoints):
+        self.told.append("way")
+        self.failure = failure
+        return self.trouble
+
+    def open(self, endpoint, _host):
+        self.told.append(f"open {endpoint.name}")
+        return False, ""
+
+
+class Clock:
+    time = 1000.0
+
+    def monotonic(self):
+        return self.time
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(health, "system_clock", clock)
+    return clock
+
+
+@pytest.fixture
+def told(store, clock):
+    return Health(store, "host", 3)
+
+
+def answered(outcome, endpoint=ENDPOINT, *, suspect=False, stale=False):
+    times = {"waited_seconds": 0.0, "idle_seconds": 0.0}
+    slot = Admitted("1", suspect=suspect)
+    return Answered(endpoint, slot, None, outcome, **times, late=False, counts_from=None, cut=False, stale=stale)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "shut_seconds", "excused"), [(UNSENT, 0, True), (UNSENT, 1, True), (SENT, 0, False), (SENT, 1, True)]
+)
+def test_the_trouble_of_a_host_costs_no_attempt_unless_the_event_may_be_to_blame(
+    store, told, outcome, shut_seconds, excused
+):
+    """One that was sent and is never answered, while others are, must run out of attempts."""
+    store.trouble = Trouble(of_host=True, shut_seconds=shut_seconds)
+
+    assert told.fail(ENDPOINT, outcome) == excused
+    assert store.told == ["way"]
+
+
+def test_the_trouble_of_an_endpoint_is_counted_there_and_costs_an_attempt(store, told):
+    """As ever."""
+    assert not told.fail(ENDPOINT, UNSENT)
+    assert store.told == ["way", "endpoint"]
+
+
+@pytest.mark.parametrize("outcome", [Unreachable("HTTP 500", 0.1, "HTTP 500"), Unreachable("bad", None, BAD_HEADER)])
+def test_what_has_nothing_to_do_with_the_way_is_not_counted_there(store, told, outcome):
+    """An answer came by it, or nothing could be written."""
+    assert not told.fail(ENDPOINT, outcome)
+    assert store.told == ["endpoint"]
+
+
+def test_a_way_that_is_shut_is_known_without_asking(store, told, clock):
+    """Until its rest is over."""
+    store.trouble = Trouble(of_host=True, shut_seconds=2.0)
+    told.fail(ENDPOINT, SENT)
+
+    assert not told.reaches(ENDPOINT)
+    assert told.reaches(OTHER)
+    clock.time += 2.0
+    assert told.reaches(ENDPOINT)
+
+
+def test_answers_are_noted_now_and_then(store, told, clock):
+    """And at once after a failure anywhere, so that streaks end."""
+    good = Delivered(200, 0.1)
+    for _ in range(3):
+        told.report(answered(good), others=False)
+    assert store.told == ["open api"]
+    clock.time += NOTE_SECONDS
+    told.report(answered(good), others=False)
+    assert store.told == ["open api"] * 2
+    clock.time += 0.1
+    told.fail(OTHER, UNSENT)
+    store.told.clear()
+    clock.time += 0.1
+
+    told.report(answered(good), others=False)
+
+    assert store.told == ["open api"]
+
+
+def test_an_answer_to_a_suspect_call_is_told_whenever_it_comes(store, told):
+    """It opens the endpoint and the way."""
+    for _ in range(2):
+        told.report(answered(Delivered(200, 0.1), suspect=True), others=False)
+
+    assert store.told == ["open api", "reopen"] * 2
+
+
+@pytest.mark.parametrize("outcome", [SENT, Unreachable("HTTP 500", 0.1, "HTTP 500"), Delivered(200, 0.1)])
+def test_an_answer_that_came_after_the_lease_says_nothing_of_the_endpoint(store, told, outcome):
+    """A host that was frozen would rest endpoints with what was true long ago. Only its slot is kept true."""
+    assert told.report(answered(outcome, stale=True, suspect=True), others=False)
+
+    assert set(store.told) <= {"block"}
