@@ -150,7 +150,10 @@ class ReleaseLoop:
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
         )
-        self._look_around(now_us, counts)
+        left_at = system_clock.monotonic()
+        if remaining > 0:
+            self._look_around(now_us, counts)
+            remaining -= system_clock.monotonic() - left_at  # that takes long where Redis is far away
         if self.cancelled or self._duty.stopping:
             return None
         told = self._forecaster.expected, self._begun(counts), self._team.strangers, self._forecaster.turnaround_seconds

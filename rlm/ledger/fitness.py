@@ -127,8 +127,11 @@ def judge(
 
 
 def _settings(client: redis.Redis) -> dict[str, str]:
+    pipeline = client.pipeline(transaction=False)
+    for name in SETTINGS:
+        pipeline.config_get(name)
     try:
-        return {name: str(client.config_get(name).get(name, "")) for name in SETTINGS}
+        return {name: str(told.get(name, "")) for name, told in zip(SETTINGS, pipeline.execute(), strict=True)}
     except redis.ResponseError:
         return {}
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from rlm.core.window import WindowState
     from rlm.plan.choose_releases import ReleaseState
 
-#: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between.
+#: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between. Where Redis
+#: is far away a look takes long by itself: then they are so many times as far apart as the quickest of this conductor.
 GAP_SECONDS: Final = 2.0
+GAP_LOOKS: Final = 3
 #: What is wrong with workers that are ready and claim nothing of a run.
 ANOTHER_CONFIGURATION: Final = "another configuration"
 
@@ -133,6 +135,7 @@ class Waits:
 
     until: float
     by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
+    _quickest: float = field(default=0.0, compare=False)
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
@@ -183,11 +186,12 @@ class Waits:
                 continue
             if away:
                 found = {Wait(Obstacle.REDIS): 1.0}
-            elif seconds > GAP_SECONDS:
+            elif seconds > max(GAP_SECONDS, GAP_LOOKS * self._quickest):
                 found = {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
             else:
                 found = waits_of(state, kind, begun=begun)
             self._put(kind, found, seconds)
+        self._quickest = min(self._quickest or seconds, seconds)
 
     def _put(self, kind: EventType, found: Mapping[Wait, float], seconds: float) -> None:
         waits = self.by_type.setdefault(kind.name, {})

@@ -7,14 +7,26 @@ import shutil
 import signal
 import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from rlm.cli.group import rlm
+from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
+from rlm.ledger.fitness import require_fit
+from rlm.settings import load_settings
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -26,9 +38,7 @@ def redis_server(directory, *options):
     if binary is None:
         pytest.skip("redis-server is not installed")
     directory.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "", *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     url = f"redis://127.0.0.1:{port}/0"
@@ -82,3 +92,52 @@ def test_a_redis_that_keeps_nothing_is_refused_unless_that_is_allowed(make_syste
         assert "set appendonly to yes" in refused.stderr
         assert "--allow-volatile" in refused.stderr
         assert "completed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--rename-command", "CONFIG", ""),
+        ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-config"),
+    ],
+    ids=["renamed", "forbidden"],
+)
+def test_a_managed_service_without_config_is_fit(tmp_path, monkeypatch, options):
+    """The doctor works without it, and says what it could not see; a run would start."""
+    with redis_server(tmp_path / "redis", "--appendonly", "yes", *options) as url:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("REDIS_URL", url)
+        done = CliRunner().invoke(rlm, ["doctor"])
+
+        assert done.exit_code == 0, done.output
+        assert "does not show (CONFIG GET)" in done.output
+        with open_store(load_settings(None, {"REDIS_URL": url})) as store:
+            require_fit(store)
+
+
+def test_a_cluster_is_refused_in_words(tmp_path, monkeypatch):
+    """A real one of three nodes: whatever is asked of it, the answer is what to use instead."""
+    with ExitStack() as stack:
+        buses = [str(free_port()) for _ in range(3)]
+        options = ("--appendonly", "yes", "--cluster-enabled", "yes", "--cluster-port")
+        urls = [stack.enter_context(redis_server(tmp_path / f"node{bus}", *options, bus)) for bus in buses]
+        nodes = [stack.enter_context(make_client(url)) for url in urls]
+        for number, node in enumerate(nodes):
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 5462 * number, min(5462 * (number + 1), 16384) - 1)
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", urlsplit(urls[0]).port, buses[0])
+        wait_until(lambda: all(_is_whole(node) for node in nodes), timeout=20, message="the cluster is whole")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("REDIS_URL", urls[0])
+
+        item = '{"id": "a", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}'
+        asked = [["scheduler"], ["doctor"], ["queue", "push"], ["status"], ["list"], ["queue", "stats"]]
+        answers = {words[0]: CliRunner().invoke(rlm, words, input=item) for words in asked}
+
+        assert {name: one.exit_code for name, one in answers.items()} == dict.fromkeys(answers, 4)
+        assert [
+            name for name, one in answers.items() if "one primary with replicas and Sentinel" not in one.output
+        ] == []
+
+
+def _is_whole(node):
+    return b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO", NEVER_DECODE=True)

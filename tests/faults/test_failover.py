@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -29,17 +30,20 @@ pytestmark = [
 AGAIN_SECONDS = 5.0
 CLOSED_SECONDS = 2.0
 FROZEN_SECONDS = 8.0
+#: The guard of life, not divided: on a busy machine Redis may take longer than a tenth of it for a slot.
+UNHURRIED = {"RLM_RUN__GUARD_SECONDS": "0.5"}
 
 
 @dataclass
 class Figures:
-    """What one trial measured, seconds. `silence` lasts from the last call before to the first after the switch."""
+    """What one trial measured, seconds. `silence` is the longest time without a call, `held` the calls in flight."""
 
     switched: float
     first_call: float
     silence: float
     late: float
     repeats: int
+    held: int
     leftover: int
 
 
@@ -81,19 +85,21 @@ def trial(redis, system, mishap, events):
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.api.arrivals) > events / 6, timeout=30, message="calls are made")
     deadline = system.store.runs.current().deadline
-    began = time.monotonic()
+    held, began = system.inflight(), time.monotonic()
     mishap(redis)
     record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
     closed_at = time.time()
     arrivals = sorted(one.at for one in system.api.arrivals)
     known_at = redis.switches[0][0] if redis.switches else began
-    before, after = [at for at in arrivals if at <= known_at], [at for at in arrivals if at > known_at]
+    after = [at for at in arrivals if at > known_at]
+    around = [at for at in arrivals if at >= began - 1]
     figures = Figures(
         known_at - began,
         after[0] - known_at if after else -1.0,
-        after[0] - before[-1] if after else -1.0,
+        max(later - earlier for earlier, later in pairwise(around)),
         closed_at - deadline,
         len(system.repeats()),
+        held,
         record["counts"]["leftover"],
     )
     print(f"{mishap.__name__}: {figures}")
@@ -110,13 +116,13 @@ def trial(redis, system, mishap, events):
 @pytest.mark.parametrize("number", [0, *(pytest.param(one, marks=pytest.mark.long) for one in range(1, 10))], ids=str)
 def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, number):
     """With `redis.wait_replicas` no window need be held: calls go on within seconds, no limit is exceeded."""
-    waiting = {"RLM_REDIS__WAIT_REPLICAS": "1"}
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=waiting) as system:
+    env = UNHURRIED | {"RLM_REDIS__WAIT_REPLICAS": "1"}
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=env) as system:
         figures = trial(redis, system, mishap, 240 + 12 * number)
 
-        assert figures.first_call <= AGAIN_SECONDS
+        assert 0 <= figures.first_call <= AGAIN_SECONDS
         assert figures.late <= CLOSED_SECONDS
-        assert figures.repeats == 0
+        assert figures.repeats <= figures.held
 
 
 @pytest.mark.long
@@ -124,7 +130,7 @@ def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, num
 @pytest.mark.parametrize("mishap", [kill, fail_over, hand_over, freeze], ids=lambda one: one.__name__)
 def test_without_waiting_for_replicas_no_limit_is_exceeded_either(tmp_path, make_system, mishap):
     """What the new primary forgot holds every endpoint for its longest period."""
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url) as system:
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=UNHURRIED) as system:
         figures = trial(redis, system, mishap, 240)
 
         assert figures.late <= CLOSED_SECONDS
@@ -135,7 +141,7 @@ def test_without_waiting_for_replicas_no_limit_is_exceeded_either(tmp_path, make
 @pytest.mark.parametrize("seconds", [25, 30])
 def test_a_run_whose_deadline_passed_while_redis_stood_still_is_closed_at_its_return(tmp_path, make_system, seconds):
     """All servers stand still, so that nobody can take over: as if Redis were cut off."""
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url) as system:
+    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=UNHURRIED) as system:
         system.start_both()
         ids = system.push_evenly(240)
         run_id = system.ask_for_run()

@@ -135,3 +135,14 @@ def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_va
     waits.give_up(scene({"a": PAUSED}, remaining=50.0), [kind("a")], begun=True)
 
     assert waits.by_type == {"T": {Wait(Obstacle.PAUSED, "a"): 50.0}}
+
+
+def test_a_conductor_far_from_redis_is_none_that_is_missing():
+    """Each of its looks takes seconds; only one that takes far longer than they do was not its own."""
+    waits = Waits(100.0)
+    look(waits, 103.0, {"a": FULL}, begun=False)
+    for at in (106.5, 110.0):
+        look(waits, at, {"a": FULL})
+    look(waits, 120.0, {"a": FULL})
+
+    assert waits.by_type["T"][Wait(Obstacle.CONDUCTOR)] == 10.0
