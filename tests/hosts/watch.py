@@ -119,7 +119,7 @@ def _troubles(document: Any, host: str) -> Iterator[str]:
         about = host in {document.get("host"), document.get("name")} and isinstance(state, str)
         if about and (state not in _WELL or document.get("unreached")):
             yield str(state)
-        if document.get("ok") is True:  # a finding of the doctor that found nothing
+        if document.get("verdict") == "ok":  # a finding of the doctor that found nothing
             return
         for value in document.values():
             yield from _troubles(value, host)
