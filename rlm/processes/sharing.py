@@ -51,7 +51,10 @@ def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int])
     """Divide workers among hosts; those that are held get as many as that, out of the same total."""
     if all(host in held for host in capacities):  # better one that may reach nothing than nobody
         held = {host: 0 for host, number in held.items() if number == 0}
-    kept = {host: min(number, capacities[host], total) for host, number in held.items() if host in capacities}
+    kept, spare = {}, max(0, total - 1)  # the first worker is one that can send
+    for host in sorted(held.keys() & capacities.keys()):
+        kept[host] = min(held[host], capacities[host], spare)
+        spare -= kept[host]
     free = {host: 0 if host in held else capacity for host, capacity in capacities.items()}
     return shares(total - sum(kept.values()), free) | kept
 

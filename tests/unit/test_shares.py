@@ -103,6 +103,7 @@ def test_a_host_that_is_cut_off_keeps_a_worker_that_probes():
     assert divide(20, alike, {"b": 1}) == {"a": 10, "b": 1, "c": 9}
     assert divide(20, alike, dict.fromkeys("abc", 1)) == {"a": 7, "b": 7, "c": 6}
     assert divide(20, alike, {"a": 0, "b": 1, "c": 1}) == {"a": 0, "b": 10, "c": 10}
+    assert divide(1, alike, {"a": 1}) == {"a": 0, "b": 1, "c": 0}
     assert divide(0, alike, {"b": 1}) == {"a": 0, "b": 0, "c": 0}
 
 
