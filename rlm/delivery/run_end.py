@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Budget, Endpoint, Limit, Limited
     from rlm.core.expected import Completed
     from rlm.ledger import Store
+    from rlm.ledger.breaker import TooHigh
 
 #: The counts of an endpoint's calls by answer, in the tally and in the record.
 _ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
@@ -42,14 +43,15 @@ log = logging.getLogger(__name__)
 class _Found:
     """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
 
-    `limits_before` are the limits that were changed since the run began, as they were then. Both they and `calls` are
-    empty unless `measured`.
+    `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
+    were changed since the run began, as they were then. Both they and `calls` are empty unless `measured`.
     """
 
     tally: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
     calls: Sequence[Completed]
     limits_before: Mapping[str, str]
+    too_high: Sequence[TooHigh]
     measured: bool
 
 
@@ -72,7 +74,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         found = _find(store, run, store.runs.tally(run_id))
         record = _final_record(store, run, found)
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
-        types_with_alarm = _types_with_alarm(store, run, found.endpoints)  # now: closing forgets what failed
+        types_with_alarm = _types_with_alarm(store, run, found)  # now: closing forgets what failed
         measured = merge_run(store.measures.kept(), found.calls, failing(found.tally))
         crash_point("close.counted")
         closed = store.runs.close(
@@ -110,7 +112,8 @@ def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = 
         changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
         before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
     calls = store.measures.completed(run.id) if measured else []
-    return _Found(tally, store.endpoints(), calls, before, measured)
+    endpoints = store.endpoints()
+    return _Found(tally, endpoints, calls, before, limits_too_high(store, endpoints=endpoints), measured)
 
 
 def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
@@ -135,8 +138,8 @@ def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any
     )
     if troubles := troubles_of(found.tally, found.endpoints):
         record["troubles"] = troubles
-    if too_high := limits_too_high(store, run.started_at, found.endpoints):
-        record["limits_too_high"] = [one.as_json() for one in too_high]
+    if too_high := [one.as_json() for one in found.too_high if one.refusals.at >= run.started_at]:
+        record["limits_too_high"] = too_high
     return record
 
 
@@ -243,11 +246,10 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], endpoints: Mapping
     )
 
 
-def _types_with_alarm(store: Store, run: Run, endpoints: Mapping[str, Endpoint]) -> set[str]:
+def _types_with_alarm(store: Store, run: Run, found: _Found) -> set[str]:
     """Return the types of which an endpoint has raised an alarm, for its failures or for its limit."""
-    too_high = limits_too_high(store, endpoints=endpoints)
-    refusing = {one.endpoint.name for one in too_high if one.refusals.calls >= ALARMING}
-    names = store.breaker.alarmed(list(endpoints.values()), run.started_at) | refusing
+    refusing = {one.endpoint.name for one in found.too_high if one.refusals.calls >= ALARMING}
+    names = store.breaker.alarmed(list(found.endpoints.values()), run.started_at) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -130,8 +130,7 @@ class LaneId:
         return f"{self.number}:"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """An event claimed by a lane, with what is needed to send it. It is its `number`th claim.
 
     `remaining_seconds` is the time to the deadline, `begin_seconds` that until the call to `endpoint` must have begun,
@@ -159,8 +158,8 @@ class Claim:
     stamp: str = ""
     suspect: bool = False
     alone: bool = False
-    limits: Mapping[str, str] = field(default_factory=dict)
-    expected: Mapping[Pair, Expected] = field(default_factory=dict)
+    limits: Mapping[str, str] = msgspec.field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
 
     @property
     def worker_id(self) -> str:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 
 from rlm.core.clock import system_clock
+from rlm.ledger.client import LedgerClient
 from rlm.ledger.refusals import HeedingConnection, HeedingTlsConnection, NotNowError
-from rlm.ledger.replicas import LedgerClient
 from rlm.ledger.sentinel import Address, SentinelURL
 
 if TYPE_CHECKING:

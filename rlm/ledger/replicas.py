@@ -7,7 +7,7 @@ All else moves within Redis, where a replica has what the primary had at some mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
@@ -25,18 +25,6 @@ class Replicas(NamedTuple):
 
     number: int
     milliseconds: int
-
-
-class LedgerClient(redis.Redis):
-    """A client that knows how many replicas must have what lasts."""
-
-    replicas: Replicas | None = None
-
-    @classmethod
-    def from_url(cls, url: str, **options: Any) -> LedgerClient:
-        """Make one for a URL."""
-        found = super().from_url(url, **options)
-        return cast("LedgerClient", found)
 
 
 def replicas_of(client: redis.Redis) -> Replicas | None:

@@ -25,6 +25,7 @@ OPEN: Final = ("/healthz", "/login", "/static/")
 LOG_IN: Final = "/login"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SCHEME: Final = "bearer"
+#: Begins the name of the cookie; the port follows, since a browser sends each cookie of a host to all its ports.
 COOKIE: Final = "rlm_session"
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -77,7 +78,7 @@ class Access:
         token, address = self._rules.token, request.client.host if request.client else "?"
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
         visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._rules.read_only)
-        session = self._sessions.read(request.cookies.get(COOKIE, ""))
+        session = self._sessions.read(request.cookies.get(cookie_name(request), ""))
         if session is not None and not has_token:
             visit.session = session
             renewed = self._sessions.renewed(session)
@@ -91,7 +92,7 @@ class Access:
         assert session is not None  # noqa: S101  # the caller looked
         value, age = ("", 0) if session is visit.ended else (self._sessions.cookie(session), IDLE_SECONDS)
         secure = "" if is_plain(request) else "; Secure"
-        return f"{COOKIE}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
+        return f"{cookie_name(request)}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
     def _refusal(self, request: Request, visit: Visit) -> Response | None:
         """Return the answer to a request that may not go on, None to one that may."""
@@ -124,6 +125,12 @@ class Access:
             remedy = "Load the page anew. A program says `Authorization: Bearer TOKEN`, with the token of web.token."
             return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)
         return None
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie of this `rlm web`: with another on the same host it shares no session."""
+    _, port = request.scope.get("server") or ("", None)
+    return f"{COOKIE}_{port}" if port else COOKIE
 
 
 def says_token(authorization: str | None, token: str) -> bool:

@@ -65,7 +65,7 @@ def described() -> dict[str, Any]:
             },
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The token of web.token."},
-                "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session_PORT"},
                 "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
             },
         },

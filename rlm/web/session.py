@@ -65,6 +65,10 @@ class Sessions:
         self._ended = {one: until for one, until in self._ended.items() if until > now}
         self._ended[session.id] = session.began + LONGEST_SECONDS
 
+    def has_ended(self, session: WebSession) -> bool:
+        """Return whether a session was ended here, or has become too old, whatever its cookie says."""
+        return session.id in self._ended or session.began + LONGEST_SECONDS <= self._clock.now()
+
     def cookie(self, session: WebSession) -> str:
         """Return the value of its cookie."""
         said = f"{session.id}.{session.began}.{session.until}"
@@ -148,6 +152,12 @@ def csrf_token(request: Request) -> str:
     if visit.session is None and visit.is_open:
         visit.session = visit.to_set = visit.sessions.begin()
     return visit.sessions.csrf(visit.session) if visit.session else ""
+
+
+def has_ended(request: Request) -> bool:
+    """Return whether the session of a request has ended while it is still being answered."""
+    visit: Visit | None = request.scope.get(VISIT)
+    return visit is not None and visit.session is not None and visit.sessions.has_ended(visit.session)
 
 
 def is_logged_in(request: Request) -> bool:

@@ -26,6 +26,7 @@ CONDUCTED = {
     "plan.binds",
     "plan.course[][]",
     "failure",
+    "untaken",
     "by_endpoint.ENDPOINT.limit_before",
     "by_budget.BUDGET.limit_before",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds", "shortage")),

@@ -14,6 +14,7 @@ from dataclasses import replace
 from unittest import mock
 
 import pytest
+from msgspec import structs
 
 from rlm.core.endpoint import Budget, Limit
 from rlm.core.errors import StoreUnreachableError
@@ -630,7 +631,7 @@ def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
 
     def late(*args):
         turn = real(*args)
-        return replace(turn, claim=replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
+        return replace(turn, claim=structs.replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
 
     with mock.patch.object(bench.store.turns, "take", late):
         bench.carry()

@@ -68,7 +68,7 @@ def test_a_browser_on_this_host_may_order_by_its_session(inst, open_client):
         ({"X_CSRF_Token": "0" * 64}, 403),
         ({"X_CSRF_Token": "ü"}, 403),
         ({"Cookie": None}, 403),
-        ({"Cookie": "rlm_session=x.1.2.3"}, 403),
+        ({"Cookie": "rlm_session_{port}=x.1.2.3"}, 403),
         ({"Host": "evil.example"}, 421),
         ({"Authorization": f"Bearer {TOKEN}", "Cookie": None}, 403),  # there is no token to say
     ],
@@ -77,6 +77,7 @@ def test_whatever_is_not_as_a_page_from_here_sends_it_is_refused(inst, open_clie
     """And nothing is changed."""
     browser = open_client.browser()
 
+    said = {name: value and value.replace("{port}", str(open_client.port)) for name, value in said.items()}
     answer = browser.post(PAUSE, {}, **said)
 
     assert (answer.status, is_paused(inst)) == (status, False)
@@ -225,8 +226,37 @@ def test_a_session_is_prolonged_while_it_is_used(client, monkeypatch):
     later = module.system_clock.now() + module.IDLE_SECONDS * 0.6
     monkeypatch.setattr(type(module.system_clock), "now", lambda _self: later)
 
-    assert "rlm_session=" in browser.get("/api/status").headers["Set-Cookie"]
+    assert f"rlm_session_{client.port}=" in browser.get("/api/status").headers["Set-Cookie"]
     assert browser.get("/api/status").status == 200
+
+
+def test_two_on_one_host_leave_each_other_their_sessions(inst, client):
+    """A browser sends the cookies of a host to each of its ports; so each has a name of its own."""
+    with served(inst.store, f"{TOKEN}-2") as other:
+        one, two = client.browser(), other.browser()
+        one.log_in(TOKEN)
+        two.log_in(f"{TOKEN}-2")
+        jar = dict(browser.headers["Cookie"].split("=", 1) for browser in (one, two))
+        cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+
+        assert [browser.get("/api/status", Cookie=cookies).status for browser in (one, two)] == [200, 200]
+
+
+def test_a_stream_ends_with_its_session(client):
+    """What was open goes on no longer than until the next event; another session's does go on."""
+    browser, other = client.browser(), client.browser()
+    for one in (browser, other):
+        one.log_in(TOKEN)
+    headers = {"Accept": "text/event-stream", "Cookie": browser.headers["Cookie"]}
+    stream = client.http.request("GET", f"{client.origin}/", headers=headers, preload_content=False)
+    chunks = stream.stream()
+    next(chunks)
+
+    assert browser.post("/logout").status == 303
+
+    assert len([*chunks]) <= 2
+    assert other.get("/", Accept="text/event-stream", Cookie=browser.headers["Cookie"]).status == 401
+    assert other.get("/api/status").status == 200
 
 
 def test_in_read_only_mode_nothing_can_be_ordered(inst):

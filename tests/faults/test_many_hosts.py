@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from rlm.core.clock import system_clock
+from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from tests.acceptance.system import System
+from tests.faults.proxy import RedisProxy
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.rest
 MOST = 12
 NAMES = ("a", "b", "c")
 SAMPLE_SECONDS = 0.02
+ENV = {"RLM_WORKERS__MAX": str(MOST), "RLM_WORKERS__MIN": str(MOST), "RLM_WORKERS__THREADS": "1"}
 
 
 class Samples:
@@ -69,9 +73,8 @@ class Samples:
 @pytest.fixture
 def hosts(make_system):
     """Three hosts alike, each with its share of the workers, and the samples."""
-    env = {"RLM_WORKERS__MAX": str(MOST), "RLM_WORKERS__MIN": str(MOST), "RLM_WORKERS__THREADS": "1"}
     named = {name: {"RLM_HOST__NAME": name} for name in NAMES}
-    with make_system(env=env, env_of=named) as system:
+    with make_system(env=ENV, env_of=named) as system:
         for name in NAMES:
             system.start(name, "supervisor")
         with Samples({name: system.processes[name].pid for name in NAMES}) as samples:
@@ -127,6 +130,7 @@ def test_the_share_of_a_host_that_vanished_is_taken_over(hosts):
     assert back < 10
 
 
+@pytest.mark.long
 def test_an_orderly_end_is_taken_over_at_once(hosts):
     """The others need not wait for a heartbeat's life, and at no moment there are more than there may be."""
     hosts.processes["c"].send_signal(signal.SIGTERM)
@@ -134,3 +138,45 @@ def test_an_orderly_end_is_taken_over_at_once(hosts):
 
     assert took < 6
     assert hosts.samples.most <= MOST, hosts.samples.worst
+
+
+@pytest.mark.long
+def test_a_drained_host_gives_its_share_away_at_once(hosts):
+    """By the command, which returns when no worker is left; the order outlives its supervisor, and is taken back."""
+    assert "No worker is left on c." in hosts.rlm("supervisor", "drain", "c", "--wait").stdout
+    drained = {"a": MOST // 2, "b": MOST // 2, "c": 0}
+    assert seconds_until(hosts.samples, drained) < 3
+    hosts.stop("c")
+    hosts.start("c", "supervisor")
+    hosts.samples.supervisors["c"] = hosts.processes["c"].pid
+    wait_until(lambda: len(hosts.store.processes.alive(Role.SUPERVISOR)) == 3, timeout=40, message="it is back")
+    settle(hosts.samples, drained)
+
+    hosts.rlm("supervisor", "drain", "c", "--off")
+    assert seconds_until(hosts.samples, dict.fromkeys(NAMES, MOST // 3)) < 10
+    assert hosts.samples.most <= MOST, hosts.samples.worst
+
+
+@pytest.mark.long
+def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_is_too_much_when_it_is_back(tmp_path):
+    """The workers that are heard of are never more than there may be for longer than it takes to see that.
+
+    While it is cut off its workers live and can claim nothing; the others have its share.
+    """
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "rlm").mkdir()
+    named = {name: {"RLM_HOST__NAME": name} for name in NAMES}
+    with EmbeddedServer(tmp_path / "redis") as server, RedisProxy(server.url.removeprefix("unix://")) as proxy:
+        options = {"env": ENV, "env_of": named, "redis_url": server.url, "redis_of": {"c": proxy.url}}
+        with System(tmp_path / "rlm", **options) as system:
+            for name in NAMES:
+                system.start(name, "supervisor")
+            with Samples({name: system.processes[name].pid for name in NAMES}) as samples:
+                settle(samples, dict.fromkeys(NAMES, MOST // 3))
+                proxy.refuse()
+                took = seconds_until(samples, {"a": MOST // 2, "b": MOST // 2, "c": MOST // 3})
+                proxy.accept()
+                back = seconds_until(samples, dict.fromkeys(NAMES, MOST // 3))
+                print(f"taken over after {took:.1f} s, given back after {back:.1f} s")
+                assert took < 15
+                assert back < 15

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _API = Path(__file__).with_name("api.py")
 #: The root of the project whose RLM is tried: this one, or another version's.
 _ROOT = Path(os.environ.get("RLMBENCH_PROJECT") or Path(__file__).parents[2])
+_SKEW = Path(__file__).with_name("skew.c")
 _PASSWORD = "of-the-bench"
 _API_PORT = 8090
 #: By how many seconds before a tick everything is pushed.
@@ -96,7 +97,14 @@ class Machine:
         return self.port.command(sys.executable, "-m", "rlm", *arguments, "--config", str(self.config))
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(_ROOT), "RLM_LOG_FORMAT": "text", **self.env}
+        clock = {"LD_PRELOAD": self._wrong_clock()} if "CLOCK_OFF" in self.env else {}
+        return {**os.environ, "PYTHONPATH": str(_ROOT), "RLM_LOG_FORMAT": "text", **self.env, **clock}
+
+    def _wrong_clock(self) -> str:
+        library = self.directory / "skew.so"
+        if not library.exists():
+            subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, _SKEW, "-ldl"], check=True)
+        return str(library)
 
     def start(self, name: str) -> None:
         """Start `rlm NAME`; its log is NAME.log in the host's directory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shutil
 
 import pytest
 
@@ -22,7 +22,7 @@ def _namespaces():
 @pytest.mark.parametrize("name", TRIALS)
 def test_the_promises_hold(name, tmp_path):
     """Nothing is lost, keys are stable, limits and books hold, runs start on time; and the figures are as demanded."""
-    if SKEWED in TRIALS[name].env.values() and not Path(SKEWED["LD_PRELOAD"]).exists():
-        pytest.skip("no host can have a clock of its own without libfaketime: apt-get install faketime")
+    if SKEWED in TRIALS[name].env.values() and shutil.which("cc") is None:
+        pytest.skip("no host can have a clock of its own without a C compiler: apt-get install gcc libc6-dev")
     result = run_trial(TRIALS[name], tmp_path / name)
     assert (result["faults"], result["unmet"]) == ([], []), result

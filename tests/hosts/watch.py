@@ -25,7 +25,7 @@ _ASKER = Path(__file__).with_name("asker.py")
 #: States of a host, a worker or a supervisor that say that nothing is wrong with it.
 _WELL = frozenset({"ready", "starting", "draining", "stopping"})
 #: Words that say in a sentence what is wrong with a host.
-_WORDS = ("lost", "cut off", "not heard", "cannot reach", "silent", "out of service", "away", "gone", "trouble")
+_WORDS = ("lost", "cut off", "silent", "not heard", "not reach")
 
 
 @dataclass
@@ -116,9 +116,10 @@ def troubles(document: Any, host: str) -> list[str]:
 def _troubles(document: Any, host: str) -> Iterator[str]:
     if isinstance(document, dict):
         state = document.get("state", document.get("health"))
-        if host in {document.get("host"), document.get("name")} and isinstance(state, str) and state not in _WELL:
-            yield state
-        if document.get("ok") is True:  # a finding of the doctor that found nothing
+        about = host in {document.get("host"), document.get("name")} and isinstance(state, str)
+        if about and (state not in _WELL or document.get("unreached")):
+            yield str(state)
+        if document.get("verdict") == "ok":  # a finding of the doctor that found nothing
             return
         for value in document.values():
             yield from _troubles(value, host)

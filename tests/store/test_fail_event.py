@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from rlm.core.item import Reason
 from rlm.ledger.claims import Completion, LaneId
@@ -128,13 +127,13 @@ def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, run, claim):
 def test_another_worker_fails_nothing(store, claim):
     """Only the owner settles."""
     with looks.nothing_changes(store):
-        assert not fail(store, replace(claim, lane=LaneId("another", 1)))
+        assert not fail(store, structs.replace(claim, lane=LaneId("another", 1)))
 
 
 def test_another_claim_number_fails_nothing(store, claim):
     """Only the current claim settles; the note of its call stays."""
     with looks.nothing_changes(store):
-        assert not fail(store, replace(claim, number=2))
+        assert not fail(store, structs.replace(claim, number=2))
 
 
 def test_of_twenty_calls_at_once_one_fails_it(store, run, claim):

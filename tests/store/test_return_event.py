@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from rlm.ledger.claims import LaneId
 from tests.store import looks, losses, steps
@@ -175,14 +174,14 @@ def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, running, give
 def test_another_worker_gives_nothing_back(store, claim, give):
     """Only the owner does."""
     with looks.nothing_changes(store):
-        assert not give(store, replace(claim, lane=LaneId("another", 1)))
+        assert not give(store, structs.replace(claim, lane=LaneId("another", 1)))
 
 
 @every_way
 def test_another_claim_number_gives_nothing_back(store, claim, give):
     """Only the current claim does; the note of its call stays."""
     with looks.nothing_changes(store):
-        assert not give(store, replace(claim, number=2))
+        assert not give(store, structs.replace(claim, number=2))
 
 
 def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token, run):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from rlm.core.errors import StoreError
 from rlm.ledger.claims import Completion, LaneId
@@ -126,14 +125,14 @@ def test_a_late_answer_keeps_the_note_of_a_newer_claim(store, token, run, claim,
 def test_another_worker_completes_nothing(store, claim):
     """Only the owner settles."""
     with looks.nothing_changes(store):
-        assert not complete(store, replace(claim, lane=LaneId("another", 1)))
+        assert not complete(store, structs.replace(claim, lane=LaneId("another", 1)))
 
 
 @pytest.mark.parametrize("number", [0, 2])
 def test_another_claim_number_completes_nothing(store, claim, number):
     """Only the current claim settles; the note of its call stays."""
     with looks.nothing_changes(store):
-        assert not complete(store, replace(claim, number=number))
+        assert not complete(store, structs.replace(claim, number=number))
 
 
 def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token, run):

@@ -92,6 +92,18 @@ def test_a_session_that_was_ended_is_over_whatever_cookie_is_kept(sessions):
     assert sessions.read(sessions.cookie(other)) == other
 
 
+def test_what_is_under_way_ends_with_its_session(sessions, clock):
+    """When it is ended, or has become as old as any may."""
+    ended, old = sessions.begin(), sessions.begin()
+    assert not sessions.has_ended(ended)
+
+    sessions.end(ended)
+
+    assert (sessions.has_ended(ended), sessions.has_ended(old)) == (True, False)
+    clock.time += LONGEST_SECONDS
+    assert sessions.has_ended(old)
+
+
 def test_the_token_of_a_page_is_that_of_its_session(sessions):
     """And not the session's signature, nor its name, which logs have."""
     one, other = sessions.begin(), sessions.begin()

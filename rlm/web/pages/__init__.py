@@ -28,6 +28,7 @@ from rlm.web.pages import compliance, endpoints, event, failures, now, queue, ru
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.live import SERVER, Channels, LiveState, told
 from rlm.web.pages.page import NOBODY, TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
+from rlm.web.session import has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,11 @@ class _Site:
             wanted = request.headers.get("Accept", "")
             if "text/event-stream" in wanted:
                 key = page.path, question, viewer.may_write
-                stream = self._channels.stream(key, lambda: self._state(page, question, may_write=viewer.may_write))
+                stream = self._channels.stream(
+                    key,
+                    lambda: self._state(page, question, may_write=viewer.may_write),
+                    lambda: has_ended(request),
+                )
                 return StreamingResponse(stream, media_type="text/event-stream")
             if wanted.startswith("application/json"):
                 state = await run_in_threadpool(self._state, page, question, may_write=viewer.may_write)

@@ -72,10 +72,13 @@ class Channels:
     def __init__(self) -> None:
         self._channels: dict[Hashable, Channel] = {}
 
-    async def stream(self, key: Hashable, look: Callable[[], LiveState]) -> AsyncGenerator[str]:
+    async def stream(
+        self, key: Hashable, look: Callable[[], LiveState], is_over: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[str]:
         """Yield server-sent events: what changed since the last one, and a beat where nothing did.
 
-        `look` renders what the `key` stands for; it runs in a thread of its own.
+        `look` renders what the `key` stands for; it runs in a thread of its own. Once it `is_over`, nothing more is
+        sent and the stream ends.
         """
         channel = self._channels.setdefault(key, Channel(look))
         seen: dict[str, str] = {}
@@ -84,6 +87,8 @@ class Channels:
             yield "retry: 2000\n\n"
             async with aclosing(channel.watch()) as states:
                 async for state in states:
+                    if is_over():
+                        return
                     changed = {name: html for name, html in state.sections.items() if seen.get(name) != html}
                     if changed or state.trouble != troubled or system_clock.monotonic() - sent_at >= BEAT_SECONDS:
                         yield f"data: {told(LiveState(changed, state.trouble))}\n\n"
