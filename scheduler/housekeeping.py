@@ -208,6 +208,7 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         _look_at_books(store, record)
         _look_at_letters(store, record)
         forget_what_is_over(store)
+        store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
     except StoreError as error:
         log.info(
             "Run %s is not looked over, for Redis failed: %s",

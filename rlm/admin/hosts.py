@@ -136,7 +136,7 @@ class _Found:
             return None
         names = named([one["endpoint"] for one in unreached], MOST_NAMED)
         rest = ", and nothing gets through to any other" if self._is_cut_off(host) else ""
-        return f"does not reach {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
+        return f"it does not reach {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
 
     def _scheduler(self, schedulers: list[Process]) -> str | None:
         if not schedulers:

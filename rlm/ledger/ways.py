@@ -134,10 +134,11 @@ class Ways(Part):
         opened, state = self._run("open_way", self._keys_of(endpoint), args)
         return bool(opened), text(state)
 
-    def forget(self, hosts: Collection[str]) -> None:
-        """Forget the ways of hosts that are gone."""
-        if hosts:
-            self._run("forget_hosts", [self._keys.ways, self._keys.epoch], list(hosts))
+    def keep(self, hosts: Collection[str]) -> None:
+        """Forget the ways of all hosts but these."""
+        found = {text(field).partition(" ")[0] for field in self._hgetall(self._keys.ways)}
+        if gone := found - set(hosts):
+            self._run("forget_hosts", [self._keys.ways, self._keys.epoch], sorted(gone))
 
     @translating
     def look(self) -> dict[str, HostWays]:

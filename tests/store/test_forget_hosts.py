@@ -16,11 +16,11 @@ def test_the_ways_of_one_go_and_those_of_others_stay(store):
         fail(store, endpoint, A, times=FAILING)
     fail(store, ONE, C, times=FAILING)
 
-    store.ways.forget([A])
+    store.ways.keep([B, C])
 
     assert set(store.ways.look()) == {C}
     assert shut(store, C) == [ONE.window_id]
-    store.ways.forget([A, C])
+    store.ways.keep([B])
     assert not store.client.exists(store.keys.ways)
     assert store.client.hget(store.keys.epoch, "ways") is None
 
@@ -29,7 +29,7 @@ def test_to_forget_nobody_changes_nothing(store):
     """As it is between runs as a rule."""
     fail(store, ONE, here=True)
 
-    store.ways.forget([])
-    store.ways.forget([B])
+    store.ways.keep([A])
+    store.ways.keep([A, B])
 
     assert shut(store) == [ONE.window_id]

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.admin.hosts import hosts
 from rlm.ledger.processes import LEFT, Offer, Process, Role, WorkerState
+from tests.store.ways import A, B, fail, pass_time
 
 
 def process(process_id, **facts):
@@ -51,6 +52,27 @@ def test_a_drained_host_has_no_share_and_says_who_ordered_it(store, say):
     assert store.hosts.take_back("a")
     assert not store.hosts.take_back("a")
     assert [one["share"] for one in hosts(store)] == [3, 3]
+
+
+def test_a_host_that_does_not_reach_endpoints_says_which(store, say):
+    """One that still reaches others is ready; one that reaches nothing is cut off, and keeps a worker that probes."""
+    store.client.set(store.keys.wanted, 6)
+    for name in (f"{A}:1:x", f"{B}:1:x"):
+        say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
+    one, two = list(store.settings.endpoints.values())[:2]
+    store.ways.open(one, A)
+    fail(store, one, A, here=True)
+
+    first, second = hosts(store)
+
+    assert (first["state"], [way["endpoint"] for way in first["unreached"]]) == ("ready", [one.name])
+    assert first["why"].startswith(f"it does not reach {one.name} since ")
+    assert (second["state"], second["why"], second["unreached"]) == ("ready", None, [])
+    fail(store, two, A, here=True)
+    pass_time(store, 1.0)
+    first, second = hosts(store)
+    assert (first["state"], first["share"], second["share"]) == ("cut off", 1, 5)
+    assert first["why"].endswith("(connection refused), and nothing gets through to any other")
 
 
 def test_a_host_that_is_heard_of_no_more_is_silent_and_lost_once_that_is_noted(store, say):

@@ -96,6 +96,16 @@ def test_an_idle_host_gets_none_and_the_others_fill_the_gap():
     assert divide(20, alike, dict.fromkeys("abc", 0)) == {"a": 0, "b": 0, "c": 0}
 
 
+def test_a_host_that_is_cut_off_keeps_a_worker_that_probes():
+    """Out of the same total; where all are cut off they share as ever, and where nothing is wanted nobody probes."""
+    alike = [supervisor(name, offer=Offer(20, 0, 20)) for name in "abc"]
+
+    assert divide(20, alike, {"b": 1}) == {"a": 10, "b": 1, "c": 9}
+    assert divide(20, alike, dict.fromkeys("abc", 1)) == {"a": 7, "b": 7, "c": 6}
+    assert divide(20, alike, {"a": 0, "b": 1, "c": 1}) == {"a": 0, "b": 10, "c": 10}
+    assert divide(0, alike, {"b": 1}) == {"a": 0, "b": 0, "c": 0}
+
+
 def test_two_supervisors_of_a_host_share_what_it_can_take():
     """Its capacity is not doubled by a second supervisor."""
     two = [supervisor(name, "a", Offer(8, 0, 20)) for name in ("a:1", "a:2")]
