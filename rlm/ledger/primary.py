@@ -191,8 +191,9 @@ class PrimaryWatch:
             with pool._lock:  # noqa: SLF001  # redis-py closes sockets only by objects that other threads are using
                 connections = [*pool._in_use_connections, *pool._available_connections]  # noqa: SLF001
             for one in connections:
-                with suppress(AttributeError, OSError):  # it is not connected
-                    one._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
+                with suppress(TypeError, OSError):  # it is not connected
+                    # The method of a plain socket: that of TLS would have the reader take what is left for plain text.
+                    socket.socket.shutdown(one._sock, socket.SHUT_RDWR)  # noqa: SLF001
 
     def _listen(self, number: int) -> None:
         """Listen to one sentinel, and ask it now and then, for as long as somebody has a client."""

@@ -97,7 +97,7 @@ def test_a_redis_that_keeps_nothing_is_refused_unless_that_is_allowed(make_syste
 @pytest.mark.parametrize(
     "options",
     [
-        ("--rename-command", "CONFIG", ""),
+        pytest.param(("--rename-command", "CONFIG", ""), marks=pytest.mark.long),
         ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-config"),
     ],
     ids=["renamed", "forbidden"],

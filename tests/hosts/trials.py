@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts.bench import Layout, freeze, sleep_until
-from tests.hosts.demands import as_planned, back_soon, done, fair, in_time, noticed, workers_within
+from tests.hosts.demands import all_but_in_flight, as_planned, back_soon, done, fair, in_time, noticed, workers_within
 from tests.hosts.figures import went_elsewhere
 from tests.hosts.judge import moment
 from tests.wait import wait_until
@@ -230,14 +230,14 @@ TRIALS: dict[str, Trial] = {
     "full": Trial(_full, demands=[in_time, done(0), _EQUAL, as_planned]),
     "full_skewed": Trial(_full, env={"host2": SKEWED}, demands=[in_time, done(0), _EQUAL]),
     "full_capacities": Trial(_full, env=_CAPACITIES, demands=[in_time, done(0), fair(host1=10, host2=5, host3=5)]),
-    "cut": Trial(_cut(_other, 20.0), demands=[in_time, done(0), _LOST]),
+    "cut": Trial(_cut(_other, 20.0), demands=[in_time, all_but_in_flight, _LOST]),
     "leader_cut": Trial(_cut(_leader, 20.0), demands=[in_time, _LOST]),
     "killed": Trial(_all_but_one_killed, demands=[in_time, _LOST, workers_within(20)]),
     "shut_dropped": Trial(_shut("drop", 4), demands=[in_time, done(0, 1, 2, 3), _SHUT]),
     "shut_refused": Trial(_shut("refuse", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
     "shut_unroutable": Trial(_shut("unroute", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
     "shut_midrun": Trial(_shut("drop", 1), demands=[in_time, done(0), _SHUT]),
-    "frozen": Trial(_frozen, demands=[in_time, done(0), _LOST]),
+    "frozen": Trial(_frozen, demands=[in_time, all_but_in_flight, _LOST]),
     "redis_cut": Trial(_redis_cut, demands=[back_soon, workers_within(20)]),
     "redis_frozen": Trial(_redis_frozen, demands=[back_soon, workers_within(20)]),
     "names_gone": Trial(_names_gone, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
