@@ -10,7 +10,7 @@ import msgspec
 
 from actors import messages
 from rlm import telemetry
-from rlm.admin.planning import live_windows, plan_run, start_seconds, types_in_force
+from rlm.admin.planning import capacity_of, live_windows, plan_run, room_of, start_seconds, types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
@@ -170,6 +170,7 @@ class Conductor:
         plan = plan_run(
             store.settings,
             workload,
+            capacity_of(store.settings, room=room_of(store)),
             gone_seconds=run.window_seconds - self._left_seconds(run) + begins_in,
             window_seconds=run.window_seconds,
         )

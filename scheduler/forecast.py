@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run
+from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.expected import Turnaround
 from rlm.core.text import counted
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
+from rlm.ledger.processes import HEARTBEAT_SECONDS
 from rlm.ledger.reading.books import take_snapshot
 from rlm.plan import RunProgress, Underway, Workload
 from rlm.plan.choose_releases import short_of_lanes
@@ -65,6 +66,8 @@ class Forecaster:
         self._leftover: int | None = None
         self._begins_at: float | None = None
         self._coming_up: float | None = None
+        self._room_now: int | None = None
+        self._room_until = float("-inf")
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
@@ -149,7 +152,7 @@ class Forecaster:
         return plan_run(
             settings,
             workload,
-            capacity_of(settings, wanted, self._turnaround.seconds).exactly(counted_on),
+            capacity_of(settings, wanted, self._turnaround.seconds, room=self._room()).exactly(counted_on),
             gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
         )
@@ -191,6 +194,12 @@ class Forecaster:
         if self._coming_up is None:
             self._coming_up = coming_up_seconds(self._store)
         return self._coming_up
+
+    def _room(self) -> int | None:
+        """Return how many workers the hosts take, as of a heartbeat ago at most."""
+        if (now := system_clock.monotonic()) >= self._room_until:
+            self._room_now, self._room_until = room_of(self._store), now + HEARTBEAT_SECONDS
+        return self._room_now
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from rlm.ledger.leases import Leases
     from rlm.processes.signals import StopSignals, Wakeup
 
-#: Seconds after which the lease of a scheduler that fell silent may be taken by a standby. An open run is to go on, or
-#: be closed if it is overdue, within 5 s of its conductor's death. At the worst the lease had just been prolonged, and
-#: the standby looked (service.STANDBY_SECONDS) just before it ran out: 3.25 s, which leaves 1.75 s to close the run.
+#: Seconds after which a standby may take the lease of a scheduler that fell silent. At the worst it does so 3.25 s after
+#: its conductor's death (it looks each service.STANDBY_SECONDS), so an overdue run can be closed within 5 s.
 LEASE_SECONDS = 3.0
 #: How often the holder prolongs it, seconds; a plan or Redis may so hold it up for 2.5 s without losing it. And how
 #: often while nothing is to be done.

@@ -11,6 +11,7 @@ from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, compute_plan
+from rlm.processes import sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,10 +67,27 @@ def live_windows(
     return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
 
-def capacity_of(settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS) -> Capacity:
-    """Return how many workers the settings allow, and no fewer than `at_least`, which are there already."""
+def room_of(store: Store) -> int | None:
+    """Return how many workers the hosts take that are heard of; None if no supervisor is, or it does not say."""
+    return sharing.room(store.processes.alive(Role.SUPERVISOR), store.hosts.idle())
+
+
+def capacity_of(
+    settings: Settings,
+    at_least: int = 0,
+    turnaround_seconds: float = TURNAROUND_SECONDS,
+    *,
+    room: int | None = None,
+) -> Capacity:
+    """Return how many workers there may be by the settings and the `room` that hosts have, of which None is no bound.
+
+    There are no fewer than `at_least`, which are there already. Without any room all that are allowed are planned with,
+    and the run says that no host takes any.
+    """
     workers = settings.workers
-    return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, turnaround_seconds)
+    most = min(workers.max, room or workers.max)
+    least = min(most, max(workers.min, at_least))
+    return Capacity(least, most, workers.threads, turnaround_seconds, of_hosts=most < workers.max)
 
 
 def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:

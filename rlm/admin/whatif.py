@@ -8,7 +8,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.planning import capacity_of, horizon_of, live_windows, measured_arrivals, plan_run, types_in_force
+from rlm.admin.planning import (
+    capacity_of,
+    horizon_of,
+    live_windows,
+    measured_arrivals,
+    plan_run,
+    room_of,
+    types_in_force,
+)
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.text import counted
 from rlm.ledger.measures import learned
@@ -44,7 +52,8 @@ WORTH_TELLING = 0.005
 class Case:
     """What a backlog is planned with: as things are, or as they might be.
 
-    `gone_seconds` is the time from a run's start to its first call; `added` are the endpoints that do not exist.
+    `gone_seconds` is the time from a run's start to its first call; `added` are the endpoints that do not exist; `room`
+    is how many workers the hosts take, if that is known.
     """
 
     settings: Settings
@@ -54,6 +63,7 @@ class Case:
     gone_seconds: float
     workers: int | None = None
     added: tuple[Endpoint, ...] = ()
+    room: int | None = None
 
     @property
     def suspect(self) -> list[str]:
@@ -120,7 +130,7 @@ class Case:
 
     @property
     def _capacity(self) -> Capacity:
-        return capacity_of(self.settings).exactly(self.workers)
+        return capacity_of(self.settings, room=self.room).exactly(self.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +179,7 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
     """Return the case of a run that starts now; `fresh` leaves out what the windows hold."""
     types = types_in_force(store)
     windows = {} if fresh else live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
-    return Case(store.settings, types, windows, learned(store, types), gone_seconds)
+    return Case(store.settings, types, windows, learned(store, types), gone_seconds, room=room_of(store))
 
 
 def as_it_might_be(
@@ -192,7 +202,8 @@ def as_it_might_be(
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
     expected = expected_with(today, types, settings, added)
-    return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added))
+    room = today.room if settings.workers == today.settings.workers else None  # what hosts take follows workers.max
+    return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added), room)
 
 
 def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:

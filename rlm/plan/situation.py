@@ -73,13 +73,15 @@ class Workload:
 class Capacity:
     """How many workers there may be, and how many lanes, `threads`, each of them has.
 
-    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next.
+    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next. `of_hosts`: the
+    hosts take no more workers, though the settings allow more.
     """
 
     min_workers: int
     max_workers: int
     threads: int
     turnaround_seconds: float = 0.0
+    of_hosts: bool = False
 
     @property
     def lanes(self) -> int:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.admin.planning import live_windows, types_in_force
+from rlm.admin.planning import capacity_of, live_windows, room_of, types_in_force
 from rlm.core.window import WindowState
+from rlm.ledger.processes import Offer, Process, Role
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
 
@@ -87,3 +88,21 @@ def test_types_in_force_have_the_limits_in_force_their_budgets_too(store, token,
         "8/minute",
     )
     assert found.endpoints[1:] == first.endpoints[1:]
+
+
+def test_no_more_workers_are_planned_than_the_hosts_take(store):
+    """One host takes 2 and one 3; once one is drained only the others'. What nobody says is no bound."""
+    most = store.settings.workers.max
+    assert capacity_of(store.settings, room=room_of(store)).max_workers == most
+    for name, takes in (("a", 2), ("b", 3)):
+        process = Process(f"{name}:1:x", 1, name, 0.0, offer=Offer(takes, 0, most))
+        store.processes.announce(Role.SUPERVISOR, process)
+
+    together = capacity_of(store.settings, at_least=9, room=room_of(store))
+    store.hosts.drain("a", "somebody@here")
+    alone = capacity_of(store.settings, room=room_of(store))
+    store.hosts.drain("b", "somebody@here")
+
+    assert (together.min_workers, together.max_workers, together.of_hosts) == (5, 5, True)
+    assert (alone.max_workers, alone.of_hosts) == (3, True)
+    assert capacity_of(store.settings, room=room_of(store)).max_workers == most, "that none takes any is said elsewhere"

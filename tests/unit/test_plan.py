@@ -366,6 +366,15 @@ def test_workers_bind_where_more_would_end_sooner() -> None:
     assert plan.binds == "workers bind: with 20 workers (the maximum) all is done at 2:40; with more it could be 1:02"
 
 
+def test_hosts_that_take_no_more_are_told_from_the_maximum() -> None:
+    """A higher `workers.max` would not help."""
+    kind = EventType("A", 1, 2.0, (endpoint("a", "5000/minute"),))
+
+    plan = plan_of({"A": 8000}, types=(kind,), capacity=replace(CAPACITY, of_hosts=True))
+
+    assert plan.binds.startswith("workers bind: with 20 workers (the hosts take no more) all is done")
+
+
 def test_workers_bind_where_more_would_leave_less() -> None:
     """With too few workers for the time there is, the plan says how many are left over for want of workers."""
     plan = plan_of(of_each(360), workers=2)
