@@ -27,7 +27,8 @@ from rlm.delivery.lane import Lanes
 from rlm.delivery.run_end import close_run
 from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
+from rlm.ledger.waker import Waker
 from rlm.processes import signals
 from rlm.processes.alive import AliveFile
 from rlm.processes.signals import worker_grace

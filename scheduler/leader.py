@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rlm.ledger.leases import Leases
     from rlm.processes.signals import StopSignals, Wakeup
 
-#: Seconds after which a standby may take the lease of a scheduler that fell silent. At the worst it does so 3.25 s after
+#: Seconds after which a standby may take the lease of a scheduler that fell silent. At worst it does so 3.25 s after
 #: its conductor's death (it looks each service.STANDBY_SECONDS), so an overdue run can be closed within 5 s.
 LEASE_SECONDS = 3.0
 #: How often the holder prolongs it, seconds; a plan or Redis may so hold it up for 2.5 s without losing it. And how

@@ -10,8 +10,8 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.ledger.claims import Release, Terms
 from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.terms import Release, Terms
 from rlm.ledger.turns import CLAIM_SECONDS
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import MOST_AHEAD, burst_of

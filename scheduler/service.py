@@ -19,7 +19,8 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
 from rlm.ledger.outage import Outage
-from rlm.ledger.processes import Role, Waker
+from rlm.ledger.processes import Role
+from rlm.ledger.waker import Waker
 from scheduler.conductor import HandedOverError
 from scheduler.leader import IDLE_RENEW_SECONDS, Office, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS

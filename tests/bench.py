@@ -14,7 +14,7 @@ from rlm.core.run import Run, State, Trigger
 from rlm.delivery import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
-from rlm.ledger.claims import Release, Terms
+from rlm.ledger.terms import Release, Terms
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
 from rlm.settings.secrets import resolve_headers

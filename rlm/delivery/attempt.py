@@ -21,8 +21,8 @@ from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
 from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
-from rlm.ledger.claims import MOST_TRIED
 from rlm.ledger.limiter import Admitted, Call, Refused
+from rlm.ledger.terms import MOST_TRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a lane works on: the call that is released to it, the event it claims for that, and the note of its call.
+"""What a lane works on: the event that it claims for a released call, and the note of its call.
 
 A worker's hash `calls:WORKER` has a field for each event in its lanes, whose value is the note. It begins with the
 number of the lane and a colon. Once the call has its slot, `window id|stamp|endpoint` follows and, with a budget, `|its
@@ -9,102 +9,26 @@ a later version adds behind another `|` is passed over.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from rlm.core import trail
-from rlm.core.endpoint import PROBE_SLACK_SECONDS
 from rlm.core.item import type_of
 from rlm.ledger.connect import MICROSECONDS, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
     from rlm.core.trail import CallEnd, Heard
-    from rlm.ledger.keys import Keys
 
-#: The most endpoints that a lane tries for one event: each release names them, however many its type has.
-MOST_TRIED = 16
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
     r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})"
     r"(?:\|(?P<budget_id>[0-9a-f]*)(?:\|[!-~]*)?)?)?)"
 )
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """What does not change of the calls of a type to an endpoint: the scripts need no more to claim and take a slot.
-
-    `endpoints` are those that such a call may go to, `limited` all that has a limit there. `revision` is the run's,
-    which the worker must have. Times are in microseconds. `windows` are the endpoint's and its budget's, with their
-    rules.
-    """
-
-    type: str
-    endpoint: str
-    endpoints: list[str]
-    limited: list[str]
-    pending: str
-    inflight: str
-    lease: int
-    probe: int
-    windows: list[dict[str, Any]]
-    revision: str = ""
-
-    @classmethod
-    def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
-        """Return the terms of calls of a type to one of its endpoints, with the limits in force."""
-        windows: list[dict[str, Any]] = [
-            {
-                "id": one.window_id,
-                "name": one.name,
-                "limit": one.limit.text,
-                "window": keys.window(one.window_id),
-                "health": keys.health(one.window_id),
-                "rules": [[rule.amount, _us(rule.seconds + guard_seconds)] for rule in one.limit.rules],
-            }
-            for one in (endpoint, endpoint.budget)
-            if one is not None
-        ]
-        tried = [endpoint, *islice((one for one in kind.endpoints if one.name != endpoint.name), MOST_TRIED - 1)]
-        names = [one.name for one in tried]
-        limited = [*names, *sorted({one.budget.name for one in tried if one.budget})]
-        probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
-        zsets = keys.pending(kind.name), keys.inflight(kind.name)
-        lease_us = _us(kind.lease_seconds)
-        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
-
-
-class Release(msgspec.Struct, frozen=True):
-    """A call that a lane may make: of the first event that waits, on these `terms`. `run` is the id of the open run.
-
-    Moments are in microseconds of Redis time: it is `void` if nobody took it by then, the call must `begin` to be
-    answered before the `deadline`. `call` is how long it is expected to take.
-    """
-
-    run: str
-    void: int
-    begin: int
-    deadline: int
-    call: int
-    of: Terms
-
-
-def releases_in(raw: Iterable[bytes]) -> Iterator[Release]:
-    """Yield the releases as they stand in Redis; what is none is left out."""
-    for one in raw:
-        with suppress(msgspec.DecodeError):
-            yield msgspec.json.decode(one, type=Release)
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
 
 
 def host_of(process_id: str) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
-from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane, releases_in
+from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.scripts import Part
+from rlm.ledger.terms import releases_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,25 +1,21 @@
-"""Who is alive: workers, supervisors and schedulers announce themselves; the wanted number; the wake-up channels."""
+"""Who is alive: workers, supervisors and schedulers announce themselves; the wanted number."""
 
 from __future__ import annotations
 
-import socket
-import threading
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
-import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.versions import SCHEMA
 from rlm.ledger.claims import lanes_of
-from rlm.ledger.connect import make_client, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from rlm.ledger.claims import Lane
     from rlm.ledger.scripts import Command
@@ -38,11 +34,6 @@ _ENDLESS = -1
 LATEST = 253_402_300_799.0
 MOST_LANES = 1_000_000_000
 
-_RECONNECT_SECONDS = 0.5
-#: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:
-#: a firewall may forget a silent connection without telling either end.
-_PING_SECONDS = 30.0
-_PONG_SECONDS = 5.0
 #: How long it is remembered that a worker's unexpected end was counted, milliseconds.
 _RESTARTED_MS = 3_600_000
 
@@ -251,53 +242,3 @@ def _read(entry: bytes) -> Process | None:
     if (offer := found.offer) is not None:
         possible = possible and min(offer.capacity, offer.least, offer.most) >= 0
     return found if possible else None
-
-
-class Waker:
-    """A thread that calls back whenever a channel is published to, and once after each (re)connection."""
-
-    def __init__(self, url: str, channel: str, callback: Callable[[], None]) -> None:
-        self._url = url
-        self._channel = channel
-        self._callback = callback
-        self._stopped = threading.Event()
-        self._subscriber: Any = None
-        self._thread = threading.Thread(target=self._listen, name=f"waker({channel})", daemon=True)
-
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Listen no more; returns when the thread has ended."""
-        self._stopped.set()
-        with suppress(AttributeError, OSError):  # it has none
-            self._subscriber.connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  # else it would go on waiting
-        if self._thread.is_alive():
-            self._thread.join(timeout=2 * _RECONNECT_SECONDS)
-
-    def _listen(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                client = make_client(self._url)
-                with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
-                    subscriber.subscribe(self._channel)
-                    subscriber.get_message(timeout=_PONG_SECONDS)  # that it has
-                    self._subscriber = subscriber
-                    self._callback()
-                    self._hear(subscriber)
-                client.close()
-            except redis.RedisError:
-                system_clock.sleep(_RECONNECT_SECONDS)
-
-    def _hear(self, subscriber: Any) -> None:
-        asked = False
-        while not self._stopped.is_set():
-            message = subscriber.get_message(timeout=_PONG_SECONDS if asked else _PING_SECONDS)
-            if message is None and asked:
-                raise redis.ConnectionError("the channel is gone, and nobody said so")
-            if message is None:
-                subscriber.ping()
-            elif message["type"] != "pong":
-                self._callback()
-            asked = message is None

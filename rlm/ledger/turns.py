@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Claim, Turn, releases_in
+from rlm.ledger.claims import Claim, Turn
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Part
+from rlm.ledger.terms import releases_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.core.expected import Expected, Pair
-    from rlm.ledger.claims import Completion, LaneId, Release
+    from rlm.ledger.claims import Completion, LaneId
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
+    from rlm.ledger.terms import Release
 
 #: A release that no lane takes is void after this many seconds.
 CLAIM_SECONDS = 1.0

@@ -31,7 +31,7 @@ class AliveFile:
         self._again_at = float("-inf")
 
     def touch(self) -> None:
-        """Say that the loop has gone round. A file that cannot be written is told of, once a minute at the most."""
+        """Note that the loop has gone round. A file that cannot be written is told of, once a minute at the most."""
         if not self._path or (now := system_clock.monotonic()) < self._again_at:
             return
         self._again_at = now + TOUCH_SECONDS

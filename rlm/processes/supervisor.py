@@ -15,7 +15,8 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
 from rlm.ledger.outage import Outage
-from rlm.ledger.processes import Process, Role, Waker, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.waker import Waker
 from rlm.processes.child import QUICK_DEATH_SECONDS, Child, StartBackoff, watch_death
 from rlm.processes.frozen import FrozenWatch, end_at_once
 from rlm.processes.peers import Peers

@@ -6,10 +6,9 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from rlm.settings import values
+from rlm.settings import addresses, values
 from rlm.settings.fields import list_name, seconds, setting, whole
 from rlm.settings.secrets import EMBEDDED
-from rlm.settings.values import RESERVED_HEADERS
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000
@@ -21,12 +20,12 @@ RateLimit = Annotated[str, AfterValidator(values.check_limit)]
 HeaderName = Annotated[str, AfterValidator(values.check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(values.check_header_value)]
 HeaderTable = Annotated[dict[HeaderName, HeaderValue], AfterValidator(values.check_headers)]
-RedisURL = Annotated[str, AfterValidator(values.check_redis_url)]
+RedisURL = Annotated[str, AfterValidator(addresses.check_redis_url)]
 Labels = Annotated[dict[str, str], AfterValidator(values.check_labels)]
 HostName = Annotated[str, AfterValidator(values.check_host_name)]
-WebHost = Annotated[str, AfterValidator(values.check_web_host)]
+WebHost = Annotated[str, AfterValidator(addresses.check_web_host)]
 WebToken = Annotated[str, AfterValidator(values.check_web_token)]
-EndpointURL = Annotated[str, AfterValidator(values.check_endpoint_url)]
+EndpointURL = Annotated[str, AfterValidator(addresses.check_endpoint_url)]
 
 
 class Section(BaseModel):
@@ -245,7 +244,7 @@ class EndpointSettings(Section):
     headers: HeaderTable = setting(
         {},
         "Headers sent with each call; see [Secrets in headers](#secrets-in-headers).",
-        allowed=f"a table of texts; reserved are {', '.join(RESERVED_HEADERS)}",
+        allowed=f"a table of texts; reserved are {', '.join(values.RESERVED_HEADERS)}",
         unset="none",
     )
 

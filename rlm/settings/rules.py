@@ -11,11 +11,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Limit, Rule
+from rlm.settings.addresses import check_endpoint_url
 from rlm.settings.document import leaves
 from rlm.settings.faults import Fault, close_match, did_you_mean, fault
 from rlm.settings.secrets import FROM_ENVIRONMENT, mask_url
 from rlm.settings.toml import dotted
-from rlm.settings.values import check_endpoint_url, check_header_text
+from rlm.settings.values import check_header_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

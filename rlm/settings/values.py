@@ -1,26 +1,16 @@
-"""What a single text may be: addresses, names, limits, headers. Each check returns the value or says what is wrong.
+"""What a single text may be: names, limits, headers, tokens. Each check returns the value or says what is wrong.
 
 The messages end up behind file, key and (masked) value, so none of them quotes a value that may be secret.
-
-A host of an endpoint's URL is a DNS name, an IPv4 address as four decimal numbers, or an IPv6 address in brackets.
-Anything else that some resolver would take for an address (`2130706433`, `0x7f.1`, `127.1`, `[::ffff:127.0.0.1]`,
-`0.0.0.0`, a name with a dot at its end) is refused: a second spelling of a server would give it a second window.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
-from rlm.settings.secrets import EMBEDDED, FROM_ENVIRONMENT, Headers
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -33,44 +23,17 @@ RESERVED_HEADERS = (
     "User-Agent",
 )
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-#: The parameters of a Redis URL; with `rediss://` also the paths of certificates.
-_REDIS_PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
-_TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
-#: The parameters of a URL that names sentinels: user and password before the hosts are the primary's.
-_SENTINEL_PARAMETERS = (
-    "sentinel_username",
-    "sentinel_password",
-    "sentinel_tls",
-    "socket_timeout",
-    "socket_connect_timeout",
-)
-#: Parameters that would make redis-py trust any server.
-_TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
-_PORTS = {"http": 80, "https": 443}
-_HIGHEST_PORT = 65535
 _LONGEST_LIST_NAME = 200
 _MOST_LABELS, _LONGEST_LABEL = 16, 50
 #: Well below what Redis can count and keep time for.
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
 _WEB_TOKEN = re.compile(r"[!-~]{16,200}")
-_LONGEST_URL = 8000
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
-
-#: A name is no longer than this, says RFC 1035.
-_LONGEST_NAME = 253
-#: Underscores are not in the standard, but in the names of many containers.
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-#: IPv6 spellings of IPv4 addresses: mapped, compatible (deprecated) and translated. 64:ff9b::/96 is not among them: on
-#: a network without IPv4 it is the way to reach such a server.
-_DISGUISES = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96")))
-#: A resolver reads a name with such a last label as an address.
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def check_name(name: str) -> str:
@@ -125,74 +88,6 @@ def check_limit(text: str) -> str:
     return text
 
 
-def check_redis_url(url: str) -> str:
-    """Check `redis.url` without connecting."""
-    if url == EMBEDDED:
-        return url
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _REDIS_SCHEMES or not rest or not _VISIBLE_ASCII.fullmatch(rest):
-        raise ValueError(f'must be "{EMBEDDED}" or a URL with {", ".join(f"{name}://" for name in _REDIS_SCHEMES)}')
-    if scheme.endswith("+sentinel"):
-        _check_sentinel_parameters(scheme, rest.rpartition("@")[2].partition("?")[2])
-        return url
-    parts = _split(url)
-    if scheme == "unix" and not (parts.path.startswith("/") and parts.netloc.rpartition("@")[2] == ""):
-        raise ValueError("a Unix socket needs its whole path: unix:///path/to/socket, unix://user:password@/path")
-    if scheme != "unix":
-        _port(parts)
-    _check_redis_parameters(scheme, parts.query)
-    return url
-
-
-def _check_redis_parameters(scheme: str, query: str) -> None:
-    _check_parameters(query, (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ())))
-
-
-def _check_sentinel_parameters(scheme: str, query: str) -> None:
-    told = dict(parse_qsl(query, keep_blank_values=True))
-    by_tls = told.get("sentinel_tls", "yes" if scheme == "rediss+sentinel" else "no")
-    if by_tls not in {"yes", "no"}:
-        raise ValueError("the parameter sentinel_tls is yes or no: whether the sentinels are spoken to by TLS")
-    tls = scheme == "rediss+sentinel" or by_tls == "yes"
-    _check_parameters(query, (*_SENTINEL_PARAMETERS, *(_TLS_PARAMETERS if tls else ())))
-
-
-def _check_parameters(query: str, known: Sequence[str]) -> None:
-    """Accept only parameters for address and user; others would change how RLM speaks to Redis, or whom it trusts."""
-    for name, _ in parse_qsl(query, keep_blank_values=True):
-        if name in _TLS_SWITCHES:
-            raise ValueError(
-                f"the parameter {name} is not taken: the server's certificate is always checked; "
-                "name the CA that signed it with ssl_ca_certs=/path/to/ca.pem"
-            )
-        if name not in known:
-            raise ValueError(f"may have the parameters {', '.join(known)}, and no others")
-
-
-def check_endpoint_url(url: str) -> str:
-    """Check an endpoint's URL and return its one spelling, because a window belongs to the URL.
-
-    Scheme and host become lower case, the scheme's own port goes, a missing path becomes `/`.
-    """
-    if not _VISIBLE_ASCII.fullmatch(url):
-        raise ValueError("a URL is printable ASCII without spaces; percent-encode the rest")
-    if len(url) > _LONGEST_URL:
-        raise ValueError(f"a URL has at most {_LONGEST_URL} characters, which is what servers take")
-    parts = _split(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError("must be http:// or https:// and a host")
-    if "@" in parts.netloc:
-        raise ValueError("must not hold a user or password; send them in a header, `env:NAME` keeps its value secret")
-    if "#" in url:
-        raise ValueError("must not have a fragment (#...): it never reaches the server")
-    port = _port(parts)
-    if ("[" in parts.netloc) is not (":" in parts.hostname):
-        raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]")
-    host = check_host(parts.hostname)
-    netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
-    return parts._replace(netloc=netloc, path=parts.path or "/").geturl()
-
-
 def check_header_name(name: str) -> str:
     """Check the name of a configured header."""
     if not _HEADER_NAME.fullmatch(name):
@@ -241,80 +136,8 @@ def check_token_text(token: str) -> str:
     return token
 
 
-def check_web_host(host: str) -> str:
-    """Check one of `web.hosts` and return its one spelling: a name or an address, without brackets and port."""
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
-        raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
-    if bare.count(":") == 1:
-        raise ValueError("a host has no port here: any is allowed")
-    return check_host(bare.lower()).strip("[]")
-
-
 def check_dsn(dsn: str) -> str:
     """Check `SENTRY_DSN` without connecting."""
     if not _DSN.fullmatch(dsn):
         raise ValueError("must be a Sentry DSN, https://KEY@HOST/PROJECT; leave it unset for none")
     return dsn
-
-
-def check_host(host: str) -> str:
-    """Return a host, given in lower case, as in a URL's authority.
-
-    Raises:
-        ValueError: it is none that is accepted; the message says what to write.
-    """
-    if ":" in host:
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address = _ipv6(host)
-    elif _NUMBER.fullmatch(host.rpartition(".")[2]):
-        address = _ipv4(host)
-    elif host.endswith("."):
-        raise ValueError("the host must not end with a dot: without it, it is the same server")
-    elif len(host) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, host.split("."))):
-        raise ValueError(
-            "the host must be a name of letters, digits and `-`, `_` between dots, an IPv4 address like 192.0.2.1 or "
-            "an IPv6 address like [2001:db8::1]; an international name is written in its xn-- form"
-        )
-    else:
-        return host
-    if address.is_unspecified:
-        raise ValueError("no server has this address; to reach one on this host write 127.0.0.1 or [::1]")
-    return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004  # IPv6
-
-
-def _ipv4(host: str) -> ipaddress.IPv4Address:
-    try:
-        return ipaddress.IPv4Address(host)
-    except ValueError:
-        raise ValueError("an IPv4 address is four decimal numbers from 0 to 255, like 192.0.2.1") from None
-
-
-def _ipv6(host: str) -> ipaddress.IPv6Address:
-    try:
-        address = ipaddress.IPv6Address(host)
-    except ValueError:
-        raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]") from None
-    if address.scope_id is not None:
-        raise ValueError("an address with a zone (%) is not taken: it means something else on each host")
-    numbers = int(address)  # 0 and 1 are not IPv4: the unspecified address and this host
-    if numbers > 1 and any(address in network for network in _DISGUISES):
-        raise ValueError(f"this is an IPv4 address in disguise; write {ipaddress.IPv4Address(address.packed[-4:])}")
-    return address
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        raise ValueError("is no URL; write it like http://host:port/path") from None
-
-
-def _port(parts: SplitResult) -> int | None:
-    """Return the port, None for the scheme's own. `urlsplit` checks it only now, and its error quotes the value."""
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError(f"the port must be 1 to {_HIGHEST_PORT}, and a password percent-encoded")
-    return port

@@ -22,7 +22,7 @@ from actors.broker import IDLE_SECONDS, WakingBroker
 from actors.messages import QUEUE
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.connect import make_client
-from rlm.ledger.processes import Waker
+from rlm.ledger.waker import Waker
 from rlm.telemetry import logs
 from tests.wait import wait_until
 

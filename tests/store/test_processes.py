@@ -16,7 +16,8 @@ from rlm.ledger.claims import LaneId
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.limiter import Call
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, Waker, WorkerState
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server
 from tests.faults.proxy import RedisProxy
 from tests.store import looks, steps

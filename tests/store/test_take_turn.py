@@ -10,7 +10,8 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.core.expected import Expected
 from rlm.core.run import State
-from rlm.ledger.claims import MOST_TRIED, Claim, Held, LaneId, Terms
+from rlm.ledger.claims import Claim, Held, LaneId
+from rlm.ledger.terms import MOST_TRIED, Terms
 from rlm.ledger.turns import Turns
 from tests.store import looks, steps
 from tests.store.windows import make_budget

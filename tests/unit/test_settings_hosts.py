@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.settings.values import check_endpoint_url, check_header_text, check_host, check_redis_url
+from rlm.settings.addresses import check_endpoint_url, check_host, check_redis_url
+from rlm.settings.values import check_header_text
 from tests.each import each
 
 

@@ -1,0 +1,72 @@
+"""The wake-up channels: who sleeps until it is wanted listens here. A lost wake-up costs only time: all poll."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from rlm.core.clock import system_clock
+from rlm.ledger.connect import make_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RECONNECT_SECONDS = 0.5
+#: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:
+#: a firewall may forget a silent connection without telling either end.
+_PING_SECONDS = 30.0
+_PONG_SECONDS = 5.0
+
+
+class Waker:
+    """A thread that calls back whenever a channel is published to, and once after each (re)connection."""
+
+    def __init__(self, url: str, channel: str, callback: Callable[[], None]) -> None:
+        self._url = url
+        self._channel = channel
+        self._callback = callback
+        self._stopped = threading.Event()
+        self._subscriber: Any = None
+        self._thread = threading.Thread(target=self._listen, name=f"waker({channel})", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; returns when the thread has ended."""
+        self._stopped.set()
+        with suppress(AttributeError, OSError):  # it has none
+            self._subscriber.connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  # else it would go on waiting
+        if self._thread.is_alive():
+            self._thread.join(timeout=2 * _RECONNECT_SECONDS)
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                client = make_client(self._url)
+                with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
+                    subscriber.subscribe(self._channel)
+                    subscriber.get_message(timeout=_PONG_SECONDS)  # that it has
+                    self._subscriber = subscriber
+                    self._callback()
+                    self._hear(subscriber)
+                client.close()
+            except redis.RedisError:
+                system_clock.sleep(_RECONNECT_SECONDS)
+
+    def _hear(self, subscriber: Any) -> None:
+        asked = False
+        while not self._stopped.is_set():
+            message = subscriber.get_message(timeout=_PONG_SECONDS if asked else _PING_SECONDS)
+            if message is None and asked:
+                raise redis.ConnectionError("the channel is gone, and nobody said so")
+            if message is None:
+                subscriber.ping()
+            elif message["type"] != "pong":
+                self._callback()
+            asked = message is None
