@@ -56,7 +56,7 @@ class Network:
         self._net = f"10.213.{os.getpid() % 250 + 1}"
         self._switch = f"{self._prefix}sw"
         self.ports: dict[str, Port] = {}
-        delete_all(self._prefix)
+        delete_abandoned()
         run("ip", "netns", "add", self._switch)
         run("ip", "-n", self._switch, "link", "add", "br0", "type", "bridge")
         run("ip", "-n", self._switch, "link", "set", "br0", "up")
@@ -176,6 +176,14 @@ class Port:
             return not self.pids()
 
         wait_until(gone, timeout=10, message=f"nothing runs on {self.name} any more")
+
+
+def delete_abandoned() -> None:
+    """Delete the namespaces of benches whose process is gone: it was killed before it could do so itself."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+    for pid in set(re.findall(rf"^{FAMILY}(\d+)-", listed, re.MULTILINE)):
+        if int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists():
+            delete_all(f"{FAMILY}{pid}-")
 
 
 def delete_all(prefix: str) -> None:
