@@ -14,6 +14,7 @@ from rlm.core.clock import isoformat
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, span
 from rlm.ledger.claims import host_of
+from rlm.ledger.hosts import idle_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
 from rlm.processes.sharing import divide
 
@@ -49,11 +50,11 @@ class _Found:
         self._by_host: dict[str, dict[Role, list[Process]]] = defaultdict(lambda: {role: [] for role in Role})
         self._silences: dict[str, float] = {}
         missing: list[str] = []
-        for role in Role:
-            found = processes.heard(role, gone=True)
-            alive = [one for one in found.values() if one is not None]
-            missing += [name for name, one in found.items() if one is None and role is Role.SUPERVISOR]
-            for one, silence in zip(alive, processes.silences(role, [one.id for one in alive]), strict=True):
+        for role, found in processes.register().items():
+            for name, one, silence in found:
+                if one is None:
+                    missing += [name] if role is Role.SUPERVISOR else []
+                    continue
                 self._by_host[one.host][role].append(one)
                 self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
         self._lost = store.hosts.lost()
@@ -69,7 +70,7 @@ class _Found:
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
         self._behind = behind(living, self._leader)
         supervisors = [one for roles in self._by_host.values() for one in roles[Role.SUPERVISOR]]
-        self._shares = divide(processes.wanted(), supervisors, store.hosts.idle())
+        self._shares = divide(processes.wanted(), supervisors, idle_of(self._ways, self._drains))
         workers = [one for roles in self._by_host.values() for one in roles[Role.WORKER]]
         self._busy = dict(zip((one.id for one in workers), processes.busy([one.id for one in workers]), strict=True))
 

@@ -13,10 +13,13 @@ from rlm.ledger.scripts import Part
 from rlm.ledger.ways import Ways, cut_off
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import redis
 
     from rlm.ledger.keys import Keys
     from rlm.ledger.processes import Processes
+    from rlm.ledger.ways import HostWays
 
 
 class Drain(msgspec.Struct, frozen=True):
@@ -51,12 +54,8 @@ class Hosts(Part):
         return {text(host): msgspec.json.decode(order, type=Drain) for host, order in found.items()}
 
     def idle(self) -> dict[str, int]:
-        """Return the hosts that get no share now, and how many workers they keep.
-
-        Those that are drained keep none. Those that are cut off keep one, which probes their ways.
-        """
-        cut = cut_off(Ways(self._client, self._keys).look())
-        return dict.fromkeys(cut, 1) | dict.fromkeys(self.drains(), 0)
+        """Return the hosts that get no share now, and how many workers they keep."""
+        return idle_of(Ways(self._client, self._keys).look(), self.drains())
 
     def lose(self, host: str) -> bool:
         """Note that a host is lost; return whether nobody had noted that."""
@@ -65,8 +64,9 @@ class Hosts(Part):
 
     def lost(self) -> dict[str, float]:
         """Return the hosts that are lost, each with how long that has been known, seconds."""
-        now = self._now()
-        return {text(host): max(0.0, now - float(at)) for host, at in self._hgetall(self._keys.lost).items()}
+        (seconds, microseconds), found = self._batch([("TIME",), ("HGETALL", self._keys.lost)])
+        now = seconds + microseconds / MICROSECONDS
+        return {text(host): max(0.0, now - float(at)) for host, at in found.items()}
 
     def forget(self, host: str) -> bool:
         """Remove what is left of a host that is lost, or was; return whether it was noted as lost.
@@ -85,3 +85,11 @@ class Hosts(Part):
 
 #: Roles whose dead hold nothing: a worker stays in the register until somebody has freed what it held.
 _WITHOUT_WORK = (Role.SUPERVISOR, Role.SCHEDULER)
+
+
+def idle_of(ways: Mapping[str, HostWays], drains: Iterable[str]) -> dict[str, int]:
+    """Return the hosts that get no share, and how many workers they keep.
+
+    Those that are drained keep none. Those that are cut off keep one, which probes their ways.
+    """
+    return dict.fromkeys(cut_off(ways), 1) | dict.fromkeys(drains, 0)

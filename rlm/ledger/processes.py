@@ -129,6 +129,21 @@ class Processes(Part):
         found = self._entries(role, known)
         return {one: entry for one, entry in found.items() if entry is not None or gone}
 
+    @translating
+    def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
+        """Return the whole register in two round trips: for each role the ids, what they say, seconds since they did.
+
+        As `heard` and `silences` have it.
+        """
+        members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in Role)
+        ids = [(role, text(one)) for role, found in zip(Role, members, strict=True) for one in sorted(found)]
+        keys = [self._keys.process(role, one) for role, one in ids]
+        entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
+        found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
+        for (role, one), entry, left_ms in zip(ids, entries, left, strict=True):
+            found[role].append((one, _read(entry) if entry is not None else None, _silence(left_ms)))
+        return found
+
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
         return self.look(role)[0]
@@ -175,7 +190,7 @@ class Processes(Part):
         An entry that never expires was overwritten by somebody else, and counts as announced just now.
         """
         left_ms: list[int] = self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)
-        return [0.0 if left == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left) / 1000 for left in left_ms]
+        return list(map(_silence, left_ms))
 
     @translating
     def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
@@ -225,6 +240,11 @@ class Processes(Part):
     def wake(self, whom: str) -> None:
         """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
         self._batch([("PUBLISH", self._keys.wake(whom), "wake")])
+
+
+def _silence(left_ms: int) -> float:
+    """Return how long ago an entry was made that has so long to live, seconds."""
+    return 0.0 if left_ms == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left_ms) / 1000
 
 
 def _ttl_ms() -> int:

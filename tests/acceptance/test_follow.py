@@ -28,7 +28,7 @@ from tests.wait import wait_until
 pytestmark = pytest.mark.rest
 
 #: Commands and pipelines of one redraw, each a round trip.
-MOST_TRIPS = 17
+MOST_TRIPS = 25
 
 #: Makes what stands behind it the foreground process of its terminal, as a shell would: Ctrl-C is for it.
 TAKE_TERMINAL = (

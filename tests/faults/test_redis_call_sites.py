@@ -47,6 +47,7 @@ OF_COMMANDS = {
 OF_DISASTERS = {
     "adopt_events",
     "begin_alone",
+    "forget_hosts",
     "renew_epoch",
     "restate_tally",
     "restore_run",
@@ -64,10 +65,8 @@ SPEED = 20
 Site = tuple[str, str]
 #: Every process says every few seconds that it lives.
 ANNOUNCED: set[Site] = {
-    ("scheduler", "sadd processes:scheduler"),
-    ("scheduler", "set process:scheduler"),
-    ("supervisor", "sadd processes:supervisor"),
-    ("supervisor", "set process:supervisor"),
+    ("scheduler", "pipeline(hsetnx schemas, sadd processes:scheduler, set process:scheduler)"),
+    ("supervisor", "pipeline(hsetnx schemas, sadd processes:supervisor, set process:supervisor)"),
     ("supervisor", "sadd processes:worker"),
     ("supervisor", "set process:worker"),
 }

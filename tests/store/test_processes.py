@@ -12,6 +12,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.ledger import processes
+from rlm.ledger import waker as waker_module
 from rlm.ledger.claims import LaneId
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded.server import EmbeddedServer
@@ -62,7 +63,7 @@ def channel(store):
 
 @pytest.fixture(autouse=True)
 def _quick_reconnection(monkeypatch):
-    monkeypatch.setattr(processes, "_RECONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(waker_module, "_RECONNECT_SECONDS", 0.02)
 
 
 def test_nobody_is_alive_at_first(store):
@@ -283,8 +284,8 @@ def test_a_stopped_waker_is_gone(store, channel):
 
 def test_a_waker_whose_connection_was_forgotten_on_the_way_listens_again(store, channel, monkeypatch):
     """A firewall drops what was silent for long and tells neither end: it is asked for now and then, and found out."""
-    monkeypatch.setattr(processes, "_PING_SECONDS", 0.1)
-    monkeypatch.setattr(processes, "_PONG_SECONDS", 0.1)
+    monkeypatch.setattr(waker_module, "_PING_SECONDS", 0.1)
+    monkeypatch.setattr(waker_module, "_PONG_SECONDS", 0.1)
     with RedisProxy(target_of(store.url)) as proxy, listening(proxy.url, channel) as calls:
         calls.wait_for(1)
         heard = proxy.connections
