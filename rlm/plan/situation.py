@@ -90,7 +90,9 @@ class Capacity:
 
     def exactly(self, workers: int | None) -> Capacity:
         """Return the same for exactly this number of workers, whatever is allowed; unchanged for None."""
-        return self if workers is None else replace(self, min_workers=workers, max_workers=workers)
+        if workers is None:
+            return self
+        return replace(self, min_workers=workers, max_workers=workers, of_hosts=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ class Planned:
         monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
             settings=SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5)),
-            processes=SimpleNamespace(wanted=lambda: 1),
+            processes=SimpleNamespace(wanted=lambda: 1, alive=lambda _role: []),
+            hosts=SimpleNamespace(idle=dict),
             runs=SimpleNamespace(note=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
