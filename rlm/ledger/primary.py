@@ -208,6 +208,7 @@ class PrimaryWatch:
                         self._ask(number)
             except redis.RedisError:
                 system_clock.sleep(LOOK_SECONDS)
+        self._clients[number].close()  # nobody has a client: whoever comes next connects anew
         del self._threads[number]
 
     def _stop(self, told: Sequence[str]) -> None:

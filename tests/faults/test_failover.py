@@ -5,6 +5,7 @@ Windows are of 18 s, the time being divided by ten. What each trial measured is 
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -24,6 +25,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed .ssl.SSLSocket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Exception ignored in. .ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Leave no such socket to a later test: collect them once the threads that listen to sentinels have ended."""
+    yield
+    wait_until(
+        lambda: gc.collect() >= 0 and not any(one.name == "sentinel" for one in threading.enumerate()),
+        timeout=30,
+        message="nobody listens to a sentinel",
+    )
+    gc.collect()
+
 
 #: Calls must come again so many seconds after another server is the primary, and a run be closed so many seconds after
 #: its deadline.
