@@ -62,8 +62,7 @@ class Changes(Part):
 
     def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
         """Record a change that is made now, apart from the step that makes it."""
-        ((seconds, microseconds),) = self._batch([("TIME",)])
-        record = msgspec.json.encode(Change(seconds + microseconds / MICROSECONDS, by, name, what, before, after))
+        record = msgspec.json.encode(Change(self._now(), by, name, what, before, after))
         changes = self._keys.changes
         self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
 

@@ -78,10 +78,6 @@ class Hosts(Part):
         (removed,) = self._batch([("HDEL", self._keys.lost, host)])
         return bool(removed)
 
-    def _now(self) -> float:
-        ((seconds, microseconds),) = self._batch([("TIME",)])
-        return float(seconds + microseconds / MICROSECONDS)
-
 
 #: Roles whose dead hold nothing: a worker stays in the register until somebody has freed what it held.
 _WITHOUT_WORK = (Role.SUPERVISOR, Role.SCHEDULER)

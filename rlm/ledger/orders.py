@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from rlm.ledger.connect import MICROSECONDS, translating
+from rlm.ledger.connect import translating
 from rlm.ledger.scripts import Part
 
 #: Records kept, the newest.
@@ -33,8 +33,7 @@ class Orders(Part):
 
     def note(self, by: str, address: str, what: str, about: str, reason: str) -> None:
         """Note an order that is about to be carried out."""
-        ((seconds, microseconds),) = self._batch([("TIME",)])
-        record = msgspec.json.encode(Order(seconds + microseconds / MICROSECONDS, by, address, what, about, reason))
+        record = msgspec.json.encode(Order(self._now(), by, address, what, about, reason))
         key = self._keys.orders
         self._batch([("LPUSH", key, record), ("LTRIM", key, 0, MOST_ORDERS - 1)], transaction=True)
 

@@ -54,7 +54,7 @@ class Places(Part):
 
     def _others(self, supervisor_id: str) -> tuple[int, list[str]]:
         """Return how many ids are in the register, and the keys of the entries of others that take a place."""
-        found = self._processes.heard(Role.WORKER, gone=True)
+        found = self._processes.heard(Role.WORKER)
         others = [
             self._keys.process(Role.WORKER, name)
             for name, one in found.items()

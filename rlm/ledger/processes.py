@@ -121,13 +121,15 @@ class Processes(Part):
         remove = ("SREM", self._keys.processes(role), process.id)
         self._batch([remove, ("SET", self._keys.process(role, process.id), left, "PX", _ttl_ms())], transaction=True)
 
-    def heard(self, role: Role, known: Iterable[str] = (), *, gone: bool = False) -> dict[str, Process | None]:
+    @translating
+    def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
         """Return what the processes of a role and those `known` say, by id: those that signed off, too.
 
-        Those no longer heard of are left out, unless they are asked for (`gone`) as None.
+        None for those that are no longer heard of, or are no processes.
         """
-        found = self._entries(role, known)
-        return {one: entry for one, entry in found.items() if entry is not None or gone}
+        ids = sorted({*self._ids(role), *known})
+        entries = self._mget([self._keys.process(role, one) for one in ids])
+        return {one: _read(entry) if entry is not None else None for one, entry in zip(ids, entries, strict=True)}
 
     @translating
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
@@ -150,20 +152,13 @@ class Processes(Part):
 
     def look(self, role: Role) -> tuple[list[Process], list[str]]:
         """Return the processes of a role as `alive` and `missing` do, of one moment."""
-        entries = self._entries(role)
+        entries = self.heard(role)
         alive = sorted((one for one in entries.values() if one), key=lambda one: (one.started_at, one.id))
         return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:
         """Return the processes of a role not heard of any more that did not sign off (`scheduler.housekeeping`)."""
         return self.look(role)[1]
-
-    @translating
-    def _entries(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
-        """Read the register of a role, by id; None for those that are no longer heard of, or are no processes."""
-        ids = sorted({*self._ids(role), *known})
-        entries = self._mget([self._keys.process(role, one) for one in ids])
-        return {one: _read(entry) if entry is not None else None for one, entry in zip(ids, entries, strict=True)}
 
     @translating
     def _ids(self, role: Role) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.connect import translated, translating
+from rlm.ledger.connect import MICROSECONDS, translated, translating
 from rlm.ledger.refusals import is_cluster
 from rlm.ledger.replicas import LASTING, run_lasting
 from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
@@ -166,7 +166,7 @@ class Part:
     def _now(self) -> float:
         """Return the time by the clock of Redis, seconds since 1970."""
         ((seconds, microseconds),) = self._batch([("TIME",)])
-        return int(seconds) + int(microseconds) / 1_000_000
+        return int(seconds) + int(microseconds) / MICROSECONDS
 
     @translating
     def _get(self, key: str) -> bytes | None:

@@ -42,7 +42,7 @@ class Peers:
         """Hear who lives; return what the register says, by id: None of those that it has not heard of lately."""
         now = system_clock.monotonic()
         listened = min(LISTENING_SECONDS, now - self._looked_at)
-        found = self._store.processes.heard(Role.SUPERVISOR, self._peers, gone=True)
+        found = self._store.processes.heard(Role.SUPERVISOR, self._peers)
         for peer in self._peers.values():
             peer.silent_seconds += listened
         for name, one in found.items():
