@@ -280,5 +280,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def at_rest(pids: list[int]) -> bool:
+    """Return whether the processes together use at most 2 % of a core over half a second."""
+    used = sum(map(cpu_seconds, pids))
+    time.sleep(0.5)
+    return sum(map(cpu_seconds, pids)) - used < 0.015
+
+
 def monotonic() -> float:
     return time.monotonic()

@@ -112,12 +112,13 @@ def test_a_tick_that_came_when_no_scheduler_lived_is_served_by_the_next_one(make
 @pytest.mark.rest
 def test_nothing_to_do_leaves_no_record_and_no_worker_and_costs_next_to_nothing(make_system):
     """Ticks without work leave only their time; scheduler and supervisor use less than 1 % of one core."""
-    from tests.acceptance.system import cpu_seconds, monotonic
+    from tests.acceptance.system import at_rest, cpu_seconds, monotonic
 
     with make_system(speed=60, ticks=True) as system:
         system.start_both()
         wait_until(system.store.schedule.last_tick, timeout=10, message="the scheduler has ticked")
         pids = [process.pid for process in system.processes.values()]
+        wait_until(lambda: at_rest(pids), timeout=30, message="nothing of the start is left to be done")
         began, used = monotonic(), sum(map(cpu_seconds, pids))
         ticked = system.store.schedule.last_tick()
 
