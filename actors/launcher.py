@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.broker import WakingBroker
 from actors.worker import run_worker
+from rlm.ledger import open_store
 from rlm.processes.fork import Template
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def worker_template(settings: Settings) -> Template:
     """Return a template of workers: enter it before this process has threads and connections.
 
     Each worker has the settings given here: a configuration file that was edited meanwhile is not read, and a secret in
-    it stands on no command line.
+    it stands on no command line. It opens a store that was made here: its memory is shared.
     """
-    return Template(partial(run_worker, replace(settings, shown=())))  # what is for people is half of it
+    return Template(partial(run_worker, open_store(settings)))
 
 
 class TemplateLauncher:

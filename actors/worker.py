@@ -25,21 +25,18 @@ from rlm.delivery import Dispatcher
 from rlm.delivery.fence import Fence
 from rlm.delivery.lane import Lanes
 from rlm.delivery.run_end import close_run
-from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes import signals
 from rlm.processes.alive import AliveFile
 from rlm.processes.signals import worker_grace
-from rlm.settings import secrets_of
-from rlm.settings.secrets import remember, resolve_headers
+from rlm.settings.secrets import resolve_headers
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from rlm.ledger import Store
-    from rlm.settings import Settings
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
@@ -49,11 +46,11 @@ AGAIN_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-def run_worker(settings: Settings, lifeline: Connection | None, worker_id: str, supervisor_id: str = "") -> None:
+def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "") -> None:
     """Be a worker process until TERM, the death of its supervisor, or a configuration that is no longer the run's.
 
-    `worker_id` is its name in the ledger and at the broker. The `lifeline` becomes readable when its supervisor is
-    gone; one that was started by hand has neither.
+    It opens the store that was `made`, perhaps before a fork. `worker_id` is its name in the ledger and at the broker.
+    The `lifeline` becomes readable when its supervisor is gone; one that was started by hand has neither.
 
     Raises:
         StoreError: started by hand, it found no Redis that it can work with; under a supervisor it waits for one.
@@ -63,11 +60,10 @@ def run_worker(settings: Settings, lifeline: Connection | None, worker_id: str, 
     wakeup = signals.Wakeup(None if supervisor_id else AliveFile().touch)
     with signals.StopSignals(wakeup) as stop:
         signals.unblock(signals.GRACEFUL)
-        remember(secrets_of(settings, os.environ))
-        setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
-        telemetry.set_up(settings, Role.WORKER, worker_id)
+        setproctitle(f"rlm worker {worker_id} ({made.settings.workers.threads} lanes)")
+        telemetry.set_up(made.settings, Role.WORKER, worker_id)
         try:
-            with open_store(settings) as store:
+            with made as store:
                 if not supervisor_id:
                     require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
                 WorkerProcess(store, worker_id, supervisor_id, lifeline, wakeup, stop).run()

@@ -119,10 +119,11 @@ def worker() -> None:
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
+    from rlm.ledger import open_store
     from rlm.settings import load_settings
 
     settings = load_settings(config)
-    run_worker(settings, None, f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}")
+    run_worker(open_store(settings), None, f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}")
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)

@@ -49,7 +49,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     """
     from setproctitle import setproctitle
 
-    from rlm.ledger.connect import connected
+    from rlm.ledger.connect import server_of
     from rlm.processes import signals
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
@@ -63,7 +63,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
         tell_new_server(settings)
-        with connected(settings) as server:
+        with server_of(settings) as server:
             foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, group_grace(settings))
             foreman.say(_where(settings, server.url))
             if others := _others_here(settings, server.url):

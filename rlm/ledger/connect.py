@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -72,28 +72,30 @@ def text(raw: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteServer:
+class RemoteServer(AbstractContextManager["RemoteServer", None]):
     """A Redis that others keep running."""
 
     url: str
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it alone."""
 
     def revive(self) -> None:
         """Do nothing: others see to it."""
 
 
-@contextmanager
-def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
-    """Yield the server of `settings`; the embedded one is kept running meanwhile, and `revive` starts it again.
+Server: TypeAlias = EmbeddedServer | RemoteServer
 
-    Raises:
-        StoreError: the embedded server cannot be started or stopped.
+
+def server_of(settings: Settings) -> Server:
+    """Return the server of `settings`. As a context manager it keeps the embedded one running, and so does `revive`.
+
+    Both raise StoreError if that cannot be started, and the end of the context if it cannot be stopped.
     """
     if settings.redis.url != EMBEDDED:
-        yield RemoteServer(settings.redis.url)
-        return
+        return RemoteServer(settings.redis.url)
     longest = longest_bulk(settings.queue.max_item_bytes)
-    with EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest) as server:
-        yield server
+    return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
 
 
 def make_client(

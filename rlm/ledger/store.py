@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from redis.exceptions import ResponseError
 
 from rlm.core.endpoint import all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import connected, make_client, text, translated
+from rlm.ledger.connect import RemoteServer, make_client, server_of, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
@@ -32,14 +33,17 @@ from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
+from rlm.settings import secrets_of
+from rlm.settings.secrets import remember
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     import redis
 
     from rlm.core.endpoint import Endpoint
+    from rlm.ledger.connect import Server
     from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,12 +57,13 @@ class Store:
     """
 
     def __init__(
-        self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None, *, answer_seconds: float = 5.0
+        self, settings: Settings, url: str, server: Server | None = None, *, answer_seconds: float = 5.0
     ) -> None:
-        """Keep it at `url`, waiting `answer_seconds` for an answer; `revive` starts an embedded server again."""
+        """Keep it at `url`, the `server`'s, waiting `answer_seconds` for an answer."""
         self.settings = settings
         self.url = url
-        self.revive = revive
+        self._server = server or RemoteServer(url)
+        self.revive = self._server.revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
         self.client: redis.Redis = make_client(
             url,
@@ -89,6 +94,19 @@ class Store:
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self.close()
+        finally:
+            self._server.__exit__(*exc)
+
+    def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
+        return _anew, (replace(self.settings, shown=()),)  # what is for people is half of it
 
     def now_us(self) -> int:
         """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
@@ -175,12 +193,13 @@ class Store:
         self.client.close()
 
 
-@contextmanager
-def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Iterator[Store]:
-    """Open the store of `settings`; start the embedded server if that is configured and not running."""
-    with connected(settings) as server:
-        store = Store(settings, server.url, server.revive, answer_seconds=answer_seconds)
-        try:
-            yield store
-        finally:
-            store.close()
+def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Store:
+    """Return the store of `settings`, to be used as a context manager: the embedded server runs for as long."""
+    server = server_of(settings)
+    return Store(settings, server.url, server, answer_seconds=answer_seconds)
+
+
+def _anew(settings: Settings) -> Store:
+    """Return the store of settings that another process has loaded."""
+    remember(secrets_of(settings, os.environ))
+    return open_store(settings)

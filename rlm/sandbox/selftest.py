@@ -6,15 +6,14 @@ Each step is reported as soon as it is checked.
 from __future__ import annotations
 
 import os
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import RLMError, StoreError, StoreUnfitError
-from rlm.ledger import Store
-from rlm.ledger.connect import connected
+from rlm.ledger import open_store
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
@@ -25,6 +24,7 @@ from rlm.sandbox.stage import BrokenOffByHandError, selftest_stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.sandbox.judge import Batch
     from rlm.sandbox.stage import Stage
@@ -127,7 +127,7 @@ def self_test(
     result, began = SelfTestResult(tell), system_clock.monotonic()
     with suppress(BrokenOffError):
         try:
-            with connected(settings) as server, closing(Store(settings, server.url, server.revive)) as store:
+            with open_store(settings) as store:
                 tests = SelfTests(store)
                 _look(store, tests, result, allow_volatile=allow_volatile)
                 prefix = result.prefix = tests.new_prefix()

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import pickle
 import re
 import socket
 import socketserver
 import subprocess
 import threading
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 import redis
 
 from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
-from rlm.ledger.connect import connected, make_client, translated
+from rlm.ledger import open_store
+from rlm.ledger.connect import make_client, server_of, translated
 from rlm.ledger.embedded import process
 from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.ledger.trouble import address, goes_by_sentinel
 from rlm.settings import load_settings
+from rlm.settings.secrets import Secrets, known, remember
 from tests.each import each
 from tests.wait import wait_until
 
@@ -225,7 +229,7 @@ def test_the_embedded_server_runs_while_it_is_needed(tmp_path):
     port = free_port()
     settings = settings_of(tmp_path, f"[redis]\nembedded_port = {port}\n")
 
-    with connected(settings) as server:
+    with server_of(settings) as server:
         with make_client(server.url) as client, make_client(f"redis://127.0.0.1:{port}") as other:
             client.set("k", "v")
             assert other.get("k") == b"v"
@@ -254,7 +258,20 @@ def test_a_server_of_ones_own_is_left_alone(tmp_path):
     """Any other URL is passed on as it is, and nothing is started."""
     settings = settings_of(tmp_path, '[redis]\nurl = "redis://127.0.0.1:1/0"\n')
 
-    with connected(settings) as server:
+    with server_of(settings) as server:
         assert server.url == "redis://127.0.0.1:1/0"
 
     assert not settings.data_dir.exists()
+
+
+def test_a_store_comes_through_to_another_interpreter(tmp_path):
+    """What a fresh template gets: the same store, and the secrets of its settings are known there, nowhere written."""
+    password = "correct-horse-battery"  # a secret to be hidden
+    settings = settings_of(tmp_path, f'[redis]\nurl = "redis://user:{password}@127.0.0.1:1/0"\n')
+    packed = pickle.dumps(open_store(settings))
+    remember(Secrets())
+    with pickle.loads(packed) as store:  # this test's own
+        assert store.settings == replace(settings, shown=())
+        assert store.url == settings.redis.url
+
+    assert password not in known().mask(f"it is {password}")
