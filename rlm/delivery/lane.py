@@ -159,7 +159,7 @@ class Lanes:
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated or self.fence.shut:
+            if self._alone is not None or self.leaving or self.outdated or self.fence.closing:
                 return False
             self._busy.add(lane.id.number)
             return True

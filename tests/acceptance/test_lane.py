@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 from msgspec import structs
 
+from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import Expected
@@ -23,6 +24,7 @@ from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.fence import CLOSING_SECONDS, Fence
 from rlm.ledger.claims import LaneId
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.limiter import Admitted
@@ -529,8 +531,8 @@ def test_redis_gone_when_a_late_answer_comes_is_waited_for(make_bench):
         bench.carry()
 
     assert len(noted) == 4
-    assert max(noted) - min(noted) < 0.03
-    assert bench.stamps()[0] / 1e6 == pytest.approx(noted[-1], abs=0.03)
+    assert max(noted) - min(noted) < 0.1  # three pauses take longer
+    assert bench.stamps()[0] / 1e6 == pytest.approx(noted[-1], abs=0.1)
     assert bench.where() == {}
     assert bench.calls() == [(FIRST, 1, 200)]
     bench.check()
@@ -961,6 +963,17 @@ def answers_held(bench):
             yield go
         finally:
             go.set()
+
+
+def test_no_call_begins_that_the_fence_is_about_to_cut(bench):
+    """It would be made again: after Redis was away a worker sends nothing until it is heard of, if that is overdue."""
+    fence = bench.lanes.fence = Fence(seconds=CLOSING_SECONDS)
+    fence.announced(system_clock.boottime())
+    bench.take()
+    bench.carry()
+
+    assert bench.calls() == []
+    assert bench.where() == {"released": 1}
 
 
 def waits(bench, event_id):
