@@ -142,7 +142,7 @@ OVERVIEW = {
     "Check it": {
         "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "orders": ("orders", "orders", "List what was ordered over HTTP or of hosts: when, by whom."),
+        "orders": ("doctor", "orders", "List what was ordered over HTTP or of hosts: when, by whom."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }

@@ -10,11 +10,10 @@ from starlette.routing import Route
 
 from rlm.core.errors import StoreError
 from rlm.ledger import revive
-from rlm.web.body import read_body
 from rlm.web.errors import document
 from rlm.web.openapi import described
 from rlm.web.operations import OPERATIONS, ApiCall, Pending
-from rlm.web.parameters import of_body, of_query
+from rlm.web.parameters import of_body, of_query, read_body
 from rlm.web.session import visit_of
 
 if TYPE_CHECKING:

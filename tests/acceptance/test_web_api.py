@@ -276,7 +276,7 @@ def test_without_a_scheduler_no_run_is_started(program, monkeypatch):
 
 def test_a_run_is_cancelled(inst, program, monkeypatch):
     """202 and its status while nobody has closed it, its record afterwards; then there is none to cancel."""
-    monkeypatch.setattr("rlm.admin.cancel_run.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("rlm.admin.runs.ANSWER_SECONDS", 0.1)
     run = inst.start_run()
     pending = program.post(f"/api/runs/{run.id[:20]}/cancel", {"reason": "wrong items"})
     monkeypatch.undo()

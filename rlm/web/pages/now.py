@@ -10,7 +10,6 @@ from rlm.admin.progress import DoneCourse
 from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.troubles import troubles_by_part
 from rlm.admin.verdict import verdict
-from rlm.admin.worker_words import doing, workers
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -71,7 +70,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
-        "team_words": workers(found) if is_open else "",
+        "team_words": words.workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
@@ -92,7 +91,7 @@ def _last_runs(store: Store) -> list[dict[str, Any]]:
 def _team(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the workers to show, those that do something first, each with what that is; and how many are `hidden`."""
     first = sorted(each, key=lambda one: not one["calls"] and one["state"] == WorkerState.READY)
-    shown = [(one, doing(one, events=False), doing(one, events=True)) for one in first[:MOST_WORKERS]]
+    shown = [(one, words.doing(one, events=False), words.doing(one, events=True)) for one in first[:MOST_WORKERS]]
     return {"team": shown, "hidden": len(each) - len(shown)}
 
 
