@@ -172,7 +172,7 @@ class Patient:
             scheduler.send_signal(signal.SIGCONT)
         missing = len(events - self._answered(events)) if during else self._push_and_await(name)
         if during and not missing:  # what was put into a run from outside stands in its books, until the next one
-            missing = self._deliver(f"{name}next-", 1)
+            missing = self._push_and_await(f"{name}next-", 1)
         died = "; ".join(one for one in ("scheduler", "supervisor") if system.processes[one].poll() is not None)
         died = died or ("worker" if "ended unexpectedly" in system.log("supervisor")[log:] else "")
         named = named or self._named(poison)
@@ -181,10 +181,10 @@ class Patient:
             self.worker = wait_until(self.a_worker, timeout=HEALED_SECONDS, message="both workers are heard of again")
         return Outcome(poison.name, missing, died, named or not poison.named, still)
 
-    def _push_and_await(self, name: str) -> int:
+    def _push_and_await(self, name: str, number: int = 3) -> int:
         client, keys = self.system.store.client, self.system.store.keys
         wait_until(lambda: client.type(keys.events) in {b"list", b"none"}, timeout=PATIENCE_SECONDS, message="a list")
-        return self._deliver(name)
+        return self._deliver(name, number)
 
     def _named(self, poison: Poison) -> bool:
         return any(poison.key in one.message for one in self._findings() if not one.ok)
