@@ -123,7 +123,7 @@ def all_poisons(store: Store, worker: str) -> Iterator[Poison]:
         if family in ONLY_TYPE:
             continue
         for how, value in VALUES.items():
-            # Garbage of its own: `current` made of it is the id of a run, which is then closed, and a record by that name.
+            # Each has garbage of its own: in `current` it is the id of a run, which is closed, and then on record.
             own = b"-" + family.encode() if how == "garbage" else b""
             apply = _write(family, key, kind, value + own)
             named = family not in REWRITTEN | FREE and how in {"garbage", "undecodable"}
