@@ -12,19 +12,12 @@ from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.web import openapi, operations
 from rlm.web.operations import OPERATIONS
-from tests.acceptance.cli import Installation
 from tests.acceptance.webapp import served
 from tests.each import each
 from tests.store import steps
 from tests.wait import wait_until
 
 TOKEN = "a-token-of-24-characters"
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture
