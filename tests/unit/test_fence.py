@@ -7,26 +7,13 @@ import pytest
 from rlm.delivery import fence
 from rlm.delivery.fence import CLOSING_SECONDS, FENCE_SECONDS, Fence, NoFence
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS
+from tests.clocks import SetClock
 from tests.wait import wait_until
-
-
-class Clock:
-    """Stands until it is set; the host may sleep meanwhile."""
-
-    def __init__(self):
-        self.time = 1000.0
-        self.slept = 0.0
-
-    def monotonic(self):
-        return self.time
-
-    def boottime(self):
-        return self.time + self.slept
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(fence, "system_clock", clock)
     return clock
 
