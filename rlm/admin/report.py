@@ -60,12 +60,17 @@ def find_run(store: Store, prefix: str | None) -> str | None:
     """
     if not prefix:
         return prefix
-    run = store.runs.current()
-    known = dict.fromkeys([run.id] if run else []) | dict.fromkeys(store.runs.history(_MOST_RUNS))
-    found = [one for one in known if one.startswith(prefix)]
+    found = runs_beginning(store, prefix)
     if len(found) > 1 and prefix not in found:
         raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
     return prefix if prefix in found or not found else found[0]
+
+
+def runs_beginning(store: Store, prefix: str) -> list[str]:
+    """Return the ids of runs that begin so, the open one first, then the newest of those on record."""
+    run = store.runs.current()
+    known = dict.fromkeys([*([run.id] if run else []), *store.runs.history(_MOST_RUNS)])
+    return [one for one in known if one.startswith(prefix)]
 
 
 def looked_at(store: Store) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The runs: those that fit what is asked for, page by page; the course of one over time; two side by side."""
+"""The runs: those that fit what is asked for, page by page; one over time; two side by side; the open one ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.endpoints import changes_made
+from rlm.admin.report import find_run, status
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
+from rlm.core.errors import NoSuchRunError
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rlm.core.endpoint import Limited
+    from rlm.core.run import Run
     from rlm.ledger import Store
 
 #: What a list shows of a record.
@@ -182,3 +187,29 @@ def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
+
+
+def open_run(store: Store, prefix: str | None) -> Run:
+    """Return the open run. `prefix` begins its id, if it is given.
+
+    Raises:
+        NoSuchRunError: no run is open, or another one.
+    """
+    run, run_id = store.runs.current(), find_run(store, prefix)
+    if run is None or run_id not in {None, run.id}:
+        raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
+    return run
+
+
+def cancel(store: Store, run: Run) -> None:
+    """Have a run end now; its conductor closes it."""
+    store.runs.cancel(run.id)
+    store.processes.wake("scheduler")
+
+
+def cancelled(store: Store, run: Run) -> dict[str, Any]:
+    """Return the record of a run that was cancelled; its status if its calls are still awaited after a while."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
+        system_clock.sleep(POLL_SECONDS)
+    return record or status(store, run.id)

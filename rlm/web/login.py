@@ -17,7 +17,7 @@ from starlette.routing import Route
 from rlm.core.clock import system_clock
 from rlm.telemetry.logs import Bounded
 from rlm.web.access import LOG_IN, is_plain
-from rlm.web.body import read_body
+from rlm.web.parameters import read_body
 from rlm.web.session import visit_of
 
 if TYPE_CHECKING:

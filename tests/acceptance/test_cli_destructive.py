@@ -10,14 +10,7 @@ from rlm.admin.bulk_letters import Deal, Dealing
 from rlm.admin.letters import Outcome
 from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter
-from tests.acceptance.cli import Installation
 from tests.store import steps
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture

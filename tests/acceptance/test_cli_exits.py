@@ -10,18 +10,11 @@ import sys
 
 import pytest
 
-from tests.acceptance.cli import Installation
 from tests.store import steps
 
 pytestmark = pytest.mark.rest
 
 SECONDS = 30
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def exits(inst, *words):

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -24,6 +23,7 @@ from rlm.processes.procfile import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
+from tests.clocks import SetClock
 from tests.each import each
 
 ROOT = Path(__file__).parents[2]
@@ -263,9 +263,8 @@ def test_under_up_no_line_is_wrapped_for_a_file():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that the test sets."""
-    clock = SimpleNamespace(time=0.0)
-    monkeypatch.setattr("rlm.ledger.outage.system_clock", SimpleNamespace(monotonic=lambda: clock.time))
+    clock = SetClock(0.0)
+    monkeypatch.setattr("rlm.ledger.outage.system_clock", clock)
     return clock
 
 
