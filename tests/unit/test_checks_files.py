@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from rlm.admin.doctor.host import check_file, check_files
 from rlm.settings import load_settings
 from tests.each import each
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TYPE = (
     '[types.T]\nrate_limit = "1/second"\nendpoints = [{{ name = "a", url = "http://h/{path}", headers = {headers} }}]'
@@ -31,33 +26,28 @@ TOKEN = "0123456789abcdef"
         ('[redis]\nurl = "redis://h/0"\n[web]\ntoken = "env:TOKEN"', False),
     ],
 )
-def test_a_file_with_a_secret_is_not_for_others_to_read(tmp_path: Path, text: str, secret: bool) -> None:
+def test_a_file_with_a_secret_is_not_for_others_to_read(tmp_path, text, secret):
     """The name of a variable is none, nor is a header that says nothing of the kind by its name."""
-    # Given a configuration that others can read
+    # A configuration that others can read
     config = tmp_path / "rlm.toml"
     config.write_text(text)
     config.chmod(0o604)
 
-    # When the files are looked at
     settings = load_settings(config, {"A": "a", "TOKEN": TOKEN})
     found = [one for one in check_files(settings) if str(config) in one.message]
 
-    # Then that is a warning where it matters
     assert [one.ok for one in found] == ([False] if secret else [])
 
 
 @pytest.mark.parametrize(("mode", "own", "told"), [(0o640, True, []), (0o640, False, [False]), (0o604, True, [False])])
-def test_a_group_counts_where_it_is_not_the_owners_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, own: bool, told: list[bool]
-) -> None:
+def test_a_group_counts_where_it_is_not_the_owners_own(tmp_path, monkeypatch, mode, own, told):
     """Many systems make a group for each user, which nobody else is in."""
-    # Given a file with a secret that its group, or everybody, can read
+    # A file with a secret that its group, or everybody, can read
     monkeypatch.setattr("rlm.core.files.is_private_group", lambda _uid, _gid: own)
     config = tmp_path / "rlm.toml"
     config.write_text(f'[web]\ntoken = "{TOKEN}"')
     config.chmod(mode)
 
-    # When it is looked at, then it is told where others are in that
     assert [one.ok for one in check_files(load_settings(config, {})) if str(config) in one.message] == told
 
 
@@ -69,9 +59,7 @@ def test_a_group_counts_where_it_is_not_the_owners_own(
         ('[web]\ntoken = "', "and may hold a secret"),
     ],
 )
-def test_of_a_configuration_that_cannot_be_used_it_is_told_whether_it_holds_a_secret(
-    tmp_path: Path, text: str, told: str
-) -> None:
+def test_of_a_configuration_that_cannot_be_used_it_is_told_whether_it_holds_a_secret(tmp_path, text, told):
     """A variable that is not set is none; of what is no TOML nobody knows."""
     config = tmp_path / "rlm.toml"
     config.write_text(text)
