@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
@@ -224,14 +226,7 @@ def worker_list(store: Store) -> list[dict[str, Any]]:
 def order_list(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` orders that came over HTTP, newest first, as `rlm orders` prints them."""
     return [
-        {
-            "at": isoformat(one.at),
-            "by": one.by,
-            "address": one.address,
-            "what": one.what,
-            "about": one.about,
-            "reason": one.reason or None,
-        }
+        msgspec.to_builtins(one) | {"at": isoformat(one.at), "reason": one.reason or None}
         for one in store.orders.newest(number)
     ]
 
