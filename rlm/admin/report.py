@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, timestamp
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
 from rlm.delivery.run_end import record_so_far
@@ -135,7 +134,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _since(moment: str, now: float) -> float:
-    return max(0.0, now - datetime.fromisoformat(moment).timestamp())
+    return max(0.0, now - timestamp(moment))
 
 
 def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
