@@ -239,7 +239,8 @@ class Conductor:
         record = close_run(self._store, run.id) or self._store.runs.record(run.id)
         if run.trigger is Trigger.SCHEDULE:
             well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
-            telemetry.tick_ended(self._store.settings, run.tick, ok=well)
+            seconds = record["duration_seconds"] if record else None
+            telemetry.tick_ended(self._store.settings, run.tick, ok=well, seconds=seconds)
         return record
 
     def _await_calls(self, run: Run) -> None:
