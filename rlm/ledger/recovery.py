@@ -153,8 +153,9 @@ class Recovery(Part):
         When a run is `closing` no death is counted: it is Redis that was away, past the lease and the deadline.
         """
         taken = 0
-        for name in types:
-            for event_id in self._due(self._keys.inflight(name), now_us, -now_us):
+        zsets = map(self._keys.inflight, types)
+        for ids in self._batch(("ZRANGEBYSCORE", one, -now_us, now_us, "LIMIT", 0, CHUNK) for one in zsets):
+            for event_id in map(text, ids):
                 owner = self._fields(event_id, "owner")[0] or b""
                 call = self._hget(self._keys.calls(text(owner)), event_id) or b""
                 taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
@@ -228,7 +229,7 @@ class Recovery(Part):
             if found:
                 self._client.sadd(keys.types, *found)
 
-    def _due(self, zset: str, until_us: int | str, since_us: int = 0) -> list[str]:
+    def _due(self, zset: str, until_us: int | str) -> list[str]:
         with translated(self._client):
-            found = self._client.zrangebyscore(zset, since_us, until_us, start=0, num=CHUNK)
+            found = self._client.zrangebyscore(zset, 0, until_us, start=0, num=CHUNK)
         return [text(one) for one in cast("list[bytes]", found)]

@@ -174,14 +174,22 @@ class Windows(Part):
 
         That is when their slots were taken, even if a slot counts from later on.
         """
+        return read_sent(*self._batch(self.sent_commands(limited, number), transaction=True))
+
+    def sent_commands(self, limited: Limited, number: int) -> list[Command]:
+        """Return the two commands whose replies `read_sent` reads, if they are of one instant."""
         lists = (self._keys.window(limited.window_id), self._keys.moved(limited.window_id))
-        slots, moved = self._batch((("LRANGE", one, 0, max(0, number - 1)) for one in lists), transaction=True)
-        found = Counter(map(int, slots))
-        for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
-            if found[stamp]:
-                found[stamp] -= 1
-                found[sent] += 1
-        return sorted(found.elements())
+        return [("LRANGE", one, 0, max(0, number - 1)) for one in lists]
+
+
+def read_sent(slots: Sequence[bytes], moved: Sequence[bytes]) -> list[int]:
+    """Return when calls were sent, microseconds of Redis time, oldest first, by slots and those that were moved."""
+    found = Counter(map(int, slots))
+    for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
+        if found[stamp]:
+            found[stamp] -= 1
+            found[sent] += 1
+    return sorted(found.elements())
 
 
 def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:
