@@ -28,7 +28,7 @@ from scheduler.redis_watch import FIT_SECONDS, LOOK_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from actors.broker import WakingBroker
     from rlm.core.run import Run
@@ -72,6 +72,7 @@ class Conductor:
         self._broker = broker
         self._leader = leader
         self._duty = duty
+        self._types: Sequence[str] = ()  #: those with events as the run that is conducted was taken up
         self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
 
     def check_redis(self, fit_seconds: float = FIT_SECONDS) -> str:
@@ -105,7 +106,8 @@ class Conductor:
             HandedOverError: this process is stopping, and a standby goes on.
         """
         state = run.state
-        self._store.recovery.take_over(self._store.known_types)
+        self._types = self._store.known_types
+        self._store.recovery.take_over(self._types)
         if state is State.FINISHING:
             return self.finish(run)
         drain = Drain(self._store, self._leader.token, run)
@@ -247,7 +249,7 @@ class Conductor:
 
     def _await_calls(self, run: Run) -> float:
         """Wait until no call is under way, or all are cut; return the time to the deadline, negative after it."""
-        types, serve_at = self._store.known_types, system_clock.monotonic()
+        types, serve_at = self._types or self._store.known_types, system_clock.monotonic()
         deadline = serve_at + self._left_seconds(run)
         while (now := system_clock.monotonic()) < deadline + OVERTIME_SECONDS and not self._duty.hurried:
             self._leader.keep()
