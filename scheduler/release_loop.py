@@ -6,7 +6,6 @@ Lanes take released calls one after the other; those that are idle are woken by 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +49,8 @@ LOOK_SECONDS = 0.1
 APART_SECONDS = 5.0
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
+#: How long after Redis failed no lease counts as run out, seconds: lanes that were answered meanwhile settle first.
+SETTLING_SECONDS = 1.5
 #: How often it is written to Redis what the events waited for, seconds.
 NOTE_SECONDS = 1.0
 
@@ -88,8 +89,9 @@ class ReleaseLoop:
         self._workers: list[str] = []
         self._gathering = Gathering(run.window_seconds)
         self._planned_at = system_clock.monotonic()
-        self._cold = self._hindered = self._could_send = self._was_away = False
+        self._cold = self._hindered = self._could_send = False
         self._restarts = store.processes.restarts()
+        self._settling_until = 0.0  # unless Redis was away since leases were looked at
         self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
@@ -99,12 +101,9 @@ class ReleaseLoop:
         self._late = run.late if run.waits is None else {}  # else the waits have it already
         self._waits_noted_at = self._planned_at
         self._interrupted = duty.lately_away  # the run may have stood still before it was taken over
-        #: Most workers ready at one time.
-        self.workers_peak = run.workers_peak
-        #: Whether somebody asked to end the run.
-        self.cancelled = False
-        #: Whether Redis was away, or not fit, when the deadline passed.
-        self.lost_redis = False
+        self.workers_peak = run.workers_peak  #: most workers ready at one time
+        self.cancelled = False  #: whether somebody asked to end the run
+        self.lost_redis = False  #: whether Redis was away, or not fit, when the deadline passed
 
     @property
     def lacked_workers(self) -> bool:
@@ -125,7 +124,8 @@ class ReleaseLoop:
             except FencedError:
                 raise
             except StoreError as error:
-                self._was_away = self._interrupted = True
+                self._interrupted = True
+                self._settling_until = system_clock.monotonic() + SETTLING_SECONDS
                 self._duty.note_outage()
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
@@ -148,7 +148,7 @@ class ReleaseLoop:
         self._leader.keep()
         # First: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._counts = self._releases.count()
-        self._redis.check(math.inf if is_last else FIT_SECONDS)
+        self._redis.check(float("inf") if is_last else FIT_SECONDS)
         now_us = self._redis.now_us
         views = self._hosts.shade(self._releases.look(self._lanes), self._limited, now_us / MICROSECONDS)
         remaining = min(
@@ -250,13 +250,13 @@ class ReleaseLoop:
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)
+        if system_clock.monotonic() < self._settling_until:
+            return
         # After Redis was away, leases ran out because nothing could be settled: no worker is to blame.
         held = [name for name, count in counts.items() if count.inflight]
-        if orphans := recovery.orphan_expired(held, now_us, closing=self._was_away):
-            log.warning(
-                "%d leases ran out; their events are pending again", orphans, extra={"action": "orphan", **extra}
-            )
-        self._was_away = False
+        if orphans := recovery.orphan_expired(held, now_us, closing=bool(self._settling_until)):
+            log.warning("%d leases ran out; their events are pending", orphans, extra={"action": "orphan", **extra})
+        self._settling_until = 0.0
 
     def _adopt(self, workers: Sequence[Process]) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""

@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.versions import behind
 from rlm.core.clock import isoformat
 from rlm.core.tally import MOST_NAMED
-from rlm.core.text import named, span
+from rlm.core.text import named, safe_line, span
 from rlm.ledger.claims import host_of
 from rlm.ledger.hosts import idle_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
 from rlm.processes.sharing import divide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from rlm.ledger import Store
     from rlm.ledger.hosts import Drain
     from rlm.ledger.processes import Process
+
+
+#: What is said where every host that could take workers is out of service.
+NO_HOST = "no host takes workers, since all are drained, so nothing is sent"
 
 
 class HostState(StrEnum):
@@ -143,3 +147,16 @@ class _Found:
         if not schedulers:
             return None
         return "leader" if any(one.id == self._leader for one in schedulers) else "standby"
+
+
+def nobody_takes_workers(entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether hosts could take workers and none does, for all are drained."""
+    able = [one for one in entries if one["capacity"]]
+    return bool(able) and all(one["state"] == HostState.DRAINING for one in able)
+
+
+def hosts_unwell(found: Mapping[str, Any]) -> list[str]:
+    """Return which hosts are not in service, and why, of a document that has the `hosts`."""
+    entries = found.get("hosts", ())  # a record has none, nor has a status of an older version
+    told = [f"host {one['host']} is {one['state']}: {one['why']}" for one in entries if one["why"]]
+    return [*([NO_HOST] if nobody_takes_workers(entries) else []), *map(safe_line, told)]

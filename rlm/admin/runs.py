@@ -1,16 +1,19 @@
-"""The runs: those that fit what is asked for, page by page; the course of one over time; two side by side."""
+"""The runs: those that fit what is asked for, page by page; one over time; two side by side; the open one ended."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.endpoints import changes_made
+from rlm.admin.report import find_run, status
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.core.clock import system_clock, timestamp
 from rlm.core.endpoint import all_limited
+from rlm.core.errors import NoSuchRunError
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rlm.core.endpoint import Limited
+    from rlm.core.run import Run
     from rlm.ledger import Store
 
 #: What a list shows of a record.
@@ -76,7 +80,7 @@ class RunFilter:
         return (
             (not self.states or record["state"] in self.states)
             and (not self.triggers or record["trigger"] in self.triggers)
-            and (self.since is None or _seconds(record["started_at"]) >= self.since)
+            and (self.since is None or timestamp(record["started_at"]) >= self.since)
             and (not self.text or self.text.casefold() in _searched(record).casefold())
         )
 
@@ -117,8 +121,8 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     counts those that are no longer in it. `changes` are what operators did to endpoints and budgets meanwhile;
     `workers` is when those that live started, which is known of an open run only.
     """
-    began = _seconds(found["started_at"])
-    ended = _seconds(found.get("finished_at") or found["as_of"])
+    began = timestamp(found["started_at"])
+    ended = timestamp(found.get("finished_at") or found["as_of"])
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     ago = store.now_us() / MICROSECONDS - began
@@ -129,10 +133,10 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
         "changes": [
             {"at_seconds": round(at - began, 3), **one}
             for one in reversed(changes_made(store, MOST_CHANGES))
-            if began <= (at := _seconds(one["at"])) <= ended
+            if began <= (at := timestamp(one["at"])) <= ended
         ],
         "workers": [
-            {"at_seconds": round(_seconds(one["started_at"]) - began, 3), "pid": one["pid"], "host": one["host"]}
+            {"at_seconds": round(timestamp(one["started_at"]) - began, 3), "pid": one["pid"], "host": one["host"]}
             for one in found["workers"].get("each", ())
         ],
     }
@@ -180,5 +184,27 @@ def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
     return found
 
 
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
+def open_run(store: Store, prefix: str | None) -> Run:
+    """Return the open run. `prefix` begins its id, if it is given.
+
+    Raises:
+        NoSuchRunError: no run is open, or another one.
+    """
+    run, run_id = store.runs.current(), find_run(store, prefix)
+    if run is None or run_id not in {None, run.id}:
+        raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
+    return run
+
+
+def cancel(store: Store, run: Run) -> None:
+    """Have a run end now; its conductor closes it."""
+    store.runs.cancel(run.id)
+    store.processes.wake("scheduler")
+
+
+def cancelled(store: Store, run: Run) -> dict[str, Any]:
+    """Return the record of a run that was cancelled; its status if its calls are still awaited after a while."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
+        system_clock.sleep(POLL_SECONDS)
+    return record or status(store, run.id)

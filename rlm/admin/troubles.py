@@ -1,4 +1,4 @@
-"""What went wrong in a run, in sentences and as a list."""
+"""What became of a run beside its plan, and what went wrong in it, in sentences and as a list."""
 
 from __future__ import annotations
 
@@ -6,10 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.words import calls_in_all, is_open
 from rlm.core import tally
-from rlm.core.text import counted, safe_line
+from rlm.core.text import counted, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was `planned` for a run, and if it has ended what came of it `in fact`."""
+    plan, team = found["plan"], found["workers"]
+    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
+    told = {"planned": f"{counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}"}
+    if "finished_at" in found:
+        actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
+        left = _left(found["counts"]["leftover"])
+        told["in fact"] = f"{counted(team['peak'], 'worker')}, {actual}, {left}; {team['restarted']} replaced"
+    return told
+
+
+def _left(number: int) -> str:
+    return f"{number:,} left over" if number else "nothing left over"
+
+
+def used(record: Mapping[str, Any]) -> str:
+    """Return the utilisation of a run and the age of its answers, '' if they are not known."""
+    if (one := record.get("used")) is None:
+        return ""
+    ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
+    return (
+        f"{one['calls_per_minute']:,.0f} calls a minute; {one['lanes']:.0%} of the lanes' time and {one['slots']:.0%} "
+        f"of the slots used; half were answered in {ages} from intake"
+    )
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:

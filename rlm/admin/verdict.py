@@ -1,4 +1,4 @@
-"""How RLM does at this moment, in one sentence: the worst that is so, and else what to expect. Pure."""
+"""How RLM does at this moment, or by a forecast, in one sentence; and several forecasts side by side. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
 from rlm.core.run import State
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import capital, counted, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rlm.admin.whatif import Forecast
+
 #: An endpoint is named from this part of failed calls on, if it had so many.
 FAILING_PART: Final = 0.1
 FAILING_CALLS: Final = 5
+#: A first call this long after the run's start is worth a line, seconds.
+WORTH_A_LINE_SECONDS: Final = 0.1
 
 NO_SUPERVISOR: Final = "no supervisor is alive to start workers: `rlm up` or `rlm supervisor` starts one"
 NO_SCHEDULER: Final = "no scheduler is running; `rlm up` or `rlm scheduler` starts one"
@@ -54,13 +58,13 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if expected.leftover:
         yield Verdict(
             Level.WARN,
-            _said(expected.leftover),
+            capital(expected.leftover),
             _joined(expected.when, safe_line(expected.binds) or (wrong or [""])[0]),
         )
     if wrong:
         yield Verdict(Level.WARN, wrong[0], _joined(expected.words))
     if found["state"] != State.RUNNING:
-        yield Verdict(Level.WELL, _said(expected.words))
+        yield Verdict(Level.WELL, capital(expected.words))
     spare = words.spare_seconds(found)
     on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
     yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
@@ -68,11 +72,7 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def _joined(*told: str) -> str:
     """Return clauses as sentences on one line."""
-    return " ".join(f"{_said(one)}." for one in told if one)
-
-
-def _said(clause: str) -> str:
-    return f"{clause[:1].upper()}{clause[1:]}"
+    return " ".join(sentence(one) for one in told if one)
 
 
 def _failing(found: Mapping[str, Any]) -> str:
@@ -103,3 +103,41 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if last:
         yield Verdict(Level.REST, "At rest; the last run left nothing over", _joined(words.summary(last)))
     yield Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")
+
+
+def verdict_on(found: Forecast) -> Verdict:
+    """Return the verdict on a forecast: is all done in time, and what is left over if not."""
+    plan = found.plan
+    if not found.events:
+        return Verdict(Level.REST, "Nothing to do")
+    if not plan.fits:
+        left = f"{plan.expected_leftover:,} of {counted(found.events, 'event')} will be left over"
+        return Verdict(Level.WARN if plan.releases else Level.BAD, left, plan.binds)
+    early = found.case.settings.run.window_seconds - found.end_seconds
+    done = "The event is" if found.events == 1 else f"All {found.events:,} events are"
+    return Verdict(Level.WELL, f"{done} done {span(max(0.0, early))} before the deadline", plan.binds)
+
+
+def side_by_side(*found: Forecast) -> Iterator[list[str]]:
+    """Yield the rows of a table with a column per forecast. Forecasts count from their first call."""
+    plans = [one.plan for one in found]
+    is_late = any(one.first_call_seconds >= WORTH_A_LINE_SECONDS or not one.releases for one in plans)
+    yield ["workers", *(f"{one.workers:,}" for one in plans)]
+    if is_late:
+        yield ["first call in", *(f"{one.first_call_seconds:.1f} s" if one.releases else "-" for one in plans)]
+    yield ["forecast", *(length(one.forecast_seconds) for one in plans)]
+    yield ["lower bound", *(length(one.lower_bound_seconds) for one in plans)]
+    if is_late:
+        yield ["last answer in", *(length(one.done_seconds) for one in found)]
+    yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
+    yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
+    yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
+    for name, part in plans[0].by_type.items():
+        if part.events:
+            done = (one.by_type[name].events - one.by_type[name].expected_leftover for one in plans)
+            yield [f"{name} done", *(f"{number:,}" for number in done)]
+
+
+def length(seconds: float) -> str:
+    """Return a duration of a plan, a dash for none."""
+    return f"{seconds:.1f} s" if seconds else "-"

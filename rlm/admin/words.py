@@ -1,15 +1,15 @@
-"""Sentences about a status document or a record."""
+"""Sentences about a status document or a record, and about the workers in it."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlm.admin.host_words import hosts_unwell
+from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
-from rlm.admin.worker_words import workers
 from rlm.core.run import MOVES, State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
 if TYPE_CHECKING:
@@ -181,37 +181,10 @@ def outcome(counts: Mapping[str, int]) -> str:
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
-def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return what was `planned` for a run, and if it has ended what came of it `in fact`."""
-    plan, team = found["plan"], found["workers"]
-    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
-    told = {"planned": f"{counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}"}
-    if "finished_at" in found:
-        actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
-        left = _left(found["counts"]["leftover"])
-        told["in fact"] = f"{counted(team['peak'], 'worker')}, {actual}, {left}; {team['restarted']} replaced"
-    return told
-
-
-def _left(number: int) -> str:
-    return f"{number:,} left over" if number else "nothing left over"
-
-
 def looked_at(found: Mapping[str, Any]) -> str:
     """Return which installation a status is about, '' if it does not say."""
     config = found.get("config") or "the built-in defaults"
     return f"{config}, Redis {found['redis']}, prefix {found['prefix']}" if "redis" in found else ""
-
-
-def used(record: Mapping[str, Any]) -> str:
-    """Return the utilisation of a run and the age of its answers, '' if they are not known."""
-    if (one := record.get("used")) is None:
-        return ""
-    ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
-    return (
-        f"{one['calls_per_minute']:,.0f} calls a minute; {one['lanes']:.0%} of the lanes' time and {one['slots']:.0%} "
-        f"of the slots used; half were answered in {ages} from intake"
-    )
 
 
 def unconducted(found: Mapping[str, Any]) -> str:
@@ -263,6 +236,38 @@ def next_slot(entry: Mapping[str, Any]) -> str:
         if seconds > length:
             return f"{math.ceil(seconds / length)} {unit}"
     return "now" if seconds <= 0 else f"{math.ceil(seconds)} s"
+
+
+def doing(worker: Mapping[str, Any], *, events: bool) -> str:
+    """Return what a worker does: its state, or which endpoints it calls; with `events` for which events, too."""
+    if worker.get("other_configuration"):
+        return "another configuration"
+    if worker["state"] != "ready":
+        return str(worker["state"])
+    if events:
+        return ", ".join(_call(call) for call in worker["calls"]) or "idle"
+    names = Counter(safe_line(call["endpoint"] or "waiting for a slot") for call in worker["calls"])
+    return ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()) or "idle"
+
+
+def workers(found: Mapping[str, Any]) -> str:
+    """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
+    one = found["workers"]
+    if not one["wanted"] and not one["now"]:
+        return "no worker is wanted yet"
+    lanes = sum(each["threads"] for each in one["each"])
+    busy = sum(each["busy"] for each in one["each"])
+    other = one.get("other_configuration", 0)  # a status of an older version has none
+    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
+    return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
+    if call["endpoint"] is None:
+        return f"{event} waits for a slot"
+    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
 
 
 def line(found: Mapping[str, Any]) -> str:

@@ -117,11 +117,7 @@ OVERVIEW = {
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
-        "supervisor": (
-            "supervisor",
-            "supervisor",
-            "Keep the wanted workers alive on this host; see the hosts.",
-        ),
+        "supervisor": ("supervisor", "supervisor", "Keep the wanted workers alive on this host; see the hosts."),
         "worker": ("processes", "worker", "Start a worker by hand; list who works."),
         "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },
@@ -142,7 +138,7 @@ OVERVIEW = {
     "Check it": {
         "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "orders": ("orders", "orders", "List what was ordered over HTTP or of hosts: when, by whom."),
+        "orders": ("doctor", "orders", "List what was ordered over HTTP or of hosts: when, by whom."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }

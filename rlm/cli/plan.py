@@ -53,7 +53,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     not have had.
     """
     from rlm.admin.question import PlanAsk, answer, read_question, replayed
-    from rlm.cli.replay_text import show_replay
+    from rlm.cli.plan_text import show_replay
     from rlm.core.errors import BadQuestionError
     from rlm.settings import load_settings
 

@@ -1,16 +1,20 @@
-"""How `rlm plan` answers: the plan, today beside what if, and a row for each window to come."""
+"""How `rlm plan` answers: the plan, today beside what if, a row for each window to come or run replayed."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from rlm.admin.comparison import WORTH_A_LINE_SECONDS, length, side_by_side
-from rlm.cli.printing import sentence, show, show_words, table
-from rlm.core.text import counted, safe_line
+from rlm.admin.verdict import WORTH_A_LINE_SECONDS, length, side_by_side
+from rlm.cli.printing import print_json, show, show_words, table
+from rlm.core.text import counted, safe_line, sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rlm.admin.planning import Arrivals
+    from rlm.admin.replay import Replay
+    from rlm.admin.replay.chain import Played
     from rlm.admin.whatif import Forecast
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
@@ -18,9 +22,8 @@ if TYPE_CHECKING:
     from rlm.plan.outlook import Outlook
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
-#: The most windows shown; of more, the first and the last are.
-MOST_WINDOWS = 12
-FIRST_WINDOWS, LAST_WINDOWS = 7, 4
+#: Of more windows, or runs replayed, than one more than these, so many of the first and of the last are shown.
+SHOWN_WINDOWS, SHOWN_RUNS = (7, 4), (9, 10)
 #: From this number on, arrivals are shown as whole events.
 SHOWN_WHOLE = 100
 
@@ -176,9 +179,11 @@ def _rows(outlook: Outlook) -> list[list[str]]:
     for number, one in enumerate(outlook.windows[: last + 2], start=1):
         waiting = sum(one.events.values())
         rows.append([f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"])
-    if len(rows) <= MOST_WINDOWS:
-        return rows
-    return [*rows[:FIRST_WINDOWS], ["..."] * 4, *rows[-LAST_WINDOWS:]]
+    return _shortened(rows, *SHOWN_WINDOWS)
+
+
+def _shortened(rows: list[list[str]], first: int, last: int) -> list[list[str]]:
+    return [*rows[:first], ["..."] * len(rows[0]), *rows[-last:]] if len(rows) > first + last + 1 else rows
 
 
 def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
@@ -200,3 +205,30 @@ def _rate(number: float) -> str:
     """Format a number of arrivals, with its fraction unless the number is large."""
     whole = number >= SHOWN_WHOLE or number == int(number)
     return f"{number:,.0f}" if whole else f"{number:.3g}"
+
+
+def show_replay(found: Replay) -> None:
+    """Print the answer."""
+    print_json(found.as_json())
+    show_words(found.sentence)
+    if rows := list(_replayed(found)):
+        each = ["replayed", *(["what if"] if found.case else [])]
+        headings = ["run", "left over", *each, "finish", *each]
+        show()
+        table(headings, _shortened(rows, *SHOWN_RUNS), right=headings[1:])
+    if found.notes:
+        show()
+    for note in found.notes:
+        show_words(note)
+
+
+def _replayed(found: Replay) -> Iterator[list[str]]:
+    """Yield a row for each run that left events over, then or in a replay."""
+    for one in found.runs:
+        played = [one.recorded, one.unchanged, *([one.what_if] if one.what_if else [])]
+        if any(each.leftover for each in played):
+            yield [one.run_id, *(f"{each.leftover:,}" for each in played), *map(_finish, played)]
+
+
+def _finish(played: Played) -> str:
+    return f"{played.finish_seconds:.1f} s" if played.finish_seconds else "-"

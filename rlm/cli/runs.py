@@ -131,7 +131,7 @@ def status(
     if places:
         if config or run_id or follow:
             raise click.UsageError("--all names configurations and shows them once: no --config, RUN or --follow")
-        from rlm.cli.all_installations import show_all
+        from rlm.cli.status import show_all
 
         show_all(places)
         return
@@ -247,13 +247,13 @@ def cancel(config: Path | None, run_id: str | None) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import cancel_run
+    from rlm.admin import runs
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        run = cancel_run.open_run(store, run_id)
-        cancel_run.cancel(store, run)
+        run = runs.open_run(store, run_id)
+        runs.cancel(store, run)
         tell(await_close(store, run, wakeup, stop))

@@ -1,4 +1,4 @@
-"""How runs are shown: a status or a record once, or a status over and over.
+"""How runs are shown: a status or a record once, or a status over and over; a line of each installation.
 
 What draws is imported by whoever draws: for a program, and in a pipe, there is no picture.
 """
@@ -15,16 +15,27 @@ import click
 from rlm.admin import report
 from rlm.admin.troubles import call_troubles, troubles
 from rlm.admin.words import forecast, is_open, shut, unconducted
-from rlm.admin.worker_words import workers as workers_now
+from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table, wants_json
+from rlm.cli.printing import (
+    is_terminal,
+    print_json,
+    say,
+    say_error,
+    show,
+    show_words,
+    styled,
+    table,
+    wants_json,
+)
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import counted, safe, span
+from rlm.core.text import counted, safe, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from types import FrameType
 
     from rlm.ledger import Store
@@ -32,6 +43,8 @@ if TYPE_CHECKING:
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: How the levels of verdicts look.
+_LEVELS = {"well": "ok", "rest": "dim", "warn": "warn", "bad": "error", None: "error"}
 
 
 def show_run(found: dict[str, Any]) -> None:
@@ -230,3 +243,54 @@ def detachable() -> Iterator[None]:
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)
+
+
+def show_all(places: Sequence[Path]) -> None:
+    """Print the installations of these files and folders, as JSON or as a table.
+
+    Raises:
+        SystemExit: one of them cannot be shown: 2 if a file is at fault, else 4.
+    """
+    from rlm.admin.installations import MISCONFIGURED, find_installations, overview_of_all
+
+    found = overview_of_all(find_installations(places))
+    print_json(found)
+    headings = ["installation", "state", "run", "done", "left", "ends in", "endpoints", "verdict"]
+    rows = map(_installation, found["installations"])
+    table(headings, rows, right=["done", "left", "ends in"], spare=["run", "endpoints"])
+    show()
+    show_words(_totals(found["totals"]))
+    states = [one["state"] for one in found["installations"] if one["error"] is not None]
+    if states:
+        raise SystemExit(int(ExitCode.USAGE if MISCONFIGURED in states else ExitCode.REDIS))
+
+
+def _installation(one: Mapping[str, Any]) -> list[object]:
+    told = safe_line(one["verdict"] if one["error"] is None else " ".join(one["error"].split()))
+    is_open = one["seconds_left"] is not None
+    return [
+        one["name"],
+        styled(safe_line(one["state"]), _LEVELS.get(one["level"], "warn")),
+        one["run_id"],
+        one["done"],
+        one["left"],
+        span(one["ends_in_seconds"]) if is_open else None,
+        _endpoints(one),
+        told,
+    ]
+
+
+def _endpoints(one: Mapping[str, Any]) -> str | None:
+    if one["endpoints"] is None:
+        return None
+    return f"{one['unwell']:,} of {one['endpoints']:,} not well" if one["unwell"] else "all well"
+
+
+def _totals(totals: Mapping[str, int]) -> str:
+    silent = totals["installations"] - totals["answered"]
+    told = counted(totals["installations"], "installation")
+    told += f", {silent:,} of them cannot be shown" if silent else ""
+    return (
+        f"{told}; {counted(totals['open'], 'run')} open; {totals['done']:,} done, {totals['left']:,} left; "
+        f"{totals['unwell']:,} of {counted(totals['endpoints'], 'endpoint')} not well."
+    )

@@ -43,9 +43,13 @@ _REMEDY = "start the sentinels, or correct redis.url (or REDIS_URL)"
 
 
 class _Answer(NamedTuple):
-    """What one sentinel said: the primary by the configuration of `epoch`; when, in monotonic seconds."""
+    """What one sentinel said: the primary by the configuration of `epoch`; when, in monotonic seconds.
+
+    One that leads a fail-over names the old primary until its end, though the epoch is the new one by then: `over`.
+    """
 
     epoch: int
+    over: bool
     address: Address
     at: float
 
@@ -172,7 +176,10 @@ class PrimaryWatch:
         """Ask one sentinel; return the primary by all that they said lately."""
         state: Any = self._clients[number].sentinel_master(self.url.service)
         answer = _Answer(
-            int(state["config-epoch"]), Address(str(state["ip"]), int(state["port"])), system_clock.monotonic()
+            int(state["config-epoch"]),
+            "failover_in_progress" not in state["flags"].split(","),
+            Address(str(state["ip"]), int(state["port"])),
+            system_clock.monotonic(),
         )
         with self._lock:
             self._answers[number] = answer

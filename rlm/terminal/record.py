@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from rlm.admin import report, words
-from rlm.admin.host_words import hosts_unwell
-from rlm.admin.troubles import troubles
+from rlm.admin.hosts import hosts_unwell
+from rlm.admin.troubles import against_plan, troubles, used
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
@@ -53,7 +53,7 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
         parts.append(Text(away, style="yellow"))
     if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
         return [*parts, *(Text(one, style=QUIET) for one in ["there was no event to send", *_troubles(record)])]
-    told = [*(f"{name}: {what}" for name, what in words.against_plan(record).items()), words.used(record)]
+    told = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]
     return [*parts, *(Text(one, style=QUIET) for one in [*filter(None, told), *_troubles(record)])]
 
 

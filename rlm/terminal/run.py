@@ -10,7 +10,6 @@ from rich.text import Text
 
 from rlm.admin import words
 from rlm.admin.troubles import call_troubles
-from rlm.admin.worker_words import doing, workers
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
@@ -196,7 +195,7 @@ def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
 def _team(found: Mapping[str, Any], room: int | None, width: int) -> list[RenderableType]:
     """Draw the workers, one a row, in at most `room` lines."""
     each = found["workers"]["each"]
-    parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), workers(found))]
+    parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), words.workers(found))]
     shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
     if shown:
         parts.append(_worker_rows(shown, named=width >= _EVENTS_FROM))
@@ -223,7 +222,7 @@ def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
 
 def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
     """Return what a worker does; with `named`, for which events."""
-    told = doing(one, events=named)
+    told = words.doing(one, events=named)
     if one.get("other_configuration") or one["state"] != "ready":
         return Text(told, style="yellow")
     return Text(told, style="" if one["calls"] else QUIET)

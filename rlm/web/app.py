@@ -15,10 +15,9 @@ from rlm.ledger.processes import Role
 from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import HEADERS, Access, Rules
+from rlm.web.access import HEADERS, Access, KnownHosts, Rules
 from rlm.web.api import api_routes
 from rlm.web.errors import of_error, of_http
-from rlm.web.hosts import KnownHosts
 from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import missing_page, page_routes
 from rlm.web.pages.page import Viewer

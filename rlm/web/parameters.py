@@ -6,10 +6,12 @@ The checks of a request and its description in /openapi.json are both made from 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
@@ -20,11 +22,16 @@ from rlm.core.item import Reason
 from rlm.core.run import Trigger  # noqa: TC001  # msgspec reads the annotations
 from rlm.core.text import seconds_of
 
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
 _Asked = TypeVar("_Asked", bound=Struct)
 
 #: As rlm/core/text.py reads it; not 0, and no longer than time has been counted.
 _DURATION = r"^(?=.*[1-9])(\d{1,5}(\.\d{1,9})?[smhd]){1,4}$|^(?=.*[1-9])\d{1,9}(\.\d{1,9})?$"
 _PATTERN = re.compile(r"matching regex '.*'")
+#: The most bytes of a body.
+MOST_BYTES: Final = 65_536
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
 #: The most windows to look ahead, and workers and endpoints to try: no request is to cost more than a second or two.
@@ -189,6 +196,27 @@ def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
         return msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
         raise BadQuestionError(f"the query cannot be used: {_words(error)}") from None
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body.
+
+    Raises:
+        HTTPException: it is too long, or its sender has gone.
+    """
+    length = request.headers.get("Content-Length", "0")
+    body = bytearray()
+    if length.isdecimal() and int(length) <= MOST_BYTES:
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    break
+            else:
+                return bytes(body)
+        except ClientDisconnect:
+            raise HTTPException(400, "The connection ended before the body") from None
+    raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes", {"Connection": "close"})
 
 
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:

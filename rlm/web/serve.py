@@ -17,9 +17,9 @@ from anyio.to_thread import current_default_thread_limiter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rlm.core.errors import ConfigurationError, ListenError
-from rlm.web.body import MOST_BYTES
+from rlm.web.access import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
-from rlm.web.hosts import is_loopback
+from rlm.web.parameters import MOST_BYTES
 
 if TYPE_CHECKING:
     import asyncio

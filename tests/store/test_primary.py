@@ -91,6 +91,15 @@ def test_the_highest_epoch_says_which_one_is_the_primary():
             assert asked(make_client(url_of(*sentinels))) == new.port
 
 
+def test_the_sentinel_that_leads_a_fail_over_does_not_outvote_those_that_have_heard_of_its_end():
+    """It has the new epoch as soon as another is promoted, and the old address until all replicas follow that one."""
+    with running(FakeRedis(), FakeRedis()) as servers:
+        for old, new in (servers, servers[::-1]):  # whichever of their ports is the higher
+            leads = FakeSentinel(old.port, epoch=2, flags="master,failover_in_progress")
+            with running(leads, FakeSentinel(new.port, epoch=2), FakeSentinel(old.port)) as sentinels:
+                assert asked(make_client(url_of(*sentinels))) == new.port
+
+
 def test_a_replica_that_sentinels_take_for_the_primary_leads_to_its_own():
     """After a FAILOVER by hand sentinels name the old primary for half a minute."""
     with running(FakeRedis(), FakeRedis()) as (old, new), running(FakeSentinel(old.port)) as (sentinel,):

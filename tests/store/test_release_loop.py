@@ -208,7 +208,7 @@ def test_workers_are_lacked_only_where_something_could_be_sent(store, start):
 
 
 def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, start, monkeypatch):
-    """None of them could settle anything; of the next look on they are to blame again."""
+    """None of them could settle anything, and first they may; of the next look on they are to blame again."""
     loop, real, looked, blameless = start(1), store.ledger.count_waiting, [], []
 
     def count(names):
@@ -216,6 +216,9 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
         if len(looked) == 1:
             raise StoreError("Redis is away", waited_seconds=5.0)
         if len(looked) == 3:
+            assert not blameless, "lanes settle what they were answered meanwhile"
+            loop._settling_until = 1e-9  # that was a while ago
+        if len(looked) == 4:
             store.runs.cancel(store.runs.current().id)
         return real(names)
 

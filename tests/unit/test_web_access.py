@@ -14,9 +14,8 @@ from rlm.core.errors import ConfigurationError, ListenError
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
 from rlm.web import serve
-from rlm.web.access import says_token
+from rlm.web.access import is_loopback, says_token
 from rlm.web.app import read_token
-from rlm.web.hosts import is_loopback
 from rlm.web.serve import bind
 from tests.each import each
 

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.web.hosts import KnownHosts
+from rlm.web.access import KnownHosts
 from tests.each import each
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from rlm.admin.doctor import endpoints, fault, host, hosts, ledger, processes, server
+from rlm.admin.doctor import endpoints, fault, host, ledger, processes, server
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
@@ -41,7 +41,7 @@ IN_REDIS: Checks[Store] = {
     "scheduler": processes.check_scheduler,
     "leader": processes.check_leader,
     "supervisor": processes.check_supervisor,
-    "hosts": hosts.check_hosts,
+    "hosts": processes.check_hosts,
     "workers": processes.check_workers,
     "versions": processes.check_versions,
     "run": ledger.check_run,

@@ -1,4 +1,4 @@
-"""The processes: a scheduler that ticks, one leader, a supervisor, the workers wanted; version and configuration."""
+"""The processes: a scheduler that ticks, one leader, a supervisor, the workers wanted, versions; and the hosts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.admin.doctor import fault, good, warning
+from rlm.admin.hosts import NO_HOST, HostState, hosts, nobody_takes_workers
 from rlm.admin.report import revision_in_force
-from rlm.admin.versions import behind, newer_than_this
+from rlm.admin.versions import behind, called, newer_than_this
 from rlm.core.clock import system_clock
-from rlm.core.text import named, span
+from rlm.core.text import counted, named, span
 from rlm.ledger.processes import Role, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
@@ -37,6 +38,13 @@ TAKEOVER_SECONDS = 2.0
 #: A live scheduler renews its lease within this, seconds; it does so twice a second.
 PROLONG_SECONDS = 1.0
 _RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
+_GONE = "see whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not be back"
+_WAYS = "see its route, resolver and firewall towards what it does not reach"
+_REMEDIES = {
+    HostState.DRAINING: "`rlm supervisor drain {host} --off` puts it in service again",
+    HostState.SILENT: "wait a moment; " + _GONE,
+    HostState.LOST: _GONE,
+}
 
 
 def check_scheduler(store: Store) -> Finding:
@@ -69,10 +77,10 @@ def check_supervisor(store: Store) -> Finding:
         return fault(lacking.message, lacking.remedy) if missed else lacking
     if stale := _of_another_configuration(store, supervisors):
         return stale
-    hosts = Counter(one.host for one in supervisors)
-    twice = [f"{number} on {host}" for host, number in sorted(hosts.items()) if number > 1]
+    by_host = Counter(one.host for one in supervisors)
+    twice = [f"{number} on {host}" for host, number in sorted(by_host.items()) if number > 1]
     more = f" ({named(twice, MOST_NAMED)}, where one is enough)" if twice else ""
-    return good(f"{len(supervisors)} running, on {', '.join(sorted(hosts))}{more}")
+    return good(f"{len(supervisors)} running, on {', '.join(sorted(by_host))}{more}")
 
 
 def _none(store: Store, role: Role, so: str, unconducted: str = "") -> Finding:
@@ -125,16 +133,12 @@ def check_versions(store: Store) -> Finding:
         told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")
     versions = {one.version for processes in living.values() for one in processes}
     if not told and versions - {__version__}:
-        others = " or ".join(map(_called, sorted(versions)))
+        others = " or ".join(map(called, sorted(versions)))
         told.append(f"this command is rlm {__version__}, every process is {others}")
     if not told:
         return good(f"every process is rlm {__version__}, as this command is")
     remedies = list(dict.fromkeys(one.remedy for one in late)) or ["use the `rlm` of the processes here"]
     return warning("; ".join(told), "; ".join([*remedies, "mix versions no longer than needed"]))
-
-
-def _called(version: str) -> str:
-    return f"rlm {version}" if version else "an older rlm"
 
 
 def check_leader(store: Store) -> Finding:
@@ -193,3 +197,16 @@ def has_died(owner: str, here: str) -> bool:
     except (PermissionError, OverflowError):
         pass
     return False
+
+
+def check_hosts(store: Store) -> Iterator[Finding]:
+    """Check that every host that is known is in service."""
+    found = hosts(store)
+    if nobody_takes_workers(found):
+        yield fault(NO_HOST, "put one in service again, or start a supervisor on another host")
+    unwell = [one for one in found if one["why"]]
+    for one in unwell:
+        message = f"{one['host']} is {one['state']}: {one['why']}"
+        yield warning(message, _REMEDIES.get(one["state"], _WAYS).format(host=one["host"]))
+    if not unwell:
+        yield good(f"{counted(len(found), 'host')}, all in service" if found else "none is known")

@@ -14,7 +14,6 @@ from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_completed
 from rlm.ledger.run_fields import read_tally
 from rlm.ledger.scripts import batch
-from rlm.ledger.windows import read_sent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.breaker import Health, TooHigh
-    from rlm.ledger.scripts import Command
 
 #: The counts of an endpoint's calls by answer, in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
@@ -58,9 +56,10 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read what the record of a run is made of."""
     keys, named = store.keys, store.settings.endpoints
     with translated(store.client):
-        found, published, restarts, timings, changes, kept, *health = batch(
+        (seconds, microseconds), found, published, restarts, timings, changes, kept, *health = batch(
             store.client,
             [
+                ("TIME",),
                 ("HGETALL", keys.tally(run.id)),
                 ("HGETALL", keys.limits),
                 ("GET", keys.restarts),
@@ -76,7 +75,6 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         began_at = run.deadline_us / MICROSECONDS - run.window_seconds
         changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= began_at]
         healthy = read_health(health, list(endpoints.values()))
-        sent, now_us = _read_sent(store, run, endpoints, tally) if measured else ({}, 0)
         return Ending(
             tally=tally,
             endpoints=endpoints,
@@ -86,24 +84,18 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             too_high=limits_too_high(store, endpoints=endpoints, health=healthy),
             restarts=int(restarts or 0),
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
-            sent=sent,
-            now_us=now_us,
+            sent=_read_sent(store, run, endpoints, tally) if measured else {},
+            now_us=seconds * MICROSECONDS + microseconds,
         )
 
 
 def _read_sent(
     store: Store, run: Run, endpoints: Mapping[str, Endpoint], tally: Mapping[str, int]
-) -> tuple[dict[str, list[int]], int]:
-    """Return when a run sent its calls, by endpoint and budget, and what time it is; all of one instant."""
-    called = [one for name, one in endpoints.items() if any(tally.get(f"{what}:{name}") for what in ANSWERS)]
-    limited = all_limited(called)
-    commands: list[Command] = []
-    for one in limited:
-        rule = one.limit.rules[0]
-        number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-        commands += store.windows.sent_commands(one, number)
-    (seconds, microseconds), *found = batch(store.client, [("TIME",), *commands], transaction=True)
+) -> dict[str, list[int]]:
+    """Return when a run sent its calls, by endpoint and budget."""
     began_us = run.deadline_us - round(run.window_seconds * MICROSECONDS)
-    pairs = zip(limited, found[::2], found[1::2], strict=True)
-    sent = {one.name: [at for at in read_sent(slots, moved) if at >= began_us] for one, slots, moved in pairs}
-    return sent, seconds * MICROSECONDS + microseconds
+    called = all_limited(one for name, one in endpoints.items() if any(tally.get(f"{what}:{name}") for what in ANSWERS))
+    rules = [one.limit.rules[0] for one in called]
+    numbers = [rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in rules]
+    found = store.windows.sent_each(list(zip(called, numbers, strict=True)))
+    return {one.name: [at for at in moments if at >= began_us] for one, moments in zip(called, found, strict=True)}

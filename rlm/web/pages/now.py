@@ -10,7 +10,6 @@ from rlm.admin.progress import DoneCourse
 from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.troubles import troubles_by_part
 from rlm.admin.verdict import verdict
-from rlm.admin.worker_words import doing, workers
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Query
     from rlm.web.pages.run_plot import RunPlot
@@ -58,7 +56,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
-    letters = documents.get("letter groups", _letter_groups, 2.0)
+    letters = documents.get("letter groups", lambda store: groups_to_deal_with(store, store.letters.all()), 2.0)
     return {
         "found": found,
         "is_open": is_open,
@@ -71,28 +69,19 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
-        "team_words": workers(found) if is_open else "",
+        "team_words": words.workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
-        "runs": _runs(documents.get("last runs", _last_runs, 2.0)),
+        "runs": _runs(documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)),
         "healths": HEALTHS,
     }
-
-
-def _letter_groups(store: Store) -> list[dict[str, Any]]:
-    return groups_to_deal_with(store, store.letters.all())
-
-
-def _last_runs(store: Store) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = runs_page(store, RunFilter(), LAST_RUNS)["runs"]
-    return found
 
 
 def _team(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the workers to show, those that do something first, each with what that is; and how many are `hidden`."""
     first = sorted(each, key=lambda one: not one["calls"] and one["state"] == WorkerState.READY)
-    shown = [(one, doing(one, events=False), doing(one, events=True)) for one in first[:MOST_WORKERS]]
+    shown = [(one, words.doing(one, events=False), words.doing(one, events=True)) for one in first[:MOST_WORKERS]]
     return {"team": shown, "hidden": len(each) - len(shown)}
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
+from rlm.admin.troubles import against_plan
 from rlm.core.text import counted, span
 from rlm.web.pages import plots
 
@@ -50,9 +51,7 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
     ]
     most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
     axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))
-    label = (
-        f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. {words.against_plan(found)['planned']}"
-    )
+    label = f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. {against_plan(found)['planned']}"
     return RunPlot(
         plots.curve(label, axes, lines, _marks(happened, window), height) if sent or planned else None,
         bool(planned),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
-from rlm.admin.troubles import call_troubles, troubles, troubles_by_part
+from rlm.admin.troubles import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
@@ -115,7 +115,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, list[str]]]:
     """Return what was decided in a run and how it turned out, with the reasons: each kind with its sentences."""
-    told = [(name, [one]) for name, one in words.against_plan(found).items()]
+    told = [(name, [one]) for name, one in against_plan(found).items()]
     told += [("what binds", [plan_binds])] if (plan_binds := found["plan"].get("binds")) else []
     if is_open:
         expected = words.forecast(found)
@@ -124,8 +124,8 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
         return [*told, ("not well", words.unwell(found)), ("calls", call_troubles(found))]
     wrong, causes = troubles(found), len(found.get("why", ()))
     failure = [found["failure"]] if found.get("failure") else []
-    used = [*filter(None, [words.used(found), away_in_words(found)])]
-    return [*told, ("used", used), ("why", [*failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
+    use = [*filter(None, [used(found), away_in_words(found)])]
+    return [*told, ("used", use), ("why", [*failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
 
 
 def _before(store: Store, run_id: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.comparison import side_by_side, verdict_on
 from rlm.admin.planning import types_in_force
 from rlm.admin.question import answer, read_question, replayed
+from rlm.admin.verdict import side_by_side, verdict_on
 from rlm.admin.words import clock
 from rlm.core.clock import isoformat
 from rlm.core.errors import BadQuestionError, ConfigurationError
