@@ -8,7 +8,6 @@ from datetime import datetime
 import pytest
 
 from rlm.ledger import Store
-from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.scripts import SOURCES
 from rlm.processes.signals import StopSignals, Wakeup
@@ -54,8 +53,7 @@ def test_a_run_is_closed_in_time(store, line, conductor):
     run = steps.start_run(store, token, window_seconds=9.0)
     line.delay_seconds = FAR_SECONDS
 
-    conductor._conductor._release(run, Drain(conductor._store, token, run))
-    record = conductor._conductor.finish(run)
+    record = conductor._conductor.conduct(run)
 
     late = store.now_us() / 1_000_000 - datetime.fromisoformat(record["deadline"]).timestamp()
     line.delay_seconds = 0.0
