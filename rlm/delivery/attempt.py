@@ -189,8 +189,7 @@ class Attempt:
     def _connect(self, endpoint: Endpoint) -> Connection:
         now = system_clock.monotonic()
         seconds = min(self._deadline - now, self._held_until - now, endpoint.timeout_seconds)
-        probes = self._claim.suspect and not self._claim.stamp and endpoint.name == self._claim.endpoint  # its way
-        connection = (self._dispatcher.connect_anew if probes else self._dispatcher.connect)(endpoint, seconds)
+        connection = self._dispatcher.connect(endpoint, seconds)
         crash_point("worker.connected")
         return connection
 

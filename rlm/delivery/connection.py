@@ -24,8 +24,6 @@ MAX_AGE_SECONDS = 60.0
 
 #: How long TCP may take to connect to an address, seconds: its third try comes after 3 s. Who is there answers at once.
 CONNECT_SECONDS = 3.5
-#: The same for a probe, whose event waits for it, seconds: if a packet is lost the next probe finds out.
-PROBE_CONNECT_SECONDS = 1.0
 #: A connection is cut once nothing sent on it was acknowledged for so long, seconds. The kernel of whoever can be
 #: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
 SILENT_SECONDS = 4.0
@@ -204,10 +202,8 @@ class Opener:
         self._resolver = Resolver()
         self._context: ssl.SSLContext | None = None
 
-    def open(self, url: str, seconds: float, tcp_seconds: float = CONNECT_SECONDS) -> Connection:
+    def open(self, url: str, seconds: float) -> Connection:
         """Return a new connection to the host of `url`, made within `seconds`: its name, TCP and TLS in all.
-
-        Each of its addresses has `tcp_seconds` to answer.
 
         Raises:
             UnreachableError: it refused, did not answer in time, or is not who it should be; nothing was sent.
@@ -215,7 +211,7 @@ class Opener:
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
         try:
-            sock = _reach(self._resolver.resolve(host, port, seconds), deadline, tcp_seconds)
+            sock = _reach(self._resolver.resolve(host, port, seconds), deadline)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
             told = f"no connection to {host}:{port}: {error}"
@@ -231,14 +227,13 @@ class Opener:
             raise
 
 
-def _reach(addresses: Addresses, deadline: float, tcp_seconds: float) -> socket.socket:
+def _reach(addresses: Addresses, deadline: float) -> socket.socket:
     """Connect to the first address that answers. Each may take its share of the time that is left."""
     failure: OSError = OSError("its name has no address")
     for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = system_clock.monotonic()
         try:
-            seconds = min(tcp_seconds, (deadline - now) / left)
-            return _connect(socket.socket(family, kind, protocol), address, now + seconds)
+            return _connect(socket.socket(family, kind, protocol), address, now + (deadline - now) / left)
         except OSError as error:
             failure = error
     raise failure
@@ -246,7 +241,7 @@ def _reach(addresses: Addresses, deadline: float, tcp_seconds: float) -> socket.
 
 def _connect(sock: socket.socket, address: Any, deadline: float) -> socket.socket:
     try:
-        _limit(sock, deadline)
+        _limit(sock, min(deadline, system_clock.monotonic() + CONNECT_SECONDS))
         sock.connect(address)
         for option, value in _OPTIONS.items():
             sock.setsockopt(*option, value)

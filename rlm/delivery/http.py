@@ -21,7 +21,7 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
-from rlm.delivery.connection import PROBE_CONNECT_SECONDS, Opener
+from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
@@ -135,10 +135,6 @@ class Dispatcher:
                 return connection
             self._drop(endpoint, connection)
         return self._opener.open(endpoint.url, seconds)
-
-    def connect_anew(self, endpoint: Endpoint, seconds: float) -> Connection:
-        """Return a new connection for a probe, soon or never: a kept one may be dead, and an event waits for it."""
-        return self._opener.open(endpoint.url, seconds, PROBE_CONNECT_SECONDS)
 
     def borrow(self, endpoints: Iterable[Endpoint]) -> dict[str, Connection]:
         """Take a connection that is kept alive to each endpoint that has one, by URL; to be put back at once."""

@@ -311,24 +311,6 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatc
             dispatcher.connect(endpoint("http://api.test/"), 0.3)
 
 
-def test_a_probe_has_a_new_connection_soon_or_none(dispatcher, monkeypatch):
-    """One that is kept may be dead, and whoever does not let it in holds its event up for a moment only."""
-    monkeypatch.setattr("rlm.delivery.http.PROBE_CONNECT_SECONDS", 0.3)
-    with ExitStack() as stack:
-        server = stack.enter_context(Server(answering(OK)))
-        call(dispatcher, endpoint(server.url))
-        stack.callback(dispatcher.connect_anew(endpoint(server.url), PATIENCE).close)
-        wait_until(lambda: server.connections == 2, message="the probe has a connection of its own")
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-
-        with ends_by(0.3), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect_anew(endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/"), PATIENCE)
-
-
 def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):
     """One that refuses costs nothing but the time to say so."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

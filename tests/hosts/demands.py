@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
-
-from rlm.delivery.connection import PROBE_CONNECT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from tests.hosts.bench import Layout
 
     Demand = Callable[[Mapping[str, Any]], Iterator[str]]
 
@@ -66,28 +61,6 @@ def as_planned(result: Mapping[str, Any]) -> Iterator[str]:
     run = result["runs"][0]
     if abs(run["makespan"] - run["forecast"]) > _AS_PLANNED * run["forecast"]:
         yield f"{run['makespan']} s instead of {run['forecast']} s"
-
-
-def as_others_alone(events: int, layout: Layout, hosts: int = 3) -> Demand:
-    """The first run takes what the other hosts alone need for the rest, and one event may have waited for a probe.
-
-    What all need until the last filling of the windows opens is given by the limits. What is left by then, and what the
-    host had in flight, goes over the others' lanes: the slots that were blocked by calls without an answer are fewer
-    than those that are left.
-    """
-    slots, lanes = layout.types * layout.endpoints * layout.amount, layout.workers * layout.threads
-    fillings = (events - 1) // slots
-    rest = events - fillings * slots + lanes // hosts
-    assert rest <= slots - lanes // hosts, "the limits bind, not the lanes"
-    others = lanes - lanes // hosts
-    alone = fillings * (layout.period + layout.guard) + math.ceil(rest / others) * layout.takes
-
-    def demand(result: Mapping[str, Any]) -> Iterator[str]:
-        run, bound = result["runs"][0], (1 + _AS_PLANNED) * alone + PROBE_CONNECT_SECONDS
-        if run["makespan"] > bound:
-            yield f"{run['makespan']} s, where the others alone take {alone:.1f} s, with a probe {bound:.1f} s"
-
-    return demand
 
 
 def noticed(*commands: str, within: float) -> Demand:

@@ -77,8 +77,6 @@ class SimulatedDispatcher:
         world.loop.sleep(world.rng.uniform(0.0001, 0.003))
         return _Connection()
 
-    connect_anew = connect
-
     def borrow(self, _endpoints: object) -> dict[str, Any]:
         """Have a connection at hand to some endpoints, some of them of no use by the time they are needed."""
         rng = self._world.rng

@@ -73,18 +73,14 @@ def test_what_it_has_completed_is_settled_all_the_same(store, token, run, first)
 
 
 def test_after_the_rest_one_call_probes(store, token, run, first):
-    """Any other waits for its answer; it is suspect, so that its answer is told.
-
-    It has no slot yet: a connection that was kept may be dead, so it is to go over a new one.
-    """
+    """Any other waits for its answer; it is suspect, so that its answer is told."""
     shut(store, first)
     pass_time(store, FIRST_SHUT_SECONDS)
     steps.release(store, token, run, 2)
 
-    probe = steps.claim(store, run, HERE, connected=[steps.ENDPOINT])
+    probe = steps.claim(store, run, HERE)
 
     assert probe.suspect
-    assert not probe.stamp
     assert steps.turn(store, run, HERE, lane=2).why == "shut"
     store.ways.open(first, A)
     assert not steps.claim(store, run, HERE, lane=2).suspect

@@ -85,8 +85,7 @@ local function claim(release, trust)
   local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
   local way, shut = way_to(of.windows[1].id, trust[4])
   if shut or (way and way.probes and avoided) then return 'shut' end
-  local stands = not (way and way.probes)  -- a kept connection may be one that the way was cut under
-  local direct = not alone and not avoided and stands and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
+  local direct = not alone and not avoided and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
   local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
     for index, one in ipairs(of.windows) do
@@ -266,7 +265,7 @@ local function probe_way(way, window, probe_us)
     way.till, way.probing = now + probe_us, 1
     write_way(ways, epoch, host, window, way)
   end
-  if way.cut then  -- it tries one call every two seconds, wherever that goes: each may hold its event up for one
+  if way.cut then  -- it tries one call every two seconds, wherever that goes: each may hold its event up for some
     local state = redis.call('HGET', ways, host)
     redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 2000000))))
   end
