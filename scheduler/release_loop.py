@@ -179,7 +179,7 @@ class ReleaseLoop:
         self._could_send = self._could_send or can_send
         if self._releases.release(scene, now_us) and self._first_release_at is None:
             self._note_first(self._run.deadline - remaining)
-        if not is_last:
+        if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
             self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * self._turn_seconds)
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
