@@ -24,11 +24,11 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from rlm.plan.situation import MANY_ENDPOINTS
-from scheduler.redis_watch import FIT_SECONDS, Mender, RedisWatch
+from scheduler.redis_watch import FIT_SECONDS, LOOK_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from actors.broker import WakingBroker
     from rlm.core.run import Run
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
-#: How long the end-of-run actor has to close a run before the conductor does it, seconds; the latter past the deadline.
+#: How long the end-of-run actor has to close a run before the conductor does it, seconds; which does it at once if less
+#: is left to the deadline.
 ACTOR_SECONDS = 1.0
-HURRIED_ACTOR_SECONDS = 0.4
+#: How often others are served while calls are awaited, seconds.
+SERVE_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Conductor:
         self._broker = broker
         self._leader = leader
         self._duty = duty
+        self._types: Sequence[str] = ()  #: those with events as the run that is conducted was taken up
         self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
 
     def check_redis(self, fit_seconds: float = FIT_SECONDS) -> str:
@@ -103,7 +106,8 @@ class Conductor:
             HandedOverError: this process is stopping, and a standby goes on.
         """
         state = run.state
-        self._store.recovery.take_over(self._store.known_types)
+        self._types = self._store.known_types
+        self._store.recovery.take_over(self._types)
         if state is State.FINISHING:
             return self.finish(run)
         drain = Drain(self._store, self._leader.token, run)
@@ -217,12 +221,12 @@ class Conductor:
             raise HandedOverError(run.id)
 
     def finish(self, run: Run) -> dict[str, Any] | None:
-        """Wait for the calls under way, then have the end-of-run actor close the run; if it is late, close it."""
-        self._await_calls(run)
+        """Wait for the calls under way, then have the end-of-run actor close the run; if there is no time, close it."""
+        left = self._await_calls(run)
         crash_point("finish.awaited")
-        self.mender.look()
-        hurried = self._duty.hurried or self._left_seconds(run) <= 0
-        if self._has_workers():
+        has_time = left > ACTOR_SECONDS and not self._duty.hurried
+        self.mender.step(0.0 if has_time else LOOK_SECONDS)
+        if has_time and self._has_workers():
             try:
                 self._broker.enqueue_many([messages.leftovers_message(run.id)])
                 self._store.processes.wake("workers")
@@ -233,30 +237,36 @@ class Conductor:
                     extra={"action": "finish", "run_id": run.id},
                 )
             crash_point("finish.actor_told")
-            until = system_clock.monotonic() + (HURRIED_ACTOR_SECONDS if hurried else ACTOR_SECONDS)
+            until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id) or self._store.runs.record(run.id)
         if run.trigger is Trigger.SCHEDULE:
             well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
-            telemetry.tick_ended(self._store.settings, run.tick, ok=well)
+            seconds = record["duration_seconds"] if record else None
+            telemetry.tick_ended(self._store.settings, run.tick, ok=well, seconds=seconds)
         return record
 
-    def _await_calls(self, run: Run) -> None:
-        until = system_clock.monotonic() + self._left_seconds(run) + OVERTIME_SECONDS
-        while system_clock.monotonic() < until and not self._duty.hurried:
+    def _await_calls(self, run: Run) -> float:
+        """Wait until no call is under way, or all are cut; return the time to the deadline, negative after it."""
+        types, serve_at = self._types or self._store.known_types, system_clock.monotonic()
+        deadline = serve_at + self._left_seconds(run)
+        while (now := system_clock.monotonic()) < deadline + OVERTIME_SECONDS and not self._duty.hurried:
             self._leader.keep()
-            self._redis.check()
-            if not sum(count.inflight for count in self._store.ledger.count(self._store.known_types).values()):
-                return
-            self._duty.serve(run)
+            if not sum(count.inflight for count in self._store.ledger.count(types).values()):
+                break
+            if now >= serve_at:
+                serve_at = now + SERVE_SECONDS
+                self._redis.check()
+                self._duty.serve(run)
             system_clock.sleep(BUSY_SECONDS)
+        return deadline - system_clock.monotonic()
 
     def _left_seconds(self, run: Run) -> float:
         """Return the time to the deadline, negative after it. The run is read anew: its clock may have been set."""
-        current = self._store.runs.current()
+        current, now_us = self._store.runs.current_at()
         known = current if current is not None and current.id == run.id else run
-        return known.left_seconds(self._store.now_us())
+        return known.left_seconds(now_us)
 
     def _has_workers(self) -> bool:
         return any(one.state == WorkerState.READY for one in self._store.processes.alive(Role.WORKER))

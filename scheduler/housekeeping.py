@@ -18,7 +18,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
 from rlm.core.tally import refused_by
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.breaker import forget_what_is_over
+from rlm.ledger.breaker import forget_what_is_over, raised_alarm
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.ledger.reading.books import books, miscounted
@@ -273,7 +273,7 @@ def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
 def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
     """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
     share = store.settings.queue.failed_alarm_share
-    alarmed = store.breaker.alarmed(list(store.endpoints().values()), _began_at(record))
+    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), _began_at(record))
     untold = added - refused_by(record, alarmed)
     return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
 

@@ -23,6 +23,7 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
+from scheduler.redis_watch import FIT_SECONDS
 from scheduler.releases import Releases, Rhythm
 from scheduler.run_hosts import RunHosts
 from scheduler.team import Gathering, Team, TeamWatch
@@ -74,10 +75,12 @@ class ReleaseLoop:
         self._names = [one.name for one in self._types]
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._releases = Releases(store, broker, leader, run.id)
-        self._releases.follow(self._types, self._run.revision)
+        self._releases.follow(self._types, run.revision)
         self._forecaster = Forecaster(store, leader, run, self._types)
         self._carried = {one: store.runs.tally(run.id).get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
+        self._turn_seconds = 0.0  #: how long turns have been lately, at the most
+        self._counts: Mapping[str, Counts] = {}
         self._rhythm = Rhythm()
         self._deadline_us = run.deadline_us - redis.shifted_us
         self._deadline = system_clock.monotonic() + run.left_seconds(store.now_us())
@@ -96,14 +99,11 @@ class ReleaseLoop:
         self._team = Team(0, supervised=True)
         self._waits = Waits.read(run.waits, run.opened_at)
         self._late = run.late if run.waits is None else {}  # else the waits have it already
-        self._waits_noted_at = system_clock.monotonic()
+        self._waits_noted_at = self._planned_at
         self._interrupted = duty.lately_away  # the run may have stood still before it was taken over
-        #: Most workers ready at one time.
-        self.workers_peak = run.workers_peak
-        #: Whether somebody asked to end the run.
-        self.cancelled = False
-        #: Whether Redis was away, or not fit, when the deadline passed.
-        self.lost_redis = False
+        self.workers_peak = run.workers_peak  #: most workers ready at one time
+        self.cancelled = False  #: whether somebody asked to end the run
+        self.lost_redis = False  #: whether Redis was away, or not fit, when the deadline passed
 
     @property
     def lacked_workers(self) -> bool:
@@ -141,20 +141,22 @@ class ReleaseLoop:
             self._duty.wait(pause)
 
     def _turn(self) -> float | None:
-        """Do one turn; return how long to wait for the next, None if the loop is over."""
+        """Do one turn; return how long to wait for the next, None if the loop is over. The last see to less."""
         lag_seconds = self._rhythm.begin()
+        began_at = system_clock.monotonic()
+        is_last = self._deadline - began_at < self._turn_seconds  # where Redis is far away that is a second or two
         self._leader.keep()
-        # Counts first: an event that takes its slot in between then counts twice instead of not at all.
-        counts = self._releases.count()
-        self._redis.check()
+        # First: an event that takes its slot in between then counts twice instead of not at all.
+        counts = self._counts = self._releases.count()
+        self._redis.check(float("inf") if is_last else FIT_SECONDS)
         now_us = self._redis.now_us
         views = self._hosts.shade(self._releases.look(self._lanes), self._limited, now_us / MICROSECONDS)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
         )
-        left_at = system_clock.monotonic()
-        if remaining > 0:
+        if remaining > 0 and not is_last:
+            left_at = system_clock.monotonic()
             self._look_around(now_us, counts)
             remaining -= system_clock.monotonic() - left_at  # that takes long where Redis is far away
         if self.cancelled or self._duty.stopping:
@@ -177,8 +179,9 @@ class ReleaseLoop:
         self._could_send = self._could_send or can_send
         if self._releases.release(scene, now_us) and self._first_release_at is None:
             self._note_first(self._run.deadline - remaining)
-        if system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
+        if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
+            self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * self._turn_seconds)
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 
@@ -198,13 +201,12 @@ class ReleaseLoop:
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say why events are left over: what they waited for, which were spent."""
-        spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        untaken = {"untaken": str(self._drain.left)} if self._drain.left else {}
-        return {**self._noted(), "spent": msgspec.json.encode(spent).decode(), **untaken}
+        spent = msgspec.json.encode({name: count.spent for name, count in self._counts.items() if count.spent}).decode()
+        return {**self._noted(), "spent": spent, **({"untaken": str(self._drain.left)} if self._drain.left else {})}
 
     def _noted(self) -> dict[str, str]:
-        away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
-        return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
+        waits = msgspec.json.encode(self._waits.as_json()).decode()
+        return {"waits": waits, **({"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {})}
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
         """Return by type how many events of the run have left pending, and are not back there."""
@@ -235,8 +237,7 @@ class ReleaseLoop:
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
             self._note(workers_peak=self.workers_peak)
-        current = store.runs.current()
-        if current is None or current.id != self._run.id:
+        if (current := store.runs.current()) is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self.cancelled = current.cancelled
         self._free_overdue(now_us, counts)
@@ -274,8 +275,7 @@ class ReleaseLoop:
 
     def _take_up_limits(self) -> None:
         """Follow a limit that was changed by hand."""
-        limits = self._store.limits()
-        if limits == self._limits:
+        if (limits := self._store.limits()) == self._limits:
             return
         changed = sorted(name for name, limit in limits.items() if limit != self._limits.get(name))
         self._limits = limits

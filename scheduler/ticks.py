@@ -81,7 +81,7 @@ def serve_tick(store: Store, token: int, now: float, *, away: bool) -> bool:
     store.schedule.note_tick(now)
     crash_point("tick.noted")
     if not work:  # else whoever finishes the run says that the tick has ended
-        telemetry.tick_ended(settings, due, ok=True)
+        telemetry.tick_ended(settings, due, ok=True, seconds=now - due)
     return work
 
 

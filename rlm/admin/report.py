@@ -143,7 +143,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
     A view that is redrawn often does without what is `measured`: see `record_so_far`.
     """
     now_us, standings = standing(store)
-    known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
+    known = record_so_far(store, run, now_us, measured=measured)
     for name, counts in store.ledger.count(store.known_types).items():
         if name in known["by_type"]:
             known["by_type"][name] |= {

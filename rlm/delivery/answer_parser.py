@@ -36,6 +36,8 @@ class Answer:
         self.status = 0
         #: Every `Retry-After` of the final answer.
         self.retry_after: list[str] = []
+        #: Its `Date`: what time it is by the clock of the endpoint; empty if it does not say.
+        self.date = ""
         self.body = bytearray()
         #: The body is compressed, so people cannot read it.
         self.encoded = False
@@ -153,6 +155,7 @@ class Answer:
     def _take_head(self, status: int, fields: list[tuple[bytes, bytes]], *, keeps: bool) -> None:
         self.status = status
         self.retry_after = [value.decode("latin-1") for name, value in fields if name == b"retry-after"]
+        self.date = next((value.decode("latin-1") for name, value in fields if name == b"date"), "")
         self.encoded = any(value.lower() != _PLAIN[name] for name, value in fields if name in _PLAIN)
         self._framed = any(name in {_LENGTH, _CODING} for name, _ in fields)
         self._keeps = keeps and not (status in _BODILESS and _has_body(fields))

@@ -33,6 +33,7 @@ from rlm.delivery.outcome import (
     kind_of_error,
     kind_of_status,
     longest_rest,
+    parse_date,
 )
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
@@ -207,7 +208,8 @@ class Dispatcher:
         else:
             self._drop(endpoint, connection)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
-        return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now())
+        now = parse_date(answer.date)  # by the clock of the endpoint, as its `Retry-After` is
+        return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
 
     def cut(self) -> None:
         """Cut the calls under way; nobody knows what became of them."""

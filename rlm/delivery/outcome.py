@@ -143,16 +143,26 @@ class Unreachable:
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
 
 
+def parse_date(value: str) -> float | None:
+    """Read an HTTP date as seconds since 1970; None for nonsense."""
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Read a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970); None for nonsense."""
+    """Read a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970); None for nonsense.
+
+    `now` is best told by the answer itself, in its `Date`: the endpoint wrote both by one clock.
+    """
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            moment = email.utils.parsedate_to_datetime(value)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, OverflowError):
+        if (moment := parse_date(value)) is None:
             return None
+        seconds = moment - now
     if math.isnan(seconds):
         return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)

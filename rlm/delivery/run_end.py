@@ -7,53 +7,29 @@ The end-of-run actor and the conductor both call `close_run`. The final state fo
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.endpoint import all_limited
-from rlm.core.expected import merge_run, quantile
+from rlm.core.expected import quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, make_record
 from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
 from rlm.core.window import most_in_any
-from rlm.ledger.breaker import ALARMING, limits_too_high
-from rlm.ledger.control import What
-from rlm.ledger.measures import failing
+from rlm.ledger.breaker import ALARMING, raised_alarm
+from rlm.ledger.reading.ending import ANSWERS, read_ending
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rlm.core.endpoint import Budget, Endpoint, Limit, Limited
-    from rlm.core.expected import Completed
     from rlm.ledger import Store
-    from rlm.ledger.breaker import TooHigh
-
-#: The counts of an endpoint's calls by answer, in the tally and in the record.
-_ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
+    from rlm.ledger.reading.ending import Ending
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
-
-    `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then. They, `calls`, and when the run `sent` calls to each endpoint
-    and budget (microseconds of Redis time, oldest first) are empty unless they are measured.
-    """
-
-    tally: Mapping[str, int]
-    endpoints: Mapping[str, Endpoint]
-    calls: Sequence[Completed]
-    limits_before: Mapping[str, str]
-    too_high: Sequence[TooHigh]
-    sent: Mapping[str, Sequence[int]]
 
 
 def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
@@ -63,74 +39,48 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
     nothing can settle any more, so the counts read then are the last.
     """
     while True:
-        run = store.runs.current()
+        run, now_us = store.runs.current_at()
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
-        while store.recovery.orphan_expired(types, store.now_us(), closing=True):
+        while store.recovery.orphan_expired(types, now_us, closing=True):
             continue  # else what is noted of calls that nobody will report any more would stay
         if not store.runs.return_unsettled(run_id, types):
             return None
         crash_point("close.returned")
-        found = _find(store, run, store.runs.tally(run_id))
+        found = read_ending(store, run)
         record = _final_record(store, run, found)
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
-        types_with_alarm = _types_with_alarm(store, run, found)  # now: closing forgets what failed
-        measured = merge_run(store.measures.kept(), found.calls, failing(found.tally))
+        types_with_alarm = _types_with_alarm(store, run, found)
         crash_point("close.counted")
         closed = store.runs.close(
             run_id,
             record,
             types,
             wanted=max(store.settings.workers.min, kept),
-            measured=store.measures.encode(measured),
+            measured=store.measures.encode(found.kept),
             added=of_run(record, found.calls),
         )
         if closed:
             crash_point("close.recorded")
-            store.processes.wake("supervisors")
-            store.processes.wake("scheduler")
+            store.processes.wake("supervisors", "scheduler")
             _log_end(record, types_with_alarm, again=_is_as_before(run, record))
             return record
         if closed is not None:
             return None
 
 
-def record_so_far(
-    store: Store, run: Run, tally: Mapping[str, int], now_us: int, *, measured: bool = True
-) -> dict[str, Any]:
-    """Return the record that an open run, whose counts are `tally`, would leave if it were closed at `now_us`.
+def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:
+    """Return the record that an open run would leave if it were closed at `now_us`.
 
     Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
     """
-    return _record(store, run, _find(store, run, tally, measured=measured), now_us)
+    return _record(store, run, read_ending(store, run, measured=measured), now_us)
 
 
-def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> _Found:
-    before: dict[str, str] = {}
-    if measured:
-        began_at = (run.deadline_us / 1_000_000) - run.window_seconds
-        changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
-        before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
-    calls = store.measures.completed(run.id) if measured else []
-    endpoints = store.endpoints()
-    sent = _sent(store, run, tally, endpoints.values()) if measured else {}
-    return _Found(tally, endpoints, calls, before, limits_too_high(store, endpoints=endpoints), sent)
-
-
-def _sent(store: Store, run: Run, tally: Mapping[str, int], endpoints: Iterable[Endpoint]) -> dict[str, list[int]]:
-    """Return when a run sent calls, by endpoint and budget, microseconds of Redis time, oldest first."""
-    began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
-    called = all_limited(one for one in endpoints if any(tally.get(f"{what}:{one.name}") for what in _ANSWERS))
-    rules = [one.limit.rules[0] for one in called]
-    numbers = [rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in rules]
-    found = store.windows.sent_each(list(zip(called, numbers, strict=True)))
-    return {one.name: [at for at in moments if at >= began_us] for one, moments in zip(called, found, strict=True)}
-
-
-def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
+def _final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
     """Return the record of a run that is being closed, with what only its end can tell."""
-    record = _record(store, run, found, store.now_us())
+    record = _record(store, run, found, found.now_us)
     if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
         record["plan"]["actual_seconds"] = actual
         record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
@@ -139,14 +89,14 @@ def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
     return record
 
 
-def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any]:
+def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any]:
     record = make_record(
         run,
         found.tally,
         [event_type.name for event_type in store.settings.event_types],
         _called(found),
         finished_at=run.moment(now_us),
-        restarted=store.processes.restarts() - run.restarts_before if run.plan else 0,
+        restarted=found.restarts - run.restarts_before if run.plan else 0,
     )
     if troubles := troubles_of(found.tally, found.endpoints):
         record["troubles"] = troubles
@@ -155,7 +105,7 @@ def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any
     return record
 
 
-def _called(found: _Found) -> dict[str, dict[str, Any]]:
+def _called(found: Ending) -> dict[str, dict[str, Any]]:
     """Return what a record has of endpoints and, if there are any, of budgets, which have the sums of theirs."""
     durations: dict[str, list[float]] = {}
     for call in found.calls:
@@ -172,21 +122,25 @@ def _called(found: _Found) -> dict[str, dict[str, Any]]:
     return {"by_endpoint": by_endpoint, **({"by_budget": by_budget} if by_budget else {})}
 
 
-def _calls(found: _Found, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
+def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
     """Return the calls of a run by answer, those of the endpoints `names`, and the most within a period of a limit.
 
     `limit_before` is the limit that the run began with, if that was another.
     """
-    answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in _ANSWERS.items()}
+    answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
     before = found.limits_before.get(limited.name)
-    period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     return {
         "calls": sum(answers.values()),
         **answers,
-        "peak_in_window": most_in_any(found.sent.get(limited.name, ()), period_us),
+        "peak_in_window": _peak(found, limited),
         "limit": limited.limit.text,
         **({"limit_before": before} if before else {}),
     }
+
+
+def _peak(found: Ending, limited: Limited) -> int:
+    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
+    return most_in_any(found.sent.get(limited.name, ()), round(limited.limit.rules[0].seconds * 1_000_000))
 
 
 def _released_us(run: Run) -> int | None:
@@ -196,14 +150,14 @@ def _released_us(run: Run) -> int | None:
     return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
-def _failing_on_seconds(record: Mapping[str, Any], found: _Found) -> float:
+def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:
     """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
     failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
-    sent = [moment for name in failing_at for moment in found.sent[name]]
+    sent = [moment for name in failing_at for moment in found.sent.get(name, ())]
     return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
 
 
-def _used(store: Store, record: Mapping[str, Any], found: _Found, seconds: float) -> dict[str, Any]:
+def _used(store: Store, record: Mapping[str, Any], found: Ending, seconds: float) -> dict[str, Any]:
     """Return how much of its lanes and slots a run used in the `seconds` in which it called.
 
     Slots are those of the endpoints of the types that it had events of.
@@ -246,10 +200,10 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], endpoints: Mapping
     )
 
 
-def _types_with_alarm(store: Store, run: Run, found: _Found) -> set[str]:
+def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
     """Return the types of which an endpoint has raised an alarm, for its failures or for its limit."""
     refusing = {one.endpoint.name for one in found.too_high if one.refusals.calls >= ALARMING}
-    names = store.breaker.alarmed(list(found.endpoints.values()), run.started_at) | refusing
+    names = raised_alarm(found.health, run.started_at) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 

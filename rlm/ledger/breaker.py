@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.keys import Keys
     from rlm.ledger.limiter import Admitted
+    from rlm.ledger.scripts import Command
 
 #: How long an endpoint that keeps failing rests for the first time, seconds.
 FIRST_REST_SECONDS = 1.0
@@ -134,20 +135,29 @@ class Breaker(Part):
     @translating
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return what is known of each, by name."""
-        found = self._batch(("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited)
-        return {one.name: _read_health(told) for one, told in zip(limited, found, strict=True)}
+        return read_health(self._batch(self.health_commands(limited)), limited)
 
-    def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
-        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
-        return {
-            name
-            for name, one in self.health(endpoints).items()
-            if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
-        }
+    def health_commands(self, limited: Sequence[Limited]) -> list[Command]:
+        """Return the commands whose replies `read_health` reads."""
+        return [("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited]
 
     def forget_refusals(self, limited: Limited) -> None:
         """Forget that calls of `limited` were refused: enough were answered well since."""
         self._batch([("HDEL", self._keys.health(limited.window_id), *_REFUSED)])
+
+
+def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:
+    """Read the replies to the commands of `Breaker.health_commands`."""
+    return {one.name: _read_health(told) for one, told in zip(limited, replies, strict=True)}
+
+
+def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
+    """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
+    return {
+        name
+        for name, one in health.items()
+        if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+    }
 
 
 def _read_health(fields: Sequence[bytes | None]) -> Health:
@@ -217,13 +227,18 @@ class TooHigh:
         }
 
 
-def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, Endpoint] | None = None) -> list[TooHigh]:
+def limits_too_high(
+    store: Store,
+    since: float = 0.0,
+    endpoints: Mapping[str, Endpoint] | None = None,
+    health: Mapping[str, Health] | None = None,
+) -> list[TooHigh]:
     """Return the limits that are too high, of those refused a call since then (seconds since 1970).
 
-    `endpoints` are those in force, by name, if they have been read already.
+    `endpoints` are those in force, by name, and `health` is theirs, if they have been read already.
     """
     endpoints = store.endpoints() if endpoints is None else endpoints
-    health = store.breaker.health(list(endpoints.values()))
+    health = store.breaker.health(list(endpoints.values())) if health is None else health
     found = [TooHigh(one, told) for name, one in endpoints.items() if (told := health[name].refusals)]
     standing = [one for one in found if one.refusals.limit == one.endpoint.limit.text and one.refusals.at >= since]
     return [one for one in standing if not _is_over(store, one)]

@@ -69,8 +69,12 @@ class Changes(Part):
     @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first, without those of a kind that only a later version knows."""
-        found = self._lrange(self._keys.changes, 0, max(0, number - 1))
-        return [one for raw in found if (one := _read(raw)) is not None]
+        return read_changes(self._lrange(self._keys.changes, 0, max(0, number - 1)))
+
+
+def read_changes(found: Iterable[bytes]) -> list[Change]:
+    """Read changes, those left out that only a later version knows."""
+    return [one for raw in found if (one := _read(raw)) is not None]
 
 
 def _read(raw: bytes) -> Change | None:

@@ -53,8 +53,13 @@ class Measures(Part):
     @translating
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
+        return self.read_kept(self._hgetall(self._keys.measured))
+
+    @translating
+    def read_kept(self, measured: Mapping[bytes, bytes]) -> dict[Pair, Measured]:
+        """Read what is kept."""
         names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
-        found = ((*_pair(text(field)), value) for field, value in self._hgetall(self._keys.measured).items())
+        found = ((*_pair(text(field)), value) for field, value in measured.items())
         return {
             (type_name, names[window_id]): msgspec.json.decode(value, type=Measured)
             for type_name, window_id, value in found

@@ -232,9 +232,9 @@ class Processes(Part):
         self._run("want_workers", [self._keys.lease, self._keys.wanted], [token, workers])
         self.wake("supervisors")
 
-    def wake(self, whom: str) -> None:
-        """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
-        self._batch([("PUBLISH", self._keys.wake(whom), "wake")])
+    def wake(self, *whom: str) -> None:
+        """Wake `workers`, `supervisors` and the `scheduler`, as named. A lost wake-up costs latency only: they poll."""
+        self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
 
 
 def _silence(left_ms: int) -> float:

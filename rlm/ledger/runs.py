@@ -9,24 +9,26 @@ import msgspec
 
 from rlm.core import trail
 from rlm.core.errors import StoreError, StoreGarbledError
-from rlm.core.run import MOVES, Run, State, Trigger
-from rlm.core.text import safe_line
+from rlm.core.run import MOVES, Run, State
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import find_note
-from rlm.ledger.connect import names_of, text, translated, translating
-from rlm.ledger.schema import is_record
+from rlm.ledger.connect import MICROSECONDS, names_of, text, translated, translating
+from rlm.ledger.run_fields import read_record, read_run, read_tally
 from rlm.ledger.scripts import CHUNK, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from rlm.ledger.scripts import Argument
+    from rlm.ledger.scripts import Argument, Call
 
 log = logging.getLogger(__name__)
 
 
 class Runs(Part):
     """The open run, of which there is one at the most, and the records of those that are closed."""
+
+    #: The run that was open when it was last looked at.
+    _last = ""
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
@@ -54,14 +56,24 @@ class Runs(Part):
         )
         return text(reply)
 
-    @translating
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        run_id = self._get(self._keys.current)
-        if run_id is None:
-            return None
-        fields = self._hgetall(self._keys.run(text(run_id)))
-        return _read_run(text(run_id), fields) if fields else None
+        return self.current_at()[0]
+
+    @translating
+    def current_at(self) -> tuple[Run | None, int]:
+        """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970.
+
+        In one round trip, unless it is another than the last time.
+        """
+        keys = self._keys
+        known = [("HGETALL", keys.run(self._last))] if self._last else []
+        (seconds, microseconds), current, *found = self._batch([("TIME",), ("GET", keys.current), *known])
+        now_us = seconds * MICROSECONDS + microseconds
+        run_id, fields = text(current or b""), found[0] if found else {}
+        if run_id and run_id != self._last:
+            self._last, fields = run_id, self._hgetall(keys.run(run_id))
+        return (read_run(run_id, fields) if run_id and fields else None), now_us
 
     def left_open(self) -> list[str]:
         """Return the runs that have a readable hash, the newest first, whichever is open."""
@@ -73,7 +85,7 @@ class Runs(Part):
     def _is_readable(self, run_id: str) -> bool:
         try:
             with translated(self._client):
-                _read_run(run_id, self._hgetall(self._keys.run(run_id)))
+                read_run(run_id, self._hgetall(self._keys.run(run_id)))
         except StoreGarbledError:
             return False
         return True
@@ -131,35 +143,42 @@ class Runs(Part):
         return State(text(state)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
-        """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
-        holders = [(name, holder) for name in types for holder in self._keys.holders(name)]
-        while True:
-            held = self._batch(("ZRANGE", holder, 0, CHUNK - 1) for _, holder in holders)
-            if not any(held):  # while they are read an event moves only from one to another that is read later
-                return True
-            for (name, holder), ids in zip(holders, held, strict=True):
-                if ids and not self._return(run_id, name, holder, list(map(text, ids))):
-                    return False
+        """Make everything pending again that a finishing run did not settle; False when it is no longer finishing.
 
-    def _return(self, run_id: str, name: str, holder: str, ids: Sequence[str]) -> bool:
-        """Make events of a holder pending again; return False when the run is no longer finishing."""
+        All types in the same round trips, however many there are.
+        """
         keys = self._keys
-        sent = holder == keys.inflight(name)
-        args: list[str | int | bytes] = [run_id, int(sent)]
-        for event_id in ids:
-            args += [event_id, self._cut_entry(run_id, event_id) if sent else ""]
-        names = [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)]
-        return int(self._run("return_unsettled", names, args)) >= 0
+        holders = [(name, holder) for name in types for holder in keys.holders(name)]
+        while True:
+            found = self._batch(("ZRANGE", holder, 0, CHUNK - 1) for _, holder in holders)
+            held = {of: [text(one) for one in ids] for of, ids in zip(holders, found, strict=True) if ids}
+            if not held:
+                return True
+            sent = {holder for name, holder in held if holder == keys.inflight(name)}
+            cut = self._cut_entries(run_id, [one for (_, holder), ids in held.items() if holder in sent for one in ids])
+            calls: list[Call] = []
+            for (name, holder), ids in held.items():
+                entries = [part for one in ids for part in (one, cut.get(one, b""))]
+                names = [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)]
+                calls.append((names, [run_id, int(holder in sent), *entries]))
+            if min(self._run_each("return_unsettled", calls)) < 0:
+                return False
+            if all(len(ids) < CHUNK for ids in held.values()):
+                return True
 
     @translating
-    def _cut_entry(self, run_id: str, event_id: str) -> bytes:
-        """Return the trail's entry for a call that may be under way while its run is closed."""
-        found = self._hmget(self._keys.event(event_id), ("owner", "attempt"))
-        owner, attempt = text(found[0] or b""), int(found[1] or 0)
-        call = find_note(self._hget(self._keys.calls(owner), event_id))
+    def _cut_entries(self, run_id: str, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return for calls that may be under way while their run is closed the entries of their trails."""
+        keys = self._keys
+        found = self._batch(("HMGET", keys.event(one), "owner", "attempt") for one in event_ids)
+        owners = [text(owner or b"") for owner, _ in found]
+        notes = self._batch(("HGET", keys.calls(by), one) for by, one in zip(owners, event_ids, strict=True))
         heard = Heard("nobody knows: its run was closed before it was answered")
-        endpoint = call.endpoint if call else ""
-        return trail.encode(run_id, attempt + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
+        entries = {}
+        for event_id, owner, (_, attempt), raw in zip(event_ids, owners, found, notes, strict=True):
+            endpoint = call.endpoint if (call := find_note(raw)) else ""
+            entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
+        return entries
 
     def close(
         self,
@@ -200,13 +219,12 @@ class Runs(Part):
     @translating
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
-        found = self._hgetall(self._keys.tally(run_id))
-        return {text(name): int(number) for name, number in found.items()}
+        return read_tally(self._hgetall(self._keys.tally(run_id)))
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run; None if there is none, or what is kept is no record."""
         raw = self._hget(self._keys.records, run_id)
-        return _read_record(run_id, raw)
+        return read_record(run_id, raw)
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
@@ -222,7 +240,7 @@ class Runs(Part):
         if not ids:
             return []
         found = self._hmget(self._keys.records, ids)
-        return [one for run_id, raw in zip(ids, found, strict=True) if (one := _read_record(run_id, raw)) is not None]
+        return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
         """Count the records."""
@@ -251,38 +269,3 @@ class Runs(Part):
 
 def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:
     return [part for field in fields.items() for part in field]
-
-
-def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
-    if raw is None:
-        return None
-    if is_record(raw):
-        return cast("dict[str, Any]", msgspec.json.decode(raw))
-    log.warning(
-        "What is kept of run %s is no record, and left out; see `rlm doctor`",
-        safe_line(run_id),
-        extra={"action": "read_record"},
-    )
-    return None
-
-
-#: How each field of a run's hash is read.
-_READ: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
-    "state": State,
-    "trigger": Trigger,
-    "deadline_us": int,
-    "revision": str,
-    "cancelled": bool,
-    **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
-    **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
-    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken", "untaken"), int),
-    **dict.fromkeys(("failure", "stopped"), str),
-}
-
-
-def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    """Read a run's hash. Raises ValueError, LookupError or TypeError for what is none."""
-    found = {text(name): text(value) for name, value in fields.items()}
-    read = {name: _READ[name](value) for name, value in found.items() if name in _READ}
-    return Run(run_id, **{"tick": read["started_at"], **read})

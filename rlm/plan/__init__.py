@@ -1,7 +1,7 @@
 """The plan: what a backlog needs and when it will be done. A pure function of counts, without a clock and without I/O.
 
 The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what the conductor
-will do (`simulate`), picks the fewest workers that lose nothing (`workers`) and finds what keeps the end from being
+will do (`simulate`), picks the workers that lose nothing (`workers`) and finds what keeps the end from being
 sooner (`binds`). `look_ahead` plans several windows one after the other.
 """
 

@@ -163,13 +163,13 @@ def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: flo
 
 
 def can_send(state: ReleaseState, types: Sequence[EventType]) -> bool:
-    """Return whether an open event may still be sent: one is under way, or a slot comes in time."""
+    """Return whether an open event may still be sent: a slot comes in time, or one under way may fail in time."""
     for event_type in types:
         count = state.counts[event_type.name]
-        if count.released or count.inflight:
-            return True
-        if count.open and any(
-            state.wait_seconds(endpoint) + needed_seconds(event_type, endpoint.name, state.expected)
+        is_under_way = bool(count.released or count.inflight)
+        if (is_under_way or count.open) and any(
+            (0.0 if is_under_way else state.wait_seconds(endpoint))
+            + needed_seconds(event_type, endpoint.name, state.expected)
             <= state.remaining_seconds
             for endpoint in event_type.endpoints
         ):

@@ -69,6 +69,10 @@ class SimulatedWindow:
         """The shortest time after which a slot comes back, ticks."""
         return min(count.period for count in self.counts)
 
+    def most_within(self, span: int) -> int:
+        """Return the most slots that can be taken within a span of so many ticks."""
+        return min(count.amount * (1 + span // count.period) for count in self.counts)
+
     def free(self, at: int) -> int:
         """Return the slots that can be taken at `at`, which must not decrease from call to call."""
         if at < self.opens:
@@ -132,6 +136,10 @@ class _Count:
 
     def copy(self) -> _Count:
         return _Count(self.period, self.free, self.held.copy())
+
+    @property
+    def amount(self) -> int:
+        return self.free + sum(slots for _, slots in self.held)
 
     def free_at(self, at: int) -> int:
         held = self.held

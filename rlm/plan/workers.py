@@ -1,4 +1,7 @@
-"""The fewest workers that lose nothing: none more left over, and an end no later than another worker is worth.
+"""How many workers: none more left over than needs be, and done by the target with the fewest, or as soon as can be.
+
+Where the limits keep the end beyond the target there is no time to spare. Then all lanes are planned with that could be
+busy at one moment: a late start, a slow call or a retry must not leave over what the limits admit. They cost little.
 
 More lanes do not always help: a long call of a lower type may take the lane that a higher one could have used a moment
 later, so that the end comes later than with one lane less. Every schedule by priority has such anomalies. So the goal
@@ -18,13 +21,10 @@ from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.window import NEVER, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 
-#: If the limits, not the workers, delay the end beyond the target: the share of the slack before the deadline that may
-#: be spent on using fewer workers. The rest is kept for retries.
-SLACK_SHARE: Final = 0.25
 #: The numbers of workers examined: each one up to twice this, beyond that in steps of one part in as many.
 FINENESS: Final = 32
 #: The same if there is little time.
@@ -46,7 +46,10 @@ class Choice:
 
 
 def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -> Choice:
-    """Return the fewest workers that leave over no more than necessary, or than any number, and end by the goal."""
+    """Return the workers that leave over no more than necessary, or than any number, and end by the goal.
+
+    The fewest of them if the goal is the target; if that cannot be kept, as many as can have a call each.
+    """
     search = _Search(situation, capacity, horizon)
     return search.at_the_bound() or search.at_the_best()
 
@@ -59,8 +62,8 @@ class _Search:
             lambda workers: simulate(situation, workers * capacity.threads)
         )
         self._bound = Bound(situation)
+        self._busy = most_at_once(situation)
         self._threads = capacity.threads
-        self._deadline = situation.deadline
         self._target = ticks(horizon.target_seconds)
         needed = 1 if situation.events or situation.busy else 0
         self._most = capacity.max_workers
@@ -68,10 +71,10 @@ class _Search:
         self._allowed = list(_numbers(min(self._most, max(capacity.min_workers, needed)), self._most, fineness))
 
     def at_the_bound(self) -> Choice | None:
-        """Return the fewest that leave over no more than the limits do, and end by the goal; None if there are none."""
+        """Return those that leave over no more than the limits do, and end by the goal; None if there are none."""
         bound = self._bound
         goal = self._goal(bound.of_all)
-        for workers in self._allowed:
+        for workers in self._in_order(goal):
             lanes = workers * self._threads
             if bound.leftover(lanes) > bound.leftover_of_limits or bound.of_all.end(lanes) > goal:
                 continue
@@ -82,14 +85,14 @@ class _Search:
         return None
 
     def at_the_best(self) -> Choice:
-        """Return the fewest that leave over no more than the best number does, and end by the goal.
+        """Return those that leave over no more than the best number does, and end by the goal.
 
         The goal is that of the events which the best gets answered, or the best's own end if that is later.
         """
         best = self._best()
         soonest = self._bound.of_course(best)
         goal = max(self._goal(soonest), best.forecast)
-        may_do = (one for one in self._allowed if self._may_do(one, best))
+        may_do = (one for one in self._in_order(goal) if self._may_do(one, best))
         enough = (one for one in may_do if self._run(one).left == best.left and self._run(one).forecast <= goal)
         workers = next(enough, self._most)
         return Choice(workers, self._run(workers), best, self._bound.alone, soonest)
@@ -108,9 +111,18 @@ class _Search:
         return self._bound.leftover(workers * self._threads) <= best.leftover
 
     def _goal(self, bound: EventsBound) -> int:
-        """Return when it is to be done: by the target, or, if that is impossible, the bound plus part of the slack."""
-        soonest = bound.end(self._most * self._threads)
-        return self._target if soonest <= self._target else soonest + int(SLACK_SHARE * (self._deadline - soonest))
+        """Return when it is to be done: by the target, or, if that is impossible, as soon as can be."""
+        return max(self._target, bound.end(self._most * self._threads))
+
+    def _in_order(self, goal: int) -> Iterable[int]:
+        """Return the numbers in the order in which they are tried.
+
+        The fewest first; if the goal is beyond the target, the most that can all be busy.
+        """
+        if goal <= self._target:
+            return self._allowed
+        enough = next((one for one in self._allowed if one * self._threads >= self._busy), self._most)
+        return [one for one in reversed(self._allowed) if one <= enough]
 
 
 def _numbers(fewest: int, most: int, fineness: int) -> Iterator[int]:
@@ -119,6 +131,14 @@ def _numbers(fewest: int, most: int, fineness: int) -> Iterator[int]:
         yield number
         number += max(1, number // fineness)
     yield most
+
+
+def most_at_once(situation: Situation) -> int:
+    """Return how many calls can be under way at one moment: as many as the limits let begin while a call takes."""
+    return len(situation.busy) + sum(
+        min(one.events, sum(situation.windows[route.endpoint].most_within(route.takes) for route in one.routes))
+        for one in situation.demands
+    )
 
 
 def _rank(course: Course) -> tuple[int, list[int], int]:

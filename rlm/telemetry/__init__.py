@@ -45,7 +45,7 @@ def tick_began(settings: Settings, due: float) -> None:
         sentry.check_in(settings, due)
 
 
-def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
-    """Report to Sentry's Crons how the tick that was `due` then ended, whoever began it."""
+def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | None) -> None:
+    """Report to Sentry's Crons how the tick that was `due` then ended, whoever began it, and after how many seconds."""
     for sentry in _reporting:
-        sentry.check_in(settings, due, ok=ok)
+        sentry.check_in(settings, due, ok=ok, seconds=seconds)

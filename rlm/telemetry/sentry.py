@@ -19,7 +19,6 @@ from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
 from rlm.core.alarms import Alarm
-from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import known
 from rlm.telemetry.logs import FACTS, Bounded
@@ -183,14 +182,14 @@ def _masked(told: Any) -> Any:
     return known().mask(told) if isinstance(told, str) else told
 
 
-def check_in(settings: Settings, due: float, *, ok: bool | None = None) -> None:
+def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds: float | None = None) -> None:
     """Report that the tick that was `due` then (seconds since 1970) has begun, or how it ended, if `ok` says so.
 
-    The id of a check-in is made from `due`, so that whoever continues the run can end it; the first report of the end
-    counts. Sentry itself ends a check-in that nobody ends after `max_runtime`.
+    `seconds` is how long that took, by the clock of Redis, as `due` is; if nobody knows, Sentry reckons. The id of a
+    check-in is made from `due`, so that whoever continues the run can end it; the first report of the end counts.
+    Sentry itself ends a check-in that nobody ends after `max_runtime`.
     """
     status = "in_progress" if ok is None else "ok" if ok else "error"
-    duration = None if ok is None else max(0.0, system_clock.now() - due)
     every = settings.run.every_seconds
     if not checks_in(due, every):
         return
@@ -200,7 +199,7 @@ def check_in(settings: Settings, due: float, *, ok: bool | None = None) -> None:
         monitor_slug=slug,
         check_in_id=uuid5(NAMESPACE_URL, f"{slug}/{environment}/{due!r}").hex,
         status=status,
-        duration=duration,
+        duration=seconds,
         monitor_config=config_of(every, settings.run.window_seconds),
     )
 

@@ -88,6 +88,16 @@ def test_the_mock_api_is_called_over_one_connection_and_its_refusals_are_underst
         assert [arrival.event_id for arrival in api.arrivals] == ["i0:T", "i1:T", "i2:T", "i3:T"]
 
 
+@pytest.mark.parametrize(
+    ("date", "seconds"), [("Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n", 30.0), ("Date: soon\r\n", 0.0), ("", 0.0)]
+)
+def test_a_rest_until_a_date_is_reckoned_by_the_clock_of_the_server(dispatcher, date, seconds):
+    """Its own `Date` says how far away that is, whatever this host takes the time to be; only without one it counts."""
+    head = f"HTTP/1.1 429 X\r\n{date}Retry-After: Wed, 21 Oct 2015 07:28:30 GMT\r\nContent-Length: 0\r\n\r\n"
+    with Server(answering(head.encode())) as server:
+        assert call(dispatcher, endpoint(server.url)).retry_after == seconds
+
+
 def test_a_connection_that_the_server_closed_meanwhile_is_replaced(dispatcher):
     """An idle connection that the server gave up costs nothing: the next call goes over a new one."""
     with Server(once(lambda peer: peer.send(OK))) as server:

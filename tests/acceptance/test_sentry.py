@@ -296,7 +296,7 @@ began = time.monotonic()
 telemetry.tick_began(settings, 0.0)
 for number in range(300):
     logging.getLogger(f"rlm.part{number}").error("It does not work")
-telemetry.tick_ended(settings, 0.0, ok=False)
+telemetry.tick_ended(settings, 0.0, ok=False, seconds=1.0)
 ended = time.monotonic()
 print(ended - began)
 """

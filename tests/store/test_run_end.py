@@ -14,6 +14,7 @@ from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Call
+from rlm.ledger.reading import ending
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
@@ -106,9 +107,13 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
     assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
     take(store, endpoint)
     store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
-    completed = store.measures.completed
-    earlier = [one._replace(at_us=one.at_us - 20_000_000) for one in completed(run.id)]
-    monkeypatch.setattr(store.measures, "completed", lambda _run_id: earlier)
+    real = ending.read_completed
+
+    def earlier(raw):
+        one = real(raw)
+        return one._replace(at_us=one.at_us - 20_000_000)
+
+    monkeypatch.setattr(ending, "read_completed", earlier)
 
     used = close(store, token, run)["used"]
 
@@ -234,13 +239,41 @@ def test_what_limits_are_too_high_is_asked_once(store, token, running, monkeypat
     run, endpoint = running(1), store.endpoints()[steps.ENDPOINT]
     *_, slot = [store.windows.acquire(endpoint) for _ in range(2)]
     store.breaker.refuse(endpoint, 0.0, slot)
-    asked, real = [], run_end.limits_too_high
-    monkeypatch.setattr(run_end, "limits_too_high", lambda *args, **how: asked.append(args) or real(*args, **how))
+    asked, real = [], ending.limits_too_high
+    monkeypatch.setattr(ending, "limits_too_high", lambda *args, **how: asked.append(args) or real(*args, **how))
 
     record = close(store, token, run)
 
     assert len(asked) == 1
     assert [one["endpoint"] for one in record["limits_too_high"]] == [steps.ENDPOINT]
+
+
+@pytest.mark.parametrize(("held", "trips"), [(0, 7), (2, 10)])
+def test_closing_a_run_takes_few_round_trips(store, token, running, call, monkeypatch, held, trips):
+    """However many types, endpoints and budgets there are: 0.1 s each to a Redis far away, and a run is to end in time.
+
+    Three more if calls are under way, which are given back, and whose trails say so.
+    """
+    steps.push(store, *steps.items(20, *(one.name for one in store.settings.event_types)))
+    run = running(0)
+    for endpoint in list(store.endpoints().values())[:4]:
+        call(run, endpoint, 1)
+    for number in range(held):
+        steps.release(store, token, run)
+        steps.claim(store, run, lane=number + 1)
+    steps.finish(store, token, run)
+    assert store.runs.current()
+    for script in (store.runs._script(name) for name in ("return_unsettled", "close_run")):
+        store.client.script_load(script.source)  # as in every run but the first
+    sent, send = [], AbstractConnection.send_packed_command
+    monkeypatch.setattr(
+        AbstractConnection, "send_packed_command", lambda *args, **more: sent.append(1) or send(*args, **more)
+    )
+
+    record = run_end.close_run(store, run.id)
+
+    assert record["counts"] | {"completed": 4, "leftover": 96} == record["counts"]
+    assert len(sent) - 1 <= trips  # the last wakes those who wait for it
 
 
 def test_closing_takes_no_more_round_trips_the_more_endpoints_were_called(store, token, running, call, monkeypatch):

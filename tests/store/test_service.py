@@ -42,7 +42,7 @@ def service(store, monkeypatch):
 def seen_to(service, monkeypatch):
     """What was told of the tick, and which records were looked over."""
     told, looked_over = [], []
-    monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, *, ok: told.append((due, ok)))
+    monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, *, ok, seconds: told.append((due, ok)))
     monkeypatch.setattr(service._housekeeper, "after_run", lambda record: looked_over.append(record["run_id"]))
     return told, looked_over
 

@@ -153,9 +153,24 @@ def test_a_window_in_use_delays_what_does_not_fit_in_it():
     assert plan.fits
     assert plan.lower_bound_seconds == pytest.approx(155.4)
     assert soonest == pytest.approx(155.9, abs=0.5)
-    # The limits keep it from the target: a quarter of the slack after the bound may be spent on fewer workers.
-    assert plan.workers == 9
-    assert soonest <= plan.forecast_seconds <= 155.4 + (180 - 155.4) / 4
+    assert plan.workers == 20  # the limits keep it from the target, so no time is spent on using fewer
+    assert plan.forecast_seconds == soonest
+
+
+def test_no_event_is_left_over_for_a_late_start_where_limits_bind_to_the_end() -> None:
+    """Slots that trickle in keep few lanes busy, but those that have gathered by a late start need more at once."""
+    kind = EventType("A", 1, 1.0, (endpoint("a", "30 per 6 second"),))
+    window = WindowState(ages=tuple(number / 5 for number in range(30)))  # one comes back each 0.2 s
+    horizon = Horizon(deadline_seconds=18, target_seconds=13.5, guard_seconds=0)
+    plan = plan_of({"A": 90}, types=(kind,), windows={"a": window}, horizon=horizon)
+    assert (plan.workers, plan.expected_leftover) == (6, 5)  # no more than 30 calls can be under way at one moment
+
+    def left_if_late(workers: int) -> int:
+        late, windows = replace(horizon, deadline_seconds=16), {"a": window.later(2)}
+        return plan_of({"A": 90}, types=(kind,), windows=windows, horizon=late, workers=workers).expected_leftover
+
+    assert plan_of({"A": 90}, types=(kind,), windows={"a": window}, horizon=horizon, workers=1).expected_leftover == 5
+    assert (left_if_late(1), left_if_late(plan.workers)) == (10, 5)
 
 
 def test_a_window_used_up_a_second_ago_costs_its_share():

@@ -227,7 +227,8 @@ def test_without_a_dsn_the_sdk_is_not_even_imported():
         "import sys, scheduler.service, actors.worker\n"
         "from rlm import telemetry\nfrom rlm.settings import load_settings\n"
         "settings = load_settings(None)\ntelemetry.set_up(settings, 'scheduler')\n"
-        "telemetry.tick_began(settings, 0.0)\ntelemetry.tick_ended(settings, 0.0, ok=True)\ntelemetry.flush()\n"
+        "telemetry.tick_began(settings, 0.0)\n"
+        "telemetry.tick_ended(settings, 0.0, ok=True, seconds=0.0)\ntelemetry.flush()\n"
         "print('sentry_sdk' in sys.modules)"
     )
 
@@ -320,10 +321,11 @@ def test_whoever_finishes_the_run_ends_the_check_in_that_another_began(monkeypat
     due = 1_800_000_000.0
 
     telemetry.tick_began(make_settings(), due)
-    telemetry.tick_ended(make_settings(), due, ok=ok)
+    telemetry.tick_ended(make_settings(), due, ok=ok, seconds=3.5)
     telemetry.tick_began(make_settings(), due + 180)
 
     assert [one["status"] for one in sent] == ["in_progress", "ok" if ok else "error", "in_progress"]
+    assert [one["duration"] for one in sent] == [None, 3.5, None]  # by the clock of Redis, whatever this host's says
     first, second, other = (one["check_in_id"] for one in sent)
     assert first == second != other
 
