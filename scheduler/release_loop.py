@@ -177,7 +177,8 @@ class ReleaseLoop:
         self._could_send = self._could_send or can_send
         if self._releases.release(scene, now_us) and self._first_release_at is None:
             self._note_first(self._run.deadline - remaining)
-        self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
+        if system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
+            self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 

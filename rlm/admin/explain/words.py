@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import isoformat
@@ -38,9 +37,8 @@ def took(attempt: Mapping[str, Any]) -> str:
 
 def moment(at: float, now: float) -> str:
     """Return a moment in UTC, without the date if it is today."""
-    iso = isoformat(at)
-    today = datetime.fromtimestamp(at, UTC).date() == datetime.fromtimestamp(now, UTC).date()
-    return iso.partition("T")[2].removesuffix("Z") if today else iso
+    day, _, time = isoformat(at).partition("T")
+    return time.removesuffix("Z") if day == isoformat(now).partition("T")[0] else f"{day}T{time}"
 
 
 def _queued(event: Whereabouts, status: TypeStatus) -> str:
