@@ -5,18 +5,18 @@ uv run python -m benchmarks.prices.backlog [ITEMS]    # a million in about three
 
 from __future__ import annotations
 
+import hashlib
 import sys
-import threading
 import time
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import redis
-
 from benchmarks.harness.installation import Installation
+from benchmarks.harness.pings import pinged
+from benchmarks.harness.usage import cpu_seconds
+from rlm.ledger.scripts import SOURCES
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ PERIOD_SECONDS = 61
 PUSHED = 1000
 #: Scripts that take longer are asked for, microseconds.
 SLOW_US = 5000
-#: How often Redis is pinged while the first run takes all in, seconds.
-PING_SECONDS = 0.01
 COMMANDS = ("status", "queue stats", "queue list 20", "explain")
 
 
@@ -46,9 +44,14 @@ class Backlog:
     all_taken: float = 0.0
     calls_meanwhile: int = 0
     scheduler_mb: float = 0.0
-    slowest_script_ms: float = 0.0
-    slowest_ping_ms: float = 0.0
+    scheduler_seconds: float = 0.0
+    redis_seconds: float = 0.0
+    pings: int = 0
     usual_ping_ms: float = 0.0
+    slowest_ping_ms: float = 0.0
+    slowest_ping_server_ms: float = 0.0
+    pings_over_20_ms_of_server: int = 0
+    fork_ms: float = 0.0
     item_bytes: float = 0.0
     list_bytes: float = 0.0
     ledger_bytes: float = 0.0
@@ -77,12 +80,11 @@ def measure_backlog(number: int) -> tuple[Backlog, dict[str, float]]:
             store.client.config_set("slowlog-log-slower-than", SLOW_US)
             store.client.config_set("slowlog-max-len", 100_000)
             store.client.slowlog_reset()
-            with _pings(system.store.url) as pings:
+            with pinged(store.client, store.url) as pings:
                 _first_run(system, found)
-            pings.sort()
-            found.usual_ping_ms, found.slowest_ping_ms = pings[len(pings) // 2], pings[-1]
-            slow = store.client.slowlog_get(100_000)
-            found.slowest_script_ms = max((one["duration"] / 1000 for one in slow), default=0)
+            found = replace(found, **pings)
+            print(*_slow(store), sep="\n", file=sys.stderr)
+            found.fork_ms = store.client.info("stats")["latest_fork_usec"] / 1000
             found.ledger_bytes = (store.client.info("memory")["used_memory"] - empty) / number
             found.scheduler_mb = _peak_mb(system.processes["scheduler"].pid)
             took = _commands(system, number)
@@ -105,11 +107,17 @@ def _push(store: Store, number: int, types: list[str]) -> tuple[float, float, in
 
 
 def _first_run(system: Installation, found: Backlog) -> None:
-    store, began, before = system.store, time.monotonic(), _slots(system.store)
+    store, before = system.store, _slots(system.store)
+    pids = system.processes["scheduler"].pid, store.client.info("server")["process_id"]
+    used = [cpu_seconds([pid]) for pid in pids]
+    began = time.monotonic()
     run_id = system.ask_for_run()
     found.first_call = _await_call(store, before) - began
     wait_until(lambda: sum(store.intake.lengths()) == 0, timeout=2 * WINDOW_SECONDS, message="all is taken")
     found.all_taken = time.monotonic() - began
+    found.scheduler_seconds, found.redis_seconds = (
+        cpu_seconds([pid]) - before_it for pid, before_it in zip(pids, used, strict=True)
+    )
     found.calls_meanwhile = _slots(store) - before
     print(found, file=sys.stderr)
     record = system.await_record(run_id, timeout=2 * WINDOW_SECONDS)
@@ -142,26 +150,15 @@ def _peak_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-@contextmanager
-def _pings(url: str) -> Iterator[list[float]]:
-    """Ping Redis all the time; the list has the milliseconds of each."""
-    took: list[float] = []
-    over = threading.Event()
-
-    def ping() -> None:
-        with redis.Redis.from_url(url) as client:
-            while not over.wait(PING_SECONDS):
-                began = time.monotonic()
-                client.ping()
-                took.append(1000 * (time.monotonic() - began))
-
-    pinger = threading.Thread(target=ping)
-    pinger.start()
-    try:
-        yield took
-    finally:
-        over.set()
-        pinger.join()
+def _slow(store: Store) -> Iterator[str]:
+    """Yield what took longer than `SLOW_US`: each command or script, how often, the longest in milliseconds."""
+    names = {hashlib.sha1(source, usedforsecurity=False).hexdigest(): name for name, source in SOURCES.items()}
+    took: dict[str, list[float]] = {}
+    for one in store.client.slowlog_get(100_000):
+        word, *more = one["command"].decode(errors="replace").split(" ")
+        took.setdefault(names.get(more[0], more[0]) if word == "EVALSHA" else word, []).append(one["duration"] / 1000)
+    for name, durations in sorted(took.items()):
+        yield f"{name}: {len(durations)} over {SLOW_US / 1000:g} ms, the longest {max(durations):.1f} ms"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rlm.ledger.replicas import Replicas
 
 
@@ -34,3 +36,21 @@ class LedgerClient(redis.Redis):
             return self.parse_response(connection, command[0], **options)  # type: ignore[no-untyped-call]
         finally:
             pool.release(connection)
+
+    def ask(self, *command: Any) -> Callable[[], Any]:
+        """Send a command; return what waits for its reply, which must be called once, whatever happens meanwhile."""
+        pool = self.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
+        except BaseException:
+            pool.release(connection)
+            raise
+
+        def reply() -> Any:
+            try:
+                return self.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
+            finally:
+                pool.release(connection)
+
+        return reply

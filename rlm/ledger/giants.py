@@ -33,14 +33,14 @@ class Giants(Part):
         self._entries = entries
         self._longest = longest
 
-    def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
+    def peek(self, token: int, count: int, size: int, skip: int = 0) -> tuple[str, list[bytes]]:
         """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
 
-        Of those at most `count`, and no more after `size` bytes.
+        Of those at most `count` behind the `skip` oldest, and no more after `size` bytes.
         """
         keys, name = self._keys, secrets.token_hex(16)
         names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
-        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
+        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name, skip])
         return giant.decode(), entries
 
     def size(self, name: str) -> int:

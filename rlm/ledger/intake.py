@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.item import PRIORITY_STEP, BadItemError, Excerpt, decode_item, event_id
+from rlm.core.item import BadItemError, Excerpt
+from rlm.ledger.chunks import ChunkWriter
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.giants import Giants
 from rlm.ledger.keys import longest_item
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.core.run import Run
+    from rlm.ledger.chunks import Chunk
     from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
     from rlm.ledger.store import Store
 
 #: How long a run drains before it is planned, seconds.
@@ -36,14 +36,10 @@ PIECE_SECONDS = 0.05
 #: No drain is so quick that it took less, seconds.
 SHORTEST_SECONDS = 0.001
 
-#: Items a chunk holds at the most.
-CHUNK_ITEMS = 400
+#: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
+CHUNK_ITEMS = 200
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
-#: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
-#: of both, each of which holds the item, and Redis writes a chunk in one go.
-CHUNK_WRITTEN_BYTES = 1_000_000
-CHUNK_WRITTEN = 500
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
@@ -129,16 +125,6 @@ class Drain:
         self.over = staged and not self._left
 
 
-class _NewEvent(NamedTuple):
-    """An event as `take_chunk` reads it; `item` is the index of its item in the chunk, from 1."""
-
-    item: int
-    event_id: str
-    type: str
-    wallet_name: str
-    priority: int
-
-
 class Intake(Part):
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
@@ -146,6 +132,7 @@ class Intake(Part):
         super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
+        self._chunks = ChunkWriter(keys, max_item_bytes, self._now)
         self._staged = Giants(client, keys, keys.processing, longest_item(max_item_bytes))
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
@@ -162,14 +149,27 @@ class Intake(Part):
         yield from self._empty_staging(token, run_id, priorities)
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
+        """Take all that is staged. While Redis takes a chunk, the one behind it is decoded; none is taken unasked."""
+        chunk: Chunk | None = None
+        items: list[bytes] = []  # behind the chunk
         while True:
-            giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES)
-            if not giant and not items:
-                return
-            if giant:
-                yield from self._reject_giant(token, run_id, giant)
-            taken = self._take_chunk(token, run_id, items, priorities)[0] if items else 0
-            yield max(0, taken)  # also where none was: the caller has a lease to prolong
+            taking = self._take_chunk(token, chunk) if chunk else None
+            try:
+                behind = self._chunks.write(run_id, items, priorities) if items else None
+            finally:
+                taken = taking()[0] if taking else 0
+            if taking:
+                yield max(0, taken)  # also where none was: the caller has a lease to prolong
+            if taken < 0:  # staging is not as it was read
+                chunk, items = None, []
+                continue
+            chunk, items = behind, items[behind.number :] if behind else []
+            if not items:
+                giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES, chunk.number if chunk else 0)
+                if giant:
+                    yield from self._reject_giant(token, run_id, giant)
+                elif not items and not chunk:
+                    return
 
     def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
         """Make a dead letter of a staged item that is too large to be read, in constant memory.
@@ -188,54 +188,21 @@ class Intake(Part):
         keys += [names.aside(names.processing), names.giant(name), names.failed]
         self._run("take_giant", keys, [token, run_id, name, letter])
 
-    def _take_chunk(
-        self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
-    ) -> tuple[int, int]:
-        writer = NewLetters(run_id, self._now)
-        letters: list[bytes] = []
-        events: list[_NewEvent] = []
-        number = written_bytes = 0
-        for number, raw in enumerate(items, start=1):
-            new_events, new_letters = self._sort(raw, number, priorities, writer)
-            events += new_events
-            letters += new_letters
-            written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
-            if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
-                break
-        types = sorted({one.type for one in events})
-        digest = hashlib.sha1(b"\n".join(items[number - 1 :: -1] if number else ()), usedforsecurity=False).hexdigest()
-        names = self._keys
-        keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
-        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        args: list[Argument] = [token, run_id, number, digest, len(letters), PRIORITY_STEP, *types, *letters]
-        for one in events:
-            args += one
-        taken, duplicates = self._run("take_chunk", keys, args)
-        if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
-            event = names.event(events[duplicates - 1].event_id)
-            self._quarantine.set_aside(token, event, "is no hash, as an event is")
-        return taken, duplicates
+    def _take_chunk(self, token: int, chunk: Chunk) -> Callable[[], tuple[int, int]]:
+        """Have a chunk taken; return what waits for that: how many events were taken, and how many were duplicates.
 
-    def _sort(
-        self, raw: bytes, index: int, priorities: Mapping[str, int], writer: NewLetters
-    ) -> tuple[list[_NewEvent], list[bytes]]:
-        """Return the events of an item, and the letters of what is wrong with it, as the `writer` writes them."""
-        try:
-            item = decode_item(raw, self._max_item_bytes)
-        except BadItemError as error:
-            return [], [writer.write(raw, error)]
-        events = [
-            _NewEvent(
-                index,
-                event_id(item.id, name),
-                name,
-                item.wallet_name,
-                priorities[name] if item.priority is None else item.priority,
-            )
-            for name in item.types
-            if name in priorities
-        ]
-        return events, [] if len(events) == len(item.types) else list(writer.unknown(raw, item, priorities))
+        -1: nothing was taken.
+        """
+        taking = self._script("take_chunk").begin(self._client, chunk.keys, [token, *chunk.args])
+
+        def taken() -> tuple[int, int]:
+            number, duplicates = taking()
+            if number == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
+                event = self._keys.event(chunk.events[duplicates - 1].event_id)
+                self._quarantine.set_aside(token, event, "is no hash, as an event is")
+            return number, duplicates
+
+        return taken
 
     @translating
     def ever_taken(self) -> int:

@@ -14,7 +14,7 @@ import msgspec
 from rlm.core.expected import Completed, Expected, Following, Measured
 from rlm.core.tally import of_calls
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import SLICE, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,14 +39,15 @@ class Measures(Part):
     @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
-        found = self._lrange(self._keys.timings(run_id), first, -1)
-        return [read_completed(one) for one in found]
+        return [read_completed(one) for one in self._list_from(self._keys.timings(run_id), first)]
 
     @translating
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
-        """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
-        keys = self._keys
-        found, tally = self._batch([("LRANGE", keys.timings(run_id), first, -1), ("HGETALL", keys.tally(run_id))])
+        """Read the completed calls from the one numbered `first` on, and how many have failed so far."""
+        keys, last = self._keys, first + SLICE - 1
+        found, tally = self._batch([("LRANGE", keys.timings(run_id), first, last), ("HGETALL", keys.tally(run_id))])
+        if len(found) == SLICE:
+            found += self._list_from(keys.timings(run_id), last + 1)
         counts = {text(name): int(number) for name, number in tally.items()}
         return [read_completed(one) for one in found], failing(counts)
 
@@ -198,18 +199,19 @@ class Totals(Part):
     def _look(self) -> Counter[str] | None:
         """Read all at once; None if that must be repeated.
 
-        That is so if a run was opened or closed between the two reads, or if the last call read is no longer in its
-        place: Redis came back in an older state.
+        That is so if a run was opened or closed between the two reads, if there are more calls than are read at once,
+        or if the last call read is no longer in its place: Redis came back in an older state.
         """
         keys = self._keys
         run_id = text(self._get(keys.current) or b"")
         if run_id != self._run_id:
             self._forget(run_id)
+        first = max(0, self._read - 1)
         read = [
             ("GET", keys.current),
             ("HGETALL", keys.totals),
             ("HGETALL", keys.tally(run_id)),
-            ("LRANGE", keys.timings(run_id), max(0, self._read - 1), -1),
+            ("LRANGE", keys.timings(run_id), first, first + SLICE),
         ]
         current, totals, tally, timings = self._batch(read, transaction=True)
         if text(current or b"") != run_id:
@@ -221,6 +223,8 @@ class Totals(Part):
         self._calls.update(of_calls(map(read_completed, news)))
         self._read += len(news)
         self._last = timings[-1] if timings else None
+        if len(timings) > SLICE:
+            return None
         found = Counter(self._calls)
         for fields in (totals, tally):
             for name, number in fields.items():

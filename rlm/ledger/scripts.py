@@ -19,14 +19,17 @@ from rlm.ledger.replicas import LASTING, run_lasting
 from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import redis
 
+    from rlm.ledger.client import LedgerClient
     from rlm.ledger.keys import Keys
 
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
+#: Entries of a list that may be very long, read by one command at the most: some milliseconds.
+SLICE = 10_000
 
 Argument: TypeAlias = str | bytes | int | float
 #: The keys and arguments of a script.
@@ -79,6 +82,26 @@ class Script:
                 return self._run(client, keys, args)
             except ResponseError as error:
                 raise _translate(client, self, error) from error
+
+    def begin(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Callable[[], Any]:
+        """Send it off; return what waits for its reply, which must be called once, whatever happens meanwhile.
+
+        Both raise what a call raises. It must be none of those that wait for replicas.
+        """
+        with translated(client):
+            told = cast("LedgerClient", client).ask("EVALSHA", self.sha, len(keys), *keys, *args)
+
+        def reply() -> Any:
+            with translated(client):
+                try:
+                    try:
+                        return told()
+                    except NoScriptError:
+                        return self._run(client, keys, args)
+                except ResponseError as error:
+                    raise _translate(client, self, error) from error
+
+        return reply
 
     def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         run = run_lasting if self.name in LASTING else _run_command
@@ -191,6 +214,15 @@ class Part:
     @translating
     def _lrange(self, key: str, first: int, last: int) -> list[bytes]:
         return cast("list[bytes]", self._client.lrange(key, first, last))
+
+    def _list_from(self, key: str, first: int) -> list[bytes]:
+        """Read a list to which others append, from `first` on to its end, in slices."""
+        found: list[bytes] = []
+        while True:
+            slice_from = first + len(found)
+            found += self._lrange(key, slice_from, slice_from + SLICE - 1)
+            if len(found) < slice_from - first + SLICE:
+                return found
 
     @translating
     def _zrange(self, key: str, first: int, last: int) -> list[bytes]:

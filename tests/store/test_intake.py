@@ -53,10 +53,34 @@ def test_all_that_waits_is_taken_chunk_by_chunk(store, token, run):
     """Each chunk tells how many events it took, so that the conductor may look around in between."""
     steps.push(store, *steps.items(500, steps.TYPE))
 
-    assert list(store.intake.drain(token, run.id, steps.priorities(store))) == [400, 100]
+    assert list(store.intake.drain(token, run.id, steps.priorities(store))) == [200, 200, 100]
 
     assert looks.pending(store) == steps.event_ids(500)
     assert waiting(store) == ([], [])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_chunk_is_decoded_while_redis_takes_the_one_before(store, token, run, monkeypatch):
+    """And none is under way when the caller goes on: it may leave the drain there."""
+    steps.push(store, *steps.items(5, steps.TYPE))
+    done: list[str] = []
+    ask, write = store.client.ask, store.intake._chunks.write
+
+    def asked(*command):
+        done.append("sent")
+        reply = ask(*command)
+        return lambda: (done.append("heard"), reply())[1]
+
+    monkeypatch.setattr(store.client, "ask", asked)
+    monkeypatch.setattr(store.intake._chunks, "write", lambda *args: (done.append("decoded"), write(*args))[1])
+
+    done.extend("between" for _ in store.intake.drain(token, run.id, steps.priorities(store)))
+
+    assert done == [
+        *("decoded", "sent", "decoded", "heard", "between"),
+        *("sent", "decoded", "heard", "between"),
+        *("sent", "heard", "between"),
+    ]
 
 
 def test_large_items_make_small_chunks(store, token, run):

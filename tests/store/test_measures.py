@@ -6,13 +6,15 @@ import itertools
 from dataclasses import replace
 
 import pytest
+import redis
 
 from rlm.core.expected import MEASURED_CALLS, Expected, Measured
 from rlm.core.item import Reason
+from rlm.core.tally import histograms
 from rlm.delivery import run_end
-from rlm.ledger import Store
+from rlm.ledger import Store, measures, scripts
 from rlm.ledger.claims import Completion
-from rlm.ledger.measures import Measuring, learned
+from rlm.ledger.measures import Measuring, Totals, learned
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)
@@ -66,6 +68,31 @@ def test_a_run_leaves_its_durations_and_failures(store, token, running, carry):
     entry = record["by_endpoint"][steps.ENDPOINT]
     assert (entry["completed"], entry["errors"], entry["throttled"]) == (2, 4, 1)
     assert (entry["p50_ms"], entry["p95_ms"]) == (100.0, 300.0)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
+def test_many_calls_are_read_in_slices(store, running, carry, monkeypatch, number):
+    """A list of a million would hold Redis up: no reply has more than a slice, and all are read, each once."""
+    for module in (scripts, measures):
+        monkeypatch.setattr(module, "SLICE", 2)
+    replies = []
+    parse = redis.Redis.parse_response
+
+    def noted(client, connection, command, **options):
+        reply = parse(client, connection, command, **options)
+        replies.extend([len(reply)] if command == "LRANGE" else [])
+        return reply
+
+    run = running(number)
+    carry(run, [one / 10 for one in range(1, number + 1)])
+    expected = [100.0 * one for one in range(1, number + 1)]
+    monkeypatch.setattr(redis.Redis, "parse_response", noted)
+
+    assert [one.milliseconds for one in store.measures.completed(run.id)] == pytest.approx(expected)
+    assert [one.milliseconds for one in store.measures.follow(run.id, 0)[0]] == pytest.approx(expected)
+    assert histograms(Totals(store.client, store.keys).look(), "call")[steps.ENDPOINT].number == number
+    assert len(replies) >= 2
+    assert max(replies) <= 3  # the last one again, to know that it is still there
 
 
 def test_the_next_run_adds_to_it(store, token, running, carry):

@@ -81,7 +81,7 @@ for index = 1, events do
     local item, event_id, type, wallet, priority =
       tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
     arrival = arrival + 1
-    local score = string.format('%.0f', (100 - priority) * base + arrival)
+    local score = string.format('%d', (100 - priority) * base + arrival)  -- exact below 2^53
     redis.call('HSET', family .. event_id, 'wallet', wallet, 'item', raw[items + 1 - item], 'score', score, 'taken_in',
       run_id, 'taken_at', taken_at)
     local scored = waiting[type]

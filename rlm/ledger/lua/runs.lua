@@ -27,9 +27,12 @@ for index = 1, (#KEYS - 4) / 2 do
   local pending, retried, type = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[at + index]
   redis.call('HINCRBY', tally, 'carried:' .. type, redis.call('ZCARD', pending))
   redis.call('HINCRBY', tally, 'taken:' .. type, redis.call('ZCARD', retried))
-  local given = redis.call('ZRANGE', retried, 0, -1, 'WITHSCORES')  -- few, where a union would copy all leftovers
-  for place = 1, #given, 2 do redis.call('ZADD', pending, given[place + 1], given[place]) end
-  redis.call('DEL', retried)
+  local few, many = KEYS[4 + 2 * index], KEYS[3 + 2 * index]
+  if redis.call('ZCARD', few) > redis.call('ZCARD', many) then few, many = many, few end
+  local given = redis.call('ZRANGE', few, 0, -1, 'WITHSCORES')  -- where a union would copy both
+  for place = 1, #given, 2 do redis.call('ZADD', many, given[place + 1], given[place]) end
+  redis.call('DEL', few)
+  if many ~= pending then redis.call('RENAME', many, pending) end
 end
 return run_id
 
