@@ -74,6 +74,13 @@ def test_any_other_4xx_is_rejected(status):
     assert outcome_of(status, "5", excerpt="no such wallet") == Rejected(status, 0.25, f"HTTP {status}: no such wallet")
 
 
+def test_of_refusals_five_alone_speak_of_the_endpoint():
+    """Several of 401, 403, 404, 405 and 410 in a row rest it; any other is about its event, a redirect as well."""
+    refused = [one for one in map(outcome_of, range(300, 500)) if isinstance(one, Rejected)]
+
+    assert [one.status for one in refused if one.of_endpoint] == [401, 403, 404, 405, 410]
+
+
 @given(st.integers(100, 999), st.lists(st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]))))
 def test_every_answer_there_can_be_has_an_outcome(status, retry_after):
     """No status and no header is an exception, and a throttle's rest is never negative nor without end."""
