@@ -44,7 +44,7 @@ class _Found:
     """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
 
     `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then. Both they and `calls` are empty unless `measured`.
+    were changed since the run began, as they were then, by `Change.of`. They and `calls` are empty unless `measured`.
     """
 
     tally: Mapping[str, int]
@@ -110,7 +110,7 @@ def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = 
     if measured:
         began_at = (run.deadline_us / 1_000_000) - run.window_seconds
         changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
-        before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
+        before = {one.of: one.before for one in changed if one.before}  # newest first, so that the first change stays
     calls = store.measures.completed(run.id) if measured else []
     endpoints = store.endpoints()
     return _Found(tally, endpoints, calls, before, limits_too_high(store, endpoints=endpoints), measured)
@@ -166,7 +166,7 @@ def _calls(store: Store, run: Run, found: _Found, limited: Limited, names: Seque
     `limit_before` is the limit that the run began with, if that was another.
     """
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in _ANSWERS.items()}
-    before = found.limits_before.get(limited.name)
+    before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
     return {
         "calls": sum(answers.values()),
         **answers,
