@@ -73,6 +73,8 @@ def faults(tmp_path, monkeypatch):
         ("redis", "url", '"http://h"', '"embedded" or a URL with redis://'),
         ("redis", "url", '"redis://"', '"embedded" or a URL with redis://'),
         ("redis", "url", '"redis://h:port"', "the port must be 1 to 65535"),
+        ("redis", "url", '"redis://h/2/3"', "the database is a whole number from 0 on"),
+        ("redis", "url", '"unix:///p?db=x"', "the database is a whole number from 0 on"),
         ("redis", "url", '"unix://socket"', "unix:///path"),
         ("redis", "url", '"redis.internal"', '"embedded" or a URL'),
     ],
