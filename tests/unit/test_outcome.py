@@ -107,12 +107,12 @@ def test_every_answer_there_can_be_has_an_outcome(status, retry_after):
         ("Wed, 21 Oct 2015 07:27:30 GMT", 0.0),
         ("Mon, 01 Jan 0001 00:00:00 GMT", 0.0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER_SECONDS),
-        ("-5", 0.0),
         ("999999999999999999999999", MAX_RETRY_AFTER_SECONDS),
-        ("1e400", MAX_RETRY_AFTER_SECONDS),
-        ("inf", MAX_RETRY_AFTER_SECONDS),
-        ("-inf", 0.0),
-        ("nan", None),
+        ("9" * 400, MAX_RETRY_AFTER_SECONDS),
+        *(
+            (text, None)
+            for text in ("-5", "-0.5", "+5", "1e3", "1e400", "inf", "-inf", "Infinity", "nan", "1_0", "\u0665")
+        ),
         ("", None),
         ("soon", None),
         ("5, 6", None),
