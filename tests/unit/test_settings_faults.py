@@ -539,6 +539,8 @@ def test_an_address_without_a_scheme_is_shown(faults, url, shown):
         ("[run]\ntarget 1\n", "FILE:2:8: is not valid TOML: "),
         ("[run]\ntarget = ", "FILE:2:10: is not valid TOML: "),
         ("x = [\n  1,", "FILE:2:5: is not valid TOML: "),
+        ("[[x]]\na = 1\n[[x]]\na = 1\nb =", "FILE:5:4: is not valid TOML: "),
+        ("[run]\ntarget = 1\n[run]\n", "FILE:3:5: is not valid TOML: "),
         (f"x = {'9' * 5000}", "FILE: is not valid TOML: "),
         (f"x = {'[' * 5000}", "FILE: is not valid TOML: "),
         (b"[run]\n# \xe9\n", "file FILE: is not UTF-8 (byte 8)"),
