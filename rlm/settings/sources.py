@@ -167,6 +167,8 @@ def _converted(text: str, place: Place) -> Any:
 def _unmatched(variable: str, candidates: list[tuple[str, ...]], known: Iterable[str]) -> str:
     if candidates:
         return f"may mean {' or '.join(place[1] for place in candidates)}; set it in the file"
+    if re.fullmatch(rf"{_PREFIX}TYPES{_SEPARATOR}.+{_SEPARATOR}ENDPOINTS", variable, re.IGNORECASE):
+        return "tables of types are set in the file only; a variable sets a single value"
     near = close_match(variable, known, cutoff=0.8)
     return f"no such setting{did_you_mean(near)}; a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY>"
 

@@ -465,6 +465,11 @@ def test_header_variable_that_is_not_set(faults):
         ),
         ("RLM_REDIS__PASSWORD", "hunter2", 'environment: RLM_REDIS__PASSWORD = "***": no such setting'),
         ("RLM_TYPES__OTHER__PRIORITY", "1", 'environment: RLM_TYPES__OTHER__PRIORITY = "1": no such setting'),
+        (
+            "RLM_TYPES__A__ENDPOINTS",
+            "[]",
+            'environment: RLM_TYPES__A__ENDPOINTS = "***": tables of types are set in the file only',
+        ),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
         ("SENTRY_DSN", "https://hunter2", 'environment: SENTRY_DSN = "***": must be a Sentry DSN'),
     ],
