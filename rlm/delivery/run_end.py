@@ -128,7 +128,7 @@ def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, A
     `limit_before` is the limit that the run began with, if that was another.
     """
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
-    before = found.limits_before.get(limited.name)
+    before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
     return {
         "calls": sum(answers.values()),
         **answers,

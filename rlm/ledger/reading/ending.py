@@ -35,7 +35,7 @@ class Ending:
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
     `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then. `sent` is by endpoint and budget when the run's calls were
+    were changed since the run began, as they were then, by `Change.of`. `sent` is by endpoint and budget when the run's calls were
     sent, microseconds of Redis time, oldest first; these two and `calls` are empty if they were not `measured`. `kept`
     is what is to be kept of calls, those of the run included. `now_us` is the time of Redis then, microseconds.
     """
@@ -79,7 +79,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             tally=tally,
             endpoints=endpoints,
             calls=calls,
-            limits_before={one.name: one.before for one in changed if one.before},  # newest first: the first one stays
+            limits_before={one.of: one.before for one in changed if one.before},  # newest first: the first one stays
             health=healthy,
             too_high=limits_too_high(store, endpoints=endpoints, health=healthy),
             restarts=int(restarts or 0),
