@@ -35,9 +35,10 @@ class Ending:
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
     `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then, by `Change.of`. `sent` is by endpoint and budget when the run's calls were
-    sent, microseconds of Redis time, oldest first; these two and `calls` are empty if they were not `measured`. `kept`
-    is what is to be kept of calls, those of the run included. `now_us` is the time of Redis then, microseconds.
+    were changed since the run began, as they were then, by `Change.of`. `sent` is by endpoint and budget when the run's
+    calls were sent, microseconds of Redis time, oldest first; these two and `calls` are empty if they were not
+    `measured`. `kept` is what is to be kept of calls, those of the run included. `now_us` is the time of Redis then,
+    microseconds.
     """
 
     tally: Mapping[str, int]
