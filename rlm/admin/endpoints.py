@@ -138,7 +138,8 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     The first publication of a limit of the file is on record, too, but is no change.
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
-    return [msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number]]
+    told = (msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number])
+    return [{key: value for key, value in one.items() if key != "window"} for one in told]
 
 
 def _types(store: Store, limited: Limited) -> list[str]:
