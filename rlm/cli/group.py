@@ -75,7 +75,7 @@ def unread() -> SystemExit:
 def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> SystemExit:
     if ctx.meta.get(DEBUG) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
-    say_error(_masked(words))
+    (say if code is ExitCode.INTERRUPTED else say_error)(_masked(words))
     return SystemExit(int(code))
 
 
