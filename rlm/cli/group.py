@@ -46,7 +46,8 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     logging.lastResort = LastWords(logging.WARNING)
     try:
         yield
-    except (click.ClickException, click.Abort, click.exceptions.Exit):
+    except (click.ClickException, click.Abort, click.exceptions.Exit) as error:
+        _refuse_negative(error)
         raise
     except RLMError as error:
         raise _end(ctx, error, str(error), exit_code_of(error)) from error
@@ -64,6 +65,14 @@ def orderly(ctx: click.Context) -> Iterator[None]:
                 "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
             )
         raise _end(ctx, error, _fault(error), ExitCode.FAILED) from error
+
+
+def _refuse_negative(error: Exception) -> None:
+    """Raise an error that fits if a number below 0, such as the rate -1/second, was taken for an option."""
+    if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
+        raise click.UsageError(
+            f"{error.option_name} is no option, and no number here is below 0.", error.ctx
+        ) from error
 
 
 def unread() -> SystemExit:
