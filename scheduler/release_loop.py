@@ -48,6 +48,8 @@ LOOK_SECONDS = 0.1
 APART_SECONDS = 5.0
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
+#: How long after Redis failed no lease counts as run out, seconds: lanes that were answered meanwhile settle first.
+SETTLING_SECONDS = 1.5
 #: How often it is written to Redis what the events waited for, seconds.
 NOTE_SECONDS = 1.0
 
@@ -84,9 +86,9 @@ class ReleaseLoop:
         self._workers: list[str] = []
         self._gathering = Gathering(run.window_seconds)
         self._planned_at = system_clock.monotonic()
-        self._cold = self._hindered = False
+        self._cold = self._hindered = self._could_send = False
         self._restarts = store.processes.restarts()
-        self._could_send = self._was_away = False
+        self._settling_until = 0.0  # unless Redis was away since leases were looked at
         self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
@@ -122,7 +124,8 @@ class ReleaseLoop:
             except FencedError:
                 raise
             except StoreError as error:
-                self._was_away = self._interrupted = True
+                self._interrupted = True
+                self._settling_until = system_clock.monotonic() + SETTLING_SECONDS
                 self._duty.note_outage()
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
@@ -174,7 +177,8 @@ class ReleaseLoop:
         self._could_send = self._could_send or can_send
         if self._releases.release(scene, now_us) and self._first_release_at is None:
             self._note_first(self._run.deadline - remaining)
-        self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
+        if system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
+            self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 
@@ -245,13 +249,13 @@ class ReleaseLoop:
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)
+        if system_clock.monotonic() < self._settling_until:
+            return
         # After Redis was away, leases ran out because nothing could be settled: no worker is to blame.
         held = [name for name, count in counts.items() if count.inflight]
-        if orphans := recovery.orphan_expired(held, now_us, closing=self._was_away):
-            log.warning(
-                "%d leases ran out; their events are pending again", orphans, extra={"action": "orphan", **extra}
-            )
-        self._was_away = False
+        if orphans := recovery.orphan_expired(held, now_us, closing=bool(self._settling_until)):
+            log.warning("%d leases ran out; their events are pending", orphans, extra={"action": "orphan", **extra})
+        self._settling_until = 0.0
 
     def _adopt(self, workers: Sequence[Process]) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""

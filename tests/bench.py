@@ -44,9 +44,10 @@ processing_seconds = {processing}
 rate_limit = "{limit}"
 endpoints = [{endpoints}]
 """
+#: The guard is long: on a busy machine a slot may take long, and with a short one it would be given back as too late.
 DEFAULTS = {
     "window": 30.0,
-    "guard": 0.05,
+    "guard": 1.0,
     "max_attempts": 3,
     "max_runs": 5,
     "timeout": 2.0,

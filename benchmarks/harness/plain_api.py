@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import urlopen
 
-from benchmarks.harness.broker import free_port
-from benchmarks.harness.children import ROOT, running
+from benchmarks.harness.children import ROOT, free_port, running
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

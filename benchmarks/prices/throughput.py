@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from benchmarks.harness.broker import private_redis
+from benchmarks.harness.children import private_redis
 from benchmarks.harness.installation import Installation
 from benchmarks.harness.loads import Load
 from benchmarks.harness.plain_api import PlainApi

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.api import ApiProcess
-from benchmarks.harness.broker import private_redis
-from benchmarks.harness.children import ROOT, running
+from benchmarks.harness.children import ROOT, private_redis, running
 from benchmarks.harness.contender import LANES, NotRunError, Result, judge
 from benchmarks.rivals.job import VARIABLE
 from rlm.sandbox.configuration import demo_document

@@ -7,6 +7,8 @@ import socket
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
@@ -136,18 +138,7 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     The first publication of a limit of the file is on record, too, but is no change.
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
-    return [
-        {
-            "at": isoformat(one.at),
-            "by": one.by,
-            "name": one.name,
-            "what": one.what,
-            "from": one.before,
-            "to": one.after,
-            "reason": one.reason,
-        }
-        for one in made[:number]
-    ]
+    return [msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number]]
 
 
 def _types(store: Store, limited: Limited) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, all_limited
 from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
@@ -162,7 +162,7 @@ def arrivals_of(
     unknown = Arrivals(dict.fromkeys(types, 0.0), every_seconds)
     if not records:
         return unknown
-    starts = [datetime.fromisoformat(one["started_at"]).timestamp() for one in records]
+    starts = [timestamp(one["started_at"]) for one in records]
     first = min(starts)
     windows = (max(*starts, until) - first) / every_seconds
     if round(windows) < 1:

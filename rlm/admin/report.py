@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, timestamp
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
 from rlm.delivery.run_end import record_so_far
@@ -60,12 +61,17 @@ def find_run(store: Store, prefix: str | None) -> str | None:
     """
     if not prefix:
         return prefix
-    run = store.runs.current()
-    known = dict.fromkeys([run.id] if run else []) | dict.fromkeys(store.runs.history(_MOST_RUNS))
-    found = [one for one in known if one.startswith(prefix)]
+    found = runs_beginning(store, prefix)
     if len(found) > 1 and prefix not in found:
         raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
     return prefix if prefix in found or not found else found[0]
+
+
+def runs_beginning(store: Store, prefix: str) -> list[str]:
+    """Return the ids of runs that begin so, the open one first, then the newest of those on record."""
+    run = store.runs.current()
+    known = dict.fromkeys([*([run.id] if run else []), *store.runs.history(_MOST_RUNS)])
+    return [one for one in known if one.startswith(prefix)]
 
 
 def looked_at(store: Store) -> dict[str, Any]:
@@ -128,7 +134,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _since(moment: str, now: float) -> float:
-    return max(0.0, now - datetime.fromisoformat(moment).timestamp())
+    return max(0.0, now - timestamp(moment))
 
 
 def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
@@ -219,14 +225,7 @@ def worker_list(store: Store) -> list[dict[str, Any]]:
 def order_list(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` orders that came over HTTP, newest first, as `rlm orders` prints them."""
     return [
-        {
-            "at": isoformat(one.at),
-            "by": one.by,
-            "address": one.address,
-            "what": one.what,
-            "about": one.about,
-            "reason": one.reason or None,
-        }
+        msgspec.to_builtins(one) | {"at": isoformat(one.at), "reason": one.reason or None}
         for one in store.orders.newest(number)
     ]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
-from rlm.core.clock import system_clock
+from rlm.core.clock import system_clock, timestamp
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import NoSuchRunError
 from rlm.ledger.connect import MICROSECONDS
@@ -81,7 +80,7 @@ class RunFilter:
         return (
             (not self.states or record["state"] in self.states)
             and (not self.triggers or record["trigger"] in self.triggers)
-            and (self.since is None or _seconds(record["started_at"]) >= self.since)
+            and (self.since is None or timestamp(record["started_at"]) >= self.since)
             and (not self.text or self.text.casefold() in _searched(record).casefold())
         )
 
@@ -122,8 +121,8 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     counts those that are no longer in it. `changes` are what operators did to endpoints and budgets meanwhile;
     `workers` is when those that live started, which is known of an open run only.
     """
-    began = _seconds(found["started_at"])
-    ended = _seconds(found.get("finished_at") or found["as_of"])
+    began = timestamp(found["started_at"])
+    ended = timestamp(found.get("finished_at") or found["as_of"])
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     ago = store.now_us() / MICROSECONDS - began
@@ -134,10 +133,10 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
         "changes": [
             {"at_seconds": round(at - began, 3), **one}
             for one in reversed(changes_made(store, MOST_CHANGES))
-            if began <= (at := _seconds(one["at"])) <= ended
+            if began <= (at := timestamp(one["at"])) <= ended
         ],
         "workers": [
-            {"at_seconds": round(_seconds(one["started_at"]) - began, 3), "pid": one["pid"], "host": one["host"]}
+            {"at_seconds": round(timestamp(one["started_at"]) - began, 3), "pid": one["pid"], "host": one["host"]}
             for one in found["workers"].get("each", ())
         ],
     }
@@ -183,10 +182,6 @@ def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
 
 
 def open_run(store: Store, prefix: str | None) -> Run:

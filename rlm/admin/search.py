@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.explain import events_of_wallet, explain
 from rlm.admin.letters import DeadLetter, find_letters
+from rlm.admin.report import runs_beginning
 from rlm.core.errors import NoSuchRunError
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
 
-#: Runs that are named, the newest of those whose id begins so, and among how many they are looked up.
+#: Runs that are named, the newest of those whose id begins so.
 MOST_RUNS = 20
-_LOOKED_AT = 100_000
+#: Characters from which on a text may be the beginning of a run's id: a date.
+_SHORTEST = len("20261125")
 
 
 def search(store: Store, asked: str) -> dict[str, Any]:
@@ -25,22 +27,13 @@ def search(store: Store, asked: str) -> dict[str, Any]:
     nothing: dict[str, Any] = {"asked": asked, "runs": [], "events": [], "letter": None, "wallet": None, "why": ""}
     if not asked:
         return {**nothing, "why": "Nothing was asked for."}
-    if runs := _runs(store, asked):
-        return {**nothing, "runs": runs}
+    if len(asked) >= _SHORTEST and (runs := runs_beginning(store, asked)):
+        return {**nothing, "runs": runs[:MOST_RUNS]}
     try:
         return {**nothing, "events": explain(store, asked)}
     except NoSuchRunError as error:
         why = str(error)
     for raw in find_letters(store, [asked]).values():
         return {**nothing, "letter": DeadLetter.read(raw).id}
-    wallet = events_of_wallet(store, asked.encode("utf-8", "backslashreplace").decode())
+    wallet = events_of_wallet(store, asked)
     return {**nothing, "wallet": wallet} if wallet["found"] else {**nothing, "why": why}
-
-
-def _runs(store: Store, asked: str) -> list[str]:
-    """Return the ids of runs that begin so, the open one first, then the newest. A short number begins no id of one."""
-    if len(asked) < len("20261125"):
-        return []
-    run = store.runs.current()
-    known = dict.fromkeys([*([run.id] if run else []), *store.runs.history(_LOOKED_AT)])
-    return [one for one in known if one.startswith(asked)][:MOST_RUNS]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
 from rlm.core.run import State
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import capital, counted, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,13 +58,13 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if expected.leftover:
         yield Verdict(
             Level.WARN,
-            _said(expected.leftover),
+            capital(expected.leftover),
             _joined(expected.when, safe_line(expected.binds) or (wrong or [""])[0]),
         )
     if wrong:
         yield Verdict(Level.WARN, wrong[0], _joined(expected.words))
     if found["state"] != State.RUNNING:
-        yield Verdict(Level.WELL, _said(expected.words))
+        yield Verdict(Level.WELL, capital(expected.words))
     spare = words.spare_seconds(found)
     on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
     yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
@@ -72,11 +72,7 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def _joined(*told: str) -> str:
     """Return clauses as sentences on one line."""
-    return " ".join(f"{_said(one)}." for one in told if one)
-
-
-def _said(clause: str) -> str:
-    return f"{clause[:1].upper()}{clause[1:]}"
+    return " ".join(sentence(one) for one in told if one)
 
 
 def _failing(found: Mapping[str, Any]) -> str:

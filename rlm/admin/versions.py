@@ -45,7 +45,7 @@ def behind(living: Mapping[Role, Sequence[Process]], leader: str | None) -> list
     found = []
     for role, one in every:
         if newest is not None and _age(one) < _age(newest):
-            found.append(Behind(role, one, f"{_named(one, newest)}, where {_called(newest)} works"))
+            found.append(Behind(role, one, f"{_named(one, newest)}, where {called(newest.version)} works"))
         elif conductor is not None and one.revision != conductor.revision:
             found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
     return found
@@ -66,9 +66,10 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d{1,9}", version)]
 
 
-def _called(process: Process) -> str:
-    return f"rlm {process.version}" if process.version else "an older rlm"
+def called(version: str) -> str:
+    """Return what a version is called, of which the oldest do not say it."""
+    return f"rlm {version}" if version else "an older rlm"
 
 
 def _named(process: Process, newest: Process) -> str:
-    return f"an earlier {_called(newest)}" if process.version == newest.version else _called(process)
+    return f"an earlier {called(newest.version)}" if process.version == newest.version else called(process.version)

@@ -9,7 +9,6 @@ import click
 from rlm.cli.common import command, store_of
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.text import counted, one_line, span
-from rlm.core.trail import CallEnd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +89,8 @@ def _times(number: int) -> str:
 
 
 def _list_attempts(one: dict[str, Any]) -> None:
+    from rlm.admin.explain.words import took
+
     attempts = one["attempts"]
     if one["calls"] > len(attempts):
         show_words(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
@@ -99,7 +100,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
             _when(each["at"]),
             each["endpoint"] or "-",
             each["answer"],
-            _took(each),
+            took(each) or "-",
             one_line(each["text"], ANSWER_WIDTH),
             each["host"] or "-",
         ]
@@ -112,10 +113,3 @@ def _list_attempts(one: dict[str, Any]) -> None:
 def _when(moment: str) -> str:
     """Shorten a time on a terminal, even if the table has room for all of it: all tables look the same."""
     return short_time(moment) if is_terminal() else moment
-
-
-def _took(attempt: dict[str, Any]) -> str:
-    """Return how long the answer took, or `no answer` for a call that is known to have ended without one."""
-    if attempt["seconds"] is None:
-        return "-" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
-    return f"{attempt['seconds']:.2f} s"

@@ -126,11 +126,7 @@ OVERVIEW = {
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
-        "supervisor": (
-            "supervisor",
-            "supervisor",
-            "Keep the wanted workers alive on this host; see the hosts.",
-        ),
+        "supervisor": ("supervisor", "supervisor", "Keep the wanted workers alive on this host; see the hosts."),
         "worker": ("processes", "worker", "Start a worker by hand; list who works."),
         "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from rlm.admin.verdict import WORTH_A_LINE_SECONDS, length, side_by_side
-from rlm.cli.printing import print_json, sentence, show, show_words, table
-from rlm.core.text import counted, safe_line
+from rlm.cli.printing import print_json, show, show_words, table
+from rlm.core.text import counted, safe_line, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

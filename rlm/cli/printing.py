@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
+from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, one_line, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -35,6 +35,8 @@ _WORDS = re.compile(r"( *)((?:`[^`]*`|[^ ])+)")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
 #: The narrowest last column of a table that is wrapped.
 _LEAST_WIDTH = 12
+#: The most characters of a host's name on a terminal.
+_LONGEST_HOST = 24
 #: Cells up to this width are never cut: they are times, and ids that one types.
 _WHOLE_WIDTH = 25
 #: The style of each verdict.
@@ -111,11 +113,6 @@ def show_words(text: str, indent: int = 0) -> None:
     first, *others = _broken(text, room() - indent - 2) if indent else [_wrapped(text)]
     for line in [f"{'':<{indent}}{first}", *(f"{'':<{indent + 2}}{other}" for other in others)]:
         show(line)
-
-
-def sentence(words: str) -> str:
-    """Return words as a sentence, with a capital letter and a full stop."""
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _wrapped(text: str, *, err: bool = False) -> str:
@@ -236,6 +233,11 @@ def _cut(cell: str, width: int) -> str:
 def _padded(cell: str, width: int, *, right: bool) -> str:
     spaces = " " * (width - width_of(cell))
     return spaces + cell if right else cell + spaces
+
+
+def short_host(name: str) -> str:
+    """Shorten the name of a host on a terminal."""
+    return one_line(name, _LONGEST_HOST) if is_terminal() else name
 
 
 def short_time(cell: str) -> str:

@@ -13,9 +13,8 @@ import click
 
 from rlm.cli.common import Group, command, new_server, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
-from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
+from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.errors import ListenError
-from rlm.core.text import one_line
 
 if TYPE_CHECKING:
     import socket
@@ -31,8 +30,6 @@ log = logging.getLogger(__name__)
 
 #: How long `rlm web` waits for an answer of Redis, seconds: whoever looks wants to know soon that it is away.
 _WEB_ANSWER_SECONDS = 2.0
-#: The most characters of a host's name on a terminal.
-_LONGEST_HOST = 24
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
@@ -143,7 +140,7 @@ def list_workers(config: Path | None) -> None:
                 entry["state"] = styled(f"{entry['state']}, another configuration", "warn")
             else:
                 entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
-            entry["host"] = one_line(entry["host"], _LONGEST_HOST) if is_terminal() else entry["host"]
+            entry["host"] = short_host(entry["host"])
         rows = [[entry[name] for name in names] for entry in entries]
         table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
 

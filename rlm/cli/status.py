@@ -22,7 +22,6 @@ from rlm.cli.printing import (
     print_json,
     say,
     say_error,
-    sentence,
     show,
     show_words,
     styled,
@@ -32,7 +31,7 @@ from rlm.cli.printing import (
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import counted, safe, safe_line, span
+from rlm.core.text import counted, safe, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,14 +8,12 @@ import click
 
 from rlm.cli.common import Group, command, examples, store_of
 from rlm.cli.options import STANDARD, log_format_option, volatile_option
-from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
-from rlm.core.text import counted, one_line
+from rlm.cli.printing import print_json, short_host, show_words, styled, table
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The most characters of a host's name on a terminal.
-_LONGEST_HOST = 24
 _LOOKS = {"ready": "ok", "draining": "warn", "silent": "warn", "lost": "error"}
 #: How often `--wait` looks whether a worker is left, seconds.
 _LOOK_SECONDS = 0.25
@@ -148,7 +146,7 @@ def _versions(entry: dict[str, Any]) -> object:
 def _row(entry: dict[str, Any]) -> list[object]:
     heard = entry["heard_seconds"]
     return [
-        one_line(entry["host"], _LONGEST_HOST) if is_terminal() else entry["host"],
+        short_host(entry["host"]),
         styled(entry["state"], _LOOKS.get(entry["state"], "warn")),
         entry["capacity"],
         entry["share"],

@@ -32,3 +32,8 @@ system_clock = Clock()
 def isoformat(seconds: float) -> str:
     """Return `seconds` since 1970 as ISO 8601 in UTC, to the millisecond, as in every record."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def timestamp(text: str) -> float:
+    """Return what `isoformat` wrote as seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()

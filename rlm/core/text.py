@@ -146,6 +146,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def capital(words: str) -> str:
+    """Return words with a capital letter at their beginning."""
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def sentence(words: str) -> str:
+    """Return words as a sentence, with a capital letter and a full stop."""
+    return f"{capital(words)}."
+
+
 def of_another_configuration(workers: int) -> str:
     """Return that so many workers have another configuration than the one in force."""
     return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"

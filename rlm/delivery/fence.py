@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: How long after it began its last announcement that succeeded a worker is fenced, seconds. What it sent just before
 #: has 2 s to arrive until its entry ends.
 FENCE_SECONDS = HEARTBEAT_TTL_SECONDS - 2.0
+#: How long before it shuts no call begins any more, seconds: most calls last no longer, and would be cut.
+CLOSING_SECONDS = 1.0
 #: How often a worker that is fenced looks at what is under way, seconds.
 _LOOK_SECONDS = 0.1
 
@@ -48,6 +50,11 @@ class Fence:
         """Whether nothing may be sent."""
         return self._left_seconds() <= 0
 
+    @property
+    def closing(self) -> bool:
+        """Whether it is shut, or soon will be unless the worker is heard of."""
+        return self._left_seconds() <= CLOSING_SECONDS
+
     def announced(self, began: float) -> None:
         """Note that the worker has announced itself; `began` is when it began to, by `system_clock.boottime()`."""
         if self.shut:
@@ -71,11 +78,9 @@ class Fence:
 class NoFence(Fence):
     """Lets everything out: of lanes that are no worker's."""
 
-    @property
-    def shut(self) -> bool:
-        """Whether nothing may be sent."""
-        return False
-
     def admits(self, since: float) -> bool:  # noqa: ARG002  # whatever it is
         """Return that a call may be sent."""
         return True
+
+    def _left_seconds(self) -> float:
+        return float("inf")

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.fence import NoFence
@@ -39,13 +39,16 @@ log = logging.getLogger(__name__)
 #: seconds; and how often one looks that is to carry an event alone.
 _PAUSE_SECONDS = 0.25
 _LOOK_SECONDS = 0.02
+#: Pause between two tries to settle an event whose lease has ended, seconds: Redis may be away for long.
+_OVERDUE_SECONDS = 0.5
 
 
 @dataclass(slots=True)
 class LaneContext:
     """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
 
-    `unsettled` are the events whose calls were made and could not be settled before their leases ended.
+    `unsettled` are the events whose calls were made and could not be settled before their leases ended. `leaving` says
+    whether the worker is about to end.
     """
 
     id: LaneId
@@ -54,6 +57,7 @@ class LaneContext:
     dispatcher: Dispatcher
     health: Health
     fence: Fence
+    leaving: Callable[[], bool]
     answered_at: float | None = None
     unsettled: set[str] = field(default_factory=set)
 
@@ -64,13 +68,17 @@ class LaneContext:
         log.log(level, message, claim.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
 
     def settle(self, claim: Claim, settlement: Settlement, until: float) -> None:
-        """Settle an event; while Redis is away try again `until` its lease ends: the call has been made."""
+        """Settle an event; if Redis refuses, try again `until` its lease ends: the call has been made.
+
+        While Redis is away nobody else can take the event, so its lane goes on, unless its worker is to end.
+        """
         while True:
             try:
                 settled = settlement()
             except StoreError as error:
-                if system_clock.monotonic() < until:
-                    system_clock.sleep(AGAIN_SECONDS)
+                overdue = system_clock.monotonic() >= until
+                if not overdue or (isinstance(error, StoreUnreachableError) and not self.leaving()):
+                    system_clock.sleep(_OVERDUE_SECONDS if overdue else AGAIN_SECONDS)
                     continue
                 told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
                 self.log(logging.WARNING, "lose_claim", claim, told, error)
@@ -159,7 +167,7 @@ class Lanes:
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated or self.fence.shut:
+            if self._alone is not None or self.leaving or self.outdated or self.fence.closing:
                 return False
             self._busy.add(lane.id.number)
             return True
@@ -246,4 +254,5 @@ class Lanes:
     def _make_lane(self) -> LaneContext:
         """Return another lane; they are numbered from 1 as they come up."""
         lane_id = LaneId(self._worker_id, next(self._numbers))
-        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._health, self.fence)
+        made_of = self._store, self._settings, self._dispatcher, self._health, self.fence
+        return LaneContext(lane_id, *made_of, leaving=lambda: self.leaving)

@@ -27,7 +27,7 @@ from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import Budget, Endpoint, Limit, Limited
     from rlm.core.expected import Completed
@@ -45,7 +45,8 @@ class _Found:
     """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
 
     `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then. Both they and `calls` are empty unless `measured`.
+    were changed since the run began, as they were then. They, `calls`, and when the run `sent` calls to each endpoint
+    and budget (microseconds of Redis time, oldest first) are empty unless they are measured.
     """
 
     tally: Mapping[str, int]
@@ -53,7 +54,7 @@ class _Found:
     calls: Sequence[Completed]
     limits_before: Mapping[str, str]
     too_high: Sequence[TooHigh]
-    measured: bool
+    sent: Mapping[str, Sequence[int]]
 
 
 def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
@@ -114,7 +115,18 @@ def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = 
         before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
     calls = store.measures.completed(run.id) if measured else []
     endpoints = store.endpoints()
-    return _Found(tally, endpoints, calls, before, limits_too_high(store, endpoints=endpoints), measured)
+    sent = _sent(store, run, tally, endpoints.values()) if measured else {}
+    return _Found(tally, endpoints, calls, before, limits_too_high(store, endpoints=endpoints), sent)
+
+
+def _sent(store: Store, run: Run, tally: Mapping[str, int], endpoints: Iterable[Endpoint]) -> dict[str, list[int]]:
+    """Return when a run sent calls, by endpoint and budget, microseconds of Redis time, oldest first."""
+    began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
+    called = all_limited(one for one in endpoints if any(tally.get(f"{what}:{one.name}") for what in _ANSWERS))
+    rules = [one.limit.rules[0] for one in called]
+    numbers = [rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in rules]
+    found = store.windows.sent_each(list(zip(called, numbers, strict=True)))
+    return {one.name: [at for at in moments if at >= began_us] for one, moments in zip(called, found, strict=True)}
 
 
 def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
     record = _record(store, run, found, store.now_us())
     if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
         record["plan"]["actual_seconds"] = actual
-        record["used"] = _used(store, record, found, actual + _failing_on_seconds(store, run, record, found))
+        record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
     if why := causes(_ended(store, run, record, found)):
         record["why"] = [one.as_json() for one in why]
     return record
@@ -133,7 +145,7 @@ def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any
         run,
         found.tally,
         [event_type.name for event_type in store.settings.event_types],
-        _called(store, run, found),
+        _called(found),
         finished_at=run.moment(now_us),
         restarted=store.processes.restarts() - run.restarts_before if run.plan else 0,
     )
@@ -144,7 +156,7 @@ def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any
     return record
 
 
-def _called(store: Store, run: Run, found: _Found) -> dict[str, dict[str, Any]]:
+def _called(found: _Found) -> dict[str, dict[str, Any]]:
     """Return what a record has of endpoints and, if there are any, of budgets, which have the sums of theirs."""
     durations: dict[str, list[float]] = {}
     for call in found.calls:
@@ -154,40 +166,28 @@ def _called(store: Store, run: Run, found: _Found) -> dict[str, dict[str, Any]]:
     for name, endpoint in found.endpoints.items():
         milliseconds = sorted(durations.get(name, []))
         figures = {"p50_ms": quantile(milliseconds, 0.50), "p95_ms": quantile(milliseconds, 0.95)}
-        by_endpoint[name] = _calls(store, run, found, endpoint, [name]) | figures
+        by_endpoint[name] = _calls(found, endpoint, [name]) | figures
         if endpoint.budget:
             sharing.setdefault(endpoint.budget, []).append(name)
-    by_budget = {budget.name: _calls(store, run, found, budget, names) for budget, names in sharing.items()}
+    by_budget = {budget.name: _calls(found, budget, names) for budget, names in sharing.items()}
     return {"by_endpoint": by_endpoint, **({"by_budget": by_budget} if by_budget else {})}
 
 
-def _calls(store: Store, run: Run, found: _Found, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
+def _calls(found: _Found, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
     """Return the calls of a run by answer, those of the endpoints `names`, and the most within a period of a limit.
 
     `limit_before` is the limit that the run began with, if that was another.
     """
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in _ANSWERS.items()}
     before = found.limits_before.get(limited.name)
+    period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     return {
         "calls": sum(answers.values()),
         **answers,
-        "peak_in_window": _peak(store, run, limited) if found.measured and any(answers.values()) else 0,
+        "peak_in_window": most_in_any(found.sent.get(limited.name, ()), period_us),
         "limit": limited.limit.text,
         **({"limit_before": before} if before else {}),
     }
-
-
-def _peak(store: Store, run: Run, limited: Limited) -> int:
-    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
-    return most_in_any(_sent(store, run, limited), round(limited.limit.rules[0].seconds * 1_000_000))
-
-
-def _sent(store: Store, run: Run, limited: Limited) -> list[int]:
-    """Return when a run sent calls to an endpoint or a budget, microseconds of Redis time, oldest first."""
-    began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
-    rule = limited.limit.rules[0]
-    number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-    return [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
 
 
 def _released_us(run: Run) -> int | None:
@@ -197,10 +197,10 @@ def _released_us(run: Run) -> int | None:
     return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
-def _failing_on_seconds(store: Store, run: Run, record: Mapping[str, Any], found: _Found) -> float:
+def _failing_on_seconds(record: Mapping[str, Any], found: _Found) -> float:
     """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
     failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
-    sent = [moment for name in failing_at for moment in _sent(store, run, found.endpoints[name])]
+    sent = [moment for name in failing_at for moment in found.sent[name]]
     return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
 
 

@@ -43,9 +43,13 @@ _REMEDY = "start the sentinels, or correct redis.url (or REDIS_URL)"
 
 
 class _Answer(NamedTuple):
-    """What one sentinel said: the primary by the configuration of `epoch`; when, in monotonic seconds."""
+    """What one sentinel said: the primary by the configuration of `epoch`; when, in monotonic seconds.
+
+    One that leads a fail-over names the old primary until its end, though the epoch is the new one by then: `over`.
+    """
 
     epoch: int
+    over: bool
     address: Address
     at: float
 
@@ -101,6 +105,8 @@ class PrimaryWatch:
         self._named: Address | None = None
         self._followed: Address | None = None
         self._switching_until = 0.0
+        #: The sockets on which a handshake of TLS is under way. No connection has such a one yet.
+        self.handshakes: set[socket.socket] = set()
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, Any]) -> PrimaryWatch:
@@ -172,7 +178,10 @@ class PrimaryWatch:
         """Ask one sentinel; return the primary by all that they said lately."""
         state: Any = self._clients[number].sentinel_master(self.url.service)
         answer = _Answer(
-            int(state["config-epoch"]), Address(str(state["ip"]), int(state["port"])), system_clock.monotonic()
+            int(state["config-epoch"]),
+            "failover_in_progress" not in state["flags"].split(","),
+            Address(str(state["ip"]), int(state["port"])),
+            system_clock.monotonic(),
         )
         with self._lock:
             self._answers[number] = answer
@@ -194,6 +203,9 @@ class PrimaryWatch:
                 with suppress(TypeError, OSError):  # it is not connected
                     # The method of a plain socket: that of TLS would have the reader take what is left for plain text.
                     socket.socket.shutdown(one._sock, socket.SHUT_RDWR)  # noqa: SLF001
+        for sock in list(self.handshakes):
+            with suppress(OSError):  # it has just ended
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _listen(self, number: int) -> None:
         """Listen to one sentinel, and ask it now and then, for as long as somebody has a client."""
@@ -259,4 +271,12 @@ class _PrimaryConnection(_ToPrimary, HeedingConnection):
 
 
 class _PrimaryTlsConnection(_ToPrimary, HeedingTlsConnection):
-    """By TLS."""
+    """By TLS. A primary that stands still accepts, but answers no handshake: a switch ends that as well."""
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
+        with sock.dup() as shared:  # the one that is wrapped changes hands
+            self.watch.handshakes.add(shared)
+            try:
+                return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+            finally:
+                self.watch.handshakes.discard(shared)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
@@ -86,10 +87,11 @@ class Recovery(Part):
 
     def promote(self, types: Iterable[str], now_us: int) -> int:
         """Make events pending again whose back-off is over; return how many."""
-        return sum(self._promote(name, self._keys.backoff(name), now_us) for name in types)
+        names = list(types)
+        due = self._due(map(self._keys.backoff, names), now_us)
+        return sum(self._promote(name, self._keys.backoff(name), ids) for name, ids in zip(names, due, strict=True))
 
-    def _promote(self, name: str, zset: str, until: int | str) -> int:
-        ids = self._due(zset, until)
+    def _promote(self, name: str, zset: str, ids: Sequence[str]) -> int:
         keys = [zset, self._keys.pending(name), *map(self._keys.event, ids)]
         return int(self._run("promote_events", keys, ids)) if ids else 0
 
@@ -110,7 +112,8 @@ class Recovery(Part):
         """Make events pending that a version before this one had released; return how many."""
         taken = 0
         for name in types:
-            while found := self._promote(name, self._keys.released(name), "+inf"):
+            released = self._keys.released(name)
+            while found := self._promote(name, released, self._due([released], "+inf")[0]):
                 taken += found
         return taken
 
@@ -153,11 +156,10 @@ class Recovery(Part):
         When a run is `closing` no death is counted: it is Redis that was away, past the lease and the deadline.
         """
         taken = 0
-        for name in types:
-            for event_id in self._due(self._keys.inflight(name), now_us, -now_us):
-                owner = self._fields(event_id, "owner")[0] or b""
-                call = self._hget(self._keys.calls(text(owner)), event_id) or b""
-                taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
+        for event_id in chain.from_iterable(self._due(map(self._keys.inflight, types), now_us, -now_us)):
+            owner = self._fields(event_id, "owner")[0] or b""
+            call = self._hget(self._keys.calls(text(owner)), event_id) or b""
+            taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
         return taken
 
     @translating
@@ -228,7 +230,7 @@ class Recovery(Part):
             if found:
                 self._client.sadd(keys.types, *found)
 
-    def _due(self, zset: str, until_us: int | str, since_us: int = 0) -> list[str]:
-        with translated(self._client):
-            found = self._client.zrangebyscore(zset, since_us, until_us, start=0, num=CHUNK)
-        return [text(one) for one in cast("list[bytes]", found)]
+    def _due(self, zsets: Iterable[str], until_us: int | str, since_us: int = 0) -> list[list[str]]:
+        """Return of each zset the events that are due, at most a chunk, in one round trip."""
+        found = self._batch(("ZRANGEBYSCORE", one, since_us, until_us, "LIMIT", 0, CHUNK) for one in zsets)
+        return [[text(one) for one in ids] for ids in found]

@@ -132,29 +132,24 @@ class Runs(Part):
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
         """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
-        for name in types:
-            for holder in self._keys.holders(name):
-                if not self._empty_holder(run_id, name, holder):
-                    return False
-        return True
-
-    def _empty_holder(self, run_id: str, name: str, holder: str) -> bool:
-        keys = self._keys
+        holders = [(name, holder) for name in types for holder in self._keys.holders(name)]
         while True:
-            ids = [text(one) for one in self._zrange(holder, 0, CHUNK - 1)]
-            if not ids:
+            held = self._batch(("ZRANGE", holder, 0, CHUNK - 1) for _, holder in holders)
+            if not any(held):  # while they are read an event moves only from one to another that is read later
                 return True
-            sent = holder == keys.inflight(name)
-            args: list[str | int | bytes] = [run_id, int(sent)]
-            for event_id in ids:
-                args += [event_id, self._cut_entry(run_id, event_id) if sent else ""]
-            returned = self._run(
-                "return_unsettled",
-                [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)],
-                args,
-            )
-            if returned < 0:
-                return False
+            for (name, holder), ids in zip(holders, held, strict=True):
+                if ids and not self._return(run_id, name, holder, list(map(text, ids))):
+                    return False
+
+    def _return(self, run_id: str, name: str, holder: str, ids: Sequence[str]) -> bool:
+        """Make events of a holder pending again; return False when the run is no longer finishing."""
+        keys = self._keys
+        sent = holder == keys.inflight(name)
+        args: list[str | int | bytes] = [run_id, int(sent)]
+        for event_id in ids:
+            args += [event_id, self._cut_entry(run_id, event_id) if sent else ""]
+        names = [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)]
+        return int(self._run("return_unsettled", names, args)) >= 0
 
     @translating
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:

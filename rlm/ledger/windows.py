@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000
+#: So many windows are read at one instant, while nobody else is served.
+_AT_ONCE = 100
 
 
 class Windows(Part):
@@ -168,20 +170,35 @@ class Windows(Part):
         found = self._lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
         return [int(stamp) for stamp in found]
 
-    @translating
     def sent(self, limited: Limited, number: int) -> list[int]:
-        """Return when the calls of the newest `number` slots were sent, microseconds of Redis time, oldest first.
+        """Return when the calls of the newest `number` slots were sent, as `sent_each` does."""
+        return self.sent_each([(limited, number)])[0]
 
-        That is when their slots were taken, even if a slot counts from later on.
+    @translating
+    def sent_each(self, wanted: Sequence[tuple[Limited, int]]) -> list[list[int]]:
+        """Return for each window when its newest so many calls were sent, microseconds of Redis time, oldest first.
+
+        That is when their slots were taken, even if a slot counts from later on. Many are read in one round trip.
         """
-        lists = (self._keys.window(limited.window_id), self._keys.moved(limited.window_id))
-        slots, moved = self._batch((("LRANGE", one, 0, max(0, number - 1)) for one in lists), transaction=True)
-        found = Counter(map(int, slots))
-        for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
-            if found[stamp]:
-                found[stamp] -= 1
-                found[sent] += 1
-        return sorted(found.elements())
+        found: list[list[int]] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            part = wanted[start : start + _AT_ONCE]
+            lists = (
+                (key(one.window_id), number) for one, number in part for key in (self._keys.window, self._keys.moved)
+            )
+            replies = self._batch((("LRANGE", key, 0, max(0, number - 1)) for key, number in lists), transaction=True)
+            found += map(_when_sent, replies[::2], replies[1::2])
+        return found
+
+
+def _when_sent(slots: Iterable[bytes], moved: Iterable[bytes]) -> list[int]:
+    """Return when calls were sent whose `slots` count from some moment on, and may have been `moved` to that."""
+    found = Counter(map(int, slots))
+    for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
+        if found[stamp]:
+            found[stamp] -= 1
+            found[sent] += 1
+    return sorted(found.elements())
 
 
 def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.text import counted
+from rlm.core.text import counted, sentence
 from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.terminal.live import Drawn, Lines
 from rlm.terminal.record import line_of, record_picture
@@ -163,7 +163,7 @@ def _outcome(verdict: DemoVerdict) -> Iterator[str]:
     yield f"The run ended {words.summary(record)}."
     if counts["leftover"]:
         for one in record.get("why", ()):
-            yield from wrap(f"{one['sentence'][:1].upper()}{one['sentence'][1:]}.", 80)
+            yield from wrap(sentence(one["sentence"]), 80)
         yield "Nothing is lost: what is left over stays in the ledger,"
         yield "and the next run would take it first."
 

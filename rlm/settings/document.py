@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlm.settings import model
-from rlm.settings.fields import setting
+from rlm.settings.values import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

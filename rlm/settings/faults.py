@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, fields_at, upwards
-from rlm.settings.fields import words
 from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
+from rlm.settings.values import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

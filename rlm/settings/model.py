@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from rlm.settings import addresses, values
-from rlm.settings.fields import list_name, seconds, setting, whole
 from rlm.settings.secrets import EMBEDDED
+from rlm.settings.values import list_name, seconds, setting, whole
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000

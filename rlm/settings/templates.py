@@ -7,11 +7,11 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from rlm.settings.document import SECTIONS, built_in_types
-from rlm.settings.fields import words
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
 from rlm.settings.secrets import is_secret
 from rlm.settings.sources import FILE_NAME, variable_name
 from rlm.settings.toml import toml_key, toml_value
+from rlm.settings.values import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

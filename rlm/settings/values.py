@@ -1,4 +1,4 @@
-"""What a single text may be: names, limits, headers, tokens. Each check returns the value or says what is wrong.
+"""How a setting is described, and what a single text may be: each check returns the value or says what is wrong.
 
 The messages end up behind file, key and (masked) value, so none of them quotes a value that may be secret.
 """
@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
 from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -29,11 +35,38 @@ _MOST_LABELS, _LONGEST_LABEL = 16, 50
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
 _WEB_TOKEN = re.compile(r"[!-~]{16,200}")
-_VISIBLE_ASCII = re.compile(r"[!-~]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
+
+
+def setting(default: Any, meaning: str, *, allowed: str, unset: str = "", **rules: Any) -> Any:
+    """Describe one setting: `allowed` is the rules in words, `unset` what a missing value means."""
+    return Field(default, description=meaning, json_schema_extra={"allowed": allowed, "unset": unset}, **rules)
+
+
+def seconds(default: float | None, meaning: str, *, from_zero: bool = False, unset: str = "") -> Any:
+    """Describe a duration. 1e9 (31 years) keeps dates and Lua's numbers within what they can hold."""
+    allowed = "a number of seconds " + ("from 0 to 1e9" if from_zero else "above 0, at most 1e9")
+    return setting(default, meaning, allowed=allowed, unset=unset, le=1e9, **{"ge" if from_zero else "gt": 0})
+
+
+def whole(default: int, meaning: str, *, lowest: int, highest: int = 10**9) -> Any:
+    """Describe a count."""
+    return setting(default, meaning, allowed=f"a whole number from {lowest} to {highest}", ge=lowest, le=highest)
+
+
+def list_name(default: str, meaning: str) -> Any:
+    """Describe the name of a Redis list."""
+    allowed = "1 to 200 printable characters, another name than the other two, not beginning with `redis.prefix` and "
+    return setting(default, meaning, allowed=allowed + "a colon")
+
+
+def words(described: FieldInfo, what: str) -> str:
+    """Return what `setting` was given as `allowed` or `unset`."""
+    extra = described.json_schema_extra
+    return str(extra[what]) if isinstance(extra, dict) else ""
 
 
 def check_name(name: str) -> str:

@@ -9,7 +9,6 @@ import logging
 import platform
 import threading
 from collections import Counter
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -18,7 +17,7 @@ from prometheus_client.core import Metric as Family
 from rlm import __version__
 from rlm.admin.hosts import HostState, hosts
 from rlm.admin.report import IDLE
-from rlm.core.clock import system_clock
+from rlm.core.clock import system_clock, timestamp
 from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
@@ -91,10 +90,7 @@ class MetricsPage:
         newest = store.runs.history(1)
         record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
         by_type = record.get("by_type", {})
-        started, ended = (
-            datetime.fromisoformat(record[moment]).timestamp() if record else 0.0
-            for moment in ("started_at", "finished_at")
-        )
+        started, ended = (timestamp(record[moment]) if record else 0.0 for moment in ("started_at", "finished_at"))
         yield Sample("rlm_last_run_timestamp_seconds", {}, ended)
         yield Sample("rlm_last_run_duration_seconds", {}, record.get("duration_seconds", 0.0))
         yield Sample("rlm_last_run_forecast_error_seconds", {}, (record and forecast_error(record)) or 0.0)

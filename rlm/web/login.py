@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hmac
 import logging
-from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from markupsafe import escape
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route
 
 from rlm.core.clock import system_clock
 from rlm.telemetry.logs import Bounded
 from rlm.web.access import LOG_IN, is_plain
+from rlm.web.pages.page import alone
 from rlm.web.parameters import read_body
 from rlm.web.session import visit_of
 
@@ -29,33 +30,6 @@ EACH: Final = parse("5/minute")
 ALL: Final = parse("60/minute")
 _WAIT_SECONDS = 60
 _UNKNOWN = 401
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Log in · RLM</title>
-<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="/static/rlm.css">
-</head>
-<body>
-<main id="main">
-<dialog open aria-labelledby="title">
-<form method="post" action="/login">
-<h1 id="title">Log in to RLM</h1>
-<p class="fault" role="alert">{told}</p>
-<input type="hidden" name="next" value="{next}">
-<div class="fields"><label>Token <input type="password" name="token" required autofocus
-autocomplete="current-password"></label></div>
-<p class="quiet">The one of <code>web.token</code> in the configuration.</p>
-<p class="choices"><button type="submit" class="main">Log in</button></p>
-</form>
-</dialog>
-</main>
-</body>
-</html>
-"""
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +42,8 @@ def ask_token(request: Request) -> Response:
 
 def _page(back: str, told: str = "", status: int = _UNKNOWN) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="rlm"'} if status == _UNKNOWN else {}
-    return HTMLResponse(_PAGE.format(told=escape(told), next=escape(back)), status, headers)
+    # An address is not made visible as other texts are: it would be another one.
+    return HTMLResponse(alone("login.html", told=told, next=escape(back)), status, headers)
 
 
 class LogIn:

@@ -1,4 +1,4 @@
-"""A whole system for a test, and the proof that it left nothing behind."""
+"""A whole system for a test, and the proof that it left nothing behind; an installation for its commands alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.acceptance.cli import Installation
 from tests.acceptance.system import System
 from tests.leftbehind import nothing_left_behind
 
@@ -31,4 +32,11 @@ def system(make_system):
     """A system at ten times the speed, its scheduler and supervisor running."""
     with make_system() as made:
         made.start_both()
+        yield made
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    """An installation that is nobody else's, whose commands run in this process."""
+    with Installation(tmp_path, valkey_only_url) as made:
         yield made

@@ -61,6 +61,8 @@ class System:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         #: The ids of all events that were ever pushed here.
         self.pushed: set[str] = set()
+        #: When events were pushed, seconds since 1970, and how many.
+        self.pushes: list[tuple[float, int]] = []
         self._env = {
             **({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}),
             **({"REDIS_URL": redis_url} if redis_url else {}),
@@ -163,6 +165,7 @@ class System:
             self.store.intake.push([json.dumps(item).encode() for item in items[start : start + 500]])
         ids = [f"{item['id']}:{name}" for item in items for name in dict.fromkeys(item["events"])]
         self.pushed.update(ids)
+        self.pushes.append((time.time(), len(ids)))
         return ids
 
     def push_evenly(self, number: int, *, prefix: str = "e", seed: int = 1) -> list[str]:

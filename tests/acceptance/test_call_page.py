@@ -30,7 +30,7 @@ def test_the_call_shown_is_the_one_sent(valkey_only_url, tmp_path, monkeypatch):
     monkeypatch.setattr(benches, "TYPE", body["event_type"])
     monkeypatch.setenv("API_AUTHORIZATION", TOKEN)
 
-    # Given an endpoint with a header from the environment, and the item of the page
+    # An endpoint with a header from the environment, and the item of the page
     with Server(answering(OK)) as server, benches.Bench(valkey_only_url, tmp_path) as bench:
         secret = {"Authorization": "env:API_AUTHORIZATION"}
         bench.redirect(benches.FIRST, f"http://127.0.0.1:{server.port}{path}")
@@ -39,10 +39,8 @@ def test_the_call_shown_is_the_one_sent(valkey_only_url, tmp_path, monkeypatch):
         bench.store.client.hdel(bench.store.keys.run(bench.run_id), "staged")
         list(bench.store.intake.drain(bench.token, bench.run_id, {body["event_type"]: 5}))
 
-        # When it is sent
         bench.carry()
 
-    # Then the endpoint got what the page shows
     ((head, sent),) = server.requests
     first, *lines = head.split("\r\n")
     sent_headers = dict(line.split(": ", 1) for line in lines)

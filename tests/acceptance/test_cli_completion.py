@@ -61,15 +61,13 @@ def in_bash(line, environ=None, where=None):
 
 def test_bash_completes_from_the_live_store(inst, tmp_path):
     """A real one, with the script it is given: a run that is open, and nothing that Enter would have it do else."""
-    # Given a run, and names of runs that another program wrote
+    # A run, and names of runs that another program wrote
     run = inst.start_run()
     hostile = ["$(touch pwned)", "`touch pwned`", "a;touch pwned", "two words", "*", "--all", "b\nplain,c;d", "\x1b[2J"]
     inst.store.client.lpush(inst.store.keys.runs, *hostile)
 
-    # When a person presses TAB behind `rlm status`
     found, errors = in_bash("rlm status ", {"RLM_CONFIG": str(inst.config)}, tmp_path)
 
-    # Then it alone is offered
     assert found == [run.id]
     assert errors == ""
     assert not (tmp_path / "pwned").exists()
@@ -77,13 +75,11 @@ def test_bash_completes_from_the_live_store(inst, tmp_path):
 
 def test_bash_gets_no_word_where_nothing_can_be_read(tmp_path):
     """A wrong configuration, for example: nothing is offered, nothing printed, nothing started."""
-    # Given a configuration that cannot be used
+    # A configuration that cannot be used
     (tmp_path / "rlm.toml").write_text("[workers]\nmax = 0\n")
 
-    # When a person presses TAB
     found, errors = in_bash("rlm endpoint pause ", where=tmp_path)
 
-    # Then that is all that happens
     assert found == []
     assert errors == ""
     assert not (tmp_path / ".rlm").exists()
@@ -92,17 +88,15 @@ def test_bash_gets_no_word_where_nothing_can_be_read(tmp_path):
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_can_read_their_scripts(tmp_path, shell):
     """Each has one, which it takes for its own language where it is installed."""
-    # Given the script of a shell
+    # The script of a shell
     done = CliRunner().invoke(rlm, ["completion", shell])
     assert done.exit_code == 0
     assert "_RLM_COMPLETE" in done.stdout
 
-    # When the shell reads it, without running it
     if program := shutil.which(shell):
         (tmp_path / "script").write_text(done.stdout)
         checked = subprocess.run([program, "-n", "script"], cwd=tmp_path, capture_output=True, timeout=60, check=False)
 
-        # Then it finds no fault
         assert checked.returncode == 0, checked.stderr
 
 
@@ -137,7 +131,7 @@ def test_what_comes_before_a_value(inst, monkeypatch):
 
 def test_runs_and_dead_letters(inst):
     """The open run for `cancel`, all for the others; a dead letter that is named already is not offered again."""
-    # Given two runs, one of them open, and two dead letters
+    # Two runs, one of them open, and two dead letters
     first = inst.start_run()
     inst.close_run(first)
     run = inst.start_run()
@@ -148,7 +142,6 @@ def test_runs_and_dead_letters(inst):
     inst.store.client.lpush(inst.store.keys.failed, *raws)
     handles = [json.loads(raw)["id"] for raw in raws]
 
-    # Then each is offered where it can be taken
     assert completed("rlm result ", inst.config) == [run.id, first.id]
     assert completed("rlm cancel ", inst.config) == [run.id]
     assert completed("rlm failed show ", inst.config) == handles[::-1]
@@ -165,15 +158,13 @@ def test_an_embedded_server_is_not_started(tmp_path, monkeypatch):
 
 def test_a_store_that_does_not_answer_is_not_waited_for(tmp_path):
     """Half a second, while somebody sits there with a key pressed."""
-    # Given something that listens and says nothing
+    # Something that listens and says nothing
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = tmp_path / "silent.toml"
         config.write_text(f'[redis]\nurl = "redis://127.0.0.1:{silent.getsockname()[1]}/0"\n')
 
-        # When a run is to be completed
         began = time.monotonic()
         found = completed("rlm status ", config)
 
-    # Then there is none, soon
     assert found == []
     assert time.monotonic() - began < 3

@@ -12,15 +12,8 @@ from click.testing import CliRunner
 
 from rlm.cli.group import rlm
 from rlm.core.errors import StoreError
-from tests.acceptance.cli import Installation
 
 MADE = "an embedded server of its own is made in"
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture

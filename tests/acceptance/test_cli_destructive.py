@@ -10,14 +10,7 @@ from rlm.admin.bulk_letters import Deal, Dealing
 from rlm.admin.letters import Outcome
 from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter
-from tests.acceptance.cli import Installation
 from tests.store import steps
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture
@@ -33,14 +26,12 @@ def letters(inst):
 
 def test_a_dry_run_of_clear_counts_and_changes_nothing(inst):
     """Neither asking nor clearing; its document has the number beside `cleared`."""
-    # Given items on the audit list
+    # Items on the audit list
     inst.push(*steps.items(3, steps.TYPE))
 
-    # When it is to be cleared as a dry run
     said = inst.rlm("queue", "clear", "--dry-run").stdout
     printed = inst.json("queue", "clear", "--dry-run")
 
-    # Then the number is told and all are still there
     assert "3 items would be removed" in said
     assert printed == {"cleared": 0, "would_clear": 3, "staged": 0}
     assert inst.json("queue", "stats")["events"] == 3
@@ -63,12 +54,10 @@ def test_clear_says_what_stays_in_staging(inst):
 @pytest.mark.parametrize(("command", "done"), [("retry", "retried"), ("drop", "dropped")])
 def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, command, done):
     """All of them, or those named; one that is not there is exit 3 as ever."""
-    # When all, and one, are dealt with as a dry run
     said = inst.rlm("failed", command, "--all", "--dry-run").stdout
     printed = inst.json("failed", command, letters[0], "--dry-run")
     unknown = inst.rlm("failed", command, "nobody", "--dry-run", code=3)
 
-    # Then the number is told and all are still there
     assert f"3 dead letters would be {done}" in said
     of_retry = {"left": [], "would_be_left": 0} if command == "retry" else {}
     assert printed == {done: [], "refused": [], f"would_be_{done}": 1, **of_retry}
@@ -79,7 +68,7 @@ def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, c
 @pytest.mark.parametrize("command", ["retry", "drop"])
 def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, command):
     """Done is what was counted: a letter that nobody has seen is not dropped with the others, nor is what is none."""
-    # Given something of another program among three letters, and a person who thinks while the next comes
+    # Something of another program among three letters, and a person who thinks while the next comes
     new = encode_letter(b"{}", Reason.REJECTED, "new", failed_at=1703169025.0, run_id="r", event=None)
     client, failed, asked = inst.store.client, inst.store.keys.failed, []
 
@@ -91,24 +80,20 @@ def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, co
     monkeypatch.setattr("rlm.cli.failed.confirm", think)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
 
-    # When they say yes
     inst.rlm("failed", command, "--all")
 
-    # Then the three are gone
     assert "3 dead letters" in asked[0]
     assert client.lrange(failed, 0, -1) == [new, b"no letter"]
 
 
 def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
     """No there means no; a script, which nobody could answer for, is not held up."""
-    # Given a person at a terminal
+    # A person at a terminal
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
 
-    # When they say no, then --yes
     refused = inst.rlm("failed", "retry", "--all", input="n\n", code=1)
     done = inst.rlm("failed", "retry", "--all", "--yes")
 
-    # Then nothing happened before the yes
     assert "Retry 3 dead letters?" in refused.stderr
     assert "Nothing was retried" in refused.stderr
     assert "3 dead letters retried" in done.stdout
@@ -116,14 +101,12 @@ def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
 
 def test_of_many_letters_that_are_refused_some_are_named(capsys):
     """So that a thousand of a type nobody configured are no thousand lines; a program gets them all."""
-    # Given eight that cannot be retried
+    # Eight that cannot be retried
     outcomes = [Outcome(str(number), "no such type") for number in range(8)]
 
-    # When that is told
     with pytest.raises(SystemExit):
         failed._tell(outcomes, Deal.RETRY)
 
-    # Then five are named and three counted
     told = capsys.readouterr()
     assert told.err.count("is not retried: no such type") == 5
     assert "3 more dead letters are not retried" in told.err

@@ -21,7 +21,6 @@ from rlm.core.trail import Heard
 from rlm.ledger import fitness
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
-from tests.acceptance.cli import Installation
 from tests.store import steps
 from tests.store.windows import pass_time, set_health
 from tests.wait import wait_until
@@ -34,10 +33,9 @@ def reachable(monkeypatch):
 
 
 @pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        made.store.leases.release(steps.CONDUCTOR)
-        yield made
+def inst(inst):
+    inst.store.leases.release(steps.CONDUCTOR)
+    return inst
 
 
 def findings(document):

@@ -10,18 +10,11 @@ import sys
 
 import pytest
 
-from tests.acceptance.cli import Installation
 from tests.store import steps
 
 pytestmark = pytest.mark.rest
 
 SECONDS = 30
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def exits(inst, *words):
@@ -77,20 +70,18 @@ def test_4_redis_cannot_be_reached(inst, tmp_path):
 
 def test_130_interrupted(inst):
     """Ctrl-C ends it without a word."""
-    # Given a command that waits for what a person types
+    # A command that waits for what a person types
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "rlm", "queue", "push", "--config", str(inst.config)]
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "Ctrl-D ends" in process.stderr.readline()
 
-        # When they press Ctrl-C instead
         process.send_signal(signal.SIGINT)
         told, said = process.communicate(timeout=SECONDS)
     os.close(ours)
     os.close(theirs)
 
-    # Then it is over
     assert process.returncode == 130
     assert told == ""
     assert said == ""
@@ -99,11 +90,10 @@ def test_130_interrupted(inst):
 @pytest.mark.parametrize("words", [["--help"], ["config", "show"]])
 def test_141_nobody_reads_on(inst, words):
     """As behind `head`, which has gone: it ends without a word."""
-    # Given a pipe nobody reads from
+    # A pipe nobody reads from
     read, write = os.pipe()
     os.close(read)
 
-    # When a command prints into it
     done = subprocess.run(
         [sys.executable, "-m", "rlm", *words],
         stdout=write,
@@ -114,6 +104,5 @@ def test_141_nobody_reads_on(inst, words):
     )
     os.close(write)
 
-    # Then it is over
     assert done.returncode == 141
     assert done.stderr == b""

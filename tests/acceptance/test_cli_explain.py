@@ -11,7 +11,6 @@ from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
-from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import looks, steps, windows
 
@@ -19,10 +18,9 @@ EVENT = steps.event_id(1)
 
 
 @pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        windows.trust(made.store)
-        yield made
+def inst(inst):
+    windows.trust(inst.store)
+    return inst
 
 
 def claim(inst, run):

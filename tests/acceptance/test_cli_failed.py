@@ -9,14 +9,7 @@ import pytest
 
 from rlm.admin import bulk_letters, letters
 from rlm.core.item import Reason, encode_letter
-from tests.acceptance.cli import Installation
 from tests.store import looks, steps
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def letter(inst, item, reason=Reason.REJECTED, detail="400 from rebalance_api", event=None):

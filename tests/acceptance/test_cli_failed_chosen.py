@@ -8,15 +8,8 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
-from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import steps
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ from tests.wait import wait_until
 THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
 
 
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
-
-
 def close_run(inst, run):
     """Close a run as the conductor does, so that what it measured is kept."""
     steps.finish(inst.store, inst.token, run)

@@ -15,18 +15,11 @@ from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog, stamped_at
-from tests.acceptance.cli import Installation
 from tests.store import steps
 
 #: A moment in 2023 that items tell, and seconds since then at least.
 THEN = "2023-12-21T14:30:25.123Z"
 LONG_AGO = 60_000_000
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def ago(seconds):

@@ -9,14 +9,7 @@ import pytest
 
 from rlm.ledger.reading import waiting
 from rlm.ledger.reading.waiting import EventFilter, Mark, waiting_page
-from tests.acceptance.cli import Installation
 from tests.store import looks, steps
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def listed(inst, *how):

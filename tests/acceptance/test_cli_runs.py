@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from rlm.admin.report import find_run
-from tests.acceptance.cli import Installation
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(inst):

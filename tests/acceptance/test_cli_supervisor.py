@@ -7,14 +7,7 @@ import threading
 import pytest
 
 from rlm.ledger.processes import Offer, Process, Role
-from tests.acceptance.cli import Installation
 from tests.wait import wait_until
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -34,10 +34,9 @@ def reachable(monkeypatch):
 
 
 @pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        made.config.chmod(0o600)
-        yield made
+def inst(inst):
+    inst.config.chmod(0o600)
+    return inst
 
 
 def found(inst, name, code=0):

@@ -63,10 +63,9 @@ def shell(tmp_path):
 def test_a_first_time_user_gets_to_a_finished_run(shell, tmp_path):
     """Step by step as they are told; only the port is another, for somebody else may have 8090."""
     with nothing_left_behind(tmp_path):
-        # Given an empty directory
+        # An empty directory
         assert list(shell.directory.iterdir()) == []
 
-        # When they type `rlm init`, and then what it says
         api, up, push, start, result = STEP.findall(shell("rlm init"))
         shell("rlm config check")
         with shell.running(f"{api} --port 0", "serves 20 endpoints") as said:
@@ -77,6 +76,5 @@ def test_a_first_time_user_gets_to_a_finished_run(shell, tmp_path):
                 shell(start)
                 record = json.loads(shell(f"{result} --json"))
 
-    # Then their event was sent
     assert record["state"] == "completed"
     assert record["counts"]["completed"] == 1

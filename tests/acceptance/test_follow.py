@@ -21,7 +21,6 @@ from rlm.admin.monitoring import Monitor
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Process, Role
-from tests.acceptance.cli import Installation
 from tests.store import steps
 from tests.wait import wait_until
 
@@ -34,12 +33,6 @@ MOST_TRIPS = 25
 TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -16,13 +16,15 @@ from unittest import mock
 import pytest
 from msgspec import structs
 
+from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Limit
-from rlm.core.errors import StoreUnreachableError
+from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.expected import Expected
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.fence import CLOSING_SECONDS, Fence
 from rlm.ledger.claims import LaneId
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.limiter import Admitted
@@ -32,6 +34,9 @@ from tests.wait import wait_until
 
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10.0
+#: With a guard so short an answer that took long is late, seconds. With that of a bench none is, and every slot is used
+#: that was taken, however busy the machine.
+SHORT_GUARD = 0.15
 
 
 class Scripted:
@@ -79,7 +84,7 @@ def bench(make_bench):
 
 
 @contextmanager
-def gone(target, verb, times=1, after=0):
+def gone(target, verb, times=1, after=0, error=StoreUnreachableError):
     """Redis fails `times` calls of `verb` after so many, as if it were away; yields what counts them from then on."""
     real = getattr(target, verb)
     before, calls = [], []
@@ -90,7 +95,7 @@ def gone(target, verb, times=1, after=0):
             return real(*args, **kwargs)
         calls.append(args)
         if len(calls) <= times:
-            raise StoreUnreachableError("Redis cannot be reached")
+            raise error("Redis cannot be reached")
         return real(*args, **kwargs)
 
     with mock.patch.object(target, verb, fail):
@@ -461,16 +466,17 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
     bench.check()
 
 
-def test_an_answered_call_keeps_the_slot_it_had(bench):
+def test_an_answered_call_keeps_the_slot_it_had(make_bench):
     """An answer that takes no longer than calls take there proves that the server read it in time: the stamp stays."""
+    bench = make_bench(guard=SHORT_GUARD)
     bench.take()
     bench.api.set_fault(FIRST, slow=10.0)  # 0.2 s; the rest of what it may take is for a busy machine
     bench.store.measures.publish(bench.token, {(TYPE, FIRST): Expected(0.35, 0.4)})
-    before = bench.now_us()
-    bench.carry()
+    with restamped(bench) as noted:
+        bench.carry()
 
-    (stamp,) = bench.stamps()
-    assert before < stamp < before + 100_000
+    assert noted == []
+    assert bench.calls() == [(FIRST, 1, 200)]
 
 
 @contextmanager
@@ -490,8 +496,9 @@ def restamped(bench, failures=0):
         yield noted
 
 
-def test_a_call_that_may_have_been_read_late_counts_from_then(bench):
+def test_a_call_that_may_have_been_read_late_counts_from_then(make_bench):
     """Its answer came later than calls take, by more than the guard: as if it had been read that much later."""
+    bench = make_bench(guard=SHORT_GUARD)
     bench.take()
     bench.api.set_fault(FIRST, slow=20.0)
     began = bench.now_us()
@@ -499,7 +506,7 @@ def test_a_call_that_may_have_been_read_late_counts_from_then(bench):
     ended = bench.now_us()
 
     (stamp,) = bench.stamps()
-    assert began + (0.4 - 0.02 - 0.05) * 1e6 <= stamp <= ended - (0.02 + 0.05) * 1e6
+    assert began + (0.4 - 0.02 - SHORT_GUARD) * 1e6 <= stamp <= ended - (0.02 + SHORT_GUARD) * 1e6
     assert bench.where() == {}
     bench.check()
 
@@ -515,16 +522,17 @@ def test_an_answer_within_the_guard_is_not_late(make_bench):
         assert noted == []
 
 
-def test_redis_gone_when_a_late_answer_comes_is_waited_for(bench):
+def test_redis_gone_when_a_late_answer_comes_is_waited_for(make_bench):
     """The slot is stamped anew before the event is settled, and for the same moment however long that takes."""
+    bench = make_bench(guard=SHORT_GUARD)
     bench.take()
     bench.api.set_fault(FIRST, slow=20.0)
     with restamped(bench, failures=3) as noted:
         bench.carry()
 
     assert len(noted) == 4
-    assert max(noted) - min(noted) < 0.03
-    assert bench.stamps()[0] / 1e6 == pytest.approx(noted[-1], abs=0.03)
+    assert max(noted) - min(noted) < 0.1  # three pauses take longer
+    assert bench.stamps()[0] / 1e6 == pytest.approx(noted[-1], abs=0.1)
     assert bench.where() == {}
     assert bench.calls() == [(FIRST, 1, 200)]
     bench.check()
@@ -957,6 +965,17 @@ def answers_held(bench):
             go.set()
 
 
+def test_no_call_begins_that_the_fence_is_about_to_cut(bench):
+    """It would be made again: after Redis was away a worker sends nothing until it is heard of, if that is overdue."""
+    fence = bench.lanes.fence = Fence(seconds=CLOSING_SECONDS)
+    fence.announced(system_clock.boottime())
+    bench.take()
+    bench.carry()
+
+    assert bench.calls() == []
+    assert bench.where() == {"released": 1}
+
+
 def waits(bench, event_id):
     """Return whether a lane has the event and waits to carry it alone."""
     return (bench.store.client.hget(bench.store.keys.calls("w1"), event_id) or b"").endswith(b":-")
@@ -1189,7 +1208,7 @@ def test_an_answer_that_could_not_be_settled_is_not_taken_for_a_claim_that_is_no
         if verb == "retry":
             bench.api.set_fault(FIRST, status=500)
         part = bench.store.turns if verb == "take" else bench.store.ledger
-        with gone(part, verb, times=10**9, after=int(verb == "take")):
+        with gone(part, verb, times=10**9, after=int(verb == "take"), error=StoreError):
             bench.carry()
         assert bench.where() == {"inflight": 1}
         bench.take()
@@ -1240,13 +1259,13 @@ def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
         ("fail", {"status": 500}, 0, {"backoff": 1}),
         ("block", {"hang": True}, 0, {"backoff": 1}),
         ("block", {"reset": True}, 0, {"backoff": 1}),
-        ("restamp", {"slow": 6.0}, 0, {}),
+        ("restamp", {"slow": 15.0}, 0, {}),
     ],
     ids=["good answer", "throttle", "error", "time-out", "cut", "late answer"],
 )
 def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, fault, failures, where):
     """What the windows must learn of an answer is told them once Redis is back, and the event is settled by it."""
-    bench = make_bench(timeout=0.3)
+    bench = make_bench(timeout=0.5, guard=SHORT_GUARD)
     bench.take()
     first = bench.settings.endpoints[FIRST]
     for _ in range(failures):
@@ -1287,17 +1306,40 @@ def test_redis_gone_just_after_a_late_send_still_awaits_the_answer(make_bench):
     bench.check()
 
 
-def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_bench, caplog):
+def test_an_answer_is_kept_until_redis_is_back_however_long_that_takes(make_bench):
+    """Nobody could take the event meanwhile, though its lease has ended: it is settled, and not sent again."""
+    with short_leases():
+        bench = make_bench(timeout=0.2)
+        bench.take()
+        (event_type,) = bench.settings.event_types
+        real, tried = bench.store.turns.take, []
+
+        def take(*args, **kwargs):
+            tried.append(time.monotonic())
+            if len(tried) > 1 and tried[-1] < tried[1] + 2 * event_type.lease_seconds:
+                raise StoreUnreachableError("Redis cannot be reached")
+            return real(*args, **kwargs)
+
+        with mock.patch.object(bench.store.turns, "take", take):
+            bench.carry()
+
+    assert bench.where() == {}
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert len(tried) < 30, "once the lease has ended it is tried less often"
+    bench.check()
+
+
+@pytest.mark.parametrize("error", [StoreError, StoreUnreachableError], ids=["refused", "away, and to end"])
+def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_bench, caplog, error):
     """Beyond its lease the event is somebody else's: the lane is free again, and says what it lost."""
     with short_leases():
         bench = make_bench(timeout=0.2)
         bench.take()
-        with gone(bench.store.turns, "take", times=10**9, after=1):
-            began = time.monotonic()
-            bench.carry()
-            took = time.monotonic() - began
+        with gone(bench.store.turns, "take", times=10**9, after=1, error=error) as calls, carrying(bench):
+            wait_until(lambda: calls, message="it cannot be settled")
+            bench.lanes.leaving = error is StoreUnreachableError
+    bench.lanes.leaving = False
 
-    assert 0.4 < took < 1.5
     assert "could not be settled before its lease ended" in caplog.text
     assert bench.where() == {"inflight": 1}
 
@@ -1358,7 +1400,7 @@ def test_a_connection_that_takes_long_is_not_taken_from_the_time_of_the_call(mak
 
 def test_a_slot_that_takes_long_is_not_taken_from_the_time_of_the_call(make_bench):
     """Else a Redis that is slow for a while had calls sent with no time left for an answer, all of them in vain."""
-    bench = make_bench(timeout=0.4, processing=0.3)
+    bench = make_bench(timeout=0.4, processing=0.3, guard=0.1)
     bench.take()
     real, asked = bench.store.windows.acquire, []
 

@@ -10,21 +10,14 @@ from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
-from rlm.web import openapi, operations
+from rlm.web import api, operations
 from rlm.web.operations import OPERATIONS
-from tests.acceptance.cli import Installation
 from tests.acceptance.webapp import served
 from tests.each import each
 from tests.store import steps
 from tests.wait import wait_until
 
 TOKEN = "a-token-of-24-characters"
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture
@@ -308,7 +301,7 @@ def test_every_key_of_every_answer_is_described(inst, program):
     }
     for one in (one for one in OPERATIONS if one.method == "GET"):
         document = program.json(asked.get(one.path, one.path))
-        assert undescribed(document, schemas[openapi.schema_name(one.command)]) == [], one.path
+        assert undescribed(document, schemas[api.schema_name(one.command)]) == [], one.path
 
 
 def undescribed(document, schema, place="$"):

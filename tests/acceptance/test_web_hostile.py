@@ -36,7 +36,7 @@ class Looked(HTMLParser):
     LINKS = frozenset({"href", "src", "action", "formaction", "xlink:href"})
     NO_SUCH = frozenset({"x-planted", "style", "iframe", "object", "embed", "base", "img", "foreignobject"})
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page):
         super().__init__()
         self.faults: list[str] = []
         self.text = ""

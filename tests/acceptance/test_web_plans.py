@@ -5,21 +5,12 @@ from __future__ import annotations
 import csv
 import io
 
-import pytest
-
 from rlm.admin.planning import Arrivals
 from rlm.web.pages import FILES, compliance, whatif
 from rlm.web.pages.documents import Documents
 from rlm.web.pages.outlook import outlook_of
 from rlm.web.pages.page import Frame, Query, render
-from tests.acceptance.cli import Installation
 from tests.store import looks, steps
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 def shown(inst, page, **query):

@@ -7,19 +7,12 @@ import logging
 import pytest
 
 from rlm.web import login
-from tests.acceptance.cli import Installation
 from tests.acceptance.webapp import served
 from tests.each import each
 
 TOKEN = "a-token-of-24-characters"
 ENDPOINT = "rebalance_api"
 PAUSE, RESUME = f"/api/endpoints/{ENDPOINT}/pause", f"/api/endpoints/{ENDPOINT}/resume"
-
-
-@pytest.fixture
-def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from tests.wait import wait_until
 
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10.0
+#: What does not wait for a consumer's own look is done sooner, seconds, on however busy a machine.
+AT_ONCE = IDLE_SECONDS / 2
 ACTOR = "note"
 
 
@@ -267,7 +269,7 @@ def test_a_lost_wake_up_costs_latency_only(broker):
         wait_until(lambda: asleep(broker), message="the consumer sleeps")
         broker.enqueue_many(messages(1))
 
-        wait_until(lambda: noted(broker) == [1], timeout=2.0, message="the message was found")
+        wait_until(lambda: noted(broker) == [1], timeout=AT_ONCE, message="the message was found")
 
 
 def test_a_wake_up_between_looking_and_sleeping_is_not_lost(broker):
@@ -284,7 +286,7 @@ def test_a_wake_up_between_looking_and_sleeping_is_not_lost(broker):
 
     broker.do_fetch = fetch
     with working(broker):
-        wait_until(lambda: noted(broker) == [1], timeout=1.0, message="it was received at once")
+        wait_until(lambda: noted(broker) == [1], timeout=AT_ONCE, message="it was received at once")
 
 
 # -- prefetch
@@ -352,7 +354,7 @@ def test_a_sleeping_worker_stops_at_once(broker):
         wait_until(lambda: asleep(broker), message="the consumer sleeps")
         began = time.monotonic()
 
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < AT_ONCE
 
 
 def test_what_no_lane_has_begun_goes_back_at_a_stop(make_broker, client, namespace):
@@ -414,10 +416,8 @@ def test_an_acknowledgement_that_fails_holds_no_lane_up(make_broker, error, capl
     broker.do_ack = mock.Mock(side_effect=error)
     broker.enqueue_many(messages(1, 2, 3))
     with working(broker, threads=1, prefetch=2):
-        began = time.monotonic()
-        wait_until(lambda: noted(broker) == [1, 2, 3], message="all were done")
+        wait_until(lambda: noted(broker) == [1, 2, 3], timeout=AT_ONCE, message="all were done at once")
 
-    assert time.monotonic() - began < 1.0
     assert "could not be acknowledged, which does no harm" in caplog.text
 
 
@@ -480,10 +480,10 @@ def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, na
     broker.enqueue_many(messages(2, 3))
     with working(broker, threads=1, prefetch=2) as worker:
         (consumer,) = worker.consumers.values()
-        wait_until(lambda: noted(broker) == [1, 2, 3], timeout=1.0, message="the others were done at once")
+        wait_until(lambda: noted(broker) == [1, 2, 3], timeout=AT_ONCE, message="the others were done at once")
         broker.enqueue_many(messages(4))
         broker.wake()
-        wait_until(lambda: noted(broker)[3:] == [4], timeout=1.0, message="a later one was done at once")
+        wait_until(lambda: noted(broker)[3:] == [4], timeout=AT_ONCE, message="a later one was done at once")
         wait_until(
             lambda: not client.keys(f"{namespace}:{QUEUE}*") and not client.keys(f"{namespace}:__acks__*"),
             message="nothing is left of them",

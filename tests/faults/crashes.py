@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
 from tests.acceptance.system import System
+from tests.stopwatch import Stopwatch
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ class CrashingSystem(System):
         written.write_text(told)
         written.rename(file)
 
-    def await_crash(self, whom: str, timeout: float = 15.0) -> float:
-        """Wait until that has happened; return when, in monotonic seconds."""
+    def await_crash(self, whom: str, timeout: float = 15.0) -> Stopwatch:
+        """Wait until that has happened; return how long ago, without what those that go on waited for a processor."""
         file = self._files[whom]
         told = file.read_text() if file.exists() else ""
+        server = self.store.client.info("server")["process_id"]
         wait_until(lambda: not file.exists(), timeout=timeout, message=f"a {whom} dies at {told}")
-        return time.monotonic()
+        return Stopwatch(server, *(one.pid for one in self.processes.values()))
 
     def dead_scheduler(self) -> str:
         """Wait until one of the two has died by KILL, and return its name."""

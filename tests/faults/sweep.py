@@ -83,6 +83,7 @@ class Patient:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._number = 0
+        self.worker = ""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -105,13 +106,15 @@ class Patient:
         self._deliver("first")
 
     def a_worker(self) -> str:
-        """The id of one that is ready, once two are."""
-        ready = [one for one in self.system.store.processes.alive("worker") if one.state == "ready"]
-        return ready[0].id if len(ready) > 1 else ""
+        """The id of one that is ready, once two are; another one than before.
+
+        One whose entry is poisoned again and again, before it has announced itself, would be taken for frozen.
+        """
+        ready = [one.id for one in self.system.store.processes.alive("worker") if one.state == "ready"]
+        return next(one for one in ready if one != self.worker) if len(ready) > 1 else ""
 
     def poisons(self) -> dict[str, Poison]:
         """Everything it can be poisoned with as it is now, by name."""
-        self.worker = self.a_worker() or self.worker
         return {one.name: one for one in all_poisons(self.system.store, self.worker)}
 
     def renew(self) -> None:
@@ -169,16 +172,19 @@ class Patient:
             scheduler.send_signal(signal.SIGCONT)
         missing = len(events - self._answered(events)) if during else self._push_and_await(name)
         if during and not missing:  # what was put into a run from outside stands in its books, until the next one
-            missing = self._deliver(f"{name}next-", 1)
+            missing = self._push_and_await(f"{name}next-", 1)
         died = "; ".join(one for one in ("scheduler", "supervisor") if system.processes[one].poll() is not None)
         died = died or ("worker" if "ended unexpectedly" in system.log("supervisor")[log:] else "")
         named = named or self._named(poison)
-        return Outcome(poison.name, missing, died, named or not poison.named, "" if missing else self._still())
+        still = "" if missing else self._still()
+        if not missing:
+            self.worker = wait_until(self.a_worker, timeout=HEALED_SECONDS, message="both workers are heard of again")
+        return Outcome(poison.name, missing, died, named or not poison.named, still)
 
-    def _push_and_await(self, name: str) -> int:
+    def _push_and_await(self, name: str, number: int = 3) -> int:
         client, keys = self.system.store.client, self.system.store.keys
         wait_until(lambda: client.type(keys.events) in {b"list", b"none"}, timeout=PATIENCE_SECONDS, message="a list")
-        return self._deliver(name)
+        return self._deliver(name, number)
 
     def _named(self, poison: Poison) -> bool:
         return any(poison.key in one.message for one in self._findings() if not one.ok)

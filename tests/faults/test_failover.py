@@ -6,6 +6,7 @@ Windows are of 18 s, the time being divided by ten. What each trial measured is 
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import threading
 import time
@@ -46,18 +47,26 @@ CLOSED_SECONDS = 2.0
 FROZEN_SECONDS = 8.0
 #: The guard of life, not divided: on a busy machine Redis may take longer than a tenth of it for a slot.
 UNHURRIED = {"RLM_RUN__GUARD_SECONDS": "0.5"}
+#: What a worker says of a call whose answer Redis did not take before its lease ended: its event may be sent again.
+UNSETTLED = re.compile(
+    r"Event (\S+) could not be settled before its lease ended|answer for event (\S+) came after its claim was lost"
+)
 
 
 @dataclass
 class Figures:
-    """What one trial measured, seconds. `silence` is the longest time without a call, `held` the calls in flight."""
+    """What one trial measured, seconds. `silence` is the longest time without a call; the rest are numbers of events.
+
+    `unsettled` are those that a worker could not settle. They are at most as many as calls were in flight, one a lane,
+    which cannot be counted from outside: asking for the primary takes a while on a busy machine, and lanes go on.
+    """
 
     switched: float
     first_call: float
     silence: float
     late: float
     repeats: int
-    held: int
+    unsettled: int
     leftover: int
 
 
@@ -85,6 +94,10 @@ def freeze(redis):
     threading.Timer(FROZEN_SECONDS, frozen.signal, [signal.SIGCONT]).start()
 
 
+def unsettled(system):
+    return {given_up or late for given_up, late in UNSETTLED.findall(system.log("supervisor"))}
+
+
 def quietly(look, *args):
     try:
         return look(*args)
@@ -99,7 +112,7 @@ def trial(redis, system, mishap, events):
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.api.arrivals) > events / 6, timeout=30, message="calls are made")
     deadline = system.store.runs.current().deadline
-    held, began = system.inflight(), time.monotonic()
+    began = time.monotonic()
     mishap(redis)
     record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
     closed_at = time.time()
@@ -113,7 +126,7 @@ def trial(redis, system, mishap, events):
         max(later - earlier for earlier, later in pairwise(around)),
         closed_at - deadline,
         len(system.repeats()),
-        held,
+        len(unsettled(system)),
         record["counts"]["leftover"],
     )
     print(f"{mishap.__name__}: {figures}")
@@ -136,7 +149,9 @@ def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, num
 
         assert 0 <= figures.first_call <= AGAIN_SECONDS
         assert figures.late <= CLOSED_SECONDS
-        assert figures.repeats <= figures.held
+        answered_again = {event for event, number in system.answered().items() if number > 1}
+        assert answered_again <= unsettled(system)
+        assert set(system.repeats().values()) <= {2}
 
 
 @pytest.mark.long

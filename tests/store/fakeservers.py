@@ -75,14 +75,14 @@ class FakeRedis(FakeServer):
 
 
 class FakeSentinel(FakeServer):
-    """Names `port` as the primary, by the configuration of `epoch`."""
+    """Names `port` as the primary, by the configuration of `epoch`; `flags` are those that it has of it."""
 
-    def __init__(self, port, epoch=1):
+    def __init__(self, port, epoch=1, flags="master"):
         super().__init__()
-        self.named, self.epoch = port, epoch
+        self.named, self.epoch, self.flags = port, epoch, flags
 
     def on_sentinel(self, *_words):
-        state = {"name": "main", "ip": "127.0.0.1", "port": self.named, "flags": "master", "config-epoch": self.epoch}
+        state = {"name": "main", "ip": "127.0.0.1", "port": self.named, "flags": self.flags, "config-epoch": self.epoch}
         flat = [str(one) for pair in state.items() for one in pair]
         return f"*{len(flat)}\r\n".encode() + b"".join(map(bulk, flat))
 

@@ -8,21 +8,12 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Offer, Process, Role
 from rlm.processes import peers
 from scheduler import host_watch
 from scheduler.host_watch import HostWatch
-
-
-class Clock:
-    """Stands still until it is told to go on."""
-
-    def __init__(self):
-        self.seconds = 1000.0
-
-    def monotonic(self):
-        return self.seconds
+from tests.clocks import SetClock
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
+    made = SetClock()
     for module in (peers, host_watch):
         monkeypatch.setattr(module, "system_clock", made)
     return made
@@ -44,7 +35,7 @@ def watch(store, clock):
     """A watch that leads, and has listened for as long as a heartbeat lives."""
     made = HostWatch(store)
     for _ in range(12):
-        clock.seconds += 1.0
+        clock.time += 1.0
         made.look(aloud=True)
     return made
 
@@ -52,7 +43,7 @@ def watch(store, clock):
 def look(watch, clock, seconds, *, aloud=True):
     """Look every second; return after how many of them."""
     for _ in range(seconds):
-        clock.seconds += 1.0
+        clock.time += 1.0
         watch.look(aloud=aloud)
 
 

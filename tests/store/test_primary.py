@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from contextlib import suppress
 
 import pytest
 import redis
@@ -49,6 +51,35 @@ def test_on_a_switch_every_connection_to_the_server_before_is_shut():
         wait_until(lambda: not before.open, message="nobody is connected to the server before")
 
 
+@pytest.mark.filterwarnings("ignore:unclosed .ssl.SSLSocket:ResourceWarning")  # Python 3.11 leaves it open
+@pytest.mark.filterwarnings("ignore:Exception ignored in. .ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_a_handshake_with_a_primary_that_stands_still_ends_with_the_switch():
+    """It accepts, and answers nothing; whoever connects to it just then would wait for as long as for an answer."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as frozen,
+        running(FakeSentinel(frozen.getsockname()[1])) as (sentinel,),
+    ):
+        url = url_of(sentinel).replace("redis+", "rediss+")
+        client = make_client(f"{url}?sentinel_tls=no", socket_timeout=60.0)
+        ended = []
+
+        def connect():
+            with suppress(redis.ConnectionError):
+                client.ping()
+            ended.append(True)
+
+        lane = threading.Thread(target=connect)
+        lane.start()
+        with frozen.accept()[0] as peer:
+            peer.recv(1)  # the first byte of its handshake
+            wait_until(lambda: sentinel.listening, message="the watch listens")
+
+            sentinel.switch(1)
+
+            lane.join(10)
+            assert ended
+
+
 def test_nothing_goes_to_the_old_primary_once_another_is_about_to_take_its_place():
     """What it took in between would be lost: a fail-over that was asked for leaves it running."""
     with running(FakeRedis(), FakeRedis()) as (before, after), running(FakeSentinel(before.port)) as (sentinel,):
@@ -89,6 +120,15 @@ def test_the_highest_epoch_says_which_one_is_the_primary():
         sentinels = [FakeSentinel(old.port), FakeSentinel(new.port, epoch=2), FakeSentinel(old.port)]
         with running(*sentinels):
             assert asked(make_client(url_of(*sentinels))) == new.port
+
+
+def test_the_sentinel_that_leads_a_fail_over_does_not_outvote_those_that_have_heard_of_its_end():
+    """It has the new epoch as soon as another is promoted, and the old address until all replicas follow that one."""
+    with running(FakeRedis(), FakeRedis()) as servers:
+        for old, new in (servers, servers[::-1]):  # whichever of their ports is the higher
+            leads = FakeSentinel(old.port, epoch=2, flags="master,failover_in_progress")
+            with running(leads, FakeSentinel(new.port, epoch=2), FakeSentinel(old.port)) as sentinels:
+                assert asked(make_client(url_of(*sentinels))) == new.port
 
 
 def test_a_replica_that_sentinels_take_for_the_primary_leads_to_its_own():

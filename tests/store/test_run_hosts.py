@@ -12,25 +12,16 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerSta
 from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
 from scheduler import run_hosts
 from scheduler.run_hosts import MISSING_SECONDS, RunHosts
+from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.ways import A, B, fail, pass_time
 
 HERE, ALSO_HERE, THERE = f"{A}:1:1", f"{A}:1:2", f"{B}:1:1"
 
 
-class Clock:
-    """Runs on by hand."""
-
-    def __init__(self):
-        self.time = 1000.0
-
-    def monotonic(self):
-        return self.time
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(run_hosts, "system_clock", clock)
     return clock
 

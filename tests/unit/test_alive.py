@@ -6,26 +6,17 @@ import logging
 
 import pytest
 
-from rlm.core import clock
 from rlm.processes import alive
 from rlm.processes.alive import ALIVE_VARIABLE, AliveFile
 from rlm.processes.signals import Wakeup
+from tests.clocks import SetClock
 
 
 @pytest.fixture
-def time(monkeypatch):
-    """A clock that the test sets."""
-
-    class Clock:
-        at = 100.0
-
-        def monotonic(self):
-            return self.at
-
-    chosen = Clock()
-    monkeypatch.setattr(alive, "system_clock", chosen)
-    assert clock.system_clock is not chosen
-    return chosen
+def clock(monkeypatch):
+    clock = SetClock()
+    monkeypatch.setattr(alive, "system_clock", clock)
+    return clock
 
 
 @pytest.fixture
@@ -36,18 +27,18 @@ def wakeup(tmp_path):
     wakeup.close()
 
 
-def test_each_turn_of_a_loop_touches_it_when_it_is_time(wakeup, time, tmp_path):
+def test_each_turn_of_a_loop_touches_it_when_it_is_time(wakeup, clock, tmp_path):
     """The first turn makes the file; of those that follow in the same 5 s none costs anything."""
     file = tmp_path / "alive"
     wakeup.drain()
     assert file.exists()
 
     file.unlink()
-    time.at += alive.TOUCH_SECONDS - 0.1
+    clock.time += alive.TOUCH_SECONDS - 0.1
     wakeup.drain()
     assert not file.exists()
 
-    time.at += 0.2
+    clock.time += 0.2
     wakeup.drain()
     assert file.exists()
 
@@ -61,13 +52,13 @@ def test_without_the_variable_there_is_none(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_told_of_and_ends_nothing(time, tmp_path, caplog):
+def test_what_cannot_be_written_is_told_of_and_ends_nothing(clock, tmp_path, caplog):
     """Neither a missing directory nor a link; once a minute, not at each turn."""
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for file in (AliveFile({ALIVE_VARIABLE: str(tmp_path / place)}) for place in ("none/alive", "link")):
         with caplog.at_level(logging.WARNING):
             file.touch()
-            time.at += 2 * alive.TOUCH_SECONDS
+            clock.time += 2 * alive.TOUCH_SECONDS
             file.touch()
 
     assert [record.action for record in caplog.records] == ["touch"] * 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 from tests.each import each
@@ -11,7 +9,7 @@ from tests.each import each
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
 
 
-def ended(leftover: dict[str, int], waits: dict[str, dict[Wait, float]], **more: Any) -> Ended:
+def ended(leftover, waits, **more):
     facts = {
         "spent": {},
         "cut": {},
@@ -22,7 +20,7 @@ def ended(leftover: dict[str, int], waits: dict[str, dict[Wait, float]], **more:
     return Ended(leftover=leftover, waits=Waits(0.0, waits), **facts)
 
 
-def test_nothing_left_over_has_no_cause() -> None:
+def test_nothing_left_over_has_no_cause():
     """Whatever was waited for."""
     assert causes(ended({"A": 0}, {"A": {WORKERS: 40.0}})) == []
 
@@ -46,7 +44,7 @@ def test_nothing_left_over_has_no_cause() -> None:
         (Wait(Obstacle.RUN_BEFORE), "the run before was still open for 40 s"),
     ],
 )
-def test_what_was_waited_for_longest_is_the_cause(wait: Wait, words: str) -> None:
+def test_what_was_waited_for_longest_is_the_cause(wait, words):
     """With the number it left over."""
     (found,) = causes(ended({"A": 1234}, {"A": {wait: 40.0, Wait(Obstacle.LIMIT, "short"): 1.0}}))
 
@@ -54,7 +52,7 @@ def test_what_was_waited_for_longest_is_the_cause(wait: Wait, words: str) -> Non
     assert found.sentence == f"1,234 events left over: {words}"
 
 
-def test_types_that_waited_for_the_same_are_told_together_and_others_apart() -> None:
+def test_types_that_waited_for_the_same_are_told_together_and_others_apart():
     """No type's leftovers are counted as another's cause."""
     waits = {"A": {LIMIT: 40.0}, "B": {LIMIT: 30.0}, "C": {Wait(Obstacle.BUDGET, "account"): 30.0}}
 
@@ -64,7 +62,7 @@ def test_types_that_waited_for_the_same_are_told_together_and_others_apart() -> 
     assert found[0].sentence == "30 events left over: the limits of A and B let no more through"
 
 
-def test_what_went_wrong_besides_is_told_where_it_took_long_enough() -> None:
+def test_what_went_wrong_besides_is_told_where_it_took_long_enough():
     """A pause of a twentieth of the window is; a moment without a worker is not."""
     waits = {"A": {LIMIT: 40.0, Wait(Obstacle.PAUSED, "a1"): 12.0, WORKERS: 0.4}}
 
@@ -75,7 +73,7 @@ def test_what_went_wrong_besides_is_told_where_it_took_long_enough() -> None:
     )
 
 
-def test_endpoints_shut_for_the_same_reason_count_together() -> None:
+def test_endpoints_shut_for_the_same_reason_count_together():
     """Two that rested for a third of the time each weigh more than the full third one."""
     waits = {"A": {LIMIT: 20.0, Wait(Obstacle.RESTING, "a1"): 19.0, Wait(Obstacle.RESTING, "a2"): 19.0}}
 
@@ -84,14 +82,14 @@ def test_endpoints_shut_for_the_same_reason_count_together() -> None:
     assert found.sentence == "9 events left over: a1 and a2 were resting or probed"
 
 
-def test_spent_attempts_are_a_cause_of_their_own() -> None:
+def test_spent_attempts_are_a_cause_of_their_own():
     """Those events waited for nothing any more."""
     found = causes(ended({"A": 12}, {"A": {LIMIT: 5.0}}, spent={"A": 8}))
 
     assert [(one.word, one.leftover) for one in found] == [(ATTEMPTS, 8), ("limit", 4)]
 
 
-def test_what_the_deadline_cut_waited_for_nothing_any_more() -> None:
+def test_what_the_deadline_cut_waited_for_nothing_any_more():
     """However long it had waited before its call; what was never called has its own cause."""
     waits = {"A": {LANES: 3.2}, "B": {LANES: 50.0}}
 
@@ -107,7 +105,7 @@ def test_what_the_deadline_cut_waited_for_nothing_any_more() -> None:
     ]
 
 
-def test_what_waited_for_nothing_was_cut_by_the_deadline() -> None:
+def test_what_waited_for_nothing_was_cut_by_the_deadline():
     """Its call was under way."""
     (found,) = causes(ended({"A": 1}, {}))
 
@@ -115,7 +113,7 @@ def test_what_waited_for_nothing_was_cut_by_the_deadline() -> None:
     assert found.sentence == "1 event left over: the deadline came while calls for A were under way"
 
 
-def test_a_run_that_was_cancelled_or_failed_says_just_that() -> None:
+def test_a_run_that_was_cancelled_or_failed_says_just_that():
     """What its events waited for until then is no cause."""
     waits = {"A": {WORKERS: 40.0}}
 
@@ -141,7 +139,7 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that() -> None:
         ([], False, False),
     ],
 )
-def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words: list[str], wrong: bool, told: bool) -> None:
+def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words, wrong, told):
     """A record's causes say it, by their words alone."""
     why = [{"cause": word, "sentence": word} for word in words]
 
@@ -150,7 +148,7 @@ def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words: list[str], w
     assert verdict(why) == "; ".join(words)
 
 
-def test_a_run_whose_scheduler_was_told_to_stop_says_so() -> None:
+def test_a_run_whose_scheduler_was_told_to_stop_says_so():
     """It is an order, nothing that went wrong; what its events waited for until then is no cause."""
     (found,) = causes(
         ended({"A": 9}, {"A": {WORKERS: 4.0}}, stopped="the scheduler was told to stop 28 s before the deadline")

@@ -26,7 +26,7 @@ from rlm.plan.choose_releases import (
 from tests.each import each
 
 
-def endpoint(name: str) -> Endpoint:
+def endpoint(name):
     return Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse("30/minute"), timeout_seconds=10)
 
 
@@ -36,24 +36,24 @@ TYPES = (HIGH, LOW)
 SHUT = WindowState(0, 7.0, 0.0)
 
 
-def views(**free: int) -> dict[str, WindowState]:
+def views(**free):
     """Views of all endpoints: the slots of those named, the others shut for 7 s."""
     return {one: WindowState(free[one], 0.0, 0.0) if one in free else SHUT for one in ("high", "high_over", "low")}
 
 
-def counts(high: Counts | None = None, low: Counts | None = None) -> dict[str, Counts]:
+def counts(high=None, low=None):
     return {"HIGH": high or Counts(), "LOW": low or Counts()}
 
 
-def choose(found: dict[str, Counts], windows: dict[str, WindowState], *, lanes: int = 100, remaining: float = 60.0):
+def choose(found, windows, *, lanes=100, remaining=60.0):
     return choose_releases(ReleaseState(found, windows, lanes, remaining), TYPES)
 
 
-def may_send(found: dict[str, Counts], windows: dict[str, WindowState], remaining: float) -> bool:
+def may_send(found, windows, remaining):
     return can_send(ReleaseState(found, windows, 100, remaining), TYPES)
 
 
-def next_slot(found: dict[str, Counts], windows: dict[str, WindowState]) -> float | None:
+def next_slot(found, windows):
     return next_slot_seconds(ReleaseState(found, windows, 100, 60.0), TYPES)
 
 
@@ -262,7 +262,7 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
     low = EventType("LOW", 1, 1.0, LOW.endpoints, share=0.2)
     found = counts(Counts(pending=90), Counts(pending=90))
 
-    def chosen(*, begun: dict[str, int], free: int = 99) -> dict[str, int]:
+    def chosen(*, begun, free=99):
         scene = ReleaseState(found, views(high=99, low=free), 10, 60.0, begun=begun)
         return {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()}
 

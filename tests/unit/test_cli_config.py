@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 from click import unstyle
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from rlm.cli import printing
 from rlm.cli.group import rlm
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FILE = """
 [run]
@@ -29,7 +25,7 @@ endpoints = [{ name = "b", url = "http://h/b" }]
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def config(tmp_path, monkeypatch):
     """A file and an environment that are full of secrets."""
     path = tmp_path / "rlm.toml"
     path.write_text(FILE)
@@ -40,35 +36,31 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run(*words: str, code: int = 0) -> Result:
+def run(*words, code=0):
     """Run a command in this process, which ends with `code`."""
     done = CliRunner().invoke(rlm, ["config", *words])
     assert done.exit_code == code, done.output
     return done
 
 
-def test_on_a_narrow_terminal_a_long_value_has_its_origin_below(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_narrow_terminal_a_long_value_has_its_origin_below(config, monkeypatch):
     """And the origins of the others stand in their column."""
-    # Given a terminal that is a little too narrow for one of the values
+    # A terminal that is a little too narrow for one of the values
     monkeypatch.setattr(printing, "is_terminal", lambda err=False: True)  # as it is called
     monkeypatch.setenv("COLUMNS", "60")
     config.write_text(FILE.replace("http://h/b", f"http://{'h' * 30}/b"))
 
-    # When what holds is shown
     shown = unstyle(run("show", "types", "--config", str(config)).stdout)
 
-    # Then the origin of the long one is below it
     url = f'{"  endpoints[0].url":<22}  "http://{"h" * 30}/b"'
     assert f"\n{url}\n{'':24}rlm.toml\n" in shown
     assert re.search(r'^  endpoints\[0\].name +"b" +rlm.toml$', shown, re.MULTILINE)
 
 
-def test_each_value_is_shown_with_where_it_comes_from(config: Path) -> None:
+def test_each_value_is_shown_with_where_it_comes_from(config):
     """Default, file, or the name of the variable."""
-    # When all is asked for
     found = json.loads(run("show", "--json", "--config", str(config)).stdout)
 
-    # Then each setting has a value and an origin
     assert found["file"] == str(config)
     settings = found["settings"]
     assert settings["run.target"] == {"value": 0.5, "from": f"file {config}"}
@@ -79,7 +71,7 @@ def test_each_value_is_shown_with_where_it_comes_from(config: Path) -> None:
     assert settings["types.A.endpoints[0].headers.X"]["value"] == "env:A_KEY"
 
 
-def test_no_secret_is_shown(config: Path) -> None:
+def test_no_secret_is_shown(config):
     """Neither for a person nor for a program."""
     shown = [run("show", *more, "--config", str(config)).output for more in ((), ("--json",))]
 
@@ -87,27 +79,23 @@ def test_no_secret_is_shown(config: Path) -> None:
     assert all("A_KEY" in text for text in shown)
 
 
-def test_a_person_sees_the_tables_of_the_file(config: Path) -> None:
+def test_a_person_sees_the_tables_of_the_file(config):
     """Each with its keys below, and the origin in its shortest words."""
-    # When it is shown for a person
     lines = run("show", "--config", str(config)).stdout.splitlines()
 
-    # Then it reads as a file does
     assert "[types.A]" in lines
     assert '[types."b.c"]' in lines
     assert ["target", "0.5", "rlm.toml"] in [line.split() for line in lines]
     assert ["max", "4", "RLM_WORKERS__MAX"] in [line.split() for line in lines]
 
 
-def test_a_key_chooses(config: Path) -> None:
+def test_a_key_chooses(config):
     """One, or all of a table; one that is not there is a usage error with the nearest."""
-    # When some are asked for
     found = json.loads(
         run("show", "workers", "types.A.endpoints", "run.target", "--json", "--config", str(config)).stdout
     )
     wrong = run("show", "run.targt", "--config", str(config), code=2)
 
-    # Then those are shown
     assert {key.partition(".endpoints")[0] for key in found["settings"]} == {
         "workers.min",
         "workers.max",
@@ -119,28 +107,24 @@ def test_a_key_chooses(config: Path) -> None:
     assert "did you mean 'run.target'?" in wrong.stderr
 
 
-def test_check_says_that_all_is_right(config: Path) -> None:
+def test_check_says_that_all_is_right(config):
     """With the file and what is in it; nothing is started."""
-    # When it is checked
     said = run("check", "--config", str(config)).stdout
     found = json.loads(run("check", "--json", "--config", str(config)).stdout)
 
-    # Then it is told in a line
     assert said.startswith(f"ok  The configuration {config} can be used: 2 types, 2 endpoints, 0 budgets.")
     assert found == {"ok": True, "file": str(config), "faults": []}
     assert not (config.parent / ".rlm").exists()
 
 
-def test_check_says_everything_that_is_wrong(config: Path) -> None:
+def test_check_says_everything_that_is_wrong(config):
     """All faults at once, a line each, and exit 2."""
-    # Given two faults
+    # Two faults
     config.write_text(f"{FILE}\n[retry]\nmax_runs = 0\n[workrs]\n")
 
-    # When it is checked
     said = run("check", "--config", str(config), code=2)
     found = json.loads(run("check", "--json", "--config", str(config), code=2).stdout)
 
-    # Then both are told
     assert said.stdout == ""
     assert "retry.max_runs = 0" in said.stderr
     assert not found["ok"]

@@ -7,10 +7,10 @@ import sys
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from rlm.cli import common
 from rlm.cli.group import COMMANDS, OVERVIEW, rlm
@@ -18,27 +18,25 @@ from rlm.core.errors import InterruptedByHandError, StoreUnreachableError
 from tests.each import each
 
 
-def run(*words: str) -> Result:
+def run(*words):
     """Run a command in this process."""
     return CliRunner().invoke(rlm, words)
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def broken(monkeypatch):
     """Loading the settings fails as nobody foresaw, with a password in what it says."""
 
-    def fail(*_args: object, **_more: object) -> NoReturn:
+    def fail(*_args, **_more):
         raise LookupError("no such thing\nat redis://user:secret@host/0")
 
     monkeypatch.setattr("rlm.settings.load_settings", fail)
 
 
-def test_an_error_nobody_foresaw_is_one_line(broken: None) -> None:
+def test_an_error_nobody_foresaw_is_one_line(broken):
     """It says what, that it is a fault of RLM, and what to type; there is no traceback, and no secret."""
-    # When a command runs into one
     done = run("config", "check")
 
-    # Then it ends with 1 and a line
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -46,61 +44,55 @@ def test_an_error_nobody_foresaw_is_one_line(broken: None) -> None:
     assert "fault of RLM. Run it again with --debug" in done.stderr
 
 
-def test_a_fault_is_not_put_down_to_a_folder_called_rlm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_is_not_put_down_to_a_folder_called_rlm(monkeypatch):
     """The file named is the last of RLM's packages, though a file of another program lies in a folder of that name."""
-    # Given an error that comes up in somebody else's file, below a folder called rlm
+    # An error that comes up in somebody else's file, below a folder called rlm
     theirs: dict[str, Any] = {}
     code = "def fail(*_, **__): raise LookupError('no such thing')"
     exec(compile(code, "/opt/rlm/tests/theirs.py", "exec"), theirs)  # the name of a file is all it needs
     monkeypatch.setattr("rlm.settings.load_settings", theirs["fail"])
 
-    # When a command runs into it
     done = run("config", "check")
 
-    # Then RLM's own file is named, from its package on
     assert " (rlm/cli/config.py:" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("--debug", "config", "check"), ("config", "check", "--debug"), ("config", "check")])
-def test_debug_shows_the_traceback(broken: None, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+def test_debug_shows_the_traceback(broken, monkeypatch, words):
     """Before the command, behind it, or by the environment; without the secrets, and the line comes last."""
-    # Given that it is asked for in one of three ways
+    # It is asked for in one of three ways
     if "--debug" not in words:
         monkeypatch.setenv("RLM_DEBUG", "1")
 
-    # When a command runs into an error
     done = run(*words)
 
-    # Then the traceback is there, and all else is the same
     assert done.exit_code == 1
     assert "Traceback (most recent call last)" in done.stderr
     assert "secret" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: LookupError")
 
 
-def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch):
     """It is no fault of RLM; only with --debug there is a traceback."""
 
-    # Given a Redis that is away
-    def fail(*_args: object, **_more: object) -> NoReturn:
+    # A Redis that is away
+    def fail(*_args, **_more):
         raise StoreUnreachableError("Redis is away", "start it")
 
     monkeypatch.setattr("rlm.settings.load_settings", fail)
 
-    # When a command needs it
     plain, debugged = run("config", "show"), run("config", "show", "--debug")
 
-    # Then its exit code says so
     assert plain.exit_code == debugged.exit_code == 4
     assert plain.stderr == "Error: Redis is away: start it\n"
     assert "Traceback" in debugged.stderr
 
 
-def test_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_is_no_error(monkeypatch):
     """A demo that is ended early says so, and ends with the code of an interrupted command."""
 
     # Given a command that notices a signal in the middle of its work
-    def fail(*_args: object, **_more: object) -> NoReturn:
+    def fail(*_args, **_more):
         raise InterruptedByHandError("The demo was interrupted.")
 
     monkeypatch.setattr("rlm.settings.load_settings", fail)
@@ -113,19 +105,17 @@ def test_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stderr == "The demo was interrupted.\n"
 
 
-def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch):
     """A full disk, say: its words, and how to see where."""
 
-    # Given a disk that is full
-    def fail(*_args: object, **_more: object) -> NoReturn:
+    # A disk that is full
+    def fail(*_args, **_more):
         raise OSError(28, "No space left on device", "/tmp/x")
 
     monkeypatch.setattr("rlm.settings.load_settings", fail)
 
-    # When a command writes
     done = run("config", "show")
 
-    # Then it is told as that
     assert done.exit_code == 1
     assert "No space left on device: '/tmp/x'" in done.stderr
     assert "fault" not in done.stderr
@@ -144,7 +134,7 @@ def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch: pytest.MonkeyPat
         (("status", "--jsn"), "No such option '--jsn'. Did you mean '--json'?"),
     ],
 )
-def test_a_mistyped_word_gets_the_nearest_one(words: tuple[str, ...], expected: str) -> None:
+def test_a_mistyped_word_gets_the_nearest_one(words, expected):
     """A command, one of a group's, an option; none where nothing is near."""
     done = run(*words)
 
@@ -152,12 +142,10 @@ def test_a_mistyped_word_gets_the_nearest_one(words: tuple[str, ...], expected: 
     assert expected in done.stderr
 
 
-def test_the_overview_has_sections_and_examples() -> None:
+def test_the_overview_has_sections_and_examples():
     """Each command stands in it once, with its line, and none is imported for it."""
-    # When help is asked for
     shown = run("--help").stdout
 
-    # Then all is there
     assert [line for line in shown.splitlines() if line in {f"{title}:" for title in OVERVIEW}] == [
         f"{title}:" for title in OVERVIEW
     ]
@@ -165,13 +153,11 @@ def test_the_overview_has_sections_and_examples() -> None:
     assert "rlm init " in shown.partition("Examples:")[2]
 
 
-def test_a_process_with_a_log_leaves_the_whole_story_there(broken: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_with_a_log_leaves_the_whole_story_there(broken, caplog):
     """A scheduler, say, which nobody can run again with --debug in the same moment; from there Sentry has it, too."""
-    # Given a log, as telemetry sets one up (pytest has one of its own)
-    # When such a process ends by an error nobody foresaw
+    # A log, as telemetry sets one up (pytest has one of its own)
     run("config", "check")
 
-    # Then the record has the error, and no values in its sentence
     (record,) = [one for one in caplog.records if one.name == "rlm.process"]
     assert record.levelname == "CRITICAL"
     assert record.exc_info is not None
@@ -179,24 +165,22 @@ def test_a_process_with_a_log_leaves_the_whole_story_there(broken: None, caplog:
     assert record.getMessage() == "The process ends by an error nobody foresaw"
 
 
-def test_help_loads_no_library_that_it_does_not_need() -> None:
+def test_help_loads_no_library_that_it_does_not_need():
     """`rlm --help` is there at once: what reads settings, talks to Redis or draws is loaded when a command needs it."""
-    # Given a fresh interpreter, for this one has loaded everything
+    # A fresh interpreter, for this one has loaded everything
     code = (
         "import sys; from rlm.cli.group import rlm; rlm(['--help'], standalone_mode=False);"
         "unwanted = {'pydantic', 'redis', 'rich', 'sentry_sdk', 'dramatiq'} & set(sys.modules);"
         "sys.exit(', '.join(unwanted) or None)"
     )
 
-    # When it shows the overview
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
 
-    # Then none of those is there
     assert done.stderr == ""
     assert "Usage:" in done.stdout
 
 
-def test_a_person_is_told_that_redis_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_is_told_that_redis_is_waited_for(monkeypatch):
     """A command that is silent for seconds looks as if it hung; one that has its answer at once says nothing."""
     told, answered = [], threading.Event()
 

@@ -6,10 +6,9 @@ import io
 import json
 import re
 import tomllib
-from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from honcho.environ import parse, parse_procfile
 
 from rlm.cli.group import COMMANDS, rlm
@@ -18,35 +17,30 @@ from rlm.settings.document import SECTIONS
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
 from rlm.settings.templates import PROCFILE, configuration_template, environment_template
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 FILES = [".env.example", "Procfile", "rlm.toml"]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     """An empty directory, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def run(*words: str, code: int = 0, answer: str = "") -> Result:
+def run(*words, code=0, answer=""):
     """Run a command in this process, which ends with `code`."""
     done = CliRunner().invoke(rlm, words, input=answer)
     assert done.exit_code == code, done.output
     return done
 
 
-def test_it_writes_what_loads_as_it_is(place: Path) -> None:
+def test_it_writes_what_loads_as_it_is(place):
     """Three files; the configuration can be used, and is the built-in one."""
-    # Given the built-in configuration
+    # The built-in configuration
     built_in = load_settings(None, {})
 
-    # When the files are written
     said = run("init").stdout
 
-    # Then they can be used, and what to type next is said
     assert sorted(path.name for path in place.iterdir()) == FILES
     assert (place / ".env.example").stat().st_mode & 0o777 == 0o600
     assert f"ok  The configuration {place}/rlm.toml" in run("config", "check").stdout
@@ -56,16 +50,14 @@ def test_it_writes_what_loads_as_it_is(place: Path) -> None:
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_what_is_there_is_kept(place: Path) -> None:
+def test_what_is_there_is_kept(place):
     """And said; the others are written."""
-    # Given a file of somebody's own
+    # A file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
 
-    # When the files are written, for a person and for a program
     said = run("init").stdout
     found = json.loads(run("init", "--json").stdout)
 
-    # Then it is as it was
     assert (place / "rlm.toml").read_text() == "# mine\n"
     assert "kept     rlm.toml" in said
     assert (place / "Procfile").exists()
@@ -77,15 +69,13 @@ def test_what_is_there_is_kept(place: Path) -> None:
     }
 
 
-def test_force_asks_before_it_overwrites(place: Path) -> None:
+def test_force_asks_before_it_overwrites(place):
     """No means no, nobody there means no, `--yes` means yes."""
-    # Given a file of somebody's own
+    # A file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
 
-    # When it is to be overwritten
     refused = [run("init", "--force", code=1, answer=answer) for answer in ("n\n", "")]
 
-    # Then it is not, before somebody says yes
     assert all("Overwrite 1 file" in done.stderr and "Nothing was written" in done.stderr for done in refused)
     assert [path.name for path in place.iterdir()] == ["rlm.toml"]
     run("init", "--force", "--yes")
@@ -95,16 +85,16 @@ def test_force_asks_before_it_overwrites(place: Path) -> None:
 class CtrlC(io.RawIOBase):
     """What is read of a terminal at which somebody presses Ctrl-C."""
 
-    def readable(self) -> bool:
+    def readable(self):
         """Return that it can be read."""
         return True
 
-    def readinto(self, _buffer: object) -> NoReturn:
+    def readinto(self, _buffer):
         """Be interrupted."""
         raise KeyboardInterrupt
 
 
-def test_ctrl_c_at_the_question_is_an_interruption(place: Path) -> None:
+def test_ctrl_c_at_the_question_is_an_interruption(place):
     """Not a no: the exit code is that of any command that is interrupted, and what is there stays."""
     # Given a file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
@@ -118,7 +108,7 @@ def test_ctrl_c_at_the_question_is_an_interruption(place: Path) -> None:
     assert (place / "rlm.toml").read_text() == "# mine\n"
 
 
-def test_a_dry_run_writes_nothing(place: Path) -> None:
+def test_a_dry_run_writes_nothing(place):
     """What would be written is printed, on stdout alone."""
     done = run("init", "new", "--dry-run")
 
@@ -127,7 +117,7 @@ def test_a_dry_run_writes_nothing(place: Path) -> None:
     assert "new/rlm.toml would be written" in done.stderr
 
 
-def test_another_directory_is_made(place: Path) -> None:
+def test_another_directory_is_made(place):
     """And the person is told to go there."""
     said = run("init", "a/b c").stdout
 
@@ -135,67 +125,61 @@ def test_another_directory_is_made(place: Path) -> None:
     assert "cd 'a/b c'" in said
 
 
-def test_a_directory_that_cannot_be_written_is_told(place: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_told(place):
     """In a sentence, exit 1."""
     (place / "file").write_text("")
 
     assert "choose another DIRECTORY" in run("init", "file/below", code=1).stderr
 
 
-def test_the_template_has_every_setting() -> None:
+def test_the_template_has_every_setting():
     """Commented out with its default, or explained above the types; taken at its word, it still loads."""
-    # Given the template, and the same with every default no comment any more
+    # The template, and the same with every default no comment any more
     text = configuration_template()
     bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
 
-    # Then every key is there, and its default is one that may be given
     for name, section in SECTIONS.items():
         assert set(tomllib.loads(bold)[name]) == set(section.model_fields)
     for table in (TypeSettings, EndpointSettings, BudgetSettings):
         assert all(f"#   {key}: " in text for key in table.model_fields)
 
 
-def test_the_template_taken_at_its_word_is_the_default(tmp_path: Path) -> None:
+def test_the_template_taken_at_its_word_is_the_default(tmp_path):
     """What is commented out is what holds without it."""
-    # Given a file in which nothing is commented out
+    # A file in which nothing is commented out
     path = tmp_path / "bold.toml"
     head, types = configuration_template().split("\n# The types of events")
     path.write_text(re.sub(r"^# (\w+ = .*)$", r"\1", head, flags=re.MULTILINE) + "\n# The types of events" + types)
 
-    # When it is loaded
     shown = {one.key: one.value for one in load_settings(path, {}).shown}
 
-    # Then it says what the built-in configuration says
     assert shown == {one.key: one.value for one in load_settings(None, {}).shown}
 
 
-def test_procfile_and_environment_are_read_by_up() -> None:
+def test_procfile_and_environment_are_read_by_up():
     """The Procfile has the three processes, and the variables are what `rlm up` and a shell make of them."""
-    # Given an environment in which nothing is commented out
+    # An environment in which nothing is commented out
     bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", environment_template(), flags=re.MULTILINE)
 
-    # Then both are read
     assert list(parse_procfile(PROCFILE).processes) == ["scheduler", "supervisor", "web"]
     variables = parse(bold)
     assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
     assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)
 
 
-def test_a_file_is_overwritten_whole_or_not_at_all(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_overwritten_whole_or_not_at_all(place, monkeypatch):
     """A full disk costs nobody a configuration; one that is overwritten keeps its mode and the link to it."""
-    # Given a configuration, closed to others, behind a link
+    # A configuration, closed to others, behind a link
     (place / "mine.toml").write_text("# mine\n")
     (place / "mine.toml").chmod(0o600)
     (place / "rlm.toml").symlink_to("mine.toml")
 
-    # When it is to be overwritten on a full disk, then with room
     with monkeypatch.context() as full:
         full.setattr("rlm.settings.templates.configuration_template", lambda: "\ud800")  # as little to be written
         run("init", "--force", "--yes", code=1)
     kept = sorted(path.name for path in place.iterdir()), (place / "mine.toml").read_text()
     run("init", "--force", "--yes")
 
-    # Then it is as it was, then new
     assert kept == (["mine.toml", "rlm.toml"], "# mine\n")
     assert "[redis]" in (place / "mine.toml").read_text()
     assert (place / "mine.toml").stat().st_mode & 0o777 == 0o600

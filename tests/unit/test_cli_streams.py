@@ -6,17 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.rest
 
 
-def run(line: str, where: Path, **environ: str) -> subprocess.CompletedProcess[bytes]:
+def run(line, where, **environ):
     """Run what a person would type into a shell."""
     line = line.replace("rlm", f"{sys.executable} -m rlm", 1)
     return subprocess.run(
@@ -33,29 +29,27 @@ def run(line: str, where: Path, **environ: str) -> subprocess.CompletedProcess[b
         ("rlm --help >/dev/full", 1, b"Error: [Errno 28] No space left on device\n"),
     ],
 )
-def test_a_stream_that_cannot_be_used_changes_no_exit_code(tmp_path: Path, line: str, code: int, said: bytes) -> None:
+def test_a_stream_that_cannot_be_used_changes_no_exit_code(tmp_path, line, code, said):
     """Closed ones are as good as /dev/null; what is said into a full disk is lost, but not how the command ended."""
     done = run(line, tmp_path)
 
     assert (done.returncode, done.stderr) == (code, said)
 
 
-def test_what_the_encoding_of_a_stream_does_not_have_is_escaped(tmp_path: Path) -> None:
+def test_what_the_encoding_of_a_stream_does_not_have_is_escaped(tmp_path):
     """Such that a JSON document is still the same document."""
-    # Given a file whose name Latin-1 cannot write
+    # A file whose name Latin-1 cannot write
     config = tmp_path / "日é.toml"
     config.touch()
 
-    # When a command prints it on a stream of Latin-1
     done = run("rlm config check --json", tmp_path, RLM_CONFIG=str(config), PYTHONIOENCODING="latin-1")
 
-    # Then the document says what it should
     assert json.loads(done.stdout.decode("latin-1"))["file"] == str(config)
     assert done.stderr == b""
 
 
 @pytest.mark.parametrize("command", ["config check", "up"])
-def test_a_directory_that_is_gone_is_named_as_the_trouble(tmp_path: Path, command: str) -> None:
+def test_a_directory_that_is_gone_is_named_as_the_trouble(tmp_path, command):
     """It was removed under the person who is in it: exit 2, for there is no configuration to be found."""
     done = run(f"mkdir gone && cd gone && rmdir ../gone && rlm {command}", tmp_path)
 

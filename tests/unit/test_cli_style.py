@@ -10,64 +10,50 @@ from rlm.cli.printing import is_coloured, is_terminal, say, show, show_words, st
 
 
 @pytest.fixture
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_a_terminal(monkeypatch):
     """Both streams are a terminal that understands colours."""
     monkeypatch.setattr(CaptureIO, "isatty", lambda _self: True)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_colour_in_the_middle_of_a_line(on_a_terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_colour_in_the_middle_of_a_line(on_a_terminal, capsys):
     """On a terminal a styled word is coloured on either stream, and the rest of its line is not."""
-    # When a line with a styled word is told and shown
     show(f"Redis is {styled('fine', 'ok')}.")
     say(f"Redis is {styled('away', 'error')}.")
 
-    # Then the word alone stands in its colour
     told = capsys.readouterr()
     assert told.out == "Redis is \x1b[32mfine\x1b[0m.\n"
     assert told.err == "Redis is \x1b[1;31maway\x1b[0m.\n"
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_no_colour_where_unwanted(
-    on_a_terminal: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    value: str,
-) -> None:
+def test_no_colour_where_unwanted(on_a_terminal, monkeypatch, capsys, name, value):
     """NO_COLOR and a dumb terminal are honoured; only the dumb one is no terminal to draw on."""
-    # Given a terminal whose person wants no colour, or that has none
+    # A terminal whose person wants no colour, or that has none
     monkeypatch.setenv(name, value)
 
-    # When something styled is shown
     show(styled("fine", "ok"))
 
-    # Then nothing but the word is printed
     assert capsys.readouterr().out == "fine\n"
     assert not is_coloured()
     assert is_terminal() is (name == "NO_COLOR")
 
 
-def test_no_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_colour_in_a_pipe(capsys):
     """What goes to a file or another program is the bare text."""
-    # Given streams that are no terminal, as pytest's are not
-    # When something styled is shown
+    # Streams that are no terminal, as pytest's are not
     show(f"{styled('a', 'title')}b")
 
-    # Then nothing but the text is printed
     assert capsys.readouterr().out == "ab\n"
     assert not is_terminal()
     assert not is_terminal(err=True)
 
 
-def test_columns_stand_where_they_would_without_colour(on_a_terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_stand_where_they_would_without_colour(on_a_terminal, capsys):
     """A styled cell takes the room of the characters one sees."""
-    # When a table has styled cells on either side
     table(["state", "events"], [[styled("ok", "ok"), "7"], ["failed", styled("12", "error")]])
 
-    # Then its columns stand below one another
     assert capsys.readouterr().out.splitlines() == [
         "state   events",
         "\x1b[32mok\x1b[0m           7",
@@ -75,79 +61,70 @@ def test_columns_stand_where_they_would_without_colour(on_a_terminal: None, caps
     ]
 
 
-def test_no_text_from_outside_is_coloured(on_a_terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_text_from_outside_is_coloured(on_a_terminal, capsys):
     """A text cannot bring its own colours, not even inside of a styled one, nor can it guess the mark."""
-    # Given texts that would colour the terminal, one by its commands and one by an older process's mark
+    # Texts that would colour the terminal, one by its commands and one by an older process's mark
     outside = ["\x1b[31mred", "\ue0000123456789abcdef;"]
 
-    # When they are shown, bare and styled
     for text in outside:
         show(text)
         show(styled(text, "dim"))
 
-    # Then only RLM's own colour is on the terminal
     told = capsys.readouterr().out
     assert told.count("\x1b") == 2 * len(outside)
     assert "\\u001b[31mred" in told
 
 
-def test_sentences_are_wrapped_at_words_on_a_terminal(
-    on_a_terminal: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sentences_are_wrapped_at_words_on_a_terminal(on_a_terminal, monkeypatch, capsys):
     """Not between backticks, for that is typed; nor what is laid out already, nor in a pipe."""
-    # Given a terminal of 20 columns
+    # A terminal of 20 columns
     monkeypatch.setenv("COLUMNS", "20")
     words = f"{styled('Nobody', 'warn')} took it  up. Try\n  a line that is laid out\n`rlm start --wait` alone."
 
-    # When sentences are shown and told there, and shown as they are
     show_words(words)
     say(words)
     show(words)
     told = capsys.readouterr()
 
-    # Then they are broken at words, whose spaces stay
     wrapped = "\x1b[33mNobody\x1b[0m took it  up.\nTry\n  a line that is laid out\n`rlm start --wait`\nalone.\n"
     assert told.out.startswith(wrapped)
     assert told.err == wrapped
     assert told.out.removeprefix(wrapped).count("\n") == 3
 
-    # And those that are set in stay so
+    # Those that are set in stay so
     show_words("one two three four five six", indent=2)
     assert capsys.readouterr().out == "  one two three\n    four five six\n"
 
-    # And in a pipe they stay in one piece
+    # In a pipe they stay in one piece
     monkeypatch.setattr(CaptureIO, "isatty", lambda _self: False)
     show_words("as long as it likes to be")
     assert capsys.readouterr().out == "as long as it likes to be\n"
 
 
-def test_a_table_fits_a_narrow_terminal(
-    on_a_terminal: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_table_fits_a_narrow_terminal(on_a_terminal, monkeypatch, capsys):
     """Its times are shortened, then columns left out, then the last one is wrapped; a pipe gets all of it."""
-    # Given a table that takes 72 columns
+    # A table that takes 72 columns
     headings = ["id", "ended", "spare", "words"]
     rows = [["a1", "2020-11-25T17:47:22.747Z", "0123456789", styled("HTTP", "warn") + " 500 and what it said"]]
 
-    def printed(width: int) -> list[str]:
+    def printed(width):
         monkeypatch.setenv("COLUMNS", str(width))
         table(headings, rows, right=(), spare=["spare"])
         return capsys.readouterr().out.replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
 
-    # When it is printed on terminals that are narrower and narrower
-    # Then no more of it goes than must
+    # It is printed on terminals that are narrower and narrower
     assert printed(72)[1] == "a1  2020-11-25T17:47:22.747Z  0123456789  HTTP 500 and what it said"
     assert printed(62)[1] == "a1  11-25 17:47:22  0123456789  HTTP 500 and what it said"
     assert printed(50)[1] == "a1  11-25 17:47:22  HTTP 500 and what it said"
     assert printed(36) == ["id  ended           words", "a1  11-25 17:47:22  HTTP 500 and", f"{'':20}what it said"]
     assert printed(30)[1] == "a1  11-25 17:47:22  HTTP 500 and what it said"
 
-    # And a pipe gets all of it
+    # A pipe gets all of it
     monkeypatch.setattr(CaptureIO, "isatty", lambda _self: False)
     assert printed(30)[1] == "a1  2020-11-25T17:47:22.747Z  0123456789  HTTP 500 and what it said"
 
 
-def test_an_unknown_kind_is_refused() -> None:
+def test_an_unknown_kind_is_refused():
     """A kind nobody defined is a mistake of whoever wrote it."""
     with pytest.raises(ValueError, match="there are ok, warn"):
         styled("text", "purple")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rlm.web.connections import Ceiling, least_missed
+from tests.clocks import SetClock
 
 
 @dataclass(eq=False)
@@ -22,13 +23,6 @@ class Connection:
 
     def cut(self):
         self.held.discard(self)
-
-
-class SetClock:
-    seconds = 0.0
-
-    def monotonic(self):
-        return self.seconds
 
 
 @pytest.mark.parametrize(
@@ -59,12 +53,12 @@ def test_few_descriptors_lower_the_ceiling(monkeypatch, descriptors, most):
 
 def test_room_is_made_and_told_once_an_hour(caplog):
     """However many come."""
-    held, clock = set(), SetClock()
+    held, clock = set(), SetClock(0.0)
     held |= {Connection("a", since=number, held=held) for number in range(10)}
     ceiling = Ceiling(5, clock)
     with caplog.at_level(logging.WARNING):
         for seconds in (0, 3599, 3601):
-            clock.seconds = seconds
+            clock.time = seconds
             ceiling.make_room(held)
             assert sorted(one.since for one in held) == [6, 7, 8, 9]
             held.add(Connection("a", since=5, held=held))

@@ -13,7 +13,7 @@ from rlm.plan.allocation import in_order_of_use
 from tests.each import each
 
 
-def endpoint(name: str, url: str = "") -> Endpoint:
+def endpoint(name, url=""):
     return Endpoint(name, url or f"http://127.0.0.1:1/{name}", Limit.parse("30/minute"), timeout_seconds=10)
 
 

@@ -5,35 +5,23 @@ from __future__ import annotations
 import pytest
 
 from rlm.delivery import fence
-from rlm.delivery.fence import FENCE_SECONDS, Fence
+from rlm.delivery.fence import CLOSING_SECONDS, FENCE_SECONDS, Fence, NoFence
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS
+from tests.clocks import SetClock
 from tests.wait import wait_until
-
-
-class Clock:
-    """Stands until it is set; the host may sleep meanwhile."""
-
-    def __init__(self):
-        self.time = 1000.0
-        self.slept = 0.0
-
-    def monotonic(self):
-        return self.time
-
-    def boottime(self):
-        return self.time + self.slept
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(fence, "system_clock", clock)
     return clock
 
 
 def test_it_shuts_between_two_announcements_that_are_due_and_before_the_entry_ends():
     """Else a worker that is well would be cut, or one that is taken for dead would be sending."""
-    assert 2 * HEARTBEAT_SECONDS < FENCE_SECONDS <= HEARTBEAT_TTL_SECONDS - 1
+    assert 2 * HEARTBEAT_SECONDS <= FENCE_SECONDS - CLOSING_SECONDS
+    assert FENCE_SECONDS <= HEARTBEAT_TTL_SECONDS - 1
 
 
 def test_nothing_leaves_before_the_first_announcement(clock):
@@ -58,6 +46,19 @@ def test_it_counts_from_when_the_announcement_began(clock):
     assert not made.shut
     clock.time += 0.2
     assert made.shut
+
+
+def test_a_call_that_would_be_cut_does_not_begin(clock):
+    """After Redis was away a worker may be about to be fenced; its lanes wait until it is heard of again."""
+    made = Fence()
+    assert made.closing
+    made.announced(clock.boottime())
+    assert not made.closing
+
+    clock.time += FENCE_SECONDS - CLOSING_SECONDS
+
+    assert (made.closing, made.shut) == (True, False)
+    assert not NoFence().closing
 
 
 def test_what_was_claimed_before_the_gap_stays_inside(clock):

@@ -199,18 +199,16 @@ def test_plans_that_are_costly_are_made_less_often(monkeypatch, cost, gap):
 
 def test_a_forecast_that_changes_all_the_time_is_told_of_now_and_then(monkeypatch, caplog):
     """Each time with what was told before, so that nothing is missed."""
-    # Given a run of whose events one more is expected to be left over with each plan
+    # A run of whose events one more is expected to be left over with each plan
     caplog.set_level("INFO")
     planned = Planned(monkeypatch, snapshot_of(Counts()))
     plans = iter(range(1000))
     monkeypatch.setattr(forecast, "plan_run", lambda *_, **__: replace(PLAN, expected_leftover=next(plans)))
 
-    # When it is followed for 25 s
     for _ in range(250):
         planned.now += 0.1
         planned.look(Counts(), begun=0)
 
-    # Then its log has three lines of it
     told = [re.search(r"left over (\d+) instead of (\d+)", one.getMessage()).groups() for one in caplog.records]
     assert len(told) == 3
     assert [before for _, before in told[1:]] == [now for now, _ in told[:-1]]

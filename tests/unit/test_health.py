@@ -14,6 +14,7 @@ from rlm.delivery.settlement import Answered
 from rlm.ledger.breaker import Failed
 from rlm.ledger.limiter import Admitted
 from rlm.ledger.ways import Trouble
+from tests.clocks import SetClock
 
 ENDPOINT = Endpoint("api", "http://127.0.0.1:1/", Limit.parse("9/minute"), 10.0)
 OTHER = Endpoint("other", "http://127.0.0.1:2/", Limit.parse("9/minute"), 10.0)
@@ -44,13 +45,6 @@ class Store:
         return False, ""
 
 
-class Clock:
-    time = 1000.0
-
-    def monotonic(self):
-        return self.time
-
-
 @pytest.fixture
 def store():
     return Store()
@@ -58,7 +52,7 @@ def store():
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(health, "system_clock", clock)
     return clock
 

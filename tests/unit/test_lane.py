@@ -15,6 +15,7 @@ from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Claim, LaneId, Turn
 from rlm.ledger.limiter import Admitted, Refused
 from rlm.ledger.ways import Trouble
+from tests.clocks import SetClock
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -22,19 +23,6 @@ TIMEOUT = 10.0
 
 def url(name):
     return f"http://127.0.0.1:1/{name}"
-
-
-class Clock:
-    """Stands until somebody waits."""
-
-    def __init__(self):
-        self.time = 1000.0
-
-    def monotonic(self):
-        return self.time
-
-    def sleep(self, seconds):
-        self.time += seconds
 
 
 class Ledger:
@@ -182,7 +170,7 @@ class Scene:
 
 @pytest.fixture
 def scene(monkeypatch):
-    clock = Clock()
+    clock = SetClock()
     monkeypatch.setattr(lane, "system_clock", clock)
     monkeypatch.setattr(attempt, "system_clock", clock)
     monkeypatch.setattr(health, "system_clock", clock)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -24,6 +23,7 @@ from rlm.processes.procfile import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
+from tests.clocks import SetClock
 from tests.each import each
 
 ROOT = Path(__file__).parents[2]
@@ -226,18 +226,16 @@ def test_under_up_a_person_reads_one_time_a_line(monkeypatch):
     """That of the log where there is one, in UTC; on a terminal long lines are wrapped beside the names."""
     from honcho.printer import Message
 
-    # Given what RLM logs, with its level in colour, and what another program says, on a terminal of 70 columns
+    # What RLM logs, with its level in colour, and what another program says, on a terminal of 70 columns
     output = io.StringIO()
     printer = TextPrinter(output, coloured=True)
     printer.width = 9
     monkeypatch.setattr(printer, "_columns", lambda: 70)
     logged = b"12:00:01.500 \x1b[33mWARNING\x1b[0m Worker w:1 is gone; what it held is pending again  [action=x]\n"
 
-    # When both are shown
     for data, name, colour in ((logged, "scheduler", "36"), ("listening\n", "other", None)):
         printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), name, colour))
 
-    # Then each has its time once, and the end of the long one stands below its beginning
     first, second, third = output.getvalue().splitlines()
     assert first == (
         "\x1b[0m\x1b[36m12:00:01.500 scheduler | \x1b[0m\x1b[33mWARNING\x1b[0m Worker w:1 is gone; what it held is"
@@ -263,9 +261,8 @@ def test_under_up_no_line_is_wrapped_for_a_file():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that the test sets."""
-    clock = SimpleNamespace(time=0.0)
-    monkeypatch.setattr("rlm.ledger.outage.system_clock", SimpleNamespace(monotonic=lambda: clock.time))
+    clock = SetClock(0.0)
+    monkeypatch.setattr("rlm.ledger.outage.system_clock", clock)
     return clock
 
 

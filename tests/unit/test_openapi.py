@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rlm.web import openapi
+from rlm.web import api
 from rlm.web.api import api_routes
 from rlm.web.app import make_app
 from rlm.web.operations import OPERATIONS
@@ -23,18 +23,18 @@ def served():
 
 def described():
     """Return the methods and paths that are described."""
-    return {(method.upper(), path) for path, item in openapi.described()["paths"].items() for method in item}
+    return {(method.upper(), path) for path, item in api.described()["paths"].items() for method in item}
 
 
 def test_each_route_is_described_and_each_description_is_served():
     """But for the description itself."""
     assert described() == served() - {("GET", "/openapi.json")}
-    assert len(described()) == len(OPERATIONS) + len(openapi._MACHINES)
+    assert len(described()) == len(OPERATIONS) + len(api._MACHINES)
 
 
 def test_each_parameter_of_a_path_is_described():
     """And no other."""
-    for path, item in openapi.described()["paths"].items():
+    for path, item in api.described()["paths"].items():
         for one in item.values():
             named = [parameter["name"] for parameter in one["parameters"] if parameter["in"] == "path"]
             assert named == re.findall(r"{(\w+)}", path)
@@ -42,7 +42,7 @@ def test_each_parameter_of_a_path_is_described():
 
 def test_every_reference_leads_somewhere():
     """And every operation has a name of its own, a summary, and what it may be answered."""
-    found = openapi.described()
+    found = api.described()
     schemas = set(found["components"]["schemas"])
     referred = set(re.findall(r"#/components/schemas/(\w+)", repr(found)))
     each = [one for item in found["paths"].values() for one in item.values()]
@@ -54,7 +54,7 @@ def test_every_reference_leads_somewhere():
 
 def test_what_orders_needs_the_token_or_a_session_with_its_csrf_token():
     """And says so."""
-    for item in openapi.described()["paths"].values():
+    for item in api.described()["paths"].values():
         for method, one in item.items():
             assert ({} in one["security"]) is (method == "get")
             assert method == "get" or {"session": [], "csrf": []} in one["security"]

@@ -12,7 +12,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import COURSE_POINTS, Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
+from rlm.plan import COURSE_POINTS, Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
 from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
@@ -22,7 +22,6 @@ from rlm.plan.workers import choose_workers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.plan.simulate import Course
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),
@@ -36,11 +35,11 @@ HORIZON = Horizon(deadline_seconds=180, target_seconds=135, guard_seconds=0.5)
 FRESH: Mapping[str, WindowState] = {}
 
 
-def endpoint(name: str, limit: str = "30/minute") -> Endpoint:
+def endpoint(name, limit="30/minute"):
     return Endpoint(name, f"http://127.0.0.1:8090/{name}", Limit.parse(limit), timeout_seconds=10)
 
 
-def default_types(limit: str = "30/minute", faster: float = 1) -> tuple[EventType, ...]:
+def default_types(limit="30/minute", faster=1):
     return tuple(
         EventType(
             name,
@@ -58,38 +57,30 @@ HORIZON_TEN_TIMES_AS_SHORT = Horizon(deadline_seconds=18, target_seconds=13.5, g
 ENDPOINTS = [each.name for kind in TYPES for each in kind.endpoints]
 
 
-def of_each(number: int) -> dict[str, int]:
+def of_each(number):
     return dict.fromkeys(DEFAULT_TYPES, number)
 
 
 def plan_of(
-    backlog: dict[str, int],
+    backlog,
     *,
-    types: tuple[EventType, ...] = TYPES,
-    windows: Mapping[str, WindowState] = FRESH,
-    capacity: Capacity = CAPACITY,
-    horizon: Horizon = HORIZON,
-    workers: int | None = None,
-    expected: Mapping[tuple[str, str], Expected] | None = None,
-    progress: RunProgress | None = None,
-) -> Plan:
+    types=TYPES,
+    windows=FRESH,
+    capacity=CAPACITY,
+    horizon=HORIZON,
+    workers=None,
+    expected=None,
+    progress=None,
+):
     workload = Workload(backlog, types, windows, expected or {}, progress)
     return compute_plan(workload, capacity.exactly(workers), horizon)
 
 
-def course_of(
-    backlog: dict[str, int],
-    types: tuple[EventType, ...],
-    lanes: int,
-    *,
-    windows: Mapping[str, WindowState] = FRESH,
-    deadline: float = 180.0,
-    guard: float = 0.5,
-) -> Course:
+def course_of(backlog, types, lanes, *, windows=FRESH, deadline=180.0, guard=0.5):
     return simulate(Situation.of(Workload(backlog, types, windows), Horizon(deadline, deadline, guard)), lanes)
 
 
-def test_what_binds_is_a_value() -> None:
+def test_what_binds_is_a_value():
     """The constraint and its figures, from which the sentence is made."""
     horizon, capacity = HORIZON, CAPACITY.exactly(20)
     situation = Situation.of(Workload({"OPEN_ORDER_DETECTED": 500}, TYPES), horizon)
@@ -102,7 +93,7 @@ def test_what_binds_is_a_value() -> None:
     assert found.more_endpoints == MoreEndpoints(2, 4, each=False)
 
 
-def test_full_load_fits_with_workers_to_spare() -> None:
+def test_full_load_fits_with_workers_to_spare():
     """360 of each type fill the window: all are done by the target, with fewer workers than there may be."""
     plan = plan_of(of_each(360))
 
@@ -116,7 +107,7 @@ def test_full_load_fits_with_workers_to_spare() -> None:
     )
 
 
-def test_full_load_on_all_workers_is_near_the_bound() -> None:
+def test_full_load_on_all_workers_is_near_the_bound():
     """With all 20 workers full load takes 129.4 s, half a second above what any schedule needs."""
     plan = plan_of(of_each(360), workers=20)
 
@@ -125,7 +116,7 @@ def test_full_load_on_all_workers_is_near_the_bound() -> None:
     assert plan.lower_bound_seconds == pytest.approx(128.8)
 
 
-def test_what_the_limits_do_not_let_through_is_left_over() -> None:
+def test_what_the_limits_do_not_let_through_is_left_over():
     """Of 500 of each type 360 fit, 140 are left over, and no number of workers would change that."""
     plan = plan_of(of_each(500))
 
@@ -140,7 +131,7 @@ def test_what_the_limits_do_not_let_through_is_left_over() -> None:
 
 
 @pytest.mark.parametrize("number", [120, 360, 500])
-def test_a_plan_scales_with_time(number: int) -> None:
+def test_a_plan_scales_with_time(number):
     """With every time divided by ten the plan is the same, ten times as fast."""
     plan = plan_of(of_each(number))
 
@@ -152,7 +143,7 @@ def test_a_plan_scales_with_time(number: int) -> None:
     assert faster.lower_bound_seconds == pytest.approx(plan.lower_bound_seconds / 10)
 
 
-def test_a_window_in_use_delays_what_does_not_fit_in_it() -> None:
+def test_a_window_in_use_delays_what_does_not_fit_in_it():
     """Windows half used 30 s ago refill in halves: at 30.5 s and so on, and full load ends that much later."""
     half_used = dict.fromkeys(ENDPOINTS, WindowState(ages=(30.0,) * 15))
 
@@ -167,7 +158,7 @@ def test_a_window_in_use_delays_what_does_not_fit_in_it() -> None:
     assert soonest <= plan.forecast_seconds <= 155.4 + (180 - 155.4) / 4
 
 
-def test_a_window_used_up_a_second_ago_costs_its_share() -> None:
+def test_a_window_used_up_a_second_ago_costs_its_share():
     """Endpoints that got all their calls a second before the run open after 59.5 s, and a third is left over."""
     used_up = dict.fromkeys(ENDPOINTS, WindowState(ages=(1.0,) * 30))
 
@@ -178,14 +169,14 @@ def test_a_window_used_up_a_second_ago_costs_its_share() -> None:
     assert min(release.at_seconds for release in plan.releases) == 0
 
 
-def test_calls_too_old_to_count_do_no_harm() -> None:
+def test_calls_too_old_to_count_do_no_harm():
     """Ages beyond the period and its guard change nothing, in whatever order they come."""
     old = dict.fromkeys(ENDPOINTS, WindowState(ages=(60.5, 300.0, 61.0)))
 
     assert plan_of(of_each(360), windows=old) == plan_of(of_each(360))
 
 
-def test_a_resting_endpoint_gets_nothing_until_it_is_rested() -> None:
+def test_a_resting_endpoint_gets_nothing_until_it_is_rested():
     """An endpoint at rest takes no call before its time, its share goes to the others, and the plan says so."""
     plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": WindowState(rest_seconds=100)})
 
@@ -195,16 +186,14 @@ def test_a_resting_endpoint_gets_nothing_until_it_is_rested() -> None:
     assert plan.binds.endswith("would leave none over (rebalance_api rests until 1:40)")
 
 
-def test_moments_in_words_count_from_the_start_of_the_run() -> None:
+def test_moments_in_words_count_from_the_start_of_the_run():
     """Planned anew in the middle of a run, the deadline is where it was, and what rests does so until the same time."""
-    # Given a run of 180 s of which two minutes have gone
+    # A run of 180 s of which two minutes have gone
     late = Horizon(deadline_seconds=60, target_seconds=15, guard_seconds=0.5, gone_seconds=120)
     resting = {"rebalance_api": WindowState(rest_seconds=30)}
 
-    # When the rest of it is planned
     plan = plan_of({"REBALANCE_NEEDED": 500}, windows=resting, horizon=late, progress=RunProgress())
 
-    # Then the words speak of the run's time, as the countdown beside them does
     assert " until the deadline at 3:00: " in plan.binds
     assert plan.binds.endswith("(rebalance_api rests until 2:30)")
 
@@ -222,29 +211,27 @@ FOREVER = 251_606_682_840.2  # what is left until the end of the year 9999, to w
         (WindowState(rest_seconds=100, held_seconds=7, paused_seconds=7), "rebalance_api rests until 1:40"),
     ],
 )
-def test_a_plan_says_why_an_endpoint_is_shut(window: WindowState, words: str) -> None:
+def test_a_plan_says_why_an_endpoint_is_shut(window, words):
     """Paused, held, or at rest for what it answered: whatever lasts the longest."""
     plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": window})
 
     assert plan.binds.endswith(f"({words})")
 
 
-def test_many_endpoints_shut_for_the_same_reason_are_told_in_one_go() -> None:
+def test_many_endpoints_shut_for_the_same_reason_are_told_in_one_go():
     """One is named, and until when the last of them is shut; so the words stay a sentence."""
-    # Given a system that is held as a whole, and whose endpoints failed
+    # A system that is held as a whole, and whose endpoints failed
     held = {name: WindowState(rest_seconds=60 + n, held_seconds=60 + n) for n, name in enumerate(ENDPOINTS)}
     failed = dict.fromkeys(ENDPOINTS, WindowState(suspect=True))
 
-    # When it is planned for
     late, never = (plan_of(of_each(500), windows=windows).binds for windows in (held, failed))
 
-    # Then that is told once
     assert late.endswith(" (rebalance_api and 19 more are held until 1:19 at the latest)")
     assert never.startswith("no call to rebalance_api and 19 more is counted on until a probe is answered well: ")
 
 
 @pytest.mark.parametrize("paused", ["account", "a"])
-def test_where_a_pause_binds_no_other_endpoint_is_advised(paused: str) -> None:
+def test_where_a_pause_binds_no_other_endpoint_is_advised(paused):
     """To resume is the remedy: of the endpoint, or of its budget, which is named once."""
     budget = Budget("account", Limit.parse("60/minute"))
     kind = EventType("A", 1, 1.0, tuple(replace(endpoint(name), budget=budget) for name in "ab"))
@@ -258,7 +245,7 @@ def test_where_a_pause_binds_no_other_endpoint_is_advised(paused: str) -> None:
 
 
 @pytest.mark.parametrize("shut", [["account"], ["a", "b"]])
-def test_where_no_endpoint_opens_no_limit_is_blamed(shut: list[str]) -> None:
+def test_where_no_endpoint_opens_no_limit_is_blamed(shut):
     """A higher limit would change nothing."""
     budget = Budget("account", Limit.parse("60/minute"))
     kind = EventType("A", 1, 1.0, tuple(replace(endpoint(name), budget=budget) for name in "ab"))
@@ -272,7 +259,7 @@ def test_where_no_endpoint_opens_no_limit_is_blamed(shut: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("paused", "words"), [("", ""), ("c", " (c is paused until resumed)")])
-def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused: str, words: str) -> None:
+def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused, words):
     """Calls go there, one at a time; that none is answered well is what the plan assumes."""
     kind = EventType("A", 1, 1.0, tuple(map(endpoint, f"ab{paused}")))
     windows = dict.fromkeys("ab", WindowState(suspect=True)) | {"c": WindowState(rest_seconds=FOREVER)}
@@ -285,7 +272,7 @@ def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused: str, words: s
     )
 
 
-def test_a_lowered_limit_counts_what_was_called_under_the_old_one() -> None:
+def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
     """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
     lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)
     called = {"a": WindowState(ages=(50.0, 10.0, 20.0, 40.0))}
@@ -296,7 +283,7 @@ def test_a_lowered_limit_counts_what_was_called_under_the_old_one() -> None:
     assert plan.first_call_seconds == pytest.approx(60.5 - 20.0)
 
 
-def test_all_rules_of_an_endpoint_hold_at_once() -> None:
+def test_all_rules_of_an_endpoint_hold_at_once():
     """Where a limit has two rules a call needs a slot of both."""
     kind = EventType("A", 1, 0.5, (endpoint("a", "5/second; 12/minute"),))
 
@@ -308,7 +295,7 @@ def test_all_rules_of_an_endpoint_hold_at_once() -> None:
     assert plan.forecast_seconds == pytest.approx(61.5)
 
 
-def test_types_that_share_an_endpoint_share_its_window() -> None:
+def test_types_that_share_an_endpoint_share_its_window():
     """An endpoint named by two types is one window: both together get its limit, the higher type first."""
     shared = endpoint("shared", "10/minute")
     kinds = (EventType("HIGH", 2, 1.0, (shared,)), EventType("LOW", 1, 1.0, (shared,)))
@@ -319,7 +306,7 @@ def test_types_that_share_an_endpoint_share_its_window() -> None:
     assert plan.by_type["LOW"].expected_leftover == 6
 
 
-def test_a_lower_type_uses_lanes_that_a_higher_one_cannot() -> None:
+def test_a_lower_type_uses_lanes_that_a_higher_one_cannot():
     """A type whose endpoints are full leaves its lanes to the next, and takes the next free ones once they open."""
     kinds = (EventType("HIGH", 2, 1.0, (endpoint("high", "1/minute"),)), EventType("LOW", 1, 1.0, (endpoint("low"),)))
 
@@ -328,7 +315,7 @@ def test_a_lower_type_uses_lanes_that_a_higher_one_cannot() -> None:
     assert [start.type for start in course.starts] == ["HIGH", *["LOW"] * 5, "HIGH"]
 
 
-def test_a_call_that_would_end_after_the_deadline_is_not_begun() -> None:
+def test_a_call_that_would_end_after_the_deadline_is_not_begun():
     """An event is left over when its call fits only in part; one that ends on the deadline fits."""
     kind = EventType("A", 1, 2.0, (endpoint("a"),))
 
@@ -339,7 +326,7 @@ def test_a_call_that_would_end_after_the_deadline_is_not_begun() -> None:
     assert (misses.leftover, misses.forecast) == (1, 4 * SECOND)
 
 
-def test_nothing_to_do_needs_no_worker_but_the_minimum() -> None:
+def test_nothing_to_do_needs_no_worker_but_the_minimum():
     """An empty backlog takes no time and no workers beyond `min`; unconfigured types are not planned."""
     plan = plan_of({"UNKNOWN": 7})
 
@@ -349,13 +336,13 @@ def test_nothing_to_do_needs_no_worker_but_the_minimum() -> None:
     assert plan_of({}, capacity=replace(CAPACITY, min_workers=3)).workers == 3
 
 
-def test_the_minimum_of_workers_is_kept() -> None:
+def test_the_minimum_of_workers_is_kept():
     """One event needs one worker, but never fewer are planned than are kept in any case."""
     assert plan_of({"REBALANCE_NEEDED": 1}).workers == 1
     assert plan_of({"REBALANCE_NEEDED": 1}, capacity=replace(CAPACITY, min_workers=4)).workers == 4
 
 
-def test_workers_bind_where_more_would_end_sooner() -> None:
+def test_workers_bind_where_more_would_end_sooner():
     """Where the limits leave room and the workers do not, the plan takes them all and says what more would bring."""
     kind = EventType("A", 1, 2.0, (endpoint("a", "5000/minute"),))
 
@@ -366,7 +353,7 @@ def test_workers_bind_where_more_would_end_sooner() -> None:
     assert plan.binds == "workers bind: with 20 workers (the maximum) all is done at 2:40; with more it could be 1:02"
 
 
-def test_hosts_that_take_no_more_are_told_from_the_maximum() -> None:
+def test_hosts_that_take_no_more_are_told_from_the_maximum():
     """A higher `workers.max` would not help."""
     kind = EventType("A", 1, 2.0, (endpoint("a", "5000/minute"),))
 
@@ -375,7 +362,7 @@ def test_hosts_that_take_no_more_are_told_from_the_maximum() -> None:
     assert plan.binds.startswith("workers bind: with 20 workers (the hosts take no more) all is done")
 
 
-def test_workers_bind_where_more_would_leave_less() -> None:
+def test_workers_bind_where_more_would_leave_less():
     """With too few workers for the time there is, the plan says how many are left over for want of workers."""
     plan = plan_of(of_each(360), workers=2)
 
@@ -383,14 +370,14 @@ def test_workers_bind_where_more_would_leave_less() -> None:
     assert plan.binds == "workers bind: with 2 workers 500 are left over; with more it could be 0"
 
 
-def test_no_worker_does_nothing() -> None:
+def test_no_worker_does_nothing():
     """The what-if of no worker at all leaves everything over."""
     plan = plan_of(of_each(360), workers=0)
 
     assert (plan.workers, plan.expected_leftover, plan.forecast_seconds) == (0, 1800, 0.0)
 
 
-def test_nothing_binds_where_the_target_is_met_in_comfort() -> None:
+def test_nothing_binds_where_the_target_is_met_in_comfort():
     """A small backlog is given few workers, not the soonest end."""
     plan = plan_of({"REBALANCE_NEEDED": 100})
 
@@ -400,14 +387,14 @@ def test_nothing_binds_where_the_target_is_met_in_comfort() -> None:
     )
 
 
-def test_nothing_binds_where_every_call_begins_at_once() -> None:
+def test_nothing_binds_where_every_call_begins_at_once():
     """When the end is only the length of the longest call, neither limits nor workers are blamed."""
     assert plan_of({"OPEN_ORDER_DETECTED": 5}).binds == (
         "nothing binds: the last call, of OPEN_ORDER_DETECTED, begins at 0:00 and takes 1 s"
     )
 
 
-def test_the_deadline_binds_where_no_call_fits() -> None:
+def test_the_deadline_binds_where_no_call_fits():
     """When a call takes longer than the time there is, neither limits nor workers are blamed."""
     plan = plan_of({"REBALANCE_NEEDED": 5}, horizon=Horizon(1.9, 1.5, 0.5))
 
@@ -415,7 +402,7 @@ def test_the_deadline_binds_where_no_call_fits() -> None:
     assert plan.binds == "the deadline binds: in 1.9 s there is no time for a call of REBALANCE_NEEDED"
 
 
-def test_releases_are_few_and_complete() -> None:
+def test_releases_are_few_and_complete():
     """The releases say when each endpoint's window is filled, in order of time, and account for every event."""
     plan = plan_of(of_each(360))
 
@@ -425,7 +412,7 @@ def test_releases_are_few_and_complete() -> None:
     assert plan.releases == tuple(sorted(plan.releases, key=lambda release: release.at_seconds))
 
 
-def test_many_short_periods_make_few_releases() -> None:
+def test_many_short_periods_make_few_releases():
     """An endpoint whose window is filled hundreds of times is shown by quarters of the run."""
     kind = EventType("A", 1, 0.1, (endpoint("a", "20/second"),))
 
@@ -435,7 +422,7 @@ def test_many_short_periods_make_few_releases() -> None:
     assert sum(release.events for release in plan.releases) == 2000
 
 
-def test_course_says_by_when_so_many_calls_are_answered() -> None:
+def test_course_says_by_when_so_many_calls_are_answered():
     """It has few points, each later and with more calls than the one before, and ends with the plan."""
     plan = plan_of({"REBALANCE_NEEDED": 250})
     moments, numbers = zip(*plan.course, strict=True)
@@ -447,7 +434,7 @@ def test_course_says_by_when_so_many_calls_are_answered() -> None:
     assert plan_of({}).course == ()
 
 
-def test_json_is_what_the_command_prints() -> None:
+def test_json_is_what_the_command_prints():
     """The JSON form has the keys the contract names, and can be encoded."""
     document = json.loads(json.dumps(plan_of({"REBALANCE_NEEDED": 130}).as_json()))
 
@@ -474,7 +461,7 @@ def test_json_is_what_the_command_prints() -> None:
     assert document["releases"][0] == {"at_seconds": 0.0, "endpoint": "rebalance_api", "events": 30}
 
 
-def test_the_cost_does_not_grow_with_the_backlog() -> None:
+def test_the_cost_does_not_grow_with_the_backlog():
     """A billion events take no more steps than ten thousand."""
     starts = [len(course_of(of_each(number), TYPES, lanes=100).starts) for number in (10**4, 10**9)]
 
@@ -482,7 +469,7 @@ def test_the_cost_does_not_grow_with_the_backlog() -> None:
     assert plan_of(of_each(10**9)).expected_leftover == 5 * 10**9 - 1800
 
 
-def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer() -> None:
+def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer():
     """Ten calls of a second on one lane, half a second apart: the last is answered after 14.5 s; the bound stays."""
     types = (EventType("A", 1, 1.0, (endpoint("a", "30/minute"),)),)
     capacity = Capacity(1, 1, 1, turnaround_seconds=0.5)
@@ -493,7 +480,7 @@ def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer() -> N
     assert plan.lower_bound_seconds == pytest.approx(10.0)
 
 
-def measured(kind: str, endpoints: int, seconds: float, **more: float) -> dict[tuple[str, str], Expected]:
+def measured(kind, endpoints, seconds, **more):
     names = [each.name for one in TYPES if one.name == kind for each in one.endpoints]
     return {
         (kind, name): Expected(seconds, more.get("needed", seconds), more.get("errors", 0.0))
@@ -501,7 +488,7 @@ def measured(kind: str, endpoints: int, seconds: float, **more: float) -> dict[t
     }
 
 
-def test_what_was_measured_goes_over_what_is_configured() -> None:
+def test_what_was_measured_goes_over_what_is_configured():
     """Calls measured at a quarter of the time configured end sooner; what was not measured is as configured."""
     backlog = {"REBALANCE_NEEDED": 10, "OPEN_POSITION_DETECTED": 10}
 
@@ -511,7 +498,7 @@ def test_what_was_measured_goes_over_what_is_configured() -> None:
     assert plan.by_type["OPEN_POSITION_DETECTED"].forecast_seconds == pytest.approx(1.5)
 
 
-def test_a_call_is_begun_where_the_time_that_most_need_is_left() -> None:
+def test_a_call_is_begun_where_the_time_that_most_need_is_left():
     """Calls take a second, but one in twenty five: in the last five seconds none is begun."""
     kind = EventType("A", 1, 2.0, (endpoint("a", "1/second"),))
     expected = {("A", "a"): Expected(1.0, 5.0)}
@@ -521,7 +508,7 @@ def test_a_call_is_begun_where_the_time_that_most_need_is_left() -> None:
     assert (plan.expected_leftover, plan.forecast_seconds) == (100 - 16, 16.0)
 
 
-def test_a_slow_endpoint_is_left_out_only_where_its_calls_would_come_too_late() -> None:
+def test_a_slow_endpoint_is_left_out_only_where_its_calls_would_come_too_late():
     """The primary takes eight seconds a call: in the last eight all go to the overflow endpoint."""
     kind = EventType("A", 1, 1.0, (endpoint("slow", "1/second"), endpoint("fast", "1/second")))
     horizon = Horizon(20, 20, 0.0)
@@ -535,7 +522,7 @@ def test_a_slow_endpoint_is_left_out_only_where_its_calls_would_come_too_late() 
     assert counted == {"slow": 13, "fast": 20}
 
 
-def test_calls_that_are_expected_to_fail_are_planned_again() -> None:
+def test_calls_that_are_expected_to_fail_are_planned_again():
     """Where one call in ten fails, the slots of the second attempts are planned too, and the second failures."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "200/minute"),))
     expected = {("A", "a"): Expected(1.0, 1.0, error_rate=0.1)}
@@ -548,7 +535,7 @@ def test_calls_that_are_expected_to_fail_are_planned_again() -> None:
     assert plan.forecast_seconds == pytest.approx(1 + 0.5 + 1 + 1.0 + 1)
 
 
-def test_what_fails_in_every_attempt_is_left_over() -> None:
+def test_what_fails_in_every_attempt_is_left_over():
     """Half of the calls fail: an eighth of the events in all three attempts."""
     kind = EventType("A", 1, 0.1, (endpoint("a", "10000/minute"),))
 
@@ -558,7 +545,7 @@ def test_what_fails_in_every_attempt_is_left_over() -> None:
     assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
 
 
-def test_a_suspect_endpoint_is_not_counted_on() -> None:
+def test_a_suspect_endpoint_is_not_counted_on():
     """What failed and has not answered well since gets no call in a plan, whenever its rest ends; the plan says so."""
     windows = {"rebalance_api": WindowState(rest_seconds=1, suspect=True)}
 
@@ -569,7 +556,7 @@ def test_a_suspect_endpoint_is_not_counted_on() -> None:
     assert plan.binds.endswith("(rebalance_api is not counted on until it answers well)")
 
 
-def test_a_budget_keeps_its_endpoints_together_within_its_limit() -> None:
+def test_a_budget_keeps_its_endpoints_together_within_its_limit():
     """Four endpoints of 30 a minute that share 60 a minute get 60, over types too, and the plan names the budget."""
     budget = Budget("account", Limit.parse("60/minute"))
     kinds = tuple(
@@ -584,7 +571,7 @@ def test_a_budget_keeps_its_endpoints_together_within_its_limit() -> None:
     assert plan.binds == "the budget account binds until 2:01; more workers change nothing"
 
 
-def test_a_fourth_overflow_endpoint_is_named_where_it_would_help() -> None:
+def test_a_fourth_overflow_endpoint_is_named_where_it_would_help():
     """Of 150 events four endpoints take 120 at once, five all of them."""
     kind = EventType("A", 1, 1.0, tuple(endpoint(name) for name in "abcd"))
 
@@ -593,7 +580,7 @@ def test_a_fourth_overflow_endpoint_is_named_where_it_would_help() -> None:
     )
 
 
-def test_what_more_endpoints_would_do_is_told_of_those_that_could_be_added() -> None:
+def test_what_more_endpoints_would_do_is_told_of_those_that_could_be_added():
     """One more has the limit of the type, not that of its last, and no budget that not all endpoints share."""
     kind = EventType("A", 1, 1.0, (endpoint("a"), endpoint("a2", "5/minute")), limit=Limit.parse("30/minute"))
     budget = Budget("account", Limit.parse("10/minute"))
@@ -609,14 +596,14 @@ def test_what_more_endpoints_would_do_is_told_of_those_that_could_be_added() -> 
     )
 
 
-def test_one_more_of_types_with_different_endpoints_is_an_endpoint() -> None:
+def test_one_more_of_types_with_different_endpoints_is_an_endpoint():
     """Where it is the second of one type and the first of another it is called one more overflow endpoint for each."""
     kinds = (EventType("A", 2, 1.0, (endpoint("a"), endpoint("a2"))), EventType("B", 1, 1.0, (endpoint("b"),)))
 
     assert "; one more overflow endpoint for each would" in plan_of({"A": 200, "B": 120}, types=kinds).binds
 
 
-def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls() -> None:
+def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls():
     """Types that share a budget, or calls that fail, keep events back however many workers there are."""
     budget = Budget("account", Limit.parse("10/minute"))
     kinds = tuple(EventType(name, 1, 1.0, (replace(endpoint(name), budget=budget),)) for name in "AB")
@@ -629,7 +616,7 @@ def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls() ->
     assert failed.binds == "failing calls bind: 12 events are expected to fail in 3 attempts"
 
 
-def test_a_single_event_is_not_expected_to_fail_in_every_attempt() -> None:
+def test_a_single_event_is_not_expected_to_fail_in_every_attempt():
     """Half the calls fail: of one event the first is planned to, and no further one; of four none is left over."""
     kind = EventType("A", 1, 1.0, tuple(endpoint(name, "1/minute") for name in "abcd"))
     expected = {("A", name): Expected(1.0, 1.0, error_rate=0.5) for name in "abcd"}
@@ -638,7 +625,7 @@ def test_a_single_event_is_not_expected_to_fail_in_every_attempt() -> None:
     assert plan_of({"A": 4}, types=(kind,), expected=expected).expected_leftover == 0
 
 
-def test_no_more_than_all_lanes_are_used_and_no_less_than_none() -> None:
+def test_no_more_than_all_lanes_are_used_and_no_less_than_none():
     """Where the only call fails, nothing is answered, and the lane was busy all the time."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "1/minute"),))
     windows = {"a": WindowState(ages=(30.0,))}
@@ -650,7 +637,7 @@ def test_no_more_than_all_lanes_are_used_and_no_less_than_none() -> None:
     assert plan.utilisation.lanes == pytest.approx(1 / 5)
 
 
-def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out() -> None:
+def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out():
     """After 9.5 s of a call of 2 s, whose time-out is 10 s, half a second is left, not 7.5 s."""
     kind = EventType("A", 1, 2.0, (replace(endpoint("a"), timeout_seconds=10.0),))
     horizon = replace(HORIZON, deadline_seconds=5.0)
@@ -668,7 +655,7 @@ def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out() -> None:
     assert early.binds == "calls under way bind: 1 event is not expected to be answered before the deadline"
 
 
-def test_the_last_call_is_told_with_what_it_takes_itself() -> None:
+def test_the_last_call_is_told_with_what_it_takes_itself():
     """The slow endpoint's call ends last, 30 s after it began."""
     kind = EventType("A", 1, 2.0, (endpoint("fast", "1/minute"), endpoint("slow", "1/minute")))
     expected = {("A", "slow"): Expected(30.0, 30.0)}
@@ -678,7 +665,7 @@ def test_the_last_call_is_told_with_what_it_takes_itself() -> None:
     assert plan.binds == "nothing binds: the last call, of A, begins at 0:00 and takes 30 s"
 
 
-def test_a_share_is_kept_while_a_higher_type_takes_the_rest() -> None:
+def test_a_share_is_kept_while_a_higher_type_takes_the_rest():
     """Of lanes that a high type could use alone, a low one with a share of a fifth gets a fifth, and no more."""
     high = EventType("HIGH", 2, 1.0, (endpoint("high", "6000/minute"),))
     low = EventType("LOW", 1, 1.0, (endpoint("low", "6000/minute"),))
@@ -692,7 +679,7 @@ def test_a_share_is_kept_while_a_higher_type_takes_the_rest() -> None:
     assert {name: part.expected_leftover for name, part in shared.by_type.items()} == {"HIGH": 920, "LOW": 980}
 
 
-def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast() -> None:
+def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast():
     """Five calls that have a second to go yet: their lanes are free then, and the last answer may be theirs."""
     under_way = (Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),) * 5
 
@@ -703,7 +690,7 @@ def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast() -> None:
     assert after.first_call_seconds + after.forecast_seconds == pytest.approx(2.0)
 
 
-def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_of_the_guard() -> None:
+def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_of_the_guard():
     """Slots come back in steps of a tenth of the guard there, so that planning is quick; never sooner than they do."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "2/minute"),))
     windows = {"a": WindowState(ages=(12.341, 31.718))}
@@ -717,7 +704,7 @@ def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_o
     assert quick.forecast_seconds == pytest.approx(exact.forecast_seconds, abs=0.05)
 
 
-def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None:
+def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again():
     """Of a call of two seconds that has taken three, another is expected, and where that is too late, a leftover."""
     progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))
 
@@ -725,7 +712,7 @@ def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None
     assert plan_of({}, progress=progress, horizon=Horizon(0.9, 0.9, 0.5)).expected_leftover == 1
 
 
-def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done() -> None:
+def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done():
     """The probe of an endpoint that failed keeps its lane busy; its event is planned for the others."""
     progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),))
     windows = {"rebalance_api": WindowState(suspect=True)}
@@ -734,11 +721,11 @@ def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done() -> 
     assert plan_of({}, progress=progress, windows=windows, horizon=Horizon(1.5, 1.5, 0.5)).expected_leftover == 1
 
 
-def test_lanes_that_are_not_ready_yet_are_planned_with_from_when_they_are() -> None:
+def test_lanes_that_are_not_ready_yet_are_planned_with_from_when_they_are():
     """Twenty calls of a second: by ten lanes in two rounds, by five until the others come up in three and a half."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "6000/minute"),))
 
-    def end(progress: RunProgress) -> float:
+    def end(progress):
         return plan_of({"A": 20}, types=(kind,), workers=2, progress=progress).forecast_seconds
 
     assert end(RunProgress()) == pytest.approx(2.0, abs=0.1)
@@ -747,12 +734,12 @@ def test_lanes_that_are_not_ready_yet_are_planned_with_from_when_they_are() -> N
     assert end(RunProgress(ready_lanes=10, coming_up_seconds=60.0)) == pytest.approx(2.0, abs=0.1)
 
 
-def test_what_has_been_begun_counts_for_a_share() -> None:
+def test_what_has_been_begun_counts_for_a_share():
     """A low type that has had more than its share of the run so far waits; one that has had less goes first."""
     high = EventType("HIGH", 2, 1.0, (endpoint("high", "6000/minute"),))
     low = EventType("LOW", 1, 1.0, (endpoint("low", "6000/minute"),), share=0.5)
 
-    def first(begun: dict[str, int]) -> str:
+    def first(begun):
         horizon = Horizon(10, 10, 0.5)
         workload = Workload({"HIGH": 9, "LOW": 9}, (high, low), progress=RunProgress((), begun))
         return simulate(Situation.of(workload, horizon), lanes=1).starts[0].type
@@ -761,7 +748,7 @@ def test_what_has_been_begun_counts_for_a_share() -> None:
     assert first({"HIGH": 0, "LOW": 9}) == "HIGH"
 
 
-def test_utilisation_compares_what_is_used_with_what_there_is() -> None:
+def test_utilisation_compares_what_is_used_with_what_there_is():
     """Twenty calls of a second in two fillings on ten lanes: all slots, 20 of the 10 x 61.5 seconds of the lanes."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "10/minute"),))
 
@@ -773,7 +760,7 @@ def test_utilisation_compares_what_is_used_with_what_there_is() -> None:
 
 @pytest.mark.rest
 @pytest.mark.parametrize(("types", "endpoints"), [(5, 2000), (2500, 4)])
-def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types: int, endpoints: int) -> None:
+def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types, endpoints):
     """Every event is accounted for, whatever the size. What it costs is measured in benchmarks/planning_scale.py."""
     kinds = tuple(
         EventType(f"T{i}", -i, 1.0, tuple(endpoint(f"{i}-{number}") for number in range(endpoints)))
@@ -786,12 +773,12 @@ def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types: int, 
     assert plan.workers == 20
 
 
-def test_endpoints_that_are_not_needed_cost_a_plan_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoints_that_are_not_needed_cost_a_plan_nothing(monkeypatch):
     """As long as the primary has slots, each moment looks at it alone, however many others there are."""
     looked: Counter[str] = Counter()
     real = SimulatedWindow.free
 
-    def free(window: SimulatedWindow, at: int) -> int:
+    def free(window, at):
         looked[window.name] += 1
         return real(window, at)
 

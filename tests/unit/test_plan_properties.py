@@ -6,7 +6,6 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,18 +13,11 @@ from hypothesis import strategies as st
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
+from rlm.plan import Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
 from rlm.plan.allocation import divide, in_order_of_use
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
 from rlm.plan.window import SECOND
-
-if TYPE_CHECKING:
-    from random import Random
-
-    from rlm.core.endpoint import Limited
-    from rlm.plan.simulate import Course
-
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
 EIGHTHS = st.integers(min_value=0, max_value=48).map(lambda number: number / 8)
@@ -46,26 +38,26 @@ class Case:
     expected: dict[tuple[str, str], Expected] = field(default_factory=dict)
     progress: RunProgress | None = None
 
-    def plan(self) -> Plan:
+    def plan(self):
         capacity = Capacity(0, self.max_workers, self.threads)
         return compute_plan(self.workload, capacity, self.horizon)
 
     @property
-    def workload(self) -> Workload:
+    def workload(self):
         return Workload(self.backlog, self.types, self.windows, self.expected, self.progress)
 
-    def course(self, lanes: int) -> Course:
+    def course(self, lanes):
         return simulate(Situation.of(self.workload, self.horizon), lanes)
 
     @property
-    def horizon(self) -> Horizon:
+    def horizon(self):
         return Horizon(self.deadline, self.deadline * 0.75, self.guard)
 
-    def takes(self, kind: EventType, name: str) -> float:
+    def takes(self, kind, name):
         found = self.expected.get((kind.name, name))
         return found.seconds if found else kind.processing_seconds
 
-    def needs(self, kind: EventType, name: str) -> float:
+    def needs(self, kind, name):
         found = self.expected.get((kind.name, name))
         return max(found.seconds, found.needed_seconds) if found else kind.processing_seconds
 
@@ -86,7 +78,7 @@ EXPECTED = st.builds(Expected, seconds=PERIODS, needed_seconds=PERIODS)
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, most_types: int = 3, sharing: bool = True, plain: bool = False) -> Case:
+def cases(draw, *, most_types=3, sharing=True, plain=False):
     """Draw a question of up to three types with up to three endpoints each; some share endpoints, some a budget."""
     types = []
     for number in range(draw(st.integers(1, most_types))):
@@ -117,7 +109,7 @@ def cases(draw: st.DrawFn, *, most_types: int = 3, sharing: bool = True, plain: 
     )
 
 
-def under_way(case: Case, draw: st.DrawFn) -> Case:
+def under_way(case, draw):
     """Return the case as it is in the middle of a run: calls under way, events begun."""
     calls = st.builds(
         lambda pair, age: Underway(*pair, age),
@@ -141,7 +133,7 @@ class EventByEvent:
     answered: dict[str, float] = field(default_factory=dict)
     starts: Counter[tuple[float, str, str]] = field(default_factory=Counter)
 
-    def run(self) -> EventByEvent:
+    def run(self):
         case = self.case
         self.left = dict(case.backlog)
         self.calls = defaultdict(list, {name: [-age for age in w.ages] for name, w in case.windows.items()})
@@ -157,7 +149,7 @@ class EventByEvent:
             self.left[name] += late
         return self
 
-    def begin_under_way(self) -> None:
+    def begin_under_way(self):
         progress = self.case.progress or RunProgress()
         self.begun = Counter(progress.begun)
         self.lanes = self.lanes[len(progress.underway) :] if len(progress.underway) < len(self.lanes) else []
@@ -174,7 +166,7 @@ class EventByEvent:
             else:
                 self.late[call.type] += 1
 
-    def begin_shares(self, at: float) -> None:
+    def begin_shares(self, at):
         idle = sum(lane <= at for lane in self.lanes)
         total = self.begun.total() + idle
         for kind in self.case.types:
@@ -182,7 +174,7 @@ class EventByEvent:
                 for _ in range(math.floor(kind.share * total) - self.begun[kind.name]):
                     self.begin_one(kind, at)
 
-    def begin_one(self, kind: EventType, at: float) -> bool:
+    def begin_one(self, kind, at):
         case = self.case
         lane = min(range(len(self.lanes)), key=self.lanes.__getitem__)
         usable = tuple(each for each in kind.endpoints if at + case.needs(kind, each.name) <= case.deadline)
@@ -202,7 +194,7 @@ class EventByEvent:
         self.starts[at, kind.name, name] += 1
         return True
 
-    def free(self, one: Limited, at: float) -> int:
+    def free(self, one, at):
         window = self.case.windows.get(one.name, WindowState())
         if window.suspect or at < window.rest_seconds:
             return 0
@@ -212,7 +204,7 @@ class EventByEvent:
         ]
         return max(0, min(counted))
 
-    def next_moment(self, at: float) -> float:
+    def next_moment(self, at):
         slots = (
             call + rule.seconds + self.case.guard
             for one in all_limited(each for kind in self.case.types for each in kind.endpoints)
@@ -225,21 +217,21 @@ class EventByEvent:
 
 @given(case=cases(), lanes=st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
-def test_the_simulation_is_the_schedule_made_event_by_event(case: Case, lanes: int) -> None:
+def test_the_simulation_is_the_schedule_made_event_by_event(case, lanes):
     """Groups of lanes and slots start the same events at the same endpoints at the same moments as one by one."""
     assert_same(case.course(lanes), EventByEvent(case, [0.0] * lanes).run())
 
 
 @given(data=st.data(), lanes=st.integers(4, 6))
 @settings(max_examples=200, deadline=None)
-def test_the_rest_of_a_run_is_simulated_event_by_event_too(data: st.DataObject, lanes: int) -> None:
+def test_the_rest_of_a_run_is_simulated_event_by_event_too(data, lanes):
     """With calls under way the lanes are free only when these are answered, and what was begun counts for shares."""
     case = under_way(replace(data.draw(cases()), guard=0.0), data.draw)
 
     assert_same(case.course(lanes), EventByEvent(case, [0.0] * lanes).run())
 
 
-def assert_same(course: Course, by_hand: EventByEvent) -> None:
+def assert_same(course, by_hand):
     starts: Counter[tuple[float, str, str]] = Counter()
     for start in course.starts:
         starts[start.at / SECOND, start.type, start.endpoint] += start.events
@@ -256,9 +248,7 @@ BUDGETS = st.sampled_from([None, None, Budget("x", Limit.parse("1/second")), Bud
     budgets=st.fixed_dictionaries({"x": st.integers(0, 9), "y": st.integers(0, 9)}),
     wanted=st.integers(0, 50),
 )
-def test_slots_are_divided_in_the_order_of_use(
-    endpoints: list[tuple[int, Budget | None]], budgets: dict[str, int], wanted: int
-) -> None:
+def test_slots_are_divided_in_the_order_of_use(endpoints, budgets, wanted):
     """Dividing any number of slots at once gives each endpoint what taking them one by one would."""
     limit = Limit.parse("1/second")
     kinds = tuple(Endpoint(str(i), str(i), limit, 10, budget=budget) for i, (_, budget) in enumerate(endpoints))
@@ -276,7 +266,7 @@ def test_slots_are_divided_in_the_order_of_use(
 
 @given(case=cases())
 @settings(max_examples=200, deadline=None)
-def test_a_plan_accounts_for_every_event(case: Case) -> None:
+def test_a_plan_accounts_for_every_event(case):
     """Released and left over are together what waits, by type and in total, and all is answered by the deadline."""
     plan = case.plan()
 
@@ -289,7 +279,7 @@ def test_a_plan_accounts_for_every_event(case: Case) -> None:
 
 @given(case=cases())
 @settings(max_examples=200, deadline=None)
-def test_the_workers_chosen_are_the_fewest_that_lose_nothing(case: Case) -> None:
+def test_the_workers_chosen_are_the_fewest_that_lose_nothing(case):
     """No smaller number leaves as little over and ends by the goal: the target, or some slack above what can be."""
     plan = case.plan()
 
@@ -309,7 +299,7 @@ def test_the_workers_chosen_are_the_fewest_that_lose_nothing(case: Case) -> None
 
 @given(case=cases())
 @settings(max_examples=200, deadline=None)
-def test_more_workers_allowed_never_make_a_plan_worse(case: Case) -> None:
+def test_more_workers_allowed_never_make_a_plan_worse(case):
     """One worker more never leaves more over, nor ends later with the same left over of each type."""
     plan = case.plan()
 
@@ -320,13 +310,13 @@ def test_more_workers_allowed_never_make_a_plan_worse(case: Case) -> None:
         assert more.forecast_seconds <= plan.forecast_seconds
 
 
-def left_of(plan: Plan) -> dict[str, int]:
+def left_of(plan):
     return {name: part.expected_leftover for name, part in plan.by_type.items()}
 
 
 @given(case=cases(), shuffled=st.randoms(use_true_random=False), lanes=st.integers(1, 10))
 @settings(max_examples=300, deadline=None)
-def test_no_schedule_beats_the_lower_bound(case: Case, shuffled: Random, lanes: int) -> None:
+def test_no_schedule_beats_the_lower_bound(case, shuffled, lanes):
     """The forecast, and that of any other order of types and endpoints for the same events, is above the bound."""
     plan = case.plan()
     fitting = {name: part.events - part.expected_leftover for name, part in plan.by_type.items()}
@@ -344,7 +334,7 @@ def test_no_schedule_beats_the_lower_bound(case: Case, shuffled: Random, lanes: 
 
 @given(case=cases(most_types=1, plain=True), limit=LIMITS, lanes=st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
-def test_one_more_endpoint_never_makes_it_worse(case: Case, limit: Limit, lanes: int) -> None:
+def test_one_more_endpoint_never_makes_it_worse(case, limit, lanes):
     """For one type an endpoint more never leaves more over, nor ends later with the same left over."""
     (kind,) = case.types
     wider = replace(kind, endpoints=(*kind.endpoints, Endpoint("more", "more", limit, 10)))
@@ -354,7 +344,7 @@ def test_one_more_endpoint_never_makes_it_worse(case: Case, limit: Limit, lanes:
 
 @given(case=cases(most_types=1, plain=True), lanes=st.integers(1, 6), which=st.integers(0, 2), more=st.integers(1, 3))
 @settings(max_examples=300, deadline=None)
-def test_a_higher_limit_never_makes_it_worse(case: Case, lanes: int, which: int, more: int) -> None:
+def test_a_higher_limit_never_makes_it_worse(case, lanes, which, more):
     """For one type a higher amount at one endpoint never leaves more over, nor ends later with the same left over."""
     (kind,) = case.types
     raised = kind.endpoints[which % len(kind.endpoints)]
@@ -367,7 +357,7 @@ def test_a_higher_limit_never_makes_it_worse(case: Case, lanes: int, which: int,
 
 @given(case=cases(sharing=False, plain=True), more=st.integers(1, 3))
 @settings(max_examples=200, deadline=None)
-def test_with_lanes_to_spare_no_higher_limit_makes_it_worse(case: Case, more: int) -> None:
+def test_with_lanes_to_spare_no_higher_limit_makes_it_worse(case, more):
     """Types with endpoints of their own and lanes to spare do not get in each other's way."""
     types = tuple(
         replace(kind, endpoints=tuple(replace(each, limit=raise_limit(each.limit, more)) for each in kind.endpoints))
@@ -377,11 +367,11 @@ def test_with_lanes_to_spare_no_higher_limit_makes_it_worse(case: Case, more: in
     assert_no_worse(case.course(lanes=30), replace(case, types=types).course(lanes=30))
 
 
-def raise_limit(limit: Limit, more: int) -> Limit:
+def raise_limit(limit, more):
     return Limit("raised", tuple(replace(rule, amount=rule.amount + more) for rule in limit.rules))
 
 
-def assert_no_worse(before: Course, after: Course) -> None:
+def assert_no_worse(before, after):
     assert after.leftover <= before.leftover
     if after.leftover == before.leftover:
         assert after.forecast <= before.forecast

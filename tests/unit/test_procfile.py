@@ -11,6 +11,7 @@ from honcho.printer import Message, Printer
 
 from rlm.processes.procfile import Entry, Foreman
 from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Wakeup
+from tests.clocks import SetClock
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
@@ -43,21 +44,13 @@ class FakeEntry(Entry):
 MOMENT = SimpleNamespace(strftime=lambda _format: "12:00:00")
 
 
-class Clock:
-    def __init__(self):
-        self.seconds = 0.0
-
-    def monotonic(self):
-        return self.seconds
-
-
 class Play:
     """A foreman with fake entries, of which the test turns the loop."""
 
     def __init__(self, wakeup, *names, output=None, **commands):
         self.entries = {name: FakeEntry(name, commands.get(name)) for name in (*names, *commands)}
         self.stop = SimpleNamespace(graceful=False, immediate=False)
-        self.clock = Clock()
+        self.clock = SetClock(0.0)
         self.output = output or io.StringIO()
         self.foreman = Foreman(
             list(self.entries.values()), Printer(self.output), wakeup, self.stop, 10.0, clock=self.clock
@@ -70,7 +63,7 @@ class Play:
         return self.entries[name]
 
     def turn(self, *, after=0.0):
-        self.clock.seconds += after
+        self.clock.time += after
         self.foreman._turn()
 
     def end(self, name, returncode=0):

@@ -15,7 +15,6 @@ from tests.store.steps import record_of
 
 START = 1_700_000_000
 #: 10 calls every 60.5 s, from 0.3 s on: at 0.3, 60.8 and 121.3 s; the next would be at 181.8 s.
-A_WINDOW = 30
 ONE_TYPE = """
 [types.A]
 processing_seconds = 1.0

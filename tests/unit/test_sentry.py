@@ -19,6 +19,7 @@ from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry import sentry
 from rlm.telemetry.logs import MOST_CAUSES, Bounded
 from rlm.telemetry.sentry import ERRORS, Reporter, _strip, fingerprint_of, set_up
+from tests.clocks import SetClock
 from tests.each import each
 
 #: What no event may show, wherever it stood.
@@ -42,18 +43,9 @@ def raised():
         return sys.exc_info()
 
 
-class Clock:
-    """A clock that the test sets."""
-
-    time = 0.0
-
-    def monotonic(self):
-        return self.time
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return SetClock(0.0)
 
 
 @pytest.fixture

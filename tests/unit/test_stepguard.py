@@ -10,7 +10,7 @@ from rlm.ledger.dataloss import TOLERANCE_SECONDS, StepGuard
 APART = 1_700_000_000.0
 
 
-def look(guard: StepGuard, at: float, *, step: float = 0.0, way: float = 0.001) -> float:
+def look(guard, at, *, step=0.0, way=0.001):
     """Ask at `at` for a clock that has stepped by `step`; the answer is under way for `way` seconds."""
     redis_us = round((at + way / 2 + APART + step) * 1_000_000)
     return guard.check(at, redis_us, at + way)

@@ -27,22 +27,7 @@ from rlm.processes.child import (
 from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
 from rlm.processes.supervisor import Supervisor
 from rlm.settings import load_settings
-
-
-class Clock:
-    """Stands still until it is told to go on."""
-
-    def __init__(self):
-        self.seconds = 1000.0
-
-    def now(self):
-        return 1_700_000_000.0 + self.seconds
-
-    def monotonic(self):
-        return self.seconds
-
-    def advance(self, seconds):
-        self.seconds += seconds
+from tests.clocks import SetClock
 
 
 class FakeProcess:
@@ -232,7 +217,7 @@ class Host:
     """A supervisor on a host of fakes, driven turn by turn."""
 
     def __init__(self, monkeypatch, **workers):
-        self.clock, self.table, self.store, self.stop, self.wakeup = Clock(), Table(), FakeStore(), Stop(), Wakeup()
+        self.clock, self.table, self.store, self.stop, self.wakeup = SetClock(), Table(), FakeStore(), Stop(), Wakeup()
         for module in (supervisor, frozen, peers, presence):
             monkeypatch.setattr(module, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
@@ -251,7 +236,7 @@ class Host:
             self.wakeup.wake()
             self.supervisor._turn()
             for one in self.supervisor._children.values():
-                one.spawned_at = self._born.setdefault(one.worker_id, self.clock.seconds)  # the fake clock's
+                one.spawned_at = self._born.setdefault(one.worker_id, self.clock.time)  # the fake clock's
 
     def want(self, number):
         self.store.number = number
@@ -362,7 +347,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, caplog):
     """An unexpected end is an error that names its signal; what it held is free before its successor is born."""
     host.want(2)
     dead = host.running[0]
-    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.clock.sleep(QUICK_DEATH_SECONDS + 1)
     host.process(dead).die(-signal.SIGSEGV)
     host.turn(2)
 
@@ -382,7 +367,7 @@ def test_workers_that_do_not_stay_up_are_an_error_from_the_third_on(host, caplog
     for _ in range(3):
         host.process(host.running[0]).die(-signal.SIGKILL)
         host.turn()
-        host.clock.advance(1.1)
+        host.clock.sleep(1.1)
         host.turn(2)
 
     told = [(one.levelname, one.alarm) for one in caplog.records if hasattr(one, "alarm")]
@@ -392,7 +377,7 @@ def test_workers_that_do_not_stay_up_are_an_error_from_the_third_on(host, caplog
 def test_a_worker_that_leaves_by_itself_is_replaced_and_is_no_restart(host, caplog):
     """One that ended with status 0, for a run of another configuration, is replaced; that is no error."""
     host.want(1)
-    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.clock.sleep(QUICK_DEATH_SECONDS + 1)
     host.process(host.running[0]).die(0)
     host.turn(2)
 
@@ -419,15 +404,15 @@ def test_failed_starts_back_off_and_a_long_life_forgets_them(host):
     for _ in range(8):
         host.process(host.running[0]).die(1)
         host.turn()
-        died_at = host.clock.seconds
+        died_at = host.clock.time
         while not host.running:
-            host.clock.advance(FIRST_WAIT_SECONDS / 4)
+            host.clock.sleep(FIRST_WAIT_SECONDS / 4)
             host.turn()
-        waits.append(host.clock.seconds - died_at)
+        waits.append(host.clock.time - died_at)
 
     assert waits == [min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**n) for n in range(8)]
 
-    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.clock.sleep(QUICK_DEATH_SECONDS + 1)
     host.process(host.running[0]).die(1)
     host.turn()
     assert len(host.running) == 1
@@ -435,7 +420,7 @@ def test_failed_starts_back_off_and_a_long_life_forgets_them(host):
     host.process(host.running[0]).die(1)
     host.turn()
     assert not host.running
-    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.clock.sleep(FIRST_WAIT_SECONDS)
     host.turn()
     assert len(host.running) == 1
 
@@ -448,7 +433,7 @@ def test_workers_that_fail_together_are_one_failed_start(host):
     host.turn()
     assert not host.running
 
-    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.clock.sleep(FIRST_WAIT_SECONDS)
     host.turn()
 
     assert len(host.running) == 20
@@ -460,7 +445,7 @@ def test_a_night_of_failed_starts_is_outlived(host):
     for _ in range(1200):
         host.process(host.running[0]).die(1)
         host.turn()
-        host.clock.advance(LONGEST_WAIT_SECONDS)
+        host.clock.sleep(LONGEST_WAIT_SECONDS)
         host.turn()
 
     assert len(host.running) == 1
@@ -481,7 +466,7 @@ def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, e
     assert str(error) in errors(caplog)[0]
 
     host.table.broken = None
-    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.clock.sleep(FIRST_WAIT_SECONDS)
     host.turn()
     assert len(host.running) == 5
 
@@ -513,7 +498,7 @@ def test_the_share_of_one_that_vanished_is_taken_after_a_heartbeats_life(host):
     host.store.entries[Role.SUPERVISOR].clear()
     waited = 0.0
     while len(host.running) == 2:
-        host.clock.advance(1.0)
+        host.clock.sleep(1.0)
         waited += 1.0
         host.turn()
 
@@ -526,7 +511,7 @@ def test_one_that_goes_on_saying_so_is_never_taken_for_gone(host):
     host.want(4)
     for _ in range(10):
         host.store.announce(Role.SUPERVISOR, other("~last"))
-        host.clock.advance(3.5)
+        host.clock.sleep(3.5)
         host.turn()
 
     assert len(host.running) == 2
@@ -538,14 +523,14 @@ def test_silence_does_not_count_while_nothing_could_be_heard(host):
     host.want(4)
     host.store.away = True
     for _ in range(60):
-        host.clock.advance(1.0)
+        host.clock.sleep(1.0)
         host.turn()
     host.store.away = False
     host.store.entries[Role.SUPERVISOR].clear()
     host.turn()
 
     assert len(host.running) == 2
-    host.clock.advance(3600.0)
+    host.clock.sleep(3600.0)
     host.turn()
     assert len(host.running) == 2
 
@@ -569,7 +554,7 @@ def test_one_that_is_back_runs_what_the_others_leave(host):
     assert len(host.running) == 10
     host.store.entries[Role.WORKER] |= {f"~last:{number}": worker_of("~last", number) for number in range(18)}
     host.store.entries[Role.SUPERVISOR].pop(host.supervisor.id)
-    host.clock.advance(1.0)
+    host.clock.sleep(1.0)
     host.turn()
 
     assert len(host.running) == 2
@@ -637,7 +622,7 @@ def test_while_redis_is_away_the_workers_stay_and_a_death_is_not_forgotten(host,
     host.want(2)
     host.store.away = True
     dead = host.running[0]
-    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.clock.sleep(QUICK_DEATH_SECONDS + 1)
     host.process(dead).die(-signal.SIGKILL)
     host.turn(3)
 
@@ -723,11 +708,11 @@ def test_the_grace_period_over_is_like_a_second_signal(host):
     before = []
 
     def almost():
-        host.clock.advance(grace - 0.1)
+        host.clock.sleep(grace - 0.1)
 
     def over():
         before.extend(host.signals()[0])
-        host.clock.advance(0.2)
+        host.clock.sleep(0.2)
 
     host.stop.steps = iter([almost, lambda: None, over])
     host.stop.graceful = True
@@ -754,7 +739,7 @@ def test_a_stop_while_redis_is_away_ends_all_the_same(host):
 def look(host, number):
     """Let the supervisor look for silent workers so often, a second apart."""
     for _ in range(number):
-        host.clock.advance(LOOK_SECONDS)
+        host.clock.sleep(LOOK_SECONDS)
         host.turn()
 
 
@@ -811,11 +796,11 @@ def test_a_worker_that_never_comes_up_is_killed_and_its_successor_waits(host):
     """It hangs while it starts: that is a start that failed, and such ones are not repeated at once for ever."""
     host.want(1)
     host.store.silence[host.running[0].worker_id] = SILENT_SECONDS + 0.1
-    host.clock.advance(BOOT_SECONDS)
+    host.clock.sleep(BOOT_SECONDS)
     look(host, LOOKS)
     host.turn()
     after_its_death = len(host.running)
-    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.clock.sleep(FIRST_WAIT_SECONDS)
     host.turn()
 
     assert host.signals() == [[signal.SIGKILL], []]
@@ -846,7 +831,7 @@ def test_a_worker_that_does_not_leave_when_told_is_killed(host):
     host.want(1)
     (worker,) = host.running
     host.want(0)
-    host.clock.advance(host.longest + SUPERVISOR_SLACK_SECONDS - 0.1)
+    host.clock.sleep(host.longest + SUPERVISOR_SLACK_SECONDS - 0.1)
     host.turn()
     before = host.process(worker).signals[:]
     look(host, 2)
@@ -883,7 +868,7 @@ def test_a_recorded_history_leaves_as_many_workers_as_it_should(host, name):
         if step == "want":
             host.want(argument)
         elif step == "wait":
-            host.clock.advance(argument)
+            host.clock.sleep(argument)
         elif step == "away":
             host.store.away = bool(argument)
         elif step == "die":

@@ -1,10 +1,66 @@
-"""How lists of names are written."""
+"""How durations are read and written, in one way everywhere, and lists of names."""
 
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
-from rlm.core.text import named
+from rlm.cli.group import rlm
+from rlm.core.text import named, seconds_of, span
+from tests.each import each
+
+
+@each(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("1h30m", 5400), ("24h", 86_400), ("2d", 172_800)],
+)
+def test_a_duration_is_a_number_of_seconds_or_has_units(text, seconds):
+    """Fractions and several units are allowed."""
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--follow", "--interval"),
+        ("queue", "monitor", "--interval"),
+        ("endpoint", "pause", "rebalance_api", "--for"),
+        ("compliance", "--since"),
+    ],
+)
+def test_every_option_of_a_duration_refuses_what_is_none(words):
+    """It is a usage error before anything is opened, and says how one is written."""
+    for wrong in ("", "h", "-1h", "0", "0s", "1w", "24 h", "1e3s", "nan", "inf", "\N{ARABIC-INDIC DIGIT ONE}h"):
+        result = CliRunner().invoke(rlm, [*words, wrong])
+        assert result.exit_code == 2, wrong
+        assert "1h30m" in " ".join(result.stderr.split()), wrong
+
+
+def test_a_duration_out_of_range_names_the_range():
+    """A pause of more than a year is a slip."""
+    result = CliRunner().invoke(rlm, ["endpoint", "pause", "rebalance_api", "--for", "367d"])
+
+    assert result.exit_code == 2
+    assert "at most 366.0 d" in " ".join(result.stderr.split())
+
+
+@each(
+    ("seconds", "told"),
+    [
+        (None, "-"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (47.2, "47 s"),
+        (59.6, "1:00 min"),
+        (127, "2:07 min"),
+        (11_100, "3:05 h"),
+        (90_000, "25:00 h"),
+        (367_200, "4.2 d"),
+    ],
+)
+def test_a_span_is_read_at_a_glance(seconds, told):
+    """Seconds with tenths only where they are few, and a dash for what is not known."""
+    assert span(seconds) == told
 
 
 @pytest.mark.parametrize(

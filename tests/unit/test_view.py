@@ -170,17 +170,15 @@ def test_a_long_sentence_is_not_cut_where_it_names_the_cause():
 
 def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     """How many, how long the last of them takes, and some of their names."""
-    # Given a run whose endpoints are held but for two, which fail
+    # A run whose endpoints are held but for two, which fail
     found = status()
     for number, one in enumerate(found["by_endpoint"].values()):
         one |= {"health": "held", "circuit_reason": None, "circuit_seconds": 12.0 + number}
     for name in ("new_balance_0", "overflow_new_balance_1"):
         found["by_endpoint"][name] |= {"health": "resting", "circuit_reason": "failing"}
 
-    # When they are told
     held, failing = words.unwell(found)
 
-    # Then that takes a line, or two
     assert held.startswith("18 held for up to 31 s: rebalance_needed_0, ")
     assert held.endswith(" and 15 more")
     assert failing == "2 resting (failing) for up to 25 s: new_balance_0, overflow_new_balance_1"

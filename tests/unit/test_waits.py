@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -22,17 +21,15 @@ RESTING = WindowState(0, 5.0, 5.0, suspect=True)
 HELD = WindowState(0, 60.0, 60.0, held_seconds=60.0)
 
 
-def kind(*names: str, budget: Budget | None = None) -> EventType:
+def kind(*names, budget=None):
     return EventType("T", 1, 2.0, tuple(Endpoint(one, f"http://h/{one}", LIMIT, 10.0, budget=budget) for one in names))
 
 
-def scene(
-    views: dict[str, WindowState], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
-) -> ReleaseState:
+def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0):
     return ReleaseState({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
 
 
-def test_workers_of_another_configuration_are_named_before_the_first_call_as_well() -> None:
+def test_workers_of_another_configuration_are_named_before_the_first_call_as_well():
     """They are up and claim nothing, so nobody is on the way."""
     seen = replace(scene({"a": FREE}, lanes=0), strangers=1)
     named = {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
@@ -55,36 +52,36 @@ def test_workers_of_another_configuration_are_named_before_the_first_call_as_wel
         (scene({"a": HELD}), {Wait(Obstacle.HELD, "a"): 1.0}),
     ],
 )
-def test_what_is_in_the_way_is_named(seen: ReleaseState, expected: dict[Wait, float]) -> None:
+def test_what_is_in_the_way_is_named(seen, expected):
     """Nothing where an event is about to go, none waits, or there is no time for a call."""
     assert waits_of(seen, kind("a"), begun=True) == expected
 
 
-def test_before_the_first_call_a_missing_worker_is_one_that_comes_up() -> None:
+def test_before_the_first_call_a_missing_worker_is_one_that_comes_up():
     """Whether it comes is known only later."""
     assert waits_of(scene({"a": FREE}, lanes=0), kind("a"), begun=False) == {Wait(Obstacle.START): 1.0}
 
 
-def test_of_several_endpoints_each_counts_for_its_part() -> None:
+def test_of_several_endpoints_each_counts_for_its_part():
     """Three are full and one is paused: a quarter of the time is the pause's."""
     found = waits_of(scene({"a": FULL, "b": FULL, "c": FULL, "d": PAUSED}), kind("a", "b", "c", "d"), begun=True)
 
     assert found == {Wait(Obstacle.LIMIT): 0.75, Wait(Obstacle.PAUSED, "d"): 0.25}
 
 
-def test_a_full_budget_is_told_from_a_full_endpoint() -> None:
+def test_a_full_budget_is_told_from_a_full_endpoint():
     """The one with the later slot is in the way."""
     seen = scene({"a": FREE, "account": FULL})
 
     assert waits_of(seen, kind("a", budget=BUDGET), begun=True) == {Wait(Obstacle.BUDGET, "account"): 1.0}
 
 
-def look(waits: Waits, now: float, views: dict[str, WindowState], **more: Any) -> None:
+def look(waits, now, views, **more):
     options = {"begun": True, "away": False, **{key: more.pop(key) for key in ("begun", "away") if key in more}}
     waits.look(now, scene(views, **more), [kind("a")], **options)
 
 
-def test_time_is_put_down_to_what_is_seen_at_its_end() -> None:
+def test_time_is_put_down_to_what_is_seen_at_its_end():
     """And what was written down is read back the same."""
     waits = Waits(100.0)
 
@@ -98,7 +95,7 @@ def test_time_is_put_down_to_what_is_seen_at_its_end() -> None:
     assert Waits.read(waits.as_json(), 0.0) == waits
 
 
-def test_the_time_before_the_first_look_is_that_of_the_start() -> None:
+def test_the_time_before_the_first_look_is_that_of_the_start():
     """However long the drain took: somebody conducted."""
     waits = Waits.read(None, 100.0)
 
@@ -117,9 +114,7 @@ def test_the_time_before_the_first_look_is_that_of_the_start() -> None:
         ({"a": RESTING, "b": RESTING}, (), {Wait(Obstacle.RESTING, "a"): 11.0, Wait(Obstacle.RESTING, "b"): 11.0}),
     ],
 )
-def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(
-    views: dict[str, WindowState], full: tuple[str, ...], expected: dict[Wait, float]
-) -> None:
+def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(views, full, expected):
     """It is no start that took long. Where every endpoint was full or shut, being on time had changed nothing."""
     waits = Waits(122.0)
 
@@ -128,7 +123,7 @@ def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(
     assert waits.by_type == {"T": expected}
 
 
-def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_vain() -> None:
+def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_vain():
     """The run ends early, and that is what its events are left over for."""
     waits = Waits(100.0)
 

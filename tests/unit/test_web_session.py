@@ -5,24 +5,15 @@ from __future__ import annotations
 import pytest
 
 from rlm.web.session import IDLE_SECONDS, LONGEST_SECONDS, Sessions, WebSession
+from tests.clocks import SetClock
 from tests.each import each
 
 TOKEN = "a-token-of-24-characters"
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self):
-        self.time = 1_800_000_000.0
-
-    def now(self):
-        return self.time
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return SetClock(1_800_000_000.0)
 
 
 @pytest.fixture
@@ -63,7 +54,7 @@ def test_with_a_token_a_session_outlives_the_process(sessions, clock):
 )
 def test_what_is_not_signed_here_is_no_session(forge):
     """Whatever was changed."""
-    sessions = Sessions(TOKEN, Clock())
+    sessions = Sessions(TOKEN, SetClock(1_800_000_000.0))
 
     assert sessions.read(forge(sessions.cookie(sessions.begin()))) is None
 

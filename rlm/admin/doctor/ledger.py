@@ -12,6 +12,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
+from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.inspection import inspect
 from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role
@@ -35,8 +36,7 @@ MOST_EVENTS = 1000
 MOST_PAGES = 10
 #: Types, workers or keys named; the others are counted.
 MOST_NAMED = 10
-_MICROSECONDS = 1_000_000
-_OVERDUE_US = round(OVERDUE_SECONDS * _MICROSECONDS)
+_OVERDUE_US = round(OVERDUE_SECONDS * MICROSECONDS)
 _CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
 _UNKNOWN = (
     "add a [types.*] table and restart the processes before the next run, or correct who pushes them; afterwards "
@@ -164,7 +164,7 @@ def check_stuck(store: Store) -> list[Finding]:
     """Check for events that have waited for more runs than they may fail in, and for overdue back-offs."""
     now_us = store.now_us()
     long = store.settings.retry.max_runs * store.settings.run.every_seconds
-    found = list(_waiting_long(store, now_us / _MICROSECONDS, long))
+    found = list(_waiting_long(store, now_us / MICROSECONDS, long))
     if store.runs.current() and (late := count_due(store, Place.BACKING_OFF, now_us - _OVERDUE_US)):
         message = f"events that should have left their back-off more than {OVERDUE_SECONDS:g} s ago: {late:,}"
         found.append(warning(message, "the conductor does not get on: see the scheduler and its log"))

@@ -10,7 +10,7 @@ from rlm import __version__
 from rlm.admin.doctor import fault, good, warning
 from rlm.admin.hosts import NO_HOST, HostState, hosts, nobody_takes_workers
 from rlm.admin.report import revision_in_force
-from rlm.admin.versions import behind, newer_than_this
+from rlm.admin.versions import behind, called, newer_than_this
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
 from rlm.ledger.processes import Role, WorkerState
@@ -133,16 +133,12 @@ def check_versions(store: Store) -> Finding:
         told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")
     versions = {one.version for processes in living.values() for one in processes}
     if not told and versions - {__version__}:
-        others = " or ".join(map(_called, sorted(versions)))
+        others = " or ".join(map(called, sorted(versions)))
         told.append(f"this command is rlm {__version__}, every process is {others}")
     if not told:
         return good(f"every process is rlm {__version__}, as this command is")
     remedies = list(dict.fromkeys(one.remedy for one in late)) or ["use the `rlm` of the processes here"]
     return warning("; ".join(told), "; ".join([*remedies, "mix versions no longer than needed"]))
-
-
-def _called(version: str) -> str:
-    return f"rlm {version}" if version else "an older rlm"
 
 
 def check_leader(store: Store) -> Finding:

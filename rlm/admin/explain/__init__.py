@@ -62,7 +62,7 @@ def explanation(store: Store, asked: str) -> dict[str, Any]:
     try:
         found = explain(store, asked)
     except NoSuchRunError:
-        of_wallet = events_of_wallet(store, asked.encode("utf-8", "backslashreplace").decode())
+        of_wallet = events_of_wallet(store, asked)
         if not asked or not of_wallet["found"]:
             raise
         return of_wallet
@@ -256,6 +256,7 @@ def events_of_wallet(store: Store, wallet: str) -> dict[str, Any]:
     First those under way, then those that wait, as far as they are read, then the newest dead letters. Completed events
     cannot be found by their wallet.
     """
+    wallet = wallet.encode("utf-8", "backslashreplace").decode()  # a name is text
     page = waiting_page(store, EventFilter(wallet=wallet), MOST_FOUND)
     waiting = (
         _entry(one.event_id, one.state, None if one.since is None else isoformat(one.since)) for one in page.events

@@ -10,6 +10,7 @@ from rlm.core import trail
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
+from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import event_state
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from rlm.core.trail import Place, TrailCall
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-
-_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class TypeStatus:
     @property
     def remaining_seconds(self) -> float:
         """Seconds to the deadline of the open run."""
-        return self.run.deadline_us / 1_000_000 - self.now if self.run else 0.0
+        return self.run.deadline_us / MICROSECONDS - self.now if self.run else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +127,11 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
         event_id,
         found.now,
         found.place,
-        due=abs(found.score) / _MICROSECONDS,
+        due=abs(found.score) / MICROSECONDS,
         position=found.position,
         of=None if found.position is None else found.pending,
         worker=found.text("owner"),
-        called=(found.call.endpoint, int(found.call.stamp) / _MICROSECONDS) if found.call else None,
+        called=(found.call.endpoint, int(found.call.stamp) / MICROSECONDS) if found.call else None,
         attempt=number(b"attempt"),
         tries=number(b"tries"),
         runs=number(b"runs"),
@@ -160,7 +159,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     ready = [one for one in up if run is None or one.revision == run.revision]
     every_seconds = store.settings.run.every_seconds
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
-    now = now_us / _MICROSECONDS
+    now = now_us / MICROSECONDS
     next_tick = (now // every_seconds + 1) * every_seconds
     if run is not None:  # runs never overlap: a tick waits for the end of the open run
         next_tick = max(next_tick, now + run.left_seconds(now_us))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import isoformat
 from rlm.core.item import type_of
@@ -14,7 +13,7 @@ from rlm.core.trail import CallEnd, Place
 from rlm.core.window import Circuit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
     from rlm.core.run import Run
@@ -29,11 +28,17 @@ def sentence(event: Whereabouts, status: TypeStatus) -> str:
     return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, status)}".split())
 
 
+def took(attempt: Mapping[str, Any]) -> str:
+    """Return how long an answer took, `no answer` for a call that ended without one; '' where that is not known."""
+    if attempt["seconds"] is None:
+        return "" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
+    return f"{attempt['seconds']:.2f} s"
+
+
 def moment(at: float, now: float) -> str:
     """Return a moment in UTC, without the date if it is today."""
-    iso = isoformat(at)
-    today = datetime.fromtimestamp(at, UTC).date() == datetime.fromtimestamp(now, UTC).date()
-    return iso.partition("T")[2].removesuffix("Z") if today else iso
+    day, _, time = isoformat(at).partition("T")
+    return time.removesuffix("Z") if day == isoformat(now).partition("T")[0] else f"{day}T{time}"
 
 
 def _queued(event: Whereabouts, status: TypeStatus) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.whatif import expected_with, limits_told, told
+from rlm.core.clock import timestamp
 from rlm.core.endpoint import in_force
 from rlm.core.expected import HIGHEST_ERROR_RATE, Expected
 from rlm.core.run import State
@@ -74,7 +74,7 @@ class Chain:
             finish_seconds = max(0, course.forecast - first_call) / SECOND
         self._left = course.left
         self._left_then = {name: _counts(record, name)["leftover"] for name in events}
-        self._before = _Ran(case, course, _began(record))
+        self._before = _Ran(case, course, timestamp(record["started_at"]))
         return Played(sum(events.values()), course.leftover, finish_seconds)
 
     def _events(self, name: str, counts: Mapping[str, int]) -> int:
@@ -96,7 +96,7 @@ class Chain:
 
     def _windows(self, case: Case, record: Mapping[str, Any]) -> dict[str, WindowState]:
         """Return the windows as the run before left them, those shut that answered no call of this run well."""
-        found = self._before.windows_at(_began(record)) if self._before else {}
+        found = self._before.windows_at(timestamp(record["started_at"])) if self._before else {}
         called = record["by_endpoint"].items()
         down = {name for name, one in called if not one["completed"] and _failing(record, name) >= FAILING}
         names = {one.name for kind in case.types for one in kind.endpoints}
@@ -159,10 +159,6 @@ def _failing(record: Mapping[str, Any], endpoint: str) -> float:
 
 def _counts(record: Mapping[str, Any], name: str) -> Mapping[str, int]:
     return record["by_type"].get(name) or _NO_EVENTS
-
-
-def _began(record: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(record["started_at"]).timestamp()
 
 
 def _finish(record: Mapping[str, Any]) -> float:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Query
 
@@ -31,7 +30,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return what the page shows."""
     entries = [
         {**one, "beside": health_beside(one), "next": _next(one), "picture": window_of(one)}
-        for one in documents.get("drawn endpoints", _drawn)
+        for one in documents.get("drawn endpoints", lambda store: endpoint_list(store, drawn=True))
     ]
     found = documents.status()
     measured = documents.get("measured", report.last_measured, _MEASURED_SECONDS)
@@ -45,7 +44,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "told": _told(entries),
         "calls": {} if measured is None else measured["by_endpoint"] | measured.get("by_budget", {}),
         "of_run": "in this run" if words.is_open(found) else "in the last run",
-        "changes": documents.get("changes", _changes),
+        "changes": documents.get("changes", lambda store: changes_made(store, MOST_CHANGES)),
         "healths": HEALTHS,
     }
 
@@ -54,14 +53,6 @@ def _next(entry: Mapping[str, Any]) -> str:
     """Return when its next slot comes."""
     waits = entry["health"] == Circuit.PAUSED and entry["next_slot_seconds"] is None
     return "when resumed" if waits else words.next_slot(entry)
-
-
-def _drawn(store: Store) -> list[dict[str, Any]]:
-    return endpoint_list(store, drawn=True)
-
-
-def _changes(store: Store) -> list[dict[str, Any]]:
-    return changes_made(store, MOST_CHANGES)
 
 
 def _told(entries: list[dict[str, Any]]) -> str:

@@ -6,8 +6,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.explain import explain
+from rlm.admin.explain.words import took
 from rlm.admin.search import search
-from rlm.core.trail import CallEnd
 from rlm.web.pages.filters import address, event_address, run_address
 from rlm.web.pages.page import Elsewhere, Page
 
@@ -55,7 +55,7 @@ def trail(one: Mapping[str, Any]) -> list[dict[str, Any]]:
         steps.append(_step(one["taken_at"], "taken", "taken off the audit list", run=in_run))
     for each in one["attempts"]:
         told = f"attempt {each['attempt']} at {each['endpoint'] or 'an endpoint that is not known'}: {each['answer']}"
-        steps.append(_step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=_took(each)))
+        steps.append(_step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=took(each)))
     if letter := one["letter"]:
         steps.append(
             _step(letter["failed_at"], "letter", f"became a dead letter: {letter['reason']}", letter["detail"])
@@ -73,13 +73,6 @@ def _step(at: str, kind: str, told: str, text: str = "", run: str | None = None,
         "run_address": run_address(run) if run else "",
         "took": took,
     }
-
-
-def _took(attempt: Mapping[str, Any]) -> str:
-    """Return how long an answer took, as `rlm explain` says it."""
-    if attempt["seconds"] is None:
-        return "" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
-    return f"{attempt['seconds']:.2f} s"
 
 
 def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:

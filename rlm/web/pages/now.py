@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.ledger import Store
     from rlm.web.pages.documents import Documents
     from rlm.web.pages.page import Query
     from rlm.web.pages.run_plot import RunPlot
@@ -57,7 +56,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
-    letters = documents.get("letter groups", _letter_groups, 2.0)
+    letters = documents.get("letter groups", lambda store: groups_to_deal_with(store, store.letters.all()), 2.0)
     return {
         "found": found,
         "is_open": is_open,
@@ -74,18 +73,9 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "troubles": troubles_by_part(shown) if shown else [],
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
-        "runs": _runs(documents.get("last runs", _last_runs, 2.0)),
+        "runs": _runs(documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)),
         "healths": HEALTHS,
     }
-
-
-def _letter_groups(store: Store) -> list[dict[str, Any]]:
-    return groups_to_deal_with(store, store.letters.all())
-
-
-def _last_runs(store: Store) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = runs_page(store, RunFilter(), LAST_RUNS)["runs"]
-    return found
 
 
 def _team(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

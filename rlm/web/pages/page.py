@@ -132,6 +132,11 @@ def render(frame: Frame, template: str, values: Mapping[str, Any]) -> Rendered:
     return rendered
 
 
+def alone(template: str, **values: str) -> str:
+    """Render a template that stands alone, without the frame of the dashboard."""
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
 def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | str:
     """Return a time as HTML, which the script shows relative to now: `ago`, `until` (a countdown) or `clock`.
 

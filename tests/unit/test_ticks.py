@@ -1,4 +1,4 @@
-"""When APScheduler fires, whatever the clocks do: a leap of years takes no time."""
+"""Ticks: which one is due, how many nobody served, and when APScheduler fires, whatever the clocks do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,55 @@ import pytest
 from rlm.core.clock import system_clock
 from scheduler.redis_clock import RedisClock
 from scheduler.service import TickTrigger
+from scheduler.ticks import is_served, last_due, missed
+from tests.each import each
+
+
+@pytest.mark.parametrize(("now", "due"), [(360.0, 360.0), (361.5, 360.0), (539.9, 360.0), (0.5, 0.0)])
+def test_a_late_tick_is_that_of_the_last_multiple(now, due):
+    """Ticks lie on multiples of the period, however late somebody looks."""
+    assert last_due(now, 180.0) == due
+
+
+@each(
+    ("last", "now", "served"),
+    [
+        (None, 361.0, False),
+        (359.9, 361.0, False),
+        (360.0, 361.0, True),
+        (540.002, 539.95, True),  # by another host, whose clock is a little ahead
+        (540.002, 540.001, True),
+        (3960.0, 361.0, False),  # the clock was set back
+    ],
+)
+def test_a_tick_is_served_once_whichever_host_did_it(last, now, served):
+    """What was done at the time of a tick, or later, is not done again, unless that time is long to come."""
+    assert is_served(last, last_due(now, 180.0), now) is served
+
+
+@each(
+    ("last", "due", "number"),
+    [
+        (None, 360.0, 0),  # there was none before
+        (180.2, 360.0, 0),
+        (180.2, 540.0, 1),
+        (359.9, 540.0, 1),
+        (180.2, 900.0, 3),
+        (900.0, 360.0, 0),  # the clock was set back
+    ],
+)
+def test_ticks_that_nobody_served_are_counted(last, due, number):
+    """Between the last tick noted and the one that is due lie so many others."""
+    assert missed(last, due, 180.0) == number
+
+
+def test_periods_that_are_no_whole_seconds_are_counted_alike():
+    """Divided by a speed, a period is a fraction: nothing is counted for its rounding."""
+    tick = last_due(1_795_614_475.0, 0.45)
+
+    assert missed(tick + 0.01, tick + 4 * 0.45, 0.45) == 3
+    assert missed(tick + 0.01, tick + 0.45, 0.45) == 0
+
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
