@@ -27,7 +27,7 @@ from rlm.core.errors import (
 from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from rlm.ledger import Store
@@ -176,6 +176,15 @@ def show_looked_at(store: Store) -> None:
     from rlm.admin.report import looked_at
 
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
+
+
+def tell_unknown_types(store: Store, types: Iterable[str]) -> None:
+    """Print which of `types`, of which nothing was found, are not configured."""
+    from rlm.settings.faults import close_match, did_you_mean
+
+    known = store.settings.types
+    for name in sorted(set(types) - set(known)):
+        say(f"No type {safe_words(name)!r} is configured{did_you_mean(close_match(name, known))}.")
 
 
 @contextmanager
