@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _window_id(of: str) -> str:
 
 #: What has a limit and a window of its own. No two have the same name.
 Limited: TypeAlias = Endpoint | Budget
+_Limited = TypeVar("_Limited", Endpoint, Budget)
 
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
@@ -138,11 +139,14 @@ def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
 
 def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
     """Return the endpoint with the limits in force, its own and its budget's, if `limits` has them by name."""
-    budget = endpoint.budget
-    if budget and budget.name in limits:
-        budget = replace(budget, limit=Limit.parse(limits[budget.name]))
-    limit = Limit.parse(limits[endpoint.name]) if endpoint.name in limits else endpoint.limit
-    return replace(endpoint, limit=limit, budget=budget)
+    budget = endpoint.budget and _limited(endpoint.budget, limits)
+    found = _limited(endpoint, limits)
+    return found if budget is endpoint.budget else replace(found, budget=budget)
+
+
+def _limited(one: _Limited, limits: Mapping[str, str]) -> _Limited:
+    text = limits.get(one.name, one.limit.text)
+    return one if text == one.limit.text else replace(one, limit=Limit.parse(text))
 
 
 @dataclass(frozen=True, slots=True)

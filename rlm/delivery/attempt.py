@@ -160,8 +160,8 @@ class Attempt:
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""
         if self._claimed_at <= self._asked_at + self._leaving_seconds and connection.is_usable():
-            admitted = Admitted(self._claim.stamp, suspect=self._claim.suspect)
-            return _Slot(self._endpoint, self._call(self._endpoint), admitted, self._asked_at, self._claimed_at)
+            endpoint, admitted = self._endpoint, Admitted(self._claim.stamp, suspect=self._claim.suspect)
+            return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
         self._return_slot(connection)
         return None
 

@@ -65,13 +65,16 @@ class Connection:
         self._set_linger(_DROP)
         #: A call is under way on it, or was given up.
         self._busy = False
-        self._opened_at = self._used_at = system_clock.monotonic()
+        self._opened_at = self._seen_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
 
     def is_fresh(self, now: float) -> bool:
         """Return whether it can be counted on at `now`; one that was not used a moment ago is looked at."""
-        return now - self._used_at < _LATELY_SECONDS or self.is_usable()
+        if now - self._seen_at >= _LATELY_SECONDS:
+            self._seen_at = now
+            return self.is_usable()
+        return True
 
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is not too old, and quiet."""
@@ -122,7 +125,7 @@ class Connection:
             answer.close()
         self._busy = False
         self.spoke = answer.surplus
-        self._used_at = system_clock.monotonic()
+        self._seen_at = system_clock.monotonic()
         return answer
 
     def cut(self) -> None:

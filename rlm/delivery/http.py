@@ -11,7 +11,6 @@ import itertools
 import logging
 import re
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -38,7 +37,7 @@ from rlm.delivery.outcome import (
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint
     from rlm.delivery.answer_parser import Answer
@@ -48,6 +47,9 @@ if TYPE_CHECKING:
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
 #: on its way, would be taken for the answer to that call.
 DISTRUST_SECONDS = 600.0
+#: The most connections that a lane takes along into a turn: with more endpoints it names those it used last, and to
+#: the others it connects after the claim, since naming thousands would cost more than that.
+MOST_BORROWED = 100
 
 TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
@@ -63,8 +65,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What is sent of an event. `attempt` counts over all runs from 1; `item` is as it came, JSON."""
 
     event_id: str
@@ -76,8 +77,7 @@ class Request:
 
     def encode(self) -> bytes:
         """Return the body."""
-        written = {name: getattr(self, name) for name in self.__slots__}
-        return msgspec.json.encode(written | {"item": msgspec.Raw(self.item)})
+        return msgspec.json.encode(msgspec.structs.asdict(self) | {"item": msgspec.Raw(self.item)})
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
@@ -100,7 +100,7 @@ def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
         fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if any(map(_LINE_BREAK.search, lines)):
+    if _LINE_BREAK.search("".join(lines)):
         raise ValueError("a header holds a line break or a NUL")
     try:
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
@@ -118,6 +118,7 @@ class Dispatcher:
     def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
+        #: By URL; the one used last comes last.
         self._idle: dict[str, list[Connection]] = {}
         self._distrusted_until: dict[str, float] = {}
         self._busy: set[Connection] = set()
@@ -135,17 +136,14 @@ class Dispatcher:
             self._drop(endpoint, connection)
         return self._opener.open(endpoint.url, seconds)
 
-    def borrow(self, endpoints: Iterable[Endpoint]) -> dict[str, Connection]:
-        """Take a connection that is kept alive to each endpoint that has one, by URL; to be put back at once."""
+    def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:
+        """Take a connection that is kept alive to each of `endpoints` used lately, by URL; to be put back at once."""
         now = system_clock.monotonic()
-        found: dict[str, Connection] = {}
-        for endpoint in endpoints:
-            if endpoint.url in found or not (connection := self._take(endpoint)):
-                continue
-            if connection.is_fresh(now):
-                found[endpoint.url] = connection
-            else:
-                self._drop(endpoint, connection)
+        with self._lock:
+            lately = itertools.islice(reversed(self._idle.items()), MOST_BORROWED)
+            found = {url: idle.pop() for url, idle in lately if idle and url in endpoints}
+        for url in [url for url, connection in found.items() if not connection.is_fresh(now)]:
+            self._drop(endpoints[url], found.pop(url))
         return found
 
     def put_back(self, borrowed: Mapping[str, Connection]) -> None:
@@ -163,7 +161,7 @@ class Dispatcher:
         now = system_clock.monotonic()
         if connection.is_usable() and now >= self._distrusted_until.get(endpoint.url, now):
             with self._lock:
-                self._idle.setdefault(endpoint.url, []).append(connection)
+                self._idle[endpoint.url] = [*self._idle.pop(endpoint.url, ()), connection]
         else:
             self._drop(endpoint, connection)
 

@@ -112,6 +112,7 @@ class Lanes:
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
+        self._by_url = {endpoint.url: endpoint for endpoint in settings.endpoints.values()}
         self._on_outdated = on_outdated
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         #: What lets calls out; a worker sets its own.
@@ -147,7 +148,7 @@ class Lanes:
         """Take turns until there is a reason not to; return that as a turn has it, empty for another."""
         completed: Completion | None = None
         while self._may_turn(lane):
-            borrowed = self._dispatcher.borrow(self._settings.endpoints.values())
+            borrowed = self._dispatcher.borrow(self._by_url)
             asked_at = system_clock.monotonic()
             connection = None
             try:
@@ -175,7 +176,7 @@ class Lanes:
     def _turn(
         self, lane: LaneContext, run_id: str, borrowed: dict[str, Connection], completed: Completion | None
     ) -> Turn:
-        connected = [one.name for one in self._settings.endpoints.values() if one.url in borrowed]
+        connected = [self._by_url[url].name for url in borrowed]
         try:
             turn = self._store.turns.take(lane.id, run_id, connected, completed)
         except StoreError as error:

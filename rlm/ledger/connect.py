@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
@@ -169,7 +170,7 @@ class _Packer(HiredisRespSerializer):
         if args[-1] is SERVER_ID:
             args = (*args[:-1], self.server_id)
         try:
-            return super().pack(*args)
+            return [pack_command(args)] if args[0] == "EVALSHA" else super().pack(*args)  # which looks at each argument
         except UnicodeEncodeError:
             raw: list[Any] = [one.encode(errors=ESCAPED) if isinstance(one, str) else one for one in args]
             return super().pack(*raw)

@@ -135,21 +135,43 @@ def test_trust_comes_back(sender, monkeypatch):
 
 
 def test_each_kept_connection_is_borrowed_by_one_lane_and_used_after_that(sender):
-    """One for each URL, however many endpoints share it; what is put back serves the next call."""
+    """One for each URL that is asked for; what is put back serves the next call."""
     with Server(answering(OK)) as server:
-        target, other = endpoint(server.url), endpoint(server.url, name="other")
-        assert sender.borrow([target]) == {}
+        target, others = endpoint(server.url), {"http://another": endpoint("http://another")}
+        lanes = {target.url: target, **others}
+        assert sender.borrow(lanes) == {}
         call(sender, target)
 
-        borrowed = sender.borrow([target, other])
+        assert sender.borrow(others) == {}
+        borrowed = sender.borrow(lanes)
         assert list(borrowed) == [target.url]
-        assert sender.borrow([target, other]) == {}
+        assert sender.borrow(lanes) == {}
         sender.put_back(borrowed)
-        assert sender.borrow([other]) == borrowed
+        assert sender.borrow(lanes) == borrowed
         sender.put_back(borrowed)
 
         call(sender, target)
         assert server.connections == 1
+
+
+def test_of_many_kept_connections_those_used_last_are_borrowed(sender, monkeypatch):
+    """A turn costs no more with thousands of endpoints; the others keep theirs for who asks for them."""
+    monkeypatch.setattr(http, "MOST_BORROWED", 2)
+    with Server(answering(OK)) as server:
+        targets = {server.url + path: endpoint(server.url + path) for path in ("/1", "/2", "/3")}
+        first, second, third = targets.values()
+        for target in (first, second, third, first):
+            call(sender, target)
+
+        for _ in range(2):
+            borrowed = sender.borrow(targets)
+            assert borrowed.keys() == {first.url, third.url}
+            sender.put_back(borrowed)
+        call(sender, second)
+        assert server.connections == 3
+        borrowed = sender.borrow(targets)
+        assert borrowed.keys() == {first.url, second.url}
+        sender.put_back(borrowed)
 
 
 @pytest.mark.parametrize("unasked", [b"", b"x", OK], ids=["closed", "a byte", "an answer"])
@@ -173,18 +195,18 @@ def test_a_connection_that_ended_or_spoke_while_it_was_kept_is_not_borrowed(send
             now = time.monotonic()
             assert sender.send(one, target, request(number), now + PATIENCE) is None
             assert isinstance(sender.receive(one, target, now, now + PATIENCE), Delivered)
-        other = sender.borrow([target])
+        other = sender.borrow({target.url: target})
         go.set()
         wait_until(lambda: not other[target.url].is_quiet(), message="it has spoken or ended")
         time.sleep(0.05)
 
-        assert sender.borrow([target]) == {}
+        assert sender.borrow({target.url: target}) == {}
         sender.put_back(other)
         if unasked:
-            assert sender.borrow([target]) == {}
+            assert sender.borrow({target.url: target}) == {}
             fresh = sender.connect(target, PATIENCE)
             sender.keep(target, fresh)
-            assert sender.borrow([target]) == {}
+            assert sender.borrow({target.url: target}) == {}
         sender.close()
         wait_until(lambda: server.open == 0, message="all are closed")
 
@@ -202,7 +224,7 @@ def test_a_byte_that_was_said_unasked_is_not_forgotten_at_a_second_look(sender):
         wait_until(lambda: not opened.is_usable(), message="it has spoken")
         sender.keep(target, opened)
 
-        assert sender.borrow([target]) == {}
+        assert sender.borrow({target.url: target}) == {}
         wait_until(lambda: server.open == 0, message="it is closed")
 
 

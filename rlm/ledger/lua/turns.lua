@@ -98,16 +98,16 @@ local function claim(release, trust)
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
   if way then probe_way(way, of.windows[1].id, of.probe) end
-  local claims = (tonumber(told[6]) or 0) + 1
-  local lease = string.format('%.0f', now + of.lease * (alone and 2 or 1))  -- one that is carried alone may wait as long
+  local claims, lease = (tonumber(told[6]) or 0) + 1, of.lease * (alone and 2 or 1)  -- carried alone it may wait as long
   -- What may be refused comes first: a slot or a note without its event does no harm.
   redis.call('HSET', calls, event_id, note)
   for _, slot in ipairs(slots) do take_slot(slot, 1, stamp, of.probe) end
-  redis.call('ZADD', of.inflight, direct and lease or '-' .. lease, event_id)  -- negative: it has no slot yet
+  redis.call('ZADD', of.inflight, string.format(direct and '%.0f' or '-%.0f', now + lease), event_id)  -- -: without slot
   redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
-  return reply_claim(release, told, {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect,
-    alone and 1 or 0, of.lease * (alone and 2 or 1)})
+  return reply_claim(of, {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect,
+    alone and 1 or 0, release.deadline - now, release.begin - now, release.call, lease, told[1], told[2], told[7] or '0',
+    tries, told[9] or '0', told[3] or ''})
 end
 local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
 if type(settled) == 'table' then return settled end
@@ -250,9 +250,10 @@ end
 -- Gives  way_to(window, any)  the way, nil if all is well: rest, whether the next call probes, and more if that was shut
 --        before; and whether it is shut now; any: whether any way is in trouble
 --        probe_way(way, window, probe_us)  takes the call for a probe if it is one
-local host = string.match(worker, '^[^:]*')
+local host
 local function way_to(window, any)
   if not any then return end
+  host = string.match(worker, '^[^:]*')
   local way, cut = read_way(ways, host, window), tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
   if way then way.probes = way.rest > 0 end
   if not cut then return way, way and way.probes and is_shut(way) end
@@ -273,17 +274,9 @@ end
 
 --- reply_claim
 -- Makes the reply of a turn that has claimed an event.
--- Uses   expected, limits, now
--- Gives  reply_claim(release, told, begun)  begun: {0, 'claimed', event id, claims, type, endpoint, stamp, suspect, alone,
---        lease_us}, told: what `first_event` told
-local function reply_claim(release, told, begun)
-  local of, tries = release.of, told[4] == run_id and told[8] or '0'
-  local claimed = begun
-  local lease = table.remove(claimed)
-  for _, one in ipairs({string.format('%.0f', release.deadline - now), string.format('%.0f', release.begin - now),
-    release.call, lease, told[1], told[2], told[7] or '0', tries, told[9] or '0', told[3] or ''}) do
-    claimed[#claimed + 1] = one
-  end
+-- Uses   expected, limits
+-- Gives  reply_claim(of, claimed)  of: the terms of the release, claimed: the reply up to `last`
+local function reply_claim(of, claimed)
   if claimed[7] ~= '' then
     for _, one in ipairs(of.windows) do claimed[#claimed + 1], claimed[#claimed + 2] = one.name, one.limit end
     return claimed
