@@ -123,9 +123,7 @@ def all_poisons(store: Store, worker: str) -> Iterator[Poison]:
         if family in ONLY_TYPE:
             continue
         for how, value in VALUES.items():
-            # Each has garbage of its own: in `current` it is the id of a run, which is closed, and then on record.
-            own = b"-" + family.encode() if how == "garbage" else b""
-            apply = _write(family, key, kind, value + own)
+            apply = _write(family, key, kind, value)
             named = family not in REWRITTEN | FREE and how in {"garbage", "undecodable"}
             yield Poison(family, how, key, apply, named=(named and kind != "zset") or family == "event")
     yield Poison("current", "ghost", store.keys.current, lambda client: client.set(store.keys.current, GHOST_RUN))
