@@ -172,7 +172,7 @@ class ReleaseLoop:
         self._follow_waits(scene)
         can_send = choose_releases.can_send(scene, self._types)
         if not can_send and self._drain.over:
-            self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
+            self._waits.give_up(scene, self._types)
             return None
         self._could_send = self._could_send or can_send
         if self._releases.release(scene, now_us) and self._first_release_at is None:

@@ -36,8 +36,8 @@ to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=d
 _EXITS = {
     ExitCode.DONE: "done",
     ExitCode.FAILED: "it ran and failed",
-    ExitCode.USAGE: "usage or configuration",
-    ExitCode.NOT_FOUND: "no such run or event",
+    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that there is not",
+    ExitCode.NOT_FOUND: "no such run, event or dead letter",
     ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that goes on until then, ends with 0",
     ExitCode.PIPE: "whoever read its output went away",

@@ -121,7 +121,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
         after = f"done {span(forecast_seconds)} after the first call, which is to come"
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
-        return "done any moment now"
+        return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
     if expected["expected_leftover"]:  # it does not finish, so there is nothing to spare
         return f"the last answer comes in {span(to_go)}"
     return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"

@@ -16,6 +16,7 @@ from rlm.core.errors import (
     BadQuestionError,
     ConfigurationError,
     FencedError,
+    InterruptedByHandError,
     NoSuchEndpointError,
     NoSuchHostError,
     NoSuchLetterError,
@@ -26,7 +27,7 @@ from rlm.core.errors import (
 from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from rlm.ledger import Store
@@ -105,6 +106,8 @@ def exit_code_of(error: RLMError) -> ExitCode:
     """Return the exit code of an error."""
     if isinstance(error, _USAGE):
         return ExitCode.USAGE
+    if isinstance(error, InterruptedByHandError):
+        return ExitCode.INTERRUPTED
     if isinstance(error, NoSuchRunError | NoSuchLetterError):
         return ExitCode.NOT_FOUND
     if isinstance(error, StoreError) and not isinstance(error, FencedError):
@@ -133,12 +136,14 @@ def confirm(question: str, done: str = "removed") -> None:
     `done` completes the message of that end: "Nothing was removed."
 
     Raises:
-        CommandError: the answer was not yes.
+        CommandError: the answer was not yes, or Ctrl-C.
     """
     try:
         agreed = click.confirm(safe_words(question), err=True)
-    except click.Abort:  # there is nobody to ask, or Ctrl-C
+    except click.Abort as abort:  # there is nobody to ask, or Ctrl-C
         say("")
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise CommandError(f"Nothing was {done}.", ExitCode.INTERRUPTED) from abort
         agreed = False
     if not agreed:
         raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
@@ -171,6 +176,15 @@ def show_looked_at(store: Store) -> None:
     from rlm.admin.report import looked_at
 
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
+
+
+def tell_unknown_types(store: Store, types: Iterable[str]) -> None:
+    """Print which of `types`, of which nothing was found, are not configured."""
+    from rlm.settings.faults import close_match, did_you_mean
+
+    known = store.settings.types
+    for name in sorted(set(types) - set(known)):
+        say(f"No type {safe_words(name)!r} is configured{did_you_mean(close_match(name, known))}.")
 
 
 @contextmanager

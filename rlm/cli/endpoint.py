@@ -40,7 +40,7 @@ _type_option = click.option(
 @command(
     "rlm endpoint pause rebalance_api",
     "rlm endpoint pause rebalance_api balance_api --for 10m",
-    "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
+    "rlm endpoint pause 'overflow_*'    # quoted, or the shell reads the pattern",
     name="pause",
     group=endpoint,
 )
@@ -102,7 +102,7 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
 @command(
     "rlm endpoint limit rebalance_api 20/minute",
     'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
-    "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
+    "rlm endpoint limit --type REBALANCE_NEEDED 20/minute  # each of them",
     name="limit",
     group=endpoint,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
 from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
@@ -108,6 +108,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     if not letters and not groups:
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
+        tell_unknown_types(store, chosen.types)
         show_looked_at(store)
     elif grouped:
         _show_groups(groups, number)

@@ -46,7 +46,8 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     logging.lastResort = LastWords(logging.WARNING)
     try:
         yield
-    except (click.ClickException, click.Abort, click.exceptions.Exit):
+    except (click.ClickException, click.Abort, click.exceptions.Exit) as error:
+        _refuse_negative(error)
         raise
     except RLMError as error:
         raise _end(ctx, error, str(error), exit_code_of(error)) from error
@@ -66,6 +67,14 @@ def orderly(ctx: click.Context) -> Iterator[None]:
         raise _end(ctx, error, _fault(error), ExitCode.FAILED) from error
 
 
+def _refuse_negative(error: Exception) -> None:
+    """Raise an error that fits if a number below 0, such as the rate -1/second, was taken for an option."""
+    if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
+        raise click.UsageError(
+            f"{error.option_name} is no option, and no number here is below 0.", error.ctx
+        ) from error
+
+
 def unread() -> SystemExit:
     """Return the exit for a closed pipe, and discard what is still buffered for it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,7 +84,7 @@ def unread() -> SystemExit:
 def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> SystemExit:
     if ctx.meta.get(DEBUG) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
-    say_error(_masked(words))
+    (say if code is ExitCode.INTERRUPTED else say_error)(_masked(words))
     return SystemExit(int(code))
 
 

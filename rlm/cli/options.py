@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlm.cli.printing import ask_for_json
-from rlm.core.text import DURATIONS, seconds_of, span
+from rlm.core.text import DURATIONS, is_plain, seconds_of, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,19 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         return seconds
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) and not is_plain(value):
+        raise ValueError(value)
+    return value
+
+
 class WholeNumber(click.IntRange):
     """A range of whole numbers with a plain message for any other value."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse a number in the range."""
         try:
-            int(value)
+            int(_plain(value))
         except ValueError:
             self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
         number: int = super().convert(value, param, ctx)
@@ -62,7 +68,7 @@ class NumberRange(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse a number in the range."""
         try:
-            is_none = math.isnan(float(value))
+            is_none = math.isnan(float(_plain(value)))
         except ValueError:
             self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
         if is_none:

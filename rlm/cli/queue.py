@@ -102,7 +102,8 @@ def _describe(found: dict[str, Any]) -> None:
 
 @command(
     "rlm queue push items.jsonl",
-    'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' | rlm queue push',
+    'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' \\',
+    "  | rlm queue push",
     group=queue,
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
@@ -207,7 +208,8 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
             name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
         cleared = store.intake.clear() if waiting and not dry_run else 0
-    print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
+        staged, _ = store.intake.lengths()
+    print_json({"cleared": cleared, "staged": staged, **({"would_clear": waiting} if dry_run else {})})
     if dry_run and waiting:
         show_words(f"{counted(waiting, 'item')} would be removed from the audit list, for good. Nothing was changed.")
     elif not cleared:
@@ -215,3 +217,5 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
     else:
         untouched = "Ledger, staging and dead letters are untouched."
         show_words(f"{counted(cleared, 'item')} removed from the audit list. {untouched}")
+    if staged:
+        show_words(f"{counted(staged, 'item')} in staging, where a drain left off: a run takes them, this or the next.")

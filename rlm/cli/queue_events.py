@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of
+from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import type_names
 from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
 from rlm.cli.printing import print_json, show, show_words, table
@@ -78,6 +78,7 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
     print_json(found)
     _describe(found)
     if not found["events"] and not found["next"]:
+        tell_unknown_types(store, wanted.types)
         show_looked_at(store)
 
 

@@ -101,7 +101,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     "rlm status --follow                     # until q or Ctrl-C, from run to run",
     "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
     "rlm status --json | jq .seconds_left",
-    "rlm status --all /etc/rlm               # each installation that has a file there",
+    "rlm status --all /etc/rlm               # each one with a file there",
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, `q` or Ctrl-C.")

@@ -27,7 +27,7 @@ _PORTS = {"http": 80, "https": 443}
 #: For a text with single blanks: several places that match any number of blanks would take cubic time to fail.
 _RULE = re.compile(
     r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,  # the digits of other scripts are no number that anybody reads
 )
 
 

@@ -92,6 +92,10 @@ class BadQuestionError(RLMError):
         self.option = option
 
 
+class InterruptedByHandError(RunError):
+    """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
+
+
 class ArchiveError(RLMError):
     """Raised when the archive cannot be written. Redis keeps everything meanwhile; free space or correct the owner."""
 

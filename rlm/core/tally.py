@@ -23,7 +23,7 @@ from rlm.core.text import named, span
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from rlm.core.endpoint import Endpoint
+    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Completed
 
     Entry = Mapping[str, Any]
@@ -79,6 +79,20 @@ def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> 
         {"endpoint": name, "address": addresses.get(name), "what": what, "calls": number}
         for name, what, number in found[:MOST_ENTRIES]
     ]
+
+
+def with_trouble(
+    what: str, tally: Mapping[str, int], types: Sequence[EventType], most: Mapping[str, int]
+) -> dict[str, int]:
+    """Return by type how many calls had the trouble `what`, at most so many: those that types share go to the first."""
+    calls = Counter({endpoint: number for endpoint, word, number in counted_in(tally) if word == what})
+    found = dict.fromkeys((kind.name for kind in types), 0)
+    for kind in types:
+        for endpoint in kind.endpoints:
+            number = min(calls[endpoint.name], most.get(kind.name, 0) - found[kind.name])
+            calls[endpoint.name] -= number
+            found[kind.name] += number
+    return found
 
 
 def address_of(url: str) -> str:

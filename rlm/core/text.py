@@ -185,6 +185,11 @@ def span(seconds: float | None) -> str:
     return f"{seconds / _DAY:.1f} d"
 
 
+def is_plain(text: str) -> bool:
+    """Return whether a number may be read from `text`: Python also reads `1_0` and the digits of other scripts."""
+    return text.isascii() and "_" not in text
+
+
 def seconds_of(text: str) -> float:
     """Return a duration as people type it in seconds, NaN for any other text; a number alone counts seconds."""
     if not _DURATION.fullmatch(text):

@@ -16,9 +16,10 @@ from rlm.core.endpoint import all_limited
 from rlm.core.expected import merge_run, quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, make_record
-from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of
+from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of, with_trouble
 from rlm.core.text import span
 from rlm.core.window import most_in_any
+from rlm.delivery.outcome import DEADLINE
 from rlm.ledger.breaker import ALARMING, limits_too_high
 from rlm.ledger.control import What
 from rlm.ledger.measures import failing
@@ -134,7 +135,7 @@ def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
     if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
         record["plan"]["actual_seconds"] = actual
         record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
-    if why := causes(_ended(store, run, record, found.endpoints)):
+    if why := causes(_ended(store, run, record, found)):
         record["why"] = [one.as_json() for one in why]
     return record
 
@@ -230,13 +231,15 @@ def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
     return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
 
 
-def _ended(store: Store, run: Run, record: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> Ended:
-    limits = {one.name: one.limit.text for one in all_limited(endpoints.values())}
+def _ended(store: Store, run: Run, record: Mapping[str, Any], found: _Found) -> Ended:
+    limits = {one.name: one.limit.text for one in all_limited(found.endpoints.values())}
     for kind in store.settings.event_types:
-        limits.setdefault(kind.name, endpoints[kind.endpoints[0].name].limit.text)
+        limits.setdefault(kind.name, found.endpoints[kind.endpoints[0].name].limit.text)
+    leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
     return Ended(
-        leftover={name: entry["leftover"] for name, entry in record["by_type"].items()},
+        leftover=leftover,
         spent=run.spent or {},
+        cut=with_trouble(DEADLINE, found.tally, store.settings.event_types, leftover),
         waits=Waits.read(run.waits, run.opened_at),
         window_seconds=run.window_seconds,
         limits=limits,

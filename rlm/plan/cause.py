@@ -1,7 +1,7 @@
 """Why events were left over: decided here, once, from what happened in the run; every face shows it. Pure.
 
 A cause speaks of what was seen, never of what might have been: what the events waited for and for how long
-(`rlm.plan.waits`), how many spent their attempts, how the run ended.
+(`rlm.plan.waits`), how many spent their attempts or were under way at the deadline, how the run ended.
 """
 
 from __future__ import annotations
@@ -66,13 +66,14 @@ class Cause:
 class Ended:
     """What is known of a run when it ends.
 
-    `leftover` and `spent` count events by type, the latter those that had all their attempts. `waits` are what the
-    others waited for. `limits` are those in force, by budget or, for a type, of its first endpoint. `stopped` says why
-    it ended before its time, empty if it did not.
+    `leftover`, `spent` and `cut` count events by type, the last two those that had all their attempts and those whose
+    calls the deadline cut. `waits` are what the others waited for. `limits` are those in force, by budget or, for a
+    type, of its first endpoint. `stopped` says why it ended before its time, empty if it did not.
     """
 
     leftover: Mapping[str, int]
     spent: Mapping[str, int]
+    cut: Mapping[str, int]
     waits: Waits
     window_seconds: float
     limits: Mapping[str, str]
@@ -90,7 +91,10 @@ def causes(run: Ended) -> list[Cause]:
     for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
         if why:
             return [_cause(word, left, why)]
-    return sorted([*_spent(run, left), *_waited(run, left)], key=lambda one: -one.leftover)
+    spent = {name: min(number, run.spent.get(name, 0)) for name, number in left.items()}
+    cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in left.items()}
+    waited = {name: number - spent[name] - cut[name] for name, number in left.items()}
+    return sorted([*_spent(spent), *_waited(run, waited, cut)], key=lambda one: -one.leftover)
 
 
 def verdict(why: Sequence[Mapping[str, Any]]) -> str:
@@ -113,19 +117,22 @@ def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
     return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
-def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
-    spent = {name: min(left[name], run.spent[name]) for name in left if run.spent.get(name)}
-    if spent:
-        yield _cause(ATTEMPTS, spent, f"calls for {_names(list(spent))} failed as often as they are tried in a run")
+def _spent(spent: Mapping[str, int]) -> Iterator[Cause]:
+    numbers = {name: number for name, number in spent.items() if number}
+    if numbers:
+        yield _cause(ATTEMPTS, numbers, f"calls for {_names(list(numbers))} failed as often as they are tried in a run")
 
 
-def _waited(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
-    """Yield a cause for each group of types that waited longest for the same."""
+def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[Cause]:
+    """Yield a cause for each group of types that waited longest for the same, and for those that waited no more."""
     alike: dict[Wait | None, dict[str, int]] = {}
-    for name, number in left.items():
-        rest = number - min(number, run.spent.get(name, 0))
-        if rest:
-            alike.setdefault(_longest(run.waits.by_type.get(name, {})), {})[name] = rest
+    for name, number in waited.items():
+        if number:
+            alike.setdefault(_longest(run.waits.by_type.get(name, {})), {})[name] = number
+    for name, number in cut.items():
+        if number:
+            unanswered = alike.setdefault(None, {})
+            unanswered[name] = unanswered.get(name, 0) + number
     for wait, numbers in alike.items():
         why = f"{_told(run, wait, list(numbers))}{_besides(run, wait, list(numbers))}"
         yield _cause(wait.obstacle if wait else DEADLINE, numbers, why)

@@ -72,18 +72,27 @@ _SHUT: Final = {
 def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
     """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
 
-    If all its endpoints are shut, each counts for its part. `begun`: the run has made a call.
+    If all its endpoints are shut, each counts for its part, and no worker is missed: it could call none. `begun`: the
+    run has made a call.
     """
     usable = state.usable(kind)
     if not state.counts[kind.name].pending or not usable:
         return {}
+    has_slot = any(state.wait_seconds(endpoint) <= 0 for endpoint in usable)
+    if not has_slot and all(_shut_at(one, state.windows) for one in kind.endpoints):
+        return _without_slot(state, kind)
     if not state.lanes and state.strangers:
         return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
     if not state.lanes:
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
-    if any(state.wait_seconds(endpoint) <= 0 for endpoint in usable):
+    if has_slot:
         busy = sum(count.released + count.inflight for count in state.counts.values())
         return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
+    return _without_slot(state, kind)
+
+
+def _without_slot(state: ReleaseState, kind: EventType) -> dict[Wait, float]:
+    """Return why no endpoint of a type has a slot, as parts of 1."""
     return _parts([_shut_at(one, state.windows) or _full_at(one, state.windows) for one in kind.endpoints])
 
 
@@ -170,10 +179,11 @@ class Waits:
                 for obstacle, seconds in late.items():
                     self._put(kind, _before_opening(kind, state.windows, full, Obstacle(obstacle)), seconds)
 
-    def give_up(self, state: ReleaseState, types: Sequence[EventType], *, begun: bool) -> None:
-        """Count the rest of the window for what is waited for now: none of it can come before the deadline."""
+    def give_up(self, state: ReleaseState, types: Sequence[EventType]) -> None:
+        """Count the rest of the window for what is waited for now: no slot comes before the deadline."""
         for kind in types:
-            self._put(kind, waits_of(state, kind, begun=begun), max(0.0, state.remaining_seconds))
+            if state.counts[kind.name].pending and state.usable(kind):
+                self._put(kind, _without_slot(state, kind), max(0.0, state.remaining_seconds))
 
     def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
         """Count the time since the last look for what each type waits for at this one.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
-from rlm.core.errors import RLMError, StoreError, StoreUnfitError
+from rlm.core.errors import InterruptedByHandError, RLMError, StoreError, StoreUnfitError
 from rlm.ledger import Store
 from rlm.ledger.connect import connected
 from rlm.ledger.fitness import check_fitness
@@ -20,7 +20,7 @@ from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
 from rlm.sandbox.configuration import events_by_type
 from rlm.sandbox.judge import Evidence, judge_batch, make_batch
-from rlm.sandbox.stage import BrokenOffByHandError, selftest_stage
+from rlm.sandbox.stage import selftest_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -94,7 +94,7 @@ class SelfTestResult:
         if isinstance(error, StoreError):
             self.of_redis = True
             what, remedy = error.what or what, error.remedy
-        if isinstance(error, BrokenOffByHandError):
+        if isinstance(error, InterruptedByHandError):
             what, self.interrupted = "it was interrupted", True
         elif not remedy:
             remedy = "`rlm doctor` looks the installation over"

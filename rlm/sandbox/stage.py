@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import RunError
+from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
 from rlm.ledger.processes import Role, WorkerState
@@ -47,10 +47,6 @@ _NOWHERE = "http://127.0.0.1:1"
 _OWNER = "demo"
 #: Processes of a self-test get the URL of Redis in this variable, not in the file: it may hold a password.
 _URL_VARIABLE = "REDIS_URL"
-
-
-class BrokenOffByHandError(RunError):
-    """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
 
 
 @dataclass(slots=True)
@@ -172,7 +168,7 @@ class Stage:
         until = system_clock.monotonic() + seconds
         while (answer := condition()) is None:
             if self.signals.graceful:
-                raise BrokenOffByHandError(f"The {self.what} was interrupted. It has left nothing behind.")
+                raise InterruptedByHandError(f"The {self.what} was interrupted. It has left nothing behind.")
             for one in self._group.reap():
                 raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
             if system_clock.monotonic() > until:

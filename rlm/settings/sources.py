@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
+from rlm.core.text import is_plain
 from rlm.settings.document import OPTION, fields_at, layered
 from rlm.settings.faults import Fault, close_match, did_you_mean, key_of, show
 from rlm.settings.toml import dotted, written_twice
@@ -159,7 +160,7 @@ def _converted(text: str, place: Place) -> Any:
         return {name.strip(): value.strip() for name, _, value in pairs} if all(sign for _, sign, _ in pairs) else text
     number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
     try:
-        return number(text)
+        return number(text) if is_plain(text) else text
     except ValueError:
         return text
 

@@ -60,6 +60,20 @@ _WORDS: Final = {
     "503": "Redis is away, or there is nobody to do it.",
 }
 
+#: What programs read as text: its name, its summary, and what it answers.
+_MACHINES: Final = {
+    "/healthz": (
+        "healthz",
+        "Whether Redis answers and a scheduler lives.",
+        {"200": "They do.", "503": "They do not; the text says why."},
+    ),
+    "/metrics": (
+        "metrics",
+        "The metrics, in the text format of Prometheus.",
+        {"200": "The metrics; `rlm_up` is 0 while Redis is away.", "401": _WORDS["401"]},
+    ),
+}
+
 
 def api_routes(store: Store) -> list[Route]:
     """Return the routes of all operations, and of their description."""
@@ -111,6 +125,8 @@ def described() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
         paths.setdefault(_PARAMETER.sub(r"{\1}", one.path), {})[one.method.lower()] = _operation(one)
+    for path, (name, summary, answers) in _MACHINES.items():
+        paths[path] = {"get": _text(name, summary, answers)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -131,6 +147,18 @@ def described() -> dict[str, Any]:
                 "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
             },
         },
+    }
+
+
+def _text(name: str, summary: str, answers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the description of an operation that answers with text."""
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": [{}] if name == "healthz" else [{}, {"token": []}, {"session": []}],
+        "parameters": [],
+        "responses": {code: {"description": words, "content": content} for code, words in answers.items()},
     }
 
 

@@ -5,10 +5,12 @@ The checks of a request and its description in /openapi.json are both made from 
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
+from anyio import move_on_after
 from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -23,6 +25,8 @@ from rlm.core.run import Trigger  # noqa: TC001  # msgspec reads the annotations
 from rlm.core.text import seconds_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
 
 _Asked = TypeVar("_Asked", bound=Struct)
@@ -32,6 +36,9 @@ _DURATION = r"^(?=.*[1-9])(\d{1,5}(\.\d{1,9})?[smhd]){1,4}$|^(?=.*[1-9])\d{1,9}(
 _PATTERN = re.compile(r"matching regex '.*'")
 #: The most bytes of a body.
 MOST_BYTES: Final = 65_536
+#: Of a longer one so much is read, for so many seconds, before it is answered.
+MOST_DISCARDED: Final = 1_000_000
+DISCARD_SECONDS: Final = 1.0
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
 #: The most windows to look ahead, and workers and endpoints to try: no request is to cost more than a second or two.
@@ -204,31 +211,52 @@ async def read_body(request: Request) -> bytes:
     Raises:
         HTTPException: it is too long, or its sender has gone.
     """
-    length = request.headers.get("Content-Length", "0")
-    body = bytearray()
-    if length.isdecimal() and int(length) <= MOST_BYTES:
-        try:
-            async for chunk in request.stream():
+    length, body = request.headers.get("Content-Length", "0"), bytearray()
+    chunks = request.stream()
+    try:
+        if length.isdecimal() and int(length) <= MOST_BYTES:
+            async for chunk in chunks:
                 body += chunk
                 if len(body) > MOST_BYTES:
                     break
             else:
                 return bytes(body)
-        except ClientDisconnect:
-            raise HTTPException(400, "The connection ended before the body") from None
+        if "Expect" not in request.headers:  # else it is sent only when this is asked for
+            await _discard(chunks)
+    except ClientDisconnect:
+        raise HTTPException(400, "The connection ended before the body") from None
     raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes", {"Connection": "close"})
+
+
+async def _discard(chunks: AsyncIterator[bytes]) -> None:
+    """Read on, within bounds: a client that still sends when its connection is closed may not see the answer."""
+    left = MOST_DISCARDED
+    with move_on_after(DISCARD_SECONDS):
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                return
 
 
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
     """Read a body, none being the same as `{}`.
 
     Raises:
-        BadQuestionError: it is no JSON, or a field is unknown, missing, or its value is not allowed.
+        BadQuestionError: it is no JSON, or a field is unknown, missing or there twice, or its value is not allowed.
     """
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        asked = msgspec.json.decode(body or b"{}", type=kind)
+        json.loads(body or b"{}", object_pairs_hook=_check_distinct)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadQuestionError(f"the body cannot be used: {_words(error)}") from None
+    return asked
+
+
+def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that says two things of one field: whoever else reads it may use the other."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadQuestionError(f"the body cannot be used: `{twice[0]}` stands there twice")
 
 
 def _words(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import socket
 import threading
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.web.access import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
-from rlm.web.parameters import MOST_BYTES
+from rlm.web.parameters import MOST_BYTES, MOST_DISCARDED
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,15 +41,17 @@ GRACE_SECONDS = 1
 #: Connections at once; one more takes the place of another. Many more requests than that at once are refused (503). A
 #: browser keeps one for each open page, and a few more for a moment.
 MOST_CONNECTIONS = 250
-#: Bytes that a client may send until its request is known, and until it is answered.
+#: Bytes that a request has before its body, and those that a client may send until it is answered.
 _MOST_BYTES = 16_384
-_MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES
+_MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES + MOST_DISCARDED
 #: Threads that ask Redis; further requests wait for one.
 THREADS = 16
 #: How often to try an address that is taken, seconds.
 _AGAIN_SECONDS = 2.0
 #: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
+#: The host and port of a target that is a whole URL, as proxies are sent.
+_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 #: The type of an answer that has no end.
 _ENDLESS = b"text/event-stream"
 log = logging.getLogger(__name__)
@@ -118,7 +121,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        """Refuse an encoding in HTTP/1.0, which does not have it: a proxy may see another end of the body."""
+        """Refuse a request that is too long, and an encoding in HTTP/1.0: a proxy may see another end of the body.
+
+        A target that names a host overrules `Host`, as HTTP has it.
+        """
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_BYTES:
+            raise ValueError("a request of more bytes than any needs")
+        if (authority := _AUTHORITY.match(self.url)) and any(name == b"host" for name, _ in self.headers):
+            self.headers[:] = [(one, authority[1] if one == b"host" else value) for one, value in self.headers]
         if self.parser.get_http_version() < "1.1" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise ValueError("Transfer-Encoding in HTTP/1.0")
         super().on_headers_complete()

@@ -407,6 +407,15 @@ def test_an_item_that_could_not_be_read_is_found_by_its_id_before_and_after(inst
     assert (found["state"], found["letter"]["reason"]) == ("failed", reason)
 
 
+def test_no_id_names_nothing(inst):
+    """Not even a dead letter that has none either."""
+    inst.push("bad json", '{"wallet_name": "w", "events": ["REBALANCE_NEEDED"]}')
+    inst.start_run()
+
+    assert len(inst.json("failed", "list")) == 2
+    inst.rlm("explain", "", code=3)
+
+
 def test_an_item_shows_its_dead_letters_beside_what_is_under_way(inst):
     """An event of an unknown type was never taken: only its letter knows it."""
     inst.push(steps.item("i1", steps.TYPE, "UNKNOWN"))

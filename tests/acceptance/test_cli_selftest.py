@@ -104,18 +104,19 @@ def gone(pids):
 
 
 def test_one_that_is_told_to_stop_leaves_nothing(tmp_path):
-    """TERM, while its processes come up: exit 1, and the document says how far it came."""
+    """TERM, while its processes come up: exit 130, and the document says how far it came."""
     with running_server("valkey", tmp_path / "server") as url, make_client(url) as client:
         test, pids = begun(tmp_path, url)
         test.send_signal(signal.SIGTERM)
 
-        assert test.wait(30) == 1
+        assert test.wait(30) == 130
         assert gone(pids)
         assert client.keys("*") == []
 
     document = json.loads((tmp_path / "out").read_text())
     assert [step["message"] for step in document["steps"] if not step["ok"]] == ["it was interrupted"]
     assert document["steps"][-1]["name"] == "clean"
+    assert document["interrupted"]
     assert document["log"] == []
 
 

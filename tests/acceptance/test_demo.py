@@ -159,14 +159,14 @@ def _read(terminal):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
 def test_leaves_nothing_behind_when_it_is_interrupted(place, signum):
-    """A signal in the middle of the run ends it with exit code 1; processes, server and directory are gone."""
+    """A signal in the middle of the run ends it with exit code 130; processes, server and directory are gone."""
     with demo(place, "--speed", "20") as process:
         read_until(process, b"running: ")
 
         process.send_signal(signum)
         _, err = process.communicate(timeout=20)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert b"interrupted" in err
 
 
@@ -178,7 +178,7 @@ def test_leaves_nothing_behind_when_it_is_interrupted_while_it_starts(place):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
 
 
 def test_ends_at_once_on_a_second_signal(place):
@@ -192,7 +192,7 @@ def test_ends_at_once_on_a_second_signal(place):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
 
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert time.monotonic() - interrupted < 4
 
 

@@ -10,7 +10,13 @@ LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obsta
 
 
 def ended(leftover, waits, **more):
-    facts = {"spent": {}, "window_seconds": 60.0, "limits": {"A": "30/minute", "account": "10/minute"}, **more}
+    facts = {
+        "spent": {},
+        "cut": {},
+        "window_seconds": 60.0,
+        "limits": {"A": "30/minute", "account": "10/minute"},
+        **more,
+    }
     return Ended(leftover=leftover, waits=Waits(0.0, waits), **facts)
 
 
@@ -81,6 +87,22 @@ def test_spent_attempts_are_a_cause_of_their_own():
     found = causes(ended({"A": 12}, {"A": {LIMIT: 5.0}}, spent={"A": 8}))
 
     assert [(one.word, one.leftover) for one in found] == [(ATTEMPTS, 8), ("limit", 4)]
+
+
+def test_what_the_deadline_cut_waited_for_nothing_any_more():
+    """However long it had waited before its call; what was never called has its own cause."""
+    waits = {"A": {LANES: 3.2}, "B": {LANES: 50.0}}
+
+    (hung,) = causes(ended({"A": 8}, {"A": {LANES: 2.0}}, cut={"A": 8}))
+    both = causes(ended({"A": 8, "B": 9}, waits, spent={"A": 3}, cut={"A": 8, "B": 5}))
+
+    assert hung.word == DEADLINE
+    assert hung.sentence == "8 events left over: the deadline came while calls for A were under way"
+    assert [(one.word, one.types, one.leftover) for one in both] == [
+        (DEADLINE, ("A", "B"), 10),
+        ("lanes", ("B",), 4),
+        (ATTEMPTS, ("A",), 3),
+    ]
 
 
 def test_what_waited_for_nothing_was_cut_by_the_deadline():

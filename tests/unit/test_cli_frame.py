@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from rlm.cli import common
 from rlm.cli.group import COMMANDS, OVERVIEW, rlm
-from rlm.core.errors import StoreUnreachableError
+from rlm.core.errors import InterruptedByHandError, StoreUnreachableError
 from tests.each import each
 
 
@@ -86,6 +86,23 @@ def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch):
     assert plain.exit_code == debugged.exit_code == 4
     assert plain.stderr == "Error: Redis is away: start it\n"
     assert "Traceback" in debugged.stderr
+
+
+def test_an_interruption_is_no_error(monkeypatch):
+    """A demo that is ended early says so, and ends with the code of an interrupted command."""
+
+    # Given a command that notices a signal in the middle of its work
+    def fail(*_args, **_more):
+        raise InterruptedByHandError("The demo was interrupted.")
+
+    monkeypatch.setattr("rlm.settings.load_settings", fail)
+
+    # When it ends
+    done = run("demo")
+
+    # Then it was interrupted, and did not fail
+    assert done.exit_code == 130
+    assert done.stderr == "The demo was interrupted.\n"
 
 
 def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tomllib
@@ -79,6 +80,32 @@ def test_force_asks_before_it_overwrites(place):
     assert [path.name for path in place.iterdir()] == ["rlm.toml"]
     run("init", "--force", "--yes")
     assert (place / "rlm.toml").read_text() == configuration_template()
+
+
+class CtrlC(io.RawIOBase):
+    """What is read of a terminal at which somebody presses Ctrl-C."""
+
+    def readable(self):
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, _buffer):
+        """Be interrupted."""
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_at_the_question_is_an_interruption(place):
+    """Not a no: the exit code is that of any command that is interrupted, and what is there stays."""
+    # Given a file of somebody's own
+    (place / "rlm.toml").write_text("# mine\n")
+
+    # When they press Ctrl-C at the question
+    done = CliRunner().invoke(rlm, ("init", "--force"), input=io.BufferedReader(CtrlC()))
+
+    # Then the command was interrupted
+    assert done.exit_code == 130
+    assert done.stderr.endswith("Nothing was written.\n")
+    assert (place / "rlm.toml").read_text() == "# mine\n"
 
 
 def test_a_dry_run_writes_nothing(place):

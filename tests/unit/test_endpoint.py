@@ -66,6 +66,8 @@ def test_a_limit_means_what_the_library_takes_it_for(text):
         "30/minute;",
         "-3/minute",
         "3.5/minute",
+        "٣/second",
+        "1/٣ second",
         "1e3/minute",
         "30 per .5 second",
         "30/minute\n30/minute",

@@ -66,6 +66,16 @@ def test_places_in_an_order(number, written):
     assert ordinal(number) == written
 
 
+def test_while_a_run_is_conducted_by_hand_it_is_not_said_that_none_starts():
+    """Only that no other follows; without a run it is said who conducts one."""
+    fate = pending(gate(), next_run_at=None, run=replace(status().run, cancelled=True))
+    event = Whereabouts("e17:T", NOW, Place.LEFTOVER)
+
+    assert fate == "run r is ending, so it will be left over; no other run follows by itself (`rlm start` starts one)"
+    assert "no scheduler is alive" in sentence(event, status(next_run_at=None, run=None))
+    assert "no scheduler is alive" in sentence(event, status(next_run_at=None, conducted=False))
+
+
 def test_a_moment_of_today_is_its_time_alone():
     """Any other one has its date; both are UTC."""
     assert moment(NOW, NOW) == "14:03:22.120"

@@ -6,6 +6,7 @@ import re
 
 from rlm.web import api
 from rlm.web.api import api_routes
+from rlm.web.app import make_app
 from rlm.web.operations import OPERATIONS
 from tests import documents_page
 from tests.acceptance.jsonpage import documented
@@ -15,7 +16,7 @@ def served():
     """Return the methods and paths of the routes."""
     return {
         (method, re.sub(r":\w+}", "}", route.path))
-        for route in api_routes(store=None)
+        for route in [*api_routes(store=None), *make_app(None, "", (), metrics_only=True).routes]
         for method in route.methods - {"HEAD"}
     }
 
@@ -28,7 +29,7 @@ def described():
 def test_each_route_is_described_and_each_description_is_served():
     """But for the description itself."""
     assert described() == served() - {("GET", "/openapi.json")}
-    assert len(described()) == len(OPERATIONS)
+    assert len(described()) == len(OPERATIONS) + len(api._MACHINES)
 
 
 def test_each_parameter_of_a_path_is_described():

@@ -13,6 +13,7 @@ import pydantic
 import pytest
 
 from rlm.core.endpoint import Budget, Limit, Rule
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from tests.each import each
 
@@ -277,6 +278,15 @@ def test_environment_goes_over_file(load):
     assert (settings.workers.max, settings.workers.threads) == (4, 2)
     assert settings.run.guard_seconds == 0.25
     assert settings.redis.prefix == "7"
+
+
+@each("number", ["1_0", "٣"])
+def test_a_number_in_the_environment_is_written_in_plain_digits(load, number):
+    """What Python reads as a number besides is a slip, or is meant to be read otherwise."""
+    with pytest.raises(ConfigurationError, match="RLM_WORKERS__MAX"):
+        load(RLM_WORKERS__MAX=number)
+    with pytest.raises(ConfigurationError, match="RLM_RUN__GUARD_SECONDS"):
+        load(RLM_RUN__GUARD_SECONDS=number)
 
 
 def test_environment_overrides_types(load):

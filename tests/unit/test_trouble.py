@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.endpoint import Endpoint, Limit
-from rlm.core.tally import MOST_ENTRIES, address_of, every_call_failed, in_words, refused_by, troubles_of
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.tally import (
+    MOST_ENTRIES,
+    address_of,
+    every_call_failed,
+    in_words,
+    refused_by,
+    troubles_of,
+    with_trouble,
+)
 
 ONE, TWO = (
     Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")
@@ -37,6 +45,17 @@ def test_a_record_holds_so_many_of_them_and_no_more():
     found = troubles_of({f"trouble:e{number} HTTP 500": number for number in range(1, 300)}, {})
 
     assert [one["calls"] for one in found] == list(range(299, 299 - MOST_ENTRIES, -1))
+
+
+def test_calls_are_put_down_to_the_types_that_have_so_many_left_over():
+    """An endpoint that two types share counts for the first as far as that has leftovers, and no call twice."""
+    ends = {name: Endpoint(name, f"http://h/{name}", Limit.parse("1/second"), 5.0) for name in ("a", "shared")}
+    types = [EventType("A", 2, 1.0, (ends["a"], ends["shared"])), EventType("B", 1, 1.0, (ends["shared"],))]
+    tally = {"trouble:a cut": 2, "trouble:shared cut": 5, "trouble:a HTTP 500": 9, "trouble:gone cut": 1}
+
+    assert with_trouble("cut", tally, types, {"A": 4, "B": 9}) == {"A": 4, "B": 3}
+    assert with_trouble("cut", tally, types, {"A": 1}) == {"A": 1, "B": 0}
+    assert with_trouble("other", tally, types, {"A": 4, "B": 9}) == {"A": 0, "B": 0}
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,16 @@ def test_where_no_call_can_begin_no_end_is_promised():
     assert "planned: 3 workers, no call, 9 left over" in drawn(picture_of(record(plan=plan)), 80)
 
 
+def test_what_is_left_over_is_not_done_any_moment():
+    """Calls that hang past the deadline are all that is left: nothing more is expected in time."""
+    expected = {"forecast_seconds": 10.0, "expected_leftover": 8, "workers": 3, "binds": "", "shortage": ""}
+
+    hanging, ending = (words.forecast(status(forecast=expected | {"expected_leftover": left})).words for left in (8, 0))
+
+    assert hanging == "no more answers are expected in time; 8 events will be left over"
+    assert ending == "done any moment now; all of it fits"
+
+
 @pytest.mark.parametrize("called", [None, 70.0])
 @pytest.mark.parametrize("health", ["resting", "probing"])
 def test_where_endpoints_have_to_answer_well_again_it_says_how_long_that_is_waited_for(called, health):

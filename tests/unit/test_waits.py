@@ -127,9 +127,41 @@ def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_va
     """The run ends early, and that is what its events are left over for."""
     waits = Waits(100.0)
 
-    waits.give_up(scene({"a": PAUSED}, remaining=50.0), [kind("a")], begun=True)
+    waits.give_up(scene({"a": PAUSED}, remaining=50.0), [kind("a")])
 
     assert waits.by_type == {"T": {Wait(Obstacle.PAUSED, "a"): 50.0}}
+
+
+@each(
+    ("views", "wait"),
+    [
+        ({"a": PAUSED}, Wait(Obstacle.PAUSED, "a")),
+        ({"a": RESTING}, Wait(Obstacle.RESTING, "a")),
+        ({"a": HELD}, Wait(Obstacle.HELD, "a")),
+        ({"a": FULL}, Wait(Obstacle.LIMIT)),
+    ],
+)
+def test_a_run_that_ends_before_its_workers_are_up_has_not_missed_them(
+    views: dict[str, WindowState], wait: Wait
+) -> None:
+    """No slot comes any more, so there is nothing to call for."""
+    waits = Waits(100.0)
+
+    waits.give_up(scene(views, lanes=0, remaining=14.0), [kind("a")])
+
+    assert waits.by_type == {"T": {wait: 14.0}}
+
+
+def test_while_all_endpoints_are_shut_no_worker_is_missed() -> None:
+    """One that may be probed, or that is merely full, would be called by a worker."""
+    probing = WindowState(1, 0.0, 5.0, suspect=True)
+
+    def without_lanes(**views: WindowState) -> dict[Wait, float]:
+        return waits_of(scene(views, lanes=0), kind(*views), begun=True)
+
+    assert without_lanes(a=PAUSED, b=HELD) == {Wait(Obstacle.PAUSED, "a"): 0.5, Wait(Obstacle.HELD, "b"): 0.5}
+    assert without_lanes(a=PAUSED, b=FULL) == {Wait(Obstacle.WORKERS): 1.0}
+    assert without_lanes(a=PAUSED, b=probing) == {Wait(Obstacle.WORKERS): 1.0}
 
 
 def test_a_conductor_far_from_redis_is_none_that_is_missing():

@@ -77,6 +77,8 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
         NoSuchRunError: neither the ledger nor what waits nor the dead letters know it, as far as they are read.
     """
     asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
+    if not asked:  # it would find the letters that have none
+        raise NoSuchRunError(_unknown(store, asked, 0))
     found, unread = _look(store, asked)
     if not any(event.event_id == asked and event.place is not Place.FAILED for event in found):
         found = _with_letters(store, asked, found)

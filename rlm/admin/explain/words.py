@@ -207,6 +207,8 @@ def _failed(event: Whereabouts, _status: TypeStatus) -> str:
 
 
 def _next_run(status: TypeStatus) -> str:
+    if status.next_run_at is None and status.run and status.conducted:
+        return "no other run follows by itself (`rlm start` starts one)"
     if status.next_run_at is None:
         return "no scheduler is alive, so no run starts by itself (`rlm start --wait` conducts one)"
     return f"the next run starts at about {moment(status.next_run_at, status.now).partition('.')[0].removesuffix('Z')}"
