@@ -18,7 +18,7 @@ from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.control import BY_FILE, What
+from rlm.ledger.control import BY_FILE, newest_limits
 from rlm.ledger.dataloss import Continuity, StepGuard
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.inspection import inspect
@@ -245,8 +245,8 @@ class Mender:
     def _limits_by_hand(self) -> dict[str, str]:
         newest: dict[str, Change] = {}
         with suppress(StoreError):
-            changes = [one for one in self._store.changes.newest() if one.what is What.LIMIT and one.after]
-            newest = {one.name: one for one in reversed(changes)}
+            limited = all_limited(self._store.settings.endpoints.values())
+            newest = newest_limits(self._store.changes.newest(), limited)
         return {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
 
     def _repair(self, flaw: KeyFlaw) -> None:

@@ -15,7 +15,7 @@ from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbidde
 from rlm.core.files import user_name
 from rlm.core.text import cut, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, circuit_of, shut_by
-from rlm.ledger.control import BY_FILE, What
+from rlm.ledger.control import BY_FILE, What, newest_limits
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.values import check_limit
 
@@ -54,7 +54,7 @@ def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
     """
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
-    set_by = {change.name: change for change in reversed(store.changes.newest()) if change.what is What.LIMIT}
+    set_by = newest_limits(store.changes.newest(), limited)
     return [
         {
             "name": one.name,
@@ -138,7 +138,8 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     The first publication of a limit of the file is on record, too, but is no change.
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
-    return [msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number]]
+    told = (msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number])
+    return [{key: value for key, value in one.items() if key != "window"} for one in told]
 
 
 def _types(store: Store, limited: Limited) -> list[str]:

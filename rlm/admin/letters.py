@@ -188,13 +188,15 @@ def is_unsendable(store: Store, letter: DeadLetter) -> bool:
 class Outcome:
     """What became of one letter; `refused` says why nothing was done, empty if it was; `kept`: it is still there.
 
-    One that is `left` was not tried, because that could not succeed.
+    One that is `left` was not tried, because it could not succeed. `as_item`: the item of a retried one is back on the
+    audit list, for it is the letter of no event.
     """
 
     id: str
     refused: str = ""
     kept: bool = False
     left: bool = False
+    as_item: bool = False
 
 
 def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
@@ -232,7 +234,7 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
     priorities = {one.name: one.priority for one in store.settings.event_types}
     try:
         if store.letters.retry(raw, priorities):
-            return Outcome(handle)
+            return Outcome(handle, as_item=DeadLetter.read(raw).event_id is None)
     except TruncatedLetterError as error:
         why = f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`"
     except BadItemError as error:

@@ -200,16 +200,20 @@ def _row(one: Shown, settings: Settings) -> list[str]:
 def check(config: Path | None) -> None:
     """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
 
-    Exits with 2 if anything is wrong.
+    Exits with 2 if anything is wrong. What is allowed and hardly meant is a warning.
     """
     from rlm.settings import load_settings
+    from rlm.settings.advice import warnings_of
 
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
+        print_json({"ok": False, "file": None, "faults": str(error).splitlines(), "warnings": []})
         raise
-    print_json({"ok": True, "file": settings.source and str(settings.source), "faults": []})
+    warnings = warnings_of(settings)
+    print_json({"ok": True, "file": settings.source and str(settings.source), "faults": [], "warnings": warnings})
+    for one in warnings:
+        say(f"Warning: {safe_line(one)}.")
     named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
     facts = ", ".join(counted(len(found), noun) for noun, found in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"

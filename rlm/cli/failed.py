@@ -257,6 +257,19 @@ def _deal(config: Path | None, ids: Sequence[str], chosen: LetterFilter, how: As
     _tell(outcomes, deal)
 
 
+def _what_follows(retried: Sequence[Outcome]) -> str:
+    """Return what becomes of the letters retried: of events, and of items that are no events yet."""
+    kinds = {one.as_item for one in retried}
+    events, items = "They go out with the next run", "Their items are back on the audit list, where the next run looks"
+    if kinds == {False, True}:
+        events, items = (
+            "Events go out with the next run",
+            "items that had none are back on the audit list, where it looks",
+        )
+    told = {False: events, True: f"{items} at them anew"}
+    return f"{', and '.join(told[kind] for kind in sorted(kinds))}; `rlm start` starts one now."
+
+
 def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
     from rlm.admin.bulk_letters import Deal
@@ -277,6 +290,6 @@ def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {deal}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
         if deal is Deal.RETRY:
-            show_words("They go out with the next run; `rlm start` starts one now.")
+            show_words(_what_follows([one for one in outcomes if not one.refused]))
     if refused:
         raise SystemExit(int(ExitCode.FAILED))

@@ -35,9 +35,9 @@ MOST_ENTRIES: Final = 100
 #: The most troubles, and endpoints of one, that a sentence names; of others it has the number.
 MOST_NAMED: Final = 3
 
-#: Refusals that concern the endpoint, or the access to it, so that any other event would get them as well. 403 and 404
-#: may concern one event; several in a row do not. 413 and 422 always do.
-OF_ENDPOINT: Final = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426})
+#: Refusals that concern the endpoint, or the access to it, if there are several in a row: the contract names these. Any
+#: other 3xx or 4xx is about its one event, whatever HTTP makes of it.
+OF_ENDPOINT: Final = frozenset({401, 403, 404, 405, 410})
 
 _REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
 

@@ -80,6 +80,7 @@ class Attempt:
         self._dispatcher = lane.dispatcher
         self._retry = lane.settings.retry
         self._claim = claim
+        self._is_retry = claim.tries > 0  # what is kept may be about to end like the connection of the call that failed
         self._type = event_type
         self._asked_at = asked_at
         self._claimed_at = system_clock.monotonic()
@@ -159,7 +160,8 @@ class Attempt:
 
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""
-        if self._claimed_at <= self._asked_at + self._leaving_seconds and connection.is_usable():
+        in_time = self._claimed_at <= self._asked_at + self._leaving_seconds
+        if in_time and not self._is_retry and connection.is_usable():
             endpoint, admitted = self._endpoint, Admitted(self._claim.stamp, suspect=self._claim.suspect)
             return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
         self._return_slot(connection)
@@ -189,7 +191,7 @@ class Attempt:
     def _connect(self, endpoint: Endpoint) -> Connection:
         now = system_clock.monotonic()
         seconds = min(self._deadline - now, self._held_until - now, endpoint.timeout_seconds)
-        connection = self._dispatcher.connect(endpoint, seconds)
+        connection = self._dispatcher.connect(endpoint, seconds, fresh=self._is_retry)
         crash_point("worker.connected")
         return connection
 

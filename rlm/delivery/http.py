@@ -124,16 +124,21 @@ class Dispatcher:
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
 
-    def connect(self, endpoint: Endpoint, seconds: float) -> Connection:
-        """Return an open connection to `endpoint`, kept alive or new, within `seconds`.
+    def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
+        """Return an open connection to `endpoint` within `seconds`: kept alive or new, or in any case new if `fresh`.
+
+        It takes the place of one that is kept, so that no more are open than calls were under way at one time.
 
         Raises:
             UnreachableError: it refused or did not answer in time; nothing was sent.
         """
         while connection := self._take(endpoint):
-            if connection.is_usable():
+            usable = connection.is_usable()
+            if usable and not fresh:
                 return connection
             self._drop(endpoint, connection)
+            if usable:
+                break
         return self._opener.open(endpoint.url, seconds)
 
     def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import errno
-import math
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
+_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 #: The few short words in which calls that went wrong are counted, whatever an endpoint does.
 REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
@@ -144,17 +145,18 @@ Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Read a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970); None for nonsense."""
-    try:
+    """Read a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970); None for nonsense.
+
+    Less than nothing is nonsense, and so is all else that only Python takes for a number: `inf`, `1e9`, `1_0`.
+    """
+    if _SECONDS.fullmatch(value.strip()):
         seconds = float(value)
-    except ValueError:
+    else:
         try:
             moment = email.utils.parsedate_to_datetime(value)
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, OverflowError):
             return None
-    if math.isnan(seconds):
-        return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 

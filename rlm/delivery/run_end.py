@@ -45,8 +45,8 @@ class _Found:
     """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
 
     `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then. They, `calls`, and when the run `sent` calls to each endpoint
-    and budget (microseconds of Redis time, oldest first) are empty unless they are measured.
+    were changed since the run began, as they were then, by `Change.of`. They, `calls`, and when the run `sent` calls to
+    each endpoint and budget (microseconds of Redis time, oldest first) are empty unless they are measured.
     """
 
     tally: Mapping[str, int]
@@ -112,7 +112,7 @@ def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = 
     if measured:
         began_at = (run.deadline_us / 1_000_000) - run.window_seconds
         changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
-        before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
+        before = {one.of: one.before for one in changed if one.before}  # newest first, so that the first change stays
     calls = store.measures.completed(run.id) if measured else []
     endpoints = store.endpoints()
     sent = _sent(store, run, tally, endpoints.values()) if measured else {}
@@ -179,7 +179,7 @@ def _calls(found: _Found, limited: Limited, names: Sequence[str]) -> dict[str, A
     `limit_before` is the limit that the run began with, if that was another.
     """
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in _ANSWERS.items()}
-    before = found.limits_before.get(limited.name)
+    before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
     period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     return {
         "calls": sum(answers.values()),

@@ -40,7 +40,8 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
     """One change, `at` in seconds since 1970 by the clock of Redis, `by` user@host or `BY_FILE`.
 
     Of a limit, `before` and `after` are its texts, `before` being None for the first that was published. Of a pause,
-    `after` says how long; of a resume, `before` what was ended. `reason` is why, if that was said.
+    `after` says how long; of a resume, `before` what was ended. `reason` is why, if that was said. `window` is its id:
+    an endpoint that is renamed keeps its window; records of earlier versions have none.
     """
 
     at: float
@@ -50,6 +51,12 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
     before: str | None
     after: str | None
     reason: str | None = None
+    window: str | None = None
+
+    @property
+    def of(self) -> str:
+        """What was changed: its window, else its name."""
+        return self.window or self.name
 
     @property
     def ended(self) -> str:
@@ -80,23 +87,32 @@ def _read(raw: bytes) -> Change | None:
         return None
 
 
-def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
+def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[str, Change]:
+    """Return the newest change of each limit that was changed, by name, from the `newest` changes, newest first."""
+    changes = {one.of: one for one in reversed(list(newest)) if one.what is What.LIMIT}
+    found = {one.name: changes.get(one.window_id) or changes.get(one.name) for one in limited}
+    return {name: change for name, change in found.items() if change}
+
+
+def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:
     """Return the limits that an endpoint or a budget had, each with since when (seconds since 1970), oldest first.
 
-    By the `newest` changes, of whatever name, newest first. What was in force before the oldest of them comes first,
-    since 0.0, if that is known.
+    Whatever its name was then, by the `newest` changes of whatever there is, newest first. What was in force before the
+    oldest of them comes first, since 0.0, if that is known.
     """
-    changes = [one for one in newest if one.name == name and one.what is What.LIMIT and one.after]
+    names = {limited.name, limited.window_id}
+    changes = [one for one in newest if one.of in names and one.what is What.LIMIT and one.after]
     found = [(one.at, one.after) for one in reversed(changes) if one.after]
     if changes and changes[-1].before:
         found.insert(0, (0.0, changes[-1].before))
     return found
 
 
-def record_of(by: str, name: str, what: What, after: str | None = None, reason: str = "") -> bytes:
+def record_of(by: str, limited: Limited, what: What, after: str | None = None, reason: str = "") -> bytes:
     """Write a change for a script, which adds when it was made and what was there before."""
     why = {"reason": reason} if reason else {}
-    return msgspec.json.encode({"by": by, "name": name, "what": what, "to": after, **why})
+    of = {"name": limited.name, "window": limited.window_id}
+    return msgspec.json.encode({"by": by, **of, "what": what, "to": after, **why})
 
 
 class ChangeTeller:
@@ -147,7 +163,7 @@ class Control(Part):
 
         The window keeps its history, so nothing is allowed twice. `limited` is as the configuration has it.
         """
-        record = record_of(by, limited.name, What.LIMIT, limit, reason)
+        record = record_of(by, limited, What.LIMIT, limit, reason)
         keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes]
         return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
 
@@ -155,7 +171,7 @@ class Control(Part):
         """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
-        record = record_of(by, limited.name, What.PAUSE, how_long, reason)
+        record = record_of(by, limited, What.PAUSE, how_long, reason)
         self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
 
     def resume(self, limited: Limited, by: str, reason: str = "") -> Resumed:
@@ -163,7 +179,7 @@ class Control(Part):
 
         A rest because its window cannot be trusted stays: without it a limit could be exceeded.
         """
-        record = record_of(by, limited.name, What.RESUME, reason=reason)
+        record = record_of(by, limited, What.RESUME, reason=reason)
         paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])
         return Resumed(bool(paused), bool(rested))
 

@@ -39,7 +39,7 @@ last_tick                  string  when the scheduler last ticked, seconds since
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
 moved:URLHASH              list    `STAMP SENT` of slots that count from a period or more after their calls were sent,
                                    newest first; as long as the window
-health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused
+health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused, last name
                                    within its limit, how far back its slots are kept
 ways                       hash    `HOST URLHASH` -> the way of a host to an endpoint that is in trouble, and `HOST` ->
                                    since when the host is; see rlm/ledger/ways.py. Empty while all is well

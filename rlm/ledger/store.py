@@ -126,13 +126,16 @@ class Store:
     def publish_limits(self, token: int) -> None:
         """Publish the file's limits, except those set by hand since: workers obey what is published.
 
+        A limit belongs to the window, so one set by hand holds where its endpoint is renamed in the file.
         The calls of an endpoint that has another budget than the last time are counted on that one.
         """
         keys = self.keys
         args: list[str | bytes | int] = [token, MOST_CHANGES]
-        for one in all_limited(self.settings.endpoints.values()):
-            args += [one.name, one.limit.text, record_of(BY_FILE, one.name, What.LIMIT, one.limit.text)]
-        self._publish_limits(self.client, [keys.lease, keys.limits, keys.limits_filed, keys.changes], args)
+        limited = all_limited(self.settings.endpoints.values())
+        for one in limited:
+            args += [one.name, one.limit.text, record_of(BY_FILE, one, What.LIMIT, one.limit.text)]
+        healths = [keys.health(one.window_id) for one in limited]
+        self._publish_limits(self.client, [keys.lease, keys.limits, keys.limits_filed, keys.changes, *healths], args)
         self.windows.join_budgets(token, self.settings.endpoints.values())
 
     def limits(self) -> dict[str, str]:

@@ -20,22 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-#: The parameters of a Redis URL; with `rediss://` also the paths of certificates.
-_REDIS_PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
+#: The parameters of a Redis URL, time-outs in seconds; with `rediss://` also the paths of certificates.
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+_REDIS_PARAMETERS = ("db", "username", "password", *_TIMEOUTS)
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
 #: The parameters of a URL that names sentinels: user and password before the hosts are the primary's.
 _SENTINEL_PARAMETERS = (
     "sentinel_username",
     "sentinel_password",
     "sentinel_tls",
-    "socket_timeout",
-    "socket_connect_timeout",
+    *_TIMEOUTS,
 )
 #: Parameters that would make redis-py trust any server.
 _TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
 _PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 _LONGEST_URL = 8000
+_DATABASE = re.compile(r"[0-9]{1,6}")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 
 #: A name is no longer than this, says RFC 1035.
@@ -57,15 +59,32 @@ def check_redis_url(url: str) -> str:
     if not separator or scheme not in _REDIS_SCHEMES or not rest or not _VISIBLE_ASCII.fullmatch(rest):
         raise ValueError(f'must be "{EMBEDDED}" or a URL with {", ".join(f"{name}://" for name in _REDIS_SCHEMES)}')
     if scheme.endswith("+sentinel"):
-        _check_sentinel_parameters(scheme, rest.rpartition("@")[2].partition("?")[2])
+        place, _, query = rest.rpartition("@")[2].partition("?")
+        service, _, database = place.partition("/")[2].strip("/").partition("/")
+        if not service:
+            raise ValueError("sentinels are asked for a service: redis+sentinel://host:port,host:port/service/0")
+        _check_database(database or "0")
+        _check_sentinel_parameters(scheme, query)
         return url
     parts = _split(url)
     if scheme == "unix" and not (parts.path.startswith("/") and parts.netloc.rpartition("@")[2] == ""):
         raise ValueError("a Unix socket needs its whole path: unix:///path/to/socket, unix://user:password@/path")
     if scheme != "unix":
         _port(parts)
+        _check_database(parts.path.strip("/") or "0")
     _check_redis_parameters(scheme, parts.query)
     return url
+
+
+def _check_database(text: str) -> None:
+    """Accept only a number: redis-py would take 0 for what it cannot read, and 23 for `2/3`."""
+    if not _DATABASE.fullmatch(text):
+        raise ValueError("the database is a whole number from 0 on: redis://host:port/2, unix:///path?db=2")
+
+
+def _check_seconds(name: str, text: str) -> None:
+    if not (_SECONDS.fullmatch(text) and float(text) > 0):
+        raise ValueError(f"the parameter {name} is a number of seconds above 0")
 
 
 def _check_redis_parameters(scheme: str, query: str) -> None:
@@ -83,7 +102,7 @@ def _check_sentinel_parameters(scheme: str, query: str) -> None:
 
 def _check_parameters(query: str, known: Sequence[str]) -> None:
     """Accept only parameters for address and user; others would change how RLM speaks to Redis, or whom it trusts."""
-    for name, _ in parse_qsl(query, keep_blank_values=True):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_SWITCHES:
             raise ValueError(
                 f"the parameter {name} is not taken: the server's certificate is always checked; "
@@ -91,6 +110,10 @@ def _check_parameters(query: str, known: Sequence[str]) -> None:
             )
         if name not in known:
             raise ValueError(f"may have the parameters {', '.join(known)}, and no others")
+        if name == "db":
+            _check_database(value)
+        elif name in _TIMEOUTS:
+            _check_seconds(name, value)
 
 
 def check_endpoint_url(url: str) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -13,8 +14,8 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import is_plain
 from rlm.settings.document import OPTION, fields_at, layered
-from rlm.settings.faults import Fault, close_match, did_you_mean, show
-from rlm.settings.toml import dotted
+from rlm.settings.faults import Fault, close_match, did_you_mean, key_of, show
+from rlm.settings.toml import dotted, written_twice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +30,8 @@ _SEPARATOR = "__"
 _EXAMPLE = "run.target=0.5 or types.REBALANCE_NEEDED.rate_limit=60/minute"
 
 _TOML_POSITION = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+#: What the parser says of a key that is written twice; it names none.
+_TWICE = re.compile(r"Cannot overwrite|Duplicate")
 #: More parts than any key of RLM has. The parser's time grows with the square of their number: a minute for 50,000.
 _MOST_PARTS = 50
 _LONG_KEY = re.compile(
@@ -93,8 +96,22 @@ def read_file(path: Path) -> Layers:
         raise ConfigurationError(f"{path}{_syntax_error(str(error), text)}") from None
 
 
+def _twice(text: str) -> str:
+    """Return which key is written twice, and what stands there the second time, secrets masked; empty if none is."""
+    found = written_twice(text)
+    if found is None:
+        return ""
+    place, first, second = found
+    subject = key_of(place)
+    with suppress(ValueError, RecursionError, KeyError):  # a value of several lines, or one key of several in a line
+        subject += f" = {show(place, tomllib.loads(text.splitlines()[second - 1])[str(place[-1])])}"
+    return f":{second}: {subject}: is written on line {first} already; keep one of both"
+
+
 def _syntax_error(message: str, text: str) -> str:
     """Return where and why the text is no TOML; the parser puts the position, if any, at the end of its message."""
+    if _TWICE.match(message) and (told := _twice(text)):
+        return told
     found = _TOML_POSITION.search(message)
     if not found:
         return f": is not valid TOML: {message}"
@@ -151,6 +168,8 @@ def _converted(text: str, place: Place) -> Any:
 def _unmatched(variable: str, candidates: list[tuple[str, ...]], known: Iterable[str]) -> str:
     if candidates:
         return f"may mean {' or '.join(place[1] for place in candidates)}; set it in the file"
+    if re.fullmatch(rf"{_PREFIX}TYPES{_SEPARATOR}.+{_SEPARATOR}ENDPOINTS", variable, re.IGNORECASE):
+        return "tables of types are set in the file only; a variable sets a single value"
     near = close_match(variable, known, cutoff=0.8)
     return f"no such setting{did_you_mean(near)}; a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY>"
 

@@ -70,11 +70,20 @@ def lines_of(text: str) -> dict[Place, int]:
     return scanner.lines
 
 
+def written_twice(text: str) -> tuple[Place, int, int] | None:
+    """Return the first key of a text that is written a second time, and the lines of both, from 1."""
+    scanner = _Scanner(text)
+    with suppress(RecursionError, IndexError, ValueError):
+        scanner.scan()
+    return scanner.repeated
+
+
 class _Scanner:
     """Reads the signs of a text from key to key, up to an `IndexError` at its end."""
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Place, int] = {}
+        self.repeated: tuple[Place, int, int] | None = None
         self._entries: dict[Place, int] = {}  #: the last entry of each list of tables
         self._signs: deque[tuple[str, int]] = deque()
         line = 1
@@ -113,6 +122,8 @@ class _Scanner:
         """Read `key = value`."""
         _, line = self._signs[0]
         place = (*table, *self._key("="))
+        if place in self.lines and not self.repeated:
+            self.repeated = place, self.lines[place], line
         self._note(place, line)
         self._value(place)
 

@@ -105,7 +105,9 @@ def test_a_retry_of_all_leaves_what_cannot_succeed_and_says_so(inst, ids):
 
 def test_one_that_is_named_is_retried_all_the_same(inst, ids):
     """Whoever names it knows why."""
-    assert inst.json("failed", "retry", ids["not_json"])["retried"] == [ids["not_json"]]
+    told = inst.rlm("failed", "retry", ids["not_json"]).stdout
+    assert "retried: " + ids["not_json"] in told
+    assert "Their items are back on the audit list, where the next run looks at them anew; `rlm start`" in told
 
 
 def test_ids_and_options_are_not_mixed(inst, ids):

@@ -477,6 +477,21 @@ def test_a_connection_kept_without_a_call_serves_the_next_one(dispatcher):
         assert server.connections == 1
 
 
+def test_a_fresh_connection_takes_the_place_of_a_kept_one(dispatcher):
+    """Of two that are kept one is closed and a new one opened; a call that asks for none such has what is kept."""
+    with Server(answering(OK)) as server:
+        target = endpoint(server.url)
+        for connection in [dispatcher.connect(target, PATIENCE) for _ in range(2)]:
+            dispatcher.keep(target, connection)
+        wait_until(lambda: server.open == 2, message="both are open")
+
+        dispatcher.keep(target, dispatcher.connect(target, PATIENCE, fresh=True))
+
+        wait_until(lambda: (server.connections, server.open) == (3, 2), message="one was replaced")
+        assert call(dispatcher, target).status == 200
+        assert server.connections == 3
+
+
 def test_what_the_answer_says_is_safe_to_show(dispatcher):
     """The excerpt of a rejection is printable ASCII and short, whatever the server wrote."""
     body = b"\x1b]0;title\x07no \xff\xfe such\r\nwallet" + b"!" * 1000

@@ -29,6 +29,7 @@ from rlm.ledger.claims import LaneId
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.limiter import Admitted
 from rlm.ledger.recovery import POISON_DEATHS
+from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
 
@@ -648,6 +649,32 @@ def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
     assert bench.tally()[f"unsent:{TYPE}"] == 1
     assert (bench.stamps(FIRST), bench.stamps(SECOND)) == ([], [])
     bench.check()
+
+
+def test_a_retry_goes_over_a_fresh_connection(bench):
+    """A server closes what it kept open just as calls arrive there: what else is kept to it may be dying as well."""
+
+    def script(peer):
+        fresh = server.connections > kept
+        while peer.request() and fresh:
+            peer.send(OK)
+
+    kept = 4
+    with Server(script) as server:
+        bench.change_endpoints(lambda one: replace(one, url=f"{server.url}/{one.name}"))
+        for target in bench.settings.endpoints.values():
+            for connection in [bench.dispatcher.connect(target, PATIENCE) for _ in range(2)]:
+                bench.dispatcher.keep(target, connection)
+        wait_until(lambda: server.open == kept, message="all are open, and would die of a call")
+        bench.take()
+
+        bench.carry()
+        assert bench.where() == {"backoff": 1}
+        bench.promote()
+        bench.carry()
+
+        assert bench.where() == {}
+        assert (server.connections, len(server.requests)) == (kept + 1, 2)
 
 
 def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
@@ -1386,9 +1413,9 @@ def test_a_connection_that_takes_long_is_not_taken_from_the_time_of_the_call(mak
     bench.api.set_fault(FIRST, hang=True)
     real = bench.dispatcher.connect
 
-    def connect(endpoint, seconds):
+    def connect(endpoint, seconds, **how):
         time.sleep(0.4)
-        return real(endpoint, seconds)
+        return real(endpoint, seconds, **how)
 
     with mock.patch.object(bench.dispatcher, "connect", connect):
         began = time.monotonic()

@@ -82,7 +82,7 @@ def test_a_limit_and_a_pause_hold_in_mid_run_from_the_moment_they_are_set(make_s
         wait_until(lambda: arrived(system, "second", since=resumed_at), message="the second is called again")
         record = system.await_record(run_id)
 
-        limits = limits_of("first", system.store.changes.newest())
+        limits = limits_of(system.settings.endpoints["first"], system.store.changes.newest())
         assert [limit for _, limit in limits] == ["10 per 3 seconds", "3 per 3 second", "10 per 3 second"]
         lowered, raised = (at - time.time() + time.monotonic() for at, _ in limits[1:])
         assert most_in_a_period(arrived(system, "first"), lowered + GUARD_SECONDS, raised) == 3

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
+from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
 from rlm.core.errors import FencedError
 from rlm.ledger import Store
+from rlm.ledger.reading.compliance import compliance
 from tests.store import looks, steps
+from tests.store.windows import take
 
 
 @pytest.fixture
@@ -80,6 +84,96 @@ def test_a_limit_set_by_hand_holds_until_the_file_changes(store, token, with_lim
 
     with_limits(rebalance_api="9/minute").publish_limits(successor)
     assert in_force(store) == "9/minute"
+
+
+def renamed(store, **limits):
+    """Make a store whose file has other names for endpoints, and these limits: `renamed(store, new="9/minute")`."""
+    old = [steps.ENDPOINT, steps.OVERFLOW][: len(limits)]
+    endpoints = {name: one for name, one in store.settings.endpoints.items() if name not in old}
+    for former, (name, limit) in zip(old, limits.items(), strict=True):
+        endpoints[name] = replace(store.settings.endpoints[former], name=name, limit=Limit.parse(limit))
+    return closing(Store(replace(store.settings, endpoints=endpoints), store.url))
+
+
+def by_hand(store, limit):
+    """Set the limit as `rlm endpoint limit` does."""
+    store.control.limit(store.settings.endpoints[steps.ENDPOINT], limit, "someone@somewhere")
+
+
+def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token):
+    """The window is that of the URL, and the file's value for it is the same; the former file goes by it too."""
+    store.publish_limits(token)
+    by_hand(store, "5/minute")
+
+    for name in ("new", "newer"):
+        with renamed(store, **{name: "30/minute"}) as after:
+            after.publish_limits(token)
+
+            assert after.endpoints()[name].limit.text == "5/minute"
+            assert in_force(store) == "5/minute"
+            listed = {one["name"]: one for one in endpoint_list(after)}
+            assert (listed[name]["limit"], listed[name]["limit_by"]) == ("5/minute", "someone@somewhere")
+            with looks.nothing_changes(store):
+                after.publish_limits(token)
+
+    with renamed(store, newer="9/minute") as changed:
+        changed.publish_limits(token)
+        assert changed.endpoints()["newer"].limit.text == "9/minute"
+
+
+def test_a_renamed_endpoint_whose_limit_the_file_changes_is_judged_by_what_held(store, token):
+    """Thirty calls were allowed before, by hand twenty; the file has nine now, and none was one too many."""
+    store.publish_limits(token)
+    take(store, store.endpoints()[steps.ENDPOINT], 25)
+    by_hand(store, "20/minute")
+
+    with renamed(store, new="9/minute") as after:
+        after.publish_limits(token)
+
+        found = compliance(after, 3600.0)
+        assert after.endpoints()["new"].limit.text == "9/minute"
+        assert found["ok"], found["by_endpoint"]["new"]
+        assert [rule["limit"] for rule in found["by_endpoint"]["new"]["rules"] if rule["most"]] == ["30/minute"]
+    assert in_force(store) == "9/minute"  # for a worker that has the former file
+
+
+def test_two_endpoints_that_change_names_take_their_limits_along(store, token):
+    """Each has what was set by hand for its URL, not for its name."""
+    store.publish_limits(token)
+    by_hand(store, "5/minute")
+
+    with renamed(store, **{steps.OVERFLOW: "30/minute", steps.ENDPOINT: "30/minute"}) as after:
+        after.publish_limits(token)
+        after.publish_limits(token)
+
+        assert (after.limits()[steps.OVERFLOW], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
+
+
+def test_a_new_url_takes_over_what_its_name_had(store, token):
+    """Its server moved; the file's value for it is the same. So does one whose window an earlier version published."""
+    store.publish_limits(token)
+    by_hand(store, "5/minute")
+    moved = replace(store.settings.endpoints[steps.ENDPOINT], url="http://127.0.0.1:1/moved")
+    endpoints = {**store.settings.endpoints, steps.ENDPOINT: moved}
+
+    with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
+        after.publish_limits(token)
+
+        assert after.endpoints()[steps.ENDPOINT].limit.text == "5/minute"
+
+
+def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
+    """Its former endpoint is still there, under another name, and has taken the limit along."""
+    store.publish_limits(token)
+    by_hand(store, "5/minute")
+    former = store.settings.endpoints[steps.ENDPOINT]
+    other = replace(former, url="http://127.0.0.1:1/other")
+    endpoints = {**store.settings.endpoints, "new": replace(former, name="new"), steps.ENDPOINT: other}
+
+    with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
+        after.publish_limits(token)
+
+        assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
 
 
 def test_a_change_of_another_endpoint_keeps_what_was_set_by_hand(store, token, with_limits):

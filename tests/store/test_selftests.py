@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited
 from rlm.ledger import Store
 from rlm.ledger.connect import make_client
 from rlm.ledger.keys import Keys
@@ -40,6 +41,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
         prefix = tests.new_prefix()
         store = Store(settings_under(settings, prefix), url)
         endpoint = store.settings.endpoints[steps.ENDPOINT]
+        windows = [one.window_id for one in all_limited(store.settings.endpoints.values())]  # as `rlm test` does
         token = store.leases.acquire(steps.CONDUCTOR, 60)
         store.epochs.vouch(token)
         store.publish_limits(token)
@@ -50,7 +52,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
         store.breaker.rest(endpoint, 1.0)
         steps.push(store, b"waits")
         store.close()
-        test = SelfTest(system_clock.now(), "h", [steps.TYPE], [endpoint.window_id], steps.event_ids(3))
+        test = SelfTest(system_clock.now(), "h", [steps.TYPE], windows, steps.event_ids(3))
         tests.begin(prefix, test)
         yield tests, prefix, test, admin, Keys(settings)
 

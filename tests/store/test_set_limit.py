@@ -47,8 +47,10 @@ def test_it_is_recorded_with_when_by_whom_and_what_was(store, token, endpoint):
 
     (change,) = store.changes.newest(1)
     assert began <= change.at <= store.windows.look(())[0] / 1e6
-    assert change == Change(change.at, BY, steps.ENDPOINT, What.LIMIT, "30/minute", "5/minute")
-    assert [limit for _, limit in limits_of(steps.ENDPOINT, store.changes.newest())] == ["30/minute", "5/minute"]
+    assert change == Change(
+        change.at, BY, steps.ENDPOINT, What.LIMIT, "30/minute", "5/minute", window=endpoint.window_id
+    )
+    assert [limit for _, limit in limits_of(endpoint, store.changes.newest())] == ["30/minute", "5/minute"]
 
 
 def test_the_same_limit_again_is_no_change(store, token, endpoint):
@@ -138,19 +140,19 @@ def test_only_the_newest_records_are_kept(store, endpoint, monkeypatch):
         store.control.limit(endpoint, f"{amount}/minute", BY)
 
     assert [one.after for one in store.changes.newest()] == ["5/minute", "4/minute", "3/minute"]
-    limits = limits_of(steps.ENDPOINT, store.changes.newest())
+    limits = limits_of(endpoint, store.changes.newest())
     assert [limit for _, limit in limits] == ["2/minute", "3/minute", "4/minute", "5/minute"]
     assert limits[0][0] == 0.0
     assert limits == sorted(limits)
 
 
-def test_a_change_noted_apart_reads_like_the_others(store):
-    """With the time of Redis, newest first."""
-    store.changes.note("a", "x", What.LIMIT, None, "5/minute")
-    store.changes.note("b", "x", What.LIMIT, "5/minute", "9/minute")
+def test_a_change_noted_by_name_alone_reads_like_the_others(store, endpoint):
+    """With the time of Redis, newest first; earlier versions noted no window."""
+    store.changes.note("a", endpoint.name, What.LIMIT, None, "5/minute")
+    store.changes.note("b", endpoint.name, What.LIMIT, "5/minute", "9/minute")
 
     assert [(one.by, one.before, one.after) for one in store.changes.newest()] == [
         ("b", "5/minute", "9/minute"),
         ("a", None, "5/minute"),
     ]
-    assert [limit for _, limit in limits_of("x", store.changes.newest())] == ["5/minute", "9/minute"]
+    assert [limit for _, limit in limits_of(endpoint, store.changes.newest())] == ["5/minute", "9/minute"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: What tells one moment of Redis time in an endpoint's health.
 _MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
 #: What is no whole number there.
-_WORDS = {b"paused_by", b"paused_at", b"refused_limit", b"refused_stamps", b"failed_with"}
+_WORDS = {b"paused_by", b"paused_at", b"refused_limit", b"refused_stamps", b"failed_with", b"named"}
 
 
 def make_endpoint(

@@ -113,7 +113,7 @@ def test_check_says_that_all_is_right(config):
     found = json.loads(run("check", "--json", "--config", str(config)).stdout)
 
     assert said.startswith(f"ok  The configuration {config} can be used: 2 types, 2 endpoints, 0 budgets.")
-    assert found == {"ok": True, "file": str(config), "faults": []}
+    assert found == {"ok": True, "file": str(config), "faults": [], "warnings": []}
     assert not (config.parent / ".rlm").exists()
 
 

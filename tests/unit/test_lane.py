@@ -82,7 +82,7 @@ class Api:
     def put_back(self, borrowed):
         self.idle.update(borrowed)
 
-    def connect(self, endpoint, _seconds):
+    def connect(self, endpoint, _seconds, **_how):
         self._clock.sleep(self.connecting.get(endpoint.name, 0))
         return Kept(endpoint.name)
 

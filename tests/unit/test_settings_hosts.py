@@ -85,7 +85,8 @@ def test_a_host_of_any_characters_is_one_of_the_three_kinds_or_refused():
         "unix://rlm:pw@/run/redis.sock?db=2",
         "unix:///run/redis.sock?username=u&password=p",
         "rediss://u:p@h:6379/1?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_password=p",
-        "redis://h?socket_timeout=2&socket_connect_timeout=1",
+        "redis://h?socket_timeout=2.5&socket_connect_timeout=1",
+        *("redis://h/", "redis://h/15", "redis://h?db=3"),
         "redis+sentinel://u:p@h1:1,h2:2/main/0",
         "redis+sentinel://u:p@h1/main?sentinel_username=s&sentinel_password=p&sentinel_tls=yes&ssl_ca_certs=/ca.pem",
         "rediss+sentinel://u:p@h1:1,h2:2/main/0?ssl_ca_certs=/ca.pem&socket_timeout=2",
@@ -119,10 +120,25 @@ def test_no_parameter_of_a_redis_url_turns_anything_off(parameter):
         ("rediss+sentinel://h/main?ssl_cert_reqs=none", "always checked"),
         ("unix://host/path", "whole path"),
         ("unix://socket", "whole path"),
+        *[(f"redis://h/{database}", "whole number") for database in ("x", "1.5", "2/3", "-1", "+1", "%31", "1e1")],
+        *[
+            (f"{url}?db={text}", "whole number")
+            for url in ("redis://h", "unix:///p")
+            for text in ("x", "-1", "", "1.0")
+        ],
+        *[
+            (f"redis://h?socket_timeout={text}", "seconds above 0")
+            for text in ("abc", "0", "-1", "inf", "nan", "", "1e3")
+        ],
+        ("rediss://h?socket_connect_timeout=x", "seconds above 0"),
+        ("redis+sentinel://h/main/x", "whole number"),
+        ("redis+sentinel://h/main/2/3", "whole number"),
+        ("redis+sentinel://h/main?socket_timeout=x", "seconds above 0"),
+        ("redis+sentinel://h", "a service"),
     ],
 )
 def test_a_redis_url_that_would_not_mean_what_it_seems_to_is_refused(url, problem):
-    """Certificates without TLS, a host for a Unix socket."""
+    """Certificates without TLS, a host for a Unix socket, a database or a time-out that is no number."""
     with pytest.raises(ValueError, match=problem):
         check_redis_url(url)
 

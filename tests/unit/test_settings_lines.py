@@ -71,6 +71,12 @@ def test_what_is_no_toml_has_no_lines_or_some(text):
         ("\n[workers]\nmaxx = 5\n", ":3: workers.maxx = 5: unknown key (did you mean 'max'?)"),
         ('\n\n[types.A]\nrate_limit = "1/second"\n', ":3: types.A.endpoints: is missing"),
         ("[run]\ntarget 1\n", ":2:8: is not valid TOML: "),
+        ("[run]\ntarget = 0.5\n[workers]\nmax = 1\nmax = 2", ":5: workers.max = 2: is written on line 4 already"),
+        ("run.target = 1\nrun.target = 2\n", ":2: run.target: is written on line 1 already; keep one of both"),
+        ('[web]\ntoken = "env:A"\n"token" = "hunter2"\n', ':3: web.token = "***": is written on line 2'),
+        ('[redis]\nurl = "x"\nurl = "redis://:pw@h/0"\n', ':3: redis.url = "redis://:***@h/0": is written on'),
+        ('[types.A]\nheaders = { Key = "a", Key = "b" }\n', ":2: types.A.headers.Key: is written on line 2"),
+        ('[run]\nx = "pw1"\nx = "pw2"\n', ':3: run.x = "***": is written on line 2 already'),
         ("[workers]\nmin = 9\nmax = 4\n", ":2: workers.min = 9: must be at most workers.max, which is 4"),
     ],
 )

@@ -23,6 +23,7 @@ from rlm.core.tally import address_of
 from rlm.core.text import counted, named
 from rlm.delivery import Opener, UnreachableError
 from rlm.ledger.archive import Archive
+from rlm.settings.advice import warnings_of
 from rlm.settings.document import leaves
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
@@ -54,11 +55,13 @@ MOST_NAMED: Final = 3
 _MEND: Final = "start it, or mend its address, its certificate or the way there; calls to it fail until then"
 
 
-def check_configuration(settings: Settings) -> Finding:
-    """Report the source and the size of the configuration."""
+def check_configuration(settings: Settings) -> list[Finding]:
+    """Report the source and the size of the configuration, and what is hardly meant."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
-    return good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
+    remedy = "see whether that is meant; docs/configuration.md has every setting"
+    found = good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
+    return [found, *(warning(one, remedy) for one in warnings_of(settings))]
 
 
 def unusable(error: ConfigurationError) -> Iterator[Finding]:

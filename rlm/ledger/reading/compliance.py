@@ -43,9 +43,7 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, 
     now_us = store.now_us()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
     time = _Time(since_us, now_us, parts)
-    found = {
-        one.name: _judge(store, one, limits_of(one.name, changes), time) for one in all_limited(endpoints.values())
-    }
+    found = {one.name: _judge(store, one, limits_of(one, changes), time) for one in all_limited(endpoints.values())}
     known_us, known_why = _known_from(store, found, since_us, now_us)
     return {
         "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
@@ -67,7 +65,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
     now_us = store.now_us()
     ago = max(0.0, now_us / MICROSECONDS - since)
     changes = store.changes.newest()
-    limited = [(one, limits_of(one.name, changes)) for one in all_limited(store.endpoints().values())]
+    limited = [(one, limits_of(one, changes)) for one in all_limited(store.endpoints().values())]
     asked = []
     for one, history in limited:
         limits = (one.limit, *(Limit.parse(text) for _, text in history))
