@@ -42,7 +42,8 @@ def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
-    With --count it is for those numbers and windows that are all open. Nothing is taken, sent or changed.
+    With --count it is for those numbers and windows that are all open. Nothing is taken, sent or changed. Redis is
+    needed for both: the limits in force, and how long calls take, are read there.
 
     --workers, --set and --add-endpoint ask what would be if; the answer stands beside today's. An added endpoint has
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one

@@ -49,7 +49,7 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
         "sandbox.selftest.self_test",
         "admin.doctor.checks.examine",
         "ledger.open_store",
-        "ledger.connect.connected",
+        "ledger.connect.server_of",
     ):
         monkeypatch.setattr(f"rlm.{place}", fail)
 

@@ -373,7 +373,7 @@ def test_clear_yes_does_not_ask(inst):
     """One JSON document says how many went; a second time there is nothing, which is no error."""
     inst.push(*steps.items(3, steps.TYPE))
 
-    assert inst.json("queue", "clear", "--yes") == {"cleared": 3}
-    assert inst.json("queue", "clear") == {"cleared": 0}
+    assert inst.json("queue", "clear", "--yes") == {"cleared": 3, "staged": 0}
+    assert inst.json("queue", "clear") == {"cleared": 0, "staged": 0}
     assert "Nothing to clear" in inst.rlm("queue", "clear").stdout
     assert queued(inst) == []
