@@ -15,7 +15,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
-from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
+from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, is_silence, kind_of_error, lies_here
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
@@ -24,6 +24,9 @@ MAX_AGE_SECONDS = 60.0
 
 #: How long TCP may take to connect to an address, seconds: its third try comes after 3 s. Who is there answers at once.
 CONNECT_SECONDS = 3.5
+#: The same while the way of this host is in doubt, seconds: each event that tries it waits. Where only a packet was
+#: lost, the next one gets through.
+DOUBTFUL_CONNECT_SECONDS = 1.0
 #: A connection is cut once nothing sent on it was acknowledged for so long, seconds. The kernel of whoever can be
 #: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
 SILENT_SECONDS = 4.0
@@ -202,6 +205,8 @@ class Opener:
     """Opens connections, all with one context of TLS: certificates are checked against what the host trusts."""
 
     def __init__(self) -> None:
+        #: Whether the way of this host may be cut: a call was not even acknowledged, and none was answered since.
+        self.in_doubt = False
         self._resolver = Resolver()
         self._context: ssl.SSLContext | None = None
 
@@ -213,12 +218,19 @@ class Opener:
         """
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
+        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if self.in_doubt else CONNECT_SECONDS
         try:
-            sock = _reach(self._resolver.resolve(host, port, seconds), deadline)
+            sock = _reach(self._resolver.resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
             told = f"no connection to {host}:{port}: {error}"
             raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
+
+    def is_silence(self, error: Exception) -> bool:
+        """Return whether a call failed since nobody acknowledged it any more: the way of this host is in doubt then."""
+        silent = is_silence(error)
+        self.in_doubt = self.in_doubt or silent
+        return silent
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:
@@ -230,13 +242,14 @@ class Opener:
             raise
 
 
-def _reach(addresses: Addresses, deadline: float) -> socket.socket:
-    """Connect to the first address that answers. Each may take its share of the time that is left."""
+def _reach(addresses: Addresses, deadline: float, tcp_seconds: float) -> socket.socket:
+    """Connect to the first address that answers. Each may take `tcp_seconds` and its share of what is left."""
     failure: OSError = OSError("its name has no address")
     for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = system_clock.monotonic()
         try:
-            return _connect(socket.socket(family, kind, protocol), address, now + (deadline - now) / left)
+            seconds = min(tcp_seconds, (deadline - now) / left)
+            return _connect(socket.socket(family, kind, protocol), address, now + seconds)
         except OSError as error:
             failure = error
     raise failure
@@ -244,7 +257,7 @@ def _reach(addresses: Addresses, deadline: float) -> socket.socket:
 
 def _connect(sock: socket.socket, address: Any, deadline: float) -> socket.socket:
     try:
-        _limit(sock, min(deadline, system_clock.monotonic() + CONNECT_SECONDS))
+        _limit(sock, deadline)
         sock.connect(address)
         for option, value in _OPTIONS.items():
             sock.setsockopt(*option, value)

@@ -29,7 +29,6 @@ from rlm.delivery.outcome import (
     Rejected,
     Throttled,
     Unreachable,
-    is_silence,
     kind_of_error,
     kind_of_status,
     longest_rest,
@@ -190,7 +189,7 @@ class Dispatcher:
         except OSError as error:
             self._drop(endpoint, connection)
             told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
-            return Unreachable(told, None, kind_of_error(error), silent=is_silence(error))
+            return Unreachable(told, None, kind_of_error(error), silent=self._is_silence(error))
         except RLMError:
             self._close(connection)
             raise
@@ -205,8 +204,9 @@ class Dispatcher:
         except (OSError, BrokenAnswerError) as error:
             self._close(connection)
             detail, kind = _no_answer(error, sent_at, deadline)
-            return Unreachable(self._redacted(endpoint, detail), None, kind, silent=is_silence(error))
+            return Unreachable(self._redacted(endpoint, detail), None, kind, silent=self._is_silence(error))
         self._busy.discard(connection)
+        self._opener.in_doubt = False
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
@@ -233,6 +233,11 @@ class Dispatcher:
             idle = self._idle.get(endpoint.url)
             return idle.pop() if idle else None
 
+    def _is_silence(self, error: Exception) -> bool:
+        if silent := self._opener.is_silence(error):
+            self.close()  # what is kept may be dead, wherever it leads to
+        return silent
+
     def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
         self._close(connection)
         if connection.spoke:
@@ -252,12 +257,9 @@ class Dispatcher:
         for connection in idle:
             connection.close()
         if not known:
-            log.warning(
-                "%s spoke unasked on its connection; no connection to it is kept for %.0f s",
-                endpoint.name,
-                DISTRUST_SECONDS,
-                extra={"action": "distrust_endpoint", "endpoint": endpoint.name},
-            )
+            told = "%s spoke unasked on its connection; no connection to it is kept for %.0f s"
+            extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
+            log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
 
     def _excerpt(self, endpoint: Endpoint, answer: Answer) -> str:
         """Return the beginning of what an answer says, without secrets and safe to show."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -18,6 +19,7 @@ from rlm import __version__
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.delivery.answer_parser import MAX_ANSWER_BYTES
+from rlm.delivery.connection import CONNECT_SECONDS, DOUBTFUL_CONNECT_SECONDS
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
@@ -296,19 +298,50 @@ def resolve(monkeypatch, *ports):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
 
 
-@pytest.mark.parametrize("addresses", [1, 3])
-def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatch, addresses):
-    """A connection that does not come about ends in the time given for it, however many addresses its host has."""
+@contextmanager
+def crowded():
+    """A port of this machine where nobody is let in any more: TCP goes on asking."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):  # fill the queue of those that wait to be let in
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
-        resolve(monkeypatch, *[listener.getsockname()[1]] * addresses)
+
+@pytest.mark.parametrize("addresses", [1, 3])
+def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatch, addresses):
+    """A connection that does not come about ends in the time given for it, however many addresses its host has."""
+    with crowded() as port:
+        resolve(monkeypatch, *[port] * addresses)
         with ends_by(0.3), pytest.raises(UnreachableError, match="timed out"):
             dispatcher.connect(endpoint("http://api.test/"), 0.3)
+
+
+def test_once_nobody_acknowledged_a_call_nothing_kept_is_used_and_nobody_waited_for(dispatcher, monkeypatch):
+    """The way of this host may be cut: what is kept, wherever to, may be dead, and who is there answers soon."""
+    with Server(answering(OK)) as server, Server(once(Peer.until_closed)) as mute, crowded() as port:
+        kept, target, away = endpoint(server.url), endpoint(mute.url), endpoint(f"http://127.0.0.1:{port}/")
+        call(dispatcher, kept)
+        connection = dispatcher.connect(target, PATIENCE)
+        assert dispatcher.send(connection, target, request(), time.monotonic() + PATIENCE) is None
+        with monkeypatch.context() as patch:
+            patch.setattr(type(connection), "receive", unacknowledged)
+            outcome = dispatcher.receive(connection, target, time.monotonic(), time.monotonic() + PATIENCE)
+        assert outcome.silent
+
+        wait_until(lambda: server.open == 0, message="what was kept to another server is closed")
+        with ends_by(DOUBTFUL_CONNECT_SECONDS), pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.connect(away, PATIENCE)
+
+        assert call(dispatcher, kept).status == 200
+        with ends_by(CONNECT_SECONDS), pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.connect(away, PATIENCE)
+
+
+def unacknowledged(*_: object):
+    raise OSError(errno.ETIMEDOUT, "Connection timed out")
 
 
 def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):
