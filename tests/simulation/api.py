@@ -64,7 +64,7 @@ class SimulatedDispatcher:
         self._world = world
         self._host = host
 
-    def connect(self, endpoint: Endpoint, seconds: float) -> Any:
+    def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Any:
         """Connect, or be refused, or find nobody in time."""
         world = self._world
         fault = world.faults.connecting(endpoint.name)

@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 import signal
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import dramatiq.brokers.redis
 
 import actors.broker
 import rlm.core.clock
+import rlm.delivery.lane
 import rlm.ledger.intake
 import rlm.ledger.scripts
 import rlm.ledger.store
@@ -180,6 +182,17 @@ def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None
     script.sha = names.known_as(name, script.source)
 
 
+def _complaining(world: World, log: Callable[..., None]) -> Callable[..., None]:
+    """Return `log` of a lane, with a complaint of what was caught that nobody foresaw: events are given back then."""
+
+    def tell(lane: Any, level: int, action: str, claim: Any, message: str, *args: object) -> None:
+        if level >= logging.ERROR:
+            world.complain(f"a lane failed: {message} ({sys.exc_info()[1]!r})")
+        log(lane, level, action, claim, message, *args)
+
+    return tell
+
+
 _DEEP: list[tuple[Any, str, Any]] = [
     (scheduler.conductor, "FIRST_SECONDS", 0.0),
     (rlm.ledger.intake, "PIECE_SECONDS", 0.0),
@@ -204,6 +217,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (actors.broker.WakingBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis
         (dramatiq.brokers.redis, "current_millis", lambda: int(1000 * (EPOCH + loop.now))),
         (rlm.ledger.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
+        (rlm.delivery.lane.LaneContext, "log", _complaining(world, rlm.delivery.lane.LaneContext.log)),
         (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),
         # Nobody is hurried here, and each turn costs: half as many.
         (scheduler.release_loop, "BUSY_SECONDS", 0.02),
