@@ -168,7 +168,7 @@ class Control(Part):
         The window keeps its history, so nothing is allowed twice. `limited` is as the configuration has it.
         """
         record = record_of(by, limited, What.LIMIT, limit, reason)
-        keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes]
+        keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes, self._keys.health(limited.window_id)]
         return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> None:

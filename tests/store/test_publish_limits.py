@@ -100,9 +100,11 @@ def by_hand(store, limit):
     store.control.limit(store.settings.endpoints[steps.ENDPOINT], limit, "someone@somewhere")
 
 
-def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token):
+@pytest.mark.parametrize("published", [True, False])
+def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, published):
     """The window is that of the URL, and the file's value for it is the same; the former file goes by it too."""
-    store.publish_limits(token)
+    if published:
+        store.publish_limits(token)
     by_hand(store, "5/minute")
 
     for name in ("new", "newer"):
