@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rlm.ledger import Store
-    from rlm.ledger.hosts import Drain
+    from rlm.ledger.hosts import DrainOrder
     from rlm.ledger.processes import Process
 
 
@@ -64,7 +64,7 @@ class _Found:
         self._lost = store.hosts.lost()
         gone = {host_of(one) for one in missing} | set(self._lost)
         self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
-        self._drains: Mapping[str, Drain] = store.hosts.drains()
+        self._drains: Mapping[str, DrainOrder] = store.hosts.drains()
         self._ways = store.ways.look()
         self._names: dict[str, list[str]] = defaultdict(list)
         for endpoint in store.settings.endpoints.values():

@@ -30,7 +30,7 @@ _REFUSED_MEANWHILE: Final = "; what waits is kept, and `rlm failed retry` sends 
 log = logging.getLogger(__name__)
 
 
-class Health:
+class HealthKeeper:
     """Keeps the windows and the health of endpoints true, and the ways there from this host; one for all lanes."""
 
     def __init__(self, store: Store, host: str, endpoints: int) -> None:

@@ -19,7 +19,7 @@ from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.fence import NoFence
-from rlm.delivery.health import Health
+from rlm.delivery.health import HealthKeeper
 from rlm.ledger.claims import LaneId, Turn, host_of
 from rlm.ledger.limiter import Admitted, Call
 
@@ -55,7 +55,7 @@ class LaneContext:
     store: Store
     settings: Settings
     dispatcher: Dispatcher
-    health: Health
+    health: HealthKeeper
     fence: Fence
     leaving: Callable[[], bool]
     answered_at: float | None = None
@@ -117,7 +117,7 @@ class Lanes:
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         #: What lets calls out; a worker sets its own.
         self.fence: Fence = NoFence()
-        self._health = Health(store, host_of(worker_id), len(settings.endpoints))
+        self._health = HealthKeeper(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlm.ledger.ways import HostWays
 
 
-class Drain(msgspec.Struct, frozen=True):
+class DrainOrder(msgspec.Struct, frozen=True):
     """The order that a host takes no share: `at` in seconds since 1970 by the clock of Redis, `by` user@host, why."""
 
     at: float
@@ -39,7 +39,7 @@ class Hosts(Part):
 
     def drain(self, host: str, by: str, reason: str = "") -> bool:
         """Order that a host takes no share; return whether that is new."""
-        order = msgspec.json.encode(Drain(self._now(), by, reason))
+        order = msgspec.json.encode(DrainOrder(self._now(), by, reason))
         (new,) = self._batch([("HSET", self._keys.drains, host, order)])
         return bool(new)
 
@@ -48,10 +48,10 @@ class Hosts(Part):
         (removed,) = self._batch([("HDEL", self._keys.drains, host)])
         return bool(removed)
 
-    def drains(self) -> dict[str, Drain]:
+    def drains(self) -> dict[str, DrainOrder]:
         """Return the hosts that are to take no share."""
         found = self._hgetall(self._keys.drains)
-        return {text(host): msgspec.json.decode(order, type=Drain) for host, order in found.items()}
+        return {text(host): msgspec.json.decode(order, type=DrainOrder) for host, order in found.items()}
 
     def idle(self) -> dict[str, int]:
         """Return the hosts that get no share now, and how many workers they keep."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def test_imports_go_down():
     ]
 
     assert wrong == []
+
+
+def test_no_two_classes_share_a_name():
+    """Whoever reads a name knows what it is, in whatever file."""
+    names = Counter(
+        node.name
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_errors_import_nothing():

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import Delivered, Unreachable, health
-from rlm.delivery.health import NOTE_SECONDS, Health
+from rlm.delivery.health import NOTE_SECONDS, HealthKeeper
 from rlm.delivery.outcome import BAD_HEADER
 from rlm.delivery.settlement import Answered
 from rlm.ledger.breaker import Failed
@@ -59,7 +59,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def told(store, clock):
-    return Health(store, "host", 3)
+    return HealthKeeper(store, "host", 3)
 
 
 def answered(outcome, endpoint=ENDPOINT, *, suspect=False, stale=False):

@@ -351,7 +351,7 @@ def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog,
     caplog.set_level("INFO", logger="rlm.delivery.health")
     resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
     store = SimpleNamespace(windows=scene.api, breaker=scene.api, ways=Ways())
-    told = health.Health(store, "h", 1)
+    told = health.HealthKeeper(store, "h", 1)
     times = dict.fromkeys(("waited_seconds", "idle_seconds"), 0.0)
     asked = Answered(
         resting, Admitted("1"), None, Throttled(503, 0.1, 10.0), **times, late=False, counts_from=None, cut=False
