@@ -66,12 +66,12 @@ class Runs(Part):
 
         In one round trip, unless it is another than the last time.
         """
-        keys = self._keys
-        known = [("HGETALL", keys.run(self._last))] if self._last else []
+        keys, last = self._keys, self._last  # another thread may look meanwhile
+        known = [("HGETALL", keys.run(last))] if last else []
         (seconds, microseconds), current, *found = self._batch([("TIME",), ("GET", keys.current), *known])
         now_us = seconds * MICROSECONDS + microseconds
         run_id, fields = text(current or b""), found[0] if found else {}
-        if run_id and run_id != self._last:
+        if run_id and run_id != last:
             self._last, fields = run_id, self._hgetall(keys.run(run_id))
         return (read_run(run_id, fields) if run_id and fields else None), now_us
 

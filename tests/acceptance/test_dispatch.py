@@ -19,7 +19,7 @@ from rlm import __version__
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.delivery.answer_parser import MAX_ANSWER_BYTES
-from rlm.delivery.connection import CONNECT_SECONDS, DOUBTFUL_CONNECT_SECONDS
+from rlm.delivery.connection import DOUBTFUL_CONNECT_SECONDS
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
@@ -336,8 +336,9 @@ def test_once_nobody_acknowledged_a_call_nothing_kept_is_used_and_nobody_waited_
             dispatcher.connect(away, PATIENCE)
 
         assert call(dispatcher, kept).status == 200
-        with ends_by(CONNECT_SECONDS), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, PATIENCE)
+        longer = DOUBTFUL_CONNECT_SECONDS + 0.5
+        with ends_by(longer), pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.connect(away, longer)
 
 
 def unacknowledged(*_: object):

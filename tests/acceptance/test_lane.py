@@ -1100,7 +1100,7 @@ def test_a_lane_that_hangs_holds_it_up_no_longer_than_a_call_lasts(make_bench):
 def test_a_worker_that_leaves_does_not_wait_to_carry_one_alone(bench):
     """The wait and the call together could outlast its grace period, and it would be taken for one that died of it."""
     bench.take()
-    with answers_held(bench), carrying(bench):
+    with answers_held(bench) as go, carrying(bench):
         wait_until(bench.calls, message="the other is on its way")
         first = take_suspect(bench)
         with carrying(bench):
@@ -1109,6 +1109,7 @@ def test_a_worker_that_leaves_does_not_wait_to_carry_one_alone(bench):
 
         assert bench.where() == {"pending": 1, "inflight": 1}
         assert len(bench.calls()) == 1
+        go.set()
     assert bench.where() == {"pending": 1}
     bench.check()
 

@@ -37,6 +37,21 @@ def retried(store, item_id, **fields):
     assert store.letters.retry(letter, steps.priorities(store))
 
 
+def test_a_look_at_the_open_run_is_right_whoever_looks_meanwhile(store, running, monkeypatch):
+    """Lanes share what was read of it last: one that has asked when another reads it first has its answer all the same."""
+    run, batch = running(1), type(store.runs)._batch
+
+    def overtaken(runs, commands):
+        monkeypatch.undo()
+        assert runs.current() == run
+        return batch(runs, commands)
+
+    fresh = type(store.runs)(store.client, store.keys)
+    monkeypatch.setattr(type(store.runs), "_batch", overtaken)
+
+    assert fresh.current() == run
+
+
 def test_the_first_run_opens_over_an_empty_ledger(store, token):
     """It is the open run, in the state it was given, with nothing carried over."""
     run = steps.make_run(store)
