@@ -38,7 +38,7 @@ def retried(store, item_id, **fields):
 
 
 def test_a_look_at_the_open_run_is_right_whoever_looks_meanwhile(store, running, monkeypatch):
-    """Lanes share what was read of it last: one that has asked when another reads it first has its answer all the same."""
+    """Lanes share what was read of it last: who has asked when another reads it first has an answer all the same."""
     run, batch = running(1), type(store.runs)._batch
 
     def overtaken(runs, commands):
