@@ -15,6 +15,7 @@ from rlm.delivery import run_end
 from rlm.ledger import Store, measures, scripts
 from rlm.ledger.claims import Completion
 from rlm.ledger.measures import Measuring, Totals, learned
+from rlm.ledger.reading import ending
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)
@@ -71,9 +72,9 @@ def test_a_run_leaves_its_durations_and_failures(store, token, running, carry):
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
-def test_many_calls_are_read_in_slices(store, running, carry, monkeypatch, number):
+def test_many_calls_are_read_in_slices(store, token, running, carry, monkeypatch, number):
     """A list of a million would hold Redis up: no reply has more than a slice, and all are read, each once."""
-    for module in (scripts, measures):
+    for module in (scripts, measures, ending):
         monkeypatch.setattr(module, "SLICE", 2)
     replies = []
     parse = redis.Redis.parse_response
@@ -91,6 +92,8 @@ def test_many_calls_are_read_in_slices(store, running, carry, monkeypatch, numbe
     assert [one.milliseconds for one in store.measures.completed(run.id)] == pytest.approx(expected)
     assert [one.milliseconds for one in store.measures.follow(run.id, 0)[0]] == pytest.approx(expected)
     assert histograms(Totals(store.client, store.keys).look(), "call")[steps.ENDPOINT].number == number
+    close(store, token, run)
+    assert store.measures.kept()[PAIR].milliseconds == pytest.approx(expected)
     assert len(replies) >= 2
     assert max(replies) <= 3  # the last one again, to know that it is still there
 

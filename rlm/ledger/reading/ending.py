@@ -13,7 +13,7 @@ from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_completed
 from rlm.ledger.run_fields import read_tally
-from rlm.ledger.scripts import batch
+from rlm.ledger.scripts import SLICE, batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
                 ("HGETALL", keys.tally(run.id)),
                 ("HGETALL", keys.limits),
                 ("GET", keys.restarts),
-                ("LRANGE", keys.timings(run.id), *(_ALL if measured else _NONE)),
+                ("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE)),
                 ("LRANGE", keys.changes, *(_ALL if measured else _NONE)),
                 ("HGETALL", keys.measured),
                 *store.breaker.health_commands(list(named.values())),
@@ -73,6 +73,8 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         tally, limits = read_tally(found), {text(name): text(limit) for name, limit in published.items()}
         endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
         calls = [read_completed(one) for one in timings]
+        if len(calls) == SLICE:
+            calls += store.measures.completed(run.id, SLICE)
         began_at = run.deadline_us / MICROSECONDS - run.window_seconds
         changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= began_at]
         healthy = read_health(health, list(endpoints.values()))
