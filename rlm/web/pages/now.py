@@ -71,6 +71,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
         "team_words": words.workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
+        "called": any(one["calls"] for one in shown["by_endpoint"].values()) if shown else False,
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
         "runs": _runs(documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)),
