@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
@@ -235,6 +236,20 @@ class Processes(Part):
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` and the `scheduler`, as named. A lost wake-up costs latency only: they poll."""
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
+
+
+def has_died(owner: str, here: str) -> bool:
+    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
+    host, pid, *_ = f"{owner}:".split(":")
+    if host != here or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 def _silence(left_ms: int) -> float:
