@@ -110,8 +110,8 @@ def compliance(config: Path | None, since: float) -> None:
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
     """
-    from rlm.admin.compliance import exceeded, gap, rules
     from rlm.ledger.reading.compliance import compliance as judge
+    from rlm.ledger.reading.compliance import exceeded, gap, rules
 
     with store_of(config) as store:
         found = judge(store, since)

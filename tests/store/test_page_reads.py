@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from rlm.admin.explain import search
 from rlm.admin.letters import LetterFilter, letter_page
 from rlm.admin.queue import carried_over, queue_stats
 from rlm.admin.report import open_status
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.admin.search import search
 from rlm.core.item import Reason
 from tests.store import deadletters, steps
 

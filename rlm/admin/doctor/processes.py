@@ -6,9 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rlm import __version__
-from rlm.admin.hosts import NO_HOST, HostState, hosts, nobody_takes_workers
+from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
 from rlm.admin.report import revision_in_force
-from rlm.admin.versions import behind, called, newer_than_this
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
 from rlm.ledger.fitness import fault, good, warning

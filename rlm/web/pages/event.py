@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain import explain
+from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
-from rlm.admin.search import search
 from rlm.web.pages.filters import address, event_address, run_address
 from rlm.web.pages.page import Elsewhere, Page
 
