@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlm.core.versions import SCHEMA
+from rlm import SCHEMA
 from rlm.ledger.processes import Role
 
 if TYPE_CHECKING:
