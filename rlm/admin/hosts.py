@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from rlm import SCHEMA
 from rlm.admin.endpoints import check_reason
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchHostError
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, safe_line, span
-from rlm.core.versions import SCHEMA
 from rlm.ledger.claims import host_of
 from rlm.ledger.hosts import idle_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState

@@ -124,7 +124,7 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     `workers` is when those that live started, which is known of an open run only.
     """
     began = timestamp(found["started_at"])
-    ended = timestamp(found.get("finished_at") or found["as_of"])
+    ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is cut to milliseconds
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     ago = store.now_us() / MICROSECONDS - began

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.core.versions import SCHEMA
 from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part
@@ -74,7 +74,7 @@ class Process:
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
-    that has nothing under way once its entry has ended. `schema` is that of rlm/core/versions.py, 0 if it is older.
+    that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older.
     """
 
     id: str

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
+from rlm import SCHEMA
 from rlm.admin.hosts import hosts
 from rlm.core import trail
 from rlm.core.errors import FencedError, RunError
-from rlm.core.versions import SCHEMA
 from rlm.ledger import leases as leases_module
 from rlm.ledger import processes as processes_module
 from rlm.ledger.claims import find_note

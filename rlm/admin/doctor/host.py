@@ -23,8 +23,8 @@ from rlm.core.text import counted, named
 from rlm.delivery import Opener, UnreachableError
 from rlm.ledger.archive import Archive
 from rlm.ledger.fitness import fault, good, warning
-from rlm.settings.advice import warnings_of
 from rlm.settings.document import leaves
+from rlm.settings.rules import warnings_of
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
+    from rlm.web.pages.live import Documents
     from rlm.web.pages.page import Query
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
 from rlm.admin.letters import grouped
-from rlm.admin.runs import DoneCourse, RunFilter, course, runs_page
+from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.verdict import troubles_by_part, verdict
 from rlm.core.run import State
 from rlm.core.text import counted, span
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
+    from rlm.web.pages.live import Documents
     from rlm.web.pages.page import Query
     from rlm.web.pages.run_plot import RunPlot
 
@@ -61,7 +61,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "verdict": verdict(found),
         "phases": _phases(found["state"]) if is_open else [],
         "figures": _figures(found),
-        "curve": curve_of(found, documents.part(DoneCourse).look()) if is_open else None,
+        "curve": curve_of(found, documents.done.look()) if is_open else None,
         "last": None if is_open or not shown else _last(documents, shown),
         "run_id": shown["run_id"] if shown else "",
         "types": _types(shown, found["by_endpoint"]) if shown else [],
