@@ -203,7 +203,7 @@ def check(config: Path | None) -> None:
     Exits with 2 if anything is wrong. What is allowed and hardly meant is a warning.
     """
     from rlm.settings import load_settings
-    from rlm.settings.advice import warnings_of
+    from rlm.settings.rules import warnings_of
 
     try:
         settings = load_settings(config)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.admin import report
-from rlm.admin.troubles import call_troubles, troubles
+from rlm.admin.verdict import call_troubles, troubles
 from rlm.admin.words import forecast, is_open, shut, unconducted
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode

@@ -103,10 +103,9 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.admin.doctor.processes import has_died
     from rlm.ledger.connect import make_client
     from rlm.ledger.keys import Keys
-    from rlm.ledger.processes import Processes, Role
+    from rlm.ledger.processes import Processes, Role, has_died
 
     found = []
     with suppress(RLMError), closing(make_client(url, socket_timeout=_LOOK_SECONDS)) as client:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.core.versions import SCHEMA
 from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part
@@ -73,7 +74,7 @@ class Process:
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
-    that has nothing under way once its entry has ended. `schema` is that of rlm/core/versions.py, 0 if it is older.
+    that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older.
     """
 
     id: str
@@ -235,6 +236,20 @@ class Processes(Part):
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` and the `scheduler`, as named. A lost wake-up costs latency only: they poll."""
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
+
+
+def has_died(owner: str, here: str) -> bool:
+    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
+    host, pid, *_ = f"{owner}:".split(":")
+    if host != here or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 def _silence(left_ms: int) -> float:

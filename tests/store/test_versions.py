@@ -7,11 +7,11 @@ import logging
 import msgspec
 import pytest
 
+from rlm import SCHEMA
 from rlm.admin.doctor.processes import check_workers
 from rlm.admin.hosts import hosts
 from rlm.core import trail
 from rlm.core.errors import FencedError, RunError
-from rlm.core.versions import SCHEMA
 from rlm.ledger import leases as leases_module
 from rlm.ledger import processes as processes_module
 from rlm.ledger.claims import find_note

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,11 +31,9 @@ class Shared:
             return {"calls": {"a": [1.0, 2.0]}, "missing": {}, "changes": [], "workers": []}
         return self._found.get(key.replace(" ", "_"), [])
 
-    def part(self, _kind):
-        return self
-
-    def look(self):
-        return self._found.get("course")
+    @property
+    def done(self):
+        return SimpleNamespace(look=lambda: self._found.get("course"))
 
 
 def shown(page, documents, *, may_write=True):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
+    from rlm.web.pages.live import Documents
     from rlm.web.pages.page import Query
 
 #: Changes shown, the newest.

@@ -5,16 +5,14 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain import explain
+from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
-from rlm.admin.search import search
-from rlm.web.pages.filters import address, event_address, run_address
-from rlm.web.pages.page import Elsewhere, Page
+from rlm.web.pages.page import Elsewhere, Page, address, event_address, run_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.web.pages.documents import Documents
+    from rlm.web.pages.live import Documents
     from rlm.web.pages.page import Query
 
 #: The most characters of what can be searched for.

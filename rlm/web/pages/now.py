@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.letters import groups_to_deal_with
-from rlm.admin.progress import DoneCourse
+from rlm.admin.letters import grouped
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.admin.troubles import troubles_by_part
-from rlm.admin.verdict import verdict
+from rlm.admin.verdict import troubles_by_part, verdict
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
+    from rlm.web.pages.live import Documents
     from rlm.web.pages.page import Query
     from rlm.web.pages.run_plot import RunPlot
 
@@ -56,14 +54,14 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
-    letters = documents.get("letter groups", lambda store: groups_to_deal_with(store, store.letters.all()), 2.0)
+    letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
     return {
         "found": found,
         "is_open": is_open,
         "verdict": verdict(found),
         "phases": _phases(found["state"]) if is_open else [],
         "figures": _figures(found),
-        "curve": curve_of(found, documents.part(DoneCourse).look()) if is_open else None,
+        "curve": curve_of(found, documents.done.look()) if is_open else None,
         "last": None if is_open or not shown else _last(documents, shown),
         "run_id": shown["run_id"] if shown else "",
         "types": _types(shown, found["by_endpoint"]) if shown else [],
