@@ -92,16 +92,18 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     if unconducted(found):
         return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
     expected = found.get("forecast") or found["plan"]
-    when, left = _done(found, expected), counted(expected["expected_leftover"], "event")
+    when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
+    alone = left
     if not expected["expected_leftover"]:
         return Expectation(f"{when}; all of it fits", "", fits=True, when=when)
     if _awaits_probe(found, expected):
-        when, left = "waits for an endpoint to answer well, at most until the deadline", f"if none does, {left}"
+        when = "waits for an endpoint to answer well, at most until the deadline"
+        left, alone = f"if none does, {left}", f"up to {left}"
     elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
         when, left = f"{when}, but for what {names} probed with", f"up to {left}"
-    left = f"{left} will be left over"
-    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=left)
+        alone = left
+    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
