@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlm.settings.document import SECTIONS, built_in_types
@@ -14,8 +15,6 @@ from rlm.settings.toml import toml_key, toml_value
 from rlm.settings.values import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 

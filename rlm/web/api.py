@@ -6,6 +6,7 @@ Both are made from `OPERATIONS`; the keys of the answers are described by docs/j
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -17,20 +18,16 @@ from starlette.routing import Route
 
 from rlm import __version__
 from rlm.core.errors import StoreError
-from rlm.ledger import revive
+from rlm.ledger import Store, revive
 from rlm.web.errors import document
-from rlm.web.operations import OPERATIONS, ApiCall, Pending
+from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.parameters import of_body, of_query, read_body
 from rlm.web.session import visit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from rlm.ledger import Store
-    from rlm.web.operations import Operation
 
 _JSON = "application/json"
 _ACCEPTED = 202

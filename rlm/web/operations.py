@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -31,8 +32,6 @@ from rlm.ledger.reading.compliance import compliance as judged
 from rlm.web import parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
     from rlm.web.session import Visit

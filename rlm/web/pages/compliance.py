@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.compliance import as_csv, exceeded, gap, rules
 from rlm.ledger.reading.compliance import compliance
-from rlm.web.pages.page import Page
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Axes, Line, curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
