@@ -1,6 +1,6 @@
 """The operations of the JSON side: each with its path, what it takes, and the function of rlm/admin that answers.
 
-Routes and /openapi.json are both made from `OPERATIONS`.
+Routes and openapi.json (by `python -m tests.openapi_page`) are both made of `OPERATIONS`.
 """
 
 from __future__ import annotations
@@ -233,11 +233,6 @@ class Operation:
     handle: Callable[[ApiCall], Any]
     command: str
     takes: type[msgspec.Struct] = parameters.Nothing
-
-    @property
-    def name(self) -> str:
-        """What a client made from /openapi.json calls it."""
-        return self.handle.__name__
 
 
 OPERATIONS: Final = (
