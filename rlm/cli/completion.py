@@ -127,9 +127,9 @@ def _open_run(store: Store) -> Iterable[str]:
 
 
 def _letters(store: Store) -> Iterable[str]:
-    from rlm.admin.letters import handle_of
+    from rlm.admin.letters import DeadLetter
 
-    return map(handle_of, store.letters.all())
+    return (DeadLetter.read(raw).id for raw in store.letters.all())
 
 
 run_ids = _completing(_in_store(lambda store: [*_open_run(store), *store.runs.history(MOST)]))

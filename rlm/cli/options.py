@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +14,6 @@ from rlm.core.text import DURATIONS, is_plain, seconds_of, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
@@ -151,22 +147,12 @@ def interval_option(default: float) -> Callable[[Any], Any]:
     )
 
 
-def gathered(name: str, make: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    """Return a decorator that adds options to a command and gathers their values.
+def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds these options to a command, in this order."""
 
-    The command gets what `make` returns for the values as its argument `name`. The parameters of `make` are called like
-    the values.
-    """
-    keys = inspect.signature(make).parameters
-
-    def decorate(command: _Command) -> _Command:
-        @functools.wraps(command)
-        def gathering(*args: Any, **values: Any) -> Any:
-            taken = {key: values.pop(key) for key in keys if key in values}
-            return command(*args, **{name: make(**taken)}, **values)
-
+    def decorate(command: Any) -> Any:
         for option in reversed(options):
-            gathering = option(gathering)
-        return gathering  # type: ignore[return-value]  # what click makes of a command takes the options
+            command = option(command)
+        return command
 
     return decorate

@@ -8,9 +8,9 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.events import drop, list_events
 from rlm.cli.options import dry_run_option, interval_option, yes_option
 from rlm.cli.printing import print_json, say, show, show_words, table
-from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 

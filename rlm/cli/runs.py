@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,7 @@ from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
     Duration,
-    gathered,
+    all_of,
     interval_option,
     number_argument,
     several,
@@ -169,10 +169,8 @@ def _filter(states: Sequence[str], triggers: Sequence[str], since: float | None,
     return RunFilter(frozenset(states), frozenset(triggers), since_time, text)
 
 
-#: Adds the options that choose finished runs; the command gets their filter as `chosen`.
-run_filter = gathered(
-    "chosen",
-    _filter,
+#: The options that choose finished runs: what `_filter` takes.
+run_filter = all_of(
     several(
         "--state",
         "states",
@@ -196,7 +194,7 @@ run_filter = gathered(
 @number_argument
 @run_filter
 @click.option("--before", metavar="RUN", default="", help="Those before this run: where the list before ended.")
-def list_runs(config: Path | None, number: int, chosen: RunFilter, before: str) -> None:
+def list_runs(config: Path | None, number: int, before: str, **options: Any) -> None:
     """List the last N runs (20), newest first; of those that fit what is asked for, if anything is.
 
     An option said several times means any of what it said.
@@ -205,6 +203,7 @@ def list_runs(config: Path | None, number: int, chosen: RunFilter, before: str) 
     from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
+    chosen = _filter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)
         records = page["runs"]

@@ -166,16 +166,21 @@ def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
 
 
 def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
-    """Return what else stood in the way for long enough and is not part of the job, in words."""
+    """Return what else stood in the way for long enough and is not part of the job, in words.
+
+    Beside busy lanes limits are told, too: by lanes alone one would add workers, and those change little then.
+    """
     others = {
-        wait.obstacle
+        wait.obstacle: wait
         for name in types
         for wait, seconds in run.waits.by_type.get(name, {}).items()
         if seconds >= WORTH_A_WORD * run.window_seconds
     }
     if main is not None:
-        others.discard(main.obstacle)
+        others.pop(main.obstacle, None)
     told = [_obstacle(run, one, types) for one in Obstacle if one in others and one not in IN_ORDER]
+    if main is not None and main.obstacle is Obstacle.LANES:
+        told += [_told(run, others[one], types) for one in Obstacle if one in others and one in IN_ORDER]
     return f"; besides, {', and '.join(told)}" if told else ""
 
 

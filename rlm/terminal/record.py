@@ -8,7 +8,7 @@ from rich.text import Text
 
 from rlm.admin import report, words
 from rlm.admin.hosts import hosts_unwell
-from rlm.admin.troubles import against_plan, troubles, used
+from rlm.admin.verdict import against_plan, troubles, used
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit

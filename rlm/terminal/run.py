@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.troubles import call_troubles
+from rlm.admin.verdict import call_troubles
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text

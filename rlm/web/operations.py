@@ -17,11 +17,10 @@ from starlette.exceptions import HTTPException
 
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.bulk_letters import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.hosts import hosts as host_list
-from rlm.admin.letters import grouped
+from rlm.admin.letters import Deal, Dealing, grouped
 from rlm.admin.question import PlanAsk, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page

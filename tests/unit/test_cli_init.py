@@ -10,11 +10,12 @@ import tomllib
 
 import pytest
 from click.testing import CliRunner
-from honcho.environ import parse, parse_procfile
+from honcho.environ import parse_procfile
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
+from rlm.settings.dotenv import parse_dotenv
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
 from tests import init_files
 
@@ -170,7 +171,7 @@ def test_procfile_and_environment_are_read_by_up():
     bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", TEXTS[".env.example"], flags=re.MULTILINE)
 
     assert list(parse_procfile(TEXTS["Procfile"]).processes) == ["scheduler", "supervisor", "web"]
-    variables = parse(bold)
+    variables = parse_dotenv(bold)
     assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
     assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)
 

@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain import explain
+from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
-from rlm.admin.search import search
 from rlm.web.pages.page import Elsewhere, Page, Query, address, event_address, run_address
 
 if TYPE_CHECKING:

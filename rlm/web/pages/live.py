@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rlm.admin import report
 from rlm.admin.monitoring import Sparing
-from rlm.admin.progress import DoneCourse
+from rlm.admin.runs import DoneCourse
 from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.letters import groups_to_deal_with
+from rlm.admin.letters import grouped
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.admin.troubles import troubles_by_part
-from rlm.admin.verdict import verdict
+from rlm.admin.verdict import troubles_by_part, verdict
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -52,7 +51,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
-    letters = documents.get("letter groups", lambda store: groups_to_deal_with(store, store.letters.all()), 2.0)
+    letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
     return {
         "found": found,
         "is_open": is_open,
@@ -67,6 +66,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
         "team_words": words.workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
+        "called": any(one["calls"] for one in shown["by_endpoint"].values()) if shown else False,
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
         "runs": _runs(documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.troubles import against_plan
+from rlm.admin.verdict import against_plan
 from rlm.core.text import counted, span
 from rlm.web.pages import plots
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
-from rlm.admin.troubles import against_plan, call_troubles, troubles, troubles_by_part, used
+from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
