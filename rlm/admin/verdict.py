@@ -54,7 +54,9 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if words.unconducted(found):
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
     if found["state"] == State.RUNNING and team["wanted"] and not team["ready"]:
-        yield Verdict(Level.BAD, "No worker is ready", f"{team['wanted']:,} are wanted, {team['now']:,} are alive.")
+        missing = f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
+        short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
+        yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing))
     wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
     if expected.leftover:
         yield Verdict(

@@ -104,7 +104,7 @@ def describe(found: dict[str, Any]) -> None:
 
 def _describe_plan(found: dict[str, Any]) -> None:
     plan, now = found["plan"], found.get("forecast")
-    bound = f"with the most workers no schedule could before {plan['lower_bound_seconds']:.1f} s"
+    bound = f"even with the most workers not before {plan['lower_bound_seconds']:.1f} s"
     done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
     show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
     if now is not None:

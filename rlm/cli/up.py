@@ -146,19 +146,21 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    from honcho.environ import parse
+    from rlm.settings.dotenv import parse_dotenv
 
-    variables: dict[str, str] = _read(path, parse, "; a line of it is NAME=value") if os.path.lexists(path) else {}
+    variables: dict[str, str] = _read(path, parse_dotenv) if os.path.lexists(path) else {}
     return variables
 
 
-def _read(path: Path, parse: Callable[[str], Any], hint: str = "") -> Any:
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     from rlm.core.files import read_trusted_text
 
     try:
         return parse(read_trusted_text(path))
+    except PermissionError as error:
+        raise ConfigurationError(f"file {path}: cannot be read: let the user who runs RLM read it") from error
     except (OSError, ValueError, AssertionError) as error:  # honcho asserts that no name of a Procfile comes twice
-        raise ConfigurationError(f"file {path}: cannot be used: {error}{hint}") from error
+        raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
 
 
 def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -263,11 +263,17 @@ def _ttl_ms() -> int:
 
 
 def _read(entry: bytes) -> Process | None:
-    """Read an entry of the register; None for what another program wrote there."""
+    """Read an entry of the register; None for what another program wrote there.
+
+    A worker that does not say when it announced itself is of a version that knew no turns: it takes no call that this
+    one releases, and so counts as one of another configuration.
+    """
     try:
         found = msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    if found.threads and not found.said_at:
+        found = replace(found, revision="")
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
     if (offer := found.offer) is not None:
         possible = possible and min(offer.capacity, offer.least, offer.most) >= 0

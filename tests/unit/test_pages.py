@@ -123,6 +123,17 @@ def test_what_went_wrong_is_a_list():
     assert f'and 2 more: <a href="/runs/{found["run_id"]}">' in html
 
 
+def test_now_claims_no_more_of_an_open_run_than_is_known():
+    """Without a worker none is on the way, and calls that were not made were not answered well."""
+    found = {**status(workers=0), **WHERE}
+    assert "every call was answered well" in shown(now.PAGE, Shared(status=found)).html
+    found["by_endpoint"] = {"a": {**endpoint(["T"]), "calls": 0, "completed": 0}}
+    html = shown(now.PAGE, Shared(status=found)).html
+
+    assert "None of 3 workers wanted is alive." in html
+    assert "Nothing: no call was made, and there are no dead letters." in html
+
+
 @pytest.mark.parametrize("found", [rest(), rest(last_record=None, schedulers=0, supervisors=0, last_tick=None)])
 def test_now_between_two_runs(found):
     """Without a record, a curve, a scheduler or a tick as well."""

@@ -52,6 +52,16 @@ def test_between_two_runs(found, level, words):
     assert verdict(found)[:2] == (level, words)
 
 
+def test_without_a_worker_it_says_why_as_the_status_does():
+    """Whoever reads it has to start a supervisor, or read its log; that so many are wanted does not help."""
+    why = "no worker is ready of 3 wanted, and no supervisor is heard of: 12 events will be left over"
+    short = {**LEFT, "workers": 0, "binds": why, "shortage": why.partition(":")[0]}
+    found = status() | {"workers": {**NOT_READY, "wanted": 3, "now": 0}}
+
+    assert verdict(found).more == "3 are wanted, 0 are alive."
+    assert verdict(found | {"forecast": short}).more == f"N{why[1:]}."
+
+
 def test_what_stands_beside_it_is_a_sentence():
     """It says more, with a command where there is something to do."""
     assert verdict(rest(schedulers=0)).more == "No scheduler is running; `rlm up` or `rlm scheduler` starts one."
