@@ -57,7 +57,8 @@ def behind(living: Mapping[Role, Sequence[Process]], leader: str | None) -> list
     found = []
     for role, one in every:
         if newest is not None and _age(one) < _age(newest):
-            found.append(Behind(role, one, f"{_named(one, newest)}, where {called(newest.version)} works"))
+            name = f"an earlier {called(newest.version)}" if one.version == newest.version else called(one.version)
+            found.append(Behind(role, one, f"{name}, where {called(newest.version)} works"))
         elif conductor is not None and one.revision != conductor.revision:
             found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
     return found
@@ -71,20 +72,12 @@ def newer_than_this(store: Store) -> str:
 
 def _age(process: Process) -> tuple[int, list[int]]:
     """Return what sorts versions by age."""
-    return process.schema, _numbers(process.version)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d{1,9}", version)]
+    return process.schema, [int(number) for number in re.findall(r"\d{1,9}", process.version)]
 
 
 def called(version: str) -> str:
     """Return what a version is called, of which the oldest do not say it."""
     return f"rlm {version}" if version else "an older rlm"
-
-
-def _named(process: Process, newest: Process) -> str:
-    return f"an earlier {called(newest.version)}" if process.version == newest.version else called(process.version)
 
 
 #: What is said where every host that could take workers is out of service.

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rlm.core.endpoint import all_limited
-from rlm.settings import settings_under
+from rlm.core.endpoint import Endpoint, EventType, Limit, all_limited
+from rlm.settings import Settings, settings_under
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint, EventType, Limit
-    from rlm.settings import Settings
 
 #: With a shorter time-out a busy machine would time out by itself, whatever the speed.
 _SHORTEST_TIMEOUT_SECONDS = 1.0

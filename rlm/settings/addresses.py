@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.settings.secrets import EMBEDDED
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 #: The parameters of a Redis URL, time-outs in seconds; with `rediss://` also the paths of certificates.

@@ -7,12 +7,11 @@ import math
 import re
 import tomllib
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rlm.settings.document import Place
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

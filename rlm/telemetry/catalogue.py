@@ -6,6 +6,7 @@ docs/metrics.md is this table with the usual values beside it.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -14,8 +15,6 @@ from rlm.core.run import MOVES, State
 from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
     from rlm.settings import Settings
 
 #: How an event may enter or leave a run, and the name of that in a tally.

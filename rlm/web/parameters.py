@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from anyio import move_on_after
 from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
@@ -23,11 +24,6 @@ from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
 from rlm.core.run import Trigger  # noqa: TC001  # msgspec reads the annotations
 from rlm.core.text import seconds_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.requests import Request
 
 _Asked = TypeVar("_Asked", bound=Struct)
 

@@ -70,7 +70,8 @@ def _why(event: Whereabouts, status: TypeStatus) -> str:
     if stopped := _stopped(run, status):
         return stopped
     if not status.ready:
-        return f"no worker is ready, of {status.wanted} wanted{_strangers(status)}"
+        others = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
+        return f"no worker is ready, of {status.wanted} wanted{others if status.strangers else ''}"
     free = sum(gate.free for gate in status.gates)
     return _free(event, status, free) if free else _shut(status.gates)
 
@@ -138,12 +139,6 @@ def _barred(status: TypeStatus) -> str:
     (gate,) = gates
     until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
     return f"; {_whose(gate)} is {gate.health} {until}"
-
-
-def _strangers(status: TypeStatus) -> str:
-    """Return a clause on workers with another configuration; empty if there are none."""
-    told = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
-    return told if status.strangers else ""
 
 
 def _in_flight(event: Whereabouts, status: TypeStatus) -> str:

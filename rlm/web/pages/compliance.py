@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
-from rlm.web.pages.page import Page
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Axes, Line, curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
