@@ -260,9 +260,15 @@ def workers(found: Mapping[str, Any]) -> str:
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
     other = one.get("other_configuration", 0)  # a status of an older version has none
-    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
     told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
+
+
+def workers_ready(found: Mapping[str, Any]) -> int:
+    """Return how many workers are ready to claim something of this run: none of another configuration is."""
+    team: Mapping[str, int] = found["workers"]
+    return max(0, team["ready"] - team.get("other_configuration", 0))
 
 
 def _call(call: Mapping[str, Any]) -> str:
