@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.printing import ask_for_json
+from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
             shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
             self.fail(f"{value!r} is not in the range; it must be {shortest}at most {span(self._longest)}", param, ctx)
         return seconds
+
+
+class Since(Duration):
+    """A moment, said as how long ago it was; seconds since 1970."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse how long ago."""
+        return system_clock.now() - super().convert(value, param, ctx)
 
 
 def _plain(value: Any) -> Any:
