@@ -49,8 +49,12 @@ class Behind:
         return _REMEDIES[self.role]
 
 
-def behind(living: Mapping[Role, Sequence[Process]], leader: str | None) -> list[Behind]:
-    """Return the `living` processes that are behind; that of the id `leader` has the configuration that counts."""
+def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_here: str) -> list[Behind]:
+    """Return the `living` processes that are behind.
+
+    That of the id `leader` has the configuration that counts; but one with the revision `read_here` from the file has
+    been restarted already, and it is the leader that has not.
+    """
     every = [(role, one) for role, processes in living.items() for one in processes]
     newest = max((one for _, one in every), key=_age, default=None)
     conductor = next((one for _, one in every if one.id == leader), None)
@@ -59,7 +63,7 @@ def behind(living: Mapping[Role, Sequence[Process]], leader: str | None) -> list
         if newest is not None and _age(one) < _age(newest):
             name = f"an earlier {called(newest.version)}" if one.version == newest.version else called(one.version)
             found.append(Behind(role, one, f"{name}, where {called(newest.version)} works"))
-        elif conductor is not None and one.revision != conductor.revision:
+        elif conductor is not None and one.revision not in {conductor.revision, read_here}:
             found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
     return found
 
@@ -126,7 +130,7 @@ class _Found:
         self.names = gone | set(self._by_host) | set(self._drains)
         self._leader = store.leases.holder()
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._behind = behind(living, self._leader)
+        self._behind = behind(living, self._leader, store.settings.revision)
         self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], idle_of(self._ways, self._drains))
         workers = [one.id for one in living[Role.WORKER]]
         self._busy = dict(zip(workers, processes.busy(workers), strict=True))
