@@ -15,8 +15,9 @@ from rlm.core.window import Circuit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
+    from rlm.admin.explain.look import EndpointGate, TypeStatus
     from rlm.core.run import Run
+    from rlm.ledger.reading import Whereabouts
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 #: What shuts an endpoint apart from its limit.
