@@ -19,7 +19,7 @@ from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from rlm.core.endpoint import Limited
     from rlm.core.run import Run
@@ -72,8 +72,8 @@ class RunFilter:
     and the calls that went wrong, whatever its case.
     """
 
-    states: frozenset[str] = frozenset()
-    triggers: frozenset[str] = frozenset()
+    states: Collection[str] = ()
+    triggers: Collection[str] = ()
     since: float | None = None
     text: str = ""
 

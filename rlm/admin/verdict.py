@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rlm.admin import words
 from rlm.core import tally
 from rlm.core.run import State
-from rlm.core.text import capital, counted, safe_line, sentence, span
+from rlm.core.text import capital, counted, of_another_configuration, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,8 +53,10 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     expected, team = words.forecast(found), found["workers"]
     if words.unconducted(found):
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
-    if found["state"] == State.RUNNING and team["wanted"] and not team["ready"]:
+    if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
+        other = team.get("other_configuration")
         missing = f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
+        missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
         short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
         yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing))
     wrong = [one for one in (_failing(found), *words.unwell(found)) if one]

@@ -50,9 +50,7 @@ def stats(config: Path | None) -> None:
     with store_of(config) as store:
         found = queue_stats(store)
     print_json(found)
-    _describe(found)
-    if not any(one["pending"] for one in found["by_type"].values()):
-        show_looked_at(store)
+    _describe(found, store)
 
 
 @command(
@@ -81,7 +79,7 @@ def monitor(config: Path | None, interval: float | None) -> None:
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
-def _describe(found: dict[str, Any]) -> None:
+def _describe(found: dict[str, Any], store: Store) -> None:
     staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
     show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
     for name, noun, then in (
@@ -94,6 +92,7 @@ def _describe(found: dict[str, Any]) -> None:
             show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
+        show_looked_at(store)
         return
     show()
     rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]

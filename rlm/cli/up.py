@@ -103,17 +103,15 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.ledger.connect import make_client
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.processes import Processes, Role, has_died
+    from rlm.ledger import Store
+    from rlm.ledger.processes import Role, has_died
 
     found = []
-    with suppress(RLMError), closing(make_client(url, socket_timeout=_LOOK_SECONDS)) as client:
-        processes = Processes(client, Keys(settings))
+    with suppress(RLMError), closing(Store(settings, url, answer_seconds=_LOOK_SECONDS)) as store:
         found = [
             f"{role} (pid {one.pid})"
             for role in (Role.SCHEDULER, Role.SUPERVISOR)
-            for one in processes.alive(role)
+            for one in store.processes.alive(role)
             if one.host == settings.host_name and not has_died(one.id, settings.host_name)
         ]
     more = "a scheduler that stands by, a supervisor that shares in the workers. One `rlm up` a host is enough"

@@ -72,8 +72,7 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
 
     def chosen(self) -> RunFilter:
         """Return the filter that it means."""
-        states, triggers = frozenset(self.state), frozenset(map(str, self.trigger))
-        return RunFilter(states, triggers, ago(self.since), self.search)
+        return RunFilter(self.state, self.trigger, ago(self.since), self.search)
 
 
 class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -88,8 +87,7 @@ class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     def chosen(self) -> LetterFilter:
         """Return the filter that it means."""
-        types, reasons, endpoints = frozenset(self.type), frozenset(map(str, self.reason)), frozenset(self.endpoint)
-        return LetterFilter(types, reasons, endpoints, ago(self.since), self.search, frozenset(self.answer))
+        return LetterFilter(self.type, self.reason, self.endpoint, ago(self.since), self.search, self.answer)
 
 
 class FailedAsked(LettersAsked, forbid_unknown_fields=True):

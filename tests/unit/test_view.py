@@ -254,6 +254,7 @@ def test_where_endpoints_have_to_answer_well_again_it_says_how_long_that_is_wait
     assert words.forecast(found).words == (
         "waits for an endpoint to answer well, at most until the deadline; if none does, 45 events will be left over"
     )
+    assert words.forecast(found).leftover == "up to 45 events will be left over"  # which stands alone in a heading
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -125,7 +125,7 @@ def check_versions(store: Store) -> Finding:
     told = []
     if newer := newer_than_this(store):
         told.append(f"this command is rlm {__version__}, behind rlm {newer}: {_LEFT_ALONE}")
-    late = behind(living, store.leases.holder())
+    late = behind(living, store.leases.holder(), store.settings.revision)
     for host in sorted({one.process.host for one in late}):
         names = [f"{one.role} {one.process.id} ({one.why})" for one in late if one.process.host == host]
         told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")

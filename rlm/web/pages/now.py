@@ -104,7 +104,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("expected to be left over", left, "warn"),
         ("calls a minute", round(words.calls_a_minute(found)), ""),
     ]
-    team = ("workers ready", f"{found['workers']['ready']:,} of {found['workers']['wanted']:,}", "")
+    team = ("workers ready", f"{words.workers_ready(found):,} of {found['workers']['wanted']:,}", "")
     return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), team]
 
 
