@@ -242,7 +242,8 @@ class Dealing:
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Deal with the `most` oldest that match, oldest first, in constant memory; those written meanwhile stay."""
-        deal, kept = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop, 0
+        deal = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop
+        kept = 0
         while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
             for raw in page:
                 if not is_letter(raw) or not self.chosen.fits(raw):
