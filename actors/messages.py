@@ -2,7 +2,7 @@
 
 `dispatch_events` has a lane take turns for as long as calls are released, `record_leftovers` has a run closed. Whoever
 reaches Redis may have written other messages, which nobody acts on. A version that writes messages which this one
-cannot read puts its schema (rlm/core/versions.py) into the option `schema`.
+cannot read puts its schema (rlm/__init__.py) into the option `schema`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from dramatiq import Message
 from dramatiq.errors import DecodeError
 
-from rlm.core.versions import SCHEMA
+from rlm import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -157,10 +157,10 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 def answer(store: Store, question: Question) -> PlanAnswer:
     """Read what waits and how the windows are, and plan; nothing is taken or changed."""
     asked = question.asked
-    cases = _cases(store, question, fresh=bool(question.counts))
-    found, arrivals = _backlog(store, question.counts), None
-    if asked.windows:
-        arrivals = measured_arrivals(store).but(question.arriving)
+    cases, numbers = _cases(store, question, fresh=bool(question.counts)), question.counts
+    of_counts = {one.name: numbers.get(one.name, 0) for one in store.settings.event_types}
+    found = Backlog.of_counts(of_counts) if numbers else backlog(store)
+    arrivals = measured_arrivals(store).but(question.arriving) if asked.windows else None
     return PlanAnswer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
 
 
@@ -176,10 +176,3 @@ def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:
     if not question.is_what_if:
         return [today]
     return [today, as_it_might_be(store, today, question.settings, asked.add, asked.workers, fresh=fresh)]
-
-
-def _backlog(store: Store, numbers: Mapping[str, int]) -> Backlog:
-    """Return the backlog of given counts, which are of new events, else what waits."""
-    if numbers:
-        return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in store.settings.event_types})
-    return backlog(store)

@@ -92,16 +92,18 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     if unconducted(found):
         return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
     expected = found.get("forecast") or found["plan"]
-    when, left = _done(found, expected), counted(expected["expected_leftover"], "event")
+    when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
+    alone = left
     if not expected["expected_leftover"]:
         return Expectation(f"{when}; all of it fits", "", fits=True, when=when)
     if _awaits_probe(found, expected):
-        when, left = "waits for an endpoint to answer well, at most until the deadline", f"if none does, {left}"
+        when = "waits for an endpoint to answer well, at most until the deadline"
+        left, alone = f"if none does, {left}", f"up to {left}"
     elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
         when, left = f"{when}, but for what {names} probed with", f"up to {left}"
-    left = f"{left} will be left over"
-    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=left)
+        alone = left
+    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
@@ -258,9 +260,15 @@ def workers(found: Mapping[str, Any]) -> str:
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
     other = one.get("other_configuration", 0)  # a status of an older version has none
-    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
     told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
+
+
+def workers_ready(found: Mapping[str, Any]) -> int:
+    """Return how many workers are ready to claim something of this run: none of another configuration is."""
+    team: Mapping[str, int] = found["workers"]
+    return max(0, team["ready"] - team.get("other_configuration", 0))
 
 
 def _call(call: Mapping[str, Any]) -> str:

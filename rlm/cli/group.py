@@ -135,7 +135,7 @@ OVERVIEW = {
         "list": ("runs", "list_runs", "List recent runs, newest first."),
         "result": ("runs", "result", "Show the record of the last run, or of another."),
         "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
-        "explain": ("explain", "explain", "Show where one event is, why it waited, and each attempt."),
+        "explain": ("events", "explain", "Show where one event is, why it waited, and each attempt."),
     },
     "Steer it": {
         "start": ("runs", "start", "Start a run now."),

@@ -8,9 +8,9 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.events import drop, list_events
 from rlm.cli.options import dry_run_option, interval_option, yes_option
 from rlm.cli.printing import print_json, say, show, show_words, table
-from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
@@ -50,9 +50,7 @@ def stats(config: Path | None) -> None:
     with store_of(config) as store:
         found = queue_stats(store)
     print_json(found)
-    _describe(found)
-    if not any(one["pending"] for one in found["by_type"].values()):
-        show_looked_at(store)
+    _describe(found, store)
 
 
 @command(
@@ -81,7 +79,7 @@ def monitor(config: Path | None, interval: float | None) -> None:
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
-def _describe(found: dict[str, Any]) -> None:
+def _describe(found: dict[str, Any], store: Store) -> None:
     staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
     show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
     for name, noun, then in (
@@ -94,6 +92,7 @@ def _describe(found: dict[str, Any]) -> None:
             show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
+        show_looked_at(store)
         return
     show()
     rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]

@@ -126,14 +126,8 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     if not wants_json():
         _sum_up(outcome)
     if not outcome.ok:
-        raise SystemExit(int(_exit_code(outcome)))
-
-
-def _exit_code(outcome: SelfTestResult) -> ExitCode:
-    """Return the exit code of a self-test that is not well."""
-    if outcome.of_redis:
-        return ExitCode.REDIS
-    return ExitCode.INTERRUPTED if outcome.interrupted else ExitCode.FAILED
+        code = ExitCode.INTERRUPTED if outcome.interrupted else ExitCode.FAILED
+        raise SystemExit(int(ExitCode.REDIS if outcome.of_redis else code))
 
 
 def _show(step: Step) -> None:

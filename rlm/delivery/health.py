@@ -146,18 +146,23 @@ class HealthKeeper:
                     Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
                 ),
             )
-        self._tell_rest(endpoint, seconds, others=others)
+        self._tell_rest(endpoint, seconds, asked=asked is not None, others=others)
 
-    def _tell_rest(self, endpoint: Endpoint, seconds: float, *, others: bool) -> None:
+    def _tell_rest(self, endpoint: Endpoint, seconds: float, *, asked: bool, others: bool) -> None:
         """Log a rest of `seconds`, once for all calls that were under way when it began."""
         now = system_clock.monotonic()
         if now < self._rests_until.get(endpoint.name, now):
             return
         self._rests_until[endpoint.name] = now + seconds
+        told = (
+            f"asked for a rest of {seconds:.1f} s"
+            if asked
+            else f"throttled and asked for no time; it rests {seconds:.1f} s"
+        )
         log.info(
-            "%s asked for a rest of %.1f s; %s",
+            "%s %s; %s",
             endpoint.name,
-            seconds,
+            told,
             "the others take its share" if others else "its events wait until it is over",
             extra={"action": "rest_endpoint", "endpoint": endpoint.name},
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
-from rlm.core.versions import LEAST_TO_CONDUCT, SCHEMA
+from rlm import LEAST_TO_CONDUCT, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part

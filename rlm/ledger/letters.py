@@ -57,6 +57,8 @@ class Envelope(msgspec.Struct):
     reason: Reason
     event_id: str | None
     item: msgspec.Raw
+    detail: object = ""
+    failed_at: object = ""
 
 
 class NewLetters:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rlm.ledger.processes import MOST_LANES, Offer
-from rlm.plan.shares import shares
+from rlm.plan.allocation import shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import InterruptedByHandError, RunError
@@ -17,16 +18,10 @@ from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import group_grace
+from rlm.processes.signals import StopSignals, Wakeup, group_grace
 from rlm.sandbox.configuration import demo_document, selftest_document
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import load_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from rlm.processes.signals import StopSignals, Wakeup
-    from rlm.settings import Settings
+from rlm.settings import Settings, load_settings
 
 T = TypeVar("T")
 

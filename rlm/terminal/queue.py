@@ -36,7 +36,11 @@ def queue_picture(found: Mapping[str, Any], trend: Trend) -> Picture:
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
         moves = _moves(found, trend, room=max(10, min(WIDEST_CURVE, inside.max_width - _BESIDE_CURVE)))
-        return [facts(_facts(found)), Text(), moves, Text(), _types(found["by_type"]), *_ahead(found)]
+        parts: list[RenderableType] = [facts(_facts(found)), Text(), moves, Text(), _types(found["by_type"])]
+        if outlook := found["outlook"]:
+            style = "yellow" if outlook["drained_in"] is None else "green"
+            parts += [Text(), Text(f"forecast: {safe_line(outlook['verdict'])}", style=style)]
+        return parts
 
     title = Text.assemble(("queues", "bold default"), (f" · {words.clock(found['as_of'])} UTC", QUIET))
     return Picture(title, draw)
@@ -92,14 +96,6 @@ def _types(by_type: Mapping[str, Any]) -> Table:
         numbers = (f"{one['pending']:,}" if one["pending"] else "-", span(one["oldest_seconds"]))
         table.add_row(short_name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
     return table
-
-
-def _ahead(found: Mapping[str, Any]) -> list[RenderableType]:
-    outlook = found["outlook"]
-    if outlook is None:
-        return []
-    good = outlook["drained_in"] is not None
-    return [Text(), Text(f"forecast: {safe_line(outlook['verdict'])}", style="green" if good else "yellow")]
 
 
 def queue_line(found: Mapping[str, Any]) -> str:

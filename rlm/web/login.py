@@ -11,7 +11,7 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from markupsafe import escape
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from rlm.core.clock import system_clock
@@ -23,7 +23,6 @@ from rlm.web.session import visit_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
 #: Wrong attempts from one address, and from all together; a right token is not looked at beyond that either.
 EACH: Final = parse("5/minute")

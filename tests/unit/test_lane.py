@@ -362,25 +362,29 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 
 
 @pytest.mark.parametrize(
-    ("others", "then"), [(True, "the others take its share"), (False, "its events wait until it is over")]
+    ("asked", "others", "then"),
+    [
+        (10.0, True, "asked for a rest of 10.0 s; the others take its share"),
+        (10.0, False, "asked for a rest of 10.0 s; its events wait until it is over"),
+        (None, True, "throttled and asked for no time; it rests 10.0 s; the others take its share"),
+    ],
 )
-def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, others, then):
-    """And no share is promised to others where there are none."""
+def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, asked, others, then):
+    """No share is promised to others where there are none, and nobody asked for what is RLM's own period."""
     caplog.set_level("INFO", logger="rlm.delivery.health")
-    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
+    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9 per 10 second"), TIMEOUT)
     store = SimpleNamespace(windows=scene.api, breaker=scene.api, ways=Ways())
     told = health.HealthKeeper(store, "h", 1)
     times = dict.fromkeys(("waited_seconds", "idle_seconds"), 0.0)
-    asked = Answered(
-        resting, Admitted("1"), None, Throttled(503, 0.1, 10.0), **times, late=False, counts_from=None, cut=False
-    )
+    throttled = Throttled(503, 0.1, asked)
+    answered = Answered(resting, Admitted("1"), None, throttled, **times, late=False, counts_from=None, cut=False)
 
     for _ in range(3):
-        told.report(asked, others=others)
+        told.report(answered, others=others)
     scene.clock.sleep(10.0)
-    told.report(asked, others=others)
+    told.report(answered, others=others)
 
-    assert [record.message for record in caplog.records] == [f"0 asked for a rest of 10.0 s; {then}"] * 2
+    assert [record.message for record in caplog.records] == [f"0 {then}"] * 2
 
 
 def test_a_lane_that_is_to_probe_a_way_connects_first_and_then_has_the_call(scene):

@@ -254,6 +254,7 @@ def test_where_endpoints_have_to_answer_well_again_it_says_how_long_that_is_wait
     assert words.forecast(found).words == (
         "waits for an endpoint to answer well, at most until the deadline; if none does, 45 events will be left over"
     )
+    assert words.forecast(found).leftover == "up to 45 events will be left over"  # which stands alone in a heading
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -351,6 +352,12 @@ def test_between_runs_nothing_is_probed_but_by_the_next_call():
     found["by_endpoint"] = {name: endpoint(["T"], health="probing") for name in ("a", "b")}
 
     assert "2 probing (by the next call): a, b" in drawn(picture_of(found), 80)
+
+
+def test_a_tick_is_not_promised_while_no_scheduler_leads():
+    """The one that led was killed: its lease is over, and its entry in the register is not yet."""
+    assert ", if a scheduler leads by then: none does now" in drawn(picture_of(rest(conductor=None)), 100)
+    assert "leads" not in drawn(picture_of(rest()), 100)
 
 
 def test_without_a_scheduler_no_tick_is_promised():

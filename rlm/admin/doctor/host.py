@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.request import getproxies, proxy_bypass
 
-from rlm.admin.doctor import fault, good, warning
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import RLMError
@@ -23,8 +22,9 @@ from rlm.core.tally import address_of
 from rlm.core.text import counted, named
 from rlm.delivery import Opener, UnreachableError
 from rlm.ledger.archive import Archive
-from rlm.settings.advice import warnings_of
+from rlm.ledger.fitness import fault, good, warning
 from rlm.settings.document import leaves
+from rlm.settings.rules import warnings_of
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
 

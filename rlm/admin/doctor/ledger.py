@@ -6,13 +6,13 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rlm.admin.doctor import fault, good, warning
 from rlm.core import tally
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
 from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.fitness import fault, good, warning
 from rlm.ledger.inspection import inspect
 from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role

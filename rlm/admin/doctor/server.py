@@ -8,12 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from rlm.admin.doctor import good, warning
 from rlm.admin.explain.words import moment
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.ledger.fitness import check_fitness
+from rlm.ledger.fitness import check_fitness, good, warning
 from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
 

@@ -14,7 +14,7 @@ from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from rlm.ledger import Store
 
@@ -32,11 +32,11 @@ _LISTS = ("staging", "list")
 class EventFilter:
     """Which events are meant: those that fit all that is given, and one of the types and states."""
 
-    types: frozenset[str] = frozenset()
+    types: Collection[str] = ()
     wallet: str = ""
     item: str = ""
     older_seconds: float | None = None
-    states: frozenset[Place] = frozenset()
+    states: Collection[str] = ()
 
     def fits(self, event: Waiter, now: float) -> bool:
         """Return whether an event is meant."""

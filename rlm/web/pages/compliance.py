@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.compliance import as_csv, exceeded, gap, rules
-from rlm.ledger.reading.compliance import compliance
-from rlm.web.pages.page import Page
+from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Axes, Line, curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Query
+    from rlm.web.pages.live import Documents
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
@@ -71,8 +70,13 @@ def _found(documents: Documents) -> Mapping[str, Any]:
 
 
 def as_file(documents: Documents) -> str:
-    """Return the rules as CSV."""
-    return as_csv(_found(documents))
+    """Return the rules as CSV, with a line of headings; truth is `true` or `false`, as in JSON."""
+    each, text = list(rules(_found(documents))), io.StringIO()
+    writer = csv.DictWriter(text, each[0], lineterminator="\n")  # there is an endpoint, and a limit has a rule
+    writer.writeheader()
+    for one in each:
+        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in one.items()})
+    return text.getvalue()
 
 
 PAGE = Page("/compliance", "Compliance", "compliance.html", context, command="rlm compliance", label="Compliance")

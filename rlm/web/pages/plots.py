@@ -8,6 +8,7 @@ Curves and ticks stand in a picture inside of it that is stretched. Classes of p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,6 @@ from markupsafe import Markup
 from rlm.core.text import safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     #: A number and the class of what it counts.
     Part = tuple[float, str]
     Point = tuple[float, float]
