@@ -108,7 +108,7 @@ class TeamWatch:
         most = room(supervisors, self._store.hosts.idle())
         if most is not None and most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
-        return "they do not come up: the log of the supervisor says why"
+        return "those missing are not up yet: see whether their supervisor lives, and its log"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for supervisors that died: it takes the place of the one for want of workers."""

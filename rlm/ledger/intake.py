@@ -198,7 +198,7 @@ class Intake(Part):
         def taken() -> tuple[int, int]:
             number, duplicates = taking()
             if number == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
-                event = self._keys.event(chunk.events[duplicates - 1].event_id)
+                event = self._keys.event(chunk.events[duplicates - 1].id)
                 self._quarantine.set_aside(token, event, "is no hash, as an event is")
             return number, duplicates
 
