@@ -111,7 +111,8 @@ def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
 
-    The next tick assumes a live scheduler; `schedulers` says whether there is one.
+    The next tick assumes a live scheduler; `schedulers` says whether there is one, by entries that outlive it for some
+    seconds, and `conductor` which of them leads at this moment.
     """
     now = store.now_us() / 1_000_000
     last = store.runs.record(idle["last"]) if idle["last"] else None
@@ -127,6 +128,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "waiting": {name: number for name, number in lengths(books(store)).items() if name != "processing"},
         "by_endpoint": standing(store)[1],
         **{f"{role}s": len(store.processes.alive(role)) for role in Role},
+        "conductor": store.leases.holder(),
         "hosts": hosts(store),
     }
 

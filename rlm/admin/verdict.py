@@ -99,6 +99,8 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     last = found["last_record"]
     if last and last["state"] == State.FAILED:
         yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.get("failure", ""))))
+    if found["conductor"] is None:
+        yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
     if unwell := words.unwell(found):
         yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
     if last and (left := last["counts"]["leftover"]):

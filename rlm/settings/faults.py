@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, Layers, Place, fields_at, upwards
 from rlm.settings.secrets import MASK, is_secret, mask_value
-from rlm.settings.toml import dotted, lines_of, toml_value
+from rlm.settings.toml import KeyLines, dotted, toml_value
 from rlm.settings.values import words
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def listed(faults: Iterable[Fault], layers: Layers) -> str:
 
     A missing key has its table's line.
     """
-    lines = lines_of(layers.text)
+    lines = KeyLines(layers.text).lines
     located = []
     for one in faults:
         in_file = one.origin == layers.file_name

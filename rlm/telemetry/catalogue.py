@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.core.run import MOVES, State
@@ -47,17 +48,11 @@ class Metric:
     meaning: str
 
 
-def _gauge(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, MetricKind.GAUGE, labels, meaning)
+def _metric(kind: MetricKind, name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, kind, labels, meaning)
 
 
-def _counter(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, MetricKind.COUNTER, labels, meaning)
-
-
-def _histogram(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, MetricKind.HISTOGRAM, labels, meaning)
-
+_gauge, _counter, _histogram = (partial(_metric, kind) for kind in MetricKind)
 
 METRICS: Final = (
     # How it is

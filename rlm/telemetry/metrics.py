@@ -10,6 +10,7 @@ import platform
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -195,12 +196,5 @@ def expose(samples: Iterable[Sample]) -> bytes:
     }
     for name, labels, value, suffix in samples:
         families[name].add_sample(name + suffix, dict(labels), value)
-    return generate_latest(_Families(family for family in families.values() if family.samples))
-
-
-class _Families(list[Family]):
-    """A registry, as far as `generate_latest` needs one."""
-
-    def collect(self) -> list[Family]:
-        """Return itself."""
-        return self
+    with_samples = [family for family in families.values() if family.samples]
+    return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # a registry, as far as it needs one

@@ -43,7 +43,8 @@ def test_an_open_run(found, level, words):
             Level.BAD,
             "The last run failed",
         ),
-        (rest(schedulers=0), Level.BAD, "Nothing conducts"),
+        (rest(schedulers=0, conductor=None), Level.BAD, "Nothing conducts"),
+        (rest(conductor=None), Level.WARN, "No scheduler leads"),
         (rest(supervisors=0), Level.BAD, "Nothing would send"),
     ],
 )

@@ -354,6 +354,12 @@ def test_between_runs_nothing_is_probed_but_by_the_next_call():
     assert "2 probing (by the next call): a, b" in drawn(picture_of(found), 80)
 
 
+def test_a_tick_is_not_promised_while_no_scheduler_leads():
+    """The one that led was killed: its lease is over, and its entry in the register is not yet."""
+    assert ", if a scheduler leads by then: none does now" in drawn(picture_of(rest(conductor=None)), 100)
+    assert "leads" not in drawn(picture_of(rest()), 100)
+
+
 def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
