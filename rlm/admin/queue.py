@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -11,17 +12,13 @@ from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
 from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
-from rlm.ledger.reading.books import books
-from rlm.ledger.reading.waiting import walk
+from rlm.ledger.reading.books import Books, books
+from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.reading.books import Books
-    from rlm.ledger.reading.waiting import EventFilter
     from rlm.settings import Settings
 
 #: Most items in one push, and bytes after which a push is due.

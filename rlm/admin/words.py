@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
