@@ -42,12 +42,15 @@ def clock(moment: str) -> str:
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Return the counts of a type, from its entry in a status document or a record."""
+    """Return the counts of a type, from its entry in a status document or a record.
+
+    Calls that are released wait for a lane: more than there are lanes cannot be under way.
+    """
     return Counted(
         entry["taken"] + entry["carried_over"],
         entry["completed"],
         entry["failed"],
-        entry.get("inflight", 0) + entry.get("released", 0),
+        entry.get("inflight", 0),
     )
 
 
