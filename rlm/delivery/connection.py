@@ -1,21 +1,23 @@
-"""A connection to an endpoint: its name looked up, opened, used for one call after the other, each by a deadline."""
+"""A connection to an endpoint: opened, used for one call after the other, each by a deadline."""
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
-import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
 from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, is_silence, kind_of_error, lies_here
+from rlm.delivery.resolver import Resolver
+
+if TYPE_CHECKING:
+    from rlm.delivery.resolver import Addresses
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
@@ -31,15 +33,10 @@ DOUBTFUL_CONNECT_SECONDS = 1.0
 #: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
 SILENT_SECONDS = 4.0
 
-#: An endpoint rarely closes a connection sooner than this after an answer, seconds.
-_LATELY_SECONDS = 1.0
 _READ_BYTES = 65_536
 #: SO_LINGER on with a time of 0, as the kernel reads it: whoever closes, or dies, drops what has not arrived. Else the
 #: kernel would go on sending it, and a call that was given up would arrive minutes later, when its slot is free again.
 _DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
-
-#: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
-Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 
 class UnreachableError(DispatchError):
@@ -61,27 +58,33 @@ class UnreachableError(DispatchError):
 
 
 class Connection:
-    """An open connection, with TLS or without. One call at a time."""
+    """An open connection, with TLS or without. One call at a time.
+
+    Its socket does not block: what is waited for is what it lacks, by a deadline, and mostly that is the answer only.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._set_linger(_DROP)
+        sock.setblocking(False)
+        self._arrivals = select.poll()
+        self._arrivals.register(sock, select.POLLIN)
+        #: How many bytes TLS has read and not given out; without it none, as `int` says.
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else int
         #: A call is under way on it, or was given up.
         self._busy = False
-        self._opened_at = self._seen_at = system_clock.monotonic()
+        #: When it was answered or looked at last, monotonic seconds.
+        self.seen_at = self._opened_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
 
-    def is_fresh(self, now: float) -> bool:
-        """Return whether it can be counted on at `now`; one that was not used a moment ago is looked at."""
-        if now - self._seen_at >= _LATELY_SECONDS:
-            self._seen_at = now
-            return self.is_usable()
-        return True
-
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is not too old, and quiet."""
-        return system_clock.monotonic() - self._opened_at < MAX_AGE_SECONDS and self.is_quiet()
+        return self.is_young(system_clock.monotonic()) and self.is_quiet()
+
+    def is_young(self, now: float) -> bool:
+        """Return whether it is not too old at `now` (monotonic seconds) for another call."""
+        return now - self._opened_at < MAX_AGE_SECONDS
 
     def is_quiet(self) -> bool:
         """Return whether nothing can be read: no end, and nothing that would be taken for the next answer.
@@ -92,7 +95,8 @@ class Connection:
         if self.spoke:  # that was read before
             return False
         try:
-            self._sock.settimeout(0)
+            if not self._pending() and not self._arrivals.poll(0):
+                return True
             self.spoke = self._sock.recv(1) != b""
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
@@ -109,8 +113,7 @@ class Connection:
         self._busy = True
         left = memoryview(data)
         while left:
-            _limit(self._sock, deadline)
-            left = left[self._sock.send(left) :]
+            left = left[self._write(left, deadline) :]
 
     def receive(self, deadline: float) -> Answer:
         """Read one answer by `deadline` (monotonic seconds), to its end or to the most that is read.
@@ -122,13 +125,12 @@ class Connection:
         answer = Answer()
         try:
             while not answer.whole and (room := answer.room):
-                _limit(self._sock, deadline)
-                answer.feed(self._sock.recv(min(room, _READ_BYTES)))
+                answer.feed(self._read(min(room, _READ_BYTES), deadline))
         finally:
             answer.close()
         self._busy = False
         self.spoke = answer.surplus
-        self._seen_at = system_clock.monotonic()
+        self.seen_at = system_clock.monotonic()
         return answer
 
     def cut(self) -> None:
@@ -142,63 +144,43 @@ class Connection:
             self._set_linger(_DELIVER)
         self._sock.close()
 
+    def _read(self, most: int, deadline: float) -> bytes:
+        while True:
+            if not self._pending():
+                self._await(select.POLLIN, deadline)
+            try:
+                return self._sock.recv(most)
+            except ssl.SSLWantWriteError:
+                self._await(select.POLLOUT, deadline)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue  # what came was for TLS itself
+
+    def _write(self, data: memoryview, deadline: float) -> int:
+        while system_clock.monotonic() < deadline:
+            try:
+                return self._sock.send(data)
+            except ssl.SSLWantReadError:
+                self._await(select.POLLIN, deadline)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._await(select.POLLOUT, deadline)
+        raise TimeoutError("timed out")
+
+    def _await(self, event: int, deadline: float) -> None:
+        """Wait for an event of the socket, or its end.
+
+        Raises:
+            TimeoutError: it did not come by `deadline` (monotonic seconds).
+        """
+        ready, left = self._arrivals, deadline - system_clock.monotonic()
+        if event != select.POLLIN:
+            ready = select.poll()
+            ready.register(self._sock, event)
+        if left <= 0 or not ready.poll(1000 * left):
+            raise TimeoutError("timed out")
+
     def _set_linger(self, linger: bytes) -> None:
         with suppress(OSError):  # it is closed already, or reset
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-
-class Resolver:
-    """Looks each name up once at a time, in a thread that nobody waits for at the end of the process.
-
-    A look-up that hangs so holds no call beyond its time, and a name has one thread at most. Nothing is cached.
-    """
-
-    def __init__(self) -> None:
-        self._under_way: dict[tuple[str, int], Future[Addresses]] = {}
-        self._lock = threading.Lock()
-
-    def resolve(self, host: str, port: int, seconds: float) -> Addresses:
-        """Return the addresses of `host`, waiting at most `seconds`.
-
-        Raises:
-            OSError: it has none, or they were not found in time.
-            UnicodeError: it cannot be a name.
-        """
-        try:
-            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:  # it is a name
-            found = self._look_up(host, port)
-        try:
-            return found.result(max(0.0, seconds))
-        except TimeoutError:
-            raise TimeoutError("timed out while its name was looked up") from None
-
-    def _look_up(self, host: str, port: int) -> Future[Addresses]:
-        """Return the look-up that is under way; begin one if there is none."""
-        with self._lock:
-            found = self._under_way.get((host, port))
-            if found is None:
-                found = Future()
-                threading.Thread(
-                    target=self._run, args=(host, port, found), name=f"resolve {host}", daemon=True
-                ).start()
-                self._under_way[host, port] = found
-            return found
-
-    def _run(self, host: str, port: int, found: Future[Addresses]) -> None:
-        try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            self._forget(host, port)
-            found.set_exception(error)
-        else:
-            self._forget(host, port)
-            found.set_result(addresses)
-
-    def _forget(self, host: str, port: int) -> None:
-        """Forget a look-up before it ends, so that whoever asks after its end begins a new one."""
-        with self._lock:
-            del self._under_way[host, port]
 
 
 class Opener:

@@ -11,12 +11,9 @@ import itertools
 import logging
 import re
 import threading
+from collections import defaultdict
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import msgspec
-
-from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
@@ -34,6 +31,7 @@ from rlm.delivery.outcome import (
     longest_rest,
     parse_date,
 )
+from rlm.delivery.request import render
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
@@ -43,10 +41,13 @@ if TYPE_CHECKING:
     from rlm.delivery.answer_parser import Answer
     from rlm.delivery.connection import Connection
     from rlm.delivery.outcome import Outcome
+    from rlm.delivery.request import Request
 
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
 #: on its way, would be taken for the answer to that call.
 DISTRUST_SECONDS = 600.0
+#: An endpoint rarely closes a connection sooner than this after an answer, seconds.
+_LATELY_SECONDS = 1.0
 #: The most connections that a lane takes along into a turn: with more endpoints it names those it used last, and to
 #: the others it connects after the claim, since naming thousands would cost more than that.
 MOST_BORROWED = 100
@@ -58,54 +59,9 @@ _TRY_AGAIN = frozenset({408, 425})
 _EXCERPT_CHARACTERS = 200
 #: From this status on the beginning of an answer is kept, for people to read.
 _REFUSING = 300
-#: What would end a header's line, or the header. The settings allow none of them; this is the last check.
-_LINE_BREAK = re.compile(r"[\r\n\0]")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 log = logging.getLogger(__name__)
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What is sent of an event. `attempt` counts over all runs from 1; `item` is as it came, JSON."""
-
-    event_id: str
-    event_type: str
-    wallet_name: str
-    run_id: str
-    attempt: int
-    item: bytes
-
-    def encode(self) -> bytes:
-        """Return the body."""
-        return msgspec.json.encode(msgspec.structs.asdict(self) | {"item": msgspec.Raw(self.item)})
-
-
-def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return the whole request to `url`, with `headers` beside RLM's own.
-
-    Raises:
-        ValueError: a header is not what HTTP allows; the message quotes none, since it may be a secret.
-    """
-    parts = urlsplit(url)
-    body = request.encode()
-    fields = {
-        "Host": parts.netloc.rpartition("@")[2],
-        "Content-Length": str(len(body)),
-        **headers,
-        "Content-Type": "application/json",
-        "Idempotency-Key": request.event_id,
-        "User-Agent": f"rlm/{__version__}",
-    }
-    if not any(name.lower() == "accept-encoding" for name in headers):
-        fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if _LINE_BREAK.search("".join(lines)):
-        raise ValueError("a header holds a line break or a NUL")
-    try:
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-    except UnicodeEncodeError:
-        raise ValueError("a header is not Latin-1") from None
 
 
 class Dispatcher:
@@ -119,7 +75,7 @@ class Dispatcher:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
         #: By URL; the one used last comes last.
-        self._idle: dict[str, list[Connection]] = {}
+        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
         self._distrusted_until: dict[str, float] = {}
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
@@ -147,8 +103,10 @@ class Dispatcher:
         with self._lock:
             lately = itertools.islice(reversed(self._idle.items()), MOST_BORROWED)
             found = {url: idle.pop() for url, idle in lately if idle and url in endpoints}
-        for url in [url for url, connection in found.items() if not connection.is_fresh(now)]:
-            self._drop(endpoints[url], found.pop(url))
+        for url in [url for url, connection in found.items() if now - connection.seen_at >= _LATELY_SECONDS]:
+            found[url].seen_at = now
+            if not found[url].is_usable():
+                self._drop(endpoints[url], found.pop(url))
         return found
 
     def put_back(self, borrowed: Mapping[str, Connection]) -> None:
@@ -157,16 +115,14 @@ class Dispatcher:
         with self._lock:
             for url, connection in borrowed.items():
                 if now >= self._distrusted_until.get(url, now):
-                    self._idle.setdefault(url, []).append(connection)
+                    self._idle[url].append(connection)
                 else:
                     connection.close()
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
-        now = system_clock.monotonic()
-        if connection.is_usable() and now >= self._distrusted_until.get(endpoint.url, now):
-            with self._lock:
-                self._idle[endpoint.url] = [*self._idle.pop(endpoint.url, ()), connection]
+        if connection.is_usable():
+            self._put(endpoint, connection)
         else:
             self._drop(endpoint, connection)
 
@@ -209,11 +165,12 @@ class Dispatcher:
         self._opener.in_doubt = False
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
-            self.keep(endpoint, connection)
+            self._put(endpoint, connection)  # it is looked at before its next call
         else:
             self._drop(endpoint, connection)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
-        now = parse_date(answer.date)  # by the clock of the endpoint, as its `Retry-After` is
+        # By the clock of the endpoint, as its `Retry-After` is.
+        now = parse_date(answer.date) if answer.retry_after else None
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
 
     def cut(self) -> None:
@@ -227,6 +184,14 @@ class Dispatcher:
             for connection in itertools.chain.from_iterable(self._idle.values()):
                 connection.close()
             self._idle.clear()
+
+    def _put(self, endpoint: Endpoint, connection: Connection) -> None:
+        now = system_clock.monotonic()
+        if connection.is_young(now) and now >= self._distrusted_until.get(endpoint.url, now):
+            with self._lock:
+                self._idle[endpoint.url] = [*self._idle.pop(endpoint.url, ()), connection]
+        else:
+            self._drop(endpoint, connection)
 
     def _take(self, endpoint: Endpoint) -> Connection | None:
         with self._lock:
