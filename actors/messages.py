@@ -2,23 +2,21 @@
 
 `dispatch_events` has a lane take turns for as long as calls are released, `record_leftovers` has a run closed. Whoever
 reaches Redis may have written other messages, which nobody acts on. A version that writes messages which this one
-cannot read puts its schema (rlm/core/versions.py) into the option `schema`.
+cannot read puts its schema (rlm/__init__.py) into the option `schema`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import dramatiq
 import msgspec
 from dramatiq import Message
 from dramatiq.errors import DecodeError
 
-from rlm.core.versions import SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rlm import SCHEMA
 
 #: The one queue, and the names of the actors.
 QUEUE = "rlm"

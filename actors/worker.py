@@ -100,6 +100,7 @@ class WorkerProcess:
         self._stop = stop
         self._id = worker_id
         self._started_at = system_clock.now()
+        self._heard = True
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, wakeup.wake)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
@@ -188,8 +189,11 @@ class WorkerProcess:
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
-            log.info("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
+            level = logging.INFO if self._heard else logging.DEBUG  # once an outage: it tries anew twice a second
+            log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
+            self._heard = False
             return False
+        self._heard = True
         self._fence.announced(began)
         return True
 

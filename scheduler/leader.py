@@ -9,11 +9,10 @@ import select
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import WakingBroker
-from rlm import __version__
+from rlm import SCHEMA, __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
-from rlm.core.versions import SCHEMA
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from scheduler.conductor import Conductor

@@ -1,29 +1,84 @@
-"""The hosts: who works where, how much of the work is each one's, and which are out of service. One document for all.
-
-`rlm supervisor list`, status, doctor, metrics, alarms and the dashboard show what is said here, and nothing else.
-"""
+"""The hosts: what each does, which processes are of an older version, and what operators order of a host."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.versions import behind
+from rlm import SCHEMA
+from rlm.admin.endpoints import check_reason
 from rlm.core.clock import isoformat
+from rlm.core.errors import NoSuchHostError
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, safe_line, span
 from rlm.ledger.claims import host_of
-from rlm.ledger.hosts import idle_of
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
+from rlm.ledger.hosts import DrainOrder, idle_of
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.processes.sharing import divide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from rlm.ledger import Store
-    from rlm.ledger.hosts import DrainOrder
-    from rlm.ledger.processes import Process
+
+
+#: How to bring a process up to date.
+_REMEDIES = {
+    Role.SCHEDULER: "restart the scheduler: an open run goes to a standby, without one between two runs",
+    Role.SUPERVISOR: "restart the supervisor: its workers finish their calls first",
+    Role.WORKER: "restart the worker; one that a supervisor started, with that",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A process that is behind, and why."""
+
+    role: Role
+    process: Process
+    why: str
+
+    @property
+    def remedy(self) -> str:
+        """What brings it up to date without a loss."""
+        return _REMEDIES[self.role]
+
+
+def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_here: str) -> list[Behind]:
+    """Return the `living` processes that are behind.
+
+    That of the id `leader` has the configuration that counts; but one with the revision `read_here` from the file has
+    been restarted already, and it is the leader that has not.
+    """
+    every = [(role, one) for role, processes in living.items() for one in processes]
+    newest = max((one for _, one in every), key=_age, default=None)
+    conductor = next((one for _, one in every if one.id == leader), None)
+    found = []
+    for role, one in every:
+        if newest is not None and _age(one) < _age(newest):
+            name = f"an earlier {called(newest.version)}" if one.version == newest.version else called(one.version)
+            found.append(Behind(role, one, f"{name}, where {called(newest.version)} works"))
+        elif conductor is not None and one.revision not in {conductor.revision, read_here}:
+            found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
+    return found
+
+
+def newer_than_this(store: Store) -> str:
+    """Return the version that has worked here with a schema above this command's, empty if none has."""
+    schema, version = store.leases.newest()
+    return version if schema > SCHEMA else ""
+
+
+def _age(process: Process) -> tuple[int, list[int]]:
+    """Return what sorts versions by age."""
+    return process.schema, [int(number) for number in re.findall(r"\d{1,9}", process.version)]
+
+
+def called(version: str) -> str:
+    """Return what a version is called, of which the oldest do not say it."""
+    return f"rlm {version}" if version else "an older rlm"
 
 
 #: What is said where every host that could take workers is out of service.
@@ -72,11 +127,10 @@ class _Found:
         self.names = gone | set(self._by_host) | set(self._drains)
         self._leader = store.leases.holder()
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._behind = behind(living, self._leader)
-        supervisors = [one for roles in self._by_host.values() for one in roles[Role.SUPERVISOR]]
-        self._shares = divide(processes.wanted(), supervisors, idle_of(self._ways, self._drains))
-        workers = [one for roles in self._by_host.values() for one in roles[Role.WORKER]]
-        self._busy = dict(zip((one.id for one in workers), processes.busy([one.id for one in workers]), strict=True))
+        self._behind = behind(living, self._leader, store.settings.revision)
+        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], idle_of(self._ways, self._drains))
+        workers = [one.id for one in living[Role.WORKER]]
+        self._busy = dict(zip(workers, processes.busy(workers), strict=True))
 
     def describe(self, host: str) -> dict[str, Any]:
         """Return what is known of a host."""
@@ -160,3 +214,53 @@ def hosts_unwell(found: Mapping[str, Any]) -> list[str]:
     entries = found.get("hosts", ())  # a record has none, nor has a status of an older version
     told = [f"host {one['host']} is {one['state']}: {one['why']}" for one in entries if one["why"]]
     return [*([NO_HOST] if nobody_takes_workers(entries) else []), *map(safe_line, told)]
+
+
+#: Hosts that a message names.
+_MOST_NAMED = 8
+
+
+def drain(store: Store, host: str, by: str, reason: str = "", *, off: bool = False) -> dict[str, Any]:
+    """Give a host no share of the workers wanted, or its share again if `off`.
+
+    Its workers finish their calls, the others take its share. A drain stands in Redis until it is taken back, whatever
+    is restarted meanwhile; supervisors see it at once.
+
+    Raises:
+        NoSuchHostError: no such host is known.
+    """
+    entry, reason = _known(store, host), check_reason(reason)
+    store.orders.note(by, "", "undrain_host" if off else "drain_host", host, reason)
+    changed = store.hosts.take_back(host) if off else store.hosts.drain(host, by, reason)
+    store.processes.wake("supervisors")
+    # How many workers the hosts that take a share can take.
+    left = sum(one["capacity"] or 0 for one in hosts(store) if one["state"] == HostState.READY)
+    return {"host": host, "drained": not off, "changed": changed, "workers": entry["workers"], "left": left}
+
+
+def workers_on(store: Store, host: str) -> int:
+    """Return how many workers live on a host."""
+    return sum(one.host == host for one in store.processes.alive(Role.WORKER))
+
+
+def forget(store: Store, host: str, by: str) -> dict[str, Any]:
+    """Remove a host that is lost from the register: it is named no more, until it is back.
+
+    Raises:
+        NoSuchHostError: no such host is known, or it is heard of.
+    """
+    entry = _known(store, host)
+    if entry["state"] not in {HostState.LOST, HostState.SILENT}:
+        instead = f"to have it work no more, stop its supervisor, or `rlm supervisor drain {host}`"
+        raise NoSuchHostError(f"Host {host} is heard of, so it cannot be forgotten; {instead}.")
+    store.orders.note(by, "", "forget_host", host, "")
+    store.hosts.forget(host)
+    return {"host": host, "forgotten": True}
+
+
+def _known(store: Store, host: str) -> dict[str, Any]:
+    entries = {one["host"]: one for one in hosts(store)}
+    if host not in entries:
+        known = f"known are {named(sorted(entries), _MOST_NAMED)}" if entries else "none is known"
+        raise NoSuchHostError(f"There is no host {host!r}; {known}. `rlm supervisor list` shows them.")
+    return entries[host]

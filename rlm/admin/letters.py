@@ -1,22 +1,23 @@
-"""Dead letters: find, filter and group them; retry or drop them one after the other, each with its outcome."""
+"""Dead letters: find, filter and group them; retry or drop them, those named or those that match."""
 
 from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rlm.core.clock import isoformat
+from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
-from rlm.core.text import safe_line
+from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from rlm.ledger import Store
 
 
@@ -29,8 +30,6 @@ _PAGE = 500
 class DeadLetter(Envelope):
     """A dead letter as it is read here; `event_id` is None for an item as a whole."""
 
-    detail: object = ""
-    failed_at: object = ""
     endpoint: object = None
 
     @classmethod
@@ -88,16 +87,16 @@ class LetterFilter:
     the detail, whatever its case. `answers` are as `DeadLetter.answer` has them.
     """
 
-    types: frozenset[str] = frozenset()
-    reasons: frozenset[str] = frozenset()
-    endpoints: frozenset[str] = frozenset()
+    types: Collection[str] = ()
+    reasons: Collection[str] = ()
+    endpoints: Collection[str] = ()
     since: float | None = None
     text: str = ""
-    answers: frozenset[str] = frozenset()
+    answers: Collection[str] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is any criterion; else all letters match."""
-        return self != LetterFilter()
+        return self.since is not None or any((self.types, self.reasons, self.endpoints, self.answers, self.text))
 
     def fits(self, raw: bytes) -> bool:
         """Return whether a letter matches."""
@@ -121,20 +120,12 @@ def _searched(letter: DeadLetter) -> str:
     return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *item) if one is not None)
 
 
-def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
+def grouped(letters: Iterable[bytes], store: Store | None = None) -> list[dict[str, Any]]:
     """Return the number of letters of each kind, the most first, with the time of the newest and the oldest.
 
-    A kind has one reason, endpoint and type, and the status of the answer that caused its letters, if one did.
+    A kind has one reason, endpoint and type, and the status of the answer that caused its letters, if one did. With a
+    `store`, each has the number of those that are `sendable`, too: a retry of them may succeed.
     """
-    return _grouped(letters, lambda _letter: {})
-
-
-def groups_to_deal_with(store: Store, letters: Iterable[bytes]) -> list[dict[str, Any]]:
-    """Return the groups, and how many letters of each are `sendable`: a retry of them may succeed."""
-    return _grouped(letters, lambda letter: {"sendable": int(not is_unsendable(store, letter))})
-
-
-def _grouped(letters: Iterable[bytes], count: Callable[[DeadLetter], dict[str, int]]) -> list[dict[str, Any]]:
     found: dict[tuple[str | None, ...], dict[str, Any]] = {}
     for letter in map(DeadLetter.read, letters):  # the newest first
         kind = {
@@ -144,7 +135,7 @@ def _grouped(letters: Iterable[bytes], count: Callable[[DeadLetter], dict[str, i
             "type": letter.type,
         }
         newest = {"newest": letter.failed_at, "newest_id": letter.id}
-        counts = {"letters": 1, **count(letter)}
+        counts = {"letters": 1} | ({"sendable": int(not is_unsendable(store, letter))} if store else {})
         group = found.setdefault(tuple(kind.values()), {**dict.fromkeys(counts, 0), **kind, **newest})
         group |= {name: group[name] + number for name, number in counts.items()}
         group["oldest"] = letter.failed_at
@@ -168,14 +159,9 @@ def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0
             fitting += 1
             yield raw
 
-    groups = groups_to_deal_with(store, matching())
+    groups = grouped(matching(), store)
     letters = [{**msgspec.json.decode(raw), "sendable": not is_unsendable(store, DeadLetter.read(raw))} for raw in page]
     return {"letters": letters, "groups": groups, "fitting": fitting, "total": store.letters.count()}
-
-
-def count_unsendable(store: Store, letters: Iterable[bytes]) -> int:
-    """Count the letters that a retry leaves or refuses."""
-    return sum(is_unsendable(store, DeadLetter.read(raw)) for raw in letters)
 
 
 def is_unsendable(store: Store, letter: DeadLetter) -> bool:
@@ -199,80 +185,113 @@ class Outcome:
     as_item: bool = False
 
 
-def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, by id; unknown ones are missing."""
+def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
+    """Return the letters with these ids, in the order given.
+
+    Raises:
+        NoSuchLetterError: an id is unknown.
+    """
     wanted, found = set(ids), dict[str, bytes]()
-    for raw in store.letters.all() if wanted else ():
-        if (handle := handle_of(raw)) in wanted:
+    for raw in store.letters.all():
+        if (handle := DeadLetter.read(raw).id) in wanted:
             found.setdefault(handle, raw)
             if len(found) == len(wanted):
                 break
-    return found
+    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:
+        older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)
+        words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
+        raise NoSuchLetterError(words + older)
+    return {handle: found[handle] for handle in ids}
 
 
-def handle_of(raw: bytes) -> str:
-    """Return the id of a letter."""
-    return str(msgspec.json.decode(raw)["id"])
+class Deal(StrEnum):
+    """What is done to letters; the value is how documents name those to which it was done."""
+
+    RETRY = "retried"
+    DROP = "dropped"
 
 
-def item_text(raw: bytes) -> str:
-    """Return the item of a letter for a person: JSON indented, anything else as one line with non-text escaped."""
-    letter = DeadLetter.read(raw)
-    if is_excerpt(letter):
-        held = msgspec.json.decode(letter.item)
-        head = base64.b64decode(held["base64"])
-        told = f"the first {len(head):,} of {held['bytes']:,} bytes, SHA-256 of all {held['sha256']}:"
-        return safe_line(f"{told} {head.decode(errors='backslashreplace')}")
-    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are its own, not layout
-        return safe_line(letter.item_bytes.decode(errors="backslashreplace"))
-    return msgspec.json.format(bytes(letter.item), indent=2).decode()
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """An order: which letters, by their ids or by a filter, and what is done to them."""
+
+    deal: Deal
+    ids: Sequence[str] = ()
+    chosen: LetterFilter = field(default_factory=LetterFilter)
+
+    def count(self, store: Store) -> tuple[int, int]:
+        """Return how many letters it is about, and how many of these a retry would leave as they are."""
+        if self.ids:
+            return len(find_letters(store, self.ids)), 0
+        total = left = 0
+        for raw in filter(self.chosen.fits, store.letters.all()):
+            total += 1
+            left += self.deal is Deal.RETRY and is_unsendable(store, DeadLetter.read(raw))
+        return total, left
+
+    def carry_out(self, store: Store, most: int) -> list[Outcome]:
+        """Deal with the first `most` letters named, or with the oldest that match; none if an id is unknown.
+
+        What is not named is left if its item would only become a dead letter again.
+        """
+        if self.ids:
+            deal = _retry if self.deal is Deal.RETRY else _drop
+            return [deal(store, raw) for raw in list(find_letters(store, self.ids).values())[:most]]
+        return list(self._oldest(store, most))
+
+    def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
+        """Deal with the `most` oldest that match, oldest first, in constant memory; those written meanwhile stay."""
+        deal = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop
+        kept = 0
+        while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
+            for raw in page:
+                if not is_letter(raw) or not self.chosen.fits(raw):
+                    kept += 1
+                elif most > 0:
+                    most -= 1
+                    outcome = deal(store, raw)
+                    kept += outcome.kept
+                    yield outcome
+
+    def foretold(self, total: int, left: int) -> dict[str, Any]:
+        """Return the document of `--dry-run` for what `count` returned."""
+        of_retry = {"left": [], "would_be_left": left} if self.deal is Deal.RETRY else {}
+        return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left, **of_retry}
+
+    def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
+        """Return the document of what `carry_out` returned; `more` letters match and were not dealt with."""
+        told = {"refused": [one for one in outcomes if one.refused and not one.left]}
+        if self.deal is Deal.RETRY:
+            told["left"] = [one for one in outcomes if one.left]
+        entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
+        return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
 
 
-def retry_letter(store: Store, raw: bytes) -> Outcome:
+def _retry(store: Store, raw: bytes) -> Outcome:
     """Send a letter's event into the next run; without an event, put its item back on the audit list."""
-    handle = handle_of(raw)
-    priorities = {one.name: one.priority for one in store.settings.event_types}
+    letter, priorities = DeadLetter.read(raw), {one.name: one.priority for one in store.settings.event_types}
+    drop = f"`rlm failed drop {letter.id}`"
     try:
         if store.letters.retry(raw, priorities):
-            return Outcome(handle, as_item=DeadLetter.read(raw).event_id is None)
+            return Outcome(letter.id, as_item=letter.event_id is None)
     except TruncatedLetterError as error:
-        why = f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`"
+        why = f"{error}; push the item again, then remove the letter with {drop}"
     except BadItemError as error:
-        why = f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`"
+        why = f"{error}; correct the configuration, or drop it with {drop}"
     else:
-        if store.letters.find(handle) is None:
-            return Outcome(handle, "it is no longer there; somebody else has retried or dropped it")
-        why = f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone"
-    return Outcome(handle, why, kept=True)
+        if store.letters.find(letter.id) is None:
+            return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
+        why = f"its event is under way again; {drop} removes the old letter alone"
+    return Outcome(letter.id, why, kept=True)
 
 
-def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
-    """Retry a letter, but leave one whose item would only become a dead letter again."""
+def _retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
     letter = DeadLetter.read(raw)
     why = letter.hopeless(store.settings.queue.max_item_bytes)
-    return Outcome(letter.id, why, kept=True, left=True) if why else retry_letter(store, raw)
+    return Outcome(letter.id, why, kept=True, left=True) if why else _retry(store, raw)
 
 
-def drop_letter(store: Store, raw: bytes) -> Outcome:
+def _drop(store: Store, raw: bytes) -> Outcome:
     """Remove a letter for good and forget its event."""
-    handle = handle_of(raw)
-    return Outcome(handle, "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it")
-
-
-def deal_with_oldest(
-    store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool]
-) -> Iterator[Outcome]:
-    """Process the `most` oldest letters that match, oldest first, in constant memory; yield each outcome.
-
-    Letters written meanwhile are newer, so they stay.
-    """
-    kept = 0
-    while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
-        for raw in page:
-            if not is_letter(raw) or not fits(raw):
-                kept += 1
-            elif most > 0:
-                most -= 1
-                outcome = deal(store, raw)
-                kept += outcome.kept
-                yield outcome
+    gone = "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it"
+    return Outcome(DeadLetter.read(raw).id, gone)

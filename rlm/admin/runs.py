@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, islice
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
-from rlm.core.clock import system_clock, timestamp
-from rlm.core.endpoint import all_limited
+from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rlm.core.endpoint import Limited
     from rlm.core.run import Run
     from rlm.ledger import Store
+
 
 #: What a list shows of a record.
 _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
@@ -70,8 +69,8 @@ class RunFilter:
     and the calls that went wrong, whatever its case.
     """
 
-    states: frozenset[str] = frozenset()
-    triggers: frozenset[str] = frozenset()
+    states: Collection[str] = ()
+    triggers: Collection[str] = ()
     since: float | None = None
     text: str = ""
 
@@ -122,7 +121,7 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     `workers` is when those that live started, which is known of an open run only.
     """
     began = timestamp(found["started_at"])
-    ended = timestamp(found.get("finished_at") or found["as_of"])
+    ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is cut to milliseconds
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     ago = store.now_us() / MICROSECONDS - began
@@ -208,3 +207,60 @@ def cancelled(store: Store, run: Run) -> dict[str, Any]:
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
     return record or status(store, run.id)
+
+
+#: The most points of a course: enough for a picture, whatever the number of events.
+MOST_POINTS: Final = 240
+
+
+class DoneCourse:
+    """Follows the open run; after its end it has that of the run seen last.
+
+    Each look costs what has happened since the one before. It may be used by several threads.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = Lock()
+        self._run: Run | None = None
+        self._read = 0
+        #: By part of the window: when the last event in it was completed, seconds from the start, and how many were.
+        self._parts: dict[int, tuple[float, int]] = {}
+
+    def look(self) -> dict[str, Any] | None:
+        """Return the course of the open run or of the last one seen; None if none was.
+
+        `points` are pairs: seconds from the start, and how many events were completed by then, the last one with all.
+        `first_call_seconds` is when its first call was released, None before.
+        """
+        with self._lock:
+            run = self._store.runs.current()
+            if run is not None:
+                self._read_on(run)
+            if self._run is None:
+                return None
+            return self._as_json(self._run)
+
+    def _read_on(self, run: Run) -> None:
+        if self._run is None or self._run.id != run.id:
+            self._read, self._parts = 0, {}
+        self._run = run
+        news = self._store.measures.completed(run.id, self._read)
+        self._read += len(news)
+        for call in news:
+            at = max(0.0, run.moment(call.at_us) - run.started_at)
+            part = int(at / run.window_seconds * MOST_POINTS)
+            last, number = self._parts.get(part, (0.0, 0))
+            self._parts[part] = max(last, at), number + 1
+
+    def _as_json(self, run: Run) -> dict[str, Any]:
+        parts = [self._parts[one] for one in sorted(self._parts)]
+        done = accumulate(number for _, number in parts)
+        first = run.first_release_at
+        return {
+            "run_id": run.id,
+            "started_at": isoformat(run.started_at),
+            "window_seconds": run.window_seconds,
+            "first_call_seconds": None if first is None else round(max(0.0, first - run.started_at), 3),
+            "points": [(round(at, 2), number) for (at, _), number in zip(parts, done, strict=True)],
+        }

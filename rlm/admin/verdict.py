@@ -1,17 +1,17 @@
-"""How RLM does at this moment, or by a forecast, in one sentence; and several forecasts side by side. Pure."""
+"""What is said of a run: how it does, what became of its plan, what went wrong; forecasts side by side. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
+from rlm.core import tally
 from rlm.core.run import State
-from rlm.core.text import capital, counted, safe_line, sentence, span
+from rlm.core.text import capital, counted, of_another_configuration, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.admin.whatif import Forecast
 
 #: An endpoint is named from this part of failed calls on, if it had so many.
@@ -52,8 +52,12 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     expected, team = words.forecast(found), found["workers"]
     if words.unconducted(found):
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
-    if found["state"] == State.RUNNING and team["wanted"] and not team["ready"]:
-        yield Verdict(Level.BAD, "No worker is ready", f"{team['wanted']:,} are wanted, {team['now']:,} are alive.")
+    if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
+        other = team.get("other_configuration")
+        missing = f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
+        missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
+        short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
+        yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing))
     wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
     if expected.leftover:
         yield Verdict(
@@ -94,6 +98,8 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     last = found["last_record"]
     if last and last["state"] == State.FAILED:
         yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.get("failure", ""))))
+    if found["conductor"] is None:
+        yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
     if unwell := words.unwell(found):
         yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
     if last and (left := last["counts"]["leftover"]):
@@ -141,3 +147,73 @@ def side_by_side(*found: Forecast) -> Iterator[list[str]]:
 def length(seconds: float) -> str:
     """Return a duration of a plan, a dash for none."""
     return f"{seconds:.1f} s" if seconds else "-"
+
+
+def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was `planned` for a run, and if it has ended what came of it `in fact`."""
+    plan, team = found["plan"], found["workers"]
+    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
+    told = {"planned": f"{counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}"}
+    if "finished_at" in found:
+        actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
+        left = _left(found["counts"]["leftover"])
+        told["in fact"] = f"{counted(team['peak'], 'worker')}, {actual}, {left}; {team['restarted']} replaced"
+    return told
+
+
+def _left(number: int) -> str:
+    return f"{number:,} left over" if number else "nothing left over"
+
+
+def used(record: Mapping[str, Any]) -> str:
+    """Return the utilisation of a run and the age of its answers, '' if they are not known."""
+    if (one := record.get("used")) is None:
+        return ""
+    ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
+    return (
+        f"{one['calls_per_minute']:,.0f} calls a minute; {one['lanes']:.0%} of the lanes' time and {one['slots']:.0%} "
+        f"of the slots used; half were answered in {ages} from intake"
+    )
+
+
+def troubles(record: Mapping[str, Any]) -> list[str]:
+    """Return why a finished run left events over, which calls failed, and its dead letters."""
+    told = [safe_line(one["sentence"]) for one in record.get("why", ())]
+    told += call_troubles(record)
+    failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
+    if dead := failed + invalid:
+        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
+        some = f"{invalid:,} of them " if failed else ""
+        at_intake = f", {some}at intake, which counts as invalid and not as failed" if invalid else ""
+        told.append(f"{became}{at_intake}: `rlm failed list` says why")
+    return told
+
+
+def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the troubles of an open or a finished run as a list: each in a few words, and the parts that it has."""
+    why = () if words.is_open(found) else found.get("why", ())
+    told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
+    if number := _failed(found):
+        each = tally.each_in_words(found.get("troubles", ()), addresses=False)
+        told.append((number, [safe_line(one) for one in each]))
+    return [*told, *((one, []) for one in _too_high(found))]
+
+
+def call_troubles(found: Mapping[str, Any]) -> list[str]:
+    """Return how many of a run's calls failed or were throttled, and why; and which limits are too high."""
+    why = tally.in_words(found.get("troubles", ()))  # records of older versions have none
+    failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
+    return [*failed, *_too_high(found)]
+
+
+def _too_high(found: Mapping[str, Any]) -> list[str]:
+    """Return the limits that are higher than what the endpoint takes, and what sets them right."""
+    told = (f"{one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ()))
+    return [safe_line(f"a limit is too high: {one}") for one in told]
+
+
+def _failed(found: Mapping[str, Any]) -> str:
+    """Return how many of a run's calls failed or were throttled; '' if none."""
+    calls, errors, throttled = words.calls_in_all(found)
+    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
+    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}" if became else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,6 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from rlm.ledger.fitness import Finding
@@ -42,7 +42,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
     configuration.
     """
-    from rlm.admin.doctor.checks import examine
+    from rlm.admin.doctor import examine
     from rlm.settings import load_settings
 
     try:
@@ -61,7 +61,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
 
 def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> Iterable[Finding]:
     """Examine what can be examined without a valid configuration; `error` says what is wrong with it."""
-    from rlm.admin.doctor.checks import examine_without
+    from rlm.admin.doctor import examine_without
     from rlm.settings import load_sound
     from rlm.settings.sources import choose_file
 
@@ -110,8 +110,8 @@ def compliance(config: Path | None, since: float) -> None:
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
     """
-    from rlm.admin.compliance import exceeded, gap, rules
     from rlm.ledger.reading.compliance import compliance as judge
+    from rlm.ledger.reading.compliance import exceeded, gap, rules
 
     with store_of(config) as store:
         found = judge(store, since)

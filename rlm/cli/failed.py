@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,15 @@ import msgspec
 
 from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
-from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
+from rlm.cli.options import Since, all_of, dry_run_option, number_argument, several, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
-from rlm.core.clock import system_clock
-from rlm.core.item import Reason
+from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.admin.bulk_letters import Deal
-    from rlm.admin.letters import LetterFilter, Outcome
+    from rlm.admin.letters import Deal, Outcome
 
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
@@ -42,26 +40,8 @@ def failed() -> None:
     """See dead letters; retry or drop them."""
 
 
-def _filter(
-    types: Sequence[str],
-    reasons: Sequence[str],
-    endpoints: Sequence[str],
-    answers: Sequence[str],
-    since: float | None,
-    text: str,
-) -> LetterFilter:
-    from rlm.admin.letters import LetterFilter
-
-    since_time = since and system_clock.now() - since
-    return LetterFilter(
-        frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text, frozenset(answers)
-    )
-
-
-#: Adds the options that choose dead letters; the command gets their filter as `chosen`.
-letter_filter = gathered(
-    "chosen",
-    _filter,
+#: The options that choose dead letters: the fields of a `LetterFilter`.
+letter_filter = all_of(
     several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
     several(
         "--reason",
@@ -72,7 +52,7 @@ letter_filter = gathered(
     ),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
     several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
-    click.option("--since", type=Duration(), metavar="DURATION", help="Those of so long ago at the most."),
+    click.option("--since", type=Since(), metavar="DURATION", help="Those of so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
@@ -88,15 +68,17 @@ letter_filter = gathered(
 @number_argument
 @letter_filter
 @click.option("--grouped", is_flag=True, help="How many there are of each kind instead.")
-def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grouped: bool) -> None:
+def list_letters(config: Path | None, number: int, *, grouped: bool, **options: Any) -> None:
     """List the last N dead letters (20), newest first; of those that fit what is asked for, if anything is.
 
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
     endpoint and type; the N largest groups.
     """
+    from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
     from rlm.ledger.archive import Archive, ArchiveKind
 
+    chosen = LetterFilter(**options)
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
         groups = group(fitting) if grouped else []
@@ -144,15 +126,17 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
 )
 @click.argument("handle", metavar="[ID]", required=False, shell_complete=letter_ids)
 @letter_filter
-def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -> None:
+def show_letter(config: Path | None, handle: str | None, **options: Any) -> None:
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
+    from rlm.admin.letters import LetterFilter, find_letters
+
+    chosen = LetterFilter(**options)
     if (handle is None) != bool(chosen):
         raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
-    from rlm.admin.bulk_letters import found_letters
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
-        found = list(islice(fitting, MOST_SHOWN) if handle is None else found_letters(store, [handle]).values())
+        found = list(islice(fitting, MOST_SHOWN) if handle is None else find_letters(store, [handle]).values())
     print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
     for raw in found:
         if raw is not found[0]:
@@ -163,32 +147,35 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -
 
 
 def _show_letter(raw: bytes) -> None:
-    from rlm.admin.letters import item_text
-
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
-    text = item_text(raw)
+    text = _item_text(raw)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
         show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The flags of retry and drop: all letters, without asking, only counted."""
+def _item_text(raw: bytes) -> str:
+    """Return the item of a letter for a person: JSON indented, anything else as one line with non-text escaped."""
+    from rlm.admin.letters import DeadLetter
+    from rlm.ledger.letters import is_excerpt
 
-    every: bool
-    yes: bool
-    dry_run: bool
+    letter = DeadLetter.read(raw)
+    if is_excerpt(letter):
+        held = msgspec.json.decode(letter.item)
+        head = base64.b64decode(held["base64"])
+        told = f"the first {len(head):,} of {held['bytes']:,} bytes, SHA-256 of all {held['sha256']}:"
+        return safe_line(f"{told} {head.decode(errors='backslashreplace')}")
+    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are its own, not layout
+        return safe_line(letter.item_bytes.decode(errors="backslashreplace"))
+    return msgspec.json.format(bytes(letter.item), indent=2).decode()
 
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
-#: Adds the flags of retry and drop; the command gets them as `how`.
-deal_options = gathered(
-    "how", Asked, click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option
-)
+#: The flags of retry and drop: all letters, without asking, only counted.
+deal_options = all_of(click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option)
 
 
 @command(
@@ -201,7 +188,7 @@ deal_options = gathered(
 @ids_argument
 @letter_filter
 @deal_options
-def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Asked) -> None:
+def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
     A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
@@ -209,9 +196,9 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
-    from rlm.admin.bulk_letters import Deal
+    from rlm.admin.letters import Deal
 
-    _deal(config, ids, chosen, how, Deal.RETRY)
+    _deal(config, ids, Deal.RETRY, **options)
 
 
 @command(
@@ -223,34 +210,37 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
 @ids_argument
 @letter_filter
 @deal_options
-def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Asked) -> None:
+def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.admin.bulk_letters import Deal
+    from rlm.admin.letters import Deal
 
-    _deal(config, ids, chosen, how, Deal.DROP)
+    _deal(config, ids, Deal.DROP, **options)
 
 
-def _deal(config: Path | None, ids: Sequence[str], chosen: LetterFilter, how: Asked, deal: Deal) -> None:
+def _deal(
+    config: Path | None, ids: Sequence[str], deal: Deal, *, every: bool, yes: bool, dry_run: bool, **options: Any
+) -> None:
     """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
-    from rlm.admin.bulk_letters import Deal, Dealing
+    from rlm.admin.letters import Deal, Dealing, LetterFilter
 
-    if bool(ids) == (how.every or bool(chosen)):
+    chosen = LetterFilter(**options)
+    if bool(ids) == (every or bool(chosen)):
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
     with store_of(config) as store:
         dealing = Dealing(deal, ids, chosen)
-        total, left = dealing.count(store) if how.dry_run or not ids else (len(ids), 0)
+        total, left = dealing.count(store) if dry_run or not ids else (len(ids), 0)
         letters = counted(total - left, "dead letter")
-        if how.dry_run:
+        if dry_run:
             print_json(dealing.foretold(total, left))
             show_words(f"{letters} would be {deal}. Nothing was changed.")
             if left:
                 show_words(f"{left:,} more would be left: a retry cannot succeed.")
             return
         # A retry loses nothing, so a script need not confirm it.
-        if not ids and total > left and not how.yes and (deal is Deal.DROP or sys.stdin.isatty()):
+        if not ids and total > left and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
             confirm(f"Retry {letters}?" if deal is Deal.RETRY else f"Drop {letters} for good?", deal)
         outcomes = dealing.carry_out(store, total)
     print_json(dealing.done(outcomes))
@@ -272,7 +262,7 @@ def _what_follows(retried: Sequence[Outcome]) -> str:
 
 def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
-    from rlm.admin.bulk_letters import Deal
+    from rlm.admin.letters import Deal
 
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]

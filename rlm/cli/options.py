@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
 from rlm.cli.printing import ask_for_json
+from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
@@ -43,10 +38,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         return seconds
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str) and not is_plain(value):
-        raise ValueError(value)
-    return value
+class Since(Duration):
+    """A moment, said as how long ago it was; seconds since 1970."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse how long ago."""
+        return system_clock.now() - super().convert(value, param, ctx)
 
 
 class WholeNumber(click.IntRange):
@@ -54,9 +51,7 @@ class WholeNumber(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse a number in the range."""
-        try:
-            int(_plain(value))
-        except ValueError:
+        if not _reads(int, value):
             self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
         number: int = super().convert(value, param, ctx)
         return number
@@ -67,14 +62,21 @@ class NumberRange(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse a number in the range."""
-        try:
-            is_none = math.isnan(float(_plain(value)))
-        except ValueError:
+        if not _reads(float, value):
             self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
-        if is_none:
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
         number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
         return number
+
+
+def _reads(number: Callable[[Any], float], value: Any) -> bool:
+    """Return whether `value` is a number, as a text in plain digits."""
+    try:
+        number(value)
+    except ValueError:
+        return False
+    return not isinstance(value, str) or is_plain(value)
 
 
 #: The key in a context's `meta` that says whether `--debug` was given.
@@ -151,22 +153,12 @@ def interval_option(default: float) -> Callable[[Any], Any]:
     )
 
 
-def gathered(name: str, make: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    """Return a decorator that adds options to a command and gathers their values.
+def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds these options to a command, in this order."""
 
-    The command gets what `make` returns for the values as its argument `name`. The parameters of `make` are called like
-    the values.
-    """
-    keys = inspect.signature(make).parameters
-
-    def decorate(command: _Command) -> _Command:
-        @functools.wraps(command)
-        def gathering(*args: Any, **values: Any) -> Any:
-            taken = {key: values.pop(key) for key in keys if key in values}
-            return command(*args, **{name: make(**taken)}, **values)
-
+    def decorate(command: Any) -> Any:
         for option in reversed(options):
-            gathering = option(gathering)
-        return gathering  # type: ignore[return-value]  # what click makes of a command takes the options
+            command = option(command)
+        return command
 
     return decorate

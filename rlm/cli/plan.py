@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,15 +11,24 @@ import click
 from rlm.cli.common import command, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
 from rlm.cli.options import WholeNumber, several
-from rlm.cli.printing import print_json, say, show, show_words
-from rlm.core.text import span
+from rlm.cli.printing import print_json, say, show, show_words, table
+from rlm.core.text import counted, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rlm.admin.planning import Arrivals
     from rlm.admin.question import PlanAnswer
+    from rlm.admin.replay import Replay
+    from rlm.admin.whatif import Forecast
+    from rlm.plan.allocation import Sacrifice
+    from rlm.plan.outlook import Outlook
 
-_SET = "What if a setting had this value? Repeatable."
+_CLOCK = re.compile(r"\b\d+:\d\d\b")
+#: Of more windows, or runs replayed, than one more than these, so many of the first and of the last are shown.
+SHOWN_WINDOWS, SHOWN_RUNS = (7, 4), (9, 10)
+#: From this number on, arrivals are shown as whole events.
+SHOWN_WHOLE = 100
 _ADDED = "What if a type had one more endpoint? Repeatable."
 _WINDOWS = "How do the leftovers develop over the next N windows?"
 _ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
@@ -33,8 +44,10 @@ _REPLAY = "What would the last N runs have left over?"
 )
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
-@several("--set", "told", "KEY=VALUE", _SET, shell_complete=setting_values)
-@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
+@several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.", shell_complete=setting_values)
+@several(
+    "--add-endpoint", "add", "TYPE", "What if a type had one more endpoint? Repeatable.", shell_complete=type_names
+)
 @click.option("--windows", type=WholeNumber(1, 10_000), metavar="N", help=_WINDOWS)
 @several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
 @click.option("--replay", type=WholeNumber(1, 10_000), metavar="N", help=_REPLAY)
@@ -54,7 +67,6 @@ def plan(*, config: Path | None, **options: Any) -> None:
     not have had.
     """
     from rlm.admin.question import PlanAsk, answer, read_question, replayed
-    from rlm.cli.plan_text import show_replay
     from rlm.core.errors import BadQuestionError
     from rlm.settings import load_settings
 
@@ -69,7 +81,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
         say(remark)
     with opened(settings) as store:
         if number := question.asked.replay:
-            show_replay(replayed(store, question, number))
+            _show_replay(replayed(store, question, number))
             return
         found = answer(store, question)
     if unread := found.backlog.waiting.unread:
@@ -79,18 +91,209 @@ def plan(*, config: Path | None, **options: Any) -> None:
 
 
 def _show(answered: PlanAnswer) -> None:
-    from rlm.cli.plan_text import compare, describe, show_windows
-
     today, last = answered.forecasts[0], answered.forecasts[-1]
-    asked = last is not today
+    asked, waiting = last is not today, answered.backlog.waiting
     print_json(answered.as_json())
     if last.open_run:
         window = span(last.case.settings.run.window_seconds)
         show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
         show()
-    if asked:
-        compare(today, last, answered.backlog.waiting)
+    if waiting.letters or waiting.duplicates:
+        letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
+        show_words(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
+    if not last.events:
+        show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+    elif asked:
+        _compare(today, last)
     else:
-        describe(today, answered.backlog.waiting)
+        _describe(today)
     if answered.arrivals:
-        show_windows(last, answered.arrivals, today if asked else None)
+        _show_windows(last, answered.arrivals, today if asked else None)
+
+
+def _describe(found: Forecast) -> None:
+    """Print a plan: a table of types, then when it is done, what binds, and which events are left over."""
+    from rlm.admin.verdict import length
+
+    plan = found.plan
+    rows = [
+        [name, f"{part.events:,}", length(part.forecast_seconds), f"{part.expected_leftover:,}"]
+        for name, part in plan.by_type.items()
+    ]
+    table(["type", "events", "done after", "left over"], rows)
+    show()
+    if plan.releases:
+        _until_done(found)
+    elif found.case.suspect:
+        then = "The run calls all the same, and plans anew once one is answered well."
+        show_words(f"No call is counted on: see below. {then}")
+    else:
+        show_words("No call can begin in time to be answered before the deadline.")
+    show_words(f"{sentence(plan.binds)}{_counted_from(found)}")
+    _coming_up(found)
+    if failing := found.case.failing:
+        told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
+        show_words(f"Calls are expected to fail, as in the last runs: {told}.")
+    _left_over(found)
+
+
+def _compare(today: Forecast, other: Forecast) -> None:
+    """Print two plans side by side."""
+    from rlm.admin.verdict import side_by_side
+
+    show_words(f"What if: {other.case.assumptions}.")
+    show()
+    table(["", "today", "what if"], list(side_by_side(today, other)))
+    show()
+    show_words(f"Today: {today.plan.binds}.")
+    show_words(f"What if: {other.plan.binds}.")
+    _coming_up(other)
+    _left_over(other)
+
+
+def _until_done(found: Forecast) -> None:
+    from rlm.admin.verdict import WORTH_A_LINE_SECONDS
+
+    plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
+    if plan.first_call_seconds >= WORTH_A_LINE_SECONDS:
+        show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
+    team = f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}"
+    bound = f"no schedule on {counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s"
+    show_words(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
+    lanes, slots = f"{used.lanes:.0%} of the time of the lanes", f"{used.endpoints:.0%} of the endpoints' slots"
+    show_words(f"Used until then: {lanes}, {slots}.")
+
+
+def _coming_up(found: Forecast) -> None:
+    """Print how long workers take to start, if that is long: the window is shorter by it."""
+    from rlm.admin.planning import COMING_UP_SECONDS
+
+    if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
+        show_words(f"Workers take {seconds:.1f} s to come up, as in the last runs: no call is planned before that.")
+
+
+def _counted_from(found: Forecast) -> str:
+    """Return what the times in `binds` count from, which is not the forecast's origin; '' if it has none."""
+    if not (clock := _CLOCK.search(found.plan.binds)):
+        return ""
+    before = found.case.gone_seconds + found.plan.first_call_seconds
+    first = f", {before:.1f} s before the first call" if found.plan.releases else ""
+    return f" A time as {clock[0]} counts from the start of the run{first}."
+
+
+def _left_over(found: Forecast) -> None:
+    plan = found.plan
+    if plan.fits:
+        show_words("Nothing will be left over.")
+        return
+    unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
+    told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run"
+    show_words(f"{told}{unless}.")
+    show_words("By the rule - the higher priority first, in it the older - these wait:")
+    for name, chosen in found.left_over.items():
+        if chosen.by_priority:
+            show_words(_who_waits(name, plan.by_type[name].events, chosen), indent=2)
+
+
+def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
+    parts = [
+        f"{number:,} of priority {priority} ({'all' if priority in chosen.whole else 'the newest'})"
+        for priority, number in chosen.by_priority.items()
+    ]
+    again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
+    return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"
+
+
+def _show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:
+    """Print how the leftovers develop, and the verdict; with `today` also today's verdict."""
+    outlook = found.outlook
+    if outlook is None or not outlook.windows:
+        return
+    show()
+    every_seconds = found.case.settings.run.every_seconds
+    show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
+    show()
+    # All rows up to the first window after all is done.
+    last = max((number for number, one in enumerate(outlook.windows, start=1) if one.leftover), default=0)
+    rows = []
+    for number, one in enumerate(outlook.windows[: last + 2], start=1):
+        waiting = sum(one.events.values())
+        rows.append([f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"])
+    headings = ["window", "waiting", "done", "left over"]
+    table(headings, _shortened(rows, *SHOWN_WINDOWS), right=headings)
+    if suspect := found.case.suspect:
+        show()
+        show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(suspect)}.")
+    if not outlook.drained_in:
+        _show_last(outlook)
+    show()
+    if today is not None and today.outlook:
+        show_words(f"Today: {today.outlook.verdict}.")
+        show_words(f"What if: {outlook.verdict}.")
+    else:
+        show_words(sentence(outlook.verdict))
+
+
+def _show_last(outlook: Outlook) -> None:
+    last = outlook.windows[-1]
+    rows = []
+    for name, left in last.left.items():
+        if last.events[name] or outlook.arrivals.get(name):
+            arriving, growth = _rate(outlook.arrivals.get(name, 0.0)), round(outlook.growth_of(name))
+            done = last.events[name] - left
+            rows.append([name, arriving, f"{done:,}", f"{left:,}", f"{growth:+,}" if growth else "-"])
+    if rows:
+        show()
+        show_words(f"In window {len(outlook.windows):,}, by type:")
+        show()
+        table(["type", "arriving", "done", "left over", "growing by"], rows)
+
+
+def _shortened(rows: list[list[str]], first: int, last: int) -> list[list[str]]:
+    """Leave out the middle ones of many."""
+    return [*rows[:first], ["..."] * len(rows[0]), *rows[-last:]] if len(rows) > first + last + 1 else rows
+
+
+def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
+    """Return how many events arrive in each window, and whether that is given or measured."""
+    if not number:
+        known = arrivals.windows or arrivals.given
+        return "with nothing arriving" + ("" if known else " (no whole window is on record yet; see --arrivals)")
+    measured = f"as in the last {counted(round(arrivals.windows), 'window')}"
+    others = any(number for name, number in arrivals.by_type.items() if name not in arrivals.given)
+    sources = measured
+    if arrivals.given:
+        sources = f"{', '.join(sorted(arrivals.given))} as given, the others {measured}" if others else "as given"
+    events = f"{_rate(number)} {'event' if number == 1 else 'events'}"
+    scaled = "" if every_seconds == arrivals.seconds else f", for {every_seconds:g} s instead of {arrivals.seconds:g} s"
+    return f"with {events} arriving in each ({sources}{scaled})"
+
+
+def _rate(number: float) -> str:
+    """Format a number of arrivals, with its fraction unless the number is large."""
+    whole = number >= SHOWN_WHOLE or number == int(number)
+    return f"{number:,.0f}" if whole else f"{number:.3g}"
+
+
+def _show_replay(found: Replay) -> None:
+    """Print the answer."""
+    print_json(found.as_json())
+    show_words(found.sentence)
+    if rows := list(_replayed(found)):
+        each = ["replayed", *(["what if"] if found.case else [])]
+        headings = ["run", "left over", *each, "finish", *each]
+        show()
+        table(headings, _shortened(rows, *SHOWN_RUNS), right=headings[1:])
+    if found.notes:
+        show()
+    for note in found.notes:
+        show_words(note)
+
+
+def _replayed(found: Replay) -> Iterator[list[str]]:
+    """Yield a row for each run that left events over, then or in a replay."""
+    for one in found.runs:
+        played = [one.recorded, one.unchanged, *([one.what_if] if one.what_if else [])]
+        if any(each.leftover for each in played):
+            ends = (f"{each.finish_seconds:.1f} s" if each.finish_seconds else "-" for each in played)
+            yield [one.run_id, *(f"{each.leftover:,}" for each in played), *ends]

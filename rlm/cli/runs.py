@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,22 +12,20 @@ from rlm.cli.common import CommandError, ExitCode, command, opened, show_looked_
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
-    Duration,
-    gathered,
+    Since,
+    all_of,
     interval_option,
     number_argument,
     several,
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.clock import system_clock
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm.admin.runs import RunFilter
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
@@ -162,17 +160,8 @@ def result(config: Path | None, run_id: str | None) -> None:
     show_run(found)
 
 
-def _filter(states: Sequence[str], triggers: Sequence[str], since: float | None, text: str) -> RunFilter:
-    from rlm.admin.runs import RunFilter
-
-    since_time = since and system_clock.now() - since
-    return RunFilter(frozenset(states), frozenset(triggers), since_time, text)
-
-
-#: Adds the options that choose finished runs; the command gets their filter as `chosen`.
-run_filter = gathered(
-    "chosen",
-    _filter,
+#: The options that choose finished runs: the fields of a `RunFilter`.
+run_filter = all_of(
     several(
         "--state",
         "states",
@@ -181,7 +170,7 @@ run_filter = gathered(
         type=click.Choice([*map(str, STATE_KINDS)]),
     ),
     several("--trigger", "triggers", "TRIGGER", "Those started so.", type=click.Choice([*map(str, Trigger)])),
-    click.option("--since", type=Duration(), metavar="DURATION", help="Those that started so long ago at the most."),
+    click.option("--since", type=Since(), metavar="DURATION", help="Those that started so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
@@ -196,7 +185,7 @@ run_filter = gathered(
 @number_argument
 @run_filter
 @click.option("--before", metavar="RUN", default="", help="Those before this run: where the list before ended.")
-def list_runs(config: Path | None, number: int, chosen: RunFilter, before: str) -> None:
+def list_runs(config: Path | None, number: int, before: str, **options: Any) -> None:
     """List the last N runs (20), newest first; of those that fit what is asked for, if anything is.
 
     An option said several times means any of what it said.
@@ -205,6 +194,7 @@ def list_runs(config: Path | None, number: int, chosen: RunFilter, before: str) 
     from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
+    chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)
         records = page["runs"]

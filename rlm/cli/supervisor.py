@@ -91,14 +91,14 @@ def drain_host(*, config: Path | None, host: str | None, off: bool, wait: bool, 
     `rlm supervisor list` shows it, and `rlm orders` who gave it. A scheduler on the host goes on.
     """
     from rlm.admin.endpoints import who
-    from rlm.admin.host_orders import drain, take_back, workers_on
+    from rlm.admin.hosts import drain, workers_on
     from rlm.core.clock import system_clock
 
     if off and wait:
         raise click.UsageError("--wait waits for a host to be drained; it does not go with --off.")
     with store_of(config) as store:
         name = host or store.settings.host_name
-        done = (take_back if off else drain)(store, name, who(), reason)
+        done = drain(store, name, who(), reason, off=off)
         _show_ordered(done)
         while wait and (left := workers_on(store, name)):
             done["workers"] = left
@@ -130,7 +130,7 @@ def forget_host(config: Path | None, host: str) -> None:
     back it is there as before.
     """
     from rlm.admin.endpoints import who
-    from rlm.admin.host_orders import forget
+    from rlm.admin.hosts import forget
 
     with store_of(config) as store:
         done = forget(store, host, who())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import select
 import socket
 import ssl
 import struct
+import termios
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
-from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, is_silence, kind_of_error, lies_here
+from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
 from rlm.delivery.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ class Connection:
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else int
         #: A call is under way on it, or was given up.
         self._busy = False
+        #: So many bytes of it, at most, were not acknowledged when last looked at.
+        self._unacknowledged = 0
         #: When it was answered or looked at last, monotonic seconds.
         self.seen_at = self._opened_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
@@ -110,7 +115,7 @@ class Connection:
         Raises:
             OSError: it could not be sent, or not in time; some of it may have been.
         """
-        self._busy = True
+        self._busy, self._unacknowledged = True, len(data)
         left = memoryview(data)
         while left:
             left = left[self._write(left, deadline) :]
@@ -147,11 +152,11 @@ class Connection:
     def _read(self, most: int, deadline: float) -> bytes:
         while True:
             if not self._pending():
-                self._await(select.POLLIN, deadline)
+                self._await_answer(deadline)
             try:
                 return self._sock.recv(most)
             except ssl.SSLWantWriteError:
-                self._await(select.POLLOUT, deadline)
+                self._is_ready(select.POLLOUT, deadline)
             except (BlockingIOError, ssl.SSLWantReadError):
                 continue  # what came was for TLS itself
 
@@ -160,23 +165,32 @@ class Connection:
             try:
                 return self._sock.send(data)
             except ssl.SSLWantReadError:
-                self._await(select.POLLIN, deadline)
+                self._is_ready(select.POLLIN, deadline)
             except (BlockingIOError, ssl.SSLWantWriteError):
-                self._await(select.POLLOUT, deadline)
+                self._is_ready(select.POLLOUT, deadline)
         raise TimeoutError("timed out")
 
-    def _await(self, event: int, deadline: float) -> None:
-        """Wait for an event of the socket, or its end.
+    def _await_answer(self, deadline: float) -> None:
+        """Wait until something came; end the call once nothing of it was acknowledged for `SILENT_SECONDS`.
 
-        Raises:
-            TimeoutError: it did not come by `deadline` (monotonic seconds).
+        The kernel alone would not end it while packets come in: an API whose way here is open repeats its last answer
+        until that is acknowledged.
         """
-        ready, left = self._arrivals, deadline - system_clock.monotonic()
+        while not self._is_ready(select.POLLIN, min(deadline, system_clock.monotonic() + SILENT_SECONDS)):
+            if system_clock.monotonic() >= deadline:
+                raise TimeoutError("timed out")
+            left = _unacknowledged(self._sock)
+            if left and left >= self._unacknowledged:
+                raise OSError(errno.ETIMEDOUT, "nothing was acknowledged any more")
+            self._unacknowledged = left
+
+    def _is_ready(self, event: int, until: float) -> bool:
+        """Wait for an event of the socket, or its end, `until` (monotonic seconds); return whether it came."""
+        ready, left = self._arrivals, until - system_clock.monotonic()
         if event != select.POLLIN:
             ready = select.poll()
             ready.register(self._sock, event)
-        if left <= 0 or not ready.poll(1000 * left):
-            raise TimeoutError("timed out")
+        return left > 0 and bool(ready.poll(1000 * left))
 
     def _set_linger(self, linger: bytes) -> None:
         with suppress(OSError):  # it is closed already, or reset
@@ -187,32 +201,28 @@ class Opener:
     """Opens connections, all with one context of TLS: certificates are checked against what the host trusts."""
 
     def __init__(self) -> None:
-        #: Whether the way of this host may be cut: a call was not even acknowledged, and none was answered since.
+        #: Whether the way of this host may be cut: nobody there acknowledged anything, and no call was answered since.
         self.in_doubt = False
         self._resolver = Resolver()
         self._context: ssl.SSLContext | None = None
 
-    def open(self, url: str, seconds: float) -> Connection:
+    def open(self, url: str, seconds: float, *, doubtful: bool = False) -> Connection:
         """Return a new connection to the host of `url`, made within `seconds`: its name, TCP and TLS in all.
+
+        TCP has less where the way is `doubtful`, or in doubt.
 
         Raises:
             UnreachableError: it refused, did not answer in time, or is not who it should be; nothing was sent.
         """
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
-        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if self.in_doubt else CONNECT_SECONDS
+        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if doubtful or self.in_doubt else CONNECT_SECONDS
         try:
             sock = _reach(self._resolver.resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
             told = f"no connection to {host}:{port}: {error}"
             raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
-
-    def is_silence(self, error: Exception) -> bool:
-        """Return whether a call failed since nobody acknowledged it any more: the way of this host is in doubt then."""
-        silent = is_silence(error)
-        self.in_doubt = self.in_doubt or silent
-        return silent
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:
@@ -265,6 +275,13 @@ def _options() -> dict[tuple[int, int], int]:
 
 
 _OPTIONS = _options()
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes that were written nobody has acknowledged; 0 if the system does not say."""
+    with suppress(OSError):
+        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+    return 0
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
-from rlm.delivery.connection import Opener
+from rlm.delivery.connection import Opener, UnreachableError
 from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
@@ -26,6 +26,7 @@ from rlm.delivery.outcome import (
     Rejected,
     Throttled,
     Unreachable,
+    is_silence,
     kind_of_error,
     kind_of_status,
     longest_rest,
@@ -95,7 +96,19 @@ class Dispatcher:
             self._drop(endpoint, connection)
             if usable:
                 break
-        return self._opener.open(endpoint.url, seconds)
+        return self._open(endpoint, seconds)
+
+    def reach(self, endpoint: Endpoint) -> None:
+        """Open a connection to `endpoint` in place of all that are kept: its way was shut, so they may be dead.
+
+        Raises:
+            UnreachableError: as `connect` does.
+        """
+        with self._lock:
+            idle = self._idle.pop(endpoint.url, [])
+        for connection in idle:
+            connection.close()
+        self.keep(endpoint, self._open(endpoint, endpoint.timeout_seconds, doubtful=True))
 
     def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:
         """Take a connection that is kept alive to each of `endpoints` used lately, by URL; to be put back at once."""
@@ -198,10 +211,23 @@ class Dispatcher:
             idle = self._idle.get(endpoint.url)
             return idle.pop() if idle else None
 
+    def _open(self, endpoint: Endpoint, seconds: float, *, doubtful: bool = False) -> Connection:
+        try:
+            return self._opener.open(endpoint.url, seconds, doubtful=doubtful)
+        except UnreachableError as error:
+            if error.outcome.silent:
+                self._doubt()
+            raise
+
     def _is_silence(self, error: Exception) -> bool:
-        if silent := self._opener.is_silence(error):
-            self.close()  # what is kept may be dead, wherever it leads to
+        if silent := is_silence(error):
+            self._doubt()
         return silent
+
+    def _doubt(self) -> None:
+        """Close what is kept, wherever it leads to, since nobody acknowledged anything: it may be dead as well."""
+        self._opener.in_doubt = True
+        self.close()
 
     def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
         self._close(connection)

@@ -1,4 +1,4 @@
-"""What is sent of an event: the whole request, byte for byte."""
+"""What is sent of an event: the body, and the whole request of its HTTP call."""
 
 from __future__ import annotations
 

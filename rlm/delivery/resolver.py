@@ -1,4 +1,4 @@
-"""The addresses of an endpoint: its name looked up, in a thread of its own, so that no look-up holds a call up."""
+"""The addresses of a name, looked up without holding a call up for longer than its time."""
 
 from __future__ import annotations
 

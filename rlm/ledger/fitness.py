@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,11 @@ import redis
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.connect import translated
 from rlm.ledger.refusals import CLUSTER_REMEDY
-from rlm.ledger.replicas import replicas_of
+from rlm.ledger.replicas import Replicas, replicas_of
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.ledger import Store
-    from rlm.ledger.replicas import Replicas
 
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)
@@ -46,15 +44,18 @@ class Finding:
     severity: Severity = Severity.ERROR
 
 
-def _good(name: str, message: str) -> Finding:
+def good(message: str, name: str = "") -> Finding:
+    """Return a finding that all is well."""
     return Finding(name, ok=True, message=message)
 
 
-def _warning(name: str, message: str, remedy: str) -> Finding:
+def warning(message: str, remedy: str, name: str = "") -> Finding:
+    """Return a finding that RLM works, but at a risk."""
     return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
 
 
-def _fault(name: str, message: str, remedy: str) -> Finding:
+def fault(message: str, remedy: str, name: str = "") -> Finding:
+    """Return a finding that something does not work."""
     return Finding(name, ok=False, message=message, remedy=remedy)
 
 
@@ -90,7 +91,7 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
             info = client.info()
         except redis.ResponseError as error:
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
-            return Fitness((_fault("info", f"it does not say what it is ({error})", remedy),))
+            return Fitness((fault(f"it does not say what it is ({error})", remedy, "info"),))
         sentinel = goes_by_sentinel(client)
         fitness = judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
         return Fitness((*fitness.findings, _waiting(info, replicas_of(client))))
@@ -141,23 +142,23 @@ def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
     shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
     if tuple(int(part) if part.isdecimal() else 0 for part in text.split(".")) >= OLDEST_VERSION:
-        yield _good("version", f"it is {shown}")
+        yield good(f"it is {shown}", "version")
     else:
         oldest = ".".join(map(str, OLDEST_VERSION))
-        yield _fault("version", f"it is {shown}, older than {oldest}", "upgrade it, or use another")
+        yield fault(f"it is {shown}, older than {oldest}", "upgrade it, or use another", "version")
     if info.get("loading"):
-        yield _fault("loading", "it is still reading its data", "wait until it has, and try again")
+        yield fault("it is still reading its data", "wait until it has, and try again", "loading")
     else:
-        yield _good("loading", "it has read all its data")
+        yield good("it has read all its data", "loading")
     if info.get("role") == "master":
-        yield _good("role", "it takes writes")
+        yield good("it takes writes", "role")
     else:
-        yield _fault("role", "it is a replica, which takes no writes", "name its primary in redis.url")
+        yield fault("it is a replica, which takes no writes", "name its primary in redis.url", "role")
     if info.get("cluster_enabled"):
         message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
-        yield _fault("cluster", message, CLUSTER_REMEDY)
+        yield fault(message, CLUSTER_REMEDY, "cluster")
     else:
-        yield _good("cluster", "it is no cluster")
+        yield good("it is no cluster", "cluster")
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
@@ -166,32 +167,32 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
     Either setting turns it off with 0, see redis.conf.
     """
     if not sentinel and not int(info.get("connected_slaves", 0)):
-        return _good("replicas", "it has no replica that could take its place while it goes on")
+        return good("it has no replica that could take its place while it goes on", "replicas")
     least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
     remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
     if not least or not lag:
         message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"
-        return _warning(
-            "replicas", message, f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
+        return warning(
+            message, f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself", "replicas"
         )
     if int(least) and int(lag):
-        return _good("replicas", f"it refuses writes {lag} s after it was cut off from its replicas")
+        return good(f"it refuses writes {lag} s after it was cut off from its replicas", "replicas")
     message = (
         "a primary that was cut off goes on taking writes beside the replica that took its place, so limits would be "
         f"used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
     )
-    return _warning("replicas", message, remedy)
+    return warning(message, remedy, "replicas")
 
 
 def _waiting(info: Mapping[str, Any], wanted: Replicas | None) -> Finding:
     """Check that the replicas are there that are waited for."""
     there = int(info.get("connected_slaves", 0))
     if wanted is None:
-        return _good("waiting", "no replica is waited for (redis.wait_replicas is 0)")
+        return good("no replica is waited for (redis.wait_replicas is 0)", "waiting")
     message = f"{there} replicas are connected, of which {wanted.number} are waited for (redis.wait_replicas)"
     if there >= wanted.number:
-        return _good("waiting", message)
-    return _warning("waiting", f"{message}: nothing is sent", "bring its replicas back, or lower redis.wait_replicas")
+        return good(message, "waiting")
+    return warning(f"{message}: nothing is sent", "bring its replicas back, or lower redis.wait_replicas", "waiting")
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -199,25 +200,25 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     policy, remedy = info.get("maxmemory_policy", "unknown"), "set maxmemory-policy to noeviction"
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if policy == "noeviction":
-        yield _good("eviction", "it evicts nothing")
+        yield good("it evicts nothing", "eviction")
     elif most:
-        yield _fault("eviction", f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy)
+        yield fault(f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy, "eviction")
     else:
         message = f"it would evict keys if maxmemory were set (maxmemory-policy is {policy})"
-        yield _warning("eviction", message, remedy)
+        yield warning(message, remedy, "eviction")
     message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)" if most else ""
     if used > FULL * most > 0:
         remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
-        yield _warning("memory", message, remedy)
+        yield warning(message, remedy, "memory")
     else:
-        yield _good("memory", message or "its memory has no bound of its own (maxmemory is 0)")
+        yield good(message or "its memory has no bound of its own (maxmemory is 0)", "memory")
 
 
 def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool) -> Iterator[Finding]:
     """Check what a restart or a power cut would lose."""
     save = settings.get("save")
     if info.get("aof_enabled"):
-        yield _good("persistence", "it keeps an append-only file")
+        yield good("it keeps an append-only file", "persistence")
         yield _sync(settings.get("appendfsync", "unknown"))
     else:
         lost = (
@@ -225,33 +226,33 @@ def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_
             if save == ""
             else "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
         )
-        tell = _warning if allow_volatile else _fault
-        yield tell("persistence", lost, "set appendonly to yes, or accept the loss with --allow-volatile")
-        yield _good("sync", "it has no append-only file to be late with")
+        tell = warning if allow_volatile else fault
+        yield tell(lost, "set appendonly to yes, or accept the loss with --allow-volatile", "persistence")
+        yield good("it has no append-only file to be late with", "sync")
     if info.get("aof_last_write_status", "ok") == "ok":
-        yield _good("appending", "its last write to the append-only file succeeded")
+        yield good("its last write to the append-only file succeeded", "appending")
     else:
         remedy = "read its log; make room on its disk"
-        yield _fault("appending", "it cannot write its append-only file, and refuses to take more", remedy)
+        yield fault("it cannot write its append-only file, and refuses to take more", remedy, "appending")
     remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
     if info.get("aof_last_bgrewrite_status", "ok") == "ok":
-        yield _good("rewriting", "it can shorten its append-only file")
+        yield good("it can shorten its append-only file", "rewriting")
     else:
-        yield _warning("rewriting", "it cannot shorten its append-only file, which grows", remedy)
+        yield warning("it cannot shorten its append-only file, which grows", remedy, "rewriting")
     if info.get("rdb_last_bgsave_status", "ok") == "ok":
-        yield _good("snapshots", "its last snapshot did not fail")
+        yield good("its last snapshot did not fail", "snapshots")
     elif save == "" or settings.get("stop-writes-on-bgsave-error") == "no":
-        yield _warning("snapshots", "its last snapshot failed", remedy)
+        yield warning("its last snapshot failed", remedy, "snapshots")
     else:
         message = "its snapshots fail, and it refuses writes until one succeeds (MISCONF)"
-        yield _fault("snapshots", message, remedy)
+        yield fault(message, remedy, "snapshots")
 
 
 def _sync(policy: str) -> Finding:
     lost = "a power cut may lose the last moments of what it has accepted"
     if policy == "always":
-        return _good("sync", "what it has accepted is on disk")
+        return good("what it has accepted is on disk", "sync")
     if policy == "unknown":
         remedy = "see that appendfsync is always; with ACL SETUSER name +config|get this looks for itself"
-        return _warning("sync", f"whether {lost} does not show (CONFIG GET)", remedy)
-    return _warning("sync", f"{lost} (appendfsync is {policy})", "set appendfsync to always")
+        return warning(f"whether {lost} does not show (CONFIG GET)", remedy, "sync")
+    return warning(f"{lost} (appendfsync is {policy})", "set appendfsync to always", "sync")

@@ -10,8 +10,8 @@ aside:LIST                 list    names of the giants of a list, those staged o
                                    until each is a dead letter, or archived
 giant:NAME                 string  one of them
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
-                                   (the schema that a scheduler must have, rlm/core/versions.py)
-schemas                    hash    schema of rlm/core/versions.py -> the version that worked with it; for good
+                                   (the schema that a scheduler must have, rlm/__init__.py)
+schemas                    hash    schema of rlm/__init__.py -> the version that worked with it; for good
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    what the memory of Redis is vouched for with: born, id, server, slots ever taken; and
                                    when and why it was last found wanting
@@ -76,14 +76,13 @@ dramatiq:*                 -       the broker's own: messages, which are claim c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rlm.settings import Settings
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
+from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.core.versions import SCHEMA
-from rlm.ledger.claims import lanes_of
+from rlm.ledger.claims import Lane, lanes_of
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rlm.ledger.claims import Lane
-    from rlm.ledger.scripts import Command
+from rlm.ledger.scripts import Command, Part
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0
@@ -73,7 +69,7 @@ class Process:
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
-    that has nothing under way once its entry has ended. `schema` is that of rlm/core/versions.py, 0 if it is older.
+    that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older.
     """
 
     id: str
@@ -237,6 +233,20 @@ class Processes(Part):
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
 
 
+def has_died(owner: str, here: str) -> bool:
+    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
+    host, pid, *_ = f"{owner}:".split(":")
+    if host != here or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
+
+
 def _silence(left_ms: int) -> float:
     """Return how long ago an entry was made that has so long to live, seconds."""
     return 0.0 if left_ms == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left_ms) / 1000
@@ -248,11 +258,17 @@ def _ttl_ms() -> int:
 
 
 def _read(entry: bytes) -> Process | None:
-    """Read an entry of the register; None for what another program wrote there."""
+    """Read an entry of the register; None for what another program wrote there.
+
+    A worker that does not say when it announced itself is of a version that knew no turns: it takes no call that this
+    one releases, and so counts as one of another configuration.
+    """
     try:
         found = msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    if found.threads and not found.said_at:
+        found = replace(found, revision="")
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
     if (offer := found.offer) is not None:
         possible = possible and min(offer.capacity, offer.least, offer.most) >= 0

@@ -1,4 +1,4 @@
-"""Who gets what if there is not enough for all: slots by the order of use, lanes by share, time by priority.
+"""Who gets what if there is not enough for all: slots by the order of use, lanes by share, hosts by capacity, time.
 
 The order of use has two forms: slot by slot, for releases, and many slots at once, for simulations. The properties in
 `tests/unit/test_plan_properties.py` compare the two.
@@ -10,12 +10,11 @@ import heapq
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rlm.core.endpoint import Endpoint
 
 
@@ -124,6 +123,27 @@ def _one_by_one(
             missing -= 1
             if slots < -1:
                 heapq.heappush(tallest, (slots + 1, index))
+    return given
+
+
+def shares(wanted: int, capacities: Mapping[str, int]) -> dict[str, int]:
+    """Divide `wanted` workers among hosts with these capacities; together as many as are wanted, if they can take them.
+
+    Each worker in turn goes to the host that has the smallest part of its capacity by then, counting half a worker
+    ahead (the method of Webster). So every share is within one of its proportional part, is never above the capacity,
+    and never falls because another host goes: hosts that see one of them go at different moments are never too many
+    together. Equal claims go by name, so that all who know the same capacities get the same answer.
+    """
+    given = dict.fromkeys(capacities, 0)
+    able = {name: capacity for name, capacity in capacities.items() if capacity > 0}
+    if wanted >= sum(able.values()):
+        return given | able
+    claims = [(1 / capacity, name) for name, capacity in able.items()]
+    heapq.heapify(claims)
+    for _ in range(max(0, wanted)):
+        _, name = claims[0]
+        given[name] += 1
+        heapq.heapreplace(claims, ((2 * given[name] + 1) / able[name], name))
     return given
 
 

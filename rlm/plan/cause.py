@@ -6,15 +6,13 @@ A cause speaks of what was seen, never of what might have been: what the events 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.core.text import counted, named
 from rlm.plan.limits_bind import MOST_NAMED, listed
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 #: An obstacle for less than this part of the run's window is not mentioned beside the longest one.
 WORTH_A_WORD: Final = 0.05
@@ -168,16 +166,21 @@ def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
 
 
 def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
-    """Return what else stood in the way for long enough and is not part of the job, in words."""
+    """Return what else stood in the way for long enough and is not part of the job, in words.
+
+    Beside busy lanes limits are told, too: by lanes alone one would add workers, and those change little then.
+    """
     others = {
-        wait.obstacle
+        wait.obstacle: wait
         for name in types
         for wait, seconds in run.waits.by_type.get(name, {}).items()
         if seconds >= WORTH_A_WORD * run.window_seconds
     }
     if main is not None:
-        others.discard(main.obstacle)
+        others.pop(main.obstacle, None)
     told = [_obstacle(run, one, types) for one in Obstacle if one in others and one not in IN_ORDER]
+    if main is not None and main.obstacle is Obstacle.LANES:
+        told += [_told(run, others[one], types) for one in Obstacle if one in others and one in IN_ORDER]
     return f"; besides, {', and '.join(told)}" if told else ""
 
 

@@ -1,27 +1,30 @@
-"""The rules between settings. Each looks only at values right by themselves, so that all faults come at once.
+"""The rules between settings, and what is allowed by them but hardly meant.
 
-A window belongs to a URL, so one name has one URL, one limit and one budget: two readings would exceed the limit.
+Each rule looks only at values right by themselves, so that all faults come at once. A window belongs to a URL, so one
+name has one URL, one limit and one budget: two readings would exceed the limit.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.endpoint import Limit, Rule
+from rlm.core.endpoint import Limit, Rule, all_limited
 from rlm.settings.addresses import check_endpoint_url
-from rlm.settings.document import leaves
+from rlm.settings.document import SECTIONS, Layers, Place, fields_at, leaves
 from rlm.settings.faults import Fault, close_match, did_you_mean, fault
 from rlm.settings.secrets import FROM_ENVIRONMENT, mask_url
+from rlm.settings.sources import variable_name
 from rlm.settings.toml import dotted
 from rlm.settings.values import check_header_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rlm.settings.document import Layers, Place
+    from rlm.settings import Settings
 
     #: The place of a setting, and what is wrong with it.
     Problem = tuple[Place, str]
@@ -192,3 +195,51 @@ def _budgets(layers: Layers) -> Iterator[Problem]:
             yield place, f"an endpoint has this name; give one of them another (see {dotted(endpoints[name])})"
         elif name not in named:
             yield place, "no endpoint names this budget, so it would limit nothing; name it or take it out"
+
+
+def warnings_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a sentence for each value that is hardly meant, and for each variable without effect.
+
+    It has the key, the value and what it means. No value that may be secret is in it.
+    """
+    return [*_long_calls(settings), *_long_guard(settings), *_short_variables(settings, environ)]
+
+
+def _long_calls(settings: Settings) -> Iterator[str]:
+    """Yield the types of which a run cannot make a single call, or not by its target."""
+    run = settings.run
+    planned = run.target * run.window_seconds
+    for one in settings.event_types:
+        called = f"types.{one.name}.processing_seconds = {one.processing_seconds:g}"
+        if one.processing_seconds >= run.window_seconds:
+            yield f"{called}: no call is expected to be answered in a run, run.window_seconds = {run.window_seconds:g}"
+        elif one.processing_seconds > planned:
+            yield f"{called}: run.target = {run.target:g} is {planned:g} s of the window, which holds no such call"
+
+
+def _long_guard(settings: Settings) -> Iterator[str]:
+    """Yield the limits of which the guard takes half or more: calls are kept a period and the guard apart."""
+    guard_seconds = settings.run.guard_seconds
+    for one in all_limited(settings.endpoints.values()):
+        shortest = min(rule.seconds for rule in one.limit.rules)
+        if guard_seconds >= shortest:
+            yield (
+                f"run.guard_seconds = {guard_seconds:g}: the limit of {one.name}, {one.limit.text}, has a period of "
+                f"{shortest:g} s; with the guard at most {shortest / (shortest + guard_seconds):.0%} of it is used"
+            )
+
+
+def _short_variables(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the variables that would set something if they had two underscores where they have one."""
+    tables: list[tuple[str, ...]] = [(name,) for name in SECTIONS]
+    tables += [("types", name) for name in settings.types]
+    known = [variable_name((*table, key)) for table in tables for key in fields_at(table) if key != "endpoints"]
+    meant = {_squeezed(name): name for name in known}
+    for variable in sorted(environ):
+        name = meant.get(_squeezed(variable.upper()))
+        if name and "__" not in variable:
+            yield f"environment {variable}: sets nothing; {name} would, with two underscores"
+
+
+def _squeezed(name: str) -> str:
+    return re.sub("_+", "_", name)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from rlm.web.errors import refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: What everybody who reaches the port may read.
@@ -46,22 +43,18 @@ _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(:\d{1,5})?|\[(?P<ipv6>[0-9A-Fa-f:
 _CLOSED = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The token, empty without one; whether nothing may be written; the page that asks a browser for the token."""
-
-    token: str
-    read_only: bool
-    ask_token: Callable[[Request], Response]
-
-
 class Access:
-    """Finds out who makes a request (`Visit`), refuses what it may not do, and sets headers and cookie."""
+    """Finds out who makes a request (`Visit`), refuses what it may not do, and sets headers and cookie.
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    `token` is empty without one; `ask_token` makes the page that asks a browser for it.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, ask_token: Callable[[Request], Response], *, read_only: bool) -> None:
         self._app = app
-        self._rules = rules
-        self._sessions = Sessions(rules.token)
+        self._token = token
+        self._ask_token = ask_token
+        self._read_only = read_only
+        self._sessions = Sessions(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the application."""
@@ -81,9 +74,9 @@ class Access:
         await answer(scope, receive, send_with_headers)
 
     def _visit(self, request: Request) -> Visit:
-        token, address = self._rules.token, request.client.host if request.client else "?"
+        token, address = self._token, request.client.host if request.client else "?"
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
-        visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._rules.read_only)
+        visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._read_only)
         session = self._sessions.read(request.cookies.get(cookie_name(request), ""))
         if session is not None and not has_token:
             visit.session = session
@@ -96,7 +89,7 @@ class Access:
         """Return the header that sets the session's cookie, or deletes that of a session that was ended."""
         session = visit.to_set
         assert session is not None  # noqa: S101  # the caller looked
-        value, age = ("", 0) if session is visit.ended else (self._sessions.cookie(session), IDLE_SECONDS)
+        value, age = ("", 0) if self._sessions.has_ended(session) else (self._sessions.cookie(session), IDLE_SECONDS)
         secure = "" if is_plain(request) else "; Secure"
         return f"{cookie_name(request)}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
@@ -108,7 +101,7 @@ class Access:
         if path in OPEN or path.startswith(OPEN[-1]) or visit.may_read:
             return None
         if "text/html" in request.headers.get("Accept", "") and not path.startswith("/api/"):
-            return self._rules.ask_token(request)
+            return self._ask_token(request)
         return _unknown(request)
 
     def _write_refusal(self, request: Request, visit: Visit) -> Response | None:
@@ -121,7 +114,9 @@ class Access:
         if visit.has_token:
             return None
         if not is_same_origin(request.headers):
-            return _foreign(request)
+            why = "The request comes from a page of another origin, or does not say from which."
+            remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
+            return refused(request, 403, why, remedy)
         return None if is_log_in else self._csrf_refusal(request, visit)
 
     def _csrf_refusal(self, request: Request, visit: Visit) -> Response | None:
@@ -173,11 +168,6 @@ def _unknown(request: Request) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="rlm"'}
     remedy = "Say `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
     return refused(request, 401, "The token is missing or wrong.", remedy, headers)
-
-
-def _foreign(request: Request) -> Response:
-    remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
-    return refused(request, 403, "The request comes from a page of another origin, or does not say from which.", remedy)
 
 
 class KnownHosts:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from rlm.core.errors import ConfigurationError, RLMError, StoreError
 from rlm.ledger.processes import Role
 from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import HEADERS, Access, KnownHosts, Rules
+from rlm.web.access import HEADERS, Access, KnownHosts
 from rlm.web.api import api_routes
 from rlm.web.errors import of_error, of_http
 from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import missing_page, page_routes
-from rlm.web.pages.page import Viewer
-from rlm.web.session import csrf_token, is_logged_in, may_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from rlm.ledger import Store
 
@@ -65,30 +61,23 @@ def make_app(
     """
     routes = _machines(store)
     if not metrics_only:
-        routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store, viewer_of)]
-    rules = Rules(token, read_only=read_only, ask_token=ask_token)
+        routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store)]
     handlers: dict[Any, Any] = {RLMError: of_error, HTTPException: of_http, Exception: of_fault}
     if not metrics_only:
         handlers[_NOT_FOUND] = of_missing
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, rules)],
+        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, ask_token, read_only=read_only)],
         exception_handlers=handlers,
     )
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named
     return app
 
 
-def viewer_of(request: Request) -> Viewer:
-    """Return who looks at the page that answers `request`. One that has nothing to send gets no CSRF token."""
-    writes, leaves = may_write(request), is_logged_in(request)
-    return Viewer(writes, csrf_token(request) if writes or leaves else "", leaves)
-
-
 async def of_missing(request: Request, error: HTTPException) -> Response:
     """Return the answer for an address at which there is nothing: a page to a browser."""
     wants_page = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
-    return missing_page(viewer_of(request)) if wants_page else await of_http(request, error)
+    return missing_page(request) if wants_page else await of_http(request, error)
 
 
 async def of_fault(request: Request, error: Exception) -> Response:

@@ -1,12 +1,13 @@
 """The operations of the JSON side: each with its path, what it takes, and the function of rlm/admin that answers.
 
-Routes and /openapi.json are both made from `OPERATIONS`.
+Routes and openapi.json (by `python -m tests.openapi_page`) are both made of `OPERATIONS`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -16,11 +17,10 @@ from starlette.exceptions import HTTPException
 
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.bulk_letters import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.hosts import hosts as host_list
-from rlm.admin.letters import grouped
+from rlm.admin.letters import Deal, Dealing, grouped
 from rlm.admin.question import PlanAsk, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
@@ -31,8 +31,6 @@ from rlm.ledger.reading.compliance import compliance as judged
 from rlm.web import parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
     from rlm.web.session import Visit
@@ -234,11 +232,6 @@ class Operation:
     handle: Callable[[ApiCall], Any]
     command: str
     takes: type[msgspec.Struct] = parameters.Nothing
-
-    @property
-    def name(self) -> str:
-        """What a client made from /openapi.json calls it."""
-        return self.handle.__name__
 
 
 OPERATIONS: Final = (

@@ -1,4 +1,4 @@
-"""Who makes a request, and the CSRF token of a page. For pages: `csrf_token(request)` and `may_write(request)`.
+"""Who makes a request (`visit_of`), what it may do, and the CSRF token of a page.
 
 A session is a signed cookie. Where a token is configured a log-in begins it, and it outlives a restart of `rlm web`,
 because its key is made from the token. Without one, on the loopback interface, the first page begins it; it does not
@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from rlm.core.clock import system_clock
+from rlm.core.clock import Clock, system_clock
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from rlm.core.clock import Clock
 
 #: A session ends when it was not used for this long, and this long after it began at the latest, seconds.
 IDLE_SECONDS: Final = 12 * 3600
@@ -109,9 +108,8 @@ class Visit:
     is_open: bool
     read_only: bool
     session: WebSession | None = None
-    #: The session whose cookie the answer sets; of one that has `ended` it deletes it.
+    #: The session whose cookie the answer sets; of one that has ended it deletes it.
     to_set: WebSession | None = None
-    ended: WebSession | None = None
 
     @property
     def may_read(self) -> bool:
@@ -122,7 +120,32 @@ class Visit:
         """End its session."""
         if self.session is not None:
             self.sessions.end(self.session)
-            self.to_set = self.ended = self.session
+            self.to_set = self.session
+
+    @property
+    def may_write(self) -> bool:
+        """Whether a page is to offer buttons: not in read-only mode (`web.read_only`)."""
+        return not self.read_only and (self.session is not None or self.is_open)
+
+    @property
+    def is_logged_in(self) -> bool:
+        """Whether a page is to offer a log-out, which is `POST /logout`."""
+        return self.session is not None and not self.is_open
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its session has ended while the request is still being answered."""
+        return self.session is not None and self.sessions.has_ended(self.session)
+
+    def csrf_token(self) -> str:
+        """Return the CSRF token for a page, whose script sends it back as `X-CSRF-Token` with each POST.
+
+        Without a configured token this begins the session of a new visitor, whose cookie goes out with the answer; so
+        call it before the answer is begun. Empty where the visitor has no session, as a program with the token.
+        """
+        if self.session is None and self.is_open:
+            self.session = self.to_set = self.sessions.begin()
+        return self.sessions.csrf(self.session) if self.session else ""
 
     @property
     def who(self) -> str:
@@ -139,34 +162,3 @@ def visit_of(request: Request) -> Visit:
     """Return who makes a request."""
     visit: Visit = request.scope[VISIT]
     return visit
-
-
-def csrf_token(request: Request) -> str:
-    """Return the CSRF token for the page that answers `request`, for its `<meta name="csrf-token" content="...">`.
-
-    The script of the page sends it back as `X-CSRF-Token` with each POST. Without a configured token this begins the
-    session of a new visitor, whose cookie goes out with the answer; so call it before the answer is begun. Empty where
-    the visitor has no session, as a program with the token.
-    """
-    visit = visit_of(request)
-    if visit.session is None and visit.is_open:
-        visit.session = visit.to_set = visit.sessions.begin()
-    return visit.sessions.csrf(visit.session) if visit.session else ""
-
-
-def has_ended(request: Request) -> bool:
-    """Return whether the session of a request has ended while it is still being answered."""
-    visit: Visit | None = request.scope.get(VISIT)
-    return visit is not None and visit.session is not None and visit.sessions.has_ended(visit.session)
-
-
-def is_logged_in(request: Request) -> bool:
-    """Return whether the page that answers `request` is to offer a log-out, which is `POST /logout`."""
-    visit = visit_of(request)
-    return visit.session is not None and not visit.is_open
-
-
-def may_write(request: Request) -> bool:
-    """Return whether the page that answers `request` is to offer buttons: not in read-only mode (`web.read_only`)."""
-    visit = visit_of(request)
-    return not visit.read_only and (visit.session is not None or visit.is_open)

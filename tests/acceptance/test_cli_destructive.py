@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from rlm.admin.bulk_letters import Deal, Dealing
-from rlm.admin.letters import Outcome
+from rlm.admin.letters import Deal, Dealing, Outcome
 from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter
 from tests.store import steps

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from rlm import __version__
-from rlm.admin.doctor import checks, processes, server
+from rlm.admin import doctor as checks
+from rlm.admin.doctor import processes, server
 from rlm.admin.explain.words import moment
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError

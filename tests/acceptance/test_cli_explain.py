@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin import explain
+from rlm.admin.explain import look
 from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger.archive import Archive, ArchiveKind
@@ -444,17 +444,17 @@ def test_an_event_that_a_drain_moves_meanwhile_is_found(inst, monkeypatch, momen
     """It leaves one place after the next was looked at: then it is looked for again."""
     inst.push(*steps.items(1, steps.TYPE))
     run = steps.open_run(inst.store, inst.token)
-    pages = explain.item_pages
+    pages = look.item_pages
 
     def pages_while_it_moves(store):
-        monkeypatch.setattr(explain, "item_pages", pages)
+        monkeypatch.setattr(look, "item_pages", pages)
         if moment == "taken":
             steps.drain(inst.store, inst.token, run)
             return pages(store)
         inst.store.client.rename(inst.store.keys.events, inst.store.keys.processing)
         return iter(())  # staging was empty when it was looked at, and now the list is
 
-    monkeypatch.setattr(explain, "item_pages", pages_while_it_moves)
+    monkeypatch.setattr(look, "item_pages", pages_while_it_moves)
 
     assert tell(inst)[0] == {"staged": "queued", "taken": "pending"}[moment]
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from rlm.admin import bulk_letters, letters
+from rlm.admin import letters
 from rlm.core.item import Reason, encode_letter
 from tests.store import looks, steps
 
@@ -239,7 +239,7 @@ def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypa
         inst.store.client.delete(inst.store.keys.failed)
         return answer
 
-    monkeypatch.setattr(bulk_letters, "find_letters", gone_meanwhile)
+    monkeypatch.setattr(letters, "find_letters", gone_meanwhile)
 
     done = inst.json("failed", "retry", handle, code=1)
 

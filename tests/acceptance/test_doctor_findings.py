@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from rlm import __version__
-from rlm.admin.doctor import checks, ledger, processes, server
+from rlm.admin import doctor as checks
+from rlm.admin.doctor import ledger, processes, server
 from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.doctor.checks import HERE
+from rlm.admin.doctor import HERE
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import Installation

@@ -7,9 +7,9 @@ import io
 
 from rlm.admin.planning import Arrivals
 from rlm.web.pages import FILES, compliance, whatif
-from rlm.web.pages.documents import Documents
-from rlm.web.pages.outlook import outlook_of
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Frame, Query, render
+from rlm.web.pages.queue import outlook_of
 from tests.store import looks, steps
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm.admin.doctor.checks import examine
+from rlm.admin.doctor import examine
 from rlm.core.errors import StoreError
 from rlm.ledger.embedded.server import EmbeddedServer
 from tests.acceptance.system import System, make_item

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report
-from rlm.admin.troubles import failed_calls
+from rlm.admin.verdict import call_troubles
 from rlm.admin.words import unwell
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
@@ -238,7 +238,7 @@ def named(system, run_id, words):
 
     def said():
         found = report.status(system.store, run_id)
-        return words in " ".join([failed_calls(found), *unwell(found)])
+        return words in " ".join([*call_troubles(found), *unwell(found)])
 
     wait_until(said, timeout=NAMED_SECONDS + 1, message=f"{words!r} is said")
     return time.monotonic() - began

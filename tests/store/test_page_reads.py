@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rlm.admin.explain import search
 from rlm.admin.letters import LetterFilter, letter_page
 from rlm.admin.queue import carried_over, queue_stats
 from rlm.admin.report import open_status
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.admin.search import search
+from rlm.core.clock import isoformat
 from rlm.core.item import Reason
 from tests.store import deadletters, steps
 
@@ -53,9 +54,12 @@ def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, ru
     store.control.pause(endpoint, "me@host", 5.0)
     status = open_status(store, run)
     status["by_endpoint"][steps.ENDPOINT]["calls"] = 3  # two more than the log of calls has
+    sent_us = store.windows.sent(endpoint, 1)[0]
+    seen_at_once = status | {"as_of": isoformat(sent_us / 1_000_000)}
 
     found = course(store, status)
 
+    assert len(course(store, seen_at_once)["calls"][steps.ENDPOINT]) == 1
     assert [0 <= at < 60 for at in found["calls"][steps.ENDPOINT]] == [True]
     assert found["missing"] == {steps.ENDPOINT: 2}
     assert [(one["what"], one["name"]) for one in found["changes"]] == [("pause", steps.ENDPOINT)]

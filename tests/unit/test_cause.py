@@ -73,6 +73,20 @@ def test_what_went_wrong_besides_is_told_where_it_took_long_enough():
     )
 
 
+@each(
+    ("wait", "words"),
+    [
+        (LIMIT, "the limit of A (30/minute) lets no more through"),
+        (Wait(Obstacle.BUDGET, "account"), "the budget account (10/minute) lets no more through"),
+    ],
+)
+def test_beside_busy_lanes_a_limit_is_told(wait, words):
+    """More workers would bring few of these events, which the plan of the same run says, too."""
+    (found,) = causes(ended({"A": 86}, {"A": {LANES: 30.0, wait: 29.0}}))
+
+    assert found.sentence == f"86 events left over: all lanes were busy for 30 s; besides, {words}"
+
+
 def test_endpoints_shut_for_the_same_reason_count_together():
     """Two that rested for a third of the time each weigh more than the full third one."""
     waits = {"A": {LIMIT: 20.0, Wait(Obstacle.RESTING, "a1"): 19.0, Wait(Obstacle.RESTING, "a2"): 19.0}}

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
+from rlm.admin.explain.look import EndpointGate, TypeStatus
 from rlm.admin.explain.words import moment, ordinal, sentence
-from rlm.cli import explain
+from rlm.cli import events
 from rlm.core.run import Run, State, Trigger
 from rlm.core.trail import Place
 from rlm.core.window import Circuit
+from rlm.ledger.reading import Whereabouts
 from tests.each import each
 
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
@@ -186,7 +187,7 @@ def test_what_comes_from_outside_stays_on_one_line():
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_tables_say_the_words_of_health_and_when_alike(monkeypatch, capsys, terminal):
     """The word of the sentence, not the key of the JSON; a call without an answer took no time that is known."""
-    monkeypatch.setattr(explain, "is_terminal", lambda: terminal)
+    monkeypatch.setattr(events, "is_terminal", lambda: terminal)
     monkeypatch.setenv("COLUMNS", "200")
     answers = [("error", None), ("unknown", None), ("error", 0.2)]
     call = {"attempt": 1, "at": "2020-11-27T04:32:43.713Z", "endpoint": "api", "text": "", "host": None}
@@ -194,7 +195,7 @@ def test_the_tables_say_the_words_of_health_and_when_alike(monkeypatch, capsys, 
     gates = [{"endpoint": "api", "state": "probed", "health": "probing", "budget": None, "free": 0, "wait_seconds": 0}]
     facts = {"sentence": "s", "letter": None, "taken_at": call["at"], "taken_in": "r", "releases": 1, "deaths": 0}
 
-    explain._describe({**facts, "given_back": 0, "calls": len(calls), "attempts": calls, "endpoints": gates})
+    events._describe({**facts, "given_back": 0, "calls": len(calls), "attempts": calls, "endpoints": gates})
 
     told = capsys.readouterr().out
     when = "11-27 04:32:43" if terminal else call["at"]

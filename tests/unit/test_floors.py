@@ -94,7 +94,7 @@ def floor(module):
     if parts[0] in {"actors", "scheduler"}:
         return parts[0]
     named = "/".join(parts[:2])
-    return named if parts[0] == "rlm" and named not in {"rlm", "rlm/__version__"} else None
+    return named if parts[0] == "rlm" and (ROOT / named).is_dir() and named != "rlm" else None
 
 
 def floor_of_file(file):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,11 +31,9 @@ class Shared:
             return {"calls": {"a": [1.0, 2.0]}, "missing": {}, "changes": [], "workers": []}
         return self._found.get(key.replace(" ", "_"), [])
 
-    def part(self, _kind):
-        return self
-
-    def look(self):
-        return self._found.get("course")
+    @property
+    def done(self):
+        return SimpleNamespace(look=lambda: self._found.get("course"))
 
 
 def shown(page, documents, *, may_write=True):
@@ -122,6 +121,17 @@ def test_what_went_wrong_is_a_list():
     assert "<li>35 of 90 calls failed<" in html
     assert "<li>9 x HTTP 500, a0</li>" in html
     assert f'and 2 more: <a href="/runs/{found["run_id"]}">' in html
+
+
+def test_now_claims_no_more_of_an_open_run_than_is_known():
+    """Without a worker none is on the way, and calls that were not made were not answered well."""
+    found = {**status(workers=0), **WHERE}
+    assert "every call was answered well" in shown(now.PAGE, Shared(status=found)).html
+    found["by_endpoint"] = {"a": {**endpoint(["T"]), "calls": 0, "completed": 0}}
+    html = shown(now.PAGE, Shared(status=found)).html
+
+    assert "None of 3 workers wanted is alive." in html
+    assert "Nothing: no call was made, and there are no dead letters." in html
 
 
 @pytest.mark.parametrize("found", [rest(), rest(last_record=None, schedulers=0, supervisors=0, last_tick=None)])

@@ -6,8 +6,7 @@ import pytest
 
 from rlm.admin.runs import RunFilter
 from rlm.web.pages import event, failures
-from rlm.web.pages.filters import ListFilter, event_address
-from rlm.web.pages.page import Query, words
+from rlm.web.pages.page import ListFilter, Query, event_address, words
 from tests.each import each
 from tests.store.steps import record_of
 

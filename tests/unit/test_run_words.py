@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.troubles import troubles
+from rlm.admin.verdict import troubles
 from rlm.cli.status import describe
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}

@@ -6,7 +6,7 @@ import pytest
 
 from rlm.admin.doctor.host import check_configuration
 from rlm.settings import load_settings
-from rlm.settings.advice import warnings_of
+from rlm.settings.rules import warnings_of
 
 TYPE = """
 [types.A_B]

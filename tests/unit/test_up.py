@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import sysconfig
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -85,15 +86,25 @@ def test_the_processes_read_the_same_configuration_and_find_this_rlm(settings):
     assert path[-1] == "/usr/bin"
 
 
-def test_a_dotenv_file_is_read_as_honcho_reads_it(tmp_path):
-    """Variables with quotes and comments; none without a file; a broken line is an error."""
+def test_a_dotenv_file_is_read_if_there_is_one(tmp_path):
+    """None without a file; one that cannot be used is an error that names it."""
     file = tmp_path / ".env"
     assert _read_dotenv(file) == {}
     file.write_text("# comment\nREDIS_URL='redis://h:1/0'\n")
     assert _read_dotenv(file) == {"REDIS_URL": "redis://h:1/0"}
     file.write_text("A='open\n")
 
-    with pytest.raises(ConfigurationError, match=r"\.env"):
+    with pytest.raises(ConfigurationError, match=r"\.env: cannot be used: line 1: A"):
+        _read_dotenv(file)
+
+
+def test_a_dotenv_file_of_another_user_says_who_must_read_it(tmp_path, monkeypatch):
+    """Root wrote it with mode 0600: that is not a matter of its lines."""
+    file = tmp_path / ".env"
+    file.write_text("A=1\n")
+    monkeypatch.setattr("rlm.core.files.read_trusted_text", Mock(side_effect=PermissionError(13, "Permission denied")))
+
+    with pytest.raises(ConfigurationError, match=r"\.env: cannot be read: let the user who runs RLM read it"):
         _read_dotenv(file)
 
 

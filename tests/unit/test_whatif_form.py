@@ -6,7 +6,7 @@ import pytest
 
 from rlm.settings import load_settings
 from rlm.web.pages.page import Query
-from rlm.web.pages.whatif_form import COUNTS, WAITING, read_form
+from rlm.web.pages.whatif import COUNTS, WAITING, read_form
 from tests.each import each
 
 DOCUMENT = """

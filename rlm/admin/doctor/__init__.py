@@ -1,20 +1,131 @@
-"""What a check of `rlm doctor` finds. The examination puts the name of the check before the `part`."""
+"""The checks of `rlm doctor`. Each returns one finding or several: what it saw, and the remedy of what is wrong."""
 
 from __future__ import annotations
 
-from rlm.ledger.fitness import Finding, Severity
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from rlm.admin.doctor import endpoints, host, ledger, processes, server
+from rlm.core.errors import ConfigurationError, StoreError, StoreUnreachableError
+from rlm.ledger import Store, open_store
+from rlm.ledger.embedded.server import running
+from rlm.ledger.fitness import Finding, fault
+from rlm.settings.secrets import EMBEDDED, known
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlm.settings import Settings
+
+_Seen = TypeVar("_Seen")
+#: Checks of a thing by the name of their findings, in the order of the report.
+Checks: TypeAlias = Mapping[str, Callable[[_Seen], Finding | Iterable[Finding]]]
+
+#: The checks that need no Redis.
+HERE: Checks[Settings] = {
+    "configuration": host.check_configuration,
+    "files": host.check_files,
+    "sentry": host.check_sentry,
+    "reach": host.check_reach,
+}
+#: The checks of Redis, after whether it is fit.
+IN_REDIS: Checks[Store] = {
+    "advisories": server.check_advisories,
+    "latency": server.check_latency,
+    "clock": server.check_clock,
+    "memory": server.check_memory,
+    "keys": ledger.check_keys,
+    "scheduler": processes.check_scheduler,
+    "leader": processes.check_leader,
+    "supervisor": processes.check_supervisor,
+    "hosts": processes.check_hosts,
+    "workers": processes.check_workers,
+    "versions": processes.check_versions,
+    "run": ledger.check_run,
+    "last run": ledger.check_last_run,
+    "orphans": ledger.check_orphans,
+    "stuck": ledger.check_stuck,
+    "types": ledger.check_unknown_types,
+    "endpoints": endpoints.check_endpoints,
+    "limits": endpoints.check_limits,
+    "archive": host.check_archive,
+    "times": endpoints.check_times,
+    "selftest": ledger.check_selftests,
+    "staging": ledger.check_staging,
+    "books": ledger.check_books,
+}
+#: Those of them that do not depend on the configuration.
+ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
-def good(message: str, part: str = "") -> Finding:
-    """Return a finding that all is well."""
-    return Finding(part, ok=True, message=message)
+def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
+    """Make one check after the other, whatever the others find."""
+    here = Examination()
+    yield from here.make(HERE, settings)
+    yield from here.make_in_redis(IN_REDIS, settings, allow_volatile=allow_volatile)
 
 
-def warning(message: str, remedy: str, part: str = "") -> Finding:
-    """Return a finding that RLM works, but at a risk."""
-    return Finding(part, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
+def examine_without(
+    error: ConfigurationError, file: Path | None, sound: Settings | None, *, allow_volatile: bool
+) -> Iterator[Finding]:
+    """Report the faults of the configuration in `file`, and check what can be checked without it.
+
+    `sound` is the configuration without the faulty sections, if that is enough to find Redis.
+    """
+    here = Examination()
+    yield from here.make({"configuration": host.unusable}, error)
+    if file is not None:
+        yield from here.make({"files": host.check_file}, file)
+    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts no server
+        yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 
 
-def fault(message: str, remedy: str) -> Finding:
-    """Return a finding that something does not work."""
-    return Finding("", ok=False, message=message, remedy=remedy)
+class Examination:
+    """A round of checks.
+
+    An error in a check becomes a finding, and the next check is made. What Redis refuses is one finding, with all
+    checks that failed for it. Once Redis is unreachable, no other check is made, because each would wait.
+    """
+
+    def __init__(self) -> None:
+        self._refused: dict[str, tuple[StoreError, list[str]]] = {}
+        self._away: StoreUnreachableError | None = None
+
+    def make(self, checks: Checks[_Seen], seen: _Seen) -> Iterator[Finding]:
+        """Yield the findings of each check, up to its first error."""
+        for name, check in checks.items():
+            if self._away:
+                self._note(name, self._away)
+                continue
+            try:
+                found = check(seen)
+                for one in [found] if isinstance(found, Finding) else found:
+                    yield replace(one, name=f"{name}.{one.name}" if one.name else name)
+            except StoreError as error:
+                self._note(name, error)
+            except Exception as error:  # noqa: BLE001  # the other checks must be made
+                message = f"this could not be looked at: {type(error).__name__}: {known().mask(str(error))}"
+                remedy = "see what the others say; if it stays, it is a fault of RLM: report it"
+                yield replace(fault(message, remedy), name=name)
+
+    def make_in_redis(self, checks: Checks[Store], settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
+        """Yield whether Redis is fit, the findings of the checks, and why some could not be made."""
+        fit = partial(server.check_redis, allow_volatile=allow_volatile)
+        try:
+            with open_store(settings) as store:
+                yield from self.make({"redis": fit, **checks}, store)
+        except StoreError as error:  # the embedded server does not come up
+            self._note("redis", error)
+        for refusal, names in self._refused.values():
+            missing = [name for name in names if name != "redis"]
+            seen = f"; so not looked at: {', '.join(missing)}" if missing else ""
+            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md goes by symptom"
+            yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
+
+    def _note(self, name: str, error: StoreError) -> None:
+        """Remember that a check failed because Redis refused it or was unreachable."""
+        if isinstance(error, StoreUnreachableError):
+            self._away = error
+        self._refused.setdefault(error.what, (error, []))[1].append(name)

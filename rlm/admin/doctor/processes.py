@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rlm import __version__
-from rlm.admin.doctor import fault, good, warning
-from rlm.admin.hosts import NO_HOST, HostState, hosts, nobody_takes_workers
+from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
 from rlm.admin.report import revision_in_force
-from rlm.admin.versions import behind, called, newer_than_this
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
-from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.fitness import Finding, fault, good, warning
+from rlm.ledger.processes import Process, Role, WorkerState, has_died
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.fitness import Finding
     from rlm.ledger.leases import Tenure
-    from rlm.ledger.processes import Process
 
 
 #: A scheduler that has missed this many ticks is stuck.
@@ -127,7 +122,7 @@ def check_versions(store: Store) -> Finding:
     told = []
     if newer := newer_than_this(store):
         told.append(f"this command is rlm {__version__}, behind rlm {newer}: {_LEFT_ALONE}")
-    late = behind(living, store.leases.holder())
+    late = behind(living, store.leases.holder(), store.settings.revision)
     for host in sorted({one.process.host for one in late}):
         names = [f"{one.role} {one.process.id} ({one.why})" for one in late if one.process.host == host]
         told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")
@@ -183,20 +178,6 @@ def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
     state = "is dead" if has_died(tenure.owner, here) else "does not answer"
     nor = f"; nor does {', '.join(others)} take it" if others else ""
     return warning(f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(ago)} ago{nor}", _RESTART)
-
-
-def has_died(owner: str, here: str) -> bool:
-    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
-    host, pid, *_ = f"{owner}:".split(":")
-    if host != here or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        pass
-    return False
 
 
 def check_hosts(store: Store) -> Iterator[Finding]:

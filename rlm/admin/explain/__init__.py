@@ -1,36 +1,29 @@
-"""What `rlm explain` shows: where an event is, why it waited, and each attempt; and the events of a wallet.
+"""What `rlm explain` shows: where an event is, why it waited, and each attempt; the events of a wallet; the search.
 
 It searches the ledger, then the items that wait, then the dead letters.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from rlm.admin.explain.look import Whereabouts, look_around, look_at_event
+from rlm.admin.explain.look import TypeStatus, letters_with, look_around, search_items, search_letters
 from rlm.admin.explain.words import sentence
-from rlm.admin.letters import DeadLetter
-from rlm.admin.queue import flaws_of
+from rlm.admin.report import runs_beginning
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
-from rlm.core.item import BadItemError, decode_item, event_id, type_of
+from rlm.core.item import event_id, type_of
 from rlm.core.text import cut
-from rlm.core.trail import Place
+from rlm.core.trail import Place, TrailCall
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.reading import field_of_each, scores
-from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
+from rlm.ledger.reading import Whereabouts, event_state, field_of_each, scores
+from rlm.ledger.reading.backlog import MOST_ITEMS
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rlm.admin.explain.look import TypeStatus
-    from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
 #: Places in which an event needs a slot.
@@ -44,13 +37,13 @@ _ECHO_WIDTH = 200
 
 #: How often to search while a drain moves items from one place to the next.
 _ROUNDS = 20
-#: The id of an item in what is no JSON: a text or a number.
-_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
-
-
 #: Events of a wallet that are listed, and events under way that are read of each type and state.
 MOST_FOUND = 100
 _MOST_UNDER_WAY = 1000
+#: Runs that are named, the newest of those whose id begins so.
+MOST_RUNS = 20
+#: Characters from which on a text may be the beginning of a run's id: a date.
+_SHORTEST = len("20261125")
 
 
 def explanation(store: Store, asked: str) -> dict[str, Any]:
@@ -68,6 +61,27 @@ def explanation(store: Store, asked: str) -> dict[str, Any]:
         return of_wallet
     alone = len(found) == 1 and found[0]["event_id"] == asked
     return found[0] if alone else {"item_id": asked, "events": found}
+
+
+def search(store: Store, asked: str) -> dict[str, Any]:
+    """Return what is found for `asked`, in this order; nothing is looked for once something is found.
+
+    `runs` are ids that begin so, `events` the documents of `rlm explain`, `letter` the id of a dead letter, `wallet`
+    what `rlm explain` prints for the name of a wallet. `why` says why nothing was found.
+    """
+    nothing: dict[str, Any] = {"asked": asked, "runs": [], "events": [], "letter": None, "wallet": None, "why": ""}
+    if not asked:
+        return {**nothing, "why": "Nothing was asked for."}
+    if len(asked) >= _SHORTEST and (runs := runs_beginning(store, asked)):
+        return {**nothing, "runs": runs[:MOST_RUNS]}
+    try:
+        return {**nothing, "events": explain(store, asked)}
+    except NoSuchRunError as error:
+        why = str(error)
+    if store.letters.find(asked) is not None:
+        return {**nothing, "letter": asked}
+    wallet = events_of_wallet(store, asked)
+    return {**nothing, "wallet": wallet} if wallet["found"] else {**nothing, "why": why}
 
 
 def explain(store: Store, asked: str) -> list[dict[str, Any]]:
@@ -104,7 +118,7 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
 
 def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
     for one in (asked, *(event_id(asked, name) for name in store.known_types)):
-        if event := look_at_event(store, one):
+        if event := event_state(store, one):
             yield event
 
 
@@ -166,90 +180,6 @@ def _attempt(one: TrailCall) -> dict[str, Any]:
     }
 
 
-class Searched(NamedTuple):
-    """The events that wait in an item, and the number of items that were not read.
-
-    `moving`: a drain moved items meanwhile, so that some were not read anywhere.
-    """
-
-    queued: list[Whereabouts]
-    unread: int = 0
-    moving: bool = False
-
-
-def search_items(store: Store, asked: str) -> Searched:
-    """Look for an event or an item among the `MOST_ITEMS` oldest items that wait; the oldest such item counts."""
-    staged, listed = store.intake.lengths()
-    read, number = 0, staged + listed
-    for page in item_pages(store):
-        for raw in page:
-            read += 1
-            if faults := dict(_events(store, raw, asked)):
-                now = store.now_us() / 1_000_000
-                at: dict[str, Any] = {"position": read, "of": max(read, number), "staged": read <= staged}
-                return Searched(
-                    [Whereabouts(one, now, Place.QUEUED, fault=fault, **at) for one, fault in faults.items()]
-                )
-    return Searched([], max(0, number - read) if read >= MOST_ITEMS else 0, moving=read < min(number, MOST_ITEMS))
-
-
-def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
-    """Yield the events of an item that were asked for, each with the reason if it will be a dead letter."""
-    item_id, _, name = asked.rpartition(":")
-    if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
-        return  # true of nearly all, and decoding would cost ten times as much
-    try:
-        item = decode_item(raw, store.settings.queue.max_item_bytes)
-    except BadItemError as error:
-        if item_id_of(raw) in {asked, item_id or asked}:
-            yield asked, f"{error.reason}: {error}"
-        return
-    for event in item.events:
-        if item.id == asked or (item.id == item_id and event.type == name):
-            flaws = [] if event.type in store.settings.types else flaws_of(raw, store.settings)
-            yield event_id(item.id, event.type), flaws[0].told if flaws else ""
-
-
-class _Identified(msgspec.Struct):
-    id: object = None
-
-
-def item_id_of(raw: bytes) -> str:
-    """Return the id of an invalid item as text; empty if it has none.
-
-    In what is no JSON, or only the beginning of an item, the first id counts.
-    """
-    try:
-        found = msgspec.json.decode(raw, type=_Identified).id
-    except (ValueError, RecursionError):
-        first = _ID.search(raw)
-        try:
-            found = msgspec.json.decode(first[1]) if first else None
-        except ValueError:
-            return ""
-    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
-
-
-def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
-    """Look for dead letters of an event or an item, the newest of each event, among the `MOST_ITEMS` newest letters.
-
-    A letter without an event goes by the id of its item.
-    """
-    found: dict[str, DeadLetter] = {}
-    for letter in _letters_with(store, msgspec.json.encode(asked)[1:-1], b'"base64"'):
-        of = item_id_of(letter.item_bytes) if letter.event_id is None else letter.event_id
-        if of == asked or of.rpartition(":")[0] == asked:
-            found.setdefault(of, letter)
-    return found
-
-
-def _letters_with(store: Store, *needles: bytes) -> Iterator[DeadLetter]:
-    """Yield the newest letters that may hold one of these: nearly all do not, and decoding costs ten times as much."""
-    for raw in islice(store.letters.all(), MOST_ITEMS):
-        if b"\\" in raw or any(one in raw for one in needles):
-            yield DeadLetter.read(raw)
-
-
 def events_of_wallet(store: Store, wallet: str) -> dict[str, Any]:
     """Return the first events of a wallet, as `rlm explain` prints them; `more` says whether there may be others.
 
@@ -281,7 +211,7 @@ def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
 
 def _letters_of(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
     """Yield the newest letters of a wallet. Without an event, the id of the item stands in, if it has any."""
-    for letter in _letters_with(store, wallet.encode()):
+    for letter in letters_with(store, wallet.encode()):
         fields = letter.item_fields
         if fields.get("wallet_name") == wallet:
             named = fields.get("id") if letter.event_id is None else letter.event_id

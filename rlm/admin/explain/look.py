@@ -1,28 +1,34 @@
-"""What the ledger knows of one event, and what the events of its type may be waiting for."""
+"""Where an event is: in the ledger, in an item or in a dead letter; and what the events of its type may wait for."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from rlm.admin.letters import DeadLetter
 from rlm.admin.planning import types_in_force
-from rlm.core import trail
-from rlm.core.endpoint import all_limited
+from rlm.admin.queue import flaws_of
+from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.expected import needed_seconds
-from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
+from rlm.core.item import BadItemError, decode_item, event_id
+from rlm.core.trail import Place
+from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading import event_state
+from rlm.ledger.reading import Whereabouts
+from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rlm.admin.letters import DeadLetter
-    from rlm.core.endpoint import Endpoint
     from rlm.core.run import Run
-    from rlm.core.trail import Place, TrailCall
-    from rlm.core.window import WindowState
     from rlm.ledger import Store
+
+#: The id of an item in what is no JSON: a text or a number.
+_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,74 +84,6 @@ class TypeStatus:
         return self.run.deadline_us / MICROSECONDS - self.now if self.run else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """One event as it stands in the ledger, or before or behind it. Times in seconds since 1970 by the clock of Redis.
-
-    `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
-    events of its type; of a queued one, whose item is not taken yet, among the items. That is `staged` if a drain is
-    under way or was interrupted, and has a `fault` if it will become a dead letter. `called` is the endpoint of its
-    call under way, and since when.
-    """
-
-    event_id: str
-    now: float
-    place: Place
-    due: float = 0.0
-    position: int | None = None
-    of: int | None = None
-    endpoint: str = ""
-    worker: str = ""
-    called: tuple[str, float] | None = None
-    attempt: int = 0
-    tries: int = 0
-    runs: int = 0
-    deaths: int = 0
-    releases: int = 0
-    unsent: int = 0
-    calls: int = 0
-    taken_at: float | None = None
-    taken_in: str | None = None
-    last: str = ""
-    attempts: tuple[TrailCall, ...] = ()
-    staged: bool = False
-    fault: str = ""
-    letter: DeadLetter | None = None
-
-
-def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
-    """Read where an event is, at one instant; None if the ledger does not know it."""
-    found = event_state(store, event_id)
-    if found is None:
-        return None
-    fields = found.fields
-
-    def number(name: bytes) -> int:
-        return int(fields.get(name, 0))
-
-    return Whereabouts(
-        event_id,
-        found.now,
-        found.place,
-        due=abs(found.score) / MICROSECONDS,
-        position=found.position,
-        of=None if found.position is None else found.pending,
-        worker=found.text("owner"),
-        called=(found.call.endpoint, int(found.call.stamp) / MICROSECONDS) if found.call else None,
-        attempt=number(b"attempt"),
-        tries=number(b"tries"),
-        runs=number(b"runs"),
-        deaths=number(b"deaths"),
-        releases=number(b"claims"),
-        unsent=number(b"unsent"),
-        calls=trail.written_in(fields),
-        taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
-        taken_in=found.text("taken_in") or None,
-        last=found.text("last"),
-        attempts=tuple(trail.read(fields)),
-    )
-
-
 def look_around(store: Store, type_name: str) -> TypeStatus:
     """Read what the events of a type may be waiting for: the run, its endpoints, lanes."""
     event_type = next((one for one in types_in_force(store) if one.name == type_name), None)
@@ -191,3 +129,87 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> EndpointGate:
         round(binds.wait_seconds, 3) if binds.wait_seconds < ENDLESS_SECONDS else None,
         endpoint.budget.name if endpoint.budget and binds is not own else None,
     )
+
+
+class Searched(NamedTuple):
+    """The events that wait in an item, and the number of items that were not read.
+
+    `moving`: a drain moved items meanwhile, so that some were not read anywhere.
+    """
+
+    queued: list[Whereabouts]
+    unread: int = 0
+    moving: bool = False
+
+
+def search_items(store: Store, asked: str) -> Searched:
+    """Look for an event or an item among the `MOST_ITEMS` oldest items that wait; the oldest such item counts."""
+    staged, listed = store.intake.lengths()
+    read, number = 0, staged + listed
+    for page in item_pages(store):
+        for raw in page:
+            read += 1
+            if faults := dict(_events(store, raw, asked)):
+                now = store.now_us() / 1_000_000
+                at: dict[str, Any] = {"position": read, "of": max(read, number), "staged": read <= staged}
+                return Searched(
+                    [Whereabouts(one, now, Place.QUEUED, fault=fault, **at) for one, fault in faults.items()]
+                )
+    return Searched([], max(0, number - read) if read >= MOST_ITEMS else 0, moving=read < min(number, MOST_ITEMS))
+
+
+def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
+    """Yield the events of an item that were asked for, each with the reason if it will be a dead letter."""
+    item_id, _, name = asked.rpartition(":")
+    if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
+        return  # true of nearly all, and decoding would cost ten times as much
+    try:
+        item = decode_item(raw, store.settings.queue.max_item_bytes)
+    except BadItemError as error:
+        if item_id_of(raw) in {asked, item_id or asked}:
+            yield asked, f"{error.reason}: {error}"
+        return
+    for event in item.events:
+        if item.id == asked or (item.id == item_id and event.type == name):
+            flaws = [] if event.type in store.settings.types else flaws_of(raw, store.settings)
+            yield event_id(item.id, event.type), flaws[0].told if flaws else ""
+
+
+class _Identified(msgspec.Struct):
+    id: object = None
+
+
+def item_id_of(raw: bytes) -> str:
+    """Return the id of an invalid item as text; empty if it has none.
+
+    In what is no JSON, or only the beginning of an item, the first id counts.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=_Identified).id
+    except (ValueError, RecursionError):
+        first = _ID.search(raw)
+        try:
+            found = msgspec.json.decode(first[1]) if first else None
+        except ValueError:
+            return ""
+    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
+
+
+def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
+    """Look for dead letters of an event or an item, the newest of each event, among the `MOST_ITEMS` newest letters.
+
+    A letter without an event goes by the id of its item.
+    """
+    found: dict[str, DeadLetter] = {}
+    for letter in letters_with(store, msgspec.json.encode(asked)[1:-1], b'"base64"'):
+        of = item_id_of(letter.item_bytes) if letter.event_id is None else letter.event_id
+        if of == asked or of.rpartition(":")[0] == asked:
+            found.setdefault(of, letter)
+    return found
+
+
+def letters_with(store: Store, *needles: bytes) -> Iterator[DeadLetter]:
+    """Yield the newest letters that may hold one of these: nearly all do not, and decoding costs ten times as much."""
+    for raw in islice(store.letters.all(), MOST_ITEMS):
+        if b"\\" in raw or any(one in raw for one in needles):
+            yield DeadLetter.read(raw)

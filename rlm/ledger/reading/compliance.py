@@ -1,20 +1,18 @@
-"""The log of calls sent, judged: what `rlm compliance` tells of each endpoint and budget."""
+"""The log of calls sent, judged: what `rlm compliance` tells of each endpoint and budget, and that in words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import Limit, all_limited
+from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
 from rlm.ledger.limiter import KEEP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
 #: More slots than any window holds.
@@ -118,3 +116,24 @@ def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]],
         ],
         **({"course": course} if course else {}),
     }
+
+
+def rules(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield each rule of each endpoint and budget of what `compliance` returned, flat for a table."""
+    span = {"known_from": found["known_from"], "until": found["until"]}
+    for kind in ("endpoint", "budget"):
+        for name, one in found[f"by_{kind}"].items():
+            for rule in one["rules"]:
+                yield {"name": name, "kind": kind, "calls": one["calls"], **rule, **span}
+
+
+def exceeded(found: Mapping[str, Any]) -> list[str]:
+    """Return the endpoints and budgets whose limit was exceeded."""
+    return list(dict.fromkeys(one["name"] for one in rules(found) if one["exceeded"]))
+
+
+def gap(found: Mapping[str, Any]) -> str:
+    """Return why not all calls that were asked for are known, and since when; '' if they are."""
+    if not found["known_why"]:
+        return ""
+    return f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known."

@@ -14,29 +14,25 @@ A page is added in three steps:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
-from rlm.ledger import revive
+from rlm.ledger import Store, revive
 from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
-from rlm.web.pages.documents import Documents
-from rlm.web.pages.live import SERVER, Channels, LiveState, told
-from rlm.web.pages.page import NOBODY, TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
-from rlm.web.session import has_ended
+from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, told
+from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
+from rlm.web.session import visit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
-    from rlm.ledger import Store
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (
@@ -54,44 +50,47 @@ FAULT: Final = "this page cannot be made, the log of rlm web says why"
 log = logging.getLogger(__name__)
 
 
-def page_routes(
-    store: Store,
-    viewer_of: Callable[[Request], Viewer] = lambda _request: NOBODY,
-) -> list[BaseRoute]:
-    """Return the routes of all pages and of `/static`. `viewer_of` returns who makes a request."""
-    site = _Site(store, viewer_of)
+def page_routes(store: Store) -> list[BaseRoute]:
+    """Return the routes of all pages and of `/static`."""
+    site = _Site(store)
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
     pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
     files = [Route(path, site.file(find)) for path, find in FILES.items()]
     return [*pages, *files, Mount("/static", static, name="static")]
 
 
-def missing_page(viewer: Viewer) -> Response:
+def missing_page(request: Request) -> Response:
     """Return the page for an address at which there is none."""
-    frame = Frame(PAGES, None, SERVER, system_clock.now(), viewer, MISSING)
+    frame = Frame(PAGES, None, SERVER, system_clock.now(), _viewer_of(request), MISSING)
     return HTMLResponse(render(frame, "trouble.html", {"title": "Not found", "is_away": False}).html, _NOT_FOUND)
+
+
+def _viewer_of(request: Request) -> Viewer:
+    """Return who looks at the page that answers `request`. One that has nothing to send gets no CSRF token."""
+    visit = visit_of(request)
+    writes, leaves = visit.may_write, visit.is_logged_in
+    return Viewer(writes, visit.csrf_token() if writes or leaves else "", leaves)
 
 
 class _Site:
     """Answers for pages."""
 
-    def __init__(self, store: Store, viewer_of: Callable[[Request], Viewer]) -> None:
+    def __init__(self, store: Store) -> None:
         self._documents = Documents(store)
         self._channels = Channels()
-        self._viewer_of = viewer_of
 
     def endpoint(self, page: Page) -> Callable[[Request], object]:
         """Return what answers for a page: as a whole, as a stream of its live sections, or with these once as JSON."""
 
         async def answer(request: Request) -> Response:
-            question, viewer = Query.of(request), self._viewer_of(request)
+            question, viewer = Query.of(request), _viewer_of(request)
             wanted = request.headers.get("Accept", "")
             if "text/event-stream" in wanted:
                 key = page.path, question, viewer.may_write
                 stream = self._channels.stream(
                     key,
                     lambda: self._state(page, question, may_write=viewer.may_write),
-                    lambda: has_ended(request),
+                    lambda: visit_of(request).has_ended,
                 )
                 return StreamingResponse(stream, media_type="text/event-stream")
             if wanted.startswith("application/json"):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.compliance import as_csv, exceeded, gap, rules
-from rlm.ledger.reading.compliance import compliance
-from rlm.web.pages.page import Page
+from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Axes, Line, curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Query
+    from rlm.web.pages.live import Documents
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
@@ -27,12 +26,17 @@ _SHARED_SECONDS = 30.0
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return what the page shows: what was called, the fullest first, the rules, and what is not known.
 
-    A strip is of the first rule of the limit in force.
+    A strip is of the first rule of the limit in force; it may be above that where an `earlier` one was in force.
     """
     found = _found(documents)
     entries = {**found["by_endpoint"], **found["by_budget"]}
     called = {
-        name: one["rules"][0] | {"calls": one["calls"], "course": one["course"], "earlier": _earlier(one)}
+        name: one["rules"][0]
+        | {
+            "calls": one["calls"],
+            "course": one["course"],
+            "earlier": [rule["limit"] for rule in one["rules"] if not rule["in_force"]],
+        }
         for name, one in entries.items()
     }
     fullest = sorted(called.items(), key=lambda one: one[1]["amount"] and -one[1]["most"] / one[1]["amount"])
@@ -61,18 +65,18 @@ def strip(name: str, one: Mapping[str, Any]) -> Markup:
     return curve(label, axes, [*lines, Line([(0, most), (PARTS, most)], "most")], height=100)
 
 
-def _earlier(one: Mapping[str, Any]) -> list[str]:
-    """Return the limits that were in force before within the time shown; a strip may be above the one of today."""
-    return [rule["limit"] for rule in one["rules"] if not rule["in_force"]]
-
-
 def _found(documents: Documents) -> Mapping[str, Any]:
     return documents.get("compliance", lambda store: compliance(store, SINCE_SECONDS, PARTS), _SHARED_SECONDS)
 
 
 def as_file(documents: Documents) -> str:
-    """Return the rules as CSV."""
-    return as_csv(_found(documents))
+    """Return the rules as CSV, with a line of headings; truth is `true` or `false`, as in JSON."""
+    each, text = list(rules(_found(documents))), io.StringIO()
+    writer = csv.DictWriter(text, each[0], lineterminator="\n")  # there is an endpoint, and a limit has a rule
+    writer.writeheader()
+    for one in each:
+        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in one.items()})
+    return text.getvalue()
 
 
 PAGE = Page("/compliance", "Compliance", "compliance.html", context, command="rlm compliance", label="Compliance")

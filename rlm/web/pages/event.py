@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain import explain
+from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
-from rlm.admin.search import search
-from rlm.web.pages.filters import address, event_address, run_address
-from rlm.web.pages.page import Elsewhere, Page
+from rlm.web.pages.page import Elsewhere, Page, Query, address, event_address, run_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Query
+    from rlm.web.pages.live import Documents
 
 #: The most characters of what can be searched for.
 _LONGEST = 1000

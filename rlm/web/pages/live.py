@@ -1,27 +1,75 @@
-"""Pages that stay current: a rendering a second, shared by all who look at the same URL; only what changed is sent."""
+"""Pages that stay current, however many are open: a reading of each document a second, and a rendering of each URL.
+
+All who look share both; a browser is sent only what changed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 
+from rlm.admin import report
+from rlm.admin.monitoring import Sparing
+from rlm.admin.runs import DoneCourse
 from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+    from rlm.ledger import Store
 
+T = TypeVar("T")
+
+#: How long a document is shared, seconds. One that takes long to read is kept longer, see `Sparing`.
+SHARED_SECONDS: Final = 0.9
+#: Documents kept; the one that was not asked for the longest goes.
+_MOST = 200
 #: Between two renderings of a URL, seconds.
 EVERY_SECONDS: Final = 1.0
 #: At least this often something is sent, seconds, so that a browser knows that its connection lives.
 BEAT_SECONDS: Final = 5.0
 #: By this a page knows that it was made by another process, and loads itself anew.
 SERVER: Final = secrets.token_hex(4)
+
+
+class Documents:
+    """What pages are made of: documents of `rlm.admin`, shared by all pages and by all who look at them.
+
+    Every method may be called from any thread, and raises StoreError while Redis is away.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.done = DoneCourse(store)
+        #: Each is read by one thread at a time; the others wait for it.
+        self._kept: OrderedDict[Hashable, tuple[Lock, Sparing]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, find: Callable[[Store], T], seconds: float = SHARED_SECONDS) -> T:
+        """Return the document that `find` reads, at most `seconds` old. Equal keys mean the same document.
+
+        A document is shared: nobody may change it.
+        """
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = Lock(), Sparing(lambda: find(self.store), seconds)
+            self._kept.move_to_end(key)
+            while len(self._kept) > _MOST:
+                self._kept.popitem(last=False)
+            reading, shared = self._kept[key]
+        with reading:
+            return cast("T", shared.get())
+
+    def status(self) -> dict[str, Any]:
+        """Return what `rlm status` shows: the open run, or the time between two runs."""
+        return self.get("status", report.overview)
 
 
 @dataclass(slots=True)
@@ -101,10 +149,5 @@ class Channels:
 
 def told(state: LiveState) -> str:
     """Return a state as the script reads it."""
-    document: dict[str, Any] = {
-        "server": SERVER,
-        "now": system_clock.now(),
-        "trouble": state.trouble,
-        "sections": dict(state.sections),
-    }
-    return msgspec.json.encode(document).decode()
+    said = {"server": SERVER, "now": system_clock.now(), "trouble": state.trouble, "sections": state.sections}
+    return msgspec.json.encode(said).decode()

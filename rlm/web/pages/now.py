@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
-from rlm.admin.letters import groups_to_deal_with
-from rlm.admin.progress import DoneCourse
+from rlm.admin.letters import grouped
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.admin.troubles import troubles_by_part
-from rlm.admin.verdict import verdict
+from rlm.admin.verdict import troubles_by_part, verdict
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
 from rlm.web.pages.failures import group
-from rlm.web.pages.page import Page
-from rlm.web.pages.run_plot import plot
+from rlm.web.pages.page import Page, Query
+from rlm.web.pages.run_plot import RunPlot, plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from markupsafe import Markup
 
-    from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Query
-    from rlm.web.pages.run_plot import RunPlot
+    from rlm.web.pages.live import Documents
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
@@ -56,14 +51,14 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
-    letters = documents.get("letter groups", lambda store: groups_to_deal_with(store, store.letters.all()), 2.0)
+    letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
     return {
         "found": found,
         "is_open": is_open,
         "verdict": verdict(found),
         "phases": _phases(found["state"]) if is_open else [],
         "figures": _figures(found),
-        "curve": curve_of(found, documents.part(DoneCourse).look()) if is_open else None,
+        "curve": curve_of(found, documents.done.look()) if is_open else None,
         "last": None if is_open or not shown else _last(documents, shown),
         "run_id": shown["run_id"] if shown else "",
         "types": _types(shown, found["by_endpoint"]) if shown else [],
@@ -71,6 +66,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
         "team_words": words.workers(found) if is_open else "",
         "troubles": troubles_by_part(shown) if shown else [],
+        "called": any(one["calls"] for one in shown["by_endpoint"].values()) if shown else False,
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
         "runs": _runs(documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)),
@@ -108,7 +104,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("expected to be left over", left, "warn"),
         ("calls a minute", round(words.calls_a_minute(found)), ""),
     ]
-    team = ("workers ready", f"{found['workers']['ready']:,} of {found['workers']['wanted']:,}", "")
+    team = ("workers ready", f"{words.workers_ready(found):,} of {found['workers']['wanted']:,}", "")
     return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), team]
 
 

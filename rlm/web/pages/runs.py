@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
-from rlm.admin.troubles import against_plan, call_troubles, troubles, troubles_by_part, used
+from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, span
-from rlm.web.pages.filters import ListFilter, address, run_address
-from rlm.web.pages.page import Page
+from rlm.web.pages.page import ListFilter, Page, Query, address, run_address
 from rlm.web.pages.run_plot import plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rlm.ledger import Store
-    from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Query
+    from rlm.web.pages.live import Documents
 
 #: Runs on a page of the list.
 ON_A_PAGE = 50

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.admin.planning import types_in_force
-from rlm.admin.question import answer, read_question, replayed
+from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question, replayed
 from rlm.admin.verdict import side_by_side, verdict_on
 from rlm.admin.words import clock
 from rlm.core.clock import isoformat
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.run import started_at_of
 from rlm.ledger.reading.backlog import backlog
-from rlm.settings import load_settings
-from rlm.web.pages.outlook import GAP, outlook_values
-from rlm.web.pages.page import Page
+from rlm.settings import Settings, load_settings
+from rlm.settings.model import MOST_WORKERS
+from rlm.settings.toml import dotted
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Column
-from rlm.web.pages.whatif_form import REPLAYS, Form, read_form
+from rlm.web.pages.queue import GAP, WINDOWS, outlook_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from rlm.admin.question import PlanAsk
     from rlm.admin.replay import Replay
+    from rlm.core.endpoint import EventType
     from rlm.ledger import Store
-    from rlm.settings import Settings
-    from rlm.web.pages.documents import Documents
-    from rlm.web.pages.page import Query
+    from rlm.web.pages.live import Documents
 
 #: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
 _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
+#: The most endpoints that can be added to a type, and the numbers of runs to replay that can be chosen.
+MOST_ADDED = 9
+REPLAYS = (20, 100, 500)
+#: A slider goes to so many times what is so today, and for events to no fewer than this.
+_TIMES, _LEAST_EVENTS = 4, 500
+_MOST_CALLS = 10**9
+_AMOUNT = re.compile(r"\d+")
+WAITING, COUNTS = "waiting", "counts"
 
 
 def context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -102,6 +111,175 @@ def _runs(found: Replay) -> Sequence[Column]:
         ]
         drawn.append(GAP)
     return drawn
+
+
+class Number(NamedTuple):
+    """A number of the form, with a slider from `least` to `most`, and what it counts; `today` is as it is."""
+
+    name: str
+    label: str
+    value: int
+    today: int
+    least: int
+    most: int
+    unit: str = ""
+    key: str = ""
+
+    @property
+    def told(self) -> bool:
+        """Whether it is not as today."""
+        return self.value != self.today
+
+    @property
+    def limit(self) -> str:
+        """The limit with this number of calls."""
+        return f"{self.value}{self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeFields:
+    """What can be asked of one type: its events, the limits of its endpoints, and more endpoints."""
+
+    name: str
+    events: Number
+    limits: tuple[Number, ...]
+    added: Number
+
+    @property
+    def told(self) -> bool:
+        """Whether anything of it is not as today."""
+        return any(one.told for one in (self.events, *self.limits, self.added))
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form as it was sent. `faults` are what of it cannot be understood; then there is nothing to ask.
+
+    `began_with` says what the numbers of events were to begin with.
+    """
+
+    basis: str
+    began_with: str
+    workers: Number
+    types: tuple[TypeFields, ...]
+    budgets: tuple[Number, ...]
+    replay: int
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def busiest(self) -> str:
+        """The type with the most events."""
+        return max(self.types, key=lambda one: one.events.value).name
+
+    @property
+    def asked(self) -> PlanAsk:
+        """The question, as `rlm plan` has it."""
+        counts = [f"{one.name}={one.events.value}" for one in self.types if one.events.value]
+        nothing = [f"{self.types[0].name}=0"]
+        limits = [*(limit for one in self.types for limit in one.limits), *self.budgets]
+        return PlanAsk(
+            counts=(counts or nothing) if self.basis == COUNTS else (),
+            workers=self.workers.value or None,
+            told=[f"{one.key}={one.limit}" for one in limits if one.told],
+            add=[one.name for one in self.types for _ in range(one.added.value)],
+            windows=WINDOWS,
+        )
+
+    @property
+    def of_runs(self) -> PlanAsk:
+        """The same question of finished runs, for which no counts are needed."""
+        asked = self.asked
+        return PlanAsk(workers=asked.workers, told=asked.told, add=asked.add, replay=self.replay)
+
+
+def read_form(
+    question: Query,
+    settings: Settings,
+    types: tuple[EventType, ...],
+    waiting: Mapping[str, int],
+    last: Mapping[str, int],
+) -> Form:
+    """Read the form from a query.
+
+    `types` have the limits in force. `waiting` are the events that wait, by type; where none does, the form begins with
+    those of the `last` run.
+    """
+    reader = _FormReader(question)
+    busy = sum(waiting.values()) > 0
+    basis = question.get("for", WAITING if busy else COUNTS)
+    begin = waiting if busy or not any(last.values()) else last
+    most_workers = settings.workers.max
+    return Form(
+        began_with="waiting now" if begin is waiting else "in the last run",
+        basis=basis if basis in {WAITING, COUNTS} else COUNTS,
+        workers=reader.number("workers", "workers", 0, (0, MOST_WORKERS), slider=max(2 * most_workers, 10)),
+        types=tuple(_type_fields(reader, settings, kind, begin.get(kind.name, 0)) for kind in types),
+        budgets=tuple(_budgets(reader, types)),
+        replay=reader.number("replay", "runs", REPLAYS[0], (1, REPLAYS[-1])).value,
+        faults=reader.faults,
+    )
+
+
+def _type_fields(reader: _FormReader, settings: Settings, kind: EventType, events: int) -> TypeFields:
+    name = kind.name
+    slider = _nice(max(_LEAST_EVENTS, _TIMES * events))
+    return TypeFields(
+        name,
+        reader.number(f"events.{name}", f"events of {name}", events, (0, MOST_EVENTS), slider=slider),
+        tuple(_limits(reader, settings, kind)),
+        reader.number(f"add.{name}", f"more endpoints for {name}", 0, (0, MOST_ADDED), slider=3),
+    )
+
+
+def _limits(reader: _FormReader, settings: Settings, kind: EventType) -> Iterator[Number]:
+    """Yield the limit of the type, unless each endpoint has its own, and those of the endpoints that have."""
+    described = settings.types[kind.name].endpoints
+    own = [bool(one.rate_limit) for one in described]
+    if not all(own):
+        first = kind.endpoints[own.index(False)]
+        place: tuple[str | int, ...] = ("types", kind.name, "rate_limit")
+        yield reader.limit(f"limit.{kind.name}", f"limit of {kind.name}", first.limit.text, place)
+    for number, one in enumerate(kind.endpoints):
+        if own[number]:
+            place = ("types", kind.name, "endpoints", number, "rate_limit")
+            yield reader.limit(f"limit.{one.name}", f"limit of {one.name}", one.limit.text, place)
+
+
+def _budgets(reader: _FormReader, types: tuple[EventType, ...]) -> Iterator[Number]:
+    budgets = {one.budget.name: one.budget for kind in types for one in kind.endpoints if one.budget}
+    for name, one in budgets.items():
+        yield reader.limit(f"budget.{name}", f"budget {name}", one.limit.text, ("budgets", name, "rate_limit"))
+
+
+class _FormReader:
+    """Reads numbers from a query and collects what is none."""
+
+    def __init__(self, question: Query) -> None:
+        self._question = question
+        self.faults: list[str] = []
+
+    def limit(self, name: str, label: str, text: str, place: tuple[str | int, ...]) -> Number:
+        """Read the calls of a limit; the rest of it stays as `text` has it."""
+        found = _AMOUNT.match(text)
+        amount = int(found[0]) if found else 0
+        read = self.number(name, label, amount, (1, _MOST_CALLS), slider=_nice(_TIMES * amount))
+        return read._replace(unit=text[found.end() :] if found else text, key=dotted(place))
+
+    def number(self, name: str, label: str, today: int, bounds: tuple[int, int], *, slider: int = 0) -> Number:
+        """Read a whole number within `bounds`; without one it is as today."""
+        text, (least, most) = self._question.get(name).strip(), bounds
+        value = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) else None
+        if text and (value is None or not least <= value <= most):
+            self.faults.append(f"{label}: {text[:40]!r} is no whole number from {least:,} to {most:,}")
+            value = None
+        shown = today if value is None else value
+        return Number(name, label, shown, today, least, min(most, max(slider, today, shown)))
+
+
+def _nice(number: int) -> int:
+    """Return the next number with one or two digits that are not 0."""
+    step: int = 10 ** max(0, len(str(number)) - 2)
+    return math.ceil(number / step) * step
 
 
 PAGE = Page("/whatif", "What if", "whatif.html", context, label="What if")

@@ -1,4 +1,4 @@
-"""`rlm queue list` and `drop`: the events that wait, one by one; leftovers that nobody wants any more."""
+"""Events one by one: `rlm explain` shows where one is, `rlm queue list` those that wait, `rlm queue drop` drops it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ import click
 
 from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
-from rlm.cli.printing import print_json, show, show_words, table
-from rlm.core.text import counted, safe_line, span
+from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, yes_option
+from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
+from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from rlm.ledger.reading.waiting import EventFilter
 
+
+#: The most characters of an answer in the list.
+ANSWER_WIDTH = 80
 _STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
 _AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
 
 
-def _filter(
-    types: Sequence[str], wallet: str, item: str, older_seconds: float | None, states: Sequence[str] = ()
-) -> EventFilter:
+def _filter(item: str, **options: Any) -> EventFilter:
     from rlm.ledger.reading.waiting import EventFilter
 
-    item = item.encode("utf-8", "backslashreplace").decode()  # a broken text matches no id
-    return EventFilter(frozenset(types), wallet, item, older_seconds, frozenset(map(Place, states)))
+    return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # broken, it matches no id
 
 
-#: Adds the options that choose events; the command gets their filter as `wanted`.
-event_filter = gathered(
-    "wanted",
-    _filter,
+#: The options that choose events: what `_filter` takes.
+event_filter = all_of(
     several("--type", "types", "TYPE", "Those of this type.", shell_complete=type_names),
     click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
     click.option("--item", metavar="ID", default="", help="Those of this item."),
@@ -61,7 +58,7 @@ event_filter = gathered(
     type=click.Choice([*map(str, _STATES)]),
 )
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
-def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None) -> None:
+def list_events(config: Path | None, number: int, after: str | None, **options: Any) -> None:
     """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
 
     They are pending in the open run, or left over by the last; in back-off before another attempt; out of attempts in
@@ -70,19 +67,20 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
     """
     from rlm.ledger.reading.waiting import Mark, list_waiting
 
+    wanted = _filter(**options)
     mark = Mark.read(after) if after is not None else None
     if after is not None and mark is None:
         raise click.UsageError(f"--after {after!r}: no page ends there; take what the page before said.")
     with store_of(config) as store:
         found = list_waiting(store, wanted, number, mark)
     print_json(found)
-    _describe(found)
+    _list(found)
     if not found["events"] and not found["next"]:
         tell_unknown_types(store, wanted.types)
         show_looked_at(store)
 
 
-def _describe(found: dict[str, Any]) -> None:
+def _list(found: dict[str, Any]) -> None:
     rows = [
         [
             one["event_id"],
@@ -114,7 +112,7 @@ def _describe(found: dict[str, Any]) -> None:
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @yes_option
 @dry_run_option
-def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool) -> None:
+def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
     """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
 
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
@@ -123,6 +121,7 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
     from rlm.admin.queue import count_leftovers, drop_leftovers
     from rlm.ledger.reading.waiting import EventFilter
 
+    wanted = _filter(**options)
     if every == (wanted != EventFilter()):
         raise click.UsageError("Say which leftovers with options, or --all; `rlm queue list` shows them.")
     with store_of(config) as store:
@@ -144,3 +143,101 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
         show_words(f"{counted(done.number, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
     else:
         show_words("Nothing to drop: no such event is left over. `rlm queue list` shows what waits.")
+
+
+@command(
+    "rlm explain a-1                     # all events of an item",
+    "rlm explain a-1:REBALANCE_NEEDED    # one of them",
+    "rlm explain wallet_001              # which events of a wallet there are",
+)
+@click.argument("event", metavar="EVENT")
+def explain(config: Path | None, event: str) -> None:
+    """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
+
+    EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
+    item has it for its id, lists the events of it that are under way, wait or are dead letters. What is settled is
+    known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
+    not known.
+    """
+    from rlm.admin.explain import explanation
+
+    with store_of(config) as store:
+        found = explanation(store, event)
+    print_json(found)
+    if "found" in found:
+        _list_of_wallet(found)
+        return
+    for index, one in enumerate(found.get("events", [found])):
+        if index:
+            show()
+        _describe(one)
+
+
+def _list_of_wallet(of_wallet: dict[str, Any]) -> None:
+    rows = [
+        [one["event_id"], one["state"].replace("_", " "), one["since"] or "-", one["letter"]]
+        for one in of_wallet["found"]
+    ]
+    table(["event", "state", "since", "dead letter"], rows, right=(), spare=["dead letter"])
+    show()
+    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
+    if of_wallet["more"]:
+        show_words("There may be more: `rlm queue list --wallet NAME` and `rlm failed list --search NAME` go on.")
+
+
+def _describe(one: dict[str, Any]) -> None:
+    show_words(f"{one['sentence']}.")
+    if one["letter"]:
+        show_words(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
+    if one["taken_at"]:
+        parts = [f"claimed {_times(one['releases'])}"]
+        parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
+        parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
+        run = f" in run {one['taken_in']}" if one["taken_in"] else ""
+        show_words(f"Taken {_when(one['taken_at'])}{run}: {', '.join(parts)}.")
+    if one["attempts"]:
+        show()
+        _list_attempts(one)
+    if one["endpoints"]:
+        show()
+        rows = [
+            [
+                each["endpoint"],
+                each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
+                f"{each['free']:,}",
+                "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
+            ]
+            for each in one["endpoints"]
+        ]
+        table(["endpoint", "health", "free slots", "next in"], rows, right=["free slots", "next in"])
+
+
+def _times(number: int) -> str:
+    return {0: "not yet", 1: "once", 2: "twice"}.get(number, f"{number:,} times")
+
+
+def _list_attempts(one: dict[str, Any]) -> None:
+    from rlm.admin.explain.words import took
+
+    attempts = one["attempts"]
+    if one["calls"] > len(attempts):
+        show_words(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
+    rows = [
+        [
+            each["attempt"],
+            _when(each["at"]),
+            each["endpoint"] or "-",
+            each["answer"],
+            took(each) or "-",
+            one_line(each["text"], ANSWER_WIDTH),
+            each["host"] or "-",
+        ]
+        for each in attempts
+    ]
+    headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
+    table(headings, rows, right=["attempt", "took"], spare=["host", "answer"])
+
+
+def _when(moment: str) -> str:
+    """Shorten a time on a terminal, even if the table has room for all of it: all tables look the same."""
+    return short_time(moment) if is_terminal() else moment
