@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import Budget, all_limited
+from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, Rule, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.text import cut, safe_line, span
-from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, circuit_of, shut_by
-from rlm.ledger.control import BY_FILE, What, newest_limits
+from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
+from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.values import check_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from rlm.core.endpoint import Endpoint, Limit, Limited, Rule
-    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.breaker import Health
-    from rlm.ledger.control import Change
     from rlm.settings import Settings
 
 _Named = TypeVar("_Named")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,12 @@ from rlm.core.errors import NoSuchHostError
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, safe_line, span
 from rlm.ledger.claims import host_of
-from rlm.ledger.hosts import idle_of
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
+from rlm.ledger.hosts import DrainOrder, idle_of
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.processes.sharing import divide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.hosts import DrainOrder
-    from rlm.ledger.processes import Process
 
 
 #: How to bring a process up to date.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
@@ -19,14 +20,12 @@ from rlm.core.errors import ConfigurationError, RLMError, StoreUnreachableError
 from rlm.core.text import LONGEST_LINE, harmless
 from rlm.ledger import Store
 from rlm.ledger.connect import running_url
-from rlm.settings import load_settings, secrets_of
+from rlm.settings import Settings, load_settings, secrets_of
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from rlm.settings import Settings
 
 #: How long an answer of a Redis is waited for, and all that is asked of one installation, seconds.
 ANSWER_SECONDS: Final = 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,6 @@ from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
     from rlm.ledger import Store
 
 
@@ -242,7 +241,8 @@ class Dealing:
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Deal with the `most` oldest that match, oldest first, in constant memory; those written meanwhile stay."""
-        deal, kept = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop, 0
+        deal = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop
+        kept = 0
         while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
             for raw in page:
                 if not is_letter(raw) or not self.chosen.fits(raw):

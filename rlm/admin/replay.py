@@ -8,31 +8,24 @@ it might have been; how well the former agrees with the records tells how far th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rlm.admin.whatif import expected_with, limits_told, told
+from rlm.admin.whatif import Case, expected_with, limits_told, told
 from rlm.core.clock import timestamp
-from rlm.core.endpoint import in_force
-from rlm.core.expected import HIGHEST_ERROR_RATE, Expected
+from rlm.core.endpoint import EventType, in_force
+from rlm.core.expected import HIGHEST_ERROR_RATE, Expected, Pair
 from rlm.core.run import State
 from rlm.core.text import counted, named
-from rlm.core.window import FAILING
+from rlm.core.window import FAILING, WindowState
 from rlm.plan import carried
 from rlm.plan.cause import ATTEMPTS, DEADLINE, STOPPED
 from rlm.plan.simulate import Course
 from rlm.plan.situation import FRESH
 from rlm.plan.waits import Obstacle
 from rlm.plan.window import SECOND
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-
-    from rlm.admin.whatif import Case
-    from rlm.core.endpoint import EventType
-    from rlm.core.expected import Pair
-    from rlm.core.window import WindowState
 
 #: Final states of runs that had their whole window, or needed less.
 _WHOLE = frozenset({State.COMPLETED, State.PARTIAL})

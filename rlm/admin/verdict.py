@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,8 +12,6 @@ from rlm.core.run import State
 from rlm.core.text import capital, counted, of_another_configuration, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.admin.whatif import Forecast
 
 #: An endpoint is named from this part of failed calls on, if it had so many.

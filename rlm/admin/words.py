@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
@@ -44,12 +42,15 @@ def clock(moment: str) -> str:
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Return the counts of a type, from its entry in a status document or a record."""
+    """Return the counts of a type, from its entry in a status document or a record.
+
+    Calls that are released wait for a lane: more than there are lanes cannot be under way.
+    """
     return Counted(
         entry["taken"] + entry["carried_over"],
         entry["completed"],
         entry["failed"],
-        entry.get("inflight", 0) + entry.get("released", 0),
+        entry.get("inflight", 0),
     )
 
 

@@ -6,6 +6,7 @@ Whatever goes wrong, a faulty file or a store that does not answer, completes no
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from rlm.cli.common import command
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from rlm.ledger import Store

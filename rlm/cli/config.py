@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rlm.settings import Settings, Shown
 
 #: What `rlm init` writes; `python -m tests.init_files` makes them of the descriptions of the settings.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from rlm.admin.letters import Deal, Outcome

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from rlm.cli.printing import ask_for_json
 from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only

@@ -10,16 +10,14 @@ import re
 import secrets
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import click
 import msgspec
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, one_line, safe, safe_line, safe_words
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from rlm.core.errors import ListenError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rlm.ledger import Store

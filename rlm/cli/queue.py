@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -15,7 +16,6 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from rlm.admin.queue import Pushed
@@ -43,7 +43,8 @@ queue.add_command(drop)
 def stats(config: Path | None) -> None:
     """Show how much waits where, by type, and how old the oldest is.
 
-    "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
+    "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list. The oldest
+    event in the ledger is looked for among the first of each priority and the 5,000 whose turn is next.
     """
     from rlm.admin.queue import queue_stats
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,6 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rlm.core.endpoint import EventType
     from rlm.sandbox.mockapi import EndpointSummary, MockApi
     from rlm.sandbox.selftest import SelfTestResult, Step

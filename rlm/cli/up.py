@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,8 +20,6 @@ from rlm.cli.options import log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from honcho.printer import Printer
 
     from rlm.processes.procfile import Entry

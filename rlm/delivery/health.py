@@ -11,14 +11,13 @@ from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import BAD_HEADER
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
-from rlm.ledger.ways import Failure
+from rlm.ledger.ways import Failure, Trouble
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
     from rlm.delivery.settlement import Answered
     from rlm.ledger import Store
     from rlm.ledger.limiter import Admitted
-    from rlm.ledger.ways import Trouble
 
 #: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.
 NOTE_SECONDS = 3.0

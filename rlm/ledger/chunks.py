@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,8 +13,6 @@ from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.ledger.letters import NewLetters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.ledger.claims import lanes_of
+from rlm.ledger.claims import Lane, lanes_of
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rlm.ledger.claims import Lane
-    from rlm.ledger.scripts import Command
+from rlm.ledger.scripts import Command, Part
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0

@@ -86,10 +86,7 @@ class Stage:
     def await_signal(self) -> None:
         """Let everything go on until a signal asks this process to stop."""
         while not self.signals.graceful:
-            for one in self._group.reap():
-                raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
-            select.select([self.wakeup], [], [], POLL_SECONDS)
-            self.wakeup.drain()
+            self._pause(POLL_SECONDS)
 
     def start_processes(self) -> None:
         """Start the processes and wait until a worker is ready, as after an earlier run.
@@ -164,13 +161,16 @@ class Stage:
         while (answer := condition()) is None:
             if self.signals.graceful:
                 raise InterruptedByHandError(f"The {self.what} was interrupted. It has left nothing behind.")
-            for one in self._group.reap():
-                raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
             if system_clock.monotonic() > until:
                 raise self._trouble(f"{trouble} within {seconds:g} s")
-            select.select([self.wakeup], [], [], pause)
-            self.wakeup.drain()
+            self._pause(pause)
         return answer
+
+    def _pause(self, seconds: float) -> None:
+        for one in self._group.reap():
+            raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
+        select.select([self.wakeup], [], [], seconds)
+        self.wakeup.drain()
 
     def _trouble(self, what: str) -> RunError:
         said = f"The {self.what} broke off: {what}. The log of its processes ends:"

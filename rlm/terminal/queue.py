@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.monitoring import Direction
+from rlm.admin.monitoring import Direction, Trend
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from rlm.admin.monitoring import Trend
 
 #: The widest curve, and the width of the columns beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -16,8 +17,6 @@ from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number,
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
-
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
 

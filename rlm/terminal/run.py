@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,11 +14,6 @@ from rlm.admin.verdict import call_troubles
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from rich.console import Console, ConsoleOptions, RenderableType
 
 #: Width of a cell `30/30 12 s` with its separator, and beside the cells: in their own table, and in that of the types.
 _CELL, _BESIDE, _BESIDE_MERGED = 13, 24, 76

@@ -114,7 +114,9 @@ class Access:
         if visit.has_token:
             return None
         if not is_same_origin(request.headers):
-            return _foreign(request)
+            why = "The request comes from a page of another origin, or does not say from which."
+            remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
+            return refused(request, 403, why, remedy)
         return None if is_log_in else self._csrf_refusal(request, visit)
 
     def _csrf_refusal(self, request: Request, visit: Visit) -> Response | None:
@@ -166,11 +168,6 @@ def _unknown(request: Request) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="rlm"'}
     remedy = "Say `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
     return refused(request, 401, "The token is missing or wrong.", remedy, headers)
-
-
-def _foreign(request: Request) -> Response:
-    remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
-    return refused(request, 403, "The request comes from a page of another origin, or does not say from which.", remedy)
 
 
 class KnownHosts:

@@ -398,7 +398,7 @@ def test_the_queues_in_a_line():
 def test_a_run_in_a_line():
     """Everything that a line may be searched for."""
     assert line_of(status()) == (
-        "run 20261125T101500123Z-1a2b running: 300 of 900 completed; 40 under way, 550 waiting, 10 failed; "
+        "run 20261125T101500123Z-1a2b running: 300 of 900 completed; 25 under way, 565 waiting, 10 failed; "
         "1,543 calls a minute; "
         "workers 3 of 3 ready, 9 of 15 lanes busy; 1:47 min left of 3:00 min; "
         "finishes in 50 s (57 s to spare); all of it fits"

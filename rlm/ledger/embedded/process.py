@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import redis
 from redis.backoff import NoBackoff
@@ -16,9 +16,6 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
 from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, claim_socket_dir, held, socket_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0

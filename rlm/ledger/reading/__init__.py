@@ -5,6 +5,7 @@ Here are events and items one by one: where one is, since when it waits, what of
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -13,15 +14,12 @@ import msgspec
 
 from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
-from rlm.core.trail import Place
+from rlm.core.trail import Place, TrailCall
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from rlm.core.trail import TrailCall
     from rlm.ledger import Store
     from rlm.ledger.letters import Envelope
 

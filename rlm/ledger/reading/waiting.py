@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -14,8 +15,6 @@ from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
     from rlm.ledger import Store
 
 #: Most events read for one page. If few of them fit, the next page goes on from there.

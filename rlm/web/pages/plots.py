@@ -40,11 +40,10 @@ _MINUTE, _HOUR = 60, 3600
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points, of a class. With `steps` it rises at them only; `filled`: the area below has a colour."""
+    """A line of a class that rises at its points; `filled`: the area below has a colour."""
 
     points: Sequence[Point]
     kind: str
-    steps: bool = True
     filled: bool = False
 
 
@@ -231,8 +230,7 @@ def _path(line: Line, x_end: float, y_end: float) -> Markup:
     if not placed:
         return Markup("")
     (x, y), *more = placed
-    to = [f"H{_short(x)}V{_short(y)}" if line.steps else f"L{_short(x)} {_short(y)}" for x, y in more]
-    drawn = f"M{_short(x)} {_short(y)}{''.join(to)}"
+    drawn = f"M{_short(x)} {_short(y)}" + "".join(f"H{_short(x)}V{_short(y)}" for x, y in more)
     shape = Markup('<path class="{}" d="{}"/>')
     area = shape.format(f"{line.kind} area", f"{drawn}V{_UNITS}H{_short(x)}Z") if line.filled else Markup("")
     return area + shape.format(line.kind, drawn)
