@@ -15,13 +15,14 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
-from rlm.ledger import Store
 from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.front import StoreFront
 from rlm.ledger.processes import Role
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
+    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
@@ -38,7 +39,7 @@ def is_anybody_there(settings: Settings) -> bool:
         if not running(settings.data_dir):
             return False
         url = EmbeddedServer(settings.data_dir).url
-    with suppress(RLMError), closing(Store(settings, url, answer_seconds=LOOK_SECONDS)) as store:
+    with suppress(RLMError), closing(StoreFront(settings, url, answer_seconds=LOOK_SECONDS)) as store:
         roles = (Role.SCHEDULER, Role.SUPERVISOR)
         return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
     return True

@@ -11,7 +11,6 @@ import msgspec
 
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part
 
@@ -178,6 +177,8 @@ class Processes(Part):
     @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
+        from rlm.ledger.claims import lanes_of  # noqa: PLC0415  # a run that is asked for waits for this module
+
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
