@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, PriorityQueue
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -25,8 +26,6 @@ from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from dramatiq import Message
 
 #: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from actors.broker import WakingBroker
 from actors.worker import run_worker
-from rlm.ledger import open_store
-from rlm.processes.fork import Template
+from rlm.ledger import Store, open_store
+from rlm.processes.fork import Forked, Template
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.processes.fork import Forked
     from rlm.settings import Settings
 
 

@@ -7,8 +7,9 @@ cannot read puts its schema (rlm/__init__.py) into the option `schema`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import dramatiq
 import msgspec
@@ -16,9 +17,6 @@ from dramatiq import Message
 from dramatiq.errors import DecodeError
 
 from rlm import SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: The one queue, and the names of the actors.
 QUEUE = "rlm"

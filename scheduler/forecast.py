@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +12,20 @@ import msgspec
 
 from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.endpoint import Limit, all_limited
-from rlm.core.expected import Turnaround
+from rlm.core.endpoint import EventType, Limit, all_limited
+from rlm.core.expected import Expected, Pair, Turnaround
 from rlm.core.text import counted
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
-from rlm.ledger.reading.books import take_snapshot
-from rlm.plan import RunProgress, Underway, Workload
-from rlm.plan.choose_releases import short_of_lanes
+from rlm.ledger.reading.books import Snapshot, take_snapshot
+from rlm.plan import Plan, RunProgress, Underway, Workload
+from rlm.plan.choose_releases import ReleaseState, short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from rlm.core.endpoint import EventType
-    from rlm.core.expected import Expected, Pair
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.reading.books import Snapshot
-    from rlm.plan import Plan
-    from rlm.plan.choose_releases import ReleaseState
     from scheduler.leader import Leader
     from scheduler.team import Team
 

@@ -7,6 +7,7 @@ Its share of the workers is the others' by then (rlm/processes/peers.py).
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
@@ -17,8 +18,6 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.peers import Peers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rlm.ledger import Store
 
 #: A host that has been lost for so long is forgotten, seconds.

@@ -10,6 +10,7 @@ Both raise FencedError once another scheduler leads, which may have a run open; 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,6 @@ from rlm.ledger.reading.compliance import excess
 from scheduler.host_watch import report_lost, unheard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from actors.broker import WakingBroker
     from rlm.ledger import Store
     from scheduler.leader import Leader

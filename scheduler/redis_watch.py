@@ -18,10 +18,10 @@ from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.control import BY_FILE, newest_limits
+from rlm.ledger.control import BY_FILE, Change, newest_limits
 from rlm.ledger.dataloss import Continuity, StepGuard
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.inspection import inspect
+from rlm.ledger.inspection import KeyFlaw, inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
 from rlm.processes.signals import longest_call
@@ -30,8 +30,6 @@ from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from rlm.ledger.control import Change
-    from rlm.ledger.inspection import KeyFlaw
     from scheduler.leader import Leader
 
 #: How often the fitness of Redis to keep the ledger is checked, seconds, for somebody may change its settings; and how

@@ -15,6 +15,7 @@ from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
+from rlm.core.text import counted
 from rlm.ledger import revive
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.outage import Outage
@@ -246,7 +247,8 @@ class ReleaseLoop:
     def _free_overdue(self, now_us: int, counts: Mapping[str, Counts]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
         if voided := recovery.void_releases(self._leader.token):
-            log.warning("%d released calls were not made in time", voided, extra={"action": "void", **extra})
+            told = f"{counted(voided, 'released call')} {'was' if voided == 1 else 'were'} not made in time"
+            log.warning("%s", told, extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)

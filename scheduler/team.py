@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,13 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
 from rlm.ledger.claims import host_of
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.sharing import room
 from scheduler.host_watch import report_lost, unheard
 from scheduler.housekeeping import report_death
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.processes import Process
     from scheduler.leader import Duty
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
@@ -108,7 +106,7 @@ class TeamWatch:
         most = room(supervisors, self._store.hosts.idle())
         if most is not None and most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
-        return "they do not come up: the log of the supervisor says why"
+        return "those missing are not up yet: see whether their supervisor lives, and its log"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for supervisors that died: it takes the place of the one for want of workers."""

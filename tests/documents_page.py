@@ -1,4 +1,4 @@
-"""Make rlm/web/documents.json anew: `uv run python -m tests.documents_page`; a test holds it against docs/json.md.
+"""The schemas of the documents that are served over HTTP, made of docs/json.md for rlm/web/openapi.json.
 
 The schema of each document has the keys that the page lists, with its words, and as much of their types as the names
 say: what is nested, what is a list, what is a duration. Each key may be missing, and more may come.
@@ -6,13 +6,10 @@ say: what is nested, what is a list, what is a duration. Each key may be missing
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 
 from tests.acceptance.jsonpage import PAGE
 
-FILE = Path(__file__).parents[1] / "rlm" / "web" / "documents.json"
 #: The commands whose documents are served over HTTP, each with those whose keys it may have as well.
 COMMANDS = {
     "rlm status": ["rlm result", "rlm status"],
@@ -82,10 +79,6 @@ def schema_of(sections):
     return {**schema, "type": schema["type"][0]}
 
 
-def text():
-    """Return what the file is to hold."""
-    return json.dumps({name: schema_of(sections) for name, sections in COMMANDS.items()}, indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
+def schemas():
+    """Return the schema of each command's document."""
+    return {name: schema_of(sections) for name, sections in COMMANDS.items()}

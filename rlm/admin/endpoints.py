@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import Budget, all_limited
+from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, Rule, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.text import cut, safe_line, span
-from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, circuit_of, shut_by
-from rlm.ledger.control import BY_FILE, What, newest_limits
+from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
+from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.values import check_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from rlm.core.endpoint import Endpoint, Limit, Limited, Rule
-    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.breaker import Health
-    from rlm.ledger.control import Change
     from rlm.settings import Settings
 
 _Named = TypeVar("_Named")
@@ -118,13 +114,14 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
+        refused = health[one.name].refusals  # calls that its limit allows: the newest of them, and how many
         counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
         found[one.name] = {
             "types": _types(store, one),
             "used": len(counting),
             "allowed": rule.amount,
             "window": {"period_seconds": rule.seconds, "ages_seconds": counting[:_MOST_DRAWN]},
-            "refused": _refused(health[one.name]),
+            "refused": refused and {"at": isoformat(refused.at), "calls": refused.calls, "nth": refused.nth},
             "since": _since(views[one.name], health[one.name]),
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(one, views, health[one.name]),
@@ -168,12 +165,6 @@ def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[lis
     """Return the ages of the slots in use, and the rule that they count for: the one that has the fewest left."""
     counted = [([age for age in ages if age < rule.seconds + guard_seconds], rule) for rule in limit.rules]
     return min(counted, key=lambda one: one[1].amount - len(one[0]))
-
-
-def _refused(health: Health) -> dict[str, Any] | None:
-    """Return the calls that an endpoint refused though its limit allows them, the newest and how many."""
-    one = health.refusals
-    return None if one is None else {"at": isoformat(one.at), "calls": one.calls, "nth": one.nth}
 
 
 def _since(view: WindowState, health: Health) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,12 @@ from rlm.core.errors import NoSuchHostError
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, safe_line, span
 from rlm.ledger.claims import host_of
-from rlm.ledger.hosts import idle_of
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role, WorkerState
+from rlm.ledger.hosts import DrainOrder, idle_of
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.processes.sharing import divide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.hosts import DrainOrder
-    from rlm.ledger.processes import Process
 
 
 #: How to bring a process up to date.
@@ -49,16 +46,21 @@ class Behind:
         return _REMEDIES[self.role]
 
 
-def behind(living: Mapping[Role, Sequence[Process]], leader: str | None) -> list[Behind]:
-    """Return the `living` processes that are behind; that of the id `leader` has the configuration that counts."""
+def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_here: str) -> list[Behind]:
+    """Return the `living` processes that are behind.
+
+    That of the id `leader` has the configuration that counts; but one with the revision `read_here` from the file has
+    been restarted already, and it is the leader that has not.
+    """
     every = [(role, one) for role, processes in living.items() for one in processes]
     newest = max((one for _, one in every), key=_age, default=None)
     conductor = next((one for _, one in every if one.id == leader), None)
     found = []
     for role, one in every:
         if newest is not None and _age(one) < _age(newest):
-            found.append(Behind(role, one, f"{_named(one, newest)}, where {called(newest.version)} works"))
-        elif conductor is not None and one.revision != conductor.revision:
+            name = f"an earlier {called(newest.version)}" if one.version == newest.version else called(one.version)
+            found.append(Behind(role, one, f"{name}, where {called(newest.version)} works"))
+        elif conductor is not None and one.revision not in {conductor.revision, read_here}:
             found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
     return found
 
@@ -71,20 +73,12 @@ def newer_than_this(store: Store) -> str:
 
 def _age(process: Process) -> tuple[int, list[int]]:
     """Return what sorts versions by age."""
-    return process.schema, _numbers(process.version)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d{1,9}", version)]
+    return process.schema, [int(number) for number in re.findall(r"\d{1,9}", process.version)]
 
 
 def called(version: str) -> str:
     """Return what a version is called, of which the oldest do not say it."""
     return f"rlm {version}" if version else "an older rlm"
-
-
-def _named(process: Process, newest: Process) -> str:
-    return f"an earlier {called(newest.version)}" if process.version == newest.version else called(process.version)
 
 
 #: What is said where every host that could take workers is out of service.
@@ -133,7 +127,7 @@ class _Found:
         self.names = gone | set(self._by_host) | set(self._drains)
         self._leader = store.leases.holder()
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._behind = behind(living, self._leader)
+        self._behind = behind(living, self._leader, store.settings.revision)
         self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], idle_of(self._ways, self._drains))
         workers = [one.id for one in living[Role.WORKER]]
         self._busy = dict(zip(workers, processes.busy(workers), strict=True))

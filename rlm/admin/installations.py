@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
@@ -18,15 +19,13 @@ from rlm.admin.verdict import verdict
 from rlm.core.errors import ConfigurationError, RLMError, StoreUnreachableError
 from rlm.core.text import LONGEST_LINE, harmless
 from rlm.ledger import Store
-from rlm.ledger.embedded.server import EmbeddedServer, running
-from rlm.settings import load_settings, secrets_of
+from rlm.ledger.connect import running_url
+from rlm.settings import Settings, load_settings, secrets_of
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from rlm.settings import Settings
 
 #: How long an answer of a Redis is waited for, and all that is asked of one installation, seconds.
 ANSWER_SECONDS: Final = 2.0
@@ -36,18 +35,10 @@ UNREACHABLE: Final = "unreachable"
 MISCONFIGURED: Final = "misconfigured"
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """An installation by its configuration file, which is at `path`; `name` is nobody else's."""
+def find_installations(places: Sequence[Path]) -> dict[str, Path]:
+    """Return the configuration files named, and all `*.toml` in folders, each file once, by the names of installations.
 
-    name: str
-    path: Path
-
-
-def find_installations(places: Sequence[Path]) -> list[Installed]:
-    """Return the installations of configuration files, and of all `*.toml` in folders, each file once.
-
-    Each is named by its file, without `.toml`; files of the same name are named by their paths.
+    That is the name of the file without `.toml`; files of the same name are named by their paths.
 
     Raises:
         ConfigurationError: a place is not there, or a folder has no such file.
@@ -60,11 +51,11 @@ def find_installations(places: Sequence[Path]) -> list[Installed]:
             raise ConfigurationError(f"{str(place)!r} {what}: name a configuration file, or a folder of such files")
         files |= {one.resolve(): one for one in found}
     stems = [one.stem for one in files.values()]
-    return [Installed(one.stem if stems.count(one.stem) == 1 else str(one), one) for one in files.values()]
+    return {one.stem if stems.count(one.stem) == 1 else str(one): one for one in files.values()}
 
 
 def overview_of_all(
-    installations: Sequence[Installed],
+    installations: Mapping[str, Path],
     environ: Mapping[str, str] = os.environ,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> dict[str, Any]:
@@ -75,21 +66,21 @@ def overview_of_all(
     """
     asked: list[dict[str, Any] | Future[dict[str, Any]]] = []
     seen: dict[tuple[str, ...], str] = {}
-    for one in installations:
+    for name, path in installations.items():
         try:
-            settings = load_settings(one.path, environ)
+            settings = load_settings(path, environ)
             if first := seen.get(_identity(settings)):
                 raise ConfigurationError(f"it is the same installation as {first}: the same Redis and redis.prefix")
-            seen[_identity(settings)] = one.name
+            seen[_identity(settings)] = name
         except RLMError as error:
-            asked.append(_entry(one, MISCONFIGURED, str(error)))
+            asked.append(_entry(name, path, MISCONFIGURED, str(error)))
         else:
-            asked.append(_ask(one, settings, environ))
+            asked.append(_ask(name, path, settings, environ))
     wait([one for one in asked if isinstance(one, Future)], patience_seconds)
     late = f"no answer within {patience_seconds:g} s"
     each = [
-        one if isinstance(one, dict) else one.result() if one.done() else _entry(installation, UNREACHABLE, late)
-        for installation, one in zip(installations, asked, strict=True)
+        one if isinstance(one, dict) else one.result() if one.done() else _entry(name, path, UNREACHABLE, late)
+        for (name, path), one in zip(installations.items(), asked, strict=True)
     ]
     # What a file is called, and what another's Redis holds, must break neither a screen nor the document.
     each = [{key: harmless(value, LONGEST_LINE) for key, value in one.items()} for one in each]
@@ -101,39 +92,33 @@ def _identity(settings: Settings) -> tuple[str, ...]:
     return str(settings.data_dir) if is_embedded else settings.redis.url, settings.redis.prefix
 
 
-def _ask(one: Installed, settings: Settings, environ: Mapping[str, str]) -> Future[dict[str, Any]]:
+def _ask(name: str, path: Path, settings: Settings, environ: Mapping[str, str]) -> Future[dict[str, Any]]:
     """Ask an installation in a thread of its own, which ends with the process at the latest."""
     answer: Future[dict[str, Any]] = Future()
 
     def ask() -> None:
         try:
-            answer.set_result(_look(one, settings))
+            answer.set_result(_entry(name, path) | _look(settings))
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one, the others are shown
-            answer.set_result(_entry(one, UNREACHABLE, secrets_of(settings, environ).mask(str(error))))
+            answer.set_result(_entry(name, path, UNREACHABLE, secrets_of(settings, environ).mask(str(error))))
 
-    threading.Thread(target=ask, daemon=True, name=f"status of {one.name}").start()
+    threading.Thread(target=ask, daemon=True, name=f"status of {name}").start()
     return answer
 
 
-def _look(one: Installed, settings: Settings) -> dict[str, Any]:
-    url = settings.redis.url
-    if url == EMBEDDED:
-        if not running(settings.data_dir):
-            raise StoreUnreachableError("its embedded server does not run", "`rlm up` starts it")
-        url = EmbeddedServer(settings.data_dir).url
-    store = Store(settings, url, answer_seconds=ANSWER_SECONDS)
-    try:
-        with store.guarded():
-            return _shown(one, overview(store) | looked_at(store))
-    finally:
-        store.close()
+def _look(settings: Settings) -> dict[str, Any]:
+    if (url := running_url(settings)) is None:
+        raise StoreUnreachableError("its embedded server does not run", "`rlm up` starts it")
+    with closing(Store(settings, url, answer_seconds=ANSWER_SECONDS)) as store, store.guarded():
+        return _shown(overview(store) | looked_at(store))
 
 
-def _shown(one: Installed, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry of an installation that answered, from what `report.overview` returns."""
+def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is shown of an installation that answered, from what `report.overview` returns."""
     run = found if words.is_open(found) else found.get("last_record")
     told, shut = verdict(found), words.shut(found)
-    return _entry(one, str(found["state"])) | {
+    return {
+        "state": str(found["state"]),
         "redis": found["redis"],
         "prefix": found["prefix"],
         "run_id": run and run["run_id"],
@@ -148,10 +133,10 @@ def _shown(one: Installed, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _entry(one: Installed, state: str, error: str | None = None) -> dict[str, Any]:
+def _entry(name: str, path: Path, state: str = "", error: str | None = None) -> dict[str, Any]:
     nothing = dict.fromkeys(("redis", "prefix", "run_id", "done", "left", "seconds_left", "ends_in_seconds", "level"))
     nothing |= dict.fromkeys(("verdict", "endpoints", "unwell"))
-    return {"name": one.name, "config": str(one.path), "state": state, **nothing, "error": error}
+    return {"name": name, "config": str(path), "state": state, **nothing, "error": error}
 
 
 def _totals(each: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,6 @@ from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rlm.ledger import Store
 
 
@@ -31,8 +30,6 @@ _PAGE = 500
 class DeadLetter(Envelope):
     """A dead letter as it is read here; `event_id` is None for an item as a whole."""
 
-    detail: object = ""
-    failed_at: object = ""
     endpoint: object = None
 
     @classmethod
@@ -90,16 +87,16 @@ class LetterFilter:
     the detail, whatever its case. `answers` are as `DeadLetter.answer` has them.
     """
 
-    types: frozenset[str] = frozenset()
-    reasons: frozenset[str] = frozenset()
-    endpoints: frozenset[str] = frozenset()
+    types: Collection[str] = ()
+    reasons: Collection[str] = ()
+    endpoints: Collection[str] = ()
     since: float | None = None
     text: str = ""
-    answers: frozenset[str] = frozenset()
+    answers: Collection[str] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is any criterion; else all letters match."""
-        return self != LetterFilter()
+        return self.since is not None or any((self.types, self.reasons, self.endpoints, self.answers, self.text))
 
     def fits(self, raw: bytes) -> bool:
         """Return whether a letter matches."""
@@ -244,7 +241,8 @@ class Dealing:
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Deal with the `most` oldest that match, oldest first, in constant memory; those written meanwhile stay."""
-        deal, kept = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop, 0
+        deal = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop
+        kept = 0
         while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
             for raw in page:
                 if not is_letter(raw) or not self.chosen.fits(raw):

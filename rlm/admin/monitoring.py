@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -15,8 +16,6 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.ledger.reading.books import books
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rlm.ledger import Store
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import timestamp
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS, all_limited
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Capacity, Horizon, Plan, compute_plan
+from rlm.plan import Capacity, Horizon, Plan, Workload, compute_plan
 from rlm.processes import sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.plan import Workload
     from rlm.settings import Settings
 
 

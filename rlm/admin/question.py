@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.planning import measured_arrivals, start_seconds
-from rlm.admin.replay import replay
-from rlm.admin.whatif import as_it_is, as_it_might_be, told
+from rlm.admin.planning import Arrivals, measured_arrivals, start_seconds
+from rlm.admin.replay import Replay, replay
+from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import one_line
 from rlm.ledger.reading.backlog import Backlog, backlog
-from rlm.settings import load_settings
+from rlm.settings import Settings, load_settings
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.model import MOST_WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from rlm.admin.planning import Arrivals
-    from rlm.admin.replay import Replay
-    from rlm.admin.whatif import Case, Forecast
     from rlm.ledger import Store
-    from rlm.settings import Settings
 
 #: The most events to plan for: every reader of the JSON can hold this number.
 MOST_EVENTS = 10**15
@@ -157,10 +152,10 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 def answer(store: Store, question: Question) -> PlanAnswer:
     """Read what waits and how the windows are, and plan; nothing is taken or changed."""
     asked = question.asked
-    cases = _cases(store, question, fresh=bool(question.counts))
-    found, arrivals = _backlog(store, question.counts), None
-    if asked.windows:
-        arrivals = measured_arrivals(store).but(question.arriving)
+    cases, numbers = _cases(store, question, fresh=bool(question.counts)), question.counts
+    of_counts = {one.name: numbers.get(one.name, 0) for one in store.settings.event_types}
+    found = Backlog.of_counts(of_counts) if numbers else backlog(store)
+    arrivals = measured_arrivals(store).but(question.arriving) if asked.windows else None
     return PlanAnswer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
 
 
@@ -176,10 +171,3 @@ def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:
     if not question.is_what_if:
         return [today]
     return [today, as_it_might_be(store, today, question.settings, asked.add, asked.workers, fresh=fresh)]
-
-
-def _backlog(store: Store, numbers: Mapping[str, int]) -> Backlog:
-    """Return the backlog of given counts, which are of new events, else what waits."""
-    if numbers:
-        return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in store.settings.event_types})
-    return backlog(store)

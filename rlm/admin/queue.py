@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -10,18 +11,14 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, ranks_in_ledger, read_waiting
-from rlm.ledger.reading.books import books
-from rlm.ledger.reading.waiting import walk
+from rlm.ledger.reading.backlog import oldest_in_ledger, ranks_in_ledger, read_waiting
+from rlm.ledger.reading.books import Books, books
+from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.reading.books import Books
-    from rlm.ledger.reading.waiting import EventFilter
     from rlm.settings import Settings
 
 #: Most items in one push, and bytes after which a push is due.
@@ -42,10 +39,10 @@ def queue_stats(store: Store) -> dict[str, Any]:
     found, waiting = books(store), read_waiting(store)
     configured = [one.name for one in store.settings.event_types]
     others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
-    by_type = {}
+    by_type, in_ledger = {}, oldest_in_ledger(store, [*configured, *others])
     for name in (*configured, *others):
         account = found.by_type[name]
-        since = (oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type)), waiting.oldest.get(name))
+        since = (in_ledger.get(name), waiting.oldest.get(name))
         # Never negative, even if a clock is ahead.
         ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
         pending = account.unsettled + account.retried + waiting.events[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,17 +15,14 @@ from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
 from rlm.delivery.run_end import record_so_far
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.claims import Lane
-    from rlm.ledger.processes import Process
 
 #: The state of a status while no run is open.
 IDLE = "idle"
@@ -111,7 +109,8 @@ def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
 
-    The next tick assumes a live scheduler; `schedulers` says whether there is one.
+    The next tick assumes a live scheduler; `schedulers` says whether there is one, by entries that outlive it for some
+    seconds, and `conductor` which of them leads at this moment.
     """
     now = store.now_us() / 1_000_000
     last = store.runs.record(idle["last"]) if idle["last"] else None
@@ -126,9 +125,8 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "next_tick_seconds": next_tick - now,
         "waiting": {name: number for name, number in lengths(books(store)).items() if name != "processing"},
         "by_endpoint": standing(store)[1],
-        "schedulers": len(store.processes.alive(Role.SCHEDULER)),
-        "supervisors": len(store.processes.alive(Role.SUPERVISOR)),
-        "workers": len(store.processes.alive(Role.WORKER)),
+        **{f"{role}s": len(store.processes.alive(role)) for role in Role},
+        "conductor": store.leases.holder(),
         "hosts": hosts(store),
     }
 
@@ -184,42 +182,34 @@ def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
 
 
 def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> dict[str, Any]:
+    calls = [
+        {
+            "event_id": lane.event_id,
+            "endpoint": lane.endpoint,
+            "seconds": None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
+        }
+        for lane in lanes
+    ]
+    return {**_listed(worker, len(lanes), run.revision), "calls": calls}
+
+
+def worker_list(store: Store) -> list[dict[str, Any]]:
+    """Return who works, where, since when and on how many events, as `rlm worker list` prints it."""
+    workers, revision = store.processes.alive(Role.WORKER), revision_in_force(store)
+    busy = store.processes.busy([one.id for one in workers])
+    return [_listed(one, number, revision) for one, number in zip(workers, busy, strict=True)]
+
+
+def _listed(worker: Process, busy: int, revision: str) -> dict[str, Any]:
     return {
         "pid": worker.pid,
         "host": worker.host,
         "state": worker.state,
         "threads": worker.threads,
-        "busy": len(lanes),
+        "busy": busy,
         "started_at": isoformat(worker.started_at),
-        "calls": [
-            {
-                "event_id": lane.event_id,
-                "endpoint": lane.endpoint,
-                "seconds": None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
-            }
-            for lane in lanes
-        ],
-        "other_configuration": worker.revision != run.revision,
+        "other_configuration": worker.revision != revision,
     }
-
-
-def worker_list(store: Store) -> list[dict[str, Any]]:
-    """Return who works, where, since when and on how many events, as `rlm worker list` prints it."""
-    workers = store.processes.alive(Role.WORKER)
-    revision = revision_in_force(store)
-    busy = store.processes.busy([one.id for one in workers])
-    return [
-        {
-            "pid": one.pid,
-            "host": one.host,
-            "state": one.state,
-            "threads": one.threads,
-            "busy": number,
-            "started_at": isoformat(one.started_at),
-            "other_configuration": one.revision != revision,
-        }
-        for one, number in zip(workers, busy, strict=True)
-    ]
 
 
 def order_list(store: Store, number: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from threading import Lock
@@ -13,15 +13,12 @@ from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import isoformat, system_clock, timestamp
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rlm.core.endpoint import Limited
     from rlm.core.run import Run
     from rlm.ledger import Store
 
@@ -72,8 +69,8 @@ class RunFilter:
     and the calls that went wrong, whatever its case.
     """
 
-    states: frozenset[str] = frozenset()
-    triggers: frozenset[str] = frozenset()
+    states: Collection[str] = ()
+    triggers: Collection[str] = ()
     since: float | None = None
     text: str = ""
 

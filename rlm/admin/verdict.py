@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
 from rlm.core import tally
 from rlm.core.run import State
-from rlm.core.text import capital, counted, safe_line, sentence, span
+from rlm.core.text import capital, counted, of_another_configuration, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.admin.whatif import Forecast
 
 #: An endpoint is named from this part of failed calls on, if it had so many.
@@ -53,8 +52,10 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     expected, team = words.forecast(found), found["workers"]
     if words.unconducted(found):
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
-    if found["state"] == State.RUNNING and team["wanted"] and not team["ready"]:
+    if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
+        other = team.get("other_configuration")
         missing = f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
+        missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
         short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
         yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing))
     wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
@@ -97,6 +98,8 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     last = found["last_record"]
     if last and last["state"] == State.FAILED:
         yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.get("failure", ""))))
+    if found["conductor"] is None:
+        yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
     if unwell := words.unwell(found):
         yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
     if last and (left := last["counts"]["leftover"]):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import (
+    Arrivals,
     capacity_of,
     horizon_of,
     live_windows,
@@ -17,28 +19,20 @@ from rlm.admin.planning import (
     room_of,
     types_in_force,
 )
-from rlm.core.endpoint import all_limited, in_force
+from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
 from rlm.core.text import counted
 from rlm.ledger.measures import learned
-from rlm.ledger.reading.backlog import backlog
-from rlm.plan import Capacity, Workload, carried, course_of, look_ahead
-from rlm.plan.allocation import sacrifice
-from rlm.plan.outlook import LongRun
+from rlm.ledger.reading.backlog import Backlog, backlog
+from rlm.plan import Capacity, Plan, Workload, carried, course_of, look_ahead
+from rlm.plan.allocation import Sacrifice, sacrifice
+from rlm.plan.outlook import LongRun, Outlook
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted, toml_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from rlm.admin.planning import Arrivals
-    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.reading.backlog import Backlog
-    from rlm.plan import Plan
-    from rlm.plan.allocation import Sacrifice
-    from rlm.plan.outlook import Outlook
     from rlm.plan.simulate import Course, Start
     from rlm.settings import Settings
 

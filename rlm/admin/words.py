@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
@@ -44,12 +42,15 @@ def clock(moment: str) -> str:
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Return the counts of a type, from its entry in a status document or a record."""
+    """Return the counts of a type, from its entry in a status document or a record.
+
+    Calls that are released wait for a lane: more than there are lanes cannot be under way.
+    """
     return Counted(
         entry["taken"] + entry["carried_over"],
         entry["completed"],
         entry["failed"],
-        entry.get("inflight", 0) + entry.get("released", 0),
+        entry.get("inflight", 0),
     )
 
 
@@ -92,16 +93,18 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     if unconducted(found):
         return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
     expected = found.get("forecast") or found["plan"]
-    when, left = _done(found, expected), counted(expected["expected_leftover"], "event")
+    when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
+    alone = left
     if not expected["expected_leftover"]:
         return Expectation(f"{when}; all of it fits", "", fits=True, when=when)
     if _awaits_probe(found, expected):
-        when, left = "waits for an endpoint to answer well, at most until the deadline", f"if none does, {left}"
+        when = "waits for an endpoint to answer well, at most until the deadline"
+        left, alone = f"if none does, {left}", f"up to {left}"
     elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
         when, left = f"{when}, but for what {names} probed with", f"up to {left}"
-    left = f"{left} will be left over"
-    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=left)
+        alone = left
+    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
@@ -258,9 +261,15 @@ def workers(found: Mapping[str, Any]) -> str:
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
     other = one.get("other_configuration", 0)  # a status of an older version has none
-    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
     told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
+
+
+def workers_ready(found: Mapping[str, Any]) -> int:
+    """Return how many workers are ready to claim something of this run: none of another configuration is."""
+    team: Mapping[str, int] = found["workers"]
+    return max(0, team["ready"] - team.get("other_configuration", 0))
 
 
 def _call(call: Mapping[str, Any]) -> str:

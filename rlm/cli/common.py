@@ -168,9 +168,29 @@ def new_server(settings: Settings) -> str:
     )
 
 
+def unread_url(settings: Settings) -> str:
+    """Return a warning if the embedded server is used although a .env file here names another Redis, else ''.
+
+    `rlm up` reads that file by itself, so its processes are likely to work on the other one.
+    """
+    from rlm.core.files import read_trusted_text
+    from rlm.settings.dotenv import parse_dotenv
+    from rlm.settings.secrets import EMBEDDED
+
+    file = settings.home / ".env"
+    if settings.redis.url != EMBEDDED:
+        return ""
+    try:
+        url = parse_dotenv(read_trusted_text(file)).get("REDIS_URL", EMBEDDED)
+    except (OSError, ValueError, ConfigurationError):  # there is none, or `rlm up` says what is wrong with it
+        return ""
+    remedy = "this command looks at an embedded server instead. For the shell to know it: `set -a; . ./.env; set +a`"
+    return f"{file} sets REDIS_URL, which only `rlm up` reads by itself: {remedy}" if url not in {"", EMBEDDED} else ""
+
+
 def tell_new_server(settings: Settings) -> None:
-    """Print the warning of `new_server`, if there is one."""
-    if words := new_server(settings):
+    """Print the warnings of `new_server` and `unread_url`, if there are any."""
+    for words in filter(None, (new_server(settings), unread_url(settings))):
         say(words)
 
 

@@ -6,6 +6,7 @@ Whatever goes wrong, a faulty file or a store that does not answer, completes no
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from rlm.cli.common import command
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from rlm.ledger import Store
@@ -103,22 +103,13 @@ def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], I
 
     def find(settings: Settings) -> Iterable[str]:
         from rlm.ledger import Store
+        from rlm.ledger.connect import running_url
 
-        if (url := _url(settings)) is not None:
+        if (url := running_url(settings)) is not None:
             with closing(Store(settings, url, answer_seconds=ANSWER_SECONDS)) as store:
                 yield from islice(names(store), MOST)
 
     return find
-
-
-def _url(settings: Settings) -> str | None:
-    """Return the URL of the store, None for an embedded server that does not run."""
-    from rlm.ledger.embedded.server import EmbeddedServer, running
-    from rlm.settings.secrets import EMBEDDED
-
-    if settings.redis.url != EMBEDDED:
-        return settings.redis.url
-    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
 
 
 def _open_run(store: Store) -> Iterable[str]:

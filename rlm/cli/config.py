@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rlm.settings import Settings, Shown
 
+#: What `rlm init` writes; `python -m tests.init_files` makes them of the descriptions of the settings.
+_FIRST_FILES = Path(__file__).parents[1] / "settings" / "init"
 _ENV_EXAMPLE = ".env.example"
 _NEXT = """\
 
@@ -60,9 +61,8 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     is there is never overwritten without --force. Says what to type next.
     """
     from rlm.settings import load_settings
-    from rlm.settings.templates import PROCFILE, configuration_template, environment_template
 
-    files = {"rlm.toml": configuration_template(), "Procfile": PROCFILE, _ENV_EXAMPLE: environment_template()}
+    files = {name: (_FIRST_FILES / name).read_text(encoding="utf-8") for name in ("rlm.toml", "Procfile", _ENV_EXAMPLE)}
     there = [name for name in files if (directory / name).exists()]
     kept = [] if force else there
     written = {name: text for name, text in files.items() if name not in kept}

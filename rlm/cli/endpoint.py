@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rlm.core.endpoint import Limited
@@ -199,19 +199,16 @@ def list_endpoints(config: Path | None) -> None:
 
 
 def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
+    from rlm.admin.endpoints import health_beside
+
     wait = entry["next_slot_seconds"]
     budget_health = healths.get(entry["budget"] or "", "ok")
     told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
     of = f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"])
     at = "now" if wait == 0 else span(wait)
     calls = [entry["limit"], entry["used"], entry["free"], at, entry["failures"]]
-    return [entry["name"], of, *calls, _health(entry) + told]
-
-
-def _health(entry: dict[str, Any]) -> str:
-    from rlm.admin.endpoints import health_beside
-
-    return f"{styled(entry['health'], _LOOKS.get(entry['health'], 'warn'))} {health_beside(entry)}".rstrip()
+    health = f"{styled(entry['health'], _LOOKS.get(entry['health'], 'warn'))} {health_beside(entry)}".rstrip()
+    return [entry["name"], of, *calls, health + told]
 
 
 @command("rlm endpoint changes", "rlm endpoint changes 100 --json", group=endpoint)

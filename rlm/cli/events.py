@@ -15,7 +15,6 @@ from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from rlm.ledger.reading.waiting import EventFilter
@@ -27,13 +26,10 @@ _STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.
 _AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
 
 
-def _filter(
-    types: Sequence[str], wallet: str, item: str, older_seconds: float | None, states: Sequence[str] = ()
-) -> EventFilter:
+def _filter(item: str, **options: Any) -> EventFilter:
     from rlm.ledger.reading.waiting import EventFilter
 
-    item = item.encode("utf-8", "backslashreplace").decode()  # a broken text matches no id
-    return EventFilter(frozenset(types), wallet, item, older_seconds, frozenset(map(Place, states)))
+    return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # broken, it matches no id
 
 
 #: The options that choose events: what `_filter` takes.

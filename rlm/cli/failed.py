@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,15 @@ import msgspec
 
 from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
-from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, yes_option
+from rlm.cli.options import Since, all_of, dry_run_option, number_argument, several, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
-from rlm.core.clock import system_clock
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.admin.letters import Deal, LetterFilter, Outcome
+    from rlm.admin.letters import Deal, Outcome
 
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
@@ -41,23 +40,7 @@ def failed() -> None:
     """See dead letters; retry or drop them."""
 
 
-def _filter(
-    types: Sequence[str],
-    reasons: Sequence[str],
-    endpoints: Sequence[str],
-    answers: Sequence[str],
-    since: float | None,
-    text: str,
-) -> LetterFilter:
-    from rlm.admin.letters import LetterFilter
-
-    since_time = since and system_clock.now() - since
-    return LetterFilter(
-        frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text, frozenset(answers)
-    )
-
-
-#: The options that choose dead letters: what `_filter` takes.
+#: The options that choose dead letters: the fields of a `LetterFilter`.
 letter_filter = all_of(
     several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
     several(
@@ -69,7 +52,7 @@ letter_filter = all_of(
     ),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
     several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
-    click.option("--since", type=Duration(), metavar="DURATION", help="Those of so long ago at the most."),
+    click.option("--since", type=Since(), metavar="DURATION", help="Those of so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
@@ -91,10 +74,11 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
     endpoint and type; the N largest groups.
     """
+    from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
     from rlm.ledger.archive import Archive, ArchiveKind
 
-    chosen = _filter(**options)
+    chosen = LetterFilter(**options)
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
         groups = group(fitting) if grouped else []
@@ -144,10 +128,11 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
 @letter_filter
 def show_letter(config: Path | None, handle: str | None, **options: Any) -> None:
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
-    chosen = _filter(**options)
+    from rlm.admin.letters import LetterFilter, find_letters
+
+    chosen = LetterFilter(**options)
     if (handle is None) != bool(chosen):
         raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
-    from rlm.admin.letters import find_letters
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -239,9 +224,9 @@ def _deal(
     config: Path | None, ids: Sequence[str], deal: Deal, *, every: bool, yes: bool, dry_run: bool, **options: Any
 ) -> None:
     """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
-    from rlm.admin.letters import Deal, Dealing
+    from rlm.admin.letters import Deal, Dealing, LetterFilter
 
-    chosen = _filter(**options)
+    chosen = LetterFilter(**options)
     if bool(ids) == (every or bool(chosen)):
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
     with store_of(config) as store:

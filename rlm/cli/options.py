@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from rlm.cli.printing import ask_for_json
+from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
@@ -39,10 +38,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         return seconds
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str) and not is_plain(value):
-        raise ValueError(value)
-    return value
+class Since(Duration):
+    """A moment, said as how long ago it was; seconds since 1970."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse how long ago."""
+        return system_clock.now() - super().convert(value, param, ctx)
 
 
 class WholeNumber(click.IntRange):
@@ -50,9 +51,7 @@ class WholeNumber(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse a number in the range."""
-        try:
-            int(_plain(value))
-        except ValueError:
+        if not _reads(int, value):
             self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
         number: int = super().convert(value, param, ctx)
         return number
@@ -63,14 +62,21 @@ class NumberRange(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse a number in the range."""
-        try:
-            is_none = math.isnan(float(_plain(value)))
-        except ValueError:
+        if not _reads(float, value):
             self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
-        if is_none:
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
         number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
         return number
+
+
+def _reads(number: Callable[[Any], float], value: Any) -> bool:
+    """Return whether `value` is a number, as a text in plain digits."""
+    try:
+        number(value)
+    except ValueError:
+        return False
+    return not isinstance(value, str) or is_plain(value)
 
 
 #: The key in a context's `meta` that says whether `--debug` was given.

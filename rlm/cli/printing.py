@@ -10,16 +10,14 @@ import re
 import secrets
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import click
 import msgspec
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, one_line, safe, safe_line, safe_words
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
@@ -204,7 +202,7 @@ def table(
         lines = list(_broken(row[-1], last)) if is_wrapped else [row[-1]]
         for cells in [[*row[:-1], lines[0]], *([*[""] * len(widths), line] for line in lines[1:])]:
             padded = [
-                _padded(cell if whole else _cut(cell, width), width, right=index in at_right)
+                _fit(cell, width, right=index in at_right, whole=whole)
                 for index, cell, width in zip(shown, cells, [*widths, last], strict=True)
             ]
             show("  ".join(padded).rstrip())
@@ -225,12 +223,10 @@ def _fitted(widths: Sequence[int], most: int) -> list[int]:
     return fitted
 
 
-def _cut(cell: str, width: int) -> str:
-    """Cut a cell to its column's width; a cut cell loses its marks."""
-    return cell if width_of(cell) <= width else cut(_MARKS.sub("", cell), width)
-
-
-def _padded(cell: str, width: int, *, right: bool) -> str:
+def _fit(cell: str, width: int, *, right: bool, whole: bool) -> str:
+    """Fill a cell up to its column's width, or cut it unless it is to be `whole`; a cut cell loses its marks."""
+    if not whole and width_of(cell) > width:
+        cell = cut(_MARKS.sub("", cell), width)
     spaces = " " * (width - width_of(cell))
     return spaces + cell if right else cell + spaces
 

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from rlm.core.errors import ListenError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rlm.ledger import Store
@@ -199,13 +199,8 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
 
 
 def _tell_where(bound: socket.socket, *, has_token: bool, metrics_only: bool, read_only: bool) -> None:
-    where = url_of(bound)
+    address, port = bound.getsockname()[:2]
+    where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
     asked = "a token is asked for" if has_token else "this host only, without a token"
     log.info("Serving %s, %s%s", served, asked, ", read-only" if read_only else "", extra={"action": "serve"})
-
-
-def url_of(bound: socket.socket) -> str:
-    """Return the URL of what is served on a socket."""
-    address, port = bound.getsockname()[:2]
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

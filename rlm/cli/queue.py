@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -15,7 +16,6 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from rlm.admin.queue import Pushed
@@ -43,16 +43,15 @@ queue.add_command(drop)
 def stats(config: Path | None) -> None:
     """Show how much waits where, by type, and how old the oldest is.
 
-    "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
+    "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list. The oldest
+    event in the ledger is looked for among the first of each priority and the 5,000 whose turn is next.
     """
     from rlm.admin.queue import queue_stats
 
     with store_of(config) as store:
         found = queue_stats(store)
     print_json(found)
-    _describe(found)
-    if not any(one["pending"] for one in found["by_type"].values()):
-        show_looked_at(store)
+    _describe(found, store)
 
 
 @command(
@@ -81,7 +80,7 @@ def monitor(config: Path | None, interval: float | None) -> None:
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
-def _describe(found: dict[str, Any]) -> None:
+def _describe(found: dict[str, Any], store: Store) -> None:
     staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
     show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
     for name, noun, then in (
@@ -94,6 +93,7 @@ def _describe(found: dict[str, Any]) -> None:
             show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
+        show_looked_at(store)
         return
     show()
     rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]

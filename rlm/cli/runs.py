@@ -12,7 +12,7 @@ from rlm.cli.common import CommandError, ExitCode, command, opened_front, show_l
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
-    Duration,
+    Since,
     all_of,
     interval_option,
     number_argument,
@@ -20,14 +20,12 @@ from rlm.cli.options import (
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.clock import system_clock
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm.admin.runs import RunFilter
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
@@ -166,14 +164,7 @@ def result(config: Path | None, run_id: str | None) -> None:
     show_run(found)
 
 
-def _filter(states: Sequence[str], triggers: Sequence[str], since: float | None, text: str) -> RunFilter:
-    from rlm.admin.runs import RunFilter
-
-    since_time = since and system_clock.now() - since
-    return RunFilter(frozenset(states), frozenset(triggers), since_time, text)
-
-
-#: The options that choose finished runs: what `_filter` takes.
+#: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
     several(
         "--state",
@@ -183,7 +174,7 @@ run_filter = all_of(
         type=click.Choice([*map(str, STATE_KINDS)]),
     ),
     several("--trigger", "triggers", "TRIGGER", "Those started so.", type=click.Choice([*map(str, Trigger)])),
-    click.option("--since", type=Duration(), metavar="DURATION", help="Those that started so long ago at the most."),
+    click.option("--since", type=Since(), metavar="DURATION", help="Those that started so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
@@ -207,7 +198,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
-    chosen = _filter(**options)
+    chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)
         records = page["runs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,6 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rlm.core.endpoint import EventType
     from rlm.sandbox.mockapi import EndpointSummary, MockApi
     from rlm.sandbox.selftest import SelfTestResult, Step
@@ -126,14 +125,8 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     if not wants_json():
         _sum_up(outcome)
     if not outcome.ok:
-        raise SystemExit(int(_exit_code(outcome)))
-
-
-def _exit_code(outcome: SelfTestResult) -> ExitCode:
-    """Return the exit code of a self-test that is not well."""
-    if outcome.of_redis:
-        return ExitCode.REDIS
-    return ExitCode.INTERRUPTED if outcome.interrupted else ExitCode.FAILED
+        code = ExitCode.INTERRUPTED if outcome.interrupted else ExitCode.FAILED
+        raise SystemExit(int(ExitCode.REDIS if outcome.of_redis else code))
 
 
 def _show(step: Step) -> None:

@@ -15,10 +15,9 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
-from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.connect import running_url
 from rlm.ledger.front import StoreFront
 from rlm.ledger.processes import Role
-from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -34,11 +33,8 @@ TOLD_SECONDS = 10.0
 
 def is_anybody_there(settings: Settings) -> bool:
     """Return whether a scheduler or a supervisor may be alive. Starts no server, and does not wait for one."""
-    url = settings.redis.url
-    if url == EMBEDDED:
-        if not running(settings.data_dir):
-            return False
-        url = EmbeddedServer(settings.data_dir).url
+    if (url := running_url(settings)) is None:
+        return False
     with suppress(RLMError), closing(StoreFront(settings, url, answer_seconds=LOOK_SECONDS)) as store:
         roles = (Role.SCHEDULER, Role.SUPERVISOR)
         return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,6 @@ from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import counted, safe, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -268,6 +268,7 @@ def show_all(places: Sequence[Path]) -> None:
 def _installation(one: Mapping[str, Any]) -> list[object]:
     told = safe_line(one["verdict"] if one["error"] is None else " ".join(one["error"].split()))
     is_open = one["seconds_left"] is not None
+    unwell = f"{one['unwell']:,} of {one['endpoints']:,} not well" if one["unwell"] else ""
     return [
         one["name"],
         styled(safe_line(one["state"]), _LEVELS.get(one["level"], "warn")),
@@ -275,15 +276,9 @@ def _installation(one: Mapping[str, Any]) -> list[object]:
         one["done"],
         one["left"],
         span(one["ends_in_seconds"]) if is_open else None,
-        _endpoints(one),
+        None if one["endpoints"] is None else unwell or "all well",
         told,
     ]
-
-
-def _endpoints(one: Mapping[str, Any]) -> str | None:
-    if one["endpoints"] is None:
-        return None
-    return f"{one['unwell']:,} of {one['endpoints']:,} not well" if one["unwell"] else "all well"
 
 
 def _totals(totals: Mapping[str, int]) -> str:

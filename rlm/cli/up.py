@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,8 +20,6 @@ from rlm.cli.options import log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from honcho.printer import Printer
 
     from rlm.processes.procfile import Entry
@@ -103,17 +102,15 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.ledger.connect import make_client
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.processes import Processes, Role, has_died
+    from rlm.ledger import Store
+    from rlm.ledger.processes import Role, has_died
 
     found = []
-    with suppress(RLMError), closing(make_client(url, socket_timeout=_LOOK_SECONDS)) as client:
-        processes = Processes(client, Keys(settings))
+    with suppress(RLMError), closing(Store(settings, url, answer_seconds=_LOOK_SECONDS)) as store:
         found = [
             f"{role} (pid {one.pid})"
             for role in (Role.SCHEDULER, Role.SUPERVISOR)
-            for one in processes.alive(role)
+            for one in store.processes.alive(role)
             if one.host == settings.host_name and not has_died(one.id, settings.host_name)
         ]
     more = "a scheduler that stands by, a supervisor that shares in the workers. One `rlm up` a host is enough"

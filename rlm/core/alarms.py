@@ -6,11 +6,9 @@ else happens: Sentry gets one issue for each cause.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, Self
 
 
 class Alarm(StrEnum):

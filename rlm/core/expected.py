@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from rlm.core.endpoint import EventType
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
 #: Measurements are used from this many calls on; with fewer, the configured time is.
 MEASURED_CALLS = 20

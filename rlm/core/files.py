@@ -14,15 +14,12 @@ import pwd
 import secrets
 import shlex
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rlm.core.errors import UnsafeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: No file of RLM's configuration is larger, bytes.
 LARGEST_FILE = 1_000_000

@@ -7,17 +7,15 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
+from typing import Any, Required, TypedDict, Unpack
 
 import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.text import cut, is_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Levels of arrays and objects an item may nest.
 MAX_DEPTH = 100

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.core.clock import isoformat
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 class State(StrEnum):

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.core.endpoint import target_of
+from rlm.core.endpoint import Endpoint, EventType, target_of
 from rlm.core.text import named, span
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
-    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Completed
 
     Entry = Mapping[str, Any]

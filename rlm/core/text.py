@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 from unicodedata import category, east_asian_width
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 #: Unicode categories of characters that a terminal could take for commands, or that hide or reverse their neighbours:
 #: controls, formats (bidirectional marks, zero-width ones, tags), line separators, surrogates; and those whose look is

@@ -8,14 +8,11 @@ settles or gives back an event writes its entry in the same step, with the time 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Entries kept of an event, the newest; the scripts rely on this number.
 LENGTH = 50

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from rlm.core.endpoint import Limit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rlm.core.endpoint import Rule
+from rlm.core.endpoint import Limit, Rule
 
 #: A longer pause or wait has no end, seconds: one that ends by itself lasts a year at the most.
 ENDLESS_SECONDS: Final = 10 * 365 * 86_400

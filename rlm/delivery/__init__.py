@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rlm.delivery.connection import Connection, Opener, UnreachableError
-from rlm.delivery.http import TOO_MANY_REQUESTS, Dispatcher, Request
+from rlm.delivery.http import TOO_MANY_REQUESTS, Dispatcher
 from rlm.delivery.outcome import Delivered, Outcome, Rejected, Throttled, Unreachable
+from rlm.delivery.request import Request
 
 __all__ = [
     "TOO_MANY_REQUESTS",

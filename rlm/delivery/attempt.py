@@ -8,6 +8,7 @@ written later.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,22 +16,25 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import LEASE_SLACK_SECONDS, in_force
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.delivery import Delivered, Request, Unreachable, UnreachableError
-from rlm.delivery.settlement import Answered, completion_of, refuse_unsound, settlement_of, try_again
+from rlm.delivery import Connection, Delivered, Request, Unreachable, UnreachableError
+from rlm.delivery.settlement import (
+    Answered,
+    Settlement,
+    Undelivered,
+    completion_of,
+    refuse_unsound,
+    settlement_of,
+    try_again,
+)
 from rlm.ledger.limiter import Admitted, Call, Refused
 from rlm.ledger.terms import MOST_TRIED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rlm.core.endpoint import Endpoint, EventType
-    from rlm.delivery import Connection
     from rlm.delivery.lane import LaneContext
-    from rlm.delivery.settlement import Settlement, Undelivered
     from rlm.ledger.claims import Claim, Completion
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import socket
 import ssl
 import struct
-import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+import termios
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
 from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, is_silence, kind_of_error, lies_here
+from rlm.delivery.resolver import Resolver
+
+if TYPE_CHECKING:
+    from rlm.delivery.resolver import Addresses
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
@@ -37,9 +41,6 @@ _READ_BYTES = 65_536
 #: SO_LINGER on with a time of 0, as the kernel reads it: whoever closes, or dies, drops what has not arrived. Else the
 #: kernel would go on sending it, and a call that was given up would arrive minutes later, when its slot is free again.
 _DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
-
-#: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
-Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 
 class UnreachableError(DispatchError):
@@ -68,6 +69,8 @@ class Connection:
         self._set_linger(_DROP)
         #: A call is under way on it, or was given up.
         self._busy = False
+        #: So many bytes of it, at most, were not acknowledged when last looked at.
+        self._unacknowledged = 0
         self._opened_at = self._seen_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
@@ -106,7 +109,7 @@ class Connection:
         Raises:
             OSError: it could not be sent, or not in time; some of it may have been.
         """
-        self._busy = True
+        self._busy, self._unacknowledged = True, len(data)
         left = memoryview(data)
         while left:
             _limit(self._sock, deadline)
@@ -122,14 +125,31 @@ class Connection:
         answer = Answer()
         try:
             while not answer.whole and (room := answer.room):
-                _limit(self._sock, deadline)
-                answer.feed(self._sock.recv(min(room, _READ_BYTES)))
+                answer.feed(self._read(min(room, _READ_BYTES), deadline))
         finally:
             answer.close()
         self._busy = False
         self.spoke = answer.surplus
         self._seen_at = system_clock.monotonic()
         return answer
+
+    def _read(self, most: int, deadline: float) -> bytes:
+        """Read what comes next; end the call once nothing of it was acknowledged for `SILENT_SECONDS`.
+
+        The kernel alone would not end it while packets come in: an API whose way here is open repeats its last answer
+        until that is acknowledged.
+        """
+        while True:
+            _limit(self._sock, min(deadline, system_clock.monotonic() + SILENT_SECONDS))
+            try:
+                return self._sock.recv(most)
+            except TimeoutError as error:
+                if is_silence(error) or system_clock.monotonic() >= deadline:
+                    raise
+            left = _unacknowledged(self._sock)
+            if left and left >= self._unacknowledged:
+                raise OSError(errno.ETIMEDOUT, "nothing was acknowledged any more")
+            self._unacknowledged = left
 
     def cut(self) -> None:
         """End the call that another thread has under way on it."""
@@ -147,90 +167,32 @@ class Connection:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
-class Resolver:
-    """Looks each name up once at a time, in a thread that nobody waits for at the end of the process.
-
-    A look-up that hangs so holds no call beyond its time, and a name has one thread at most. Nothing is cached.
-    """
-
-    def __init__(self) -> None:
-        self._under_way: dict[tuple[str, int], Future[Addresses]] = {}
-        self._lock = threading.Lock()
-
-    def resolve(self, host: str, port: int, seconds: float) -> Addresses:
-        """Return the addresses of `host`, waiting at most `seconds`.
-
-        Raises:
-            OSError: it has none, or they were not found in time.
-            UnicodeError: it cannot be a name.
-        """
-        try:
-            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:  # it is a name
-            found = self._look_up(host, port)
-        try:
-            return found.result(max(0.0, seconds))
-        except TimeoutError:
-            raise TimeoutError("timed out while its name was looked up") from None
-
-    def _look_up(self, host: str, port: int) -> Future[Addresses]:
-        """Return the look-up that is under way; begin one if there is none."""
-        with self._lock:
-            found = self._under_way.get((host, port))
-            if found is None:
-                found = Future()
-                threading.Thread(
-                    target=self._run, args=(host, port, found), name=f"resolve {host}", daemon=True
-                ).start()
-                self._under_way[host, port] = found
-            return found
-
-    def _run(self, host: str, port: int, found: Future[Addresses]) -> None:
-        try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            self._forget(host, port)
-            found.set_exception(error)
-        else:
-            self._forget(host, port)
-            found.set_result(addresses)
-
-    def _forget(self, host: str, port: int) -> None:
-        """Forget a look-up before it ends, so that whoever asks after its end begins a new one."""
-        with self._lock:
-            del self._under_way[host, port]
-
-
 class Opener:
     """Opens connections, all with one context of TLS: certificates are checked against what the host trusts."""
 
     def __init__(self) -> None:
-        #: Whether the way of this host may be cut: a call was not even acknowledged, and none was answered since.
+        #: Whether the way of this host may be cut: nobody there acknowledged anything, and no call was answered since.
         self.in_doubt = False
         self._resolver = Resolver()
         self._context: ssl.SSLContext | None = None
 
-    def open(self, url: str, seconds: float) -> Connection:
+    def open(self, url: str, seconds: float, *, doubtful: bool = False) -> Connection:
         """Return a new connection to the host of `url`, made within `seconds`: its name, TCP and TLS in all.
+
+        TCP has less where the way is `doubtful`, or in doubt.
 
         Raises:
             UnreachableError: it refused, did not answer in time, or is not who it should be; nothing was sent.
         """
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
-        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if self.in_doubt else CONNECT_SECONDS
+        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if doubtful or self.in_doubt else CONNECT_SECONDS
         try:
             sock = _reach(self._resolver.resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
             told = f"no connection to {host}:{port}: {error}"
             raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
-
-    def is_silence(self, error: Exception) -> bool:
-        """Return whether a call failed since nobody acknowledged it any more: the way of this host is in doubt then."""
-        silent = is_silence(error)
-        self.in_doubt = self.in_doubt or silent
-        return silent
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:
@@ -283,6 +245,13 @@ def _options() -> dict[tuple[int, int], int]:
 
 
 _OPTIONS = _options()
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes that were written nobody has acknowledged; 0 if the system does not say."""
+    with suppress(OSError):
+        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+    return 0
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:

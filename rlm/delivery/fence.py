@@ -8,13 +8,10 @@ in the register any more may be sent by others at once, however long its leases 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: How long after it began its last announcement that succeeded a worker is fenced, seconds. What it sent just before
 #: has 2 s to arrive until its entry ends.

@@ -11,14 +11,13 @@ from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import BAD_HEADER
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
-from rlm.ledger.ways import Failure
+from rlm.ledger.ways import Failure, Trouble
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
     from rlm.delivery.settlement import Answered
     from rlm.ledger import Store
     from rlm.ledger.limiter import Admitted
-    from rlm.ledger.ways import Trouble
 
 #: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.
 NOTE_SECONDS = 3.0
@@ -146,18 +145,23 @@ class HealthKeeper:
                     Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
                 ),
             )
-        self._tell_rest(endpoint, seconds, others=others)
+        self._tell_rest(endpoint, seconds, asked=asked is not None, others=others)
 
-    def _tell_rest(self, endpoint: Endpoint, seconds: float, *, others: bool) -> None:
+    def _tell_rest(self, endpoint: Endpoint, seconds: float, *, asked: bool, others: bool) -> None:
         """Log a rest of `seconds`, once for all calls that were under way when it began."""
         now = system_clock.monotonic()
         if now < self._rests_until.get(endpoint.name, now):
             return
         self._rests_until[endpoint.name] = now + seconds
+        told = (
+            f"asked for a rest of {seconds:.1f} s"
+            if asked
+            else f"throttled and asked for no time; it rests {seconds:.1f} s"
+        )
         log.info(
-            "%s asked for a rest of %.1f s; %s",
+            "%s %s; %s",
             endpoint.name,
-            seconds,
+            told,
             "the others take its share" if others else "its events wait until it is over",
             extra={"action": "rest_endpoint", "endpoint": endpoint.name},
         )

@@ -12,15 +12,11 @@ import logging
 import re
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import msgspec
-
-from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
 from rlm.delivery.answer_parser import BrokenAnswerError
-from rlm.delivery.connection import Opener
+from rlm.delivery.connection import Opener, UnreachableError
 from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
@@ -29,11 +25,13 @@ from rlm.delivery.outcome import (
     Rejected,
     Throttled,
     Unreachable,
+    is_silence,
     kind_of_error,
     kind_of_status,
     longest_rest,
     parse_date,
 )
+from rlm.delivery.request import render
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 if TYPE_CHECKING:
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from rlm.delivery.answer_parser import Answer
     from rlm.delivery.connection import Connection
     from rlm.delivery.outcome import Outcome
+    from rlm.delivery.request import Request
 
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
 #: on its way, would be taken for the answer to that call.
@@ -58,54 +57,9 @@ _TRY_AGAIN = frozenset({408, 425})
 _EXCERPT_CHARACTERS = 200
 #: From this status on the beginning of an answer is kept, for people to read.
 _REFUSING = 300
-#: What would end a header's line, or the header. The settings allow none of them; this is the last check.
-_LINE_BREAK = re.compile(r"[\r\n\0]")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 log = logging.getLogger(__name__)
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What is sent of an event. `attempt` counts over all runs from 1; `item` is as it came, JSON."""
-
-    event_id: str
-    event_type: str
-    wallet_name: str
-    run_id: str
-    attempt: int
-    item: bytes
-
-    def encode(self) -> bytes:
-        """Return the body."""
-        return msgspec.json.encode(msgspec.structs.asdict(self) | {"item": msgspec.Raw(self.item)})
-
-
-def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return the whole request to `url`, with `headers` beside RLM's own.
-
-    Raises:
-        ValueError: a header is not what HTTP allows; the message quotes none, since it may be a secret.
-    """
-    parts = urlsplit(url)
-    body = request.encode()
-    fields = {
-        "Host": parts.netloc.rpartition("@")[2],
-        "Content-Length": str(len(body)),
-        **headers,
-        "Content-Type": "application/json",
-        "Idempotency-Key": request.event_id,
-        "User-Agent": f"rlm/{__version__}",
-    }
-    if not any(name.lower() == "accept-encoding" for name in headers):
-        fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if _LINE_BREAK.search("".join(lines)):
-        raise ValueError("a header holds a line break or a NUL")
-    try:
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-    except UnicodeEncodeError:
-        raise ValueError("a header is not Latin-1") from None
 
 
 class Dispatcher:
@@ -139,7 +93,19 @@ class Dispatcher:
             self._drop(endpoint, connection)
             if usable:
                 break
-        return self._opener.open(endpoint.url, seconds)
+        return self._open(endpoint, seconds)
+
+    def reach(self, endpoint: Endpoint) -> None:
+        """Open a connection to `endpoint` in place of all that are kept: its way was shut, so they may be dead.
+
+        Raises:
+            UnreachableError: as `connect` does.
+        """
+        with self._lock:
+            idle = self._idle.pop(endpoint.url, [])
+        for connection in idle:
+            connection.close()
+        self.keep(endpoint, self._open(endpoint, endpoint.timeout_seconds, doubtful=True))
 
     def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:
         """Take a connection that is kept alive to each of `endpoints` used lately, by URL; to be put back at once."""
@@ -233,10 +199,23 @@ class Dispatcher:
             idle = self._idle.get(endpoint.url)
             return idle.pop() if idle else None
 
+    def _open(self, endpoint: Endpoint, seconds: float, *, doubtful: bool = False) -> Connection:
+        try:
+            return self._opener.open(endpoint.url, seconds, doubtful=doubtful)
+        except UnreachableError as error:
+            if error.outcome.silent:
+                self._doubt()
+            raise
+
     def _is_silence(self, error: Exception) -> bool:
-        if silent := self._opener.is_silence(error):
-            self.close()  # what is kept may be dead, wherever it leads to
+        if silent := is_silence(error):
+            self._doubt()
         return silent
+
+    def _doubt(self) -> None:
+        """Close what is kept, wherever it leads to, since nobody acknowledged anything: it may be dead as well."""
+        self._opener.in_doubt = True
+        self.close()
 
     def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
         self._close(connection)

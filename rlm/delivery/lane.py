@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.failpoints import crash_point
+from rlm.delivery import UnreachableError
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.fence import NoFence
 from rlm.delivery.health import HealthKeeper
@@ -119,6 +120,8 @@ class Lanes:
         self.fence: Fence = NoFence()
         self._health = HealthKeeper(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
+        #: The endpoints to which a lane has connected for a probe, until one has a call for them.
+        self._reached: set[str] = set()
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
         #: The numbers of the lanes that take turns; and of the one that carries its event alone.
@@ -157,9 +160,13 @@ class Lanes:
                     connection = borrowed.pop(self._settings.endpoints[turn.claim.endpoint].url)
             finally:
                 self._dispatcher.put_back(borrowed)
+            if turn.probe and self._reach(turn.probe):
+                completed = None
+                continue
             if turn.claim is None:
                 self.outdated |= turn.why == "revision"
-                return turn.why
+                return "shut" if turn.probe else turn.why
+            self._reached.discard(turn.claim.endpoint)
             completed = self._attempt(lane, turn.claim, asked_at, connection)
         if completed is not None:
             self._complete(lane, completed)
@@ -178,7 +185,7 @@ class Lanes:
     ) -> Turn:
         connected = [self._by_url[url].name for url in borrowed]
         try:
-            turn = self._store.turns.take(lane.id, run_id, connected, completed)
+            turn = self._store.turns.take(lane.id, run_id, connected, completed, tuple(self._reached))
         except StoreError as error:
             log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
             if completed is not None:
@@ -188,6 +195,20 @@ class Lanes:
         if completed is not None:
             lane.settled(completed.claim, well=turn.settled)
         return turn
+
+    def _reach(self, name: str) -> bool:
+        """Connect to an endpoint whose way was shut; return whether that went well. No event waits meanwhile."""
+        endpoint = self._settings.endpoints.get(name)
+        if endpoint is None:  # the conductor has another configuration
+            return False
+        try:
+            self._dispatcher.reach(endpoint)
+        except UnreachableError as error:
+            with suppress(StoreError):  # else it is probed again all the same
+                self._health.fail(endpoint, error.outcome)
+            return False
+        self._reached.add(name)
+        return True
 
     def _attempt(
         self, lane: LaneContext, claim: Claim, asked_at: float, connection: Connection | None

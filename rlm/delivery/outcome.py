@@ -7,16 +7,14 @@ import errno
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from rlm.core.tally import OF_ENDPOINT
 from rlm.delivery.answer_parser import BrokenAnswerError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0

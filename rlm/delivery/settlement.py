@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,16 +12,12 @@ import msgspec
 from rlm.core.item import Reason
 from rlm.core.retry import backoff_seconds
 from rlm.core.trail import Heard
-from rlm.delivery import Rejected, Throttled, Unreachable
+from rlm.delivery import Delivered, Outcome, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import DEADLINE
-from rlm.ledger.claims import Completion
+from rlm.ledger.claims import Claim, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery import Delivered, Outcome
-    from rlm.ledger.claims import Claim
     from rlm.ledger.events import Ledger
     from rlm.ledger.limiter import Admitted, Call
     from rlm.settings.model import RetrySettings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain
@@ -21,7 +22,6 @@ from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import open_own, opened_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")

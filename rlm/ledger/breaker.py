@@ -9,6 +9,7 @@ sent in a period and none was refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,18 +17,15 @@ from rlm.core.clock import system_clock
 from rlm.core.text import ordinal
 from rlm.core.window import FAILING, most_in_any
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Command, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import redis
 
     from rlm.core.endpoint import Endpoint, Limited
     from rlm.ledger import Store
     from rlm.ledger.keys import Keys
     from rlm.ledger.limiter import Admitted
-    from rlm.ledger.scripts import Command
 
 #: How long an endpoint that keeps failing rests for the first time, seconds.
 FIRST_REST_SECONDS = 1.0

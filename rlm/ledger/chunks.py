@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlm.core.item import PRIORITY_STEP, BadItemError, decode_item, event_id
+from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.ledger.letters import NewLetters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 
@@ -21,13 +23,13 @@ CHUNK_WRITTEN = 250
 
 
 class NewEvent(NamedTuple):
-    """An event as `take_chunk` reads it; `item` is the index of its item in the chunk, from 1."""
+    """An event of a chunk: the index of its item, from 1, and what its priority adds to its order score."""
 
-    item: int
-    event_id: str
+    id: str
     type: str
+    item: int
     wallet_name: str
-    priority: int
+    offset: int
 
 
 class Chunk(NamedTuple):
@@ -51,24 +53,26 @@ class ChunkWriter:
         """Return as many of the oldest staged items as a chunk holds, as `take_chunk` takes them."""
         writer = NewLetters(run_id, self._now)
         letters: list[bytes] = []
-        events: list[NewEvent] = []
-        number = written_bytes = 0
+        events: dict[str, NewEvent] = {}
+        number = written_bytes = repeated = 0
         for number, raw in enumerate(items, start=1):
             new_events, new_letters = self._sort(raw, number, priorities, writer)
-            events += new_events
+            for one in new_events:
+                repeated += events.setdefault(one.id, one) is not one
             letters += new_letters
             written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
             if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
                 break
-        types = sorted({one.type for one in events})
+        by_type = sorted(events.values(), key=attrgetter("type"))  # and in order of arrival, as before
+        types = Counter(one.type for one in by_type)
         digest = hashlib.sha1(b"\n".join(items[number - 1 :: -1] if number else ()), usedforsecurity=False).hexdigest()
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        args: list[Argument] = [run_id, number, digest, len(letters), PRIORITY_STEP, *types, *letters]
-        for one in events:
-            args += one
-        return Chunk(number, keys, args, events)
+        args: list[Argument] = [run_id, number, digest, len(letters), repeated]
+        args += chain(chain.from_iterable(types.items()), letters, (one.id for one in by_type))
+        args += chain.from_iterable(one[2:] for one in by_type)
+        return Chunk(number, keys, args, by_type)
 
     def _sort(
         self, raw: bytes, index: int, priorities: Mapping[str, int], writer: NewLetters
@@ -78,14 +82,9 @@ class ChunkWriter:
             item = decode_item(raw, self._max_item_bytes)
         except BadItemError as error:
             return [], [writer.write(raw, error)]
+        id_, wallet, own = item.id, item.wallet_name, item.priority
         events = [
-            NewEvent(
-                index,
-                event_id(item.id, name),
-                name,
-                item.wallet_name,
-                priorities[name] if item.priority is None else item.priority,
-            )
+            NewEvent(event_id(id_, name), name, index, wallet, order_offset(priorities[name] if own is None else own))
             for name in item.types
             if name in priorities
         ]

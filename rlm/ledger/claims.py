@@ -129,12 +129,14 @@ class Turn:
     """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
 
     Without a `claim`, `why` is that no call is released (`none`) or none that its host can make (`shut`), the run does
-    not run (`over`), or it has another configuration (`revision`).
+    not run (`over`), or it has another configuration (`revision`). If it is `probe`, the way to the endpoint `probe`
+    was shut: a lane that has connected to it may get a call there.
     """
 
     settled: bool
     claim: Claim | None = None
     why: str = ""
+    probe: str = ""
 
 
 class CallNote(NamedTuple):

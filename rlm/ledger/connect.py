@@ -20,7 +20,7 @@ from redis.retry import Retry
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.refusals import heed
@@ -97,6 +97,13 @@ def server_of(settings: Settings) -> Server:
         return RemoteServer(settings.redis.url)
     longest = longest_bulk(settings.queue.max_item_bytes)
     return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
+
+
+def running_url(settings: Settings) -> str | None:
+    """Return the URL of the server of `settings`, None for an embedded one that does not run; starts nothing."""
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
 
 
 def make_client(

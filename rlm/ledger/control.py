@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 

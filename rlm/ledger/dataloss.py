@@ -22,7 +22,7 @@ from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.replicas import replicas_of
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
 
 #: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
 #: conductor dies at the same moment as Redis.

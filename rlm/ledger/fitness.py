@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,11 @@ import redis
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.connect import translated
 from rlm.ledger.refusals import CLUSTER_REMEDY
-from rlm.ledger.replicas import replicas_of
+from rlm.ledger.replicas import Replicas, replicas_of
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.ledger import Store
-    from rlm.ledger.replicas import Replicas
 
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)

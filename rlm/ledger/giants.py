@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from rlm.ledger.connect import translated
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import redis
 
     from rlm.ledger.keys import Keys

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.ledger.claims import host_of
 from rlm.ledger.connect import MICROSECONDS, text
-from rlm.ledger.processes import Role
+from rlm.ledger.processes import Processes, Role
 from rlm.ledger.scripts import Part
-from rlm.ledger.ways import Ways, cut_off
+from rlm.ledger.ways import HostWays, Ways, cut_off
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     import redis
 
     from rlm.ledger.keys import Keys
-    from rlm.ledger.processes import Processes
-    from rlm.ledger.ways import HostWays
 
 
 class DrainOrder(msgspec.Struct, frozen=True):

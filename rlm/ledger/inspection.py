@@ -6,6 +6,7 @@ processes and the open run. None is searched for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -19,13 +20,10 @@ from rlm.core.errors import StoreError
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
-from rlm.ledger.schema import ZSETS, families, is_run_id
+from rlm.ledger.schema import ZSETS, Test, families, is_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.schema import Test
     from rlm.ledger.scripts import Command
 
 

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, Excerpt
-from rlm.ledger.chunks import ChunkWriter
+from rlm.ledger.chunks import Chunk, ChunkWriter
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.giants import Giants
-from rlm.ledger.keys import longest_item
+from rlm.ledger.keys import Keys, longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.replicas import run_lasting
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     import redis
 
     from rlm.core.run import Run
-    from rlm.ledger.chunks import Chunk
-    from rlm.ledger.keys import Keys
     from rlm.ledger.store import Store
 
 #: How long a run drains before it is planned, seconds.
@@ -198,7 +195,7 @@ class Intake(Part):
         def taken() -> tuple[int, int]:
             number, duplicates = taking()
             if number == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
-                event = self._keys.event(chunk.events[duplicates - 1].event_id)
+                event = self._keys.event(chunk.events[duplicates - 1].id)
                 self._quarantine.set_aside(token, event, "is no hash, as an event is")
             return number, duplicates
 

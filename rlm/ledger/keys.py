@@ -76,14 +76,13 @@ dramatiq:*                 -       the broker's own: messages, which are claim c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rlm.settings import Settings
 
 

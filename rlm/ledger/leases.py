@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -15,15 +16,12 @@ import msgspec
 from rlm import LEAST_TO_CONDUCT, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Argument, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import redis
 
     from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
 
 
 #: What is wrong with one that nobody can take.

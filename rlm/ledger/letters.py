@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -13,6 +14,7 @@ from rlm.core.item import (
     NOT_EMBEDDABLE,
     BadItemError,
     Excerpt,
+    Item,
     Reason,
     decode_item,
     encode_letter,
@@ -23,18 +25,13 @@ from rlm.core.item import (
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
 from rlm.ledger.giants import Giants
-from rlm.ledger.keys import longest_letter
-from rlm.ledger.scripts import Part
+from rlm.ledger.keys import Keys, longest_letter
+from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import is_forbidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-
     import redis
 
-    from rlm.core.item import Item
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500
@@ -57,6 +54,8 @@ class Envelope(msgspec.Struct):
     reason: Reason
     event_id: str | None
     item: msgspec.Raw
+    detail: object = ""
+    failed_at: object = ""
 
 
 class NewLetters:

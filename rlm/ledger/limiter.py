@@ -8,26 +8,23 @@ list as well, and a call takes a slot in both or in neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from limits import RateLimitItemPerSecond
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from rlm.core.item import type_of
-from rlm.ledger.claims import write_note
+from rlm.ledger.claims import LaneId, write_note
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import redis
-    from limits import RateLimitItem
 
     from rlm.core.endpoint import Limit
-    from rlm.ledger.claims import LaneId
     from rlm.ledger.keys import Keys
 
 #: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.core.expected import Completed, Expected, Following, Measured
+from rlm.core.expected import Completed, Expected, Following, Measured, Pair
 from rlm.core.tally import of_calls
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import SLICE, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import redis
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Pair
     from rlm.ledger import Store
     from rlm.ledger.keys import Keys
 

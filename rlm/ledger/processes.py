@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
@@ -12,13 +13,10 @@ import msgspec
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Command, Part
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
+if TYPE_CHECKING:  # what asks for a run imports this module, and not that
     from rlm.ledger.claims import Lane
-    from rlm.ledger.scripts import Command
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.scripts import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from rlm.ledger.scripts import Argument
+from rlm.ledger.scripts import Argument, Part
 
 log = logging.getLogger(__name__)
 

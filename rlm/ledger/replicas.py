@@ -7,14 +7,12 @@ All else moves within Redis, where a replica has what the primary had at some mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import redis
 
 from rlm.ledger.refusals import NotNowError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: The scripts after which somebody acts: a call is made, or not made again; or what was forgotten is told by them.
 LASTING = frozenset({"take_turn", "acquire_slot", "fail_event", "vouch_server"})

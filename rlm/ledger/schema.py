@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,9 +19,6 @@ from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.orders import Order
 from rlm.ledger.terms import Release
 from rlm.ledger.ways import is_state, read_way
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: The test of an entry; that of a hash gets a field and its value.
 Test: TypeAlias = "Callable[..., bool]"

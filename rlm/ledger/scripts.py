@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -19,8 +20,6 @@ from rlm.ledger.replicas import LASTING, run_lasting
 from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     import redis
 
     from rlm.ledger.client import LedgerClient

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,8 +22,6 @@ from rlm.ledger.trouble import is_forbidden
 from rlm.settings import settings_under
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from rlm.ledger import Store
 
 #: A self-test takes seconds. One older than this was killed, and its keys are nobody's; seconds.

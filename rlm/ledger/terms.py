@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.core.endpoint import PROBE_SLACK_SECONDS
+from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.ledger.connect import MICROSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from rlm.core.endpoint import Endpoint, EventType
     from rlm.ledger.keys import Keys
 
 #: The most endpoints that a lane tries for one event: each release names them, however many its type has.

@@ -52,11 +52,17 @@ class Turns(Part):
 
     @translating
     def take(
-        self, lane: LaneId, run_id: str, connected: Iterable[str] = (), completed: Completion | None = None
+        self,
+        lane: LaneId,
+        run_id: str,
+        connected: Iterable[str] = (),
+        completed: Completion | None = None,
+        reached: Iterable[str] = (),
     ) -> Turn:
         """Settle what the lane has `completed`, and claim the next event for it, with its slot if it is `connected`.
 
-        `connected` are the endpoints that the lane has a connection to. Nothing is claimed without a `run_id`.
+        `connected` are the endpoints that the lane has a connection to, `reached` those that a turn named to probe them
+        and that its worker could connect to. Nothing is claimed without a `run_id`.
 
         Raises:
             StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
@@ -88,12 +94,15 @@ class Turns(Part):
                 POISON_DEATHS - 1,
                 *_completion_args(completed),
                 self._dedupe_ms,
+                f" {' '.join(reached)} ",
                 SERVER_ID,
             ],
         )
         settled, why, *claimed = reply
         if not claimed:
             return Turn(bool(settled), None, text(why))
+        if text(why) == "probe":
+            return Turn(bool(settled), None, "probe", text(claimed[0]))
         return Turn(bool(settled), self._read_claim(lane, run_id, claimed))
 
     def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:

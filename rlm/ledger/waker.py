@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import make_client
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _RECONNECT_SECONDS = 0.5
 #: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:

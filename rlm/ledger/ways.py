@@ -10,17 +10,15 @@ unless the error says that the host cannot call.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Argument, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from rlm.core.endpoint import Endpoint
-    from rlm.ledger.scripts import Argument
 
 #: Failures in a row from which on a way is shut.
 FAILING: Final = 3

@@ -10,22 +10,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Limited, all_limited
 from rlm.plan.binds import what_binds
-from rlm.plan.outlook import NO_GROWTH, Ahead, Outlook, is_steady, span_of
+from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span_of
 from rlm.plan.situation import FRESH, Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from rlm.core.endpoint import Limited
     from rlm.core.window import WindowState
-    from rlm.plan.outlook import LongRun
     from rlm.plan.simulate import Course, Start
 
 __all__ = [

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from rlm.core.text import counted
 from rlm.core.window import Circuit
 from rlm.plan.limits_bind import LimitsBind, MoreEndpoints, ShutWindow, clock, first_of
-from rlm.plan.simulate import simulate
-from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.plan.window import NEVER, SECOND, ticks
+from rlm.plan.simulate import Course, simulate
+from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Demand, Horizon, Situation
+from rlm.plan.window import NEVER, SECOND, SimulatedWindow, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rlm.plan.simulate import Course
-    from rlm.plan.situation import Capacity, Demand, Horizon, Situation
-    from rlm.plan.window import SimulatedWindow
     from rlm.plan.workers import Choice
 
 #: Something binds if more of it would take a tenth or more off the time.

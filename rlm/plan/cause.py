@@ -6,15 +6,13 @@ A cause speaks of what was seen, never of what might have been: what the events 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.core.text import counted, named
 from rlm.plan.limits_bind import MOST_NAMED, listed
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 #: An obstacle for less than this part of the run's window is not mentioned beside the longest one.
 WORTH_A_WORD: Final = 0.05

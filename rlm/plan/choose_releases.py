@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rlm.core.expected import call_seconds, needed_seconds
+from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.plan.allocation import due, in_order_of_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Expected, Pair
     from rlm.core.trail import Counts
     from rlm.core.window import WindowState
 

@@ -5,15 +5,13 @@ Moments are in ticks since the run's start.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rlm.core.text import named
 from rlm.core.window import Circuit
 from rlm.plan.window import SECOND
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 #: At most so many shut endpoints and budgets of a kind are named.
 MOST_NAMED: Final = 3

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, all_limited
 from rlm.core.text import counted
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
-
-    from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 
 #: Windows over which a trend is measured, or a whole cycle of the limits if that is longer. After twice as many without
 #: a change of the trend, nothing new is expected.

@@ -10,18 +10,16 @@ from __future__ import annotations
 import functools
 import heapq
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.retry import backoff
 from rlm.plan.allocation import divide, due
-from rlm.plan.window import NEVER
+from rlm.plan.window import NEVER, SimulatedWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from rlm.plan.situation import Demand, Route, Situation
-    from rlm.plan.window import SimulatedWindow
 
 
 class Start(NamedTuple):

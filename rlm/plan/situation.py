@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from rlm.core.endpoint import all_limited
-from rlm.core.expected import Expected
+from rlm.core.endpoint import Endpoint, EventType, all_limited
+from rlm.core.expected import Expected, Pair
 from rlm.core.window import WindowState
 from rlm.plan.window import SimulatedWindow, duration, ticks
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Pair
 
 #: If a run is under way, slots that come back within this part of the guard form one group, at the latest time.
 GRAINS_OF_GUARD: Final = 10

@@ -7,17 +7,15 @@ the time since the look before is counted for that. These times explain what is 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.core.window import Circuit, circuit_of
+from rlm.core.window import Circuit, WindowState, circuit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.window import WindowState
     from rlm.plan.choose_releases import ReleaseState
 
 #: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between. Where Redis

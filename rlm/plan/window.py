@@ -7,15 +7,13 @@ as equal and are handled as one group, however many they are.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rlm.core.window import ENDLESS_SECONDS, Circuit, shut_by
+from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, shut_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from rlm.core.endpoint import Limited, Rule
-    from rlm.core.window import WindowState
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,6 @@ from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.window import NEVER, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
     from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 
 #: The numbers of workers examined: each one up to twice this, beyond that in steps of one part in as many.

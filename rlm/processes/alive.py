@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from rlm.core.clock import system_clock
 from rlm.core.files import CAREFUL, FILE_MODE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Names the file; unset or empty: there is none.
 ALIVE_VARIABLE: Final = "RLM_ALIVE_FILE"

@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from setproctitle import setproctitle
 
@@ -22,10 +23,8 @@ from rlm.core.clock import system_clock
 from rlm.processes.signals import GRACEFUL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
-    from typing import Self
 
 #: How long a template may take to answer, seconds: its first answer, since a fresh one imports first, on a host with
 #: too much to do for long; and any other. Meanwhile the process that has it does nothing else.

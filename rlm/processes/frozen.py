@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from rlm.core.clock import system_clock
-from rlm.ledger.processes import Role, WorkerState
-from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rlm.ledger.processes import Processes
-    from rlm.processes.child import Child
+from rlm.ledger.processes import Processes, Role, WorkerState
+from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS, Child
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from rlm.core.clock import system_clock
-from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rlm.core.clock import Clock
-    from rlm.processes.signals import StopSignals
+from rlm.core.clock import Clock, system_clock
+from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, StopSignals
 
 _POLL_SECONDS = 0.02
 

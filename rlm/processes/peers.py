@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Role
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Process, Role
 from rlm.processes.sharing import divide, most_of
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from rlm.ledger.processes import Process
 
 #: The longest that may lie between two looks for all of it to count as listening, seconds.
 LISTENING_SECONDS = 4.0

@@ -12,6 +12,7 @@ import queue
 import select
 import signal
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -20,17 +21,13 @@ from typing import TYPE_CHECKING
 from honcho.printer import Message, Printer
 from honcho.process import Process
 
-from rlm.core.clock import system_clock
-from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import how_ended
+from rlm.core.clock import Clock, system_clock
+from rlm.processes.group import Member, ProcessGroup
+from rlm.processes.signals import StopSignals, Wakeup, how_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from rlm.core.clock import Clock
-    from rlm.processes.group import Member
-    from rlm.processes.signals import StopSignals, Wakeup
 
 #: What is stopped first, and next; whatever else a Procfile has comes after these.
 STOP_ORDER = ("scheduler", "supervisor")

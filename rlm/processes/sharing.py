@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from rlm.ledger.processes import MOST_LANES, Offer
+from rlm.ledger.processes import MOST_LANES, Offer, Process
 from rlm.plan.allocation import shares
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from rlm.ledger.processes import Process
     from rlm.settings import Settings
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, Self
 
 from rlm.processes.fork import fork
 from rlm.processes.signals import GRACEFUL, unblock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Self
 
 #: Of prctl(2), Linux: send this process a signal when its parent dies.
 _PR_SET_PDEATHSIG = 1

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from rlm.core.endpoint import all_limited
-from rlm.settings import settings_under
+from rlm.core.endpoint import Endpoint, EventType, Limit, all_limited
+from rlm.settings import Settings, settings_under
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint, EventType, Limit
-    from rlm.settings import Settings
 
 #: With a shorter time-out a busy machine would time out by itself, whatever the speed.
 _SHORTEST_TIMEOUT_SECONDS = 1.0
@@ -51,25 +48,20 @@ def demo_document(settings: Settings, speed: float, base_url: str) -> str:
     """
     if not (math.isfinite(speed) and speed > 0):
         raise ValueError(f"the speed must be a number above 0, not {speed!r}")
-    retry = settings.retry.model_dump()
-    tables = {
+
+    def timeout(seconds: float) -> float:
+        return max(seconds / speed, min(seconds, _SHORTEST_TIMEOUT_SECONDS))
+
+    tables: dict[str, dict[str, Any]] = {
         "redis": {"url": EMBEDDED, "embedded_port": 0, "prefix": settings.redis.prefix},
         "queue": _faster(settings.queue.model_dump(), speed),
         "run": _faster(settings.run.model_dump(), speed),
         "workers": settings.workers.model_dump(),
-        "retry": {**retry, "timeout_seconds": _faster_timeout(settings.retry.timeout_seconds, speed)},
+        "retry": {**settings.retry.model_dump(), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
     }
     for one in settings.event_types:
-        endpoints = [
-            _endpoint_table(
-                endpoint,
-                base_url,
-                _faster_limit(endpoint.limit, speed),
-                _faster_timeout(endpoint.timeout_seconds, speed),
-            )
-            for endpoint in one.endpoints
-        ]
-        tables[f"types.{toml_key(one.name)}"] = _type_table(one, one.processing_seconds / speed, endpoints)
+        table = _type_table(one, base_url, lambda endpoint: _faster_limit(endpoint.limit, speed), timeout)
+        tables[f"types.{toml_key(one.name)}"] = {**table, "processing_seconds": one.processing_seconds / speed}
     for name, budget in settings.budgets.items():
         tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
     return toml_document(tables)
@@ -79,17 +71,10 @@ def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:
     return {key: value / speed if key.endswith("_seconds") else value for key, value in table.items()}
 
 
-def _faster_timeout(seconds: float, speed: float) -> float:
-    return max(seconds / speed, min(seconds, _SHORTEST_TIMEOUT_SECONDS))
-
-
 def _faster_limit(limit: Limit, speed: float) -> str:
-    return "; ".join(f"{rule.amount} per {_decimal(rule.seconds / speed)} seconds" for rule in limit.rules)
-
-
-def _decimal(seconds: float) -> str:
-    """Return a decimal number without an exponent, which a limit's notation does not have."""
-    return f"{seconds:.9f}".rstrip("0").rstrip(".")
+    """Write a limit with shorter periods, each without an exponent, which its notation does not have."""
+    periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in limit.rules)
+    return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in periods)
 
 
 def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
@@ -100,29 +85,28 @@ def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
     events, own = events_by_type(settings), settings_under(settings, prefix)
     users = Counter(endpoint.name for one in settings.event_types for endpoint in one.endpoints)
     guard = min(max(settings.run.guard_seconds, _GUARD_SECONDS[0]), _GUARD_SECONDS[1])
+
+    def limit(endpoint: Endpoint) -> str:
+        return _smaller_limit(endpoint.limit, _CALLS * users[endpoint.name])
+
+    def timeout(seconds: float) -> float:
+        return min(seconds, _TIMEOUT_SECONDS)
+
     tables: dict[str, dict[str, Any]] = {
         "redis": {"prefix": own.redis.prefix},
         "queue": {name: getattr(own.queue, name) for name in _LISTS},
         "run": {"window_seconds": _WINDOW_SECONDS, "every_seconds": _A_DAY, "guard_seconds": guard},
         "workers": {"min": 0, "max": min(_WORKERS, settings.workers.max), "threads": settings.workers.threads},
-        "retry": {"timeout_seconds": min(settings.retry.timeout_seconds, _TIMEOUT_SECONDS)},
+        "retry": {"timeout_seconds": timeout(settings.retry.timeout_seconds)},
     }
     for one in settings.event_types:
-        endpoints = [
-            _endpoint_table(
-                endpoint,
-                base_url,
-                _smaller_limit(endpoint.limit, _CALLS * users[endpoint.name]),
-                min(endpoint.timeout_seconds, _TIMEOUT_SECONDS),
-            )
-            for endpoint in one.endpoints
-        ]
         seconds = min(one.processing_seconds, _PROCESSING_SECONDS)
-        tables[f"types.{toml_key(one.name)}"] = _type_table(one, seconds, endpoints)
+        table = _type_table(one, base_url, limit, timeout)
+        tables[f"types.{toml_key(one.name)}"] = {**table, "processing_seconds": seconds}
     for name, budget in settings.budgets.items():
         calls = sum(events[one.name] for one in settings.event_types if budget in all_limited(one.endpoints))
-        limit = _smaller_limit(budget.limit, max(_CALLS, math.ceil(calls / _PERIODS_OF_A_BUDGET)))
-        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": limit}
+        most = max(_CALLS, math.ceil(calls / _PERIODS_OF_A_BUDGET))
+        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _smaller_limit(budget.limit, most)}
     return toml_document(tables)
 
 
@@ -131,8 +115,7 @@ def events_by_type(settings: Settings) -> dict[str, int]:
     if len(settings.event_types) > _MANY_TYPES:
         return {one.name: _BEYOND for one in settings.event_types}
     return {
-        one.name: _BEYOND + min(_MOST_AT_ONCE, sum(_first_calls(endpoint) for endpoint in one.endpoints))
-        for one in settings.event_types
+        one.name: _BEYOND + min(_MOST_AT_ONCE, sum(map(_first_calls, one.endpoints))) for one in settings.event_types
     }
 
 
@@ -149,20 +132,18 @@ def _smaller_limit(limit: Limit, calls: int) -> str:
     )
 
 
-def _type_table(event_type: EventType, processing_seconds: float, endpoints: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "priority": event_type.priority,
-        "share": event_type.share,
-        "processing_seconds": processing_seconds,
-        "endpoints": endpoints,
-    }
-
-
-def _endpoint_table(endpoint: Endpoint, base_url: str, rate_limit: str, timeout_seconds: float) -> dict[str, Any]:
-    table = {
-        "name": endpoint.name,
-        "url": f"{base_url.rstrip('/')}/{endpoint.name}",
-        "rate_limit": rate_limit,
-        "timeout_seconds": timeout_seconds,
-    }
-    return {**table, "budget": endpoint.budget.name} if endpoint.budget else table
+def _type_table(
+    event_type: EventType, base_url: str, limit: Callable[[Endpoint], str], timeout: Callable[[float], float]
+) -> dict[str, Any]:
+    """Return the table of a type, without the time that its calls take, with other limits and time-outs."""
+    endpoints = [
+        {
+            "name": one.name,
+            "url": f"{base_url.rstrip('/')}/{one.name}",
+            "rate_limit": limit(one),
+            "timeout_seconds": timeout(one.timeout_seconds),
+            **({"budget": one.budget.name} if one.budget else {}),
+        }
+        for one in event_type.endpoints
+    ]
+    return {"priority": event_type.priority, "share": event_type.share, "endpoints": endpoints}

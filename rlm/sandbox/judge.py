@@ -6,6 +6,7 @@ The mock API counts for itself (`rlm/sandbox/mockapi/arrivals.py`): the judge sh
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,10 @@ from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.reading.books import books
-from rlm.sandbox.mockapi import exceeded
+from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.mockapi import Arrival, EndpointSummary
     from rlm.sandbox.stage import Stage
 
 #: The wallet of each item of a self-test, so that whoever finds one knows what it is.

@@ -6,6 +6,7 @@ Each step is reported as soon as it is checked.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,21 +14,16 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import InterruptedByHandError, RLMError, StoreError, StoreUnfitError
-from rlm.ledger import open_store
+from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
 from rlm.sandbox.configuration import events_by_type
-from rlm.sandbox.judge import Evidence, judge_batch, make_batch
-from rlm.sandbox.stage import selftest_stage
+from rlm.sandbox.judge import Batch, Evidence, judge_batch, make_batch
+from rlm.sandbox.stage import Stage, selftest_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
-    from rlm.sandbox.judge import Batch
-    from rlm.sandbox.stage import Stage
     from rlm.settings import Settings
 
 #: How long a worker that was told to end may take, seconds.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import InterruptedByHandError, RunError
@@ -17,16 +18,10 @@ from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import group_grace
+from rlm.processes.signals import StopSignals, Wakeup, group_grace
 from rlm.sandbox.configuration import demo_document, selftest_document
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import load_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from rlm.processes.signals import StopSignals, Wakeup
-    from rlm.settings import Settings
+from rlm.settings import Settings, load_settings
 
 T = TypeVar("T")
 
@@ -91,10 +86,7 @@ class Stage:
     def await_signal(self) -> None:
         """Let everything go on until a signal asks this process to stop."""
         while not self.signals.graceful:
-            for one in self._group.reap():
-                raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
-            select.select([self.wakeup], [], [], POLL_SECONDS)
-            self.wakeup.drain()
+            self._pause(POLL_SECONDS)
 
     def start_processes(self) -> None:
         """Start the processes and wait until a worker is ready, as after an earlier run.
@@ -169,13 +161,16 @@ class Stage:
         while (answer := condition()) is None:
             if self.signals.graceful:
                 raise InterruptedByHandError(f"The {self.what} was interrupted. It has left nothing behind.")
-            for one in self._group.reap():
-                raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
             if system_clock.monotonic() > until:
                 raise self._trouble(f"{trouble} within {seconds:g} s")
-            select.select([self.wakeup], [], [], pause)
-            self.wakeup.drain()
+            self._pause(pause)
         return answer
+
+    def _pause(self, seconds: float) -> None:
+        for one in self._group.reap():
+            raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
+        select.select([self.wakeup], [], [], seconds)
+        self.wakeup.drain()
 
     def _trouble(self, what: str) -> RunError:
         said = f"The {self.what} broke off: {what}. The log of its processes ends:"

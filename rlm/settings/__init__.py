@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from rlm import RELEASES
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.settings.document import Document, layered, leaves
+from rlm.settings.document import Document, Layers, layered, leaves
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.rules import rule_faults
 from rlm.settings.secrets import (
@@ -33,11 +34,9 @@ from rlm.settings.toml import dotted
 from rlm.settings.values import check_dsn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rlm.settings import model
-    from rlm.settings.document import Layers
 
 _DSN_VARIABLE = "SENTRY_DSN"
 _DATA_VARIABLE = "RLM_DATA_DIR"

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.settings.secrets import EMBEDDED
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 #: The parameters of a Redis URL, time-outs in seconds; with `rediss://` also the paths of certificates.
@@ -25,12 +22,7 @@ _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _REDIS_PARAMETERS = ("db", "username", "password", *_TIMEOUTS)
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
 #: The parameters of a URL that names sentinels: user and password before the hosts are the primary's.
-_SENTINEL_PARAMETERS = (
-    "sentinel_username",
-    "sentinel_password",
-    "sentinel_tls",
-    *_TIMEOUTS,
-)
+_SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password", "sentinel_tls", *_TIMEOUTS)
 #: Parameters that would make redis-py trust any server.
 _TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
 _PORTS = {"http": 80, "https": 443}
@@ -72,7 +64,7 @@ def check_redis_url(url: str) -> str:
     if scheme != "unix":
         _port(parts)
         _check_database(parts.path.strip("/") or "0")
-    _check_redis_parameters(scheme, parts.query)
+    _check_parameters(parts.query, (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ())))
     return url
 
 
@@ -80,15 +72,6 @@ def _check_database(text: str) -> None:
     """Accept only a number: redis-py would take 0 for what it cannot read, and 23 for `2/3`."""
     if not _DATABASE.fullmatch(text):
         raise ValueError("the database is a whole number from 0 on: redis://host:port/2, unix:///path?db=2")
-
-
-def _check_seconds(name: str, text: str) -> None:
-    if not (_SECONDS.fullmatch(text) and float(text) > 0):
-        raise ValueError(f"the parameter {name} is a number of seconds above 0")
-
-
-def _check_redis_parameters(scheme: str, query: str) -> None:
-    _check_parameters(query, (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ())))
 
 
 def _check_sentinel_parameters(scheme: str, query: str) -> None:
@@ -112,8 +95,8 @@ def _check_parameters(query: str, known: Sequence[str]) -> None:
             raise ValueError(f"may have the parameters {', '.join(known)}, and no others")
         if name == "db":
             _check_database(value)
-        elif name in _TIMEOUTS:
-            _check_seconds(name, value)
+        elif name in _TIMEOUTS and not (_SECONDS.fullmatch(value) and float(value) > 0):
+            raise ValueError(f"the parameter {name} is a number of seconds above 0")
 
 
 def check_endpoint_url(url: str) -> str:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.text import cut, safe_line
-from rlm.settings.document import SECTIONS, fields_at, upwards
+from rlm.settings.document import SECTIONS, Layers, Place, fields_at, upwards
 from rlm.settings.secrets import MASK, is_secret, mask_value
-from rlm.settings.toml import dotted, lines_of, toml_value
+from rlm.settings.toml import KeyLines, dotted, toml_value
 from rlm.settings.values import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-    from rlm.settings.document import Layers, Place
 
 _LONGEST_VALUE = 200
 #: A longer key is cut in messages, and not compared with the known ones.
@@ -49,7 +47,7 @@ def listed(faults: Iterable[Fault], layers: Layers) -> str:
 
     A missing key has its table's line.
     """
-    lines = lines_of(layers.text)
+    lines = KeyLines(layers.text).lines
     located = []
     for one in faults:
         in_file = one.origin == layers.file_name

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Limit, Rule, all_limited
 from rlm.settings.addresses import check_endpoint_url
-from rlm.settings.document import SECTIONS, fields_at, leaves
+from rlm.settings.document import SECTIONS, Layers, Place, fields_at, leaves
 from rlm.settings.faults import Fault, close_match, did_you_mean, fault
 from rlm.settings.secrets import FROM_ENVIRONMENT, mask_url
 from rlm.settings.sources import variable_name
@@ -23,10 +24,7 @@ from rlm.settings.toml import dotted
 from rlm.settings.values import check_header_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.settings import Settings
-    from rlm.settings.document import Layers, Place
 
     #: The place of a setting, and what is wrong with it.
     Problem = tuple[Place, str]

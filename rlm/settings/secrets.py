@@ -12,6 +12,7 @@ import html
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
@@ -19,8 +20,6 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 from rlm.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from rlm.core.endpoint import Endpoint
 
 MASK = "***"

@@ -6,21 +6,17 @@ import os
 import re
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import is_plain
-from rlm.settings.document import OPTION, fields_at, layered
+from rlm.settings.document import OPTION, Layers, Place, fields_at, layered
 from rlm.settings.faults import Fault, close_match, did_you_mean, key_of, show
-from rlm.settings.toml import dotted, written_twice
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from rlm.settings.document import Layers, Place
+from rlm.settings.toml import KeyLines, dotted
 
 FILE_NAME = "rlm.toml"
 FILE_VARIABLE = "RLM_CONFIG"
@@ -98,7 +94,7 @@ def read_file(path: Path) -> Layers:
 
 def _twice(text: str) -> str:
     """Return which key is written twice, and what stands there the second time, secrets masked; empty if none is."""
-    found = written_twice(text)
+    found = KeyLines(text).repeated
     if found is None:
         return ""
     place, first, second = found

@@ -7,12 +7,11 @@ import math
 import re
 import tomllib
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rlm.settings.document import Place
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -62,24 +61,11 @@ def toml_document(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def lines_of(text: str) -> dict[Place, int]:
-    """Return the first line, from 1, of each table and key of valid TOML, by place."""
-    scanner = _Scanner(text)
-    with suppress(RecursionError, IndexError, ValueError):  # not valid after all, or nested too deep
-        scanner.scan()
-    return scanner.lines
+class KeyLines:
+    """The first line, from 1, of each table and key of a text, by place; and the first key that is written twice.
 
-
-def written_twice(text: str) -> tuple[Place, int, int] | None:
-    """Return the first key of a text that is written a second time, and the lines of both, from 1."""
-    scanner = _Scanner(text)
-    with suppress(RecursionError, IndexError, ValueError):
-        scanner.scan()
-    return scanner.repeated
-
-
-class _Scanner:
-    """Reads the signs of a text from key to key, up to an `IndexError` at its end."""
+    That is `repeated`, with its place and both lines. A text that is no valid TOML is read as far as it makes sense.
+    """
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Place, int] = {}
@@ -91,9 +77,10 @@ class _Scanner:
             if not found[0].startswith("#"):
                 self._signs.append((found[0], line))
             line += found[0].count("\n")
+        with suppress(RecursionError, IndexError, ValueError):  # the end, or no valid TOML, or nested too deep
+            self._tables()
 
-    def scan(self) -> None:
-        """Read all tables."""
+    def _tables(self) -> None:
         table: Place = ()
         while True:
             if self._next() == "[":

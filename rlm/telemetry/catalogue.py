@@ -6,16 +6,16 @@ docs/metrics.md is this table with the usual values beside it.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.core.run import MOVES, State
 from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
     from rlm.settings import Settings
 
 #: How an event may enter or leave a run, and the name of that in a tally.
@@ -48,17 +48,11 @@ class Metric:
     meaning: str
 
 
-def _gauge(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, MetricKind.GAUGE, labels, meaning)
+def _metric(kind: MetricKind, name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, kind, labels, meaning)
 
 
-def _counter(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, MetricKind.COUNTER, labels, meaning)
-
-
-def _histogram(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, MetricKind.HISTOGRAM, labels, meaning)
-
+_gauge, _counter, _histogram = (partial(_metric, kind) for kind in MetricKind)
 
 METRICS: Final = (
     # How it is

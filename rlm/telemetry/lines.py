@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)
 #: The fewest columns to wrap a line to; on a narrower terminal, the terminal breaks it.
 _LEAST_WIDTH: Final = 40
+#: How the line begins with which a command of RLM says why it ends.
+_FAILED: Final = "Error: "
 _COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -79,7 +81,8 @@ class JsonPrinter(_Printer):
     def _shown(self, message: Message, line: str) -> str:
         if _is_document(line):
             return line
-        level = "ERROR" if message.colour == ALARM_COLOUR else "INFO"
+        failed = message.colour == ALARM_COLOUR or line.startswith(_FAILED)
+        level = "ERROR" if failed else "INFO"
         own = {"action": "up"} if message.name == OWN_NAME else {}
         said_at = isoformat(message.time.timestamp())
         return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})

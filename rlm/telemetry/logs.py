@@ -10,18 +10,13 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Hashable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import Clock, isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-
-    from rlm.core.clock import Clock
-
 
 #: Facts that a record may carry besides its message, in their order.
 FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")

@@ -9,7 +9,9 @@ import logging
 import platform
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
@@ -23,19 +25,13 @@ from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from rlm.core.tally import forecast_error
 from rlm.core.window import Circuit, circuit_of
-from rlm.ledger import revive
+from rlm.ledger import Store, revive
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess
 from rlm.telemetry.catalogue import METRICS, OUTCOMES, Sample, counters
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from rlm.ledger import Store
-
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -200,12 +196,5 @@ def expose(samples: Iterable[Sample]) -> bytes:
     }
     for name, labels, value, suffix in samples:
         families[name].add_sample(name + suffix, dict(labels), value)
-    return generate_latest(_Families(family for family in families.values() if family.samples))
-
-
-class _Families(list[Family]):
-    """A registry, as far as `generate_latest` needs one."""
-
-    def collect(self) -> list[Family]:
-        """Return itself."""
-        return self
+    with_samples = [family for family in families.values() if family.samples]
+    return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # a registry, as far as it needs one

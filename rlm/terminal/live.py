@@ -10,11 +10,12 @@ import sys
 import termios
 import threading
 import tty
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, Self, TextIO
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.text import Text
@@ -27,11 +28,6 @@ from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
 from rlm.terminal.record import picture_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
-    from typing import Self
-
-    from rich.console import RenderableType
-
     from rlm.ledger import Store
 
     Document = Mapping[str, Any]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.monitoring import Direction
+from rlm.admin.monitoring import Direction, Trend
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from rlm.admin.monitoring import Trend
 
 #: The widest curve, and the width of the columns beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46
@@ -36,7 +34,11 @@ def queue_picture(found: Mapping[str, Any], trend: Trend) -> Picture:
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
         moves = _moves(found, trend, room=max(10, min(WIDEST_CURVE, inside.max_width - _BESIDE_CURVE)))
-        return [facts(_facts(found)), Text(), moves, Text(), _types(found["by_type"]), *_ahead(found)]
+        parts: list[RenderableType] = [facts(_facts(found)), Text(), moves, Text(), _types(found["by_type"])]
+        if outlook := found["outlook"]:
+            style = "yellow" if outlook["drained_in"] is None else "green"
+            parts += [Text(), Text(f"forecast: {safe_line(outlook['verdict'])}", style=style)]
+        return parts
 
     title = Text.assemble(("queues", "bold default"), (f" · {words.clock(found['as_of'])} UTC", QUIET))
     return Picture(title, draw)
@@ -92,14 +94,6 @@ def _types(by_type: Mapping[str, Any]) -> Table:
         numbers = (f"{one['pending']:,}" if one["pending"] else "-", span(one["oldest_seconds"]))
         table.add_row(short_name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
     return table
-
-
-def _ahead(found: Mapping[str, Any]) -> list[RenderableType]:
-    outlook = found["outlook"]
-    if outlook is None:
-        return []
-    good = outlook["drained_in"] is not None
-    return [Text(), Text(f"forecast: {safe_line(outlook['verdict'])}", style="green" if good else "yellow")]
 
 
 def queue_line(found: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -16,8 +17,6 @@ from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number,
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
-
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
 
@@ -128,7 +127,10 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     yield "last tick", Text(last or "none yet")
     if found["schedulers"]:
         following = f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}"
-        yield "next tick", Text(following, style="cyan")
+        if found["conductor"] is None:  # it died, and its entry has not ended yet
+            yield "next tick", Text(f"{following}, if a scheduler leads by then: none does now", style="yellow")
+        else:
+            yield "next tick", Text(following, style="cyan")
     else:
         none = "none: no scheduler is running; `rlm up` or `rlm scheduler` starts one"
         yield "next tick", Text(none, style="bold red")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,11 +14,6 @@ from rlm.admin.verdict import call_troubles
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from rich.console import Console, ConsoleOptions, RenderableType
 
 #: Width of a cell `30/30 12 s` with its separator, and beside the cells: in their own table, and in that of the types.
 _CELL, _BESIDE, _BESIDE_MERGED = 13, 24, 76
@@ -206,6 +202,7 @@ def _team(found: Mapping[str, Any], room: int | None, width: int) -> list[Render
 
 
 def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
+    """Draw a row per worker: its lanes and what it does; with `named`, for which events."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
     table.add_column(no_wrap=True, justify="right")
     with_host = len({one["host"] for one in each}) > 1
@@ -216,13 +213,7 @@ def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
     for one in each:
         lanes = Text.assemble(("▮" * one["busy"], "cyan"), ("▯" * max(0, one["threads"] - one["busy"]), "dim"))
         host = [Text(safe_line(one["host"]), style=QUIET)] if with_host else []
-        table.add_row(Text(str(one["pid"]), style=QUIET), *host, lanes, _doing(one, named=named))
+        odd = one.get("other_configuration") or one["state"] != "ready"
+        told = Text(words.doing(one, events=named), style="yellow" if odd else "" if one["calls"] else QUIET)
+        table.add_row(Text(str(one["pid"]), style=QUIET), *host, lanes, told)
     return table
-
-
-def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
-    """Return what a worker does; with `named`, for which events."""
-    told = words.doing(one, events=named)
-    if one.get("other_configuration") or one["state"] != "ready":
-        return Text(told, style="yellow")
-    return Text(told, style="" if one["calls"] else QUIET)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
@@ -11,15 +12,12 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from rlm.web.errors import refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: What everybody who reaches the port may read.
@@ -116,7 +114,9 @@ class Access:
         if visit.has_token:
             return None
         if not is_same_origin(request.headers):
-            return _foreign(request)
+            why = "The request comes from a page of another origin, or does not say from which."
+            remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
+            return refused(request, 403, why, remedy)
         return None if is_log_in else self._csrf_refusal(request, visit)
 
     def _csrf_refusal(self, request: Request, visit: Visit) -> Response | None:
@@ -168,11 +168,6 @@ def _unknown(request: Request) -> Response:
     headers = {"WWW-Authenticate": 'Bearer realm="rlm"'}
     remedy = "Say `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
     return refused(request, 401, "The token is missing or wrong.", remedy, headers)
-
-
-def _foreign(request: Request) -> Response:
-    remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
-    return refused(request, 403, "The request comes from a page of another origin, or does not say from which.", remedy)
 
 
 class KnownHosts:

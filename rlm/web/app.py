@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from rlm.core.errors import ConfigurationError, RLMError, StoreError
 from rlm.ledger.processes import Role
@@ -22,10 +23,7 @@ from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import missing_page, page_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
     from rlm.ledger import Store
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,8 +24,6 @@ from rlm.core.errors import (
 from rlm.settings.secrets import known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import Request
 
 _BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500

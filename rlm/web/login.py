@@ -11,7 +11,7 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from markupsafe import escape
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from rlm.core.clock import system_clock
@@ -23,7 +23,6 @@ from rlm.web.session import visit_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
 #: Wrong attempts from one address, and from all together; a right token is not looked at beyond that either.
 EACH: Final = parse("5/minute")
@@ -79,7 +78,8 @@ class LogIn:
             answer.headers["Retry-After"] = str(_WAIT_SECONDS)
             return answer
         if not hmac.compare_digest(said.encode(errors="replace"), self._token) or not self._token:
-            self._count(visit.address)
+            self._limiter.hit(EACH, visit.address)
+            self._limiter.hit(ALL, "all")
             log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
             return _page(back, "That is not the token.")
         visit.session = visit.to_set = visit.sessions.begin()
@@ -96,10 +96,6 @@ class LogIn:
 
     def _may_try(self, address: str) -> bool:
         return self._limiter.test(EACH, address) and self._limiter.test(ALL, "all")
-
-    def _count(self, address: str) -> None:
-        self._limiter.hit(EACH, address)
-        self._limiter.hit(ALL, "all")
 
 
 def _local(path: str) -> str:

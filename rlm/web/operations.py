@@ -1,12 +1,13 @@
 """The operations of the JSON side: each with its path, what it takes, and the function of rlm/admin that answers.
 
-Routes and /openapi.json are both made from `OPERATIONS`.
+Routes and openapi.json (by `python -m tests.openapi_page`) are both made of `OPERATIONS`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -30,8 +31,6 @@ from rlm.ledger.reading.compliance import compliance as judged
 from rlm.web import parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
     from rlm.web.session import Visit
@@ -233,11 +232,6 @@ class Operation:
     handle: Callable[[ApiCall], Any]
     command: str
     takes: type[msgspec.Struct] = parameters.Nothing
-
-    @property
-    def name(self) -> str:
-        """What a client made from /openapi.json calls it."""
-        return self.handle.__name__
 
 
 OPERATIONS: Final = (

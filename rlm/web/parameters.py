@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from anyio import move_on_after
 from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
@@ -23,11 +24,6 @@ from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
 from rlm.core.run import Trigger  # noqa: TC001  # msgspec reads the annotations
 from rlm.core.text import seconds_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.requests import Request
 
 _Asked = TypeVar("_Asked", bound=Struct)
 
@@ -76,8 +72,7 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
 
     def chosen(self) -> RunFilter:
         """Return the filter that it means."""
-        states, triggers = frozenset(self.state), frozenset(map(str, self.trigger))
-        return RunFilter(states, triggers, ago(self.since), self.search)
+        return RunFilter(self.state, self.trigger, ago(self.since), self.search)
 
 
 class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -92,8 +87,7 @@ class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     def chosen(self) -> LetterFilter:
         """Return the filter that it means."""
-        types, reasons, endpoints = frozenset(self.type), frozenset(map(str, self.reason)), frozenset(self.endpoint)
-        return LetterFilter(types, reasons, endpoints, ago(self.since), self.search, frozenset(self.answer))
+        return LetterFilter(self.type, self.reason, self.endpoint, ago(self.since), self.search, self.answer)
 
 
 class FailedAsked(LettersAsked, forbid_unknown_fields=True):

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from rlm.core.clock import system_clock
+from rlm.core.clock import Clock, system_clock
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from rlm.core.clock import Clock
 
 #: A session ends when it was not used for this long, and this long after it began at the latest, seconds.
 IDLE_SECONDS: Final = 12 * 3600

@@ -17,7 +17,16 @@ import pytest
 
 from rlm import __version__
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, UnreachableError
+from rlm.delivery import (
+    Delivered,
+    Dispatcher,
+    Rejected,
+    Request,
+    Throttled,
+    Unreachable,
+    UnreachableError,
+    connection,
+)
 from rlm.delivery.answer_parser import MAX_ANSWER_BYTES
 from rlm.delivery.connection import DOUBTFUL_CONNECT_SECONDS
 from rlm.sandbox.mockapi import MockApi
@@ -339,6 +348,38 @@ def test_once_nobody_acknowledged_a_call_nothing_kept_is_used_and_nobody_waited_
         longer = DOUBTFUL_CONNECT_SECONDS + 0.5
         with ends_by(longer), pytest.raises(UnreachableError, match="timed out"):
             dispatcher.connect(away, longer)
+
+
+def test_a_connection_that_nobody_acknowledges_puts_the_way_in_doubt_as_well(dispatcher, monkeypatch):
+    """What is kept is closed, and a new connection is waited for no longer than a moment."""
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.1)
+    with Server(answering(OK)) as server, crowded() as port:
+        kept, away = endpoint(server.url), endpoint(f"http://127.0.0.1:{port}/")
+        call(dispatcher, kept)
+        with pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.connect(away, PATIENCE)
+
+        wait_until(lambda: server.open == 0, message="what was kept to another server is closed")
+        monkeypatch.setattr(connection, "DOUBTFUL_CONNECT_SECONDS", 0.05)
+        monkeypatch.setattr(connection, "CONNECT_SECONDS", PATIENCE)
+        with ends_by(0.05), pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.connect(away, PATIENCE)
+
+
+def test_an_endpoint_is_reached_by_a_new_connection_that_takes_the_place_of_all_kept(dispatcher, monkeypatch):
+    """Its way was shut, so those may be dead; and nobody waits for long."""
+    with Server(answering(OK)) as server, crowded() as port:
+        target = endpoint(server.url)
+        for kept in [dispatcher.connect(target, PATIENCE) for _ in range(2)]:
+            dispatcher.keep(target, kept)
+        dispatcher.reach(target)
+
+        wait_until(lambda: server.open == 1, message="those that were kept are closed")
+        call(dispatcher, target)
+        assert server.connections == 3
+        monkeypatch.setattr(connection, "DOUBTFUL_CONNECT_SECONDS", 0.05)
+        with ends_by(0.05), pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.reach(endpoint(f"http://127.0.0.1:{port}/"))
 
 
 def unacknowledged(*_: object):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from rlm.admin.installations import Installed, overview_of_all
+from rlm.admin.installations import overview_of_all
 from rlm.admin.monitoring import Monitor
 from rlm.admin.planning import Arrivals
 from rlm.cli.group import COMMANDS, rlm
@@ -111,7 +111,7 @@ def test_the_keys_of_runs(inst):
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
-    of_all = set(keys(overview_of_all([Installed("one", inst.config)], {})))
+    of_all = set(keys(overview_of_all({"one": inst.config}, {})))
 
     assert record == documented("rlm result") - CONDUCTED
     ended = {"finished_at", "plan.actual_seconds", *(one for one in record if one.startswith(("why", "used")))}

@@ -873,9 +873,9 @@ def test_a_connection_that_has_long_ended_is_not_counted_on(bench):
     kept._seen_at -= 2.0
     real, connected = bench.store.turns.take, []
 
-    def turn(lane, run_id, names, completed):
+    def turn(lane, run_id, names, *more):
         connected.append(names)
-        return real(lane, run_id, names, completed)
+        return real(lane, run_id, names, *more)
 
     with mock.patch.object(bench.store.turns, "take", turn):
         bench.carry()

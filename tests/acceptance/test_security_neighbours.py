@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli.completion import _url
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import claim_directory
 from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.connect import running_url
 from rlm.ledger.dataloss import Epoch, EpochFile
 from rlm.ledger.embedded import files, process
 from rlm.ledger.embedded.server import EmbeddedServer, running
@@ -219,7 +219,7 @@ def test_a_shell_completes_nothing_from_a_server_of_another(folder):
         fcntl.flock(lock, fcntl.LOCK_EX)
         give(data_dir)
 
-        assert _url(load_settings(None, {})) is None
+        assert running_url(load_settings(None, {})) is None
         assert not running(data_dir)
 
 

@@ -119,6 +119,6 @@ def test_files_of_one_name_are_told_apart(tmp_path):
     (tmp_path / "c.toml").write_text("")
     places = [tmp_path / "a", tmp_path / "b", tmp_path / "c.toml", tmp_path / "b" / "rlm.toml"]
 
-    found = [one.name for one in installations.find_installations(places)]
+    found = list(installations.find_installations(places))
 
     assert found == [str(tmp_path / "a" / "rlm.toml"), str(tmp_path / "b" / "rlm.toml"), "c"]

@@ -10,8 +10,9 @@ from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
-from rlm.web import api, operations
+from rlm.web import operations
 from rlm.web.operations import OPERATIONS
+from tests import openapi_page
 from tests.acceptance.webapp import served
 from tests.each import each
 from tests.store import steps
@@ -301,7 +302,7 @@ def test_every_key_of_every_answer_is_described(inst, program):
     }
     for one in (one for one in OPERATIONS if one.method == "GET"):
         document = program.json(asked.get(one.path, one.path))
-        assert undescribed(document, schemas[api.schema_name(one.command)]) == [], one.path
+        assert undescribed(document, schemas[openapi_page.schema_name(one.command)]) == [], one.path
 
 
 def undescribed(document, schema, place="$"):

@@ -217,6 +217,17 @@ def test_the_configuration_can_be_used(where, tmp_path):
     assert tomllib.loads(text)["types"]
 
 
+@pytest.mark.parametrize("file", [KUBERNETES / "valkey.yaml", CONTAINERS / "compose.yaml"], ids=lambda path: path.name)
+def test_valkey_is_set_up_as_the_quickstart_sets_up_a_redis(file):
+    """Each line of its configuration but that of the users, who are one here."""
+    lines = re.search(r"^appendonly yes\n(?:.+\n)+", (ROOT / "docs" / "quickstart.md").read_text(), re.MULTILINE)[0]
+    asked = {line for line in lines.splitlines() if re.match(r"[a-z-]+ \S+$", line) and "aclfile" not in line}
+    command = file.read_text()
+
+    assert len(asked) == 6
+    assert {line for line in asked if f"--{line}" not in command} == set()
+
+
 def test_both_scalers_ask_the_same():
     """KEDA by /api/scaling and by Prometheus: the same pods, the same number of workers each."""
     by_api, by_prometheus = (

@@ -63,6 +63,13 @@ def as_planned(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{run['makespan']} s instead of {run['forecast']} s"
 
 
+def undelayed(result: Mapping[str, Any]) -> Iterator[str]:
+    """The first run takes hardly longer than it was planned, or than the next one, in which no host is in trouble."""
+    first, after = result["runs"][:2]
+    if first["makespan"] > (1 + _AS_PLANNED) * max(first["forecast"], after["makespan"]):
+        yield f"{first['makespan']} s instead of {first['forecast']} s, or {after['makespan']} s as without trouble"
+
+
 def noticed(*commands: str, within: float) -> Demand:
     """Each of the commands names the host within so many seconds, and what it had in flight comes again by then."""
 

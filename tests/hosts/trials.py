@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts.bench import Layout, freeze, sleep_until
-from tests.hosts.demands import all_but_in_flight, as_planned, back_soon, done, fair, in_time, noticed, workers_within
+from tests.hosts.demands import (
+    all_but_in_flight,
+    as_planned,
+    back_soon,
+    done,
+    fair,
+    in_time,
+    noticed,
+    undelayed,
+    workers_within,
+)
 from tests.hosts.figures import went_elsewhere
 from tests.hosts.judge import moment
 from tests.wait import wait_until
@@ -236,7 +246,7 @@ TRIALS: dict[str, Trial] = {
     "shut_dropped": Trial(_shut("drop", 4), demands=[in_time, done(0, 1, 2, 3), _SHUT]),
     "shut_refused": Trial(_shut("refuse", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
     "shut_unroutable": Trial(_shut("unroute", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
-    "shut_midrun": Trial(_shut("drop", 1), demands=[in_time, done(0), _SHUT]),
+    "shut_midrun": Trial(_shut("drop", 1), demands=[in_time, done(0), _SHUT, undelayed]),
     "frozen": Trial(_frozen, demands=[in_time, all_but_in_flight, _LOST]),
     "redis_cut": Trial(_redis_cut, demands=[back_soon, workers_within(20)]),
     "redis_frozen": Trial(_redis_frozen, demands=[back_soon, workers_within(20)]),

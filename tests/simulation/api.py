@@ -77,6 +77,10 @@ class SimulatedDispatcher:
         world.loop.sleep(world.rng.uniform(0.0001, 0.003))
         return _Connection()
 
+    def reach(self, endpoint: Endpoint) -> None:
+        """Connect before an event is claimed."""
+        self.connect(endpoint, endpoint.timeout_seconds)
+
     def borrow(self, _endpoints: object) -> dict[str, Any]:
         """Have a connection at hand to some endpoints, some of them of no use by the time they are needed."""
         rng = self._world.rng

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
+from rlm.ledger.reading import PAGE, backlog
+from rlm.ledger.reading.backlog import oldest_in_ledger, oldest_listed, oldest_pending
 from tests.store import looks, steps
 
 
@@ -55,6 +56,21 @@ def test_a_thousand_events_of_three_priorities_cost_a_few_commands(store, token,
     asked = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
     assert asked["cmdstat_zrangebyscore"] == 4
     assert asked["cmdstat_hmget"] == 3
+
+
+def test_what_waits_behind_many_others_is_found_and_few_are_read(store, token, running, monkeypatch):
+    """The first of a low priority, and one that backs off, behind more pending events than are read."""
+    monkeypatch.setattr(backlog, "MOST_AGED", PAGE)
+    steps.push(store, item(1, priority=0, at=20), *(item(number, priority=9, at=30) for number in range(2, 600)))
+    steps.push(store, steps.item("i600", steps.OTHER_TYPE, timestamp="2026-01-01T00:00:10Z"))
+    run = steps.start_run(store, token)
+    store.ledger.retry(steps.claim_next(store, token, run, type_name=steps.OTHER_TYPE), steps.ENDPOINT, 60)
+    before = store.client.info("commandstats")["cmdstat_hmget"]["calls"]
+
+    found = oldest_in_ledger(store, [steps.TYPE, steps.OTHER_TYPE])
+
+    assert found == {steps.TYPE: at(20), steps.OTHER_TYPE: at(10)}
+    assert store.client.info("commandstats")["cmdstat_hmget"]["calls"] - before <= PAGE + 3
 
 
 def test_the_oldest_item_of_the_audit_list_tells_its_time(store):

@@ -331,3 +331,13 @@ def test_it_is_over_once_as_many_were_sent_in_a_period_and_none_refused(store, t
     assert limits_too_high(store) == []
     forget_what_is_over(store)
     assert refusals(store, endpoint) is None
+
+
+def test_an_endpoint_that_refuses_every_call_says_nothing_of_a_limit(store, endpoint):
+    """Its quota is spent, or its account shut: until the last is refused, some of them may have been accepted."""
+    slots = take(store, endpoint, 10)
+
+    assert refuse_each(store, endpoint, slots[:9]) == 2
+    store.breaker.refuse(endpoint, 0.0, slots[9])
+
+    assert refusals(store, endpoint) is None

@@ -35,6 +35,14 @@ def test_hosts_that_take_no_more_are_why(store, watch):
     assert watch.look(0, 20).shortage.endswith("and no host takes any: see `rlm supervisor list`")
 
 
+def test_of_workers_that_are_late_no_more_is_said_than_is_known(store, watch):
+    """They may be starting, or their supervisor has just died: its entry does not say yet."""
+    say(store, "a")
+
+    missing = "those missing are not up yet: see whether their supervisor lives, and its log"
+    assert watch.look(1, 20).shortage == f"1 worker is ready of 20 wanted, and {missing}"
+
+
 def test_a_host_that_is_lost_is_the_alarm(store, watch, caplog):
     """Instead of one for its supervisor, and one for want of workers."""
     say(store, "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
 from tests.store import looks, steps
 from tests.store.ways import A, B, fail, pass_time
@@ -72,30 +73,76 @@ def test_what_it_has_completed_is_settled_all_the_same(store, token, run, first)
     assert looks.where(store, claim.event_id) == []
 
 
-def test_after_the_rest_one_call_probes(store, token, run, first):
+def test_after_the_rest_one_lane_is_to_connect_and_no_event_waits_for_that(store, token, run, first):
+    """It may hang: the call stays for the others, in its order. Any other lane of the host leaves it to them."""
+    shut(store, first)
+    pass_time(store, FIRST_SHUT_SECONDS)
+    released = steps.release(store, token, run, 2)
+
+    turn = steps.turn(store, run, HERE, connected=[first.name])
+
+    assert (turn.claim, turn.why, turn.probe) == (None, "probe", first.name)
+    assert store.turns.releases() == released
+    assert steps.turn(store, run, HERE, lane=2).why == "shut"
+    assert steps.claim(store, run, THERE).event_id == steps.event_id(1)
+
+
+def test_who_has_connected_probes_with_one_call(store, token, run, first):
     """Any other waits for its answer; it is suspect, so that its answer is told."""
     shut(store, first)
     pass_time(store, FIRST_SHUT_SECONDS)
     steps.release(store, token, run, 2)
+    steps.turn(store, run, HERE)
 
-    probe = steps.claim(store, run, HERE)
+    probe = steps.claim(store, run, HERE, connected=[first.name], reached=[first.name])
 
-    assert probe.suspect
-    assert steps.turn(store, run, HERE, lane=2).why == "shut"
+    assert (probe.suspect, bool(probe.stamp)) == (True, True)
+    assert steps.turn(store, run, HERE, lane=2, reached=[first.name]).why == "shut"
     store.ways.open(first, A)
     assert not steps.claim(store, run, HERE, lane=2).suspect
 
 
+def test_a_probe_that_could_not_connect_shuts_the_way_for_longer(store, token, run, first):
+    """As a call that fails does."""
+    shut(store, first)
+    pass_time(store, FIRST_SHUT_SECONDS)
+    steps.release(store, token, run)
+    steps.turn(store, run, HERE)
+
+    assert fail(store, first).shut_seconds == 2 * FIRST_SHUT_SECONDS
+    assert steps.turn(store, run, HERE, reached=[first.name]).why == "shut"
+
+
 def test_a_probe_that_is_never_told_of_is_followed_by_another(store, token, run, first):
-    """After its time-out and two seconds."""
+    """Two seconds after it was to connect; after its time-out and two seconds if it was a call."""
     shut(store, first)
     pass_time(store, FIRST_SHUT_SECONDS)
     steps.release(store, token, run, 2)
-    steps.claim(store, run, HERE)
+    steps.turn(store, run, HERE)
+    pass_time(store, 2)
+    assert steps.turn(store, run, HERE, lane=2).probe == first.name
+    steps.claim(store, run, HERE, lane=2, reached=[first.name])
+    pass_time(store, 2)
+    assert steps.turn(store, run, HERE).why == "shut"
 
-    pass_time(store, first.timeout_seconds + 2)
+    pass_time(store, first.timeout_seconds)
 
-    assert steps.claim(store, run, HERE, lane=2).suspect
+    assert steps.turn(store, run, HERE).probe == first.name
+
+
+def test_an_event_to_be_carried_alone_probes_like_any_other(store, token, run, first):
+    """The first that waits must not keep a way shut for good."""
+    for death in range(POISON_DEATHS - 1):
+        steps.claim_next(store, token, run, f"dead-{death}")
+        store.recovery.orphan_worker(f"dead-{death}")
+    shut(store, first)
+    pass_time(store, FIRST_SHUT_SECONDS)
+    steps.release(store, token, run)
+    steps.turn(store, run, HERE)
+
+    claim = steps.claim(store, run, HERE, reached=[first.name])
+
+    assert (claim.alone, claim.suspect) == (True, True)
 
 
 def test_a_few_failures_shut_nothing_and_make_it_suspect(store, token, run, first):
@@ -116,12 +163,14 @@ def test_a_host_that_is_cut_off_tries_one_call_at_a_time(store, token, run, firs
     for endpoint in (first, second):
         steps.release(store, token, run, 1, endpoint=endpoint.name)
 
-    tried = steps.claim(store, run, HERE)
+    assert steps.turn(store, run, HERE).probe == first.name
+    assert steps.turn(store, run, HERE, lane=2).why == "shut"
+    tried = steps.claim(store, run, HERE, reached=[first.name])
 
     assert (tried.endpoint, tried.suspect) == (first.name, True)
     assert steps.turn(store, run, HERE, lane=2).why == "shut"
     pass_time(store, 2)
-    assert steps.claim(store, run, HERE, lane=2).endpoint == second.name
+    assert steps.turn(store, run, HERE, lane=2).probe == second.name
 
 
 def test_an_endpoint_that_failed_the_event_last_is_no_probe_of_its_way(store, token, run, first):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from rlm import SCHEMA
-from rlm.admin.doctor.processes import check_workers
+from rlm.admin.doctor.processes import check_versions, check_workers
 from rlm.admin.hosts import hosts
 from rlm.core import trail
 from rlm.core.errors import FencedError, RunError
@@ -264,3 +264,14 @@ def test_a_worker_that_knows_no_turns_is_one_of_another_configuration(store):
     (worker,) = store.processes.alive(Role.WORKER)
     assert (worker.id, worker.revision) == ("h:1:w", "")
     assert "of another configuration: h:1:w" in check_workers(store).message
+
+
+def test_who_has_been_restarted_with_a_changed_file_is_not_behind(store, conductor):
+    """It is the leader that has not been; `rlm doctor` would have the supervisor restarted again and again."""
+    leads, revision = conductor._leader.owner, store.settings.revision
+    store.processes.announce(Role.SCHEDULER, Process(leads, 1, "h", 1.0, revision="old", version="9.9"))
+    announce(store, Role.SUPERVISOR, revision=revision)
+    assert not any("is behind" in one for one in check_versions(store).message.split(", "))
+
+    announce(store, Role.SUPERVISOR, revision="older still")
+    assert f"another configuration than that of {leads}, which leads" in check_versions(store).message

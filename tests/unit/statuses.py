@@ -112,6 +112,7 @@ def rest(**more):
         "waiting": waiting,
         "by_endpoint": status()["by_endpoint"],
         "schedulers": 1,
+        "conductor": "h:1:a",
         "supervisors": 1,
         "workers": 0,
         **more,

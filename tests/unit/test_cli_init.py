@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -16,9 +17,10 @@ from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.dotenv import parse_dotenv
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
-from rlm.settings.templates import PROCFILE, configuration_template, environment_template
+from tests import init_files
 
 FILES = [".env.example", "Procfile", "rlm.toml"]
+TEXTS = {name: (init_files.FOLDER / name).read_text(encoding="utf-8") for name in FILES}
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_force_asks_before_it_overwrites(place):
     assert all("Overwrite 1 file" in done.stderr and "Nothing was written" in done.stderr for done in refused)
     assert [path.name for path in place.iterdir()] == ["rlm.toml"]
     run("init", "--force", "--yes")
-    assert (place / "rlm.toml").read_text() == configuration_template()
+    assert (place / "rlm.toml").read_text() == TEXTS["rlm.toml"]
 
 
 class CtrlC(io.RawIOBase):
@@ -114,7 +116,7 @@ def test_a_dry_run_writes_nothing(place):
     done = run("init", "new", "--dry-run")
 
     assert list(place.iterdir()) == []
-    assert configuration_template() in done.stdout
+    assert TEXTS["rlm.toml"] in done.stdout
     assert "new/rlm.toml would be written" in done.stderr
 
 
@@ -133,10 +135,16 @@ def test_a_directory_that_cannot_be_written_is_told(place):
     assert "choose another DIRECTORY" in run("init", "file/below", code=1).stderr
 
 
+def test_the_files_are_made_of_the_settings():
+    """`uv run python -m tests.init_files` makes them anew."""
+    assert init_files.texts() == TEXTS
+    assert sorted(path.name for path in init_files.FOLDER.iterdir()) == FILES
+
+
 def test_the_template_has_every_setting():
     """Commented out with its default, or explained above the types; taken at its word, it still loads."""
     # The template, and the same with every default no comment any more
-    text = configuration_template()
+    text = TEXTS["rlm.toml"]
     bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
 
     for name, section in SECTIONS.items():
@@ -149,7 +157,7 @@ def test_the_template_taken_at_its_word_is_the_default(tmp_path):
     """What is commented out is what holds without it."""
     # A file in which nothing is commented out
     path = tmp_path / "bold.toml"
-    head, types = configuration_template().split("\n# The types of events")
+    head, types = TEXTS["rlm.toml"].split("\n# The types of events")
     path.write_text(re.sub(r"^# (\w+ = .*)$", r"\1", head, flags=re.MULTILINE) + "\n# The types of events" + types)
 
     shown = {one.key: one.value for one in load_settings(path, {}).shown}
@@ -160,9 +168,9 @@ def test_the_template_taken_at_its_word_is_the_default(tmp_path):
 def test_procfile_and_environment_are_read_by_up():
     """The Procfile has the three processes, and the variables are what `rlm up` and a shell make of them."""
     # An environment in which nothing is commented out
-    bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", environment_template(), flags=re.MULTILINE)
+    bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", TEXTS[".env.example"], flags=re.MULTILINE)
 
-    assert list(parse_procfile(PROCFILE).processes) == ["scheduler", "supervisor", "web"]
+    assert list(parse_procfile(TEXTS["Procfile"]).processes) == ["scheduler", "supervisor", "web"]
     variables = parse_dotenv(bold)
     assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
     assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)
@@ -175,8 +183,11 @@ def test_a_file_is_overwritten_whole_or_not_at_all(place, monkeypatch):
     (place / "mine.toml").chmod(0o600)
     (place / "rlm.toml").symlink_to("mine.toml")
 
+    def is_full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with monkeypatch.context() as full:
-        full.setattr("rlm.settings.templates.configuration_template", lambda: "\ud800")  # as little to be written
+        full.setattr("os.replace", is_full)
         run("init", "--force", "--yes", code=1)
     kept = sorted(path.name for path in place.iterdir()), (place / "mine.toml").read_text()
     run("init", "--force", "--yes")

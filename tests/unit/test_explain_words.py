@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
+from rlm.admin.explain.look import EndpointGate, TypeStatus
 from rlm.admin.explain.words import moment, ordinal, sentence
 from rlm.cli import events
 from rlm.core.run import Run, State, Trigger
 from rlm.core.trail import Place
 from rlm.core.window import Circuit
+from rlm.ledger.reading import Whereabouts
 from tests.each import each
 
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Throttled, Unreachable, attempt, health, lane
+from rlm.delivery import Delivered, Throttled, Unreachable, UnreachableError, attempt, health, lane
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.lane import Lanes
 from rlm.delivery.settlement import Answered
@@ -34,12 +34,17 @@ class Ledger:
         self._claims = list(claims)
         self.settled = []
         self.turns = []
+        self.reached = []
+        self.probes = []
         self.turn_seconds = 0.0
 
-    def take(self, _lane, _run_id, connected, completed):
+    def take(self, _lane, _run_id, connected, completed, reached):
+        self.reached.append(reached)
         self.turns.append((connected, completed is not None))
         if completed:
             self.complete(completed)
+        if self.probes:
+            return Turn(settled=True, why="probe", probe=self.probes.pop(0))
         if not self._claims:
             return Turn(settled=True, why="none")
         self.lease_ends = self._clock.time + self._lease_seconds
@@ -72,6 +77,7 @@ class Api:
         self._clock = clock
         self.connecting, self.asking, self.answering, self.shut = {}, {}, {}, set()
         self.opened = False
+        self.unreachable = set()
         self.slots, self.given_back, self.kept, self.sent = [], [], [], []
         self.idle = {}
 
@@ -85,6 +91,12 @@ class Api:
     def connect(self, endpoint, _seconds, **_how):
         self._clock.sleep(self.connecting.get(endpoint.name, 0))
         return Kept(endpoint.name)
+
+    def reach(self, endpoint):
+        self._clock.sleep(self.connecting.get(endpoint.name, 0))
+        if endpoint.name in self.unreachable:
+            raise UnreachableError("no connection", "no answer in time")
+        self.idle[endpoint.url] = Kept(endpoint.name)
 
     def keep(self, _endpoint, connection):
         self.kept.append(connection.name)
@@ -119,7 +131,11 @@ class Api:
 class Ways:
     """No host is in trouble: what fails is the endpoint's."""
 
-    def fail(self, *_args, **_options):
+    def __init__(self):
+        self.failed = []
+
+    def fail(self, endpoint, *_args, **_options):
+        self.failed.append(endpoint.name)
         return Trouble(of_host=False)
 
     def open(self, *_args):
@@ -152,7 +168,9 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, windows=self.api, breaker=self.api, ways=Ways())
+        self.ways = Ways()
+        parts = {"windows": self.api, "breaker": self.api, "ways": self.ways}
+        store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, **parts)
         Lanes(store, settings, self.api, "w").carry("run")
 
     @property
@@ -344,22 +362,49 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 
 
 @pytest.mark.parametrize(
-    ("others", "then"), [(True, "the others take its share"), (False, "its events wait until it is over")]
+    ("asked", "others", "then"),
+    [
+        (10.0, True, "asked for a rest of 10.0 s; the others take its share"),
+        (10.0, False, "asked for a rest of 10.0 s; its events wait until it is over"),
+        (None, True, "throttled and asked for no time; it rests 10.0 s; the others take its share"),
+    ],
 )
-def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, others, then):
-    """And no share is promised to others where there are none."""
+def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, asked, others, then):
+    """No share is promised to others where there are none, and nobody asked for what is RLM's own period."""
     caplog.set_level("INFO", logger="rlm.delivery.health")
-    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
+    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9 per 10 second"), TIMEOUT)
     store = SimpleNamespace(windows=scene.api, breaker=scene.api, ways=Ways())
     told = health.HealthKeeper(store, "h", 1)
     times = dict.fromkeys(("waited_seconds", "idle_seconds"), 0.0)
-    asked = Answered(
-        resting, Admitted("1"), None, Throttled(503, 0.1, 10.0), **times, late=False, counts_from=None, cut=False
-    )
+    throttled = Throttled(503, 0.1, asked)
+    answered = Answered(resting, Admitted("1"), None, throttled, **times, late=False, counts_from=None, cut=False)
 
     for _ in range(3):
-        told.report(asked, others=others)
+        told.report(answered, others=others)
     scene.clock.sleep(10.0)
-    told.report(asked, others=others)
+    told.report(answered, others=others)
 
-    assert [record.message for record in caplog.records] == [f"0 asked for a rest of 10.0 s; {then}"] * 2
+    assert [record.message for record in caplog.records] == [f"0 {then}"] * 2
+
+
+def test_a_lane_that_is_to_probe_a_way_connects_first_and_then_has_the_call(scene):
+    """Its turns say that it has reached the endpoint until it has a call there."""
+    scene.ledger_changes = {"probes": [FIRST]}
+
+    scene.carry(stamp="1")
+
+    assert scene.ledger.reached == [(), (FIRST,), ()]
+    assert scene.sent == [(FIRST, 0.0)]
+
+
+def test_a_lane_that_cannot_connect_to_probe_a_way_says_so_and_has_no_call(scene):
+    """It comes again a little later, as where nothing is released that its host can call."""
+    scene.ledger_changes = {"probes": [FIRST]}
+    scene.api.unreachable = {FIRST}
+    scene.api.connecting = {FIRST: 1.0}
+
+    scene.carry()
+
+    assert (scene.ledger.reached, scene.sent, scene.ledger.settled) == ([()], [], [])
+    assert scene.ways.failed == [FIRST]
+    assert scene.clock.time - scene.began == pytest.approx(1.25)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 
-from rlm.web import api
 from rlm.web.api import api_routes
 from rlm.web.app import make_app
 from rlm.web.operations import OPERATIONS
-from tests import documents_page
+from tests import documents_page, openapi_page
 from tests.acceptance.jsonpage import documented
+
+DESCRIBED = json.loads(openapi_page.FILE.read_text(encoding="utf-8"))
 
 
 def served():
@@ -23,18 +25,18 @@ def served():
 
 def described():
     """Return the methods and paths that are described."""
-    return {(method.upper(), path) for path, item in api.described()["paths"].items() for method in item}
+    return {(method.upper(), path) for path, item in DESCRIBED["paths"].items() for method in item}
 
 
 def test_each_route_is_described_and_each_description_is_served():
     """But for the description itself."""
     assert described() == served() - {("GET", "/openapi.json")}
-    assert len(described()) == len(OPERATIONS) + len(api._MACHINES)
+    assert len(described()) == len(OPERATIONS) + len(openapi_page.MACHINES)
 
 
 def test_each_parameter_of_a_path_is_described():
     """And no other."""
-    for path, item in api.described()["paths"].items():
+    for path, item in DESCRIBED["paths"].items():
         for one in item.values():
             named = [parameter["name"] for parameter in one["parameters"] if parameter["in"] == "path"]
             assert named == re.findall(r"{(\w+)}", path)
@@ -42,7 +44,7 @@ def test_each_parameter_of_a_path_is_described():
 
 def test_every_reference_leads_somewhere():
     """And every operation has a name of its own, a summary, and what it may be answered."""
-    found = api.described()
+    found = DESCRIBED
     schemas = set(found["components"]["schemas"])
     referred = set(re.findall(r"#/components/schemas/(\w+)", repr(found)))
     each = [one for item in found["paths"].values() for one in item.values()]
@@ -54,14 +56,14 @@ def test_every_reference_leads_somewhere():
 
 def test_what_orders_needs_the_token_or_a_session_with_its_csrf_token():
     """And says so."""
-    for item in api.described()["paths"].values():
+    for item in DESCRIBED["paths"].values():
         for method, one in item.items():
             assert ({} in one["security"]) is (method == "get")
             assert method == "get" or {"session": [], "csrf": []} in one["security"]
 
 
-def test_the_keys_of_the_answers_are_those_of_the_json_page():
-    """The file is made from docs/json.md; `uv run python -m tests.documents_page` makes it anew."""
-    assert documents_page.FILE.read_text(encoding="utf-8") == documents_page.text()
+def test_the_description_is_made_of_the_operations_and_the_json_page():
+    """`uv run python -m tests.openapi_page` makes it anew."""
+    assert openapi_page.FILE.read_text(encoding="utf-8") == openapi_page.text()
     assert {one.command for one in OPERATIONS} == set(documents_page.COMMANDS)
     assert all(documented(one) for sections in documents_page.COMMANDS.values() for one in sections)

@@ -63,13 +63,11 @@ def test_few_columns_are_not_wide():
 
 
 def test_a_curve_puts_its_points_where_they_belong():
-    """Across by the end of the axis, up by the other; with steps it goes across first."""
-    picture = curve(
-        "c", Axes(200, 100), [Line([(0, 0), (100, 50)], "measured"), Line([(0, 0), (200, 100)], "x", steps=False)]
-    )
+    """Across by the end of the axis, up by the other; it goes across first."""
+    picture = curve("c", Axes(200, 100), [Line([(0, 0), (100, 50)], "measured"), Line([(0, 0), (200, 100)], "x")])
     paths = re.findall(r'<path class="(\w+)" d="([^"]+)"', picture)
 
-    assert paths == [("measured", "M0 1000H500V500"), ("x", "M0 1000L1000 0")]
+    assert paths == [("measured", "M0 1000H500V500"), ("x", "M0 1000H1000V0")]
 
 
 def test_a_mark_stays_inside():

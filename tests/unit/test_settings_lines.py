@@ -9,7 +9,7 @@ import pytest
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.settings.document import leaves
-from rlm.settings.toml import lines_of
+from rlm.settings.toml import KeyLines
 from tests.each import each
 
 EVERY_FORM = r'''# a comment with [brackets] = 1
@@ -43,7 +43,7 @@ z = -1.5e3
 
 def test_every_key_has_the_line_it_stands_on():
     """Also in lists, tables in braces, lists of tables and behind texts of several lines."""
-    found = lines_of(EVERY_FORM)
+    found = KeyLines(EVERY_FORM).lines
 
     lines = EVERY_FORM.splitlines()
     places = [place for place, _ in leaves(tomllib.loads(EVERY_FORM))]
@@ -61,7 +61,7 @@ def test_every_key_has_the_line_it_stands_on():
 @each("text", ["", "a = 1", "# only", "a = [", "= 1", "[", 'a = "', f"a = {'[' * 5000}"])
 def test_what_is_no_toml_has_no_lines_or_some(text):
     """It is not told here, and nothing is raised."""
-    assert set(lines_of(text).values()) <= {1}
+    assert set(KeyLines(text).lines.values()) <= {1}
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 
 from rlm.settings.document import SECTIONS, built_in_types
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
-from rlm.settings.templates import written
 from rlm.settings.toml import toml_value
 from rlm.settings.values import RESERVED_HEADERS, words
+from tests.init_files import written
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 #: A table of settings, or of built-in types, in the page.

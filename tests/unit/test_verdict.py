@@ -43,7 +43,8 @@ def test_an_open_run(found, level, words):
             Level.BAD,
             "The last run failed",
         ),
-        (rest(schedulers=0), Level.BAD, "Nothing conducts"),
+        (rest(schedulers=0, conductor=None), Level.BAD, "Nothing conducts"),
+        (rest(conductor=None), Level.WARN, "No scheduler leads"),
         (rest(supervisors=0), Level.BAD, "Nothing would send"),
     ],
 )
@@ -60,6 +61,14 @@ def test_without_a_worker_it_says_why_as_the_status_does():
 
     assert verdict(found).more == "3 are wanted, 0 are alive."
     assert verdict(found | {"forecast": short}).more == f"N{why[1:]}."
+
+
+def test_workers_of_another_configuration_are_not_ready():
+    """From the first look on: the conductor waits some seconds before it calls that a shortage."""
+    found = status() | {"workers": {**NOT_READY, "ready": 3, "other_configuration": 3}}
+
+    assert verdict(found)[:2] == (Level.BAD, "No worker is ready")
+    assert verdict(found).more == "3 of another configuration claim nothing: restart what `rlm doctor` names."
 
 
 def test_what_stands_beside_it_is_a_sentence():

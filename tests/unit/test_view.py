@@ -254,6 +254,7 @@ def test_where_endpoints_have_to_answer_well_again_it_says_how_long_that_is_wait
     assert words.forecast(found).words == (
         "waits for an endpoint to answer well, at most until the deadline; if none does, 45 events will be left over"
     )
+    assert words.forecast(found).leftover == "up to 45 events will be left over"  # which stands alone in a heading
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -353,6 +354,12 @@ def test_between_runs_nothing_is_probed_but_by_the_next_call():
     assert "2 probing (by the next call): a, b" in drawn(picture_of(found), 80)
 
 
+def test_a_tick_is_not_promised_while_no_scheduler_leads():
+    """The one that led was killed: its lease is over, and its entry in the register is not yet."""
+    assert ", if a scheduler leads by then: none does now" in drawn(picture_of(rest(conductor=None)), 100)
+    assert "leads" not in drawn(picture_of(rest()), 100)
+
+
 def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
@@ -391,7 +398,7 @@ def test_the_queues_in_a_line():
 def test_a_run_in_a_line():
     """Everything that a line may be searched for."""
     assert line_of(status()) == (
-        "run 20261125T101500123Z-1a2b running: 300 of 900 completed; 40 under way, 550 waiting, 10 failed; "
+        "run 20261125T101500123Z-1a2b running: 300 of 900 completed; 25 under way, 565 waiting, 10 failed; "
         "1,543 calls a minute; "
         "workers 3 of 3 ready, 9 of 15 lanes busy; 1:47 min left of 3:00 min; "
         "finishes in 50 s (57 s to spare); all of it fits"

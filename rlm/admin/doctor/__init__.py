@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
-from rlm.core.errors import StoreError, StoreUnreachableError
+from rlm.core.errors import ConfigurationError, StoreError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
 from rlm.ledger.fitness import Finding, fault
@@ -17,7 +17,6 @@ from rlm.settings.secrets import EMBEDDED, known
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm.core.errors import ConfigurationError
     from rlm.settings import Settings
 
 _Seen = TypeVar("_Seen")

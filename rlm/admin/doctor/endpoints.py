@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.endpoints import endpoint_list
@@ -10,15 +11,12 @@ from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
 from rlm.ledger.breaker import limits_too_high
-from rlm.ledger.fitness import good, warning
+from rlm.ledger.fitness import Finding, good, warning
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from rlm.core.endpoint import EventType
     from rlm.ledger import Store
-    from rlm.ledger.fitness import Finding
 
     Entry = Mapping[str, Any]
 

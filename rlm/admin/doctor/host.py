@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -15,26 +16,21 @@ from typing import TYPE_CHECKING, Final
 from urllib.request import getproxies, proxy_bypass
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import target_of
-from rlm.core.errors import RLMError
+from rlm.core.endpoint import Endpoint, target_of
+from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.files import Weakness, others, user_name, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
 from rlm.delivery import Opener, UnreachableError
 from rlm.ledger.archive import Archive
-from rlm.ledger.fitness import fault, good, warning
+from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.settings.document import leaves
 from rlm.settings.rules import warnings_of
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rlm.core.endpoint import Endpoint
-    from rlm.core.errors import ConfigurationError
     from rlm.ledger import Store
-    from rlm.ledger.fitness import Finding
     from rlm.settings import Settings
 
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.fitness import fault, good, warning
+from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.ledger.inspection import inspect
 from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role
@@ -23,10 +24,7 @@ from rlm.ledger.selftests import SelfTests
 from rlm.plan.cause import verdict, went_wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rlm.ledger import Store
-    from rlm.ledger.fitness import Finding
 
 #: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by
 #: more than this is not attended to, seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rlm import __version__
@@ -10,16 +11,12 @@ from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_tha
 from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
-from rlm.ledger.fitness import fault, good, warning
-from rlm.ledger.processes import Role, WorkerState, has_died
+from rlm.ledger.fitness import Finding, fault, good, warning
+from rlm.ledger.processes import Process, Role, WorkerState, has_died
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.fitness import Finding
     from rlm.ledger.leases import Tenure
-    from rlm.ledger.processes import Process
 
 
 #: A scheduler that has missed this many ticks is stuck.
@@ -125,7 +122,7 @@ def check_versions(store: Store) -> Finding:
     told = []
     if newer := newer_than_this(store):
         told.append(f"this command is rlm {__version__}, behind rlm {newer}: {_LEFT_ALONE}")
-    late = behind(living, store.leases.holder())
+    late = behind(living, store.leases.holder(), store.settings.revision)
     for host in sorted({one.process.host for one in late}):
         names = [f"{one.role} {one.process.id} ({one.why})" for one in late if one.process.host == host]
         told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")

@@ -5,28 +5,25 @@ It searches the ledger, then the items that wait, then the dead letters.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain.look import Whereabouts, letters_with, look_around, look_at_event, search_items, search_letters
+from rlm.admin.explain.look import TypeStatus, letters_with, look_around, search_items, search_letters
 from rlm.admin.explain.words import sentence
 from rlm.admin.report import runs_beginning
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import event_id, type_of
 from rlm.core.text import cut
-from rlm.core.trail import Place
+from rlm.core.trail import Place, TrailCall
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.reading import field_of_each, scores
+from rlm.ledger.reading import Whereabouts, event_state, field_of_each, scores
 from rlm.ledger.reading.backlog import MOST_ITEMS
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rlm.admin.explain.look import TypeStatus
-    from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
 #: Places in which an event needs a slot.
@@ -121,7 +118,7 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
 
 def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
     for one in (asked, *(event_id(asked, name) for name in store.known_types)):
-        if event := look_at_event(store, one):
+        if event := event_state(store, one):
             yield event
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,24 +13,18 @@ import msgspec
 from rlm.admin.letters import DeadLetter
 from rlm.admin.planning import types_in_force
 from rlm.admin.queue import flaws_of
-from rlm.core import trail
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.item import BadItemError, decode_item, event_id
 from rlm.core.trail import Place
-from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
+from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading import event_state
+from rlm.ledger.reading import Whereabouts
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rlm.core.endpoint import Endpoint
     from rlm.core.run import Run
-    from rlm.core.trail import TrailCall
-    from rlm.core.window import WindowState
     from rlm.ledger import Store
 
 #: The id of an item in what is no JSON: a text or a number.
@@ -87,74 +82,6 @@ class TypeStatus:
     def remaining_seconds(self) -> float:
         """Seconds to the deadline of the open run."""
         return self.run.deadline_us / MICROSECONDS - self.now if self.run else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """One event as it stands in the ledger, or before or behind it. Times in seconds since 1970 by the clock of Redis.
-
-    `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
-    events of its type; of a queued one, whose item is not taken yet, among the items. That is `staged` if a drain is
-    under way or was interrupted, and has a `fault` if it will become a dead letter. `called` is the endpoint of its
-    call under way, and since when.
-    """
-
-    event_id: str
-    now: float
-    place: Place
-    due: float = 0.0
-    position: int | None = None
-    of: int | None = None
-    endpoint: str = ""
-    worker: str = ""
-    called: tuple[str, float] | None = None
-    attempt: int = 0
-    tries: int = 0
-    runs: int = 0
-    deaths: int = 0
-    releases: int = 0
-    unsent: int = 0
-    calls: int = 0
-    taken_at: float | None = None
-    taken_in: str | None = None
-    last: str = ""
-    attempts: tuple[TrailCall, ...] = ()
-    staged: bool = False
-    fault: str = ""
-    letter: DeadLetter | None = None
-
-
-def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
-    """Read where an event is, at one instant; None if the ledger does not know it."""
-    found = event_state(store, event_id)
-    if found is None:
-        return None
-    fields = found.fields
-
-    def number(name: bytes) -> int:
-        return int(fields.get(name, 0))
-
-    return Whereabouts(
-        event_id,
-        found.now,
-        found.place,
-        due=abs(found.score) / MICROSECONDS,
-        position=found.position,
-        of=None if found.position is None else found.pending,
-        worker=found.text("owner"),
-        called=(found.call.endpoint, int(found.call.stamp) / MICROSECONDS) if found.call else None,
-        attempt=number(b"attempt"),
-        tries=number(b"tries"),
-        runs=number(b"runs"),
-        deaths=number(b"deaths"),
-        releases=number(b"claims"),
-        unsent=number(b"unsent"),
-        calls=trail.written_in(fields),
-        taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
-        taken_in=found.text("taken_in") or None,
-        last=found.text("last"),
-        attempts=tuple(trail.read(fields)),
-    )
 
 
 def look_around(store: Store, type_name: str) -> TypeStatus:

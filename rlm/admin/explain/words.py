@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import isoformat
 from rlm.core.item import type_of
-from rlm.core.run import State
+from rlm.core.run import Run, State
 from rlm.core.text import counted, of_another_configuration, ordinal, span
 from rlm.core.trail import CallEnd, Place
 from rlm.core.window import Circuit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
-    from rlm.core.run import Run
+    from rlm.admin.explain.look import EndpointGate, TypeStatus
+    from rlm.ledger.reading import Whereabouts
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 #: What shuts an endpoint apart from its limit.
@@ -70,7 +69,8 @@ def _why(event: Whereabouts, status: TypeStatus) -> str:
     if stopped := _stopped(run, status):
         return stopped
     if not status.ready:
-        return f"no worker is ready, of {status.wanted} wanted{_strangers(status)}"
+        others = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
+        return f"no worker is ready, of {status.wanted} wanted{others if status.strangers else ''}"
     free = sum(gate.free for gate in status.gates)
     return _free(event, status, free) if free else _shut(status.gates)
 
@@ -138,12 +138,6 @@ def _barred(status: TypeStatus) -> str:
     (gate,) = gates
     until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
     return f"; {_whose(gate)} is {gate.health} {until}"
-
-
-def _strangers(status: TypeStatus) -> str:
-    """Return a clause on workers with another configuration; empty if there are none."""
-    told = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
-    return told if status.strangers else ""
 
 
 def _in_flight(event: Whereabouts, status: TypeStatus) -> str:

@@ -7,16 +7,14 @@ import fcntl
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: How often a lock or a server is asked again, seconds.
 POLL_SECONDS = 0.01

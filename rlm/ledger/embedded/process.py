@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import redis
 from redis.backoff import NoBackoff
@@ -16,9 +16,6 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
 from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, claim_socket_dir, held, socket_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
@@ -36,6 +33,9 @@ STOP_SECONDS = 10.0
 #: A hash with a value of up to so many bytes is kept in one piece: an event with its item then takes two thirds of the
 #: memory, and is written faster.
 LISTPACK_BYTES = 4096
+#: The server's whole environment. A script frees thousands of small pieces of memory at once. glibc keeps seven of each
+#: size at hand; to find a place for all others took a fifth of the processor time of a drain.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000"}
 #: How much of its log an error quotes, bytes.
 LOG_TAIL_BYTES = 2000
 
@@ -204,7 +204,7 @@ class ValkeyProcess:
     def _start(self, lock: FileLock) -> None:
         log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
         try:
-            self._child = spawn(self._command(), lock.descriptor, log)
+            self._child = spawn(self._command(), lock.descriptor, log, **ENVIRONMENT)
             self._child_lock = os.fstat(lock.descriptor)
         finally:
             os.close(log)
@@ -256,8 +256,10 @@ RESTORED_SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE
 STANDARD_ERROR = 2
 
 
-def spawn(command: list[str], stdin: int, output: int) -> int:
+def spawn(command: list[str], stdin: int, output: int, **environment: str) -> int:
     """Start `command` in a session of its own, with `stdin` and `output` as its standard files; return its process id.
+
+    It has this `environment` alone: secrets in that of this process do not reach it.
 
     In contrast to `subprocess.Popen` it starts with no signal blocked or ignored, and nothing complains that it
     outlives whoever started it.
@@ -269,7 +271,7 @@ def spawn(command: list[str], stdin: int, output: int) -> int:
         *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable_descriptors()),
     ]
     return os.posix_spawn(
-        command[0], command, {}, file_actions=files, setsid=True, setsigmask=(), setsigdef=RESTORED_SIGNALS
+        command[0], command, environment, file_actions=files, setsid=True, setsigmask=(), setsigdef=RESTORED_SIGNALS
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
@@ -13,7 +14,6 @@ from rlm.ledger.embedded.files import FileLock, alone, held
 from rlm.ledger.embedded.process import ValkeyProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 

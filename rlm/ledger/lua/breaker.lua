@@ -51,7 +51,9 @@ if period_us > 0 and stamp then
   if redis.call('HGET', health, 'refused_limit') ~= limit then
     redis.call('HDEL', health, 'refused_nth', 'refused_calls', 'refused_us')
   end
-  if nth > 1 then  -- if none was accepted before, the number has nothing to do with it
+  if nth == 1 then  -- none was accepted: the number has nothing to do with it, nor with those that were under way
+    redis.call('HDEL', health, 'refused_limit', 'refused_nth', 'refused_calls', 'refused_us')
+  elseif nth > 1 then
     nth = math.min(nth, tonumber(redis.call('HGET', health, 'refused_nth') or nth))
     redis.call('HSET', health, 'refused_limit', limit, 'refused_nth', nth)
     noted = redis.call('HINCRBY', health, 'refused_calls', 1)

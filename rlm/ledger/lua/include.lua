@@ -90,7 +90,8 @@ end
 --- ways
 -- Reads and writes the ways of hosts to endpoints.
 -- Uses   now
--- Gives  read_way(ways, host, window)  {failures in a row, since and till when, rest, probing, why}, nil without trouble
+-- Gives  read_way(ways, host, window)  {failures in a row, since and till when, rest, probing, why}, nil without trouble;
+--        probing: 1 by a call, 2 by a connection that a call may follow, else 0
 --        ways_of(ways, host)  those of a host, by the field of the hash
 --        is_shut(way)  whether a call may not go there now; a rest that is too far off is one of a clock that was set back
 --        write_way(ways, epoch, host, window, way)

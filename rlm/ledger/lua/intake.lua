@@ -35,16 +35,16 @@ return redis.call('LLEN', staging)
 -- ARGV[3]  items     number of items in the chunk
 -- ARGV[4]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
 -- ARGV[5]  letters   number of dead letters
--- ARGV[6]  base      a priority step in the order score
--- then the types, in the order of their keys; then the letters;
--- then for each event: index of its item, event id, type, wallet, priority
+-- ARGV[6]  repeated  number of events that are another one's of the chunk, and not among those below
+-- then for each type, in the order of their keys: its name, and the number of its events; then the letters; then the ids
+-- of the events, type by type; then for each of them: index of its item, wallet, what its priority adds to its score
 -- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
 --          if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence, family =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local token, run_id, digest = ARGV[1], ARGV[2], ARGV[4]
-local items, letters, base = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local items, letters, repeated = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
 -- include fence
 -- include fence_run
 local raw = redis.call('LRANGE', staging, -items, -1)
@@ -52,56 +52,50 @@ if #raw < items or redis.sha1hex(table.concat(raw, '\n', 1, items)) ~= digest th
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
 for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
-local types_at = 6
-local letters_at = types_at + #KEYS - 8
-local events_at = letters_at + letters
-local events = (#ARGV - events_at) / 5
-local hashes = {}
-for index = 1, events do hashes[index] = family .. ARGV[events_at + 5 * index - 3] end
-local fresh = events > 0 and redis.call('EXISTS', unpack(hashes)) == 0  -- nearly always, and asked all at once
-local known, new = {}, 0
-for index = 1, events do
-  local event_id = ARGV[events_at + 5 * index - 3]
-  local fields = known[event_id] or (fresh and 0) or redis.pcall('HLEN', family .. event_id)
-  if type(fields) == 'table' then return {-2, index} end
-  known[index], known[event_id] = fields > 0, 1  -- the second of the same chunk is known as well
-  if not known[index] then new = new + 1 end
+local letters_at = 6 + 2 * (#KEYS - 8)
+local ids_at = letters_at + letters
+local events = (#ARGV - ids_at) / 4
+local hashes = {unpack(ARGV, ids_at + 1, ids_at + events)}  -- at its full size at once: to grow it takes a fifth of all
+for index = 1, events do hashes[index] = family .. hashes[index] end
+local known, new = {}, events
+if events > 0 and redis.call('EXISTS', unpack(hashes)) > 0 then  -- seldom, and asked all at once
+  for index = 1, events do
+    local event_id = ARGV[ids_at + index]
+    local fields = redis.pcall('HLEN', family .. event_id)
+    if type(fields) == 'table' then return {-2, index} end
+    known[index] = fields > 0
+    if known[index] then new = new - 1 end
+  end
 end
-for index = 1, letters do
-  redis.call('LPUSH', failed, ARGV[letters_at + index])
-end
+if letters > 0 then redis.call('LPUSH', failed, unpack(ARGV, letters_at + 1, ids_at)) end
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
-local waiting = {}
-for index = 1, #KEYS - 8 do waiting[ARGV[types_at + index]] = {} end
-for index = 1, events do
-  if not known[index] then
-    local at = events_at + 5 * index - 5
-    local item, event_id, type, wallet, priority =
-      tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
-    arrival = arrival + 1
-    local score = string.format('%d', (100 - priority) * base + arrival)  -- exact below 2^53
-    redis.call('HSET', family .. event_id, 'wallet', wallet, 'item', raw[items + 1 - item], 'score', score, 'taken_in',
-      run_id, 'taken_at', taken_at)
-    local scored = waiting[type]
-    scored[#scored + 1] = score
-    scored[#scored + 1] = event_id
+local last, scored = 0, {}
+for place = 1, #KEYS - 8 do
+  local type, first, taken = ARGV[5 + 2 * place], last + 1, 0
+  last = last + ARGV[6 + 2 * place]
+  for index = first, last do
+    if not known[index] then
+      local event_id, at = ARGV[ids_at + index], ids_at + events + 3 * index
+      arrival = arrival + 1
+      local score = string.format('%d', ARGV[at] + arrival)  -- exact below 2^53
+      redis.call('HSET', family .. event_id, 'wallet', ARGV[at - 1], 'item', raw[items + 1 - ARGV[at - 2]], 'score', score,
+        'taken_in', run_id, 'taken_at', taken_at)
+      scored[2 * taken + 1], scored[2 * taken + 2] = score, event_id
+      taken = taken + 1
+    end
   end
-end
-for index = 1, #KEYS - 8 do
-  local type = ARGV[types_at + index]
-  local scored = waiting[type]
-  if scored[1] then
-    redis.call('ZADD', KEYS[8 + index], unpack(scored))
+  if taken > 0 then
+    redis.call('ZADD', KEYS[8 + place], unpack(scored, 1, 2 * taken))
     redis.call('SADD', types, type)
-    redis.call('HINCRBY', tally, 'taken:' .. type, #scored / 2)
+    redis.call('HINCRBY', tally, 'taken:' .. type, taken)
   end
 end
-redis.call('HINCRBY', tally, 'duplicates', events - new)
+redis.call('HINCRBY', tally, 'duplicates', repeated + events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
-return {new, events - new}
+return {new, repeated + events - new}
 
 --- take_giant
 -- Makes a dead letter of a staged item that was set aside because it is too large to be read.

@@ -48,11 +48,12 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- ARGV[13] idle_ms    from its lane's last answer to when the call was sent; 0 if it had none
 -- ARGV[14] entry      of the event's trail: the call and its answer, JSON
 -- ARGV[15] dedupe_ms  how long the event is remembered, to recognise duplicates
--- ARGV[16] server     run id of the server that this connection leads to
+-- ARGV[16] reached    likewise those that a turn named to probe them, and its worker could connect to
+-- ARGV[17] server     run id of the server that this connection leads to
 -- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
 --          released, 'shut' is the way of its host to the endpoints of all that is, 'over' is the run, 'revision': the
---          worker must be replaced. Else {settled, 'claimed', event id,
---          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
+--          worker must be replaced. Or {settled, 'probe', endpoint}: the way there was shut, and the lane is to connect
+--          before it gets a call there, for which no event waits. Else {settled, 'claimed', event id, claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
 --          attempt, tries, runs, last}: what follows is the name and the limit of each window that the slot was taken in.
 --          Without a slot stamp is empty, and what follows is the number of endpoints of the type, the name of each and
 --          what to expect of it, and the name and the limit of all that has one there, or empty; suspect as in
@@ -83,8 +84,8 @@ local function claim(release, trust)
   local tries = told[4] == run_id and told[8] or '0'
   local alone = tonumber(told[10] or 0) >= tonumber(ARGV[7])
   local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
-  local way, shut = way_to(of.windows[1].id, trust[4])
-  if shut or (way and way.probes and avoided) then return 'shut' end
+  local way, barred = way_to(of, trust[4], avoided)
+  if barred then return barred end
   local direct = not alone and not avoided and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
   local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
@@ -97,7 +98,7 @@ local function claim(release, trust)
     end
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
-  if way then probe_way(way, of.windows[1].id, of.probe) end
+  if way then probe_way(way, of.windows[1].id, of.probe, 1) end
   local claims, lease = (tonumber(told[6]) or 0) + 1, of.lease * (alone and 2 or 1)  -- carried alone it may wait as long
   -- What may be refused comes first: a slot or a note without its event does no harm.
   redis.call('HSET', calls, event_id, note)
@@ -118,7 +119,7 @@ local function turned(reply)  -- what this host cannot call is left to the other
   for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end
   return reply
 end
-while trust[1] == ARGV[16] and #left < 50 do
+while trust[1] == ARGV[17] and #left < 50 do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
   local read, release = pcall(cjson.decode, raw)
@@ -129,9 +130,8 @@ while trust[1] == ARGV[16] and #left < 50 do
     return turned({settled, why})
   end
   local claimed = sound and claim(release, trust)
-  if claimed == 'shut' then
-    left[#left + 1] = raw
-  elseif claimed then
+  if claimed == 'shut' or (claimed and claimed[2] == 'probe') then left[#left + 1] = raw end
+  if claimed and claimed ~= 'shut' then
     claimed[1] = settled
     return turned(claimed)
   end
@@ -247,29 +247,37 @@ end
 --- way_to
 -- Finds out whether the lane's host may call an endpoint.
 -- Uses   worker, ways, epoch, now, and what `ways` gives
--- Gives  way_to(window, any)  the way, nil if all is well: rest, whether the next call probes, and more if that was shut
---        before; and whether it is shut now; any: whether any way is in trouble
---        probe_way(way, window, probe_us)  takes the call for a probe if it is one
+-- Gives  way_to(of, any, avoided)  the way, nil if all is well; and what bars it: 'shut', or the reply that the lane is to
+--        connect for a probe; any: whether any way is in trouble; avoided: the event would not go there
+--        probe_way(way, window, probe_us, stage)  takes the probe for so long if it is one; stage: 2 to connect, 1 to call
 local host
-local function way_to(window, any)
-  if not any then return end
-  host = string.match(worker, '^[^:]*')
-  local way, cut = read_way(ways, host, window), tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
-  if way then way.probes = way.rest > 0 end
-  if not cut then return way, way and way.probes and is_shut(way) end
-  way = way or {rest = 0}
-  way.cut, way.probes = true, true
-  return way, (cut > now and cut - now <= 3600000000) or (way.rest > 0 and is_shut(way))
-end
-local function probe_way(way, window, probe_us)
+local function probe_way(way, window, probe_us, stage)
   if way.rest > 0 then
-    way.till, way.probing = now + probe_us, 1
+    way.till, way.probing = now + probe_us, stage
     write_way(ways, epoch, host, window, way)
   end
-  if way.cut then  -- it tries one call every two seconds, wherever that goes: each may hold its event up for some
+  if way.cut then  -- it tries one way every two seconds, wherever that leads
     local state = redis.call('HGET', ways, host)
     redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 2000000))))
   end
+end
+local function way_to(of, any, avoided)
+  if not any then return end
+  host = string.match(worker, '^[^:]*')
+  local cut = tonumber(string.match(redis.call('HGET', ways, host) or '', 'cut (%d+)'))
+  local way = read_way(ways, host, of.windows[1].id) or (cut and {rest = 0})
+  if not way then return end
+  way.cut, way.probes = cut, cut or way.rest > 0
+  if not way.probes then return way end
+  local reached = string.find(ARGV[16], ' ' .. of.endpoint .. ' ', 1, true)
+  local shut = way.rest > 0 and is_shut(way) and not (reached and way.probing == 2)
+  shut = shut or (cut and cut > now and cut - now <= 3600000000 and not reached)
+  if shut or avoided then return way, 'shut' end
+  if not reached then  -- it has no event wait for a connection
+    probe_way(way, of.windows[1].id, 2000000, 2)
+    return way, {0, 'probe', of.endpoint}
+  end
+  return way
 end
 
 --- reply_claim

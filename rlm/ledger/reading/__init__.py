@@ -5,24 +5,26 @@ Here are events and items one by one: where one is, since when it waits, what of
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
+from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
-from rlm.core.trail import Place
+from rlm.core.trail import Place, TrailCall
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from rlm.ledger import Store
-    from rlm.ledger.claims import CallNote
+    from rlm.ledger.letters import Envelope
 
+#: The counts in the hash of an event, 0 where there is none.
+_COUNTS = ("attempt", "tries", "runs", "deaths", "claims", "unsent")
 #: Events of a zset that are read at once.
 PAGE = 200
 
@@ -125,27 +127,40 @@ def count_due(store: Store, place: Place, before_us: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class EventState:
-    """An event at one instant: `now` in seconds since 1970, by the clock of Redis.
+class Whereabouts:
+    """One event as it stands in the ledger, or before or behind it. Times in seconds since 1970 by the clock of Redis.
 
-    `fields` are those of its hash. `score` is its score in the zset of its `place`, 0 once it is settled. `position`
-    counts from 1 among the `pending` events of its type, None where it is not pending. `call` is the one under way.
+    `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
+    events of its type; of a queued one, whose item is not taken yet, among the items. That is `staged` if a drain is
+    under way or was interrupted, and has a `fault` if it will become a dead letter. `called` is the endpoint of its
+    call under way, and since when.
     """
 
+    event_id: str
     now: float
-    fields: Mapping[bytes, bytes]
     place: Place
-    score: float
-    position: int | None
-    pending: int
-    call: CallNote | None = None
+    due: float = 0.0
+    position: int | None = None
+    of: int | None = None
+    worker: str = ""
+    called: tuple[str, float] | None = None
+    attempt: int = 0
+    tries: int = 0
+    runs: int = 0
+    deaths: int = 0
+    releases: int = 0
+    unsent: int = 0
+    calls: int = 0
+    taken_at: float | None = None
+    taken_in: str | None = None
+    last: str = ""
+    attempts: tuple[TrailCall, ...] = ()
+    staged: bool = False
+    fault: str = ""
+    letter: Envelope | None = None
 
-    def text(self, field: str) -> str:
-        """Return a field of its hash, empty if it has none."""
-        return text(self.fields.get(field.encode(), b""))
 
-
-def event_state(store: Store, event_id: str) -> EventState | None:
+def event_state(store: Store, event_id: str) -> Whereabouts | None:
     """Read where an event is, at one instant; None if the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
@@ -164,13 +179,32 @@ def event_state(store: Store, event_id: str) -> EventState | None:
     place, score = placed[0] if placed else (_settled(fields), 0.0)
     if place is Place.PENDING and current is None:
         place = Place.LEFTOVER
-    position = None if rank is None else rank + 1
-    note = None
+    worker, note = text(fields.get(b"owner", b"")), None
     if place is Place.IN_FLIGHT:
-        worker = text(fields.get(b"owner", b""))
         with translated(store.client):
             note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
-    return EventState(seconds + microseconds / MICROSECONDS, fields, place, score, position, pending, note)
+    count = {name: int(fields.get(name.encode(), 0)) for name in _COUNTS}
+    return Whereabouts(
+        event_id,
+        seconds + microseconds / MICROSECONDS,
+        place,
+        due=abs(score) / MICROSECONDS,
+        position=None if rank is None else rank + 1,
+        of=None if rank is None else pending,
+        worker=worker,
+        called=(note.endpoint, int(note.stamp) / MICROSECONDS) if note else None,
+        attempt=count["attempt"],
+        tries=count["tries"],
+        runs=count["runs"],
+        deaths=count["deaths"],
+        releases=count["claims"],
+        unsent=count["unsent"],
+        calls=trail.written_in(fields),
+        taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
+        taken_in=text(fields.get(b"taken_in", b"")) or None,
+        last=text(fields.get(b"last", b"")),
+        attempts=tuple(trail.read(fields)),
+    )
 
 
 def _settled(fields: Mapping[bytes, bytes]) -> Place:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.ledger.connect import text
-from rlm.ledger.reading import events_in, fields_in, fields_of, stamped_at, waits_since
+from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import batch
 from rlm.plan.allocation import Ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.reading import Waiter
 
 #: Items read at the most, the oldest; the rest is only counted.
 MOST_ITEMS = 100_000
+#: Events of the ledger read at the most to find the oldest, of each kind of zset: a tenth of a second.
+MOST_AGED = 5_000
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
@@ -101,15 +101,19 @@ def _fresh(store: Store, events: Sequence[Waiter], seen: set[str]) -> list[Waite
     return fresh
 
 
-def oldest_in_ledger(store: Store, type_name: str, most: int) -> float | None:
-    """Return since when the oldest event of a type waits in the ledger, seconds since 1970, or None without any.
+def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
+    """Return by type since when the oldest event waits in the ledger, seconds since 1970; a type without any left out.
 
-    That is its item's `timestamp`, or without one the time when it was taken. The first `most` events are read.
+    That is its item's `timestamp`, or without one the time when it was taken. Read are the first pending event of each
+    priority, which came before the others, and the first events of each zset, `MOST_AGED` over all types.
     """
-    keys = store.keys
-    zsets = (keys.pending(type_name), keys.retried(type_name), *keys.holders(type_name))
-    entries = chain.from_iterable(fields_in(store, zset, "item", "taken_at") for zset in zsets)
-    return min((at for one in islice(entries, most) if (at := waits_since(*one)) is not None), default=None)
+    oldest, most = oldest_pending(store, types), max(1, MOST_AGED // max(1, len(types)))
+    for name in types:
+        for zset in store.keys.zsets(name).values():
+            for entry in islice(fields_in(store, zset, "item", "taken_at"), most):
+                if (at := waits_since(*entry)) is not None:
+                    oldest[name] = min(at, oldest.get(name, at))
+    return oldest
 
 
 def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:

@@ -5,22 +5,19 @@ Read one after the other the counts would not fit together: an event that moves 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.item import is_type_name
-from rlm.ledger.claims import calls_underway
+from rlm.ledger.claims import CallUnderway, calls_underway
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.scripts import batch
+from rlm.ledger.scripts import Command, batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rlm.core.endpoint import Limited
     from rlm.core.trail import Counts
     from rlm.ledger import Store
-    from rlm.ledger.claims import CallUnderway
-    from rlm.ledger.scripts import Command
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -14,8 +15,6 @@ from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from rlm.ledger import Store
 
 #: Most events read for one page. If few of them fit, the next page goes on from there.
@@ -32,11 +31,11 @@ _LISTS = ("staging", "list")
 class EventFilter:
     """Which events are meant: those that fit all that is given, and one of the types and states."""
 
-    types: frozenset[str] = frozenset()
+    types: Collection[str] = ()
     wallet: str = ""
     item: str = ""
     older_seconds: float | None = None
-    states: frozenset[Place] = frozenset()
+    states: Collection[str] = ()
 
     def fits(self, event: Waiter, now: float) -> bool:
         """Return whether an event is meant."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import partial
@@ -15,7 +16,7 @@ from io import FileIO
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 
-from rlm.core.clock import system_clock
+from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, exceeded, recount
 from rlm.sandbox.mockapi.connection import ClientConnection
@@ -24,10 +25,8 @@ from rlm.sandbox.mockapi.service import Service
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from rlm.core.clock import Clock
     from rlm.core.endpoint import EventType
 
 __all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
 
 import msgspec
 
-from rlm.core.endpoint import all_limited
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from rlm.core.endpoint import Endpoint, Limit, Rule
+from rlm.core.endpoint import Endpoint, Limit, Rule, all_limited
 
 
 class Arrival(msgspec.Struct):

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
@@ -18,8 +19,6 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from rlm.sandbox.mockapi.endpoint import NoAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rlm.sandbox.mockapi.arrivals import Arrival
     from rlm.sandbox.mockapi.service import Service
     from rlm.web.connections import Ceiling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from random import Random
@@ -11,20 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.core.endpoint import Budget, Endpoint, all_limited
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limited, all_limited
 from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, by_limited, summarise
-from rlm.sandbox.mockapi.connection import Reply
-from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, sites_by_path
+from rlm.sandbox.mockapi.connection import Received, Reply
+from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, Site, sites_by_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
     from io import FileIO
 
     from rlm.core.clock import Clock
-    from rlm.core.endpoint import EventType, Limited
-    from rlm.sandbox.mockapi.connection import Received
-    from rlm.sandbox.mockapi.endpoint import Site
 
 #: In `set_faults`, every endpoint.
 ALL = "*"

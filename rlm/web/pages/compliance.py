@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
-from rlm.web.pages.page import Page
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Axes, Line, curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
@@ -28,12 +26,17 @@ _SHARED_SECONDS = 30.0
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return what the page shows: what was called, the fullest first, the rules, and what is not known.
 
-    A strip is of the first rule of the limit in force.
+    A strip is of the first rule of the limit in force; it may be above that where an `earlier` one was in force.
     """
     found = _found(documents)
     entries = {**found["by_endpoint"], **found["by_budget"]}
     called = {
-        name: one["rules"][0] | {"calls": one["calls"], "course": one["course"], "earlier": _earlier(one)}
+        name: one["rules"][0]
+        | {
+            "calls": one["calls"],
+            "course": one["course"],
+            "earlier": [rule["limit"] for rule in one["rules"] if not rule["in_force"]],
+        }
         for name, one in entries.items()
     }
     fullest = sorted(called.items(), key=lambda one: one[1]["amount"] and -one[1]["most"] / one[1]["amount"])
@@ -60,11 +63,6 @@ def strip(name: str, one: Mapping[str, Any]) -> Markup:
     ends = ((0.0, f"{_LONG} ago"), (float(PARTS), "now"))
     axes = Axes(PARTS, max(most, *course) * 1.05, ends, ((most, f"{most:,}"),))
     return curve(label, axes, [*lines, Line([(0, most), (PARTS, most)], "most")], height=100)
-
-
-def _earlier(one: Mapping[str, Any]) -> list[str]:
-    """Return the limits that were in force before within the time shown; a strip may be above the one of today."""
-    return [rule["limit"] for rule in one["rules"] if not rule["in_force"]]
 
 
 def _found(documents: Documents) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import report, words
@@ -10,15 +11,12 @@ from rlm.core.text import counted, span
 from rlm.core.window import Circuit
 from rlm.web.pages import plots
 from rlm.web.pages.now import HEALTHS
-from rlm.web.pages.page import Page
+from rlm.web.pages.page import Page, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: Changes shown, the newest.
 MOST_CHANGES: Final = 20

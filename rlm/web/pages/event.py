@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
-from rlm.web.pages.page import Elsewhere, Page, address, event_address, run_address
+from rlm.web.pages.page import Elsewhere, Page, Query, address, event_address, run_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: The most characters of what can be searched for.
 _LONGEST = 1000

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from threading import Lock
@@ -22,8 +23,6 @@ from rlm.admin.runs import DoneCourse
 from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
-
     from rlm.ledger import Store
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin import words
@@ -14,17 +15,13 @@ from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
 from rlm.web.pages.failures import group
-from rlm.web.pages.page import Page
-from rlm.web.pages.run_plot import plot
+from rlm.web.pages.page import Page, Query
+from rlm.web.pages.run_plot import RunPlot, plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from markupsafe import Markup
 
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
-    from rlm.web.pages.run_plot import RunPlot
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
@@ -107,7 +104,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("expected to be left over", left, "warn"),
         ("calls a minute", round(words.calls_a_minute(found)), ""),
     ]
-    team = ("workers ready", f"{found['workers']['ready']:,} of {found['workers']['wanted']:,}", "")
+    team = ("workers ready", f"{words.workers_ready(found):,} of {found['workers']['wanted']:,}", "")
     return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), team]
 
 

@@ -6,6 +6,7 @@ What the address of a page asks is read here, the filter of a list included, and
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,7 +20,6 @@ from rlm.core.text import DURATIONS, counted, safe_line, safe_words, seconds_of,
 from rlm.web.pages import plots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from starlette.requests import Request

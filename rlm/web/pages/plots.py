@@ -8,6 +8,7 @@ Curves and ticks stand in a picture inside of it that is stretched. Classes of p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,6 @@ from markupsafe import Markup
 from rlm.core.text import safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     #: A number and the class of what it counts.
     Part = tuple[float, str]
     Point = tuple[float, float]
@@ -41,11 +40,10 @@ _MINUTE, _HOUR = 60, 3600
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points, of a class. With `steps` it rises at them only; `filled`: the area below has a colour."""
+    """A line of a class that rises at its points; `filled`: the area below has a colour."""
 
     points: Sequence[Point]
     kind: str
-    steps: bool = True
     filled: bool = False
 
 
@@ -232,8 +230,7 @@ def _path(line: Line, x_end: float, y_end: float) -> Markup:
     if not placed:
         return Markup("")
     (x, y), *more = placed
-    to = [f"H{_short(x)}V{_short(y)}" if line.steps else f"L{_short(x)} {_short(y)}" for x, y in more]
-    drawn = f"M{_short(x)} {_short(y)}{''.join(to)}"
+    drawn = f"M{_short(x)} {_short(y)}" + "".join(f"H{_short(x)}V{_short(y)}" for x, y in more)
     shape = Markup('<path class="{}" d="{}"/>')
     area = shape.format(f"{line.kind} area", f"{drawn}V{_UNITS}H{_short(x)}Z") if line.filled else Markup("")
     return area + shape.format(line.kind, drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report, words
@@ -12,15 +13,12 @@ from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, span
-from rlm.web.pages.page import ListFilter, Page, address, run_address
+from rlm.web.pages.page import ListFilter, Page, Query, address, run_address
 from rlm.web.pages.run_plot import plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rlm.ledger import Store
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: Runs on a page of the list.
 ON_A_PAGE = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,22 +16,18 @@ from rlm.core.clock import isoformat
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.run import started_at_of
 from rlm.ledger.reading.backlog import backlog
-from rlm.settings import load_settings
+from rlm.settings import Settings, load_settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
-from rlm.web.pages.page import Page
+from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Column
 from rlm.web.pages.queue import GAP, WINDOWS, outlook_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from rlm.admin.replay import Replay
     from rlm.core.endpoint import EventType
     from rlm.ledger import Store
-    from rlm.settings import Settings
     from rlm.web.pages.live import Documents
-    from rlm.web.pages.page import Query
 
 #: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
 _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0

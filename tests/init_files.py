@@ -1,9 +1,14 @@
-"""The files of `rlm init`, made from the descriptions of the settings."""
+"""Make the files of `rlm init` anew from the descriptions of the settings: `uv run python -m tests.init_files`.
+
+A test holds them, in rlm/settings/init, against this.
+"""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm.settings.document import SECTIONS, built_in_types
@@ -14,11 +19,11 @@ from rlm.settings.toml import toml_key, toml_value
 from rlm.settings.values import words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+#: Where the files are that `rlm init` writes.
+FOLDER = Path(__file__).parents[1] / "rlm" / "settings" / "init"
 _WIDTH = 100
 _LINK = re.compile(r"\[(.+?)\]\(#[\w-]+\)")
 
@@ -140,3 +145,13 @@ def _comment(text: str) -> Iterator[str]:
         if number:
             yield "#"
         yield from (f"# {line}" for line in textwrap.wrap(" ".join(paragraph.split()), _WIDTH, break_on_hyphens=False))
+
+
+def texts() -> dict[str, str]:
+    """Return what each file is to hold."""
+    return {"rlm.toml": configuration_template(), "Procfile": PROCFILE, ".env.example": environment_template()}
+
+
+if __name__ == "__main__":
+    for file_name, content in texts().items():
+        (FOLDER / file_name).write_text(content, encoding="utf-8")
