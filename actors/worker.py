@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import select
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 # Dramatiq reads this when it is imported: a consumer that lost Redis tries again soon, since seconds matter to a run.
@@ -24,6 +26,7 @@ from rlm.core.failpoints import crash_point
 from rlm.delivery import Dispatcher
 from rlm.delivery.fence import Fence
 from rlm.delivery.lane import Lanes
+from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
 from rlm.delivery.run_end import close_run
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
@@ -104,6 +107,9 @@ class WorkerProcess:
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, wakeup.wake)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
+        patience = PATIENCE_SECONDS + random.uniform(0.0, SPREAD_SECONDS)
+        ended = partial(telemetry.run_ended, store.settings)
+        self._overdue = self._lanes.overdue = OverdueWatch(store, patience, on_closed=ended, wake=wakeup.wake)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         self._broker.has_worked = store.leases.has_worked
@@ -154,7 +160,9 @@ class WorkerProcess:
         watched: list[signals.Wakeup | Connection] = [self._wakeup, *([self._lifeline] if self._lifeline else [])]
         while True:
             heard = self._announce(WorkerState.READY)
-            readable, _, _ = select.select(watched, [], [], HEARTBEAT_SECONDS if heard else AGAIN_SECONDS)
+            self._overdue.look()
+            wait = min(HEARTBEAT_SECONDS if heard else AGAIN_SECONDS, self._overdue.pause_seconds)
+            readable, _, _ = select.select(watched, [], [], wait)
             self._wakeup.drain()
             if self._stop.graceful:
                 return "it was asked to"
@@ -189,6 +197,7 @@ class WorkerProcess:
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
+            self._overdue.note_outage(system_clock.monotonic())
             level = logging.INFO if self._heard else logging.DEBUG  # once an outage: it tries anew twice a second
             log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
             self._heard = False

@@ -15,14 +15,13 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import State, Trigger
+from rlm.core.run import State
 from rlm.core.text import span
-from rlm.delivery.run_end import close_run
+from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
-from rlm.plan.cause import went_wrong
 from rlm.plan.situation import MANY_ENDPOINTS
 from scheduler.redis_watch import FIT_SECONDS, LOOK_SECONDS, Mender, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
@@ -42,8 +41,10 @@ OVERTIME_SECONDS = 0.25
 #: How long the end-of-run actor has to close a run before the conductor does it, seconds; which does it at once if less
 #: is left to the deadline.
 ACTOR_SECONDS = 1.0
-#: How often others are served while calls are awaited, seconds.
+#: How often others are served while calls are awaited, and while a run drains, seconds: a chunk takes some
+#: milliseconds, and asking between any two of them would take nearly as long.
 SERVE_SECONDS = 0.5
+DRAINING_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Conductor:
         self._duty = duty
         self._types: Sequence[str] = ()  #: those with events as the run that is conducted was taken up
         self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
+        self._looks_at = 0.0
 
     def check_redis(self, fit_seconds: float = FIT_SECONDS) -> str:
         """Make sure that the windows can be trusted, before a run and while there is nothing to do.
@@ -143,7 +145,11 @@ class Conductor:
             )
 
     def _goes_on(self, run: Run) -> bool:
-        """Keep the lease and answer requests between two chunks of a drain; return whether to go on with it."""
+        """Keep the lease and answer requests between chunks of a drain; return whether to go on with it."""
+        now = system_clock.monotonic()
+        if now < self._looks_at and not self._duty.stopping:
+            return True
+        self._looks_at = now + DRAINING_SECONDS
         self._leader.keep()
         self._duty.serve(run)
         self._hand_over(run)
@@ -206,7 +212,7 @@ class Conductor:
         self._hand_over(run)
         fields: dict[str, str] = {}
         if loop.lost_redis:
-            fields["failure"] = "Redis was away, or not fit, past the deadline"
+            fields["failure"] = REDIS_AWAY
         elif loop.lacked_workers and not loop.cancelled and not self._duty.stopping and self._unsettled():
             fields["failure"] = "no worker came up"
         elif self._duty.stopping and not self._duty.cancels and (left := self._left_seconds(run)) > 0:
@@ -241,10 +247,7 @@ class Conductor:
             while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id) or self._store.runs.record(run.id)
-        if run.trigger is Trigger.SCHEDULE:
-            well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
-            seconds = record["duration_seconds"] if record else None
-            telemetry.tick_ended(self._store.settings, run.tick, ok=well, seconds=seconds)
+        telemetry.run_ended(self._store.settings, run, record)
         return record
 
     def _await_calls(self, run: Run) -> float:

@@ -168,16 +168,16 @@ class Duty:
         self.cancels = cancels
         #: Nobody took the lease when a run was to be handed over: any other scheduler is about to stop as well.
         self.forsaken = False
-        self._failed_at = float("-inf")
+        self.failed_at = float("-inf")  #: when Redis last did not answer, monotonic seconds
 
     def note_outage(self) -> None:
         """Note that Redis did not answer just now."""
-        self._failed_at = system_clock.monotonic()
+        self.failed_at = system_clock.monotonic()
 
     @property
     def lately_away(self) -> bool:
         """Whether Redis was away recently: the living may not be known yet, and a run may have stood still."""
-        return system_clock.monotonic() - self._failed_at < LATELY_SECONDS
+        return system_clock.monotonic() - self.failed_at < LATELY_SECONDS
 
     @property
     def stopping(self) -> bool:
@@ -232,6 +232,7 @@ class HandConductor(Office):
     """
 
     _cancels = True
+    run_id = ""  #: that `conduct` opened
 
     def campaign(self, seconds: float) -> None:
         """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
@@ -271,15 +272,14 @@ class HandConductor(Office):
 
     def conduct(self) -> dict[str, Any] | None:
         """Open a run now and conduct it to its record."""
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
-        run = self._store.runs.current()
-        if run is None or run.id != run_id:
-            return self._store.runs.record(run_id)
+        self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
+        if (run := self._store.runs.current()) is None or run.id != self.run_id:
+            return self._store.runs.record(self.run_id)
         record = self._conductor.conduct(run)
         try:
             self._housekeeper.after_run(record)
         except FencedError as error:  # the run is closed, and whoever conducts now tidies up
-            log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run_id})
+            log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
     def close_open(self, run_id: str) -> dict[str, Any] | None:

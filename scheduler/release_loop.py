@@ -20,6 +20,7 @@ from rlm.ledger import revive
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import WorkerState
+from rlm.ledger.run_fields import write_waits
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
@@ -202,8 +203,7 @@ class ReleaseLoop:
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say why events are left over: what they waited for, which were spent."""
-        spent = msgspec.json.encode({name: count.spent for name, count in self._counts.items() if count.spent}).decode()
-        return {**self._noted(), "spent": spent, **({"untaken": str(self._drain.left)} if self._drain.left else {})}
+        return self._noted() | write_waits(self._waits.as_json(), self._counts, self._drain.left)
 
     def _noted(self) -> dict[str, str]:
         waits = msgspec.json.encode(self._waits.as_json()).decode()

@@ -24,6 +24,7 @@ from rlm.ledger.waker import Waker
 from scheduler.conductor import HandedOverError
 from scheduler.leader import IDLE_RENEW_SECONDS, Office, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
+from scheduler.standby import Standby
 from scheduler.ticks import last_due, open_run, serve_tick
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
 
-#: How long a standby waits between two looks at the lease, seconds: a part of the time a takeover takes.
-STANDBY_SECONDS = 0.25
 #: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
 IDLE_SECONDS = 4.0
 #: How often an idle leader looks whether a tick is due, seconds: a clock may have been set. Nobody is asked for that.
@@ -82,6 +81,7 @@ class SchedulerService(Office):
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
         self._wakeup = wakeup
+        self._standby = Standby(store, self._conductor, self._leader, self._duty)
         #: The last tick that was taken; None if another look at it is due.
         self._taken: float | None = None
         self._up_since = system_clock.boottime()
@@ -147,7 +147,7 @@ class SchedulerService(Office):
         until, token = system_clock.monotonic() + IDLE_SECONDS, self._leader.token
         if self._duty.stopping:
             return
-        self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(STANDBY_SECONDS)
+        self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(self._standby.pause_seconds)
         with suppress(StoreError):  # the next turn meets it
             while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
                 self._leader.campaign()
@@ -167,7 +167,7 @@ class SchedulerService(Office):
             self._lead()
         else:
             self._lost_sight_of = None  # the leader sees to it
-            self._conductor.watch()
+            self._standby.step(woken=self._woken)
 
     def _mend_after(self, error: StoreError) -> None:
         try:

@@ -11,11 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from rlm import telemetry
-from rlm.admin.start_run import ANSWER_SECONDS
-from rlm.cli.common import CommandError
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
 from rlm.cli.starting import check_uninterrupted
+from rlm.core.clock import system_clock
+from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
@@ -92,7 +94,15 @@ def conduct_here(
         check_uninterrupted(stop)
         conductor.finish_open()
         check_uninterrupted(stop)
-        record = conductor.conduct()
+        try:
+            record = conductor.conduct()
+        except FencedError:  # another process goes on with the run, or closes it, which is overdue
+            while store.runs.is_open(conductor.run_id):
+                if stop.graceful:
+                    told = f"Another process conducts run {conductor.run_id} by now; see `rlm status`."
+                    raise CommandError(told, ExitCode.INTERRUPTED) from None
+                system_clock.sleep(POLL_SECONDS)
+            record = store.runs.record(conductor.run_id)
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
     return record

@@ -21,6 +21,7 @@ from rlm.delivery import UnreachableError
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.fence import NoFence
 from rlm.delivery.health import HealthKeeper
+from rlm.delivery.overdue import OverdueWatch
 from rlm.ledger.claims import LaneId, Turn, host_of
 from rlm.ledger.limiter import Admitted, Call
 
@@ -118,6 +119,8 @@ class Lanes:
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         #: What lets calls out; a worker sets its own.
         self.fence: Fence = NoFence()
+        #: What looks whether the run of these lanes is closed in time.
+        self.overdue = OverdueWatch(store)
         self._health = HealthKeeper(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
         #: The endpoints to which a lane has connected for a probe, until one has a call for them.
@@ -135,6 +138,7 @@ class Lanes:
     def carry(self, run_id: str) -> None:
         """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
         crash_point("worker.fetched")
+        self.overdue.expect(run_id)
         with self._lock:
             lane = self._idle.pop() if self._idle else self._make_lane()
         try:
@@ -167,6 +171,7 @@ class Lanes:
                 self.outdated |= turn.why == "revision"
                 return "shut" if turn.probe else turn.why
             self._reached.discard(turn.claim.endpoint)
+            self.overdue.expect(run_id, asked_at + turn.claim.remaining_seconds)
             completed = self._attempt(lane, turn.claim, asked_at, connection)
         if completed is not None:
             self._complete(lane, completed)

@@ -20,6 +20,7 @@ from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger.breaker import ALARMING, raised_alarm
 from rlm.ledger.reading.ending import ANSWERS, read_ending
+from rlm.ledger.run_fields import write_waits
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Budget, Limit, Limited
     from rlm.ledger import Store
     from rlm.ledger.reading.ending import Ending
+
+#: Why a run failed at whose deadline Redis could not be told of anything.
+REDIS_AWAY = "Redis was away, or not fit, past the deadline"
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +73,24 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return record
         if closed is not None:
             return None
+
+
+def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] | None:
+    """Close a run whose deadline is over in place of its conductor; return its record, or None if another closed it.
+
+    The conductor is deposed, unless it has had the run finish: then all is known that a record tells.
+    """
+    if run.state is not State.FINISHING:
+        counts = store.ledger.count(store.known_types)
+        waits = Waits.read(run.waits, run.opened_at)
+        waiting = [name for name, count in counts.items() if count.pending]
+        waits.stand_still(run.deadline, waiting, begun=run.first_release_at is not None)
+        fields = write_waits(waits.as_json(), counts, store.intake.untaken(run.id)[0])
+        fields |= {"failure": failure} if failure else {}
+        if store.runs.end_overdue(run.id, **fields):
+            told = "Run %s was not closed by its deadline: its conductor is deposed, and it is closed here"
+            log.warning(told, run.id, extra={"action": "close_overdue", "run_id": run.id})
+    return close_run(store, run.id)
 
 
 def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from rlm.ledger.schema import is_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rlm.core.trail import Counts
+
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,20 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken", "untaken"), int),
     **dict.fromkeys(("failure", "stopped"), str),
 }
+
+
+def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
+    """Return the fields of a run's hash that say at its end why events are left over.
+
+    They are what the events waited for, how many of each type in `counts` are spent, how many items were not taken.
+    """
+    spent = {name: count.spent for name, count in counts.items() if count.spent}
+    found = {"waits": _written(waits), "spent": _written(spent)}
+    return {**found, **({"untaken": str(untaken)} if untaken else {})}
+
+
+def _written(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:

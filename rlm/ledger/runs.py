@@ -129,6 +129,14 @@ class Runs(Part):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
         return bool(reply)
 
+    def end_overdue(self, run_id: str, **fields: str) -> bool:
+        """Have the run finish whose deadline is over, write `fields`, and depose whoever conducts it.
+
+        False when it finishes already, is not open any more, or is not overdue.
+        """
+        keys = [*self._open_keys(run_id), self._keys.releases]
+        return bool(self._run("end_overdue", keys, [run_id, *_pairs(fields)]))
+
     def note(self, token: int, run_id: str, **fields: str | float) -> bool:
         """Write `fields` of the open run, whatever state it is in; False when it is not open any more."""
         return bool(self._run("note_run", self._open_keys(run_id), [token, run_id, *_pairs(fields)]))

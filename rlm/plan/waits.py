@@ -7,7 +7,7 @@ the time since the look before is counted for that. These times explain what is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -131,6 +131,11 @@ def _before_opening(
     return _parts(found)
 
 
+def _nobody(*, begun: bool) -> dict[Wait, float]:
+    """Return what is waited for while nobody conducts."""
+    return {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
+
+
 def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
     """Return which part of them each wait is."""
     return {wait: number / len(waits) for wait, number in Counter(waits).items()}
@@ -175,13 +180,13 @@ class Waits:
         for kind in types:
             if state.counts[kind.name].pending:
                 for obstacle, seconds in late.items():
-                    self._put(kind, _before_opening(kind, state.windows, full, Obstacle(obstacle)), seconds)
+                    self._put(kind.name, _before_opening(kind, state.windows, full, Obstacle(obstacle)), seconds)
 
     def give_up(self, state: ReleaseState, types: Sequence[EventType]) -> None:
         """Count the rest of the window for what is waited for now: no slot comes before the deadline."""
         for kind in types:
             if state.counts[kind.name].pending and state.usable(kind):
-                self._put(kind, _without_slot(state, kind), max(0.0, state.remaining_seconds))
+                self._put(kind.name, _without_slot(state, kind), max(0.0, state.remaining_seconds))
 
     def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
         """Count the time since the last look for what each type waits for at this one.
@@ -195,13 +200,19 @@ class Waits:
             if away:
                 found = {Wait(Obstacle.REDIS): 1.0}
             elif seconds > max(GAP_SECONDS, GAP_LOOKS * self._quickest):
-                found = {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
+                found = _nobody(begun=begun)
             else:
                 found = waits_of(state, kind, begun=begun)
-            self._put(kind, found, seconds)
+            self._put(kind.name, found, seconds)
         self._quickest = min(self._quickest or seconds, seconds)
 
-    def _put(self, kind: EventType, found: Mapping[Wait, float], seconds: float) -> None:
-        waits = self.by_type.setdefault(kind.name, {})
+    def stand_still(self, until: float, waiting: Iterable[str], *, begun: bool) -> None:
+        """Count the time since the last look, if it is long, as time without a conductor, for the types `waiting`."""
+        seconds, self.until = max(0.0, until - self.until), max(until, self.until)
+        for name in waiting if seconds > GAP_SECONDS else ():
+            self._put(name, _nobody(begun=begun), seconds)
+
+    def _put(self, name: str, found: Mapping[Wait, float], seconds: float) -> None:
+        waits = self.by_type.setdefault(name, {})
         for wait, part in found.items():
             waits[wait] = waits.get(wait, 0.0) + part * seconds

@@ -5,16 +5,18 @@ The library of Sentry is loaded only if there is a DSN: it costs each process 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
+    from rlm.core.run import Run
     from rlm.settings import Settings
 
-__all__ = ["flush", "set_up", "tick_began", "tick_ended"]
+__all__ = ["flush", "run_ended", "set_up", "tick_began", "tick_ended"]
 
 #: `rlm.telemetry.sentry`, if this process reports there.
 _reporting: list[ModuleType] = []
@@ -49,3 +51,13 @@ def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | Non
     """Report to Sentry's Crons how the tick that was `due` then ended, whoever began it, and after how many seconds."""
     for sentry in _reporting:
         sentry.check_in(settings, due, ok=ok, seconds=seconds)
+
+
+def run_ended(settings: Settings, run: Run, record: Mapping[str, Any] | None) -> None:
+    """Report how the tick ended that a run served, if it served one; `record` is None if that is no longer kept."""
+    from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a run, and the rest with it
+    from rlm.plan.cause import went_wrong  # noqa: PLC0415
+
+    if run.trigger is Trigger.SCHEDULE:
+        well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
+        tick_ended(settings, run.tick, ok=well, seconds=record["duration_seconds"] if record else None)

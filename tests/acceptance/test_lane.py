@@ -870,7 +870,7 @@ def test_a_connection_that_has_long_ended_is_not_counted_on(bench):
     bench.carry()
     (kept,) = idle(bench)
     kept._sock.shutdown(socket.SHUT_RD)
-    kept._seen_at -= 2.0
+    kept.seen_at -= 2.0
     real, connected = bench.store.turns.take, []
 
     def turn(lane, run_id, names, *more):

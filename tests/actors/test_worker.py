@@ -15,6 +15,8 @@ from actors import messages
 from actors.broker import WakingBroker
 from actors.launcher import TemplateLauncher, worker_template
 from actors.worker import UNFIT
+from rlm.core.clock import timestamp
+from rlm.delivery.overdue import PATIENCE_SECONDS
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
@@ -24,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 15.0
 THREADS = 5
+#: How late a run may be closed in its conductor's place, seconds: mostly it is half of one.
+LATE_SECONDS = 2.0
 #: A program that is `rlm`, but for a lane of dramatiq's, which ends at its first message.
 MORTAL_LANES = """
 import dramatiq.worker
@@ -382,3 +386,30 @@ def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
     assert completed(bench) == 4
     assert bench.store.processes.alive(Role.WORKER) == []
     bench.check()
+
+
+def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
+    """Soon after its deadline: in a window that is over before its next heartbeat, and in a longer one."""
+    bench.start()
+    for window in (1.5, 5.0):
+        bench.end_run()
+        bench.open_run(window)
+        bench.take(2)
+        bench.send(1)
+        run = bench.store.runs.current()
+        late = wait_until(lambda run=run: closed_after(bench.store, run), timeout=PATIENCE, message="the run is closed")
+
+        record = bench.store.runs.record(run.id)
+        assert (
+            record["counts"]["completed"] + record["counts"]["leftover"]
+            == record["counts"]["taken"] + (record["counts"]["carried_over"])
+        )
+        assert PATIENCE_SECONDS <= late < LATE_SECONDS
+        bench.token = bench.store.leases.acquire("bench", 3600)
+        bench.open_run()
+
+
+def closed_after(store, run):
+    """How long after its deadline a run was closed, seconds; None if it is open."""
+    record = store.runs.record(run.id)
+    return record and timestamp(record["finished_at"]) - run.deadline

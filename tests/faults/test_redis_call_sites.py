@@ -43,10 +43,12 @@ OF_COMMANDS = {
     "retry_letter",
     "set_limit",
 }
-#: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned; each has its tests.
+#: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned, and of a run that its
+#: conductor does not end; each has its tests.
 OF_DISASTERS = {
     "adopt_events",
     "begin_alone",
+    "end_overdue",
     "forget_hosts",
     "renew_epoch",
     "restate_tally",

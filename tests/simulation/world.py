@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -16,6 +17,7 @@ from actors.broker import IDLE_SECONDS, WakingBroker
 from actors.messages import QUEUE
 from rlm.core.errors import StoreError
 from rlm.delivery.lane import Lanes
+from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
 from rlm.delivery.run_end import close_run
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
@@ -392,13 +394,17 @@ class Worker:
         self._broker.broker_id, self._broker.maintenance_chance = self._id, 0
         dispatcher: Any = SimulatedDispatcher(world, self.host)
         self._lanes = Lanes(self._store, world.settings, dispatcher, self._id)
+        patience = PATIENCE_SECONDS + random.uniform(0.0, SPREAD_SECONDS)
+        self._lanes.overdue = OverdueWatch(self._store, patience, wake=self._main.set)
         self._started_at = EPOCH + world.loop.now
         waker = seams.Waker(world, self._store.keys.wake("workers"), self._wake.set)
         waker.start()
         world.loop.spawn(self.host, self._consume)
         while not self._stopping:
             self._announce(WorkerState.READY)
-            self._main.wait(HEARTBEAT_SECONDS)
+            self._lanes.overdue.look()
+            self._main.wait(min(HEARTBEAT_SECONDS, self._lanes.overdue.pause_seconds))
+            self._main.clear()
         self._wind_down(waker)
 
     def _wind_down(self, waker: seams.Waker) -> None:

@@ -15,8 +15,9 @@ from rlm.cli import by_hand
 from rlm.cli.by_hand import conduct_here
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.starting import wait_for
-from rlm.core.errors import StoreError, StoreUnfitError, StoreUnreachableError
+from rlm.core.errors import FencedError, StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
+from rlm.delivery.run_end import close_overdue
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
@@ -174,3 +175,20 @@ def test_who_no_longer_waits_for_a_run_is_told_that_it_goes_on(store, running, s
         wait_for(store, running(1).id, signals[1], None)
 
     assert caught.value.exit_code == ExitCode.INTERRUPTED
+
+
+def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatch):
+    """It was overdue, this process having stood still; the command returns its record."""
+    monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
+    store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
+
+    def stand_still(_self, run):
+        store.client.hset(store.keys.run(run.id), "deadline_us", store.now_us() - 1)
+        threading.Timer(0.1, close_overdue, (store, store.runs.current())).start()
+        raise FencedError("deposed")
+
+    monkeypatch.setattr(Conductor, "conduct", stand_still)
+
+    record = conduct_here(store, *signals, None, allow_volatile=True)
+
+    assert record == store.runs.recent(1)[0]

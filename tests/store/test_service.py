@@ -20,8 +20,10 @@ from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
 from scheduler.redis_clock import RedisClock
 from scheduler.service import IDLE_SECONDS, SchedulerService
+from scheduler.standby import STANDBY_SECONDS
 from scheduler.ticks import open_run
 from tests.store import steps
+from tests.wait import wait_until
 
 DUE = 1_800_000_000.0
 
@@ -343,3 +345,42 @@ def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, servic
     service._leader.resign()
     store.leases.acquire("web-2:5:abcd", 600)
     assert "host web-2, pid 5" in turn()[0]
+
+
+def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
+    """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
+    looked_over = []
+    monkeypatch.setattr("scheduler.standby.look_over", lambda _store, record: looked_over.append(record["run_id"]))
+    tick = store.now_us() / 1_000_000 - store.settings.run.window_seconds
+    store.schedule.note_tick(store.now_us() / 1_000_000)
+    run_id = open_run(store, token, Trigger.SCHEDULE, tick)
+
+    wait_until(lambda: service._turn() or store.runs.record(run_id), message="the run is closed")
+    assert not service._leader.token
+    service._turn()
+
+    assert (tick, False) in seen_to[0] or (tick, True) in seen_to[0]
+    assert looked_over == [run_id]
+    assert store.leases.holder() == service._leader.owner
+    with pytest.raises(FencedError):
+        store.runs.note(token, run_id, workers_peak=1)
+
+
+def test_a_standby_that_may_not_conduct_closes_nothing(service, store, token, monkeypatch):
+    """A newer version opened the run."""
+    open_run(store, token, Trigger.MANUAL, store.now_us() / 1_000_000 - store.settings.run.window_seconds)
+    monkeypatch.setattr(service._leader, "barred", True)
+
+    service._standby.step(woken=True)
+
+    assert service._standby.pause_seconds == STANDBY_SECONDS
+
+
+def test_standbys_hear_of_a_run_that_opens(store, token, monkeypatch):
+    """Else they learn of it too late where it is short."""
+    woken = []
+    monkeypatch.setattr(store.processes, "wake", lambda *whom: woken.extend(whom))
+
+    open_run(store, token, Trigger.MANUAL, store.now_us() / 1_000_000)
+
+    assert woken == ["scheduler"]

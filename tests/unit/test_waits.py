@@ -173,3 +173,19 @@ def test_a_conductor_far_from_redis_is_none_that_is_missing():
     look(waits, 120.0, {"a": FULL})
 
     assert waits.by_type["T"][Wait(Obstacle.CONDUCTOR)] == 10.0
+
+
+def test_time_that_nobody_looked_at_is_put_down_to_nobody():
+    """Up to the end, for the types that wait; a moment less than a gap was no conductor's absence."""
+    for gone, begun, expected in (
+        (30, True, {Wait(Obstacle.CONDUCTOR): 30.0}),
+        (30, False, {Wait(Obstacle.START): 30.0}),
+        (1, True, {}),
+    ):
+        waits = Waits(100.0)
+
+        waits.stand_still(100.0 + gone, ["A"], begun=begun)
+
+        assert waits.by_type.get("A", {}) == expected
+        assert "B" not in waits.by_type
+        assert waits.until == 100.0 + gone

@@ -82,6 +82,30 @@ for index = 3, #ARGV, 2 do
 end
 return 1
 
+--- end_overdue
+-- Has a run finish whose conductor let its deadline pass, and takes the lease from that one.
+-- KEYS[1]  lease    hash: owner, token, expires_us
+-- KEYS[2]  current  id of the open run
+-- KEYS[3]  run      its hash
+-- KEYS[4]  releases list of the calls that are released
+-- ARGV[1]  run id
+-- ARGV[2..] fields and values to write
+-- Returns  1 it finishes by this; 0 it does already, it is not open any more, or its deadline is not over
+-- Atomic because its conductor may end it at the same moment, and must change nothing later: its token is the past one.
+local lease, current, run, releases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local run_id = ARGV[1]
+-- include now
+if redis.call('GET', current) ~= run_id then return 0 end
+local told = redis.call('HMGET', run, 'state', 'deadline_us')
+local deadline = tonumber(told[2] or nil)
+if told[1] == 'finishing' or not deadline or now < deadline then return 0 end
+-- A lease without a token is taken with a new one, larger than any before.
+if redis.call('HEXISTS', lease, 'token') == 1 then redis.call('HINCRBY', lease, 'token', 1) end
+redis.call('HDEL', lease, 'owner', 'expires_us')
+redis.call('DEL', releases)
+redis.call('HSET', run, 'state', 'finishing', unpack(ARGV, 2))
+return 1
+
 --- cancel_run
 -- Asks the conductor of the open run to end it now.
 -- KEYS[1]  current  id of the open run
