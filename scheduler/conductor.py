@@ -41,8 +41,10 @@ OVERTIME_SECONDS = 0.25
 #: How long the end-of-run actor has to close a run before the conductor does it, seconds; which does it at once if less
 #: is left to the deadline.
 ACTOR_SECONDS = 1.0
-#: How often others are served while calls are awaited, seconds.
+#: How often others are served while calls are awaited, and while a run drains, seconds: a chunk takes some
+#: milliseconds, and asking between any two of them would take nearly as long.
 SERVE_SECONDS = 0.5
+DRAINING_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Conductor:
         self._duty = duty
         self._types: Sequence[str] = ()  #: those with events as the run that is conducted was taken up
         self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
+        self._looks_at = 0.0
 
     def check_redis(self, fit_seconds: float = FIT_SECONDS) -> str:
         """Make sure that the windows can be trusted, before a run and while there is nothing to do.
@@ -142,7 +145,11 @@ class Conductor:
             )
 
     def _goes_on(self, run: Run) -> bool:
-        """Keep the lease and answer requests between two chunks of a drain; return whether to go on with it."""
+        """Keep the lease and answer requests between chunks of a drain; return whether to go on with it."""
+        now = system_clock.monotonic()
+        if now < self._looks_at and not self._duty.stopping:
+            return True
+        self._looks_at = now + DRAINING_SECONDS
         self._leader.keep()
         self._duty.serve(run)
         self._hand_over(run)

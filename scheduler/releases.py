@@ -29,6 +29,9 @@ FRESH_SECONDS = 0.2
 PLENTY = 2
 #: More is no lag, but a halt, seconds.
 MOST_LAG_SECONDS = 0.15
+#: What is left of a lag after each turn: a forecast, once a second, makes one of some thirty turns late, and what was
+#: forgotten by then would have every lane run out of calls.
+LAG_LEFT = 0.99
 
 
 class Rhythm:
@@ -41,7 +44,7 @@ class Rhythm:
     def begin(self) -> float:
         """Begin a turn; return how late turns have been lately, seconds."""
         self._began = system_clock.monotonic()
-        self._lag_seconds = min(max(self._began - self._due, 0.95 * self._lag_seconds), MOST_LAG_SECONDS)
+        self._lag_seconds = min(max(self._began - self._due, LAG_LEFT * self._lag_seconds), MOST_LAG_SECONDS)
         return self._lag_seconds
 
     def pause(self, seconds: float) -> float:

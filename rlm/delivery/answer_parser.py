@@ -6,6 +6,8 @@ could be understood in two ways.
 
 from __future__ import annotations
 
+import re
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from rlm.core.errors import DispatchError
@@ -23,6 +25,8 @@ _LENGTH, _CODING = b"content-length", b"transfer-encoding"
 #: What each of these headers says of a body that is not compressed.
 _PLAIN = {b"content-encoding": b"identity", _CODING: b"chunked"}
 _VERSIONS = ("1.0", "1.1")
+#: An empty line, or the end of a line that came before: no header goes on beyond it.
+_EMPTY_LINE = re.compile(rb"(?:\A|(?<=\n))\r?\n")
 
 
 class BrokenAnswerError(DispatchError):
@@ -74,8 +78,8 @@ class Answer:
     def feed(self, data: bytes) -> None:
         """Take what came; it is empty if the connection ended.
 
-        A header is parsed line by line, so that it ends where HTTP says, and an interim answer has no body whatever it
-        announces. The last byte is parsed apart: if the answer is whole without it, something unasked follows.
+        A header is parsed apart, so that it ends where HTTP says, and an interim answer has no body whatever it
+        announces. So is the last byte: if the answer is whole without it, something unasked follows.
 
         Raises:
             BrokenAnswerError: this is no answer of HTTP/1.1.
@@ -87,7 +91,8 @@ class Answer:
         self._received += len(data)
         at = 0
         while at < len(data) and not self.status:
-            end = data.find(b"\n", at) + 1 or len(data)
+            empty = _EMPTY_LINE.search(data, at)
+            end = empty.end() if empty else len(data)
             self._parse_head(data[at:end])
             at = end
         for part in (data[at:-1], data[max(at, len(data) - 1) :]):
@@ -101,7 +106,7 @@ class Answer:
         self._parser = None
 
     def _parse_head(self, part: bytes) -> None:
-        """Parse a line of a header, or a part of one; each header has a parser of its own."""
+        """Parse a header, or a part of one; each header has a parser of its own."""
         if self._parser is None and not part.startswith(b"H"):  # the parser would skip empty lines, and knows RTSP
             raise BrokenAnswerError("it is not HTTP/1.1")
         self._parse(part)

@@ -1,9 +1,10 @@
-"""A connection to an endpoint: its name looked up, opened, used for one call after the other, each by a deadline."""
+"""A connection to an endpoint: opened, used for one call after the other, each by a deadline."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import socket
 import ssl
 import struct
@@ -15,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
-from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, is_silence, kind_of_error, lies_here
+from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
 from rlm.delivery.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ DOUBTFUL_CONNECT_SECONDS = 1.0
 #: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
 SILENT_SECONDS = 4.0
 
-#: An endpoint rarely closes a connection sooner than this after an answer, seconds.
-_LATELY_SECONDS = 1.0
 _READ_BYTES = 65_536
 #: SO_LINGER on with a time of 0, as the kernel reads it: whoever closes, or dies, drops what has not arrived. Else the
 #: kernel would go on sending it, and a call that was given up would arrive minutes later, when its slot is free again.
@@ -62,29 +61,35 @@ class UnreachableError(DispatchError):
 
 
 class Connection:
-    """An open connection, with TLS or without. One call at a time."""
+    """An open connection, with TLS or without. One call at a time.
+
+    Its socket does not block: what is waited for is what it lacks, by a deadline, and mostly that is the answer only.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._set_linger(_DROP)
+        sock.setblocking(False)
+        self._arrivals = select.poll()
+        self._arrivals.register(sock, select.POLLIN)
+        #: How many bytes TLS has read and not given out; without it none, as `int` says.
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else int
         #: A call is under way on it, or was given up.
         self._busy = False
         #: So many bytes of it, at most, were not acknowledged when last looked at.
         self._unacknowledged = 0
-        self._opened_at = self._seen_at = system_clock.monotonic()
+        #: When it was answered or looked at last, monotonic seconds.
+        self.seen_at = self._opened_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
 
-    def is_fresh(self, now: float) -> bool:
-        """Return whether it can be counted on at `now`; one that was not used a moment ago is looked at."""
-        if now - self._seen_at >= _LATELY_SECONDS:
-            self._seen_at = now
-            return self.is_usable()
-        return True
-
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is not too old, and quiet."""
-        return system_clock.monotonic() - self._opened_at < MAX_AGE_SECONDS and self.is_quiet()
+        return self.is_young(system_clock.monotonic()) and self.is_quiet()
+
+    def is_young(self, now: float) -> bool:
+        """Return whether it is not too old at `now` (monotonic seconds) for another call."""
+        return now - self._opened_at < MAX_AGE_SECONDS
 
     def is_quiet(self) -> bool:
         """Return whether nothing can be read: no end, and nothing that would be taken for the next answer.
@@ -95,7 +100,8 @@ class Connection:
         if self.spoke:  # that was read before
             return False
         try:
-            self._sock.settimeout(0)
+            if not self._pending() and not self._arrivals.poll(0):
+                return True
             self.spoke = self._sock.recv(1) != b""
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
@@ -112,8 +118,7 @@ class Connection:
         self._busy, self._unacknowledged = True, len(data)
         left = memoryview(data)
         while left:
-            _limit(self._sock, deadline)
-            left = left[self._sock.send(left) :]
+            left = left[self._write(left, deadline) :]
 
     def receive(self, deadline: float) -> Answer:
         """Read one answer by `deadline` (monotonic seconds), to its end or to the most that is read.
@@ -130,26 +135,8 @@ class Connection:
             answer.close()
         self._busy = False
         self.spoke = answer.surplus
-        self._seen_at = system_clock.monotonic()
+        self.seen_at = system_clock.monotonic()
         return answer
-
-    def _read(self, most: int, deadline: float) -> bytes:
-        """Read what comes next; end the call once nothing of it was acknowledged for `SILENT_SECONDS`.
-
-        The kernel alone would not end it while packets come in: an API whose way here is open repeats its last answer
-        until that is acknowledged.
-        """
-        while True:
-            _limit(self._sock, min(deadline, system_clock.monotonic() + SILENT_SECONDS))
-            try:
-                return self._sock.recv(most)
-            except TimeoutError as error:
-                if is_silence(error) or system_clock.monotonic() >= deadline:
-                    raise
-            left = _unacknowledged(self._sock)
-            if left and left >= self._unacknowledged:
-                raise OSError(errno.ETIMEDOUT, "nothing was acknowledged any more")
-            self._unacknowledged = left
 
     def cut(self) -> None:
         """End the call that another thread has under way on it."""
@@ -161,6 +148,49 @@ class Connection:
         if not self._busy:
             self._set_linger(_DELIVER)
         self._sock.close()
+
+    def _read(self, most: int, deadline: float) -> bytes:
+        while True:
+            if not self._pending():
+                self._await_answer(deadline)
+            try:
+                return self._sock.recv(most)
+            except ssl.SSLWantWriteError:
+                self._is_ready(select.POLLOUT, deadline)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue  # what came was for TLS itself
+
+    def _write(self, data: memoryview, deadline: float) -> int:
+        while system_clock.monotonic() < deadline:
+            try:
+                return self._sock.send(data)
+            except ssl.SSLWantReadError:
+                self._is_ready(select.POLLIN, deadline)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._is_ready(select.POLLOUT, deadline)
+        raise TimeoutError("timed out")
+
+    def _await_answer(self, deadline: float) -> None:
+        """Wait until something came; end the call once nothing of it was acknowledged for `SILENT_SECONDS`.
+
+        The kernel alone would not end it while packets come in: an API whose way here is open repeats its last answer
+        until that is acknowledged.
+        """
+        while not self._is_ready(select.POLLIN, min(deadline, system_clock.monotonic() + SILENT_SECONDS)):
+            if system_clock.monotonic() >= deadline:
+                raise TimeoutError("timed out")
+            left = _unacknowledged(self._sock)
+            if left and left >= self._unacknowledged:
+                raise OSError(errno.ETIMEDOUT, "nothing was acknowledged any more")
+            self._unacknowledged = left
+
+    def _is_ready(self, event: int, until: float) -> bool:
+        """Wait for an event of the socket, or its end, `until` (monotonic seconds); return whether it came."""
+        ready, left = self._arrivals, until - system_clock.monotonic()
+        if event != select.POLLIN:
+            ready = select.poll()
+            ready.register(self._sock, event)
+        return left > 0 and bool(ready.poll(1000 * left))
 
     def _set_linger(self, linger: bytes) -> None:
         with suppress(OSError):  # it is closed already, or reset

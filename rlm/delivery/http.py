@@ -11,6 +11,7 @@ import itertools
 import logging
 import re
 import threading
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
 #: on its way, would be taken for the answer to that call.
 DISTRUST_SECONDS = 600.0
+#: An endpoint rarely closes a connection sooner than this after an answer, seconds.
+_LATELY_SECONDS = 1.0
 #: The most connections that a lane takes along into a turn: with more endpoints it names those it used last, and to
 #: the others it connects after the claim, since naming thousands would cost more than that.
 MOST_BORROWED = 100
@@ -73,7 +76,7 @@ class Dispatcher:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
         #: By URL; the one used last comes last.
-        self._idle: dict[str, list[Connection]] = {}
+        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
         self._distrusted_until: dict[str, float] = {}
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
@@ -113,8 +116,10 @@ class Dispatcher:
         with self._lock:
             lately = itertools.islice(reversed(self._idle.items()), MOST_BORROWED)
             found = {url: idle.pop() for url, idle in lately if idle and url in endpoints}
-        for url in [url for url, connection in found.items() if not connection.is_fresh(now)]:
-            self._drop(endpoints[url], found.pop(url))
+        for url in [url for url, connection in found.items() if now - connection.seen_at >= _LATELY_SECONDS]:
+            found[url].seen_at = now
+            if not found[url].is_usable():
+                self._drop(endpoints[url], found.pop(url))
         return found
 
     def put_back(self, borrowed: Mapping[str, Connection]) -> None:
@@ -123,16 +128,14 @@ class Dispatcher:
         with self._lock:
             for url, connection in borrowed.items():
                 if now >= self._distrusted_until.get(url, now):
-                    self._idle.setdefault(url, []).append(connection)
+                    self._idle[url].append(connection)
                 else:
                     connection.close()
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
-        now = system_clock.monotonic()
-        if connection.is_usable() and now >= self._distrusted_until.get(endpoint.url, now):
-            with self._lock:
-                self._idle[endpoint.url] = [*self._idle.pop(endpoint.url, ()), connection]
+        if connection.is_usable():
+            self._put(endpoint, connection)
         else:
             self._drop(endpoint, connection)
 
@@ -175,11 +178,12 @@ class Dispatcher:
         self._opener.in_doubt = False
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
-            self.keep(endpoint, connection)
+            self._put(endpoint, connection)  # it is looked at before its next call
         else:
             self._drop(endpoint, connection)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
-        now = parse_date(answer.date)  # by the clock of the endpoint, as its `Retry-After` is
+        # By the clock of the endpoint, as its `Retry-After` is.
+        now = parse_date(answer.date) if answer.retry_after else None
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
 
     def cut(self) -> None:
@@ -193,6 +197,14 @@ class Dispatcher:
             for connection in itertools.chain.from_iterable(self._idle.values()):
                 connection.close()
             self._idle.clear()
+
+    def _put(self, endpoint: Endpoint, connection: Connection) -> None:
+        now = system_clock.monotonic()
+        if connection.is_young(now) and now >= self._distrusted_until.get(endpoint.url, now):
+            with self._lock:
+                self._idle[endpoint.url] = [*self._idle.pop(endpoint.url, ()), connection]
+        else:
+            self._drop(endpoint, connection)
 
     def _take(self, endpoint: Endpoint) -> Connection | None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: What would end a header's line, or the header. The settings allow none of them; this is the last check.
 _LINE_BREAK = re.compile(r"[\r\n\0]")
+#: For so many endpoints the part of the header that is the same in each call is kept.
+_KEPT_HEADS = 1024
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -38,23 +41,32 @@ def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
     Raises:
         ValueError: a header is not what HTTP allows; the message quotes none, since it may be a secret.
     """
-    parts = urlsplit(url)
     body = request.encode()
-    fields = {
-        "Host": parts.netloc.rpartition("@")[2],
-        "Content-Length": str(len(body)),
-        **headers,
-        "Content-Type": "application/json",
-        "Idempotency-Key": request.event_id,
-        "User-Agent": f"rlm/{__version__}",
-    }
-    if not any(name.lower() == "accept-encoding" for name in headers):
-        fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if _LINE_BREAK.search("".join(lines)):
-        raise ValueError("a header holds a line break or a NUL")
+    own = f"Content-Length: {len(body)}", f"Idempotency-Key: {_sound(request.event_id)}"
     try:
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+        return "\r\n".join([_head(url, *headers.items()), *own, "", ""]).encode("latin-1") + body
     except UnicodeEncodeError:
         raise ValueError("a header is not Latin-1") from None
+
+
+@lru_cache(_KEPT_HEADS)
+def _head(url: str, *headers: tuple[str, str]) -> str:
+    """Return what is the same in each call to `url`."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    fields = {
+        "Host": parts.netloc.rpartition("@")[2],
+        **dict(headers),
+        "Content-Type": "application/json",
+        "User-Agent": f"rlm/{__version__}",
+    }
+    if not any(name.lower() == "accept-encoding" for name, _ in headers):
+        fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join(map(_sound, lines))
+
+
+def _sound(text: str) -> str:
+    if _LINE_BREAK.search(text):
+        raise ValueError("a header holds a line break or a NUL")
+    return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ContextDecorator, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -29,7 +29,7 @@ from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from rlm.ledger.replicas import Replicas
     from rlm.settings import Settings
@@ -185,8 +185,7 @@ class _Packer(HiredisRespSerializer):
             return super().pack(*raw)
 
 
-@contextmanager
-def translated(client: redis.Redis | None = None) -> Iterator[None]:
+class translated(ContextDecorator):  # noqa: N801  # it is used as a verb
     """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
 
     Errors from reading an answer are turned as well: the key holds something that RLM does not write.
@@ -196,13 +195,20 @@ def translated(client: redis.Redis | None = None) -> Iterator[None]:
         StoreGarbledError: a key holds what it cannot.
         StoreError: it refused.
     """
-    try:
-        yield
-    except redis.RedisError as error:
-        raise in_own_words(error, client) from error
-    except _UNREADABLE as error:
-        what = f"{place(client)} holds what RLM cannot read ({type(error).__name__}: {error})"
-        raise StoreGarbledError(what, NAMES_IT) from error
+
+    def __init__(self, client: redis.Redis | None = None) -> None:
+        self._client = client
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Raise the error in RLM's words."""
+        if isinstance(error, redis.RedisError):
+            raise in_own_words(error, self._client) from error
+        if isinstance(error, _UNREADABLE):
+            what = f"{place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
+            raise StoreGarbledError(what, NAMES_IT) from error
 
 
 def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:

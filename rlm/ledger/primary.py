@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 
 from rlm.core.clock import system_clock
-from rlm.ledger.client import LedgerClient
+from rlm.ledger.client import LeanPool, LedgerClient
 from rlm.ledger.refusals import HeedingConnection, HeedingTlsConnection, NotNowError
 from rlm.ledger.sentinel import Address, SentinelURL
 
@@ -61,7 +61,7 @@ def sentinel_client(url: str, options: Mapping[str, Any]) -> LedgerClient:
         ValueError: it is no URL of sentinels.
     """
     watch = PrimaryWatch.of(url, options)
-    pool = redis.ConnectionPool(
+    pool = LeanPool(
         connection_class=_PrimaryTlsConnection if watch.url.by_tls else _PrimaryConnection,
         **{**options, **watch.url.connecting, "watch": watch},
     )

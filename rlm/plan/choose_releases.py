@@ -21,7 +21,7 @@ AHEAD_SECONDS = 0.05
 #: For so many times the lag of these decisions lanes are to have calls as well: it varies. But never more than so many
 #: calls for each lane: what is not made within a second is void.
 LAGS = 3
-MOST_AHEAD = 20
+MOST_AHEAD = 30
 #: The most idle lanes woken at one time, or this part of all lanes if that is more. A hundred calls sent at the same
 #: instant delay each other, and the last are read too late for their slots' guard.
 BURST_LANES = 15

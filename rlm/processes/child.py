@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: A worker that has not announced itself for so long is silent: a heartbeat has been due for a while, seconds.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
-#: How often the supervisor looks for silent workers, seconds.
+#: How often the supervisor looks for silent workers once there may be one, seconds.
 LOOK_SECONDS = 1.0
 #: A worker found silent by so many looks in a row is frozen. They take longer than from one heartbeat to the next, so
 #: that all may be heard again after Redis lost the register, its clock stepped, or this host was suspended.

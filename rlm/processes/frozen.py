@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Processes, Role, WorkerState
-from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS, Child
+from rlm.processes.child import BOOT_SECONDS, LOOK_SECONDS, SILENT_SECONDS, Child
 
 log = logging.getLogger(__name__)
 
@@ -19,23 +19,26 @@ class FrozenWatch:
         self._processes = processes
         self._children = children
         self._grace_seconds = grace_seconds
-        self._look_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._silent_at = float("-inf")  #: none of those that have come up can be silent before
 
     def look(self) -> None:
-        """Kill the frozen, if it is time to look."""
-        if (now := system_clock.monotonic()) < self._look_at:
+        """Kill those that do not stop; and the frozen, if it is time to look."""
+        now = system_clock.monotonic()
+        for child in self._children.values():
+            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
+                end_at_once(child)
+        calm = now < self._silent_at and all(child.ready for child in self._children.values())
+        if calm or now < self._looked_at + LOOK_SECONDS:
             return
         self._note_ready()
         judged = [one for one in self._children.values() if _is_judged(one, now)]
         heard = self._processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
-        self._look_at = now + LOOK_SECONDS
+        self._looked_at, self._silent_at = now, now + SILENT_SECONDS - max(heard, default=0.0)
         for child, silent_seconds in zip(judged, heard, strict=True):
             if child.look(silent_seconds):
                 log.warning("Worker %s is frozen and is ended", child.worker_id, extra={"action": "kill_worker"})
                 child.end_frozen()
-        for child in self._children.values():
-            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
-                end_at_once(child)
 
     def forgive(self) -> None:
         """Begin to count anew: nobody could be heard."""

@@ -177,7 +177,7 @@ def test_of_many_kept_connections_those_used_last_are_borrowed(sender, monkeypat
 @pytest.mark.parametrize("unasked", [b"", b"x", OK], ids=["closed", "a byte", "an answer"])
 def test_a_connection_that_ended_or_spoke_while_it_was_kept_is_not_borrowed(sender, monkeypatch, unasked):
     """It is closed; after something unasked none is kept there for a while, one that is borrowed meanwhile neither."""
-    monkeypatch.setattr(connection, "_LATELY_SECONDS", 0.0)
+    monkeypatch.setattr(http, "_LATELY_SECONDS", 0.0)
     go = threading.Event()
 
     def script(peer):

@@ -640,7 +640,7 @@ def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
 
     def late(*args):
         turn = real(*args)
-        return replace(turn, claim=structs.replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
+        return structs.replace(turn, claim=structs.replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
 
     with mock.patch.object(bench.store.turns, "take", late):
         bench.carry()
@@ -870,7 +870,7 @@ def test_a_connection_that_has_long_ended_is_not_counted_on(bench):
     bench.carry()
     (kept,) = idle(bench)
     kept._sock.shutdown(socket.SHUT_RD)
-    kept._seen_at -= 2.0
+    kept.seen_at -= 2.0
     real, connected = bench.store.turns.take, []
 
     def turn(lane, run_id, names, *more):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import socket
@@ -275,3 +276,30 @@ def test_a_store_comes_through_to_another_interpreter(tmp_path):
         assert store.url == settings.redis.url
 
     assert password not in known().mask(f"it is {password}")
+
+
+def test_a_connection_serves_one_command_after_the_other_until_its_server_closes_it(redis_client, server_url):
+    """One that was closed is mended before a command is sent on it, so nobody notices."""
+    with closing(make_client(server_url)) as client:
+        first = client.client_id()
+        again = client.client_id()
+        redis_client.client_kill_filter(_id=first)
+        mended = client.client_id()
+
+    assert again == first
+    assert mended != first
+
+
+def test_a_forked_process_has_connections_of_its_own(server_url):
+    """Else two processes would read each other's replies."""
+    read, write = os.pipe()
+    with closing(make_client(server_url)) as client, os.fdopen(read, "rb") as told:
+        mine = client.client_id()
+        if (child := os.fork()) == 0:
+            os.write(write, b"%d" % client.client_id())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(write)
+
+        assert int(told.read()) != mine
+        assert client.client_id() == mine

@@ -107,6 +107,7 @@ class FakeStore:
         self.entries = {role: {} for role in Role}
         self.load = Counter()
         self.silence = Counter()
+        self.asked_for_silence = 0
         self.restarts = 0
         self.orphaned = []
         self.blamed = []
@@ -166,6 +167,7 @@ class FakeStore:
 
     def silences_here(self, _role, process_ids):
         self._reach()
+        self.asked_for_silence += 1
         return [self.silence[process_id] for process_id in process_ids]
 
     def count_restarts(self, worker_ids):
@@ -743,13 +745,38 @@ def look(host, number):
         host.turn()
 
 
+def fall_silent(host, *workers):
+    """Let so much time pass that a look finds them silent."""
+    host.clock.sleep(SILENT_SECONDS)
+    host.store.silence.update(dict.fromkeys((one.worker_id for one in workers), SILENT_SECONDS + 0.1))
+
+
+def test_nobody_asks_for_workers_that_cannot_be_silent_yet(host):
+    """A look says when the next one can find anything; a newcomer is looked for at once."""
+    host.want(2)
+    host.come_up()
+    look(host, 1)
+    host.store.silence[host.running[0].worker_id] = 3.0
+    look(host, int(SILENT_SECONDS))
+    before = host.store.asked_for_silence
+    look(host, 2)
+    early = host.store.asked_for_silence
+    look(host, 2)
+    late = host.store.asked_for_silence
+    host.want(3)
+    grown = host.store.asked_for_silence
+    look(host, 2)
+
+    assert (early - before, late - early, host.store.asked_for_silence - grown) == (0, 1, 2)
+
+
 def test_a_frozen_worker_is_killed_freed_and_replaced(host, caplog):
     """Silent for longer than two heartbeats, look after look: it counts as dead, and another takes its place."""
     host.want(2)
     host.come_up()
     look(host, 1)
     frozen, other = host.running
-    host.store.silence[frozen.worker_id] = SILENT_SECONDS + 0.1
+    fall_silent(host, frozen)
     look(host, LOOKS - 1)
     before = host.process(frozen).signals[:]
     look(host, 2)
@@ -768,12 +795,11 @@ def test_workers_that_are_heard_again_were_not_frozen(host):
     host.want(2)
     host.come_up()
     look(host, 1)
-    silent = dict.fromkeys((one.worker_id for one in host.running), SILENT_SECONDS + 0.1)
-    host.store.silence.update(silent)
+    fall_silent(host, *host.running)
     look(host, LOOKS - 1)
     host.store.silence.clear()
     look(host, 1)
-    host.store.silence.update(silent)
+    fall_silent(host, *host.running)
     look(host, LOOKS - 1)
     host.store.away = True
     look(host, 1)
@@ -813,7 +839,7 @@ def test_a_worker_that_cannot_be_killed_is_told_of_once(host, caplog):
     host.come_up()
     look(host, 1)
     (stuck,) = host.running
-    host.store.silence[stuck.worker_id] = SILENT_SECONDS + 0.1
+    fall_silent(host, stuck)
     host.table.unkillable = True
     look(host, LOOKS + 10)
     told = errors(caplog)
