@@ -15,7 +15,7 @@ from rlm.ledger.processes import Role
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.ledger import Store
+    from rlm.ledger.front import StoreFront
 
 #: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
 ANSWER_SECONDS = 5.0
@@ -23,7 +23,7 @@ ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 
-def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
+def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
     """Ask the scheduler for a run; return the id of the one started, None if nobody takes the request up in time.
 
     If no scheduler is known, only a `patient` caller waits for one that may be starting. A caller that `is_stopped`

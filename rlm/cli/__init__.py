@@ -11,6 +11,7 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for one, each package installed is read
     try:
         from rlm.cli.group import rlm
 

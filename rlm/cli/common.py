@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -28,10 +28,14 @@ from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rlm.ledger import Store
+    from rlm.ledger.front import StoreFront
     from rlm.settings import Settings
+
+_Front = TypeVar("_Front", bound="StoreFront")
 
 #: How long to wait for Redis before telling the user, seconds.
 PATIENCE_SECONDS = 2.0
@@ -221,14 +225,29 @@ def opened(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store
 
+    with _answering(settings, open_store) as store:
+        yield store
+
+
+@contextmanager
+def opened_front(settings: Settings) -> Iterator[StoreFront]:
+    """Open the front of the store of `settings` and check that it answers."""
+    from rlm.ledger.front import open_front
+
+    with _answering(settings, open_front) as front:
+        yield front
+
+
+@contextmanager
+def _answering(settings: Settings, opener: Callable[[Settings], AbstractContextManager[_Front]]) -> Iterator[_Front]:
     tell_new_server(settings)
     waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
     waiting.daemon = True
     waiting.start()
     try:
-        with open_store(settings) as store:
-            store.ping()
+        with opener(settings) as front:
+            front.ping()
             waiting.cancel()
-            yield store
+            yield front
     finally:
         waiting.cancel()

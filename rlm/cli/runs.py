@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, command, opened, show_looked_at, store_of
+from rlm.cli.common import CommandError, ExitCode, command, opened_front, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
@@ -66,18 +66,22 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             from rlm.cli.by_hand import spare_supervisor
 
             spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
-        store = stack.enter_context(opened(settings))
-        run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+        front = stack.enter_context(opened_front(settings))
+        run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
             print_json(started(run_id))
             record = None
         elif run_id is not None:
-            record = wait_for(store, run_id, stop, interval)
+            from rlm.ledger import open_store
+
+            record = wait_for(stack.enter_context(open_store(settings)), run_id, stop, interval)
         else:
             from rlm.cli.by_hand import conduct_here
+            from rlm.ledger import open_store
 
+            store = stack.enter_context(open_store(settings))
             record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile, spare=spare)
             run_id = record["run_id"]
     if record is None:

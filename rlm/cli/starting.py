@@ -15,12 +15,13 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
-from rlm.ledger import Store
 from rlm.ledger.connect import running_url
+from rlm.ledger.front import StoreFront
 from rlm.ledger.processes import Role
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
+    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
@@ -34,7 +35,7 @@ def is_anybody_there(settings: Settings) -> bool:
     """Return whether a scheduler or a supervisor may be alive. Starts no server, and does not wait for one."""
     if (url := running_url(settings)) is None:
         return False
-    with suppress(RLMError), closing(Store(settings, url, answer_seconds=LOOK_SECONDS)) as store:
+    with suppress(RLMError), closing(StoreFront(settings, url, answer_seconds=LOOK_SECONDS)) as store:
         roles = (Role.SCHEDULER, Role.SUPERVISOR)
         return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
     return True

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from heapq import nsmallest
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, structs
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, in_force
@@ -47,8 +48,7 @@ AGAIN_SECONDS = 0.05
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
+class _Slot(Struct, frozen=True):
     """A slot in hand."""
 
     endpoint: Endpoint
@@ -58,8 +58,7 @@ class _Slot:
     taken_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(Struct, frozen=True):
     """A request that left, or that may have left in spite of `trouble`; its answer is awaited until `gives_up_at`."""
 
     slot: _Slot
@@ -214,7 +213,7 @@ class Attempt:
             answered_at = system_clock.monotonic()
             if answered_at <= min(begins_by, asked_at + self._leaving_seconds):
                 suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
-                return _Slot(endpoint, call, replace(admitted, suspect=suspect), asked_at, answered_at)
+                return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
             if answered_at > tries_end:
                 log.warning(
@@ -239,7 +238,7 @@ class Attempt:
         if late:
             with suppress(StoreError):
                 admitted = self._windows.block(endpoint, slot.admitted, slot.call, left_late=True)
-                slot, late = replace(slot, admitted=admitted, asked_at=sent_at), False  # as if taken only now
+                slot, late = structs.replace(slot, admitted=admitted, asked_at=sent_at), False  # as if taken only now
         return _Sent(slot, sent_at, gives_up_at, trouble, late)
 
     def _answer(self, sent: _Sent, connection: Connection) -> Answered:

@@ -13,6 +13,8 @@ from datetime import UTC
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
+import msgspec
+
 from rlm.core.tally import OF_ENDPOINT
 from rlm.delivery.answer_parser import BrokenAnswerError
 
@@ -82,8 +84,7 @@ def kind_of_status(status: int) -> str:
     return f"HTTP {status}" if status in _KNOWN else f"HTTP {status // 100}xx"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """The endpoint took the event (2xx), `seconds` after the call was sent."""
 
     status: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,8 +27,7 @@ Settlement: TypeAlias = "Callable[[], bool]"
 Undelivered: TypeAlias = Throttled | Rejected | Unreachable
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """A call that left, or may have: its slot, and how it ended.
 
     `waited_seconds`: from its event's claim until it had its slot; `idle_seconds`: from its lane's last answer until

@@ -1,8 +1,22 @@
-"""Everything RLM keeps in Redis: the ledger, the runs, the dead letters, who is alive."""
+"""Everything RLM keeps in Redis: the ledger, the runs, the dead letters, who is alive.
+
+The store is imported when it is asked for: whoever needs one module of the ledger does not wait for all of them.
+"""
 
 from __future__ import annotations
 
-from rlm.ledger.outage import revive
-from rlm.ledger.store import Store, open_store
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlm.ledger.outage import revive
+    from rlm.ledger.store import Store, open_store
 
 __all__ = ["Store", "open_store", "revive"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rlm.ledger import outage, store  # noqa: PLC0415  # when it is asked for
+
+    return getattr(outage if name == "revive" else store, name)

@@ -108,8 +108,7 @@ class Held(NamedTuple):
     call: CallNote | None
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True):
     """A claimed event that `endpoint` has completed in `seconds`.
 
     `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
@@ -124,8 +123,7 @@ class Completion:
     idle_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
 
     Without a `claim`, `why` is that no call is released (`none`) or none that its host can make (`shut`), the run does

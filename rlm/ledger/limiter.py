@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
+from msgspec import Struct
 
 from rlm.core.item import type_of
 from rlm.ledger.claims import LaneId, write_note
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
 
     `suspect`: the endpoint failed or rested, so a good answer is reported.
@@ -49,8 +49,7 @@ class Refused:
     retry_after: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """What a slot is taken for: an event in a lane. Noted with the slot, should the worker die."""
 
     lane: LaneId

@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.ledger.claims import Lane, lanes_of
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part
+
+if TYPE_CHECKING:  # what asks for a run imports this module, and not that
+    from rlm.ledger.claims import Lane
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0
@@ -173,6 +175,8 @@ class Processes(Part):
     @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
+        from rlm.ledger.claims import lanes_of  # noqa: PLC0415  # a run that is asked for waits for this module
+
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:

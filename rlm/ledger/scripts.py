@@ -37,7 +37,8 @@ Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
 
 _SECTION = re.compile(rb"^--- ([a-z_]+)\n", re.MULTILINE)
 _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
-_INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
+#: It begins with the end of the line before: a search for `^` would try each character of all scripts, at each start.
+_INCLUDE = re.compile(rb"\n *-- include ([a-z_]+)(?=\n)")
 
 
 def _read_sections() -> dict[str, bytes]:
@@ -54,7 +55,7 @@ _SECTIONS = _read_sections()
 _INCLUDED = {title.decode() for source in _SECTIONS.values() for title in _INCLUDE.findall(source)}
 #: The scripts by name: the sections that none includes. A line `-- include NAME` is replaced by the code of that one.
 SOURCES = {
-    name: _INCLUDE.sub(lambda line: _HEADER.sub(b"", _SECTIONS[line[1].decode()]), source)
+    name: _INCLUDE.sub(lambda line: b"\n" + _HEADER.sub(b"", _SECTIONS[line[1].decode()]).removesuffix(b"\n"), source)
     for name, source in _SECTIONS.items()
     if name not in _INCLUDED
 }

@@ -5,28 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import ResponseError
 
 from rlm.core.endpoint import all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import RemoteServer, make_client, server_of, text, translated
+from rlm.ledger.connect import server_of, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
+from rlm.ledger.front import StoreFront
 from rlm.ledger.hosts import Hosts
 from rlm.ledger.intake import Intake
-from rlm.ledger.keys import Keys
-from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.orders import Orders
 from rlm.ledger.places import Places
-from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
-from rlm.ledger.replicas import Replicas
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
 from rlm.ledger.trouble import address
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    import redis
-
     from rlm.core.endpoint import Endpoint
     from rlm.ledger.connect import Server
     from rlm.settings import Settings
@@ -49,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Store:
+class Store(StoreFront):
     """What RLM keeps in Redis. Cheap to make: it connects at the first command.
 
     Every method of it and its parts raises StoreError if Redis fails, and FencedError for a `token` that is no longer
@@ -60,17 +55,9 @@ class Store:
         self, settings: Settings, url: str, server: Server | None = None, *, answer_seconds: float = 5.0
     ) -> None:
         """Keep it at `url`, the `server`'s, waiting `answer_seconds` for an answer."""
-        self.settings = settings
-        self.url = url
-        self._server = server or RemoteServer(url)
+        super().__init__(settings, url, server, answer_seconds=answer_seconds)
         self.revive = self._server.revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
-        self.client: redis.Redis = make_client(
-            url,
-            socket_timeout=answer_seconds,
-            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
-        )
-        self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
@@ -80,9 +67,6 @@ class Store:
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)
         self.letters = Letters(self.client, self.keys, settings.queue.max_item_bytes)
-        self.leases = Leases(self.client, self.keys)
-        self.schedule = Schedule(self.client, self.keys)
-        self.processes = Processes(self.client, self.keys)
         self.places = Places(self.client, self.keys, self.processes)
         self.hosts = Hosts(self.client, self.keys, self.processes)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
@@ -94,16 +78,6 @@ class Store:
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")
-
-    def __enter__(self) -> Self:
-        self._server.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            self.close()
-        finally:
-            self._server.__exit__(*exc)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
         return _anew, (replace(self.settings, shown=()),)  # what is for people is half of it
@@ -118,11 +92,6 @@ class Store:
     def address(self) -> str:
         """Where this Redis is, without any login."""
         return address(self.client)
-
-    def ping(self) -> None:
-        """Return once Redis has answered."""
-        with translated(self.client):
-            self.client.ping()
 
     def server_info(self) -> dict[str, Any]:
         """Return what `INFO server` says: versions, and how it was built."""
@@ -193,7 +162,7 @@ class Store:
     def close(self) -> None:
         """Close its connections."""
         self.epochs.close()
-        self.client.close()
+        super().close()
 
 
 def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Store:

@@ -179,18 +179,19 @@ def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str])
     """Return the settings of a faultless document."""
     home = layers.source.parent if layers.source else current_directory()
     sentry_dsn = environ.get(_DSN_VARIABLE) or None
+    tables = document.model_dump(exclude_none=True)
     budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
     event_types = _event_types(document, budgets)
     return Settings(
         **{**dict(document), "budgets": budgets},  # the sections and the types as they are
         event_types=event_types,
         endpoints=_by_name(event_types),
-        revision=_revision(document, event_types),
+        revision=_revision(tables, event_types),
         home=home,
         data_dir=home / (environ.get(_DATA_VARIABLE) or _DATA_FOLDER),
         source=layers.source,
         sentry_dsn=sentry_dsn,
-        shown=tuple(_shown(document, layers, sentry_dsn)),
+        shown=tuple(_shown(tables, layers, sentry_dsn)),
     )
 
 
@@ -233,15 +234,15 @@ def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
     return endpoints
 
 
-def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
+def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> str:
     """Digest what a worker depends on: not where Redis is, and of a secret header only the variable's name."""
     facts = [
         [_facts(event_type) for event_type in event_types],
-        document.retry.model_dump(),
-        document.queue.model_dump(exclude={"failed_max", "failed_max_bytes"}),
-        document.redis.prefix,
-        document.run.guard_seconds,
-        document.workers.threads,
+        tables["retry"],
+        {key: value for key, value in tables["queue"].items() if key not in {"failed_max", "failed_max_bytes"}},
+        tables["redis"]["prefix"],
+        tables["run"]["guard_seconds"],
+        tables["workers"]["threads"],
         *([RELEASES] if RELEASES else []),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
@@ -255,8 +256,8 @@ def _facts(event_type: EventType) -> list[Any]:
     return [event_type.name, event_type.priority, event_type.processing_seconds, event_type.share, endpoints]
 
 
-def _shown(document: Document, layers: Layers, dsn: str | None) -> Iterator[Shown]:
-    for place, value in leaves(document.model_dump(exclude_none=True)):
+def _shown(tables: Mapping[str, Any], layers: Layers, dsn: str | None) -> Iterator[Shown]:
+    for place, value in leaves(tables):
         yield Shown(dotted(place), mask_value(place, value), layers.where(place))
     yield Shown("sentry_dsn", MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
 

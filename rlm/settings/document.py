@@ -155,7 +155,10 @@ class Layers:
 
 def layered(file: dict[str, Any], source: Path | None = None, text: str = "") -> Layers:
     """Return the tables of a file over the defaults: each setting, and the built-in types if the file names none."""
-    tables: dict[str, Any] = {name: section().model_dump() for name, section in SECTIONS.items()}
+    tables: dict[str, Any] = {
+        name: {key: described.get_default() for key, described in section.model_fields.items()}
+        for name, section in SECTIONS.items()
+    }
     if "types" not in file:
         tables["types"] = built_in_types()
     for name, table in copy.deepcopy(file).items():

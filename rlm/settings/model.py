@@ -31,7 +31,7 @@ EndpointURL = Annotated[str, AfterValidator(addresses.check_endpoint_url)]
 class Section(BaseModel):
     """The base of all sections: exact types, no unknown keys, immutable."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class RedisSettings(Section):

@@ -640,7 +640,7 @@ def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
 
     def late(*args):
         turn = real(*args)
-        return replace(turn, claim=structs.replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
+        return structs.replace(turn, claim=structs.replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
 
     with mock.patch.object(bench.store.turns, "take", late):
         bench.carry()

