@@ -55,7 +55,7 @@ for key, command in pairs(checks) do redis.call(command, key) end  -- refused, i
 local letters_at = 6 + 2 * (#KEYS - 8)
 local ids_at = letters_at + letters
 local events = (#ARGV - ids_at) / 4
-local hashes = {unpack(ARGV, ids_at + 1, ids_at + events)}  -- at its full size at once: to grow it takes a fifth of all
+local hashes = {unpack(ARGV, ids_at + 1, ids_at + events)}  -- at its full size at once: growing costs more
 for index = 1, events do hashes[index] = family .. hashes[index] end
 local known, new = {}, events
 if events > 0 and redis.call('EXISTS', unpack(hashes)) > 0 then  -- seldom, and asked all at once
