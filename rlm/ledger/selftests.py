@@ -118,7 +118,10 @@ class SelfTests:
         yield from (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
 
     def _by_name(self, prefix: str, test: SelfTest) -> set[str]:
-        """Return every key that a self-test may have, by what is noted of it and by its own keys."""
+        """Return every key that a self-test may have, by what is noted of it and by its own keys.
+
+        Not among them is the entry of a process that has signed off: it expires within seconds.
+        """
         keys = Keys(settings_under(self._settings, prefix))
         with translated(self._client):
             runs = _texts(self._client.lrange(keys.runs, 0, -1))
@@ -133,7 +136,7 @@ class SelfTests:
             *(key(one) for one in processes[Role.WORKER] for key in (keys.calls, keys.restarted)),
             *(key(name) for name in test.types for key in (keys.pending, keys.retried)),
             *(key for name in test.types for key in keys.holders(name)),
-            *(key(window) for window in test.windows for key in (keys.window, keys.health)),
+            *(key(window) for window in test.windows for key in (keys.window, keys.health, keys.well)),
             *(keys.event(one) for one in test.events),
             *(f"{keys.dramatiq}:{name}" for name in _BROKERS),
             *(f"{keys.dramatiq}:__acks__.{one}.{_QUEUE}" for one in brokers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import subprocess
@@ -87,7 +88,7 @@ def test_the_mock_api_answers_as_well(tmp_path):
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=tmp_path, stderr=file, stdout=file)
     try:
-        port = wait_until(lambda: "serves" in log.read_text() and log.read_text().rsplit(":", 1)[1], timeout=20)
+        port = wait_until(lambda: re.search(r"serves .*:(\d+)$", log.read_text(), re.MULTILINE), timeout=20)[1]
         call = b"POST /rebalance_api HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
         with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as under_way:
             under_way.sendall(call)

@@ -50,6 +50,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
         store.processes.announce(Role.WORKER, Process("worker-1", 1, "h", 0.0))
         steps.claim_next(store, token, run)
         store.breaker.rest(endpoint, 1.0)
+        store.ways.open(endpoint, "h")
         steps.push(store, b"waits")
         store.close()
         test = SelfTest(system_clock.now(), "h", [steps.TYPE], windows, steps.event_ids(3))
