@@ -23,6 +23,7 @@ from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
+from rlm.core.pids import pid_space
 from rlm.delivery import Dispatcher
 from rlm.delivery.fence import Fence
 from rlm.delivery.lane import Lanes
@@ -192,6 +193,7 @@ class WorkerProcess:
             supervisor=self._supervisor_id,
             version=__version__,
             fenced=True,
+            pids=pid_space(),
         )
         began = system_clock.boottime()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -71,7 +70,8 @@ class Process:
 
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
-    that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older.
+    that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older. `pids`
+    is where `pid` counts (`pid_space`), empty if that is not known.
     """
 
     id: str
@@ -87,6 +87,7 @@ class Process:
     offer: Offer | None = None
     fenced: bool = False
     schema: int = field(default=0, compare=False)
+    pids: str = ""
 
 
 class Processes(Part):
@@ -235,20 +236,6 @@ class Processes(Part):
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` and the `scheduler`, as named. A lost wake-up costs latency only: they poll."""
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
-
-
-def has_died(owner: str, here: str) -> bool:
-    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
-    host, pid, *_ = f"{owner}:".split(":")
-    if host != here or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        pass
-    return False
 
 
 def _silence(left_ms: int) -> float:

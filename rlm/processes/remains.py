@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.ledger.processes import Role
+from rlm.core.pids import is_dead
+from rlm.ledger.processes import Process, Role
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -49,6 +51,27 @@ class Remains:
         except StoreError as error:
             log.info("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
 
+    def succeed(self, own: Process) -> None:
+        """Free what workers held that were killed with their supervisor, another than `own` on the same host.
+
+        Both are off the register then. Else they would keep their places and its share until they were silent for so
+        long that a host is lost.
+        """
+        processes = self._store.processes
+        dead = {one.id: one for one in processes.alive(Role.SUPERVISOR) if one.id != own.id and _died_here(one, own)}
+        workers = [one for one in processes.alive(Role.WORKER) if one.supervisor in dead and _died_here(one, own)]
+        for worker in workers:
+            self.add(worker.id, died=True)
+        self.free()
+        for one in dead.values():
+            processes.sign_off(Role.SUPERVISOR, one)
+            log.warning(
+                "Supervisor %s was killed, and %d of its workers are dead; what they held is pending again",
+                one.id,
+                sum(worker.supervisor == one.id for worker in workers),
+                extra=alarm(Alarm.PROCESS_DIED, "succeed"),
+            )
+
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
         taken = self._store.recovery.orphan_worker(worker_id, died=died)
         crash_point("supervisor.orphaned")
@@ -58,3 +81,8 @@ class Remains:
         crash_point("supervisor.freed")
         if taken:
             log.info("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
+
+
+def _died_here(process: Process, own: Process) -> bool:
+    """Return whether a process is dead whose number counts where that of `own` does, which calls this."""
+    return bool(own.pids) and process.pids == own.pids and is_dead(process.pid)

@@ -13,6 +13,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
+from rlm.core.pids import pid_space
 from rlm.ledger import Store, revive
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -134,6 +135,8 @@ class Supervisor:
         The others are told that this supervisor is here, or is back. They may have taken its share over: then it begins
         with what they leave, and takes more as they go.
         """
+        if not self._introduced:
+            self._remains.succeed(self._presence.entry)
         in_sight = self._peers.look().get(self.id) is not None
         share = self._peers.share_of(self._presence.entry)
         if in_sight and self._introduced:
@@ -241,6 +244,7 @@ class Supervisor:
             threads=self._settings.workers.threads,
             revision=self._settings.revision,
             version=__version__,
+            pids=pid_space(),
         )
 
     def _hand_over(self) -> None:

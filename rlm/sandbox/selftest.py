@@ -5,7 +5,6 @@ Each step is reported as soon as it is checked.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import InterruptedByHandError, RLMError, StoreError, StoreUnfitError
+from rlm.core.pids import is_dead
 from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
@@ -231,17 +231,8 @@ class _Test:
 def _still_there(pids: Iterable[int]) -> list[str]:
     """Wait for processes to end; return a fault for each that does not."""
     until = system_clock.monotonic() + GONE_SECONDS
-    left = {pid for pid in pids if _lives(pid)}
+    left = {pid for pid in pids if not is_dead(pid)}
     while left and system_clock.monotonic() < until:
         system_clock.sleep(_POLL_SECONDS)
-        left = {pid for pid in left if _lives(pid)}
+        left = {pid for pid in left if not is_dead(pid)}
     return [f"process {pid} is still there" for pid in sorted(left)]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with suppress(PermissionError):
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

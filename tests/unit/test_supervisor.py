@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
+from rlm.core.pids import pid_space
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Offer, Process, Role, WorkerState
 from rlm.processes import child, frozen, peers, presence, supervisor
 from rlm.processes.child import (
@@ -479,6 +482,49 @@ def other(name, **facts):
 
 def worker_of(name, number):
     return Process(id=f"{name}:{number}", pid=1, host=name, started_at=0.0, supervisor=name)
+
+
+@pytest.fixture
+def dead_pid():
+    """The number of a process that was."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("pids", "succeeded"),
+    [(pid_space(), True), ("another boot:1", False), ("", False)],
+    ids=["here", "elsewhere", "old"],
+)
+def test_what_was_killed_with_its_supervisor_is_freed_by_the_next(make_host, dead_pid, caplog, pids, succeeded):
+    """Numbers of processes count only where they were given: another container's may well be nobody's here."""
+    host = make_host(max=2)
+    here = host.supervisor._settings.host_name
+    facts = {"pid": dead_pid, "host": here, "started_at": 0.0, "pids": pids}
+    host.store.announce(Role.SUPERVISOR, Process(id="killed", offer=Offer(2, 0, 2), **facts))
+    for number in range(2):
+        host.store.announce(Role.WORKER, Process(id=f"killed:{number}", supervisor="killed", **facts))
+
+    host.want(2)
+
+    assert host.store.orphaned == (["killed:0", "killed:1"] if succeeded else [])
+    assert len(host.running) == (2 if succeeded else 0)
+    assert ("killed" in host.store.signed_off) is succeeded
+    assert len(errors(caplog)) == succeeded
+
+
+def test_a_living_supervisor_of_the_host_is_left_alone(make_host):
+    """Two may share a host: the workers of one that lives are its own, even the dead, which it frees itself."""
+    host = make_host(max=2)
+    facts = {"host": host.supervisor._settings.host_name, "started_at": 0.0, "pids": pid_space()}
+    host.store.announce(Role.SUPERVISOR, Process(id="other", pid=os.getpid(), offer=Offer(2, 0, 2), **facts))
+    host.store.announce(Role.WORKER, Process(id="other:1", pid=2**22 + 1, supervisor="other", **facts))
+
+    host.want(2)
+
+    assert host.store.orphaned == []
+    assert "other" not in host.store.signed_off
 
 
 def test_a_share_follows_the_supervisors_that_come_and_sign_off(host):

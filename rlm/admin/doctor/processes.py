@@ -10,9 +10,10 @@ from rlm import __version__
 from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
 from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
+from rlm.core.pids import has_died
 from rlm.core.text import counted, named, span
 from rlm.ledger.fitness import Finding, fault, good, warning
-from rlm.ledger.processes import Process, Role, WorkerState, has_died
+from rlm.ledger.processes import Process, Role, WorkerState
 
 if TYPE_CHECKING:
     from rlm.ledger import Store

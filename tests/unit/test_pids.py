@@ -1,0 +1,53 @@
+"""Whether a process is dead, by its number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from rlm.core.pids import has_died, is_dead, pid_space
+from tests.wait import wait_until
+
+
+def test_a_process_that_was_killed_is_dead_before_it_is_collected():
+    """Whose parent was killed with it waits for somebody else to collect it, which may take long in a container."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not is_dead(process.pid)
+
+    process.kill()
+    wait_until(lambda: is_dead(process.pid), message="it is dead, though nobody has collected it")
+    process.communicate()
+
+    assert is_dead(process.pid)
+
+
+@pytest.mark.parametrize("number", [1, os.getpid(), 2**70], ids=["init", "own", "none"])
+def test_of_what_cannot_be_known_nobody_is_dead(number):
+    assert not is_dead(number)
+
+
+@pytest.mark.parametrize("owner", ["other:4194305:x", "here", "here:", "here:-1:x", "here:1:x"])
+def test_only_a_number_of_this_host_says_that_its_process_has_died(owner):
+    assert not has_died(owner, "here")
+    assert has_died("here:4194305:x", "here")
+
+
+def test_numbers_count_within_a_boot_and_a_namespace(monkeypatch):
+    """Processes of one container agree; where the system does not say, nobody can be sure."""
+    told = subprocess.run(
+        [sys.executable, "-c", "from rlm.core.pids import pid_space; print(pid_space())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == pid_space() != ""
+
+    monkeypatch.setattr(Path, "read_text", Mock(side_effect=PermissionError))
+    pid_space.cache_clear()
+    assert pid_space() == ""
+    pid_space.cache_clear()
