@@ -65,13 +65,12 @@ class ReleaseLoop:
     def __init__(
         self, store: Store, broker: WakingBroker, leader: Leader, redis: RedisWatch, duty: Duty, drain: Drain
     ) -> None:
-        run = drain.run
+        self._run = run = drain.run
         self._store = store
         self._leader = leader
         self._redis = redis
         self._duty = duty
         self._drain = drain
-        self._run = run
         self._limits = store.limits()
         self._types = types_in_force(store)
         self._names = [one.name for one in self._types]
@@ -247,8 +246,7 @@ class ReleaseLoop:
     def _free_overdue(self, now_us: int, counts: Mapping[str, Counts]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
         if voided := recovery.void_releases(self._leader.token):
-            told = f"{counted(voided, 'released call')} {'was' if voided == 1 else 'were'} not made in time"
-            log.warning("%s", told, extra={"action": "void", **extra})
+            log.warning("Not made in time: %s", counted(voided, "released call"), extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)

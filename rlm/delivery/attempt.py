@@ -249,8 +249,9 @@ class Attempt:
         idle_since, self._lane.answered_at = self._lane.answered_at, now
         # Assume that the API read the request one typical call time before it answered. Assuming the fastest would be
         # safer, but most calls would block their slots for longer although they were read in time.
-        read_at = now - self._call_seconds(endpoint)
-        counts_from = read_at - self._guard_seconds
+        claim, meant = self._claim, endpoint.name == self._claim.endpoint
+        usual = claim.call_seconds if meant else call_seconds(self._type, endpoint.name, claim.expected)
+        counts_from = now - usual - self._guard_seconds
         return Answered(
             endpoint,
             slot.admitted,
@@ -263,11 +264,6 @@ class Attempt:
             cut=sent.gives_up_at == self._deadline <= now,
             stale=self._is_fenced,
         )
-
-    def _call_seconds(self, endpoint: Endpoint) -> float:
-        if endpoint.name == self._claim.endpoint:
-            return self._claim.call_seconds
-        return call_seconds(self._type, endpoint.name, self._claim.expected)
 
     def _write(self, answered: Answered, outcome: Undelivered) -> bool:
         excused = self._report_once(answered)
