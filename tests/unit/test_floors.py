@@ -121,6 +121,33 @@ def test_imports_go_down():
     assert wrong == []
 
 
+def test_no_file_is_longer_than_one_reads_at_once():
+    """300 lines; Lua as well."""
+    files = [path for package in PACKAGES for end in ("py", "lua") for path in (ROOT / package).rglob(f"*.{end}")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
+
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
+def test_no_function_takes_more_than_six_parameters():
+    """Besides `self` or `cls`; those of a command are its options."""
+    long = [
+        f"{module.relative_to(ROOT)}:{one.lineno} {one.name}"
+        for package in PACKAGES
+        for module in (ROOT / package).rglob("*.py")
+        if "cli" not in module.parts
+        for one in ast.walk(ast.parse(module.read_text()))
+        if isinstance(one, ast.FunctionDef)
+        if len([*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]) - _is_method(one) > 6
+    ]
+
+    assert long == []
+
+
+def _is_method(function):
+    return bool(function.args.args) and function.args.args[0].arg in {"self", "cls"}
+
+
 def test_no_two_classes_share_a_name():
     """Whoever reads a name knows what it is, in whatever file."""
     names = Counter(
