@@ -18,9 +18,9 @@ import dramatiq.brokers.redis
 import actors.broker
 import rlm.core.clock
 import rlm.delivery.lane
+import rlm.ledger.front
 import rlm.ledger.intake
 import rlm.ledger.scripts
-import rlm.ledger.store
 import rlm.processes.child
 import rlm.processes.presence
 import rlm.processes.supervisor
@@ -211,7 +211,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
     disabled = logging.root.manager.disable
     patches: list[tuple[Any, str, Any]] = [
         (rlm.core.clock, "time", Clock(world)),
-        (rlm.ledger.store, "make_client", world.make_client),
+        (rlm.ledger.front, "make_client", world.make_client),
         (actors.broker, "make_client", world.make_client),
         (actors.broker, "uuid4", lambda: f"m{next(numbers):06d}"),
         (actors.broker.WakingBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from rlm.ledger.breaker import TooHigh, forget_what_is_over, limits_too_high
 from rlm.ledger.limiter import Admitted, Refused
