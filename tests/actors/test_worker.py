@@ -388,6 +388,7 @@ def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
     bench.check()
 
 
+@pytest.mark.rest
 def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
     """Soon after its deadline: in a window that is over before its next heartbeat, and in a longer one."""
     bench.start()

@@ -44,11 +44,13 @@ def test_clocks_that_are_set_and_schedulers_that_leave_keep_every_promise(seed, 
     assert all(verdict.faults[kind] for kind in focus)
 
 
+@pytest.mark.rest
 def test_without_fencing_a_deposed_conductor_is_noticed():
     """The scripts' fencing is taken out: some seed has a conductor wake up that another has replaced."""
     assert _caught(mutations=mutants.without_fencing(), focus=["scheduler frozen"])
 
 
+@pytest.mark.rest
 def test_a_drain_that_takes_an_event_twice_is_noticed():
     """The drain's look at what it has taken already is taken out."""
     assert _caught(mutations=mutants.doubling_drain())
