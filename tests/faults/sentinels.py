@@ -73,10 +73,15 @@ class Server:
         assert self.process is not None
         self.process.send_signal(signum)
 
+    def go_on(self) -> None:
+        """Let it go on that was stopped, if it is still there."""
+        if (process := self.process) is not None:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         if self.process is not None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGCONT)
+            self.go_on()
             self.process.kill()
             self.process.wait()
             self.process = None

@@ -88,10 +88,10 @@ def hand_over(redis):
 
 
 def freeze(redis):
-    """The primary stands still for longer than sentinels wait, and then goes on."""
+    """The primary stands still for longer than sentinels wait, and then goes on; the test may be over by then."""
     frozen = redis.primary
     frozen.signal(signal.SIGSTOP)
-    threading.Timer(FROZEN_SECONDS, frozen.signal, [signal.SIGCONT]).start()
+    threading.Timer(FROZEN_SECONDS, frozen.go_on).start()
 
 
 def unsettled(system):
