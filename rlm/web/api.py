@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from rlm.core.errors import StoreError
-from rlm.ledger import Store, revive
+from rlm.ledger.trouble import revive
 from rlm.web.errors import document
 from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.parameters import of_body, of_query, read_body
@@ -21,6 +21,8 @@ from rlm.web.session import visit_of
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from rlm.ledger import Store
 
 
 _JSON = "application/json"

@@ -15,12 +15,12 @@ from rlm.core.trail import Place
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.ledger.inspection import inspect
-from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role
 from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.selftests import SelfTests
+from rlm.ledger.trouble import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
-from rlm.ledger import Store, revive
+from rlm.ledger.trouble import revive
 from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
@@ -32,6 +32,8 @@ from rlm.web.session import visit_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+    from rlm.ledger import Store
 
 
 #: Every page, in the order of the navigation.
