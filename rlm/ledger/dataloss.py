@@ -13,6 +13,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -26,8 +27,6 @@ from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import redis
 
     from rlm.ledger.keys import Keys

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from honcho.printer import Message, Printer
 from honcho.process import Process
@@ -24,10 +24,6 @@ from honcho.process import Process
 from rlm.core.clock import Clock, system_clock
 from rlm.processes.group import Member, ProcessGroup
 from rlm.processes.signals import StopSignals, Wakeup, how_ended
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 #: What is stopped first, and next; whatever else a Procfile has comes after these.
 STOP_ORDER = ("scheduler", "supervisor")
