@@ -24,8 +24,8 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.pids import pid_space
-from rlm.delivery import Dispatcher
 from rlm.delivery.fence import Fence
+from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
 from rlm.delivery.run_end import close_run

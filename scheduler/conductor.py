@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan import Plan
     from scheduler.leader import Duty, Leader
-    from scheduler.redis_clock import RedisClock
+    from scheduler.ticks import RedisClock
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25

@@ -25,8 +25,7 @@ from rlm.ledger.inspection import KeyFlaw, inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
 from rlm.processes.signals import longest_call
-from scheduler.redis_clock import RedisClock
-from scheduler.ticks import open_run
+from scheduler.ticks import RedisClock, open_run
 
 if TYPE_CHECKING:
     from rlm.ledger import Store

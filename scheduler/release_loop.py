@@ -16,11 +16,10 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.text import counted
-from rlm.ledger import revive
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import WorkerState
 from rlm.ledger.run_fields import write_waits
+from rlm.ledger.trouble import Outage, revive
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits

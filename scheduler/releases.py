@@ -12,8 +12,7 @@ from rlm.core.endpoint import EventType, Limited, all_limited
 from rlm.core.expected import Pair, call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.terms import Release, Terms
-from rlm.ledger.turns import CLAIM_SECONDS
+from rlm.ledger.turns import CLAIM_SECONDS, Release, Terms
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import MOST_AHEAD, ReleaseState, burst_of
 

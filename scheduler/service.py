@@ -17,9 +17,8 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
-from rlm.ledger import revive
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role
+from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from scheduler.conductor import HandedOverError
 from scheduler.leader import IDLE_RENEW_SECONDS, Office, announce

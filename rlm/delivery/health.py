@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.window import FAILING
-from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
-from rlm.delivery.outcome import BAD_HEADER
+from rlm.delivery.http import TOO_MANY_REQUESTS
+from rlm.delivery.outcome import BAD_HEADER, Delivered, Rejected, Throttled, Unreachable
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
 from rlm.ledger.ways import Failure, Trouble
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery.settlement import Answered
+    from rlm.delivery.outcome import Answered
     from rlm.ledger import Store
     from rlm.ledger.limiter import Admitted
 

@@ -19,11 +19,10 @@ from redis.retry import Retry
 
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
-from rlm.ledger.client import LedgerClient
+from rlm.ledger.client import LedgerClient, heed
 from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
-from rlm.ledger.refusals import heed
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, is_forbidden, place
 from rlm.settings.secrets import EMBEDDED, mask_url
@@ -31,7 +30,7 @@ from rlm.settings.secrets import EMBEDDED, mask_url
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.ledger.replicas import Replicas
+    from rlm.ledger.client import Replicas
     from rlm.settings import Settings
 
 #: Parameters of a URL that name files which are read.

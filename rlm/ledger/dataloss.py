@@ -21,8 +21,8 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
+from rlm.ledger.client import replicas_of
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.replicas import replicas_of
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
 

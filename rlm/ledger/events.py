@@ -16,7 +16,7 @@ from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.scripts import Argument, Command, Part
-from rlm.ledger.terms import releases_in
+from rlm.ledger.turns import releases_in
 
 if TYPE_CHECKING:
     import redis

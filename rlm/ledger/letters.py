@@ -24,8 +24,8 @@ from rlm.core.item import (
 )
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
-from rlm.ledger.giants import Giants
 from rlm.ledger.keys import Keys, longest_letter
+from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import is_forbidden
 

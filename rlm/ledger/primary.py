@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 
 from rlm.core.clock import system_clock
-from rlm.ledger.client import LeanPool, LedgerClient
-from rlm.ledger.refusals import HeedingConnection, HeedingTlsConnection, NotNowError
+from rlm.ledger.client import HeedingConnection, HeedingTlsConnection, LeanPool, LedgerClient, NotNowError
 from rlm.ledger.sentinel import Address, SentinelURL
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import FencedError, StoreError
+from rlm.ledger.client import LASTING, is_cluster, run_lasting
 from rlm.ledger.connect import MICROSECONDS, translated, translating
-from rlm.ledger.refusals import is_cluster
-from rlm.ledger.replicas import LASTING, run_lasting
 from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
 
 if TYPE_CHECKING:

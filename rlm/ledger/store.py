@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from rlm.core.endpoint import all_limited, in_force
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import server_of, text, translated
-from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
+from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -20,7 +20,6 @@ from rlm.ledger.hosts import Hosts
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
-from rlm.ledger.orders import Orders
 from rlm.ledger.places import Places
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery

@@ -14,12 +14,18 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.pids import pid_space
-from rlm.ledger import Store, revive
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.child import QUICK_DEATH_SECONDS, Child, Launcher, StartBackoff, watch_death
-from rlm.processes.frozen import FrozenWatch, end_at_once
+from rlm.processes.child import (
+    QUICK_DEATH_SECONDS,
+    Child,
+    FrozenWatch,
+    Launcher,
+    StartBackoff,
+    end_at_once,
+    watch_death,
+)
 from rlm.processes.peers import Peers
 from rlm.processes.presence import Presence
 from rlm.processes.remains import Remains
@@ -27,6 +33,7 @@ from rlm.processes.sharing import offer_of
 from rlm.processes.signals import StopSignals, Wakeup, supervisor_grace
 
 if TYPE_CHECKING:
+    from rlm.ledger import Store
     from rlm.settings import Settings
 
 #: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.

@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rlm.core.errors import StoreError
-from rlm.ledger import Store, revive
+from rlm.ledger import Store
+from rlm.ledger.trouble import revive
 from rlm.web.errors import document
 from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.parameters import of_body, of_query, read_body

@@ -18,10 +18,9 @@ from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
-from scheduler.redis_clock import RedisClock
 from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.standby import STANDBY_SECONDS
-from scheduler.ticks import open_run
+from scheduler.ticks import RedisClock, open_run
 from tests.store import steps
 from tests.wait import wait_until
 

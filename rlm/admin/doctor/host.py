@@ -21,7 +21,7 @@ from rlm.core.errors import ConfigurationError, RLMError
 from rlm.core.files import Weakness, others, user_name, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
-from rlm.delivery import Opener, UnreachableError
+from rlm.delivery.connection import Opener, UnreachableError
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive
 from rlm.ledger.fitness import Finding, fault, good, warning

@@ -15,12 +15,12 @@ from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.ledger.inspection import inspect
-from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role
 from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.selftests import SelfTests
+from rlm.ledger.trouble import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
 
 #: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by

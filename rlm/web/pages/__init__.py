@@ -25,7 +25,8 @@ from starlette.staticfiles import StaticFiles
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
-from rlm.ledger import Store, revive
+from rlm.ledger import Store
+from rlm.ledger.trouble import revive
 from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
