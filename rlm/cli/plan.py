@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,6 @@ from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.text import counted, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.admin.planning import Arrivals
     from rlm.admin.question import PlanAnswer
     from rlm.admin.replay import Replay

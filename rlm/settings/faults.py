@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, Layers, Place, fields_at, upwards
 from rlm.settings.secrets import MASK, is_secret, mask_value
@@ -16,7 +18,6 @@ from rlm.settings.toml import KeyLines, dotted, toml_value
 from rlm.settings.values import words
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
 

@@ -6,15 +6,13 @@ import json
 import os
 import re
 from textwrap import wrap
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
+
+from honcho.printer import Message
 
 from rlm.core.clock import isoformat
 from rlm.processes.procfile import ALARM_COLOUR, OWN_NAME
 from rlm.telemetry.logs import CLOCK
-
-if TYPE_CHECKING:
-    from honcho.printer import Message
-
 
 #: A log line for a person: the time, then the rest.
 _DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from rlm.core.errors import StoreError
+from rlm.ledger import Store
 from rlm.ledger.trouble import revive
 from rlm.web.errors import document
 from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.parameters import of_body, of_query, read_body
 from rlm.web.session import visit_of
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from rlm.ledger import Store
-
 
 _JSON = "application/json"
 _ACCEPTED = 202

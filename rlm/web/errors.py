@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from rlm.core.errors import (
@@ -22,9 +22,6 @@ from rlm.core.errors import (
     StoreError,
 )
 from rlm.settings.secrets import known
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
 
 _BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
 _DESCRIBED = "/openapi.json describes each parameter."

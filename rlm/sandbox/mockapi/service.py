@@ -7,21 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from email.utils import formatdate
+from io import FileIO
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from rlm.core.clock import Clock
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limited, all_limited
 from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, by_limited, summarise
 from rlm.sandbox.mockapi.connection import Received, Reply
 from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, Site, sites_by_path
-
-if TYPE_CHECKING:
-    from io import FileIO
-
-    from rlm.core.clock import Clock
 
 #: In `set_faults`, every endpoint.
 ALL = "*"
