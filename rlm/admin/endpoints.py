@@ -20,7 +20,7 @@ from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
-from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings.faults import did_you_mean
 from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")
@@ -87,7 +87,7 @@ def choose_limited(settings: Settings, names: Sequence[str], type_name: str | No
 
 def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
     if name not in known:
-        near = did_you_mean(close_match(name, known))
+        near = did_you_mean(name, known)
         raise NoSuchEndpointError(f"No {what} is named {name!r}{near}. `rlm endpoint list` shows those there are.")
     return known[name]
 

@@ -16,7 +16,7 @@ from rlm.core.text import one_line
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.settings import Settings, load_settings
-from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings.faults import did_you_mean
 from rlm.settings.model import MOST_WORKERS
 
 #: The most events to plan for: every reader of the JSON can hold this number.
@@ -142,7 +142,7 @@ def _numbers(option: str, texts: Sequence[str], settings: Settings) -> dict[str,
 
 def _check_type(option: str, name: str, settings: Settings) -> None:
     if name not in settings.types:
-        hint = did_you_mean(close_match(name, settings.types))
+        hint = did_you_mean(name, settings.types)
         known = ", ".join(one.name for one in settings.event_types)
         raise BadQuestionError(f"{name!r} is not a configured type{hint}; there are {known}", option)
 

@@ -17,7 +17,7 @@ from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.settings import Settings
-from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings.faults import did_you_mean
 
 #: Most items in one push, and bytes after which a push is due.
 PUSH_ITEMS = 500
@@ -194,7 +194,7 @@ def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
 
 def _unknown(name: str, settings: Settings) -> ItemFlaw:
     error = BadItemError.unknown_type(name)
-    near = did_you_mean(close_match(name, settings.types))
+    near = did_you_mean(name, settings.types)
     return ItemFlaw(error.reason, f"{error.reason}: {error}{near}", name)
 
 

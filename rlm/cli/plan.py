@@ -44,9 +44,7 @@ _REPLAY = "What would the last N runs have left over?"
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
 @several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.", shell_complete=setting_values)
-@several(
-    "--add-endpoint", "add", "TYPE", "What if a type had one more endpoint? Repeatable.", shell_complete=type_names
-)
+@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
 @click.option("--windows", type=WholeNumber(1, 10_000), metavar="N", help=_WINDOWS)
 @several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
 @click.option("--replay", type=WholeNumber(1, 10_000), metavar="N", help=_REPLAY)

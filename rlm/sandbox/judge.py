@@ -1,6 +1,6 @@
 """The judge of the demo and the self-test: a run's record, the API's arrivals and the books, held against each other.
 
-The mock API counts for itself (`rlm/sandbox/mockapi/arrivals.py`): the judge shares no code with what it judges.
+The mock API counts for itself (`rlm/sandbox/mockapi/service.py`): the judge shares no code with what it judges.
 """
 
 from __future__ import annotations

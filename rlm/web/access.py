@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlm.web.errors import refused
+from rlm.web.api import refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
 
 #: What everybody who reaches the port may read.

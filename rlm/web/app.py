@@ -19,8 +19,7 @@ from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, KnownHosts
-from rlm.web.api import api_routes
-from rlm.web.errors import of_error, of_http
+from rlm.web.api import api_routes, of_error, of_http
 from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import missing_page, page_routes
 
