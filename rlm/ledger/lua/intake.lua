@@ -32,7 +32,10 @@ return redis.call('LLEN', staging)
 -- KEYS[8]  family    of the hashes of events: the key of one is this and its id
 -- KEYS[9..] pending zset of each type in the chunk
 -- ARGV[1]  token
--- ARGV[2..5] skip, count, bytes, longest: of oldest_entries, for the items that are read then
+-- ARGV[2]  skip      what follows is of oldest_entries, for the items that are read then
+-- ARGV[3]  count
+-- ARGV[4]  bytes
+-- ARGV[5]  longest
 -- ARGV[6]  run id
 -- ARGV[7]  items     number of items in the chunk
 -- ARGV[8]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
