@@ -11,10 +11,10 @@ from rlm.core.endpoint import in_force
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.item import type_of
 from rlm.core.run import Run, State, Trigger
-from rlm.delivery import Dispatcher
+from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
-from rlm.ledger.terms import Release, Terms
+from rlm.ledger.turns import Release, Terms
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
 from rlm.settings.secrets import resolve_headers

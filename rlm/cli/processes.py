@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,6 @@ from rlm.core.errors import ListenError
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
@@ -82,7 +82,7 @@ def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_vo
     import_supervisor(settings)
     from actors.launcher import TemplateLauncher, worker_template
     from rlm.ledger.fitness import require_fit
-    from rlm.processes.memory import settle_memory
+    from rlm.processes.fork import settle_memory
     from rlm.processes.supervisor import Supervisor
 
     settle_memory()
@@ -98,7 +98,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, wakeup, stop):
         from rlm.ledger.fitness import require_fit
-        from rlm.processes.memory import settle_memory
+        from rlm.processes.fork import settle_memory
         from scheduler.service import SchedulerService
 
         settle_memory()

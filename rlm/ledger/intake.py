@@ -12,12 +12,11 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, Excerpt
 from rlm.ledger.chunks import Chunk, ChunkWriter
+from rlm.ledger.client import run_lasting
 from rlm.ledger.connect import translated, translating
-from rlm.ledger.giants import Giants
 from rlm.ledger.keys import Keys, longest_item
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.replicas import run_lasting
+from rlm.ledger.quarantine import Giants, Quarantine
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from rlm.core.errors import StoreError
 from rlm.core.expected import Expected
 from rlm.core.run import State
 from rlm.ledger.claims import Claim, Held, LaneId
-from rlm.ledger.terms import MOST_TRIED, Terms
-from rlm.ledger.turns import Turns
+from rlm.ledger.turns import MOST_TRIED, Terms, Turns
 from tests.store import looks, steps
 from tests.store.windows import make_budget
 from tests.wait import wait_until

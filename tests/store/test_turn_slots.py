@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.ledger.terms import Terms
+from rlm.ledger.turns import Terms
 from tests.store import looks, steps
 from tests.store.windows import health, make_budget, set_health, stamps, take
 
