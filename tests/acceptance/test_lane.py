@@ -1309,7 +1309,7 @@ def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, f
     assert len(bench.calls()) == 1
     if verb == "refuse":
         assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 28
-    if verb == "block":
+    if verb == "block" and where:  # without an answer
         assert ended - bench.stamps()[0] < 200_000
     bench.check()
 
