@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import span
+from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.peers import Peers
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: A host that has been lost for so long is forgotten, seconds.
 FORGET_SECONDS = 86_400.0
@@ -37,11 +34,9 @@ def unheard(store: Store, missing: Iterable[str]) -> set[str]:
 def report_lost(store: Store, host: str) -> None:
     """Name a host that is lost, and raise the alarm, unless somebody has."""
     if store.hosts.lose(host):
-        log.warning(
-            "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share",
-            host,
-            extra=alarm(Alarm.HOST_LOST, "lose_host", host=host),
-        )
+        told = "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share"
+        extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
+        log.warning(told, host, extra=extra)
 
 
 class HostWatch:

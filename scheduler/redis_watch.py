@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import BY_FILE, Change, newest_limits
 from rlm.ledger.dataloss import Continuity, StepGuard
@@ -25,12 +25,8 @@ from rlm.ledger.inspection import KeyFlaw, inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
 from rlm.processes.signals import longest_call
-from scheduler.redis_clock import RedisClock
-from scheduler.ticks import open_run
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from scheduler.leader import Leader
+from scheduler.leader import Leader
+from scheduler.ticks import RedisClock, open_run
 
 #: How often the fitness of Redis to keep the ledger is checked, seconds, for somebody may change its settings; and how
 #: often while no run is open.
@@ -140,12 +136,9 @@ class RedisWatch:
         )
         underway_seconds = longest_call(self._store.settings) + max(0.0, known - longest)
         self._store.epochs.renew(self._leader.token, why, underway_seconds=underway_seconds)
-        log.error(
-            "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call",
-            why,
-            longest + self._store.settings.run.guard_seconds + underway_seconds,
-            extra=alarm(cause, "hold_endpoints"),
-        )
+        told = "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call"
+        extra = alarm(cause, "hold_endpoints")
+        log.error(told, why, longest + self._store.settings.run.guard_seconds + underway_seconds, extra=extra)
 
 
 class Mender:
@@ -274,12 +267,12 @@ class Mender:
                 return
         counts = store.ledger.count(store.known_types).values()
         if any(one.unsettled - one.pending for one in counts):
-            run_id = open_run(store, token, Trigger.MANUAL, store.now_us() / MICROSECONDS)
+            run_id = open_run(store, token, Trigger.MANUAL, store.now())
             store.runs.restate(token, run_id, store.known_types)
 
     def _reopen(self, flaw: KeyFlaw) -> None:
         """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
-        store, now = self._store, self._store.now_us() / MICROSECONDS
+        store, now = self._store, self._store.now()
         store.runs.advance(
             self._leader.token,
             flaw.of,

@@ -1,26 +1,22 @@
-"""Ticks: when one is due, how it is noticed, whether there is anything to do, and the run that it opens."""
+"""Ticks: when one is due by the clock of Redis, whether there is anything to do, and the run that it opens."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from rlm import telemetry
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import Limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.core.window import full_seconds
+from rlm.ledger import Store
 from rlm.ledger.reading.books import books
 from rlm.plan.waits import GAP_SECONDS, Obstacle
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rlm.core.endpoint import Limited
-    from rlm.ledger import Store
 
 #: How far two schedulers may be apart about the clock of Redis, seconds: a tick that one has served is served by no
 #: other. Those up to 0.1 went by the clocks of their hosts.
@@ -145,10 +141,43 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
-        late=why_late(store, tick, store.now_us() / 1_000_000 - tick, away=away),
+        late=why_late(store, tick, store.now() - tick, away=away),
         ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")
     store.processes.wake("scheduler")  # standbys: one of them closes the run if its conductor does not
     return opened
+
+
+class RedisClock:
+    """Follows the clock of Redis by one of this host that never steps; until it is heard, by the host's wall clock.
+
+    A step of either clock moves no tick for longer than until the next look.
+    """
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None
+
+    def look(self, store: Store) -> None:
+        """Ask Redis for its time. Raises StoreError."""
+        asked_at = system_clock.boottime()
+        self.hear(asked_at, store.now_us(), system_clock.boottime())
+
+    def hear(self, asked_at: float, redis_us: int, answered_at: float) -> None:
+        """Note what Redis said (microseconds) between two moments of `system_clock.boottime`, seconds.
+
+        A slow answer leaves what is known as it is, as far as both can be true.
+        """
+        least, most = redis_us / 1_000_000 - answered_at, redis_us / 1_000_000 - asked_at
+        known = (least + most) / 2 if self._ahead is None else self._ahead
+        self._ahead = min(max(known, least), most)
+
+    def now(self) -> float:
+        """Return the time of Redis, seconds since 1970."""
+        return self.at(system_clock.boottime())
+
+    def at(self, moment: float) -> float:
+        """Return the time of Redis at a moment of `system_clock.boottime`."""
+        ahead = system_clock.now() - system_clock.boottime() if self._ahead is None else self._ahead
+        return moment + ahead

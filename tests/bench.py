@@ -11,10 +11,10 @@ from rlm.core.endpoint import in_force
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.item import type_of
 from rlm.core.run import Run, State, Trigger
-from rlm.delivery import Dispatcher
+from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
-from rlm.ledger.terms import Release, Terms
+from rlm.ledger.turns import Release, Terms
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
 from rlm.settings.secrets import resolve_headers
@@ -122,7 +122,7 @@ class Bench:
     def end_run(self):
         """Return what is unsettled, without a record: all that matters here is the ledger."""
         self.store.runs.advance(self.token, self.run_id, State.FINISHING)
-        assert self.store.runs.return_unsettled(self.run_id, [TYPE])
+        assert self.store.recovery.return_unsettled(self.run_id, [TYPE])
         assert self.store.runs.close(self.run_id, {}, [TYPE], wanted=0) == 1
 
     def take(self, number=1, **fields):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.installed import Conducted, Shape
-from rlm.ledger.terms import Release, Terms
+from rlm.ledger.turns import Release, Terms
 from tests.store import steps
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.delivery import Delivered
 from rlm.delivery.lane import Lanes
+from rlm.delivery.outcome import Delivered
 from rlm.ledger import Store
 from rlm.settings import load_settings
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery import Outcome
+    from rlm.delivery.outcome import Outcome
 
 #: How long a lane without a call looks away, seconds.
 IDLE_SECONDS = 0.01

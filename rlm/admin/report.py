@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,17 +12,15 @@ from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
+from rlm.core.run import Run
 from rlm.core.text import named
 from rlm.delivery.run_end import record_so_far
+from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.claims import Lane
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.settings.secrets import EMBEDDED, mask_url
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from rlm.ledger.claims import Lane
 
 #: The state of a status while no run is open.
 IDLE = "idle"
@@ -112,7 +110,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     The next tick assumes a live scheduler; `schedulers` says whether there is one, by entries that outlive it for some
     seconds, and `conductor` which of them leads at this moment.
     """
-    now = store.now_us() / 1_000_000
+    now = store.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
     every_seconds = store.settings.run.every_seconds
     next_tick = (now // every_seconds + 1) * every_seconds

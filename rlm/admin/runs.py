@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
@@ -15,13 +15,10 @@ from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
+from rlm.core.run import Run
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-
 
 #: What a list shows of a record.
 _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
@@ -124,7 +121,7 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is cut to milliseconds
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
-    ago = store.now_us() / MICROSECONDS - began
+    ago = store.now() - began
     calls = {name: _sent(store, limited[name], ago, began, ended) if name in limited else [] for name in called}
     return {
         "calls": calls,

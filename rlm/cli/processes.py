@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,6 @@ from rlm.core.errors import ListenError
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
@@ -69,7 +69,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 def import_supervisor(settings: Settings) -> None:
     """Import what a supervisor needs, and its workers."""
-    needed = ["actors.launcher", "rlm.ledger.fitness", "rlm.processes.supervisor"]
+    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
     needed.append("encodings.idna")  # else each worker loads it when it connects
     if settings.sentry_dsn is not None:  # else each worker would load the library
         needed.append("rlm.telemetry.sentry")
@@ -80,9 +80,9 @@ def import_supervisor(settings: Settings) -> None:
 def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool) -> None:
     """Be a supervisor until a signal. Its template comes first, before there are threads and connections."""
     import_supervisor(settings)
-    from actors.launcher import TemplateLauncher, worker_template
+    from actors.worker import TemplateLauncher, worker_template
     from rlm.ledger.fitness import require_fit
-    from rlm.processes.memory import settle_memory
+    from rlm.processes.fork import settle_memory
     from rlm.processes.supervisor import Supervisor
 
     settle_memory()
@@ -98,7 +98,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, wakeup, stop):
         from rlm.ledger.fitness import require_fit
-        from rlm.processes.memory import settle_memory
+        from rlm.processes.fork import settle_memory
         from scheduler.service import SchedulerService
 
         settle_memory()

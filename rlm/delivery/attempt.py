@@ -21,18 +21,21 @@ from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.delivery import Connection, Delivered, Request, Unreachable, UnreachableError
-from rlm.delivery.settlement import (
+from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.outcome import (
     Answered,
+    Delivered,
     Settlement,
     Undelivered,
+    Unreachable,
     completion_of,
     refuse_unsound,
     settlement_of,
     try_again,
 )
+from rlm.delivery.request import Request
 from rlm.ledger.limiter import Admitted, Call, Refused
-from rlm.ledger.terms import MOST_TRIED
+from rlm.ledger.turns import MOST_TRIED
 
 if TYPE_CHECKING:
     from rlm.delivery.lane import LaneContext
@@ -110,12 +113,12 @@ class Attempt:
                 self._lane.log(logging.ERROR, "give_back", self._claim, told)
             answered = partial(self._ledger.give_back, self._claim)
         if not isinstance(answered, Answered):
-            self._settle(answered)
+            self._lane.settle(self._claim, answered, self.lease_ends)
             return None
         if isinstance(answered.outcome, Delivered):
             self._report(answered)
             return completion_of(self._claim, answered, answered.outcome)
-        self._settle(partial(self._write, answered, answered.outcome))
+        self._lane.settle(self._claim, partial(self._write, answered, answered.outcome), self.lease_ends)
         return None
 
     def _deliver(self, connection: Connection | None) -> Answered | Settlement:
@@ -216,12 +219,9 @@ class Attempt:
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
             if answered_at > tries_end:
-                log.warning(
-                    "Redis takes %.0f ms for a slot, too long to use it; event %s is given back",
-                    1000 * (answered_at - asked_at),
-                    call.event_id,
-                    extra={"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name},
-                )
+                told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
+                extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}
+                log.warning(told, 1000 * (answered_at - asked_at), call.event_id, extra=extra)
                 break
         return None
 
@@ -284,9 +284,6 @@ class Attempt:
                     system_clock.sleep(AGAIN_SECONDS)
                     continue
             return
-
-    def _settle(self, settlement: Settlement) -> None:
-        self._lane.settle(self._claim, settlement, self.lease_ends)
 
 
 def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:

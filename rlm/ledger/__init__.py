@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlm.ledger.outage import revive
     from rlm.ledger.store import Store, open_store
 
-__all__ = ["Store", "open_store", "revive"]
+__all__ = ["Store", "open_store"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rlm.ledger import outage, store  # noqa: PLC0415  # when it is asked for
+    from rlm.ledger import store  # noqa: PLC0415  # when it is asked for
 
-    return getattr(outage if name == "revive" else store, name)
+    return getattr(store, name)

@@ -13,24 +13,20 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
+from rlm.ledger.client import replicas_of
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.replicas import replicas_of
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
 #: conductor dies at the same moment as Redis.
@@ -117,12 +113,9 @@ class EpochFile:
         except FileNotFoundError:
             return None
         except (OSError, UnsafeError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning(
-                "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s",
-                self._path,
-                error,
-                extra={"action": "read_epoch"},
-            )
+            told = "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s"
+            extra = {"action": "read_epoch"}
+            log.warning(told, self._path, error, extra=extra)
             return None
 
     def save(self, epoch: Epoch, *, at_once: bool = False) -> None:

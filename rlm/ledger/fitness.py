@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from rlm.core.errors import StoreUnfitError
+from rlm.ledger.client import CLUSTER_REMEDY, Replicas, replicas_of
 from rlm.ledger.connect import translated
-from rlm.ledger.refusals import CLUSTER_REMEDY
-from rlm.ledger.replicas import Replicas, replicas_of
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:

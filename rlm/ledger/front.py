@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from rlm.ledger.client import Replicas
 from rlm.ledger.connect import RemoteServer, make_client, server_of, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
-from rlm.ledger.replicas import Replicas
 
 if TYPE_CHECKING:
     import redis

@@ -24,7 +24,7 @@ backoff:TYPE               zset    events waiting for another attempt, by when (
 spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
 inflight:TYPE              zset    claimed events, by the end of their lease; negative until they have a slot
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
-releases                   list    calls that lanes may make, the next one first (JSON): `Release`, rlm/ledger/terms.py
+releases                   list    calls that lanes may make, the next one first (JSON): `Release`, rlm/ledger/turns.py
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
 tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; until

@@ -1,17 +1,24 @@
-"""The quarantine: what stood in a key that cannot stand there is renamed, never deleted, and entered in a register."""
+"""What is set aside: keys that hold what they cannot, and giants, entries of a list that are too large to be read.
+
+What stood in a key that cannot stand there is renamed, never deleted, and entered in a register, the quarantine.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import redis
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
+from rlm.ledger.connect import translated
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
 
 log = logging.getLogger(__name__)
@@ -77,13 +84,9 @@ class Quarantine(Part):
     @staticmethod
     def tell(key: str, wrong: str, where: str) -> None:
         """Raise the alarm."""
-        log.error(
-            "%s was set aside, for it %s; what it held is in %s",
-            safe_line(key),
-            safe_line(wrong),
-            safe_line(where),
-            extra=alarm(Alarm.KEY_SET_ASIDE, "set_aside"),
-        )
+        told = "%s was set aside, for it %s; what it held is in %s"
+        extra = alarm(Alarm.KEY_SET_ASIDE, "set_aside")
+        log.error(told, safe_line(key), safe_line(wrong), safe_line(where), extra=extra)
 
     def all(self) -> list[Aside]:
         """Return what was set aside and is still there, the newest first; what was deleted leaves the register."""
@@ -99,3 +102,48 @@ def _read(where: bytes, raw: bytes) -> Aside:
         return msgspec.structs.replace(msgspec.json.decode(raw, type=Aside), where=name)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Aside(name, "was set aside", 0.0, name)
+
+
+#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
+PIECE_BYTES = 3 * 2**18
+
+
+class Giants(Part):
+    """The giants of one list, entries that are too large to be read. Setting one aside needs the lease's token.
+
+    Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So
+    an entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set
+    aside has its name. Nobody can guess that name, so no item is mistaken for it.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
+        """Read the list at the key `entries`, entries of at most `longest` bytes."""
+        super().__init__(client, keys)
+        self._entries = entries
+        self._longest = longest
+
+    def peek(self, token: int, count: int, size: int, skip: int = 0) -> tuple[str, list[bytes]]:
+        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+
+        Of those at most `count` behind the `skip` oldest, and no more after `size` bytes.
+        """
+        keys, name = self._keys, secrets.token_hex(16)
+        names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
+        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name, skip])
+        return giant.decode(), entries
+
+    def size(self, name: str) -> int:
+        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
+        with translated(self._client):
+            return self._client.strlen(self._keys.giant(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
+        start = 0
+        while True:
+            with translated(self._client):
+                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
+            if not piece:
+                return
+            yield cast("bytes", piece)
+            start += PIECE_BYTES

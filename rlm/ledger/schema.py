@@ -12,12 +12,11 @@ from rlm.core.endpoint import Limit
 from rlm.core.expected import Measured
 from rlm.core.item import is_type_name
 from rlm.ledger.claims import is_note
-from rlm.ledger.control import Change
+from rlm.ledger.control import Change, Order
 from rlm.ledger.hosts import DrainOrder
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
-from rlm.ledger.orders import Order
-from rlm.ledger.terms import Release
+from rlm.ledger.turns import Release
 from rlm.ledger.ways import is_state, read_way
 
 #: The test of an entry; that of a hash gets a field and its value.

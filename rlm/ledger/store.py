@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from redis.exceptions import ResponseError
 
-from rlm.core.endpoint import all_limited, in_force
+from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import server_of, text, translated
-from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
+from rlm.ledger.connect import MICROSECONDS, Server, server_of, text, translated
+from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -20,7 +22,6 @@ from rlm.ledger.hosts import Hosts
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
-from rlm.ledger.orders import Orders
 from rlm.ledger.places import Places
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
@@ -30,16 +31,8 @@ from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
-from rlm.settings import secrets_of
+from rlm.settings import Settings, secrets_of
 from rlm.settings.secrets import remember
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from rlm.core.endpoint import Endpoint
-    from rlm.ledger.connect import Server
-    from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +79,11 @@ class Store(StoreFront):
         """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
         with translated(self.client):
             seconds, microseconds = self.client.time()
-        return seconds * 1_000_000 + microseconds
+        return seconds * MICROSECONDS + microseconds
+
+    def now(self) -> float:
+        """Return the same in seconds since 1970."""
+        return self.now_us() / MICROSECONDS
 
     @property
     def address(self) -> str:

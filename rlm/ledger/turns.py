@@ -1,33 +1,103 @@
 """The turns of lanes: a conductor releases calls, and a lane settles what it has completed and claims its next event.
 
+A released call says its type, endpoint and times. A lane claims the first event that waits for it.
+
 That is the way of every event whose call succeeds, one script a turn. The other ways out are in events.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
 
 import msgspec
+import redis
 
+from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
+from rlm.core.expected import Expected, Pair
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Claim, Turn
+from rlm.ledger.claims import Claim, Completion, LaneId, Turn
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.scripts import Part
-from rlm.ledger.terms import releases_in
+from rlm.ledger.scripts import Argument, Part
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+#: The most endpoints that a lane tries for one event: each release names them, however many its type has.
+MOST_TRIED = 16
 
-    import redis
 
-    from rlm.core.expected import Expected, Pair
-    from rlm.ledger.claims import Completion, LaneId
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
-    from rlm.ledger.terms import Release
+class Terms(msgspec.Struct, frozen=True):
+    """What does not change of the calls of a type to an endpoint: the scripts need no more to claim and take a slot.
+
+    `endpoints` are those that such a call may go to, `limited` all that has a limit there. `revision` is the run's,
+    which the worker must have. Times are in microseconds. `windows` are the endpoint's and its budget's, with their
+    rules.
+    """
+
+    type: str
+    endpoint: str
+    endpoints: list[str]
+    limited: list[str]
+    pending: str
+    inflight: str
+    lease: int
+    probe: int
+    windows: list[dict[str, Any]]
+    revision: str = ""
+
+    @classmethod
+    def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
+        """Return the terms of calls of a type to one of its endpoints, with the limits in force."""
+        windows: list[dict[str, Any]] = [
+            {
+                "id": one.window_id,
+                "name": one.name,
+                "limit": one.limit.text,
+                "window": keys.window(one.window_id),
+                "health": keys.health(one.window_id),
+                "rules": [[rule.amount, _us(rule.seconds + guard_seconds)] for rule in one.limit.rules],
+            }
+            for one in (endpoint, endpoint.budget)
+            if one is not None
+        ]
+        tried = [endpoint, *islice((one for one in kind.endpoints if one.name != endpoint.name), MOST_TRIED - 1)]
+        names = [one.name for one in tried]
+        limited = [*names, *sorted({one.budget.name for one in tried if one.budget})]
+        probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
+        zsets = keys.pending(kind.name), keys.inflight(kind.name)
+        lease_us = _us(kind.lease_seconds)
+        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A call that a lane may make: of the first event that waits, on these `terms`. `run` is the id of the open run.
+
+    Moments are in microseconds of Redis time: it is `void` if nobody took it by then, the call must `begin` to be
+    answered before the `deadline`. `call` is how long it is expected to take.
+    """
+
+    run: str
+    void: int
+    begin: int
+    deadline: int
+    call: int
+    of: Terms
+
+
+def releases_in(raw: Iterable[bytes]) -> Iterator[Release]:
+    """Yield the releases as they stand in Redis; what is none is left out."""
+    for one in raw:
+        with suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(one, type=Release)
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)
+
 
 #: A release that no lane takes is void after this many seconds.
 CLAIM_SECONDS = 1.0

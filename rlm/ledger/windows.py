@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, EndpointLimiter, Refused, WindowStorage, call_keys, periods
 from rlm.ledger.scripts import Command, Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000
@@ -54,24 +52,19 @@ class Windows(Part):
         self._move(endpoint, slot, call, ["", 0, ""])
 
     def block(
-        self, endpoint: Endpoint, slot: Admitted, call: Call | None = None, *, left_late: bool = False
+        self,
+        endpoint: Endpoint,
+        slot: Admitted,
+        call: Call | None = None,
+        *,
+        ago_seconds: float = 0.0,
+        left_late: bool = False,
     ) -> Admitted:
         """Block a slot for a period from now, for a call without an answer; return the moved slot.
 
-        `left_late`: the call was sent only now.
+        Or from `ago_seconds` before now, or from when it was taken if that is later, for a call that may have been read
+        later than its guard allows. `left_late`: the call was sent only now.
         """
-        return self._block(endpoint, slot, call, 0.0, left_late=left_late)
-
-    def restamp(self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float) -> Admitted:
-        """Block a slot for a period from `ago_seconds` before now, or from when it was taken if that is later.
-
-        The call may have been read later than its guard allows. Returns the moved slot.
-        """
-        return self._block(endpoint, slot, call, ago_seconds, left_late=False)
-
-    def _block(
-        self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
-    ) -> Admitted:
         limited = list(all_limited([endpoint]))
         window_ids = [one.window_id for one in limited]
         noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # anything: it is moved

@@ -1,24 +1,24 @@
-"""A worker process as its supervisor sees it: its death, its silence, and what follows when its start failed.
+"""A worker process as its supervisor sees it: its death, whether it is frozen, and what follows when its start failed.
 
 Only the kernel says that a process is dead. Whether a living one is frozen follows from what it last said.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rlm.core.clock import system_clock
-from rlm.ledger.processes import HEARTBEAT_SECONDS
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Processes, Role, WorkerState
+from rlm.processes.fork import Forked
 from rlm.processes.signals import how_ended
-
-if TYPE_CHECKING:
-    from rlm.processes.fork import Forked
 
 #: A worker that has not announced itself for so long is silent: a heartbeat has been due for a while, seconds.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
@@ -172,3 +172,59 @@ class StartBackoff:
             doublings = min(self.failed - 1, 30)
             self._not_before = now + min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**doublings)
         return self._not_before - now
+
+
+log = logging.getLogger(__name__)
+
+
+class FrozenWatch:
+    """Looks at the workers of a supervisor, now and then, and kills the frozen: they are reaped as the dead are."""
+
+    def __init__(self, processes: Processes, children: Mapping[str, Child], grace_seconds: float) -> None:
+        self._processes = processes
+        self._children = children
+        self._grace_seconds = grace_seconds
+        self._looked_at = float("-inf")
+        self._silent_at = float("-inf")  #: none of those that have come up can be silent before
+
+    def look(self) -> None:
+        """Kill those that do not stop; and the frozen, if it is time to look."""
+        now = system_clock.monotonic()
+        for child in self._children.values():
+            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
+                end_at_once(child)
+        calm = now < self._silent_at and all(child.ready for child in self._children.values())
+        if calm or now < self._looked_at + LOOK_SECONDS:
+            return
+        self._note_ready()
+        judged = [one for one in self._children.values() if _is_judged(one, now)]
+        heard = self._processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
+        self._looked_at, self._silent_at = now, now + SILENT_SECONDS - max(heard, default=0.0)
+        for child, silent_seconds in zip(judged, heard, strict=True):
+            if child.look(silent_seconds):
+                log.warning("Worker %s is frozen and is ended", child.worker_id, extra={"action": "kill_worker"})
+                child.end_frozen()
+
+    def forgive(self) -> None:
+        """Begin to count anew: nobody could be heard."""
+        for child in self._children.values():
+            child.silent_looks = 0
+
+    def _note_ready(self) -> None:
+        """Note who of those that were coming up has come up."""
+        if all(child.ready for child in self._children.values()):
+            return
+        for worker in self._processes.alive(Role.WORKER):
+            if worker.id in self._children and worker.state != WorkerState.STARTING:
+                self._children[worker.id].ready = True
+
+
+def _is_judged(child: Child, now: float) -> bool:
+    """Return whether a silent worker is frozen: it is not coming up, leaving, or about to die."""
+    return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
+
+
+def end_at_once(child: Child) -> None:
+    """Kill a worker that was told to stop."""
+    log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
+    child.kill()

@@ -6,7 +6,6 @@ import logging
 import os
 import selectors
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.core.alarms import Alarm, alarm
@@ -14,20 +13,25 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.pids import pid_space
-from rlm.ledger import Store, revive
-from rlm.ledger.outage import Outage
+from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.child import QUICK_DEATH_SECONDS, Child, Launcher, StartBackoff, watch_death
-from rlm.processes.frozen import FrozenWatch, end_at_once
+from rlm.processes.child import (
+    QUICK_DEATH_SECONDS,
+    Child,
+    FrozenWatch,
+    Launcher,
+    StartBackoff,
+    end_at_once,
+    watch_death,
+)
 from rlm.processes.peers import Peers
 from rlm.processes.presence import Presence
 from rlm.processes.remains import Remains
 from rlm.processes.sharing import offer_of
 from rlm.processes.signals import StopSignals, Wakeup, supervisor_grace
-
-if TYPE_CHECKING:
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 #: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.
 ALARM_SECONDS = 30.0

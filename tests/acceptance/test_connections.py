@@ -12,16 +12,10 @@ import time
 
 import pytest
 
-from rlm.delivery import (
-    Delivered,
-    Dispatcher,
-    Rejected,
-    Throttled,
-    Unreachable,
-    UnreachableError,
-    connection,
-    http,
-)
+from rlm.delivery import connection, http
+from rlm.delivery.connection import UnreachableError
+from rlm.delivery.http import Dispatcher
+from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
 from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program

@@ -254,7 +254,7 @@ def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
 
 REFUSED = """
 from pathlib import Path
-from rlm.delivery import Dispatcher
+from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.settings.secrets import resolve_headers
 from rlm.ledger import open_store

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable
 from rlm.delivery import http as dispatcher
+from rlm.delivery.http import Dispatcher
+from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.request import Request
 from tests.acceptance.scripted import endpoint
 from tests.faults.hostile_api import ALL_TRICKS, HostileApi
 from tests.faults.hostile_judge import misjudged, reused

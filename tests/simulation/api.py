@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.delivery import Outcome, Unreachable, UnreachableError
 from rlm.delivery import outcome as kinds
+from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import classify
+from rlm.delivery.outcome import Outcome, Unreachable
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery import Request
+    from rlm.delivery.request import Request
     from tests.simulation.loop import Host
     from tests.simulation.world import World
 

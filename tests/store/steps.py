@@ -14,7 +14,7 @@ from rlm.core.clock import system_clock
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.ledger.claims import Claim, Completion, LaneId
 from rlm.ledger.intake import Drain
-from rlm.ledger.terms import Release, Terms
+from rlm.ledger.turns import Release, Terms
 from scheduler.release_loop import ReleaseLoop
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.claims import Turn
-    from scheduler.leader import HandConductor
+    from scheduler.office import HandConductor
 
 T = TypeVar("T")
 

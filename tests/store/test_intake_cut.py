@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from rlm.core.errors import FencedError, StoreUnreachableError
-from rlm.ledger import giants, intake
+from rlm.ledger import intake, quarantine
 from rlm.ledger.intake import Intake
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
@@ -78,7 +78,7 @@ CALL_SITES = 15 + 2 * PER_GIANT
 def scenario(store, token, run, small_chunks, monkeypatch):
     """Two items that a crash left staged, seven that wait: good, bad, with duplicates, of several types, giants."""
     monkeypatch.setattr(intake, "longest_item", lambda max_item_bytes: max_item_bytes)
-    monkeypatch.setattr(giants, "PIECE_BYTES", 30_000)
+    monkeypatch.setattr(quarantine, "PIECE_BYTES", 30_000)
     store.intake = Intake(store.client, store.keys, 65_536)
     for name in ("stage_items", "peek_items", "take_chunk", "take_giant"):
         store.client.script_load(Script(name).source)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.ledger.giants import Giants
+from rlm.ledger.quarantine import Giants
 from tests.store import looks, steps
 
 LONGEST = 1000
@@ -166,7 +166,7 @@ def test_an_item_cannot_pass_for_a_giant(store, token):
 
 def test_a_giant_is_read_in_pieces(store, token, monkeypatch):
     """All of it, whatever its length; one that was taken meanwhile is empty."""
-    monkeypatch.setattr("rlm.ledger.giants.PIECE_BYTES", 300)
+    monkeypatch.setattr("rlm.ledger.quarantine.PIECE_BYTES", 300)
     large = [bytes(index % 256 for index in range(size)) for size in (1001, 1199, 1200, 1201)]
     for one in large:
         fill(store, one)

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.ledger.giants import Giants
+from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 

@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.delivery import Delivered, Unreachable, health
+from rlm.delivery import health
 from rlm.delivery.health import NOTE_SECONDS, HealthKeeper
-from rlm.delivery.outcome import BAD_HEADER
-from rlm.delivery.settlement import Answered
+from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Unreachable
 from rlm.ledger.breaker import Failed
 from rlm.ledger.limiter import Admitted
 from rlm.ledger.ways import Trouble

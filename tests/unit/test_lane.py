@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Throttled, Unreachable, UnreachableError, attempt, health, lane
+from rlm.delivery import attempt, health, lane
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.connection import UnreachableError
 from rlm.delivery.lane import Lanes
-from rlm.delivery.settlement import Answered
+from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Claim, LaneId, Turn
 from rlm.ledger.limiter import Admitted, Refused

@@ -18,10 +18,9 @@ from click.testing import CliRunner
 from rlm.cli.processes import scheduler
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreGarbledError, StoreUnreachableError
-from rlm.ledger.outage import Outage
-from rlm.processes.procfile import ALARM_COLOUR
+from rlm.ledger.trouble import Outage
+from rlm.processes.procfile import ALARM_COLOUR, JsonPrinter, TextPrinter
 from rlm.settings.secrets import Secrets, remember
-from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
 from tests.clocks import SetClock
 from tests.each import each
@@ -264,7 +263,7 @@ def test_under_up_no_line_is_wrapped_for_a_file():
 @pytest.fixture
 def clock(monkeypatch):
     clock = SetClock(0.0)
-    monkeypatch.setattr("rlm.ledger.outage.system_clock", clock)
+    monkeypatch.setattr("rlm.ledger.trouble.system_clock", clock)
     return clock
 
 

@@ -17,7 +17,7 @@ import pytest
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.pids import pid_space
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Offer, Process, Role, WorkerState
-from rlm.processes import child, frozen, peers, presence, supervisor
+from rlm.processes import child, peers, presence, supervisor
 from rlm.processes.child import (
     BOOT_SECONDS,
     FIRST_WAIT_SECONDS,
@@ -223,7 +223,7 @@ class Host:
 
     def __init__(self, monkeypatch, **workers):
         self.clock, self.table, self.store, self.stop, self.wakeup = SetClock(), Table(), FakeStore(), Stop(), Wakeup()
-        for module in (supervisor, frozen, peers, presence):
+        for module in (supervisor, child, peers, presence):
             monkeypatch.setattr(module, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
         monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)

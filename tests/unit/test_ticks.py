@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.core.clock import system_clock
-from scheduler.redis_clock import RedisClock
 from scheduler.service import TickTrigger
-from scheduler.ticks import is_served, last_due, missed
+from scheduler.ticks import RedisClock, is_served, last_due, missed
 from tests.each import each
 
 

@@ -2,7 +2,7 @@
 -- Releases calls: the lanes make them, the first of the list first.
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  current   id of the open run
--- KEYS[3]  releases  list of the calls that are released, JSON as `Terms` of rlm/ledger/terms.py writes it
+-- KEYS[3]  releases  list of the calls that are released, JSON as `Terms` of rlm/ledger/turns.py writes it
 -- KEYS[4]  run       hash of that run
 -- ARGV[1]  token
 -- ARGV[2]  run id

@@ -6,16 +6,14 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
 from rlm.core.trail import Place
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: Most events read for one page. If few of them fit, the next page goes on from there.
 MOST_LOOKED = 100_000
@@ -86,7 +84,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
     constant, and no step blocks Redis for long. What moves meanwhile may be missed or come twice.
     """
     found: list[Waiter] = []
-    now, looked, last = store.now_us() / MICROSECONDS, 0, after
+    now, looked, last = store.now(), 0, after
     for mark, event in walk(store, wanted, after):
         if len(found) == number or looked == MOST_LOOKED:
             return WaitingPage(found, last)
@@ -98,7 +96,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
 
 def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
     """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
-    page, now = waiting_page(store, wanted, number, after), store.now_us() / MICROSECONDS
+    page, now = waiting_page(store, wanted, number, after), store.now()
     return {
         "events": [
             {
