@@ -69,7 +69,7 @@ def test_a_unit_leaves_the_time_to_stop_and_cuts_no_call(path):
 
 @each_unit
 def test_a_unit_waits_for_redis_however_long(path):
-    """A start that ends at once (exit code 4) is no reason to give up: systemd counts five in 10 s, and RestartSec is 1."""
+    """Starts that end at once (exit code 4) are no reason to give up: by default systemd does after five in 10 s."""
     assert section_of(path, "Unit")["StartLimitIntervalSec"] == "0"
 
 
