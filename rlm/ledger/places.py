@@ -7,17 +7,13 @@ another there are never more than there may be. Those that were started by hand 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
+import redis
 
+from rlm.ledger.keys import Keys
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Processes, Role
 from rlm.ledger.scripts import Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: So often is asked again at once, where another host entered workers in the same moment.
 TRIES = 5

@@ -8,14 +8,11 @@ and only while this host listened. So nobody takes all because he is the first w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
+from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Process, Role
 from rlm.processes.sharing import divide, most_of
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: The longest that may lie between two looks for all of it to count as listening, seconds.
 LISTENING_SECONDS = 4.0
