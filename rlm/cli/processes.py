@@ -66,7 +66,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 def import_supervisor(settings: Settings) -> None:
     """Import what a supervisor needs, and its workers."""
-    needed = ["actors.launcher", "rlm.ledger.fitness", "rlm.processes.supervisor"]
+    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
     needed.append("encodings.idna")  # else each worker loads it when it connects
     if settings.sentry_dsn is not None:  # else each worker would load the library
         needed.append("rlm.telemetry.sentry")
@@ -77,7 +77,7 @@ def import_supervisor(settings: Settings) -> None:
 def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool) -> None:
     """Be a supervisor until a signal. Its template comes first, before there are threads and connections."""
     import_supervisor(settings)
-    from actors.launcher import TemplateLauncher, worker_template
+    from actors.worker import TemplateLauncher, worker_template
     from rlm.ledger.fitness import require_fit
     from rlm.processes.fork import settle_memory
     from rlm.processes.supervisor import Supervisor

@@ -153,7 +153,7 @@ def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store,
     """Its late answer changes nothing any more."""
     take_slot(store, claim)
     steps.finish(store, token, run)
-    assert store.runs.return_unsettled(run.id, [steps.TYPE])
+    assert store.recovery.return_unsettled(run.id, [steps.TYPE])
 
     (one,) = trail_of(store)
     assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, CallEnd.UNKNOWN)
