@@ -29,7 +29,6 @@ from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.pids import pid_space
 from rlm.delivery.fence import Fence
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
@@ -39,7 +38,7 @@ from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes import signals
-from rlm.processes.alive import AliveFile
+from rlm.processes.alive import AliveFile, pid_space
 from rlm.processes.signals import worker_grace
 from rlm.settings.secrets import resolve_headers
 

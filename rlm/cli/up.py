@@ -100,9 +100,9 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.core.pids import has_died
     from rlm.ledger import Store
     from rlm.ledger.processes import Role
+    from rlm.processes.alive import has_died
 
     found = []
     with suppress(RLMError), closing(Store(settings, url, answer_seconds=_LOOK_SECONDS)) as store:

@@ -12,11 +12,11 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.pids import pid_space
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
+from rlm.processes.alive import pid_space
 from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     Child,

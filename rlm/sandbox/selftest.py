@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import InterruptedByHandError, RLMError, StoreError, StoreUnfitError
-from rlm.core.pids import is_dead
 from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
+from rlm.processes.alive import is_dead
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.sandbox.configuration import events_by_type
 from rlm.sandbox.judge import Batch, Evidence, judge_batch, make_batch

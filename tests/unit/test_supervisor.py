@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.pids import pid_space
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Offer, Process, Role, WorkerState
 from rlm.processes import child, peers, presence, supervisor
+from rlm.processes.alive import pid_space
 from rlm.processes.child import (
     BOOT_SECONDS,
     FIRST_WAIT_SECONDS,
