@@ -160,8 +160,8 @@ class WorkerProcess:
         while True:
             heard = self._announce(WorkerState.READY)
             self._overdue.look()
-            wait = min(HEARTBEAT_SECONDS if heard else AGAIN_SECONDS, self._overdue.pause_seconds)
-            readable, _, _ = select.select(watched, [], [], wait)
+            wait = system_clock.to_beat(HEARTBEAT_SECONDS) if heard else AGAIN_SECONDS
+            readable, _, _ = select.select(watched, [], [], min(wait, self._overdue.pause_seconds))
             self._wakeup.drain()
             if self._stop.graceful:
                 return "it was asked to"
