@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import Endpoint, Limited
+from rlm.core.endpoint import Limited
 from rlm.core.text import counted
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role
-from rlm.ledger.ways import HostWays, cut_off
+from rlm.ledger.ways import HostWays, cut_off, shade
 from scheduler.leader import Duty
 
 #: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which
@@ -31,8 +30,8 @@ class RunHosts:
         self._store = store
         self._run_id = run_id
         self._duty = duty
-        self._ways: Mapping[str, HostWays] = {}
-        self._hosts: set[str] = set()
+        self._ways: Mapping[str, HostWays] = store.ways.look()  # or the first calls went where nobody gets through
+        self._hosts = self._calling(())
         self._fenced: set[str] = set()
         self._missing: dict[str, float] = {}
         self._freed: set[str] = set()
@@ -47,8 +46,8 @@ class RunHosts:
         if shifted_us != self._shifted_us:
             self._shifted_us, self._not_before = shifted_us, system_clock.monotonic() + HEARTBEAT_TTL_SECONDS
         alive, missing = self._store.processes.look(Role.WORKER)
-        self._hosts = {one.host for one in alive}
         self._ways = self._store.ways.look()
+        self._hosts = self._calling(alive)
         self._fenced |= {one.id for one in alive if one.fenced}
         self._freed.difference_update(one.id for one in alive)
         now = system_clock.monotonic()
@@ -59,6 +58,10 @@ class RunHosts:
         if lost and now >= self._not_before and not self._duty.lately_away:
             self._take_back(lost)
         return alive
+
+    def _calling(self, workers: Iterable[Process]) -> set[str]:
+        """Return the hosts that make the calls; asked for only where some host is in trouble."""
+        return {one.host for one in workers} or (self._store.hosts.calling() if self._ways else set())
 
     def _is_due(self, worker_id: str) -> bool:
         return worker_id in self._fenced and worker_id not in self._freed
@@ -88,22 +91,5 @@ class RunHosts:
         return [one for one in workers if one.host not in cut], cut & {one.host for one in workers}
 
     def shade(self, windows: dict[str, WindowState], limited: Iterable[Limited], now: float) -> dict[str, WindowState]:
-        """Return the windows as they are for these hosts: one that none of them reaches rests until one is probed.
-
-        `now` is the time of Redis, seconds since 1970.
-        """
-        if not self._ways or not self._hosts or not self._hosts <= self._ways.keys():
-            return windows
-        endpoints = [one for one in limited if isinstance(one, Endpoint)]
-        return windows | {one.name: self._shaded(windows[one.name], one.window_id, now) for one in endpoints}
-
-    def _shaded(self, window: WindowState, window_id: str, now: float) -> WindowState:
-        opens = [self._ways[host].opens_at(window_id) for host in self._hosts]
-        wait_seconds = min(opens) - now
-        if wait_seconds > 0:
-            rest_seconds = max(window.rest_seconds, wait_seconds)
-            return replace(
-                window, free=0, wait_seconds=max(window.wait_seconds, rest_seconds), rest_seconds=rest_seconds
-            )
-        is_probed = all(self._ways[host].is_probing(window_id) for host in self._hosts)
-        return replace(window, free=min(window.free, 1)) if is_probed else window
+        """Return the windows as they are for these hosts: see `rlm.ledger.ways.shade`."""
+        return shade(windows, limited, self._ways, self._hosts, now)

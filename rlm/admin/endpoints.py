@@ -31,6 +31,8 @@ LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 LONGEST_REASON = 200
 #: The most characters of a name in the record of changes.
 _LONGEST_WHO = 200
+#: What is said of an endpoint that no host can call.
+NO_HOST_REACHES_IT = "no host reaches it"
 #: What a picture of a window needs, and a list of endpoints does not show.
 _DRAWN_ONLY = frozenset({"allowed", "window", "refused", "since"})
 #: What a list of endpoints shows, and the status of a run does not.
@@ -109,6 +111,7 @@ def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
 
 def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
     now_us, views = store.windows.look(limited)
+    views = store.hosts.shade(views, limited, now_us)
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
@@ -189,12 +192,21 @@ def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
+def reason_of(circuit: Circuit, view: WindowState, health: Health) -> str | None:
+    """Return why an endpoint or a budget is resting, probed or held, in words; None for what needs none."""
+    if circuit is Circuit.HELD:
+        return "its window cannot be trusted"
+    if circuit not in RECOVERING:
+        return None
+    if view.unreached:
+        return f"{NO_HOST_REACHES_IT}: {view.unreached}"
+    failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
+    return failing if health.failures >= FAILING else "throttled"
+
+
 def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
     view, budget = views[limited.name], views.get(_budget(limited) or "")
     circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
-    failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
-    rested = failing if health.failures >= FAILING else "throttled"
-    why = {Circuit.RESTING: rested, Circuit.PROBING: rested, Circuit.HELD: "its window cannot be trusted"}
     left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
     if health.paused_until is not None:
         left[Circuit.PAUSED] = view.paused_seconds
@@ -202,7 +214,7 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
         "health": circuit,
         "circuit": circuit.former,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
-        "circuit_reason": why.get(circuit),
+        "circuit_reason": reason_of(circuit, view, health),
         "paused_by": health.paused_by if paused else None,
         "paused_at": isoformat(health.paused_at) if paused and health.paused_at is not None else None,
         "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,

@@ -56,6 +56,7 @@ def live_windows(
     limited = all_limited(endpoints)
     windows = store.windows if guard_seconds is None else store.windows.with_guard(guard_seconds)
     now_us, views = windows.look(limited)
+    views = store.hosts.shade(views, limited, now_us)
     ages = windows.ages(limited, now_us)
     return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 

@@ -194,16 +194,26 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     why = () if words.is_open(found) else found.get("why", ())
     told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
     if number := _failed(found):
-        each = tally.each_in_words(found.get("troubles", ()), addresses=False)
-        told.append((number, [safe_line(one) for one in each]))
-    return [*told, *((one, []) for one in _too_high(found))]
+        told.append((number, [safe_line(one) for one in tally.each_in_words(_called(found), addresses=False)]))
+    return [*told, *((one, []) for one in [*_unreached(found), *_too_high(found)])]
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many of a run's calls failed or were throttled, and why; and which limits are too high."""
-    why = tally.in_words(found.get("troubles", ()))  # records of older versions have none
+    """Return how many of a run's calls failed or were throttled, and why; what no host reaches; limits too high."""
+    why = tally.in_words(_called(found))
     failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
-    return [*failed, *_too_high(found)]
+    return [*failed, *_unreached(found), *_too_high(found)]
+
+
+def _called(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the troubles of calls that were made; records of older versions have none."""
+    return [one for one in found.get("troubles", ()) if one["calls"]]
+
+
+def _unreached(found: Mapping[str, Any]) -> list[str]:
+    """Return the endpoints that no host could call, and with what they fail."""
+    entries = [one for one in found.get("troubles", ()) if not one["calls"]]
+    return [safe_line(one) for one in tally.each_in_words(entries)]
 
 
 def _too_high(found: Mapping[str, Any]) -> list[str]:

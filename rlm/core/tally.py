@@ -66,12 +66,17 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
             yield endpoint, what, number
 
 
-def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> list[dict[str, Any]]:
+def troubles_of(
+    tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], unreached: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Return the entries of a record for the calls that went wrong, the most frequent first.
 
-    `address` is null for an endpoint that is no longer configured.
+    Endpoints that are `unreached` by any host, with what calls fail with there, have one even without a call. `address`
+    is null for an endpoint that is no longer configured.
     """
-    found = sorted(counted_in(tally), key=lambda one: (-one[2], *one[:2]))
+    calls = dict.fromkeys((unreached or {}).items(), 0)
+    calls |= {(name, what): number for name, what, number in counted_in(tally)}
+    found = sorted(((*of, number) for of, number in calls.items()), key=lambda one: (-one[2], *one[:2]))
     addresses = {name: address_of(one.url) for name, one in endpoints.items()}
     return [
         {"endpoint": name, "address": addresses.get(name), "what": what, "calls": number}
@@ -117,7 +122,8 @@ def each_in_words(troubles: Sequence[Entry], *, addresses: bool = True) -> list[
 
 def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
-    return f"{calls:,} x {what}, {named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
+    where = f"{named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
+    return f"{calls:,} x {what}, {where}" if calls else f"no host reaches {where}: {what}"
 
 
 def away_in_words(record: Entry) -> str:

@@ -30,6 +30,8 @@ class WindowState:
     rest, of whatever kind; `held_seconds` of a rest because the window cannot be trusted; `paused_seconds` of an
     operator's pause. `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are
     the seconds since each call that may still count, in any order; only plans have them, and count slots by them.
+    `unreached` says in a few words what calls fail with where no host reaches the endpoint, empty if one does: then it
+    rests and is suspect for that.
     """
 
     free: int = 0
@@ -39,6 +41,7 @@ class WindowState:
     held_seconds: float = 0.0
     paused_seconds: float = 0.0
     ages: tuple[float, ...] = ()
+    unreached: str = ""
 
     def later(self, seconds: float) -> WindowState:
         """Return the window `seconds` later if no call is made. `free` stays as it was read."""

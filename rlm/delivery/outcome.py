@@ -51,13 +51,13 @@ _OF_ERRORS: Final = (
 )
 _KNOWN: Final = frozenset(map(int, HTTPStatus))
 
-#: What the system says where this host cannot call: no way leads there, a rule of its own forbids it, or it has no
-#: more descriptors, ports or memory to give.
+#: What the system says where this host cannot call, whoever asks: it has no route, a rule of its own forbids it, or it
+#: has no more descriptors, ports or memory to give. `EHOSTUNREACH` is not among them: a neighbour that is down, or a
+#: router, says it to every host.
 _HERE: Final = frozenset(
     {
         errno.ENETUNREACH,
         errno.ENETDOWN,
-        errno.EHOSTUNREACH,
         errno.EADDRNOTAVAIL,
         errno.EACCES,
         errno.EPERM,
@@ -80,6 +80,8 @@ def lies_here(error: BaseException) -> bool:
     """Return whether a call could not be made because of this host: it says nothing of the endpoint."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN  # no resolver answers
+    if isinstance(error, ssl.SSLError):  # an OSError whose number is OpenSSL's: its 1 is no EPERM
+        return False
     return isinstance(error, OSError) and error.errno in _HERE
 
 

@@ -116,7 +116,10 @@ def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any
         finished_at=run.moment(now_us),
         restarted=found.restarts - run.restarts_before if run.plan else 0,
     )
-    if troubles := troubles_of(found.tally, found.endpoints):
+    waiting = [kind for kind in store.settings.event_types if record["by_type"][kind.name]["leftover"]]
+    wanted = {one.name for kind in waiting for one in kind.endpoints}
+    unreached = {name: what for name, what in found.unreached.items() if name in wanted}
+    if troubles := troubles_of(found.tally, found.endpoints, unreached):
         record["troubles"] = troubles
     if too_high := [one.as_json() for one in found.too_high if one.refusals.at >= run.started_at]:
         record["limits_too_high"] = too_high

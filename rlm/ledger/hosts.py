@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import redis
 
+from rlm.core.endpoint import Limited
+from rlm.core.window import WindowState
 from rlm.ledger.claims import host_of
 from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Processes, Role
 from rlm.ledger.scripts import Part
-from rlm.ledger.ways import HostWays, Ways, cut_off
+from rlm.ledger.ways import HostWays, Ways, cut_off, shade
 
 
 class DrainOrder(msgspec.Struct, frozen=True):
@@ -49,6 +51,18 @@ class Hosts(Part):
     def idle(self) -> dict[str, int]:
         """Return the hosts that get no share now, and how many workers they keep."""
         return idle_of(Ways(self._client, self._keys).look(), self.drains())
+
+    def calling(self) -> set[str]:
+        """Return the hosts that make the calls: those that have workers, else those that would start some."""
+        workers = {one.host for one in self._processes.alive(Role.WORKER)}
+        return workers or {one.host for one in self._processes.alive(Role.SUPERVISOR)} - self.drains().keys()
+
+    def shade(
+        self, windows: Mapping[str, WindowState], limited: Sequence[Limited], now_us: int = 0
+    ) -> dict[str, WindowState]:
+        """Return the windows as they are for the hosts that make the calls: see `rlm.ledger.ways.shade`."""
+        ways = Ways(self._client, self._keys).look()
+        return shade(windows, limited, ways, self.calling() if ways else set(), now_us / MICROSECONDS)
 
     def lose(self, host: str) -> bool:
         """Note that a host is lost; return whether nobody had noted that."""

@@ -3,19 +3,22 @@
 A call that fails while other hosts' calls to the same endpoint are answered is the trouble of its host. After a few in
 a row the way of that host to that endpoint is shut: its lanes leave the calls that are released there to other hosts.
 It is probed by one call at a time, and open again once one is answered. A host to which nothing was answered since
-several of its ways were shut is cut off: it makes no calls but probes. With one host alone it is always the endpoint,
-unless the error says that the host cannot call.
+several of its ways were shut is cut off: it makes no calls but probes. What every host sees is the endpoint's, with one
+host alone whatever that sees, unless the error says that the host cannot call.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Final
 
-from rlm.core.endpoint import Endpoint
+from rlm.core.endpoint import Endpoint, Limited
+from rlm.core.window import WindowState
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Argument, Part
 
 #: Failures in a row from which on a way is shut.
@@ -93,9 +96,10 @@ class HostWays:
         found = [way.shut_until for way in self.shut if way.window_id == window_id and way.shut_until is not None]
         return max(found[0] if found else 0.0, self.tries_at if self.cut_off else 0.0)
 
-    def is_probing(self, window_id: str) -> bool:
-        """Return whether such a call is a probe, one at a time."""
-        return self.cut_off or any(way.window_id == window_id for way in self.shut)
+    def bars(self, window_id: str) -> str:
+        """Return what calls fail with where such a call is a probe, one at a time; empty if it is none."""
+        found = [way.why for way in self.shut if way.window_id == window_id or self.cut_off]
+        return found[-1] if found else ""
 
 
 class Ways(Part):
@@ -118,7 +122,8 @@ class Ways(Part):
             FAILING if failure.silent else 1,
             failure.why,
         ]
-        of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
+        registers = [self._keys.processes(role) for role in (Role.SUPERVISOR, Role.WORKER)]
+        of_host, shut_us, state, news = self._run("fail_way", [*self._keys_of(endpoint), *registers], args)
         return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
 
     def open(self, endpoint: Endpoint, host: str) -> tuple[bool, str]:
@@ -139,16 +144,20 @@ class Ways(Part):
     @translating
     def look(self) -> dict[str, HostWays]:
         """Return what is wrong with hosts, by name: those of which some way is shut."""
-        entries = self._hgetall(self._keys.ways)
-        found: dict[str, list[Way]] = {}
-        for field, raw in entries.items():
-            if b" " in field and (way := read_way(field, raw)) and way.shut_until is not None:
-                found.setdefault(way.host, []).append(way)
-        return {host: _host_ways(host, ways, entries.get(host.encode())) for host, ways in sorted(found.items())}
+        return read_ways(self._hgetall(self._keys.ways))
 
     def _keys_of(self, endpoint: Endpoint) -> list[str]:
         keys = self._keys
         return [keys.ways, keys.well(endpoint.window_id), keys.well_hosts, keys.epoch]
+
+
+def read_ways(entries: Mapping[bytes, bytes]) -> dict[str, HostWays]:
+    """Read all entries: what is wrong with hosts, as `Ways.look` returns it."""
+    found: dict[str, list[Way]] = {}
+    for field, raw in entries.items():
+        if b" " in field and (way := read_way(field, raw)) and way.shut_until is not None:
+            found.setdefault(way.host, []).append(way)
+    return {host: _host_ways(host, ways, entries.get(host.encode())) for host, ways in sorted(found.items())}
 
 
 def read_way(field: bytes, raw: bytes) -> Way | None:
@@ -178,3 +187,33 @@ def _host_ways(host: str, ways: list[Way], raw: bytes | None) -> HostWays:
 def cut_off(ways: Mapping[str, HostWays]) -> set[str]:
     """Return the hosts that are cut off: they reach Redis, and no endpoint."""
     return {host for host, one in ways.items() if one.cut_off}
+
+
+def shade(
+    windows: Mapping[str, WindowState],
+    limited: Iterable[Limited],
+    ways: Mapping[str, HostWays],
+    hosts: AbstractSet[str],
+    now: float,
+) -> dict[str, WindowState]:
+    """Return the windows as they are for calls of these hosts: one that none of them reaches rests until it is probed.
+
+    No plan counts on it until a probe is answered. `now` is the time of Redis, seconds since 1970.
+    """
+    if not hosts or not hosts <= ways.keys():
+        return dict(windows)
+    found = [ways[host] for host in sorted(hosts)]
+    endpoints = [one for one in limited if isinstance(one, Endpoint)]
+    return {**windows, **{one.name: _shaded(windows[one.name], one.window_id, found, now) for one in endpoints}}
+
+
+def _shaded(window: WindowState, window_id: str, hosts: Sequence[HostWays], now: float) -> WindowState:
+    bars = [host.bars(window_id) for host in hosts]
+    if not all(bars):
+        return window
+    wait_seconds = min(host.opens_at(window_id) for host in hosts) - now
+    window = replace(window, free=min(window.free, 1), suspect=True, unreached=", ".join(dict.fromkeys(bars)))
+    if wait_seconds <= 0:
+        return window
+    rest_seconds = max(window.rest_seconds, wait_seconds)
+    return replace(window, free=0, wait_seconds=max(window.wait_seconds, rest_seconds), rest_seconds=rest_seconds)

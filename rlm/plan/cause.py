@@ -36,6 +36,7 @@ _WORDS: Final = {
     Obstacle.LANES: "all lanes were busy for {seconds}",
     Obstacle.PAUSED: "{name} {was} paused",
     Obstacle.RESTING: "{name} {was} resting or probed",
+    Obstacle.UNREACHED: "no host reached {name}",
     Obstacle.HELD: "{name} {was} held, the window not to be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",

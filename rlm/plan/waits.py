@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.core.window import Circuit, WindowState, circuit_of
+from rlm.core.window import RECOVERING, Circuit, WindowState, circuit_of
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType
@@ -36,6 +36,7 @@ class Obstacle(StrEnum):
     BUDGET = "budget"  # the window of a budget is full
     PAUSED = "paused"  # an operator paused its endpoints
     RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
+    UNREACHED = "unreached"  # no host can call its endpoints
     HELD = "held"  # their windows cannot be trusted
     REDIS = "redis"  # Redis is away, or not fit to be told of calls
     CONDUCTOR = "conductor"  # nobody conducts
@@ -106,7 +107,8 @@ def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait | N
     """Return why an endpoint or its budget is shut, whatever slots are free; None if it is not."""
     for limited in (endpoint, endpoint.budget):
         if limited is not None and (circuit := circuit_of(windows[limited.name])) in _SHUT:
-            return Wait(_SHUT[circuit], limited.name)
+            is_unreached = windows[limited.name].unreached and circuit in RECOVERING
+            return Wait(Obstacle.UNREACHED if is_unreached else _SHUT[circuit], limited.name)
     return None
 
 

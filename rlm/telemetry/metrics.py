@@ -153,7 +153,8 @@ def _age(now: float, since: float | None) -> float:
 
 def _limits(store: Store) -> Iterator[Sample]:
     limited = all_limited(store.endpoints().values())
-    used, (_, views) = store.windows.used(limited), store.windows.look(limited)
+    used, (now_us, views) = store.windows.used(limited), store.windows.look(limited)
+    views = store.hosts.shade(views, limited, now_us)
     refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)

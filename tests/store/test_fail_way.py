@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.ledger.processes import Process, Role
 from rlm.ledger.ways import CUT_OFF_WAYS, FAILING, FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS, Failure
 from tests.store import steps
 from tests.store.ways import A, B, C, fail, pass_time, shut
@@ -202,3 +203,51 @@ def test_hosts_are_told_apart_by_their_whole_names(store, host):
 
     assert shut(store, host) == []
     assert shut(store, longer) == [ONE.window_id]
+
+
+def test_a_way_is_open_again_once_every_host_that_there_is_fails_there(store):
+    """Else its events would never be called, and never spend an attempt: it is the endpoint's trouble by then."""
+    register(store, A, B)
+    store.ways.open(ONE, B)
+    fail(store, ONE, A, times=FAILING)
+    assert shut(store) == [ONE.window_id]
+    assert not fail(store, ONE, B).of_host
+    pass_time(store, FIRST_SHUT_SECONDS)
+
+    found = fail(store, ONE, A)
+
+    assert (found.of_host, found.shut_seconds) == (False, 0.0)
+    assert store.ways.look() == {}
+
+
+def test_a_way_stays_shut_while_a_host_that_there_is_may_reach_it(store):
+    """At the start of a run nobody has been answered lately, which says nothing of the endpoint."""
+    register(store, A, B)
+    store.ways.open(ONE, B)
+    fail(store, ONE, A, times=FAILING)
+    pass_time(store, RECENT_SECONDS + 1)
+
+    assert not fail(store, ONE, A).of_host
+    assert shut(store) == [ONE.window_id]
+
+
+def test_the_way_of_a_host_that_is_left_alone_opens(store):
+    """The others, which were answered, have gone; and it is cut off no more once each of its ways has."""
+    register(store, A)
+    for endpoint in (ONE, TWO):
+        store.ways.open(endpoint, B)
+        fail(store, endpoint, A, times=FAILING)
+    assert store.ways.look()[A].cut_off
+    pass_time(store, RECENT_SECONDS + 1)
+
+    fail(store, ONE, A)
+    assert (shut(store), store.ways.look()[A].cut_off) == ([TWO.window_id], True)
+    fail(store, TWO, A)
+
+    assert store.ways.look() == {}
+
+
+def register(store, *hosts):
+    """Have a worker of each host in the register."""
+    for host in hosts:
+        store.processes.announce(Role.WORKER, Process(f"{host}:1:1", 1, host, 0.0))

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.admin.endpoints import endpoint_list
+from rlm.admin.planning import live_windows
 from rlm.core.clock import system_clock
 from rlm.core.window import WindowState
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
@@ -195,4 +197,33 @@ def test_an_endpoint_that_no_host_reaches_rests_until_it_may_be_probed(store, ho
     assert 0 < shaded[first.name].rest_seconds <= FIRST_SHUT_SECONDS
     pass_time(store, FIRST_SHUT_SECONDS)
     hosts.look()
-    assert hosts.shade(windows, [first, second], store.now())[first.name].free == 1
+    probed = hosts.shade(windows, [first, second], store.now())[first.name]
+    assert (probed.free, probed.suspect, probed.unreached) == (1, True, "connection refused")
+
+
+def test_what_no_host_reaches_is_known_from_the_first_turn_on(store, run, duty, settings):
+    """Else calls were released there that nobody makes, and a forecast counted on them."""
+    endpoint = next(iter(settings.endpoints.values()))
+    announce(store, HERE, Role.SUPERVISOR)
+    fail(store, endpoint, A, here=True)
+
+    shaded = RunHosts(store, run.id, duty).shade({endpoint.name: WindowState(free=9)}, [endpoint], store.now())
+
+    assert shaded[endpoint.name].free == 0
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_between_runs_a_host_that_would_start_workers_is_one_that_reaches(store, settings, drained):
+    """Every face looks by the same hosts: those that have workers, else those that would start some."""
+    endpoint = next(iter(settings.endpoints.values()))
+    for host in (A, B):
+        announce(store, f"{host}:1", Role.SUPERVISOR)
+    fail(store, endpoint, A, here=True)
+    if drained:
+        store.hosts.drain(B, "me")
+
+    windows = live_windows(store, [endpoint])
+    entry = next(one for one in endpoint_list(store) if one["name"] == endpoint.name)
+
+    assert windows[endpoint.name].suspect == drained
+    assert entry["circuit_reason"] == ("no host reaches it: connection refused" if drained else None)

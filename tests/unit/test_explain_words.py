@@ -37,8 +37,8 @@ def status(*gates, ready=1, **changes):
     return TypeStatus(**{**facts, **changes})
 
 
-def gate(name="api", health=Circuit.FULL, wait=3.2, free=0):
-    return EndpointGate(name, health, free, wait)
+def gate(name="api", health=Circuit.FULL, wait=3.2, free=0, reason=None):
+    return EndpointGate(name, health, free, wait, reason=reason)
 
 
 def pending(*gates, **changes):
@@ -130,6 +130,18 @@ def test_the_windows_of_several_endpoints_are_theirs():
         (
             [EndpointGate("api", Circuit.PAUSED, 0, None, "account")],
             "; the budget account of its endpoint api is paused until resumed",
+        ),
+        (
+            [gate(health=Circuit.RESTING, reason="failing: TLS failed")],
+            "; its endpoint api is resting for another 3.2 s (failing: TLS failed)",
+        ),
+        (
+            [gate(health=Circuit.PROBING, wait=0, free=1, reason="no host reaches it: not reachable")],
+            "; its endpoint api is probing until it answers well (no host reaches it: not reachable)",
+        ),
+        (
+            [gate("a", Circuit.RESTING, reason="x"), gate("b", Circuit.RESTING, reason="x")],
+            "; both its endpoints are resting (x), the next slot is free in 3.2 s at a",
         ),
         (
             [gate("a", Circuit.PAUSED, None), gate("b", Circuit.PAUSED, None)],

@@ -46,7 +46,7 @@ def test_a_status_that_http_does_not_know_shares_its_word(status, kind):
     ("error", "here"),
     [
         (OSError(errno.ENETUNREACH, "no route"), True),
-        (OSError(errno.EHOSTUNREACH, "no route"), True),
+        (OSError(errno.EHOSTUNREACH, "a neighbour that is down"), False),
         (OSError(errno.EMFILE, "too many"), True),
         (OSError(errno.EADDRNOTAVAIL, "no port"), True),
         (PermissionError(errno.EPERM, "a firewall"), True),
@@ -56,6 +56,8 @@ def test_a_status_that_http_does_not_know_shares_its_word(status, kind):
         (TimeoutError("timed out"), False),
         (TimeoutError(errno.ETIMEDOUT, "gave up"), False),
         (ssl.SSLError(), False),
+        (ssl.SSLError(errno.EPERM, "OpenSSL numbers its errors itself"), False),
+        (ssl.SSLCertVerificationError(errno.EPERM, "a certificate refused"), False),
         (UnicodeError(), False),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin.verdict import call_troubles
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.tally import (
     MOST_ENTRIES,
@@ -18,6 +19,10 @@ from rlm.core.tally import (
 ONE, TWO = (
     Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")
 )
+
+
+#: What a record has of calls of which five failed.
+CALLS = {"by_endpoint": {"one": {"calls": 5, "completed": 0, "throttled": 0, "errors": 5}}}
 
 
 def trouble(endpoint, what, calls, address="api.example:443"):
@@ -37,6 +42,22 @@ def test_each_count_of_the_tally_is_an_entry_the_most_calls_first():
         trouble("two", "connection refused", 7),
         trouble("one", "HTTP 503", 2),
         trouble("gone", "HTTP 401", 1, None),
+    ]
+
+
+def test_an_endpoint_that_no_host_reaches_is_named_without_a_call():
+    """Unless calls there are counted as failed by the same."""
+    tally = {"trouble:one not reachable": 5}
+
+    found = troubles_of(tally, {"one": ONE, "two": TWO}, {"one": "not reachable", "two": "name not found"})
+
+    assert found == [trouble("one", "not reachable", 5), trouble("two", "name not found", 0)]
+    assert in_words(found) == (
+        "5 x not reachable, one at api.example:443; no host reaches two at api.example:443: name not found"
+    )
+    assert [one.partition(":")[0] for one in call_troubles({"troubles": found, **CALLS})] == [
+        "5 of 5 calls failed",
+        "no host reaches two at api.example",
     ]
 
 

@@ -49,6 +49,8 @@ def test_workers_of_another_configuration_are_named_before_the_first_call_as_wel
         (scene({"a": FULL}, inflight=5), {Wait(Obstacle.LIMIT): 1.0}),
         (scene({"a": PAUSED}), {Wait(Obstacle.PAUSED, "a"): 1.0}),
         (scene({"a": RESTING}), {Wait(Obstacle.RESTING, "a"): 1.0}),
+        (scene({"a": replace(RESTING, unreached="not reachable")}), {Wait(Obstacle.UNREACHED, "a"): 1.0}),
+        (scene({"a": replace(PAUSED, unreached="not reachable")}), {Wait(Obstacle.PAUSED, "a"): 1.0}),
         (scene({"a": HELD}), {Wait(Obstacle.HELD, "a"): 1.0}),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from rlm.admin.endpoints import reason_of
 from rlm.admin.letters import DeadLetter
 from rlm.admin.planning import types_in_force
 from rlm.admin.queue import flaws_of
@@ -20,6 +21,7 @@ from rlm.core.run import Run
 from rlm.core.trail import Place
 from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
 from rlm.ledger import Store
+from rlm.ledger.breaker import Health
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts
@@ -33,7 +35,8 @@ _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
 class EndpointGate:
     """One endpoint of a type: its health, free slots, and seconds to the next one, None for never.
 
-    If its budget is what shuts it, `budget` names that, and the health is the budget's.
+    If its budget is what shuts it, `budget` names that, and the health is the budget's. `reason` says why it rests, is
+    probed or held, as the list of endpoints does.
     """
 
     endpoint: str
@@ -41,6 +44,7 @@ class EndpointGate:
     free: int
     wait_seconds: float | None
     budget: str | None = None
+    reason: str | None = None
 
     @property
     def state(self) -> str:
@@ -86,7 +90,9 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     """Read what the events of a type may be waiting for: the run, its endpoints, lanes."""
     event_type = next((one for one in types_in_force(store) if one.name == type_name), None)
     endpoints = event_type.endpoints if event_type else ()
-    now_us, views = store.windows.look(all_limited(endpoints))
+    limited = all_limited(endpoints)
+    now_us, views = store.windows.look(limited)
+    views, health = store.hosts.shade(views, limited, now_us), store.breaker.health(limited)
     expected = store.measures.published() if event_type else {}
     needs = [needed_seconds(event_type, one.name, expected) for one in endpoints] if event_type else []
     workers = store.processes.alive(Role.WORKER)
@@ -103,7 +109,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
         now=now,
         run=run,
         next_run_at=next_tick if scheduled else None,
-        gates=tuple(_gate(one, views) for one in endpoints),
+        gates=tuple(_gate(one, views, health) for one in endpoints),
         needs_seconds=min(needs) if needs else None,
         ready=len(ready),
         wanted=max(store.processes.wanted(), store.settings.workers.min),
@@ -116,16 +122,19 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     )
 
 
-def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> EndpointGate:
+def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[str, Health]) -> EndpointGate:
     own = views[endpoint.name]
     budget = views[endpoint.budget.name] if endpoint.budget else own
-    binds = budget if budget.wait_seconds > own.wait_seconds else own
+    of_budget = endpoint.budget.name if endpoint.budget and budget.wait_seconds > own.wait_seconds else None
+    binds = budget if of_budget else own
+    circuit = circuit_of(binds)
     return EndpointGate(
         endpoint.name,
-        circuit_of(binds),
-        min(own.free, budget.free),
+        circuit,
+        0 if own.unreached else min(own.free, budget.free),  # a probe is no call that an event waits for
         round(binds.wait_seconds, 3) if binds.wait_seconds < ENDLESS_SECONDS else None,
-        endpoint.budget.name if endpoint.budget and binds is not own else None,
+        of_budget,
+        reason_of(circuit, binds, health[of_budget or endpoint.name]),
     )
 
 

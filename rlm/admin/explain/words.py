@@ -17,7 +17,7 @@ from rlm.ledger.reading import Whereabouts
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 #: What shuts an endpoint apart from its limit.
-_BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING})
+_BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING, Circuit.PROBING})
 
 
 def sentence(event: Whereabouts, status: TypeStatus) -> str:
@@ -105,12 +105,12 @@ def _shut(gates: Sequence[EndpointGate]) -> str:
     first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
     when = f"the next slot is free in {span(first.wait_seconds)}" if first else "until resumed by hand"
     if len(gates) == 1:
-        return f"{_whose(gates[0])} is {_named(gates[0].health, 1)}, {when}"
+        return f"{_whose(gates[0])} is {_named(gates[0].health, 1)}{_because(gates)}, {when}"
     at = f" at {first.endpoint}" if first else ""
     number = _NUMBERS[len(gates)] if len(gates) < len(_NUMBERS) else f"{len(gates):,}"
     if len(healths) == 1:
         all_its = "both its" if len(gates) == 2 else f"all {number}"  # noqa: PLR2004  # as people say it
-        return f"{all_its} endpoints are {_named(gates[0].health, len(gates))}, {when}{at}"
+        return f"{all_its} endpoints are {_named(gates[0].health, len(gates))}{_because(gates)}, {when}{at}"
     kinds = ", ".join(f"{many} {_named(health, many)}" for health, many in healths.items())
     return f"none of its {number} endpoints lets a call through ({kinds}), {when}{at}"
 
@@ -119,6 +119,13 @@ def _whose(gate: EndpointGate) -> str:
     """Return the name of what is shut: an endpoint, or its budget."""
     endpoint = f"its endpoint {gate.endpoint}"
     return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
+
+
+def _because(gates: Sequence[EndpointGate]) -> str:
+    """Return in brackets why endpoints rest or are probed, if that is the same of all; empty if it is not."""
+    reasons = {None if gate.health is Circuit.HELD else gate.reason for gate in gates}
+    reason = reasons.pop() if len(reasons) == 1 else None
+    return f" ({reason})" if reason else ""
 
 
 def _named(health: Circuit, number: int) -> str:
@@ -135,7 +142,9 @@ def _barred(status: TypeStatus) -> str:
         return f"; {_shut(gates)}"
     (gate,) = gates
     until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
-    return f"; {_whose(gate)} is {gate.health} {until}"
+    if gate.health is Circuit.PROBING:
+        until = "until it answers well"
+    return f"; {_whose(gate)} is {gate.health} {until}{_because(gates)}"
 
 
 def _in_flight(event: Whereabouts, status: TypeStatus) -> str:

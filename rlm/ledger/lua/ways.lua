@@ -1,11 +1,13 @@
 --- fail_way
 -- Counts a call of a host that an endpoint did not answer: on the host's way there, if others' calls there succeed.
--- After some in a row the way is shut, and probed by one call at a time after each rest, which doubles.
+-- After some in a row the way is shut, and probed by one call at a time after each rest, which doubles. It is open again
+-- once every host that there is fails at that endpoint: then it is the endpoint's trouble.
 -- KEYS[1]  ways   hash: `HOST WINDOW` -> the way of a host to an endpoint as `write_way` has it; `HOST` -> since when it is
 --          in trouble, 'cut' or 'part', and when a cut off host may try another call
 -- KEYS[2]  well   zset of the endpoint: hosts, by when a call of theirs was answered last
 -- KEYS[3]  hosts  zset: hosts, by when a call of theirs was answered last anywhere
 -- KEYS[4]  epoch  hash: ways, 1 while there is any
+-- KEYS[5], KEYS[6]  registers of supervisors and of workers, sets of ids that begin with their hosts
 -- ARGV[1]  host
 -- ARGV[2]  window     id of the endpoint's
 -- ARGV[3]  here       1: it lies with the host whatever others' calls do, and one is enough; else 0
@@ -30,10 +32,13 @@ local function answered(one, from)  -- when its call was answered last, if that 
   return at >= from and at <= now and at or nil
 end
 if answered(host, way.since + 1) then way = {failures = 0, since = now, till = 0, rest = 0, probing = 0} end
+local function fails(one)  -- whether another host's calls there have failed since the last that was answered
+  local theirs = read_way(ways, one, window)
+  return theirs and not answered(one, theirs.since + 1)
+end
 local others = false
 for _, one in ipairs(redis.call('ZREVRANGEBYSCORE', well, now, now - recent_us)) do
-  local theirs = one ~= host and read_way(ways, one, window)
-  others = others or (one ~= host and (not theirs or answered(one, theirs.since + 1) ~= nil))
+  others = others or (one ~= host and not fails(one))
 end
 local of_host = here or others
 local state = redis.call('HGET', ways, host) or ''
@@ -45,8 +50,21 @@ local enough = here or way.failures >= failing or string.find(state, 'cut', 1, t
 if of_host and enough then
   way.rest = way.rest > 0 and math.min(longest_us, way.rest * 2) or first_us
 end
+local opened = way.rest > 0 and not of_host
+for place = 5, opened and 6 or 4 do
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[place])) do
+    local one = string.match(id, '^[^:]*')
+    opened = opened and (one == host or fails(one))
+  end
+end
+if opened then way.rest, way.till = 0, 0 end
 if way.rest > 0 then way.till = now + way.rest end
 write_way(ways, epoch, host, window, way)
+if opened then
+  local left = 0
+  for _, one in pairs(ways_of(ways, host)) do left = left + (one.rest > 0 and 1 or 0) end
+  if left == 0 then redis.call('HDEL', ways, host) end
+end
 if not (of_host and enough) then return {of_host and 1 or 0, 0, string.match(state, '%a+') or '', 0} end
 local shut, last = 0, tonumber(redis.call('ZSCORE', hosts, host) or 0)
 for _, one in pairs(ways_of(ways, host)) do

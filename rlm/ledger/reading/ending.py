@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
 from rlm.core.run import Run
+from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health, TooHigh, limits_too_high, read_health
 from rlm.ledger.connect import MICROSECONDS, text, translated
@@ -16,6 +17,7 @@ from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_completed
 from rlm.ledger.runs import read_tally
 from rlm.ledger.scripts import SLICE, batch
+from rlm.ledger.ways import HostWays, read_ways, shade
 
 #: The counts of an endpoint's calls by answer, in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
@@ -31,7 +33,7 @@ class Ending:
     were changed since the run began, as they were then, by `Change.of`. `sent` is by endpoint and budget when the run's
     calls were sent, microseconds of Redis time, oldest first; these two and `calls` are empty if they were not
     `measured`. `kept` is what is to be kept of calls, those of the run included. `now_us` is the time of Redis then,
-    microseconds.
+    microseconds. `unreached` are the endpoints that no host reaches, each with what calls fail with.
     """
 
     tally: Mapping[str, int]
@@ -44,13 +46,14 @@ class Ending:
     kept: Mapping[Pair, Measured]
     sent: Mapping[str, Sequence[int]]
     now_us: int
+    unreached: Mapping[str, str]
 
 
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read what the record of a run is made of."""
     keys, named = store.keys, store.settings.endpoints
     with translated(store.client):
-        (seconds, microseconds), found, published, restarts, timings, changes, kept, *health = batch(
+        (seconds, microseconds), found, published, restarts, timings, changes, kept, ways, *health = batch(
             store.client,
             [
                 ("TIME",),
@@ -60,6 +63,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
                 ("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE)),
                 ("LRANGE", keys.changes, *(_ALL if measured else _NONE)),
                 ("HGETALL", keys.measured),
+                ("HGETALL", keys.ways),
                 *store.breaker.health_commands(list(named.values())),
             ],
         )
@@ -82,7 +86,15 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
             sent=_read_sent(store, run, endpoints, tally) if measured else {},
             now_us=seconds * MICROSECONDS + microseconds,
+            unreached=_unreached(store, list(endpoints.values()), read_ways(ways)),
         )
+
+
+def _unreached(store: Store, endpoints: Sequence[Endpoint], ways: Mapping[str, HostWays]) -> dict[str, str]:
+    if not ways:
+        return {}
+    windows = shade({one.name: WindowState() for one in endpoints}, endpoints, ways, store.hosts.calling(), 0.0)
+    return {name: window.unreached for name, window in windows.items() if window.unreached}
 
 
 def _read_sent(
