@@ -52,7 +52,7 @@ class Store(StoreFront):
         self.revive = self._server.revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
         self.quarantine = Quarantine(self.client, self.keys)
-        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
+        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes, compress=settings.queue.compress)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
         self.turns = Turns(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
         self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
