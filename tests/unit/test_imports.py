@@ -35,8 +35,8 @@ NOT_NEEDED = {
     "start": NEVER
     | STORE
     | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
-    "status --json": NEVER | {"dramatiq", "apscheduler", "multiprocessing"},
-    "scheduler": NEVER | {"rlm.terminal"},
+    "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
+    "scheduler": NEVER | {"limits", "rlm.terminal"},
     "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},
 }
 
