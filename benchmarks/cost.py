@@ -155,7 +155,7 @@ def main() -> None:
     parts = options.part or list(PARTS)
     if "start" in parts and (fault := fault_here()):
         parser.error(fault)
-    sizes = (options.runs or 1, 1000, 300, 3.0) if options.quick else (options.runs or 5, 5000, 2000, 10.0)
+    sizes = (options.runs or 1, 1000, 300, 3.0) if options.quick else (options.runs or 5, 5000, 2000, 42.0)
     prices = PriceList(Size(*sizes))
     if options.write:
         put_between((options.write / PAGE).read_text(), "cost.py", "")  # better now than after all the runs
