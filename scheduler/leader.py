@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import select
 
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
@@ -14,15 +13,13 @@ from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.leases import Leases
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 
 #: Seconds after which a standby may take the lease of a scheduler that fell silent. At worst it does so 3.25 s after
 #: its conductor's death (it looks each service.STANDBY_SECONDS), so an overdue run can be closed within 5 s.
 LEASE_SECONDS = 3.0
-#: How often the holder prolongs it, seconds; a plan or Redis may so hold it up for 2.5 s without losing it. And how
-#: often while nothing is to be done.
+#: How often the holder prolongs it, seconds; a plan or Redis may so hold it up for 2.5 s without losing it.
 RENEW_SECONDS = 0.5
-IDLE_RENEW_SECONDS = 1.25
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
@@ -63,6 +60,18 @@ class Leader:
             self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
+
+    def prolong(self) -> bool:
+        """Prolong the lease while nothing is done with it, so that nobody who is newer need be known of.
+
+        Return whether it was ours all the time; if not, `campaign` sees who leads.
+        """
+        began = system_clock.monotonic()
+        if self._leases.acquire(self.owner, LEASE_SECONDS) == self.token:
+            self._renewed_at = began
+            return True
+        self.token = 0
+        return False
 
     def tell_holder(self) -> None:
         """Log who leads while this one stands by, whenever that is another."""
@@ -113,12 +122,9 @@ class Duty:
     The service and the run that it conducts share one: one thread, one place to wait.
     """
 
-    def __init__(
-        self, store: Store, wakeup: Wakeup, stop: StopSignals, scheduler_id: str, *, cancels: bool = False
-    ) -> None:
+    def __init__(self, store: Store, stop: StopSignals, scheduler_id: str, *, cancels: bool = False) -> None:
         """Heed the signals of this process; `cancels`: a stop cancels the run, which was started by hand here."""
         self._store = store
-        self._wakeup = wakeup
         self._stop = stop
         self._id = scheduler_id
         self.cancels = cancels
@@ -147,9 +153,7 @@ class Duty:
 
     def wait(self, seconds: float) -> bool:
         """Wait `seconds`, or until woken; return whether that was so."""
-        woken, _, _ = select.select([self._wakeup], [], [], max(0.0, seconds))
-        self._wakeup.drain()
-        return bool(woken)
+        return self._stop.wakeup.wait(seconds)
 
     def serve(self, run: Run) -> None:
         """Answer those who asked for a run that this one is under way."""

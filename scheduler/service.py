@@ -22,17 +22,16 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from scheduler.conductor import HandedOverError
-from scheduler.leader import IDLE_RENEW_SECONDS
 from scheduler.office import Office, Standby, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
-#: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
+#: How long an idle leader sleeps unless it is woken, seconds, in case that was lost.
 IDLE_SECONDS = 4.0
-#: How often an idle leader looks whether a tick is due, seconds: a clock may have been set. Nobody is asked for that.
-CLOCK_SECONDS = 0.25
+#: How often it prolongs its lease meanwhile, seconds; its next turn does the last time.
+IDLE_RENEW_SECONDS = IDLE_SECONDS / 3
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
 #: How long a stopping scheduler waits for a standby to take the lease, and how often it looks, seconds.
@@ -72,10 +71,10 @@ def start_clock(every_seconds: float, now: Callable[[], float], on_tick: Callabl
 class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
-    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
+    def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
-        super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
-        self._wakeup = wakeup
+        super().__init__(store, stop, allow_volatile=allow_volatile)
+        self._wakeup = stop.wakeup
         self._standby = Standby(store, self._redis, self._leader, self._duty)
         #: The last tick that was taken; None if another look at it is due.
         self._taken: float | None = None
@@ -145,16 +144,16 @@ class SchedulerService(Office):
         self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(self._standby.pause_seconds)
         with suppress(StoreError):  # the next turn meets it
             while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
-                self._leader.campaign()
-                if self._leader.token != token:
+                if not self._leader.prolong():
                     return
                 self._woken = self._sleep(min(left, IDLE_RENEW_SECONDS))
 
     def _sleep(self, seconds: float) -> bool:
-        """Wait until woken, or until a tick is due by the clock, which may have been set; return whether that is so."""
+        """Wait until woken, or until a tick is due by the clock of Redis; return whether that is so."""
         until, woken = system_clock.monotonic() + seconds, False
         while not woken and (left := until - system_clock.monotonic()) > 0:
-            woken = self._duty.wait(min(left, CLOCK_SECONDS)) or self._last_due() != self._taken
+            next_tick = self._last_due() + self._store.settings.run.every_seconds - self._clock.now()
+            woken = self._duty.wait(min(left, next_tick)) or self._last_due() != self._taken
         return woken
 
     def _schedule(self) -> None:
@@ -217,7 +216,7 @@ class SchedulerService(Office):
             return False
         crash_point("request.seen")
         self._mender.before_run()
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
         return True

@@ -8,12 +8,12 @@ from typing import Any
 
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
-from rlm.core.expected import TURNAROUND_SECONDS
-from rlm.core.retry import FIRST_BACKOFF_SECONDS
+from rlm.core.expected import FIRST_BACKOFF_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Capacity, Horizon, Plan, Workload, compute_plan
+from rlm.plan import Plan, compute_plan
+from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
 from rlm.settings import Settings
 
@@ -67,11 +67,7 @@ def room_of(store: Store) -> int | None:
 
 
 def capacity_of(
-    settings: Settings,
-    at_least: int = 0,
-    turnaround_seconds: float = TURNAROUND_SECONDS,
-    *,
-    room: int | None = None,
+    settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS, *, room: int | None = None
 ) -> Capacity:
     """Return how many workers there may be by the settings and the `room` that hosts have, of which None is no bound.
 

@@ -17,14 +17,13 @@ from typing import Final, TypeAlias
 import msgspec
 
 from rlm.core.endpoint import Endpoint
+from rlm.core.expected import backoff_seconds
 from rlm.core.item import Reason
-from rlm.core.retry import backoff_seconds
 from rlm.core.tally import OF_ENDPOINT
 from rlm.core.trail import Heard
 from rlm.delivery.answer_parser import BrokenAnswerError
-from rlm.ledger.claims import Claim, Completion
+from rlm.ledger.claims import Admitted, Call, Claim, Completion
 from rlm.ledger.events import Ledger
-from rlm.ledger.limiter import Admitted, Call
 from rlm.settings.model import RetrySettings
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.

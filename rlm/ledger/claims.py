@@ -9,7 +9,7 @@ a later version adds behind another `|` is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,8 +19,11 @@ from rlm.core import trail
 from rlm.core.expected import Expected, Pair
 from rlm.core.item import type_of
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.connect import text
+from rlm.ledger.keys import Keys
 
+#: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
+KEEP_SECONDS = 24 * 3600
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
     r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})"
@@ -97,6 +100,30 @@ class Claim(msgspec.Struct, frozen=True):
         return trail.encode(self.run_id, self.attempt + 1, endpoint, answer, heard, self.worker_id)
 
 
+class Admitted(msgspec.Struct, frozen=True):
+    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
+
+    `suspect`: the endpoint failed or rested, so a good answer is reported.
+    """
+
+    stamp: str
+    suspect: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
+
+    retry_after: float | None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What a slot is taken for: an event in a lane. Noted with the slot, should the worker die."""
+
+    lane: LaneId
+    event_id: str
+    endpoint: str
+
+
 class Held(NamedTuple):
     """An event that a lane has in hand according to the ledger, by its `number`th claim; its `call` has a slot."""
 
@@ -147,6 +174,13 @@ class CallNote(NamedTuple):
     def window_ids(self) -> list[str]:
         """The windows that the slot was taken in: the endpoint's, and its budget's if it has one."""
         return [one for one in (self.window_id, self.budget_id) if one]
+
+
+def call_keys(keys: Keys, call: Call | None) -> list[str]:
+    """Return the keys where a call is noted; unused ones if there is none."""
+    if call is None:
+        return [keys.calls(""), keys.inflight("")]
+    return [keys.calls(call.lane.worker_id), keys.inflight(type_of(call.event_id))]
 
 
 def write_note(lane: LaneId, endpoint: str, window_ids: Sequence[str]) -> str:
@@ -202,15 +236,6 @@ class Lane:
     taken_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallUnderway:
-    """A call that took its slot `age_seconds` ago and has no answer yet."""
-
-    type: str
-    endpoint: str
-    age_seconds: float
-
-
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Return what a worker has in hand by its hash of notes, the calls that are longest under way first."""
     found = []
@@ -219,11 +244,3 @@ def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
         name = text(event_id)
         found.append(Lane(name, note.endpoint, int(note.stamp)) if note else Lane(name))
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
-
-
-def calls_underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[CallUnderway]:
-    """Yield a worker's calls that have a slot; `now_us` is the time of Redis, microseconds."""
-    for lane in lanes_of(notes):
-        if lane.endpoint and lane.taken_us is not None:
-            age_seconds = max(0, now_us - lane.taken_us) / MICROSECONDS
-            yield CallUnderway(type_of(lane.event_id), lane.endpoint, age_seconds)

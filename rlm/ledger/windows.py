@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limited, all_limited
 from rlm.core.window import WindowState
-from rlm.ledger.claims import write_note
+from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.keys import Keys
-from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, EndpointLimiter, Refused, WindowStorage, call_keys, periods
 from rlm.ledger.scripts import Command, Part
+
+if TYPE_CHECKING:
+    from rlm.ledger.limiter import EndpointLimiter
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000
@@ -28,7 +31,13 @@ class Windows(Part):
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
         super().__init__(client, keys)
         self._guard_seconds = guard_seconds
-        self._limiter = EndpointLimiter(WindowStorage(client, keys, guard_seconds))
+
+    @cached_property
+    def _limiter(self) -> EndpointLimiter:
+        """What takes a slot alone, as only workers do: nobody else waits for `limits` to be imported."""
+        from rlm.ledger.limiter import EndpointLimiter, WindowStorage  # noqa: PLC0415
+
+        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds))
 
     def with_guard(self, guard_seconds: float) -> Windows:
         """Return the same windows with another guard."""
@@ -39,37 +48,27 @@ class Windows(Part):
 
         The call is refused, to ask again at once, if another limit is in force than that of `endpoint`.
         """
-        limited = all_limited([endpoint])
-        return self._limiter.acquire(
-            {one.window_id: periods(one.limit) for one in limited},
-            call=call,
-            probe_seconds=endpoint.timeout_seconds + PROBE_SLACK_SECONDS,
-            limits={one.window_id: (one.name, one.limit.text) for one in limited},
-        )
+        probe_seconds = endpoint.timeout_seconds + PROBE_SLACK_SECONDS
+        return self._limiter.acquire(all_limited([endpoint]), call=call, probe_seconds=probe_seconds)
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give back a slot for which no call was sent."""
         self._move(endpoint, slot, call, ["", 0, ""])
 
     def block(
-        self, endpoint: Endpoint, slot: Admitted, call: Call | None = None, *, left_late: bool = False
+        self,
+        endpoint: Endpoint,
+        slot: Admitted,
+        call: Call | None = None,
+        *,
+        ago_seconds: float = 0.0,
+        left_late: bool = False,
     ) -> Admitted:
         """Block a slot for a period from now, for a call without an answer; return the moved slot.
 
-        `left_late`: the call was sent only now.
+        Or from `ago_seconds` before now, or from when it was taken if that is later, for a call that may have been read
+        later than its guard allows. `left_late`: the call was sent only now.
         """
-        return self._block(endpoint, slot, call, 0.0, left_late=left_late)
-
-    def restamp(self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float) -> Admitted:
-        """Block a slot for a period from `ago_seconds` before now, or from when it was taken if that is later.
-
-        The call may have been read later than its guard allows. Returns the moved slot.
-        """
-        return self._block(endpoint, slot, call, ago_seconds, left_late=False)
-
-    def _block(
-        self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
-    ) -> Admitted:
         limited = list(all_limited([endpoint]))
         window_ids = [one.window_id for one in limited]
         noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # anything: it is moved

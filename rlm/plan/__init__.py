@@ -12,34 +12,16 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.core.endpoint import Limited, all_limited
+from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span_of
-from rlm.plan.situation import FRESH, Capacity, Horizon, RunProgress, Situation, Underway, Workload
+from rlm.plan.simulate import Course, Start
+from rlm.plan.situation import FRESH, Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
-
-if TYPE_CHECKING:
-    from rlm.core.window import WindowState
-    from rlm.plan.simulate import Course, Start
-
-__all__ = [
-    "Capacity",
-    "Horizon",
-    "Plan",
-    "PlannedRelease",
-    "RunProgress",
-    "TypePlan",
-    "Underway",
-    "Utilisation",
-    "Workload",
-    "carried",
-    "compute_plan",
-    "course_of",
-    "look_ahead",
-]
 
 #: The most points of the course of a plan.
 COURSE_POINTS: Final = 24

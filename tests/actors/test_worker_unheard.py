@@ -18,9 +18,8 @@ def test_an_outage_is_one_line_however_often_it_tries(caplog):
     caplog.set_level(logging.INFO)
     announce = Mock(side_effect=StoreError("Redis is away"))
     store = Mock(settings=load_settings(None, {}), url="redis://127.0.0.1:1/0", processes=Mock(announce=announce))
-    wakeup = Wakeup()
-    stop = SimpleNamespace(graceful=False, immediate=False)
-    worker = WorkerProcess(store, "h:1:a:1", "h:1:a", None, wakeup, stop)
+    stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
+    worker = WorkerProcess(store, "h:1:a:1", "h:1:a", None, stop)
 
     assert [worker._announce(WorkerState.READY) for _ in range(5)] == [False] * 5
     assert len(caplog.messages) == 1

@@ -36,7 +36,7 @@ def conductor(store, line):
     url, wakeup = f"redis://127.0.0.1:{line.port}/0", Wakeup()
     there = Store(replace(store.settings, redis=store.settings.redis.model_copy(update={"url": url})), url)
     with StopSignals(wakeup) as stop:
-        made = HandConductor(there, wakeup, stop, allow_volatile=True)
+        made = HandConductor(there, stop, allow_volatile=True)
         made.campaign(5)
         yield made
         made.resign()
@@ -55,7 +55,7 @@ def test_a_run_is_closed_in_time(store, line, conductor):
 
     record = conductor._conductor.conduct(run)
 
-    late = store.now_us() / 1_000_000 - datetime.fromisoformat(record["deadline"]).timestamp()
+    late = store.now() - datetime.fromisoformat(record["deadline"]).timestamp()
     line.delay_seconds = 0.0
     print(f"closed {late:.2f} s late")
     assert record["counts"]["leftover"] == 100

@@ -8,8 +8,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Endpoint, Limit
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, Completion
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script
@@ -134,7 +133,7 @@ def test_a_note_that_outlived_its_claim_is_cleared_and_its_slot_blocked(store, t
     claim = steps.claim_next(store, token, run)
     stamp = take_slot(store, claim, endpoint)
     steps.finish(store, token, run)
-    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.recovery.return_unsettled(run.id, [steps.TYPE])
     before = looks.event(store, claim.event_id)
 
     assert store.recovery.orphan_worker("worker-1") == 0

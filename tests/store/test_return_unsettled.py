@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
-from rlm.ledger.claims import Completion, LaneId
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Completion, LaneId
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 
 
 def return_unsettled(store, run, *types):
-    return store.runs.return_unsettled(run.id, types or [steps.TYPE])
+    return store.recovery.return_unsettled(run.id, types or [steps.TYPE])
 
 
 def put(store, token, run, state):

@@ -33,7 +33,7 @@ def service(store, monkeypatch):
     monkeypatch.setattr("scheduler.service.IDLE_SECONDS", 0.0)
     monkeypatch.setattr("scheduler.service.AWAY_SECONDS", 0.0)
     wakeup = Wakeup()
-    made = SchedulerService(store, wakeup, SimpleNamespace(graceful=False, immediate=False))
+    made = SchedulerService(store, SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup))
     yield made
     made._leader.resign()
     wakeup.close()
@@ -170,7 +170,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     run = store.runs.current()
 
     # When somebody looks at it there, and it is closed
-    now = store.now_us() / 1_000_000
+    now = store.now()
     seen = report.status(store, run_id)
     steps.finish(store, service._leader.token, run)
     record = run_end.close_run(store, run_id)
@@ -199,13 +199,13 @@ def test_a_tick_is_its_runs_start(service, store):
 def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monkeypatch, ahead_seconds):
     """Nor before it is due: whoever takes over goes by the clock of Redis."""
     every = store.settings.run.every_seconds
-    real, now = type(system_clock).now, store.now_us() / 1_000_000
+    real, now = type(system_clock).now, store.now()
     store.schedule.note_tick(now // every * every)
     push(store)
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
 
     service._turn()
-    if store.now_us() / 1_000_000 // every == now // every:  # no tick came meanwhile
+    if store.now() // every == now // every:  # no tick came meanwhile
         assert store.runs.count() == 0
 
 
@@ -308,6 +308,21 @@ def test_an_idle_leader_looks_in_time_if_nothing_wakes_it(service, monkeypatch):
     assert sum(waited) < 0.25
 
 
+def test_an_idle_leader_sleeps_until_a_tick_is_due(service, store, monkeypatch):
+    """By the clock of Redis, without a look in between, and whoever else wakes it at ticks."""
+    now, tick = system_clock.boottime(), DUE + 10 * store.settings.run.every_seconds
+    service._clock.hear(now, round((tick - 0.3) * 1_000_000), now)
+    service._taken = service._last_due()
+    waited = []
+    wait = service._duty.wait
+    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(seconds))
+
+    assert service._sleep(60.0)
+
+    assert len(waited) <= 2
+    assert service._clock.now() == pytest.approx(tick, abs=0.25)
+
+
 def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     """What is staged is drained by the standby, in the same run: by the next one it would come a window late."""
     monkeypatch.setattr("rlm.ledger.intake.CHUNK_ITEMS", 1)
@@ -350,8 +365,8 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []
     monkeypatch.setattr("scheduler.office.look_over", lambda _store, record: looked_over.append(record["run_id"]))
-    tick = store.now_us() / 1_000_000 - store.settings.run.window_seconds
-    store.schedule.note_tick(store.now_us() / 1_000_000)
+    tick = store.now() - store.settings.run.window_seconds
+    store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)
 
     wait_until(lambda: service._turn() or store.runs.record(run_id), message="the run is closed")
@@ -367,7 +382,7 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
 
 def test_a_standby_that_may_not_conduct_closes_nothing(service, store, token, monkeypatch):
     """A newer version opened the run."""
-    open_run(store, token, Trigger.MANUAL, store.now_us() / 1_000_000 - store.settings.run.window_seconds)
+    open_run(store, token, Trigger.MANUAL, store.now() - store.settings.run.window_seconds)
     monkeypatch.setattr(service._leader, "barred", True)
 
     service._standby.step(woken=True)
@@ -380,6 +395,6 @@ def test_standbys_hear_of_a_run_that_opens(store, token, monkeypatch):
     woken = []
     monkeypatch.setattr(store.processes, "wake", lambda *whom: woken.extend(whom))
 
-    open_run(store, token, Trigger.MANUAL, store.now_us() / 1_000_000)
+    open_run(store, token, Trigger.MANUAL, store.now())
 
     assert woken == ["scheduler"]

@@ -15,8 +15,7 @@ from rlm.core import trail
 from rlm.core.item import Reason
 from rlm.core.run import make_run_id
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, Completion
 from rlm.ledger.reading import event_state
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.store import looks, losses, steps
@@ -153,7 +152,7 @@ def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store,
     """Its late answer changes nothing any more."""
     take_slot(store, claim)
     steps.finish(store, token, run)
-    assert store.runs.return_unsettled(run.id, [steps.TYPE])
+    assert store.recovery.return_unsettled(run.id, [steps.TYPE])
 
     (one,) = trail_of(store)
     assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, CallEnd.UNKNOWN)

@@ -10,8 +10,7 @@ from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
 from rlm.delivery import run_end
-from rlm.ledger.claims import Claim, Completion, LaneId
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Claim, Completion, LaneId
 from tests.store import looks, steps
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ class Workload:
         for _ in range(5):
             self.settle()
             assert_books_balance(self.store, self.run)
-        assert self.store.runs.return_unsettled(self.run.id, TYPES)
+        assert self.store.recovery.return_unsettled(self.run.id, TYPES)
         assert_books_balance(self.store, self.run)
         record = run_end.close_run(self.store, self.run.id)
         assert record is not None

@@ -15,7 +15,7 @@ from rlm.admin.planning import plan_run
 from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, rlm
 from rlm.core.window import Circuit
-from rlm.plan import Workload
+from rlm.plan.situation import Workload
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import EndpointSettings, TypeSettings
@@ -374,6 +374,24 @@ def test_each_file_of_the_map_is_in_its_folder():
 
     assert len(rows) == 10
     assert lost == set()
+
+
+def test_the_way_of_an_event_can_be_followed():
+    """Each name is in its file, and few files are opened twice: a way with more of either is not followed."""
+    table = (DOCS / "development.md").read_text().partition("### Which way does an event go?")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
+    way = [re.findall(r"`([^`]+)`", "".join(row)) for row in rows]
+    files = [file for file, *_ in way]
+    lost = {
+        (file, name)
+        for file, *names in way
+        for name in names
+        if not re.search(rf"^ *(?:def|class|---) {name}\b", (ROOT / file).read_text(), re.MULTILINE)
+    }
+
+    assert lost == set()
+    assert len(set(files)) <= 18
+    assert len(files) - len(set(files)) <= 6
 
 
 def test_every_fault_test_stands_in_the_table_of_faults():

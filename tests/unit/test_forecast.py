@@ -14,10 +14,10 @@ from rlm.core.expected import MEASURED_TURNS, TURNAROUND_SECONDS, Completed
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.breaker import Refusals, TooHigh
-from rlm.ledger.claims import CallUnderway
 from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
 from rlm.plan.choose_releases import ReleaseState
+from rlm.plan.situation import Underway
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
@@ -75,7 +75,7 @@ class Planned:
 
 
 def snapshot_of(counts, calls=0):
-    return Snapshot({"T": counts}, {"t": ()}, (CallUnderway("T", "t", 0.5),) * calls)
+    return Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
 
 
 def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):
