@@ -21,9 +21,9 @@ from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
 from rlm.ledger.reading.books import Snapshot, take_snapshot
-from rlm.plan import Plan, RunProgress, Workload
+from rlm.plan import Plan
 from rlm.plan.choose_releases import ReleaseState, short_of_lanes
-from rlm.plan.situation import MANY_ENDPOINTS
+from rlm.plan.situation import MANY_ENDPOINTS, RunProgress, Workload
 from scheduler.leader import Leader
 from scheduler.team import Team
 

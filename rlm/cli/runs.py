@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlm.cli import uncollected
 from rlm.cli.common import (
     CommandError,
     ExitCode,
@@ -62,19 +63,20 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.admin.start_run import ask_scheduler, started
-    from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
-
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_signals())
-        settings = settings_of(config)
-        spare = None
-        if wait and not is_anybody_there(settings):
-            from rlm.cli.by_hand import spare_supervisor
+        with uncollected():  # the run waits for it
+            from rlm.admin.start_run import ask_scheduler, started
+            from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
 
-            spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
-        front = stack.enter_context(opened_front(settings))
-        run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+            stop = stack.enter_context(stop_signals())
+            settings = settings_of(config)
+            spare = None
+            if wait and not is_anybody_there(settings):
+                from rlm.cli.by_hand import spare_supervisor
+
+                spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
+            front = stack.enter_context(opened_front(settings))
+            run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
