@@ -222,7 +222,7 @@ def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:
     """
     told = plan.binds
     if team.shortage and plan.expected_leftover:
-        told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
+        told = team.shortage  # how many are left over is said beside it
     told = f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
     return f"{told}; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else told
 
