@@ -1,7 +1,7 @@
 """The places for workers, `workers.max` over all hosts: whoever starts one asks for a place first.
 
 A worker takes a place for as long as it is heard of, whether or not it is about to leave: when hosts take over from one
-another there are never more than there may be. Those that were started by hand take none.
+another there are never more than there may be. One that is silent takes none, nor do those that were started by hand.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Processes, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Processes, Role
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from rlm.ledger.keys import Keys
 
+#: A worker that was not heard of for so long takes no place, seconds: it announces itself sooner.
+SILENT_SECONDS = HEARTBEAT_SECONDS + 0.5
 #: So often is asked again at once, where another host entered workers in the same moment.
 TRIES = 5
 
@@ -40,7 +42,8 @@ class Places(Part):
             entries = [self._keys.process(Role.WORKER, one.id) for one in new]
             keys = [self._keys.processes(Role.WORKER), *others, *entries]
             named = [part for one in new for part in (one.id, msgspec.json.encode(one))]
-            counts = [known, most - own, len(others), round(HEARTBEAT_TTL_SECONDS * 1000)]
+            lives = [round(seconds * 1000) for seconds in (HEARTBEAT_TTL_SECONDS, SILENT_SECONDS)]
+            counts = [known, most - own, len(others), *lives]
             if (entered := int(self._run("admit_workers", keys, [*counts, *named]))) >= 0:
                 return entered
         return 0

@@ -66,7 +66,7 @@ class Supervisor:
         self._spawned = 0
         self._starts = StartBackoff()
         self._scale_at = float("-inf")
-        self._crowded = self._introduced = False
+        self._crowded = False
         self._peers = Peers(store)
         self._presence = Presence(store, self._entry(), lambda: list(self._children))
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
@@ -104,12 +104,13 @@ class Supervisor:
         self._reap()
         try:
             with self._store.guarded():  # whatever stands in Redis is no reason to end
+                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1
                 self._presence.turn()
                 self._remains.free()
                 self._frozen.look()
                 self._scale()
         except StoreError as error:
-            self._scale_at, self._introduced = float("-inf"), False
+            self._scale_at, self._presence.lapsed = float("-inf"), True
             self._frozen.forgive()
             self._outage.tell(error, "the workers stay as they are")
             revive(self._store)
@@ -142,15 +143,15 @@ class Supervisor:
         The others are told that this supervisor is here, or is back. They may have taken its share over: then it begins
         with what they leave, and takes more as they go.
         """
-        if not self._introduced:
+        if self._presence.lapsed:
             self._remains.succeed(self._presence.entry)
         in_sight = self._peers.look().get(self.id) is not None
         share = self._peers.share_of(self._presence.entry)
-        if in_sight and self._introduced:
+        if in_sight and not self._presence.lapsed:
             return share
         self._presence.say()
         self._store.processes.wake("supervisors")
-        self._introduced = True
+        self._presence.lapsed = False
         left = self._store.places.left(self.id, self._peers.most)
         self._crowded = share > left
         return min(share, left) if self._children else share
