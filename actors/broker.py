@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, PriorityQueue
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import redis
+from dramatiq import Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
@@ -24,9 +25,6 @@ from actors.messages import QUEUE, fits, read_message, read_newer
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded
-
-if TYPE_CHECKING:
-    from dramatiq import Message
 
 #: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.
 IDLE_SECONDS = 10.0

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from actors.broker import WakingBroker
 from actors.worker import run_worker
 from rlm.ledger import Store, open_store
 from rlm.processes.fork import Forked, Template
-
-if TYPE_CHECKING:
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 
 def worker_template(settings: Settings) -> Template:

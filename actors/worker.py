@@ -9,10 +9,11 @@ import select
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
 
 # Dramatiq reads this when it is imported: a consumer that lost Redis tries again soon, since seconds matter to a run.
 os.environ.setdefault("dramatiq_restart_delay", "500")
+
+from multiprocessing.connection import Connection
 
 import dramatiq
 from setproctitle import setproctitle
@@ -29,6 +30,7 @@ from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
 from rlm.delivery.run_end import close_run
+from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
@@ -36,11 +38,6 @@ from rlm.processes import signals
 from rlm.processes.alive import AliveFile
 from rlm.processes.signals import worker_grace
 from rlm.settings.secrets import resolve_headers
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from rlm.ledger import Store
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from actors import messages
+from actors.broker import WakingBroker
 from rlm import telemetry
 from rlm.admin.planning import capacity_of, live_windows, plan_run, room_of, start_seconds, types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import State
+from rlm.core.run import Run, State
 from rlm.core.text import span
 from rlm.delivery.run_end import REDIS_AWAY, close_run
+from rlm.ledger import Store
 from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Workload
+from rlm.plan import Plan, Workload
 from rlm.plan.situation import MANY_ENDPOINTS
-from scheduler.redis_watch import FIT_SECONDS, LOOK_SECONDS, Mender, RedisWatch
+from scheduler.leader import Duty, Leader
+from scheduler.redis_watch import LOOK_SECONDS, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from actors.broker import WakingBroker
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from rlm.plan import Plan
-    from scheduler.leader import Duty, Leader
-    from scheduler.ticks import RedisClock
 
 #: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
@@ -59,45 +53,15 @@ class Conductor:
     The methods raise FencedError if another conductor took over, and StoreError if Redis did not answer.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        broker: WakingBroker,
-        leader: Leader,
-        duty: Duty,
-        *,
-        allow_volatile: bool = False,
-    ) -> None:
-        """Conduct with the lease of `leader`; with `allow_volatile` also on a Redis without an append-only file."""
+    def __init__(self, store: Store, broker: WakingBroker, leader: Leader, duty: Duty, redis: RedisWatch) -> None:
+        """Conduct with the lease of `leader` on a Redis that `redis` vouches for."""
         self._store = store
         self._broker = broker
         self._leader = leader
         self._duty = duty
         self._types: Sequence[str] = ()  #: those with events as the run that is conducted was taken up
-        self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
+        self._redis = redis
         self._looks_at = 0.0
-
-    def check_redis(self, fit_seconds: float = FIT_SECONDS) -> str:
-        """Make sure that the windows can be trusted, before a run and while there is nothing to do.
-
-        Returns why Redis is not fit to be told of a run, as of the last `fit_seconds`; '' if it is.
-        """
-        self._redis.check(fit_seconds)
-        return self._redis.unfit
-
-    @property
-    def clock(self) -> RedisClock:
-        """The clock of Redis, as of the last look."""
-        return self._redis.clock
-
-    @property
-    def mender(self) -> Mender:
-        """What mends keys that hold what they cannot."""
-        return self._redis.mender
-
-    def watch(self) -> None:
-        """Look on while another conducts, so that a successor knows what it knew."""
-        self._redis.watch()
 
     def conduct(self, run: Run) -> dict[str, Any] | None:
         """Take a run from whatever state it is in to its record; return that, or None if it is no longer kept.
@@ -231,7 +195,7 @@ class Conductor:
         left = self._await_calls(run)
         crash_point("finish.awaited")
         has_time = left > ACTOR_SECONDS and not self._duty.hurried
-        self.mender.step(0.0 if has_time else LOOK_SECONDS)
+        self._redis.mender.step(0.0 if has_time else LOOK_SECONDS)
         if has_time and self._has_workers():
             try:
                 self._broker.enqueue_many([messages.leftovers_message(run.id)])

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -14,7 +14,9 @@ from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import EventType, Limit, all_limited
 from rlm.core.expected import Expected, Pair, Turnaround
+from rlm.core.run import Run
 from rlm.core.text import counted
+from rlm.ledger import Store
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
@@ -22,12 +24,8 @@ from rlm.ledger.reading.books import Snapshot, take_snapshot
 from rlm.plan import Plan, RunProgress, Underway, Workload
 from rlm.plan.choose_releases import ReleaseState, short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from scheduler.leader import Leader
-    from scheduler.team import Team
+from scheduler.leader import Leader
+from scheduler.team import Team
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import span
+from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.peers import Peers
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: A host that has been lost for so long is forgotten, seconds.
 FORGET_SECONDS = 86_400.0

@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from actors.broker import WakingBroker
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
 from rlm.core.tally import refused_by
+from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.breaker import forget_what_is_over, raised_alarm
 from rlm.ledger.claims import host_of
@@ -25,11 +27,7 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.reading.compliance import excess
 from scheduler.host_watch import report_lost, unheard
-
-if TYPE_CHECKING:
-    from actors.broker import WakingBroker
-    from rlm.ledger import Store
-    from scheduler.leader import Leader
+from scheduler.leader import Leader
 
 #: How long is archived right after a run, seconds; the rest is done while there is nothing else to do.
 AFTER_RUN_SECONDS = 0.1

@@ -1,4 +1,4 @@
-"""Who leads: by the lease, with what is owed to others meanwhile; a scheduler, or a command that conducts one run."""
+"""Who leads: by the lease, with what is owed to others meanwhile."""
 
 from __future__ import annotations
 
@@ -6,27 +6,15 @@ import logging
 import os
 import secrets
 import select
-from typing import TYPE_CHECKING, Any
 
-from actors.broker import WakingBroker
-from rlm import SCHEMA, __version__
+from rlm import SCHEMA
 from rlm.core.clock import system_clock
-from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.core.run import State, Trigger
-from rlm.ledger.control import ChangeTeller
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
-from scheduler.conductor import Conductor
-from scheduler.host_watch import HostWatch
-from scheduler.housekeeping import Housekeeper
-from scheduler.ticks import open_run
-
-if TYPE_CHECKING:
-    import threading
-
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from rlm.ledger.leases import Leases
-    from rlm.processes.signals import StopSignals, Wakeup
+from rlm.core.errors import FencedError
+from rlm.core.run import Run
+from rlm.ledger import Store
+from rlm.ledger.leases import Leases
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.processes.signals import StopSignals, Wakeup
 
 #: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
 #: nobody does meanwhile; and beside these so many turns of its loop.
@@ -34,17 +22,10 @@ LEASE_SECONDS, BRISK_LEASE_SECONDS, TURNS_LEASED = 3.0, 1.5, 4
 #: How often the holder prolongs it, seconds, and how often while nothing is to be done.
 RENEW_SECONDS = 0.25
 IDLE_RENEW_SECONDS = 1.25
-#: How often it is looked whether other hosts live, where there are any, seconds.
-LOOK_SECONDS = 1.0
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
 LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
-
-#: How often a command asks for the lease again, seconds.
-_CAMPAIGN_SECONDS = 0.2
-#: How often it looks whether its supervisor is there, seconds: the run waits for that.
-_ARRIVAL_SECONDS = 0.01
 
 #: What a newer version means that has conducted.
 BARRED = "what it left this one cannot go on with, so it does not conduct"
@@ -126,31 +107,6 @@ class Leader:
         self._leases.release(self.owner)
 
 
-def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
-    """Announce a scheduler every few seconds until it has `stopped`, and log what operators change."""
-    process = Process(
-        id=leader.owner,
-        pid=os.getpid(),
-        host=store.settings.host_name,
-        started_at=system_clock.now(),
-        revision=store.settings.revision,
-        version=__version__,
-    )
-    changes, watch = ChangeTeller(store), HostWatch(store)
-    said_at, others = float("-inf"), False
-    while True:
-        try:
-            if system_clock.monotonic() - said_at >= HEARTBEAT_SECONDS:
-                store.processes.announce(Role.SCHEDULER, process)
-                changes.tell(aloud=bool(leader.token))
-                said_at = system_clock.monotonic()
-            others = watch.look(aloud=bool(leader.token))
-        except StoreError as error:
-            log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-        if stopped.wait(LOOK_SECONDS if others else HEARTBEAT_SECONDS):
-            return
-
-
 class Duty:
     """What a leader owes others while it works: to notice a stop, to answer requests for a run, to be woken.
 
@@ -205,95 +161,3 @@ class Duty:
     def standby(self) -> bool:
         """Return whether another scheduler is alive that can go on with a run."""
         return not self.forsaken and any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))
-
-
-class Office:
-    """Who conducts runs: the lease, what its holder owes others, the conductor, and who keeps house between runs."""
-
-    #: Whether a stop cancels the run.
-    _cancels = False
-
-    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
-        """Conduct on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
-        self._store = store
-        self._leader = Leader(store.leases, store.settings.host_name)
-        self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=self._cancels)
-        broker = WakingBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
-        self._clock = self._conductor.clock
-        self._mender = self._conductor.mender
-        self._housekeeper = Housekeeper(store, broker, self._leader)
-
-
-class HandConductor(Office):
-    """Conducts one run in the foreground, as a scheduler would.
-
-    Its methods raise FencedError if another took the lease over, and StoreError if Redis did not answer.
-    """
-
-    _cancels = True
-    run_id = ""  #: that `conduct` opened
-
-    def campaign(self, seconds: float) -> None:
-        """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
-
-        Call `resign` in the end, also if this raises: the lease may have been taken by then.
-
-        Raises:
-            RunError: a living one holds it.
-        """
-        until = system_clock.monotonic() + seconds
-        while not self._leader.campaign():
-            if self._leader.barred:
-                raise RunError(f"rlm {self._leader.newer} has conducted here: {BARRED}. Upgrade this host.")
-            if system_clock.monotonic() > until or self._duty.stopping:
-                holder = self._store.leases.holder()
-                raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")
-            self._duty.wait(_CAMPAIGN_SECONDS)
-        self._mender.mend()
-        if unfit := self._conductor.check_redis():
-            raise StoreUnfitError(unfit)
-
-    def await_supervisor(self, seconds: float) -> None:
-        """Wait up to `seconds` for the supervisor that was just started, or a run would miss it and raise an alarm."""
-        until = system_clock.monotonic() + seconds
-        while not self._store.processes.alive(Role.SUPERVISOR):
-            if system_clock.monotonic() > until or self._duty.stopping:
-                return
-            self._leader.keep()
-            self._duty.wait(_ARRIVAL_SECONDS)
-
-    def finish_open(self) -> None:
-        """Finish, or close if it is overdue, a run that a dead conductor left open."""
-        run = self._store.runs.current()
-        if run is not None:
-            log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
-            self._conductor.conduct(run)
-
-    def conduct(self) -> dict[str, Any] | None:
-        """Open a run now and conduct it to its record."""
-        self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
-        if (run := self._store.runs.current()) is None or run.id != self.run_id:
-            return self._store.runs.record(self.run_id)
-        record = self._conductor.conduct(run)
-        try:
-            self._housekeeper.after_run(record)
-        except FencedError as error:  # the run is closed, and whoever conducts now tidies up
-            log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
-        return record
-
-    def close_open(self, run_id: str) -> dict[str, Any] | None:
-        """Close that run now, if it is open: calls under way are awaited, the rest is leftover."""
-        run = self._store.runs.current()
-        if run is None or run.id != run_id:
-            return None
-        if run.state is not State.FINISHING:
-            self._store.runs.advance(self._leader.token, run.id, State.FINISHING)
-        return self._conductor.finish(run)
-
-    def resign(self) -> None:
-        """Give the lease up, if it is ours. If Redis fails it runs out by itself."""
-        try:
-            self._leader.resign()
-        except StoreError as error:
-            log.info("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})

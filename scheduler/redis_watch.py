@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import BY_FILE, Change, newest_limits
 from rlm.ledger.dataloss import Continuity, StepGuard
@@ -25,11 +25,8 @@ from rlm.ledger.inspection import KeyFlaw, inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
 from rlm.processes.signals import longest_call
+from scheduler.leader import Leader
 from scheduler.ticks import RedisClock, open_run
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from scheduler.leader import Leader
 
 #: How often the fitness of Redis to keep the ledger is checked, seconds, for somebody may change its settings; and how
 #: often while no run is open.

@@ -6,40 +6,34 @@ Lanes take released calls one after the other; those that are idle are woken by 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from actors.broker import WakingBroker
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.text import counted
+from rlm.core.trail import Counts
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.processes import WorkerState
+from rlm.ledger.intake import Drain
+from rlm.ledger.processes import Process, WorkerState
 from rlm.ledger.run_fields import write_waits
 from rlm.ledger.trouble import Outage, revive
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
-from scheduler.redis_watch import FIT_SECONDS
+from scheduler.leader import Duty, Leader
+from scheduler.redis_watch import FIT_SECONDS, RedisWatch
 from scheduler.releases import Releases, Rhythm
 from scheduler.run_hosts import RunHosts
 from scheduler.team import Gathering, Team, TeamWatch
 from scheduler.ticks import full_before_opening
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from actors.broker import WakingBroker
-    from rlm.core.trail import Counts
-    from rlm.ledger import Store
-    from rlm.ledger.intake import Drain
-    from rlm.ledger.processes import Process
-    from scheduler.leader import Duty, Leader
-    from scheduler.redis_watch import RedisWatch
 
 #: How long a turn waits, seconds: at least, and at most.
 BUSY_SECONDS = 0.01

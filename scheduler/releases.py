@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from actors import messages
+from actors.broker import WakingBroker
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import EventType, Limited, all_limited
 from rlm.core.expected import Pair, call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
+from rlm.core.trail import Counts
+from rlm.core.window import WindowState
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.turns import CLAIM_SECONDS, Release, Terms
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import MOST_AHEAD, ReleaseState, burst_of
-
-if TYPE_CHECKING:
-    from actors.broker import WakingBroker
-    from rlm.core.trail import Counts
-    from rlm.core.window import WindowState
-    from rlm.ledger import Store
-    from scheduler.leader import Leader
+from scheduler.leader import Leader
 
 #: For how long windows with so many times the slots that can be released are not looked at again, seconds.
 FRESH_SECONDS = 0.2

@@ -6,20 +6,17 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.text import counted
+from rlm.core.window import WindowState
+from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off
 from rlm.processes.peers import LISTENING_SECONDS
-
-if TYPE_CHECKING:
-    from rlm.core.window import WindowState
-    from rlm.ledger import Store
-    from scheduler.leader import Duty
+from scheduler.leader import Duty
 
 #: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which
 #: is noticed meanwhile.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -16,22 +17,17 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Trigger
+from rlm.core.run import Run, Trigger
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
+from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import HandedOverError
-from scheduler.leader import IDLE_RENEW_SECONDS, Office, announce
+from scheduler.leader import IDLE_RENEW_SECONDS
+from scheduler.office import Office, Standby, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
-from scheduler.standby import Standby
 from scheduler.ticks import last_due, open_run, serve_tick
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from rlm.processes.signals import StopSignals, Wakeup
 
 #: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
 IDLE_SECONDS = 4.0
@@ -80,7 +76,7 @@ class SchedulerService(Office):
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
         self._wakeup = wakeup
-        self._standby = Standby(store, self._conductor, self._leader, self._duty)
+        self._standby = Standby(store, self._redis, self._leader, self._duty)
         #: The last tick that was taken; None if another look at it is due.
         self._taken: float | None = None
         self._up_since = system_clock.boottime()
@@ -193,8 +189,8 @@ class SchedulerService(Office):
             self._mender.step(IDLE_LOOK_SECONDS)
             open_steps = (self._go_on, self._end_lost_run)
             free_steps = (self._start_requested, self._start_due, self._keep_house)
-            unfit = self._conductor.check_redis(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
-            if not any(step() for step in (open_steps if unfit else (*open_steps, *free_steps))):
+            self._redis.check(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
+            if not any(step() for step in (open_steps if self._redis.unfit else (*open_steps, *free_steps))):
                 return
 
     def _go_on(self) -> bool:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
+from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.sharing import room
 from scheduler.host_watch import report_lost, unheard
 from scheduler.housekeeping import report_death
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from scheduler.leader import Duty
+from scheduler.leader import Duty
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
 HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0

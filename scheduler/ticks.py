@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from rlm import telemetry
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import Limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.core.window import full_seconds
+from rlm.ledger import Store
 from rlm.ledger.reading.books import books
 from rlm.plan.waits import GAP_SECONDS, Obstacle
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rlm.core.endpoint import Limited
-    from rlm.ledger import Store
 
 #: How far two schedulers may be apart about the clock of Redis, seconds: a tick that one has served is served by no
 #: other. Those up to 0.1 went by the clocks of their hosts.

@@ -16,7 +16,7 @@ from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
-from scheduler.leader import HandConductor
+from scheduler.office import HandConductor
 from tests.store import steps
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,14 +16,12 @@ from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbidde
 from rlm.core.files import user_name
 from rlm.core.text import cut, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
+from rlm.ledger import Store
+from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
-from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings import Settings
+from rlm.settings.faults import did_you_mean
 from rlm.settings.values import check_limit
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.ledger.breaker import Health
-    from rlm.settings import Settings
 
 _Named = TypeVar("_Named")
 
@@ -89,7 +87,7 @@ def choose_limited(settings: Settings, names: Sequence[str], type_name: str | No
 
 def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
     if name not in known:
-        near = did_you_mean(close_match(name, known))
+        near = did_you_mean(name, known)
         raise NoSuchEndpointError(f"No {what} is named {name!r}{near}. `rlm endpoint list` shows those there are.")
     return known[name]
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm import SCHEMA
 from rlm.admin.endpoints import check_reason
@@ -15,14 +15,11 @@ from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchHostError
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, safe_line, span
+from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.hosts import DrainOrder, idle_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.processes.sharing import divide
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-
 
 #: How to bring a process up to date.
 _REMEDIES = {

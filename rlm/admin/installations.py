@@ -11,7 +11,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from rlm.admin import words
 from rlm.admin.report import looked_at, overview
@@ -22,10 +23,6 @@ from rlm.ledger import Store
 from rlm.ledger.connect import running_url
 from rlm.settings import Settings, load_settings, secrets_of
 from rlm.settings.secrets import EMBEDDED
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 #: How long an answer of a Redis is waited for, and all that is asked of one installation, seconds.
 ANSWER_SECONDS: Final = 2.0

@@ -7,19 +7,16 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
+from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-
 
 #: The status in the detail of a letter that an answer caused.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from statistics import linear_regression
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.admin.queue import lengths, queue_stats
 from rlm.admin.whatif import outlook_now
 from rlm.core.clock import isoformat, system_clock
+from rlm.ledger import Store
 from rlm.ledger.reading.books import books
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-
 
 #: Age of the oldest sample, seconds.
 HISTORY_SECONDS: Final = 600.0

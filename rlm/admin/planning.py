@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
+from rlm.core.window import WindowState
+from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, Workload, compute_plan
 from rlm.processes import sharing
-
-if TYPE_CHECKING:
-    from rlm.core.window import WindowState
-    from rlm.ledger import Store
-    from rlm.settings import Settings
-
+from rlm.settings import Settings
 
 #: From a plan to the first call of its run if a worker is ready, seconds: a message travels.
 START_SECONDS = 0.3

@@ -6,20 +6,18 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin.planning import Arrivals, measured_arrivals, start_seconds
 from rlm.admin.replay import Replay, replay
 from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import one_line
+from rlm.ledger import Store
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.settings import Settings, load_settings
-from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings.faults import did_you_mean
 from rlm.settings.model import MOST_WORKERS
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: The most events to plan for: every reader of the JSON can hold this number.
 MOST_EVENTS = 10**15
@@ -144,7 +142,7 @@ def _numbers(option: str, texts: Sequence[str], settings: Settings) -> dict[str,
 
 def _check_type(option: str, name: str, settings: Settings) -> None:
     if name not in settings.types:
-        hint = did_you_mean(close_match(name, settings.types))
+        hint = did_you_mean(name, settings.types)
         known = ", ".join(one.name for one in settings.event_types)
         raise BadQuestionError(f"{name!r} is not a configured type{hint}; there are {known}", option)
 

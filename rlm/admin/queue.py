@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
+from rlm.ledger import Store
 from rlm.ledger.keys import longest_item
 from rlm.ledger.reading.backlog import oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
-from rlm.settings.faults import close_match, did_you_mean
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.settings import Settings
+from rlm.settings import Settings
+from rlm.settings.faults import did_you_mean
 
 #: Most items in one push, and bytes after which a push is due.
 PUSH_ITEMS = 500
@@ -196,7 +194,7 @@ def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
 
 def _unknown(name: str, settings: Settings) -> ItemFlaw:
     error = BadItemError.unknown_type(name)
-    near = did_you_mean(close_match(name, settings.types))
+    near = did_you_mean(name, settings.types)
     return ItemFlaw(error.reason, f"{error.reason}: {error}{near}", name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,17 +12,15 @@ from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
+from rlm.core.run import Run
 from rlm.core.text import named
 from rlm.delivery.run_end import record_so_far
+from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.claims import Lane
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.settings.secrets import EMBEDDED, mask_url
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from rlm.ledger.claims import Lane
 
 #: The state of a status while no run is open.
 IDLE = "idle"

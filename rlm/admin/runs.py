@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
@@ -15,13 +15,10 @@ from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
+from rlm.core.run import Run
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-
 
 #: What a list shows of a record.
 _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")

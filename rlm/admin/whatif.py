@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin.planning import (
     Arrivals,
@@ -20,21 +20,19 @@ from rlm.admin.planning import (
     types_in_force,
 )
 from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
+from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted
+from rlm.core.window import WindowState
+from rlm.ledger import Store
 from rlm.ledger.measures import learned
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.plan import Capacity, Plan, Workload, carried, course_of, look_ahead
 from rlm.plan.allocation import Sacrifice, sacrifice
 from rlm.plan.outlook import LongRun, Outlook
+from rlm.plan.simulate import Course, Start
+from rlm.settings import Settings
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted, toml_value
-
-if TYPE_CHECKING:
-    from rlm.core.expected import Expected, Pair
-    from rlm.core.window import WindowState
-    from rlm.ledger import Store
-    from rlm.plan.simulate import Course, Start
-    from rlm.settings import Settings
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
 

@@ -76,7 +76,7 @@ def conduct_here(
     """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
-    from scheduler.leader import HandConductor  # Sentry is set up before a broker is built
+    from scheduler.office import HandConductor  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:

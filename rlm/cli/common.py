@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -29,7 +30,6 @@ from rlm.core.text import safe_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.ledger.front import StoreFront
@@ -174,8 +174,8 @@ def unread_url(settings: Settings) -> str:
     `rlm up` reads that file by itself, so its processes are likely to work on the other one.
     """
     from rlm.core.files import read_trusted_text
-    from rlm.settings.dotenv import parse_dotenv
     from rlm.settings.secrets import EMBEDDED
+    from rlm.settings.sources import parse_dotenv
 
     file = settings.home / ".env"
     if settings.redis.url != EMBEDDED:
@@ -204,11 +204,11 @@ def show_looked_at(store: Store) -> None:
 
 def tell_unknown_types(store: Store, types: Iterable[str]) -> None:
     """Print which of `types`, of which nothing was found, are not configured."""
-    from rlm.settings.faults import close_match, did_you_mean
+    from rlm.settings.faults import did_you_mean
 
     known = store.settings.types
     for name in sorted(set(types) - set(known)):
-        say(f"No type {safe_words(name)!r} is configured{did_you_mean(close_match(name, known))}.")
+        say(f"No type {safe_words(name)!r} is configured{did_you_mean(name, known)}.")
 
 
 @contextmanager

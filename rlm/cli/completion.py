@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,8 +18,6 @@ from rlm.cli.common import command
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.ledger import Store
     from rlm.settings import Settings
 

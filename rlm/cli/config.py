@@ -173,11 +173,11 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
-    from rlm.settings.faults import close_match, did_you_mean
+    from rlm.settings.faults import did_you_mean
 
     for key in keys:
         if not any(_is_of(one.key, key) for one in shown):
-            near = did_you_mean(close_match(key, [one.key for one in shown]))
+            near = did_you_mean(key, [one.key for one in shown])
             raise CommandError(f"There is no setting {key!r}{near}. `rlm config show` shows all.", ExitCode.USAGE)
     return [one for one in shown if not keys or any(_is_of(one.key, key) for key in keys)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,6 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,6 @@ from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.ledger.reading.waiting import EventFilter
 
 

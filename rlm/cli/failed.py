@@ -6,6 +6,7 @@ import base64
 import sys
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,8 +20,6 @@ from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.admin.letters import Deal, Outcome
 
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,6 @@ from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.text import counted, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.admin.planning import Arrivals
     from rlm.admin.question import PlanAnswer
     from rlm.admin.replay import Replay
@@ -45,9 +44,7 @@ _REPLAY = "What would the last N runs have left over?"
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
 @several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.", shell_complete=setting_values)
-@several(
-    "--add-endpoint", "add", "TYPE", "What if a type had one more endpoint? Repeatable.", shell_complete=type_names
-)
+@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
 @click.option("--windows", type=WholeNumber(1, 10_000), metavar="N", help=_WINDOWS)
 @several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
 @click.option("--replay", type=WholeNumber(1, 10_000), metavar="N", help=_REPLAY)

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,6 @@ from rlm.core.errors import ListenError
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -16,8 +17,6 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.admin.queue import Pushed
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding

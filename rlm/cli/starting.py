@@ -81,7 +81,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
         if stop.graceful:
             raise CommandError(f"Run {run.id} is being cancelled; see `rlm status`.", ExitCode.INTERRUPTED)
         if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.leader import HandConductor
+            from scheduler.office import HandConductor
 
             conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # whatever opened it may close
             try:

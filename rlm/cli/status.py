@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,9 +37,6 @@ from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import counted, safe, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from types import FrameType
-
     from rlm.ledger import Store
     from rlm.terminal.live import Changes, Document, Draw, Output
 

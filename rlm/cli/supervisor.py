@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,9 +11,6 @@ from rlm.cli.common import Group, command, examples, store_of
 from rlm.cli.options import STANDARD, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _LOOKS = {"ready": "ok", "draining": "warn", "silent": "warn", "lost": "error"}
 #: How often `--wait` looks whether a worker is left, seconds.

@@ -84,7 +84,7 @@ def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
 
 
 def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
-    from rlm.telemetry.lines import JsonPrinter, TextPrinter
+    from rlm.processes.procfile import JsonPrinter, TextPrinter
     from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured
 
     if environ[FORMAT_VARIABLE] == LogFormat.JSON:
@@ -144,7 +144,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    from rlm.settings.dotenv import parse_dotenv
+    from rlm.settings.sources import parse_dotenv
 
     variables: dict[str, str] = _read(path, parse_dotenv) if os.path.lexists(path) else {}
     return variables

@@ -30,6 +30,9 @@ class Clock:
 
 system_clock = Clock()
 
+#: The time of day in a moment as `isoformat` writes it.
+CLOCK = slice(11, 23)
+
 
 def isoformat(seconds: float) -> str:
     """Return `seconds` since 1970 as ISO 8601 in UTC, to the millisecond, as in every record."""

@@ -11,11 +11,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
-    from types import ModuleType
 
 #: Packages that their parents import and that RLM does not use.
 UNUSED = frozenset({"redis.asyncio", "limits.aio"})

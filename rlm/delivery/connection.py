@@ -10,17 +10,14 @@ import ssl
 import struct
 import termios
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.answer_parser import Answer
 from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
-from rlm.delivery.resolver import Resolver
-
-if TYPE_CHECKING:
-    from rlm.delivery.resolver import Addresses
+from rlm.delivery.resolver import Addresses, Resolver
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a

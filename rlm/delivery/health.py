@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import Endpoint
 from rlm.core.window import FAILING
 from rlm.delivery.http import TOO_MANY_REQUESTS
-from rlm.delivery.outcome import BAD_HEADER, Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Rejected, Throttled, Unreachable
+from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
+from rlm.ledger.limiter import Admitted
 from rlm.ledger.ways import Failure, Trouble
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint
-    from rlm.delivery.outcome import Answered
-    from rlm.ledger import Store
-    from rlm.ledger.limiter import Admitted
 
 #: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.
 NOTE_SECONDS = 3.0

@@ -12,17 +12,19 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import Endpoint
 from rlm.core.errors import RLMError
-from rlm.delivery.answer_parser import BrokenAnswerError
-from rlm.delivery.connection import Opener, UnreachableError
+from rlm.delivery.answer_parser import Answer, BrokenAnswerError
+from rlm.delivery.connection import Connection, Opener, UnreachableError
 from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
     NO_ANSWER,
     Delivered,
+    Outcome,
     Rejected,
     Throttled,
     Unreachable,
@@ -32,17 +34,8 @@ from rlm.delivery.outcome import (
     longest_rest,
     parse_date,
 )
-from rlm.delivery.request import render
+from rlm.delivery.request import Request, render
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from rlm.core.endpoint import Endpoint
-    from rlm.delivery.answer_parser import Answer
-    from rlm.delivery.connection import Connection
-    from rlm.delivery.outcome import Outcome
-    from rlm.delivery.request import Request
 
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
 #: on its way, would be taken for the answer to that call.

@@ -9,32 +9,25 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
-from rlm.delivery.connection import UnreachableError
-from rlm.delivery.fence import NoFence
+from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.fence import Fence, NoFence
 from rlm.delivery.health import HealthKeeper
+from rlm.delivery.http import Dispatcher
+from rlm.delivery.outcome import Settlement
 from rlm.delivery.overdue import OverdueWatch
-from rlm.ledger.claims import LaneId, Turn, host_of
+from rlm.ledger import Store
+from rlm.ledger.claims import Claim, Completion, LaneId, Turn, host_of
 from rlm.ledger.limiter import Admitted, Call
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rlm.delivery.connection import Connection
-    from rlm.delivery.fence import Fence
-    from rlm.delivery.http import Dispatcher
-    from rlm.delivery.outcome import Settlement
-    from rlm.ledger import Store
-    from rlm.ledger.claims import Claim, Completion
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -12,22 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
+from rlm.core.endpoint import Endpoint
 from rlm.core.item import Reason
 from rlm.core.retry import backoff_seconds
 from rlm.core.tally import OF_ENDPOINT
 from rlm.core.trail import Heard
 from rlm.delivery.answer_parser import BrokenAnswerError
 from rlm.ledger.claims import Claim, Completion
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint
-    from rlm.ledger.events import Ledger
-    from rlm.ledger.limiter import Admitted, Call
-    from rlm.settings.model import RetrySettings
+from rlm.ledger.events import Ledger
+from rlm.ledger.limiter import Admitted, Call
+from rlm.settings.model import RetrySettings
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
+from rlm.core.run import Run
 from rlm.delivery.run_end import REDIS_AWAY, close_overdue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from rlm.core.run import Run
-    from rlm.ledger import Store
+from rlm.ledger import Store
 
 #: For so long a run must be seen overdue before others than its conductor close it, seconds: that awaits what lanes
 #: write of calls cut at the deadline (0.25 s), and meets a Redis that was away a moment later than others do.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
 from rlm import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: What would end a header's line, or the header. The settings allow none of them; this is the last check.
 _LINE_BREAK = re.compile(r"[\r\n\0]")

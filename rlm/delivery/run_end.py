@@ -7,10 +7,11 @@ The end-of-run actor and the conductor both call `close_run`. The final state fo
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Budget, Limit, Limited, all_limited
 from rlm.core.expected import quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, make_record
@@ -18,18 +19,12 @@ from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_
 from rlm.core.text import span
 from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
+from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, raised_alarm
-from rlm.ledger.reading.ending import ANSWERS, read_ending
+from rlm.ledger.reading.ending import ANSWERS, Ending, read_ending
 from rlm.ledger.run_fields import write_waits
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from rlm.core.endpoint import Budget, Limit, Limited
-    from rlm.ledger import Store
-    from rlm.ledger.reading.ending import Ending
 
 #: Why a run failed at whose deadline Redis could not be told of anything.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"

@@ -13,16 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import open_own, opened_directory
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 

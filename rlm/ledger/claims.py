@@ -9,20 +9,17 @@ a later version adds behind another `|` is passed over.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from rlm.core import trail
+from rlm.core.expected import Expected, Pair
 from rlm.core.item import type_of
+from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.connect import MICROSECONDS, text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from rlm.core.expected import Expected, Pair
-    from rlm.core.trail import CallEnd, Heard
 
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"

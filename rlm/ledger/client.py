@@ -11,9 +11,9 @@ docs/adr/0017-replicas.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 from redis.exceptions import (
@@ -24,9 +24,6 @@ from redis.exceptions import (
     MasterDownError,
     ReadOnlyError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: What to use instead of a cluster: the audit list and RLM's keys would be on different nodes, and no script has both.
 CLUSTER_REMEDY = "use one primary with replicas and Sentinel (redis+sentinel://), see docs/operations.md"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ContextDecorator, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -19,19 +20,14 @@ from redis.retry import Retry
 
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
-from rlm.ledger.client import LedgerClient, heed
+from rlm.ledger.client import LedgerClient, Replicas, heed
 from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, is_forbidden, place
+from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, mask_url
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rlm.ledger.client import Replicas
-    from rlm.settings import Settings
 
 #: Parameters of a URL that name files which are read.
 _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")

@@ -13,24 +13,20 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
 from rlm.ledger.client import replicas_of
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
 #: conductor dies at the same moment as Redis.

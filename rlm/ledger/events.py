@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import redis
 
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Command, Part
 from rlm.ledger.turns import releases_in
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: Commands whose replies are the counts of one type.
 _PER_TYPE = 5

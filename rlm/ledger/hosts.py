@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
+import redis
 
 from rlm.ledger.claims import host_of
 from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Processes, Role
 from rlm.ledger.scripts import Part
 from rlm.ledger.ways import HostWays, Ways, cut_off
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 
 class DrainOrder(msgspec.Struct, frozen=True):

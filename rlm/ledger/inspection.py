@@ -10,22 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.schema import ZSETS, Test, families, is_run_id
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.ledger.scripts import Command
-
+from rlm.ledger.scripts import Command
 
 #: Entries read at either end of a list that is not read as a whole.
 ENDS = 50

@@ -9,20 +9,16 @@ import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
+import redis
 
 from rlm import LEAST_TO_CONDUCT, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Argument, Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
-
 
 #: What is wrong with one that nobody can take.
 _NO_LEASE = "is no lease: a hash with a token that is a number is expected"

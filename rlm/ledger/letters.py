@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
+import redis
 from redis.exceptions import ResponseError
 
 from rlm.core.item import (
@@ -28,10 +29,6 @@ from rlm.ledger.keys import Keys, longest_letter
 from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import is_forbidden
-
-if TYPE_CHECKING:
-    import redis
-
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500

@@ -7,17 +7,13 @@ another there are never more than there may be. One that is silent takes none, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
+import redis
 
+from rlm.ledger.keys import Keys
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Processes, Role
 from rlm.ledger.scripts import Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: A worker that was not heard of for so long takes no place, seconds: it announces itself sooner.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 0.5

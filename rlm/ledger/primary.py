@@ -14,17 +14,15 @@ import re
 import socket
 import threading
 import weakref
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
 from rlm.core.clock import system_clock
 from rlm.ledger.client import HeedingConnection, HeedingTlsConnection, LeanPool, LedgerClient, NotNowError
 from rlm.ledger.sentinel import Address, SentinelURL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 #: How often one of the sentinels is asked, seconds.
 LOOK_SECONDS = 1.0

@@ -9,20 +9,17 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
+import redis
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
 from rlm.ledger.connect import translated
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 log = logging.getLogger(__name__)
 

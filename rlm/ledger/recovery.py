@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+
+import redis
 
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
@@ -13,14 +14,10 @@ from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import CallNote, find_note, waits_alone
 from rlm.ledger.connect import names_of, text, translated, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
 #: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.

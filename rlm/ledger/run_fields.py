@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import msgspec
 
 from rlm.core.run import Run, State, Trigger
 from rlm.core.text import safe_line
+from rlm.core.trail import Counts
 from rlm.ledger.connect import text
 from rlm.ledger.schema import is_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from rlm.core.trail import Counts
 
 log = logging.getLogger(__name__)
 

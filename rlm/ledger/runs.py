@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
@@ -14,12 +15,7 @@ from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, names_of, text, translated, translating
 from rlm.ledger.run_fields import read_record, read_run, read_tally
-from rlm.ledger.scripts import CHUNK, Part
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from rlm.ledger.scripts import Argument, Call
+from rlm.ledger.scripts import CHUNK, Argument, Call, Part
 
 log = logging.getLogger(__name__)
 

@@ -9,20 +9,16 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
+import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.client import LASTING, is_cluster, run_lasting
+from rlm.ledger.client import LASTING, LedgerClient, is_cluster, run_lasting
 from rlm.ledger.connect import MICROSECONDS, translated, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.client import LedgerClient
-    from rlm.ledger.keys import Keys
 
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200

@@ -10,19 +10,17 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 import redis
 
+from rlm.ledger import Store
 from rlm.ledger.connect import translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import is_forbidden
 from rlm.settings import settings_under
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: A self-test takes seconds. One older than this was killed, and its keys are nobody's; seconds.
 LEFT_SECONDS = 3600.0

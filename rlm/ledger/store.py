@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from redis.exceptions import ResponseError
 
-from rlm.core.endpoint import all_limited, in_force
+from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import server_of, text, translated
+from rlm.ledger.connect import Server, server_of, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
@@ -29,16 +31,8 @@ from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
-from rlm.settings import secrets_of
+from rlm.settings import Settings, secrets_of
 from rlm.settings.secrets import remember
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from rlm.core.endpoint import Endpoint
-    from rlm.ledger.connect import Server
-    from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -7,31 +7,24 @@ That is the way of every event whose call succeeds, one script a turn. The other
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
+from rlm.core.expected import Expected, Pair
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Claim, Turn
+from rlm.ledger.claims import Claim, Completion, LaneId, Turn
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.scripts import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import redis
-
-    from rlm.core.expected import Expected, Pair
-    from rlm.ledger.claims import Completion, LaneId
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
+from rlm.ledger.scripts import Argument, Part
 
 #: The most endpoints that a lane tries for one event: each release names them, however many its type has.
 MOST_TRIED = 16

@@ -12,13 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from rlm.core.endpoint import Endpoint
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Argument, Part
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint
 
 #: Failures in a row from which on a way is shut.
 FAILING: Final = 3

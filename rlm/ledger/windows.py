@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.keys import Keys
 from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, EndpointLimiter, Refused, WindowStorage, call_keys, periods
 from rlm.ledger.scripts import Command, Part
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.keys import Keys
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000

@@ -13,14 +13,12 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Processes, Role, WorkerState
+from rlm.processes.fork import Forked
 from rlm.processes.signals import how_ended
-
-if TYPE_CHECKING:
-    from rlm.processes.fork import Forked
 
 #: A worker that has not announced itself for so long is silent: a heartbeat has been due for a while, seconds.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5

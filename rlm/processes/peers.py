@@ -9,14 +9,11 @@ while it has workers is missed sooner (`silent_after`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
+from rlm.ledger import Store
 from rlm.ledger.processes import LEFT, Process, Role
 from rlm.processes.sharing import divide, most_of
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: After a longer pause between two looks silence counts from the second on, seconds: Redis may have been away, or this
 #: host have stood still.

@@ -6,14 +6,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
+from rlm.ledger import Store
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: A turn that takes longer hangs, and is not spoken for, seconds: a template that has to load first may take a minute.
 LONGEST_TURN_SECONDS = 90.0

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.pids import is_dead
+from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.processes.child import Launcher
+from rlm.processes.child import Launcher
 
 log = logging.getLogger(__name__)
 

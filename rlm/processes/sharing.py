@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from rlm.ledger.processes import MOST_LANES, Offer, Process
 from rlm.plan.allocation import shares
-
-if TYPE_CHECKING:
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 
 def offer_of(settings: Settings) -> Offer:

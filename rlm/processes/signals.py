@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rlm.settings import Settings
 
 #: Signals that ask for a graceful stop; a second one, or QUIT, asks for an immediate one. A terminal that closes often

@@ -6,7 +6,6 @@ import logging
 import os
 import selectors
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.core.alarms import Alarm, alarm
@@ -14,6 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.pids import pid_space
+from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
@@ -31,10 +31,7 @@ from rlm.processes.presence import Presence
 from rlm.processes.remains import Remains
 from rlm.processes.sharing import offer_of
 from rlm.processes.signals import StopSignals, Wakeup, supervisor_grace
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 #: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.
 ALARM_SECONDS = 30.0

@@ -6,24 +6,22 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import msgspec
 from rich.console import Console, RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
 from rlm.sandbox.judge import DemoVerdict, Evidence, judge_demo
+from rlm.sandbox.mockapi import EndpointSummary
+from rlm.sandbox.stage import Stage
+from rlm.settings import Settings
 from rlm.terminal.live import Drawn, Lines, Output
 from rlm.terminal.record import line_of, record_picture
 from rlm.terminal.run import run_picture
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import EventType
-    from rlm.sandbox.mockapi import EndpointSummary
-    from rlm.sandbox.stage import Stage
-    from rlm.settings import Settings
 
 #: Between two looks at the run, seconds: four pictures a second.
 FRAME_SECONDS = 0.25

@@ -1,6 +1,6 @@
 """The judge of the demo and the self-test: a run's record, the API's arrivals and the books, held against each other.
 
-The mock API counts for itself (`rlm/sandbox/mockapi/arrivals.py`): the judge shares no code with what it judges.
+The mock API counts for itself (`rlm/sandbox/mockapi/service.py`): the judge shares no code with what it judges.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from rlm.core.clock import isoformat
+from rlm.core.endpoint import EventType
 from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import EventType
-    from rlm.sandbox.stage import Stage
+from rlm.sandbox.stage import Stage
 
 #: The wallet of each item of a self-test, so that whoever finds one knows what it is.
 WALLET = "rlm test"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
@@ -18,13 +17,11 @@ from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
+from rlm.processes.signals import StopSignals, Wakeup
 from rlm.sandbox.configuration import events_by_type
 from rlm.sandbox.judge import Batch, Evidence, judge_batch, make_batch
 from rlm.sandbox.stage import Stage, selftest_stage
-
-if TYPE_CHECKING:
-    from rlm.processes.signals import StopSignals, Wakeup
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 #: How long a worker that was told to end may take, seconds.
 GONE_SECONDS = 5.0

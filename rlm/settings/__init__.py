@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -34,8 +35,6 @@ from rlm.settings.toml import dotted
 from rlm.settings.values import check_dsn
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.settings import model
 
 _DSN_VARIABLE = "SENTRY_DSN"

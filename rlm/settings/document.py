@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from rlm.settings import model
 from rlm.settings.values import setting
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
 
 #: The place of a setting: names of tables and keys, indexes of list entries.
 Place = tuple[str | int, ...]

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, Layers, Place, fields_at, upwards
 from rlm.settings.secrets import MASK, is_secret, mask_value
@@ -16,7 +18,6 @@ from rlm.settings.toml import KeyLines, dotted, toml_value
 from rlm.settings.values import words
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
 
@@ -140,10 +141,9 @@ def _unknown(place: Place) -> str:
     *parent, last = place
     key = str(last)
     known = fields_at(tuple(parent))
-    near = close_match(key, known) or next(
-        (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields), None
-    )
-    return f"unknown key{did_you_mean(near)}; {_table(parent)} may have {', '.join(known)}"
+    elsewhere = (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields)
+    hint = did_you_mean(key, known) or did_you_mean(key, elsewhere, cutoff=0.0)
+    return f"unknown key{hint}; {_table(parent)} may have {', '.join(known)}"
 
 
 def _table(place: list[str | int]) -> str:
@@ -156,14 +156,13 @@ def _table(place: list[str | int]) -> str:
             return f"[{key_of(tuple(place))}]"
 
 
-def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Return the known name that `name` was probably meant to be; upper and lower case are the same."""
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return, for the end of a message, the known name that `name` was probably meant to be; empty if there is none.
+
+    Upper and lower case are the same.
+    """
     if len(name) > _LONGEST_KEY:
-        return None
+        return ""
     folded = {candidate.lower(): candidate for candidate in known}
-    return next((folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)), None)
-
-
-def did_you_mean(name: str | None) -> str:
-    """Return the suggestion of a name for the end of a message, empty if there is none."""
-    return f" (did you mean {name!r}?)" if name else ""
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""

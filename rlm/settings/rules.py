@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.endpoint import Limit, Rule, all_limited
 from rlm.settings.addresses import check_endpoint_url
 from rlm.settings.document import SECTIONS, Layers, Place, fields_at, leaves
-from rlm.settings.faults import Fault, close_match, did_you_mean, fault
+from rlm.settings.faults import Fault, did_you_mean, fault
 from rlm.settings.secrets import FROM_ENVIRONMENT, mask_url
 from rlm.settings.sources import variable_name
 from rlm.settings.toml import dotted
@@ -184,7 +184,7 @@ def _budgets(layers: Layers) -> Iterator[Problem]:
             continue
         named.add(budget)
         if budget not in budgets:
-            near = did_you_mean(close_match(budget, budgets))
+            near = did_you_mean(budget, budgets)
             table = dotted(("budgets", budget))
             yield wanted, f"there is no such budget{near}; add a table [{table}] with its rate_limit"
     for name in budgets:

@@ -1,9 +1,10 @@
-"""The layers that go over the defaults: the file, variables of the environment, and options (`--set`) of a command."""
+"""The layers over the defaults: the file, the environment, options (`--set`); and how a .env file is read."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import is_plain
 from rlm.settings.document import OPTION, Layers, Place, fields_at, layered
-from rlm.settings.faults import Fault, close_match, did_you_mean, key_of, show
+from rlm.settings.faults import Fault, did_you_mean, key_of, show
 from rlm.settings.toml import KeyLines, dotted
 
 FILE_NAME = "rlm.toml"
@@ -28,6 +29,8 @@ _EXAMPLE = "run.target=0.5 or types.REBALANCE_NEEDED.rate_limit=60/minute"
 _TOML_POSITION = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 #: What the parser says of a key that is written twice; it names none.
 _TWICE = re.compile(r"Cannot overwrite|Duplicate")
+#: A line of a .env file.
+_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*)", re.ASCII)
 #: More parts than any key of RLM has. The parser's time grows with the square of their number: a minute for 50,000.
 _MOST_PARTS = 50
 _LONG_KEY = re.compile(
@@ -166,8 +169,8 @@ def _unmatched(variable: str, candidates: list[tuple[str, ...]], known: Iterable
         return f"may mean {' or '.join(place[1] for place in candidates)}; set it in the file"
     if re.fullmatch(rf"{_PREFIX}TYPES{_SEPARATOR}.+{_SEPARATOR}ENDPOINTS", variable, re.IGNORECASE):
         return "tables of types are set in the file only; a variable sets a single value"
-    near = close_match(variable, known, cutoff=0.8)
-    return f"no such setting{did_you_mean(near)}; a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY>"
+    near = did_you_mean(variable, known, cutoff=0.8)
+    return f"no such setting{near}; a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY>"
 
 
 def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
@@ -184,7 +187,7 @@ def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
             faults.append(Fault((), OPTION, show((OPTION,), text), f"is not KEY=VALUE, for example {_EXAMPLE}"))
             continue
         if table not in tables:
-            near = did_you_mean(close_match(table, tables))
+            near = did_you_mean(table, tables)
             problem = f"no such setting{near}; a key is SECTION.KEY or types.TYPE.KEY, for example {_EXAMPLE}"
         elif layers.origins.get((*tables[table], name)) == OPTION:
             problem = "is given twice; once is enough"
@@ -194,3 +197,34 @@ def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
             continue
         faults.append(Fault((), OPTION, f"{key} = {show((key,), value)}", problem))
     return faults
+
+
+def parse_dotenv(text: str) -> dict[str, str]:
+    """Return the variables that the lines of `text` set, as for a shell that runs `. ./.env`.
+
+    Only a plain assignment is taken. Anything else is an error and is not passed over: a URL of Redis that was left out
+    would make the processes start an embedded server and look at that one.
+
+    Raises:
+        ValueError: a line sets none, or not as a shell would. It names the line and the variable, and no value.
+    """
+    found = {}
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if line and not line.startswith("#"):
+            match = _ASSIGNMENT.fullmatch(line)
+            if not match:
+                raise ValueError(f"line {number} is not NAME=value")
+            found[match["name"]] = _unquoted(f"line {number}: {match['name']}", match["value"])
+    return found
+
+
+def _unquoted(where: str, text: str) -> str:
+    """Return what stands behind the sign of equality, without its quotes and a comment behind it."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: {str(error).lower()}") from None
+    words = words[: next((at for at, word in enumerate(words) if word.startswith("#")), None)]
+    if len(words) > 1:
+        raise ValueError(f"{where}: put a value with blanks in quotes")
+    return "".join(words)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
 from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (

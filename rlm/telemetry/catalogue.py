@@ -10,13 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from rlm.core.run import MOVES, State
 from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
-
-if TYPE_CHECKING:
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 #: How an event may enter or leave a run, and the name of that in a tally.
 OUTCOMES: Final = {

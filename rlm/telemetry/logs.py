@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from typing import Final, TextIO
 
-from rlm.core.clock import Clock, isoformat, system_clock
+from rlm.core.clock import CLOCK, Clock, isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
@@ -34,8 +34,6 @@ CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
-#: The time of day in a moment as `isoformat` writes it.
-CLOCK: Final = slice(11, 23)
 #: The causes that are remembered; beyond that the oldest is forgotten.
 MOST_CAUSES: Final = 1000
 

@@ -9,25 +9,21 @@ import logging
 import math
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import sentry_sdk
 from sentry_sdk.crons import capture_checkin
 from sentry_sdk.integrations.atexit import AtexitIntegration
+from sentry_sdk.types import Event, Hint
 from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
 from rlm.core.alarms import Alarm
 from rlm.core.errors import ConfigurationError
+from rlm.settings import Settings
 from rlm.settings.secrets import known
 from rlm.telemetry.logs import FACTS, Bounded
-
-if TYPE_CHECKING:
-    from sentry_sdk.types import Event, Hint
-
-    from rlm.settings import Settings
-
 
 #: How long a process that ends waits for its last errors to be sent, seconds.
 FLUSH_SECONDS = 1.0

@@ -12,7 +12,7 @@ import threading
 import tty
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Self, TextIO
+from typing import IO, Any, Self, TextIO
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -25,16 +25,14 @@ from rlm.admin.words import clock
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import RLMError
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
+from rlm.ledger import Store
 from rlm.terminal.record import picture_of
 
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-
-    Document = Mapping[str, Any]
-    #: Draws a document in at most this many lines.
-    Draw = Callable[[Document, int], RenderableType]
-    #: Returns what makes a line worth writing when it differs.
-    Changes = Callable[[Document], Hashable]
+Document = Mapping[str, Any]
+#: Draws a document in at most this many lines.
+Draw = Callable[[Document, int], RenderableType]
+#: Returns what makes a line worth writing when it differs.
+Changes = Callable[[Document], Hashable]
 
 #: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
 _FREE_LINES = 2

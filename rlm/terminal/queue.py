@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -12,10 +13,6 @@ from rlm.admin import words
 from rlm.admin.monitoring import Direction, Trend
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-
 
 #: The widest curve, and the width of the columns beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import report, words
@@ -15,10 +17,6 @@ from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.table import Table
 
 #: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96

@@ -7,18 +7,16 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlm.web.errors import refused
+from rlm.web.api import refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: What everybody who reaches the port may read.
 OPEN: Final = ("/healthz", "/login", "/static/")

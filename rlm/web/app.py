@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rlm.core.errors import ConfigurationError, RLMError, StoreError
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, KnownHosts
-from rlm.web.api import api_routes
-from rlm.web.errors import of_error, of_http
+from rlm.web.api import api_routes, of_error, of_http
 from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import missing_page, page_routes
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from rlm.ledger import Store
 
 _NOT_FOUND: Final = 404
 

@@ -6,19 +6,16 @@ that limit: it closes the least useful connection, and the new client is answere
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import resource
 from collections import Counter
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from rlm.core.clock import Clock, system_clock
 from rlm.telemetry.logs import Bounded
-
-if TYPE_CHECKING:
-    import asyncio
-
 
 #: asyncio accepts up to this many clients in one iteration of its loop. Those above the bound are closed a few
 #: iterations later, so a few times as many descriptors are used for a moment.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from markupsafe import escape
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -20,9 +21,6 @@ from rlm.web.access import LOG_IN, is_plain
 from rlm.web.pages.page import alone
 from rlm.web.parameters import read_body
 from rlm.web.session import visit_of
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
 
 #: Wrong attempts from one address, and from all together; a right token is not looked at beyond that either.
 EACH: Final = parse("5/minute")

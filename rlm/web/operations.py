@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -25,15 +25,13 @@ from rlm.admin.question import PlanAsk, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
+from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
+from rlm.ledger import Store
 from rlm.ledger.reading.compliance import compliance as judged
 from rlm.web import parameters
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Limited
-    from rlm.ledger import Store
-    from rlm.web.session import Visit
+from rlm.web.session import Visit
 
 #: The most letters that one request deals with, so that it is answered in time; `more` says how many are left.
 MOST_LETTERS: Final = 5000

@@ -22,7 +22,7 @@ from rlm.admin.runs import RunFilter
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
-from rlm.core.run import Trigger  # noqa: TC001  # msgspec reads the annotations
+from rlm.core.run import Trigger  # msgspec reads the annotations
 from rlm.core.text import seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -11,25 +12,19 @@ import threading
 from asyncio import get_running_loop
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rlm.core.errors import ConfigurationError, ListenError
+from rlm.processes.signals import StopSignals, Wakeup
 from rlm.web.access import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 from rlm.web.parameters import MOST_BYTES, MOST_DISCARDED
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from starlette.applications import Starlette
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from rlm.processes.signals import StopSignals, Wakeup
-
 
 #: A connection on which nothing was sent for this long is cut, seconds: its client asked nothing or only a part of a
 #: request, or does not read. A stream of events sends something more often; another answer takes longer only if Redis

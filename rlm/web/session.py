@@ -11,13 +11,11 @@ import hmac
 import secrets
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from starlette.requests import Request
 
 from rlm.core.clock import Clock, system_clock
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
 
 #: A session ends when it was not used for this long, and this long after it began at the latest, seconds.
 IDLE_SECONDS: Final = 12 * 3600

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Limit, all_limited
 from rlm.ledger.reading.books import books
-from rlm.sandbox.mockapi.arrivals import recount
+from rlm.sandbox.mockapi.service import recount
 from rlm.settings import load_settings
 from tests.simulation.faults import PROCESS_FAULTS
 from tests.simulation.loop import Doom

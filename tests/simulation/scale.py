@@ -16,7 +16,7 @@ from rlm.core.endpoint import all_limited
 from rlm.ledger import Store
 from rlm.ledger.reading.books import books
 from rlm.processes.supervisor import Supervisor
-from rlm.sandbox.mockapi.arrivals import recount
+from rlm.sandbox.mockapi.service import recount
 from tests.simulation import seams
 from tests.simulation.case import settings_of
 from tests.simulation.world import World, _Launcher

@@ -11,7 +11,7 @@ from rlm.ledger import Store
 from rlm.ledger.scripts import SOURCES
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
-from scheduler.leader import HandConductor
+from scheduler.office import HandConductor
 from tests.conftest import SERVERS
 from tests.store import steps
 from tests.store.windows import trust

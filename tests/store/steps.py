@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.claims import Turn
-    from scheduler.leader import HandConductor
+    from scheduler.office import HandConductor
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from rlm.delivery.run_end import close_overdue
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
-from scheduler.leader import HandConductor
+from scheduler.office import HandConductor
 from tests.store import steps
 
 

@@ -11,7 +11,7 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.scripts import SOURCES
 from rlm.processes.signals import StopSignals, Wakeup
-from scheduler.leader import HandConductor
+from scheduler.office import HandConductor
 from tests.faults.proxy import Proxy
 from tests.store import steps
 

@@ -18,8 +18,8 @@ from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
+from scheduler.office import STANDBY_SECONDS
 from scheduler.service import IDLE_SECONDS, SchedulerService
-from scheduler.standby import STANDBY_SECONDS
 from scheduler.ticks import RedisClock, open_run
 from tests.store import steps
 from tests.wait import wait_until
@@ -349,7 +349,7 @@ def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, servic
 def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []
-    monkeypatch.setattr("scheduler.standby.look_over", lambda _store, record: looked_over.append(record["run_id"]))
+    monkeypatch.setattr("scheduler.office.look_over", lambda _store, record: looked_over.append(record["run_id"]))
     tick = store.now_us() / 1_000_000 - store.settings.run.window_seconds
     store.schedule.note_tick(store.now_us() / 1_000_000)
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)

@@ -15,8 +15,8 @@ from honcho.environ import parse_procfile
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
-from rlm.settings.dotenv import parse_dotenv
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.sources import parse_dotenv
 from tests import init_files
 
 FILES = [".env.example", "Procfile", "rlm.toml"]

@@ -19,9 +19,8 @@ from rlm.cli.processes import scheduler
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreGarbledError, StoreUnreachableError
 from rlm.ledger.trouble import Outage
-from rlm.processes.procfile import ALARM_COLOUR
+from rlm.processes.procfile import ALARM_COLOUR, JsonPrinter, TextPrinter
 from rlm.settings.secrets import Secrets, remember
-from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
 from tests.clocks import SetClock
 from tests.each import each

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.sandbox.mockapi import connection
-from rlm.sandbox.mockapi.arrivals import Arrival
 from rlm.sandbox.mockapi.connection import ClientConnection, Reply, render
+from rlm.sandbox.mockapi.service import Arrival
 from rlm.web.connections import Ceiling
 from tests.each import each
 

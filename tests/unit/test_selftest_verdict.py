@@ -9,7 +9,7 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.sandbox import judge
 from rlm.sandbox.judge import WALLET, Evidence, make_batch
 from rlm.sandbox.mockapi import Arrival
-from rlm.sandbox.mockapi.arrivals import summarise
+from rlm.sandbox.mockapi.service import summarise
 
 ENDPOINT = Endpoint("api", "http://h/api", Limit.parse("2/second"), 5.0)
 BATCH = make_batch("p", {"T": 3}, 0.0)

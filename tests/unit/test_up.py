@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from rlm.cli import up
 from rlm.cli.up import _entries, _environment, _printer, _read_dotenv, _where, _with_format
 from rlm.core.errors import ConfigurationError
+from rlm.processes.procfile import JsonPrinter
 from rlm.settings import load_settings
-from rlm.telemetry.lines import JsonPrinter
 
 
 @pytest.fixture

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.errors import ConfigurationError, StoreError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
 from rlm.ledger.fitness import Finding, fault
+from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, known
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rlm.settings import Settings
 
 _Seen = TypeVar("_Seen")
 #: Checks of a thing by the name of their findings, in the order of the report.

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.admin.endpoints import endpoint_list
 from rlm.core import tally
+from rlm.core.endpoint import EventType
 from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
+from rlm.ledger import Store
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.fitness import Finding, good, warning
 from rlm.settings.toml import dotted
 
-if TYPE_CHECKING:
-    from rlm.core.endpoint import EventType
-    from rlm.ledger import Store
-
-    Entry = Mapping[str, Any]
+Entry = Mapping[str, Any]
 
 
 #: Endpoints or types named in a finding; the others are counted.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 from rlm.core.clock import system_clock
@@ -22,16 +22,14 @@ from rlm.core.files import Weakness, others, user_name, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
 from rlm.delivery.connection import Opener, UnreachableError
+from rlm.ledger import Store
 from rlm.ledger.archive import Archive
 from rlm.ledger.fitness import Finding, fault, good, warning
+from rlm.settings import Settings
 from rlm.settings.document import leaves
 from rlm.settings.rules import warnings_of
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.settings import Settings
 
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 #: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from rlm.core import tally
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.ledger.inspection import inspect
@@ -22,9 +22,6 @@ from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.selftests import SelfTests
 from rlm.ledger.trouble import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by
 #: more than this is not attended to, seconds.

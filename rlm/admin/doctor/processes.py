@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
@@ -12,13 +11,10 @@ from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
 from rlm.core.pids import has_died
 from rlm.core.text import counted, named, span
+from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, fault, good, warning
+from rlm.ledger.leases import Tenure
 from rlm.ledger.processes import Process, Role, WorkerState
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.ledger.leases import Tenure
-
 
 #: A scheduler that has missed this many ticks is stuck.
 MISSED_TICKS = 2

@@ -6,20 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from rlm.admin.explain.words import moment
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
+from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, check_fitness, good, warning
 from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-
 
 #: Warn if the clocks of two hosts differ by more than this, seconds.
 CLOCK_SECONDS = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin.explain.look import TypeStatus, letters_with, look_around, search_items, search_letters
 from rlm.admin.explain.words import sentence
@@ -18,13 +18,11 @@ from rlm.core.errors import NoSuchRunError
 from rlm.core.item import event_id, type_of
 from rlm.core.text import cut
 from rlm.core.trail import Place, TrailCall
+from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.reading import Whereabouts, event_state, field_of_each, scores
 from rlm.ledger.reading.backlog import MOST_ITEMS
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,16 +16,14 @@ from rlm.admin.queue import flaws_of
 from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.item import BadItemError, decode_item, event_id
+from rlm.core.run import Run
 from rlm.core.trail import Place
 from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
 
 #: The id of an item in what is no JSON: a text or a number.
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rlm.admin.explain.look import EndpointGate, TypeStatus
 from rlm.core.clock import isoformat
 from rlm.core.item import type_of
 from rlm.core.run import Run, State
 from rlm.core.text import counted, of_another_configuration, ordinal, span
 from rlm.core.trail import CallEnd, Place
 from rlm.core.window import Circuit
-
-if TYPE_CHECKING:
-    from rlm.admin.explain.look import EndpointGate, TypeStatus
-    from rlm.ledger.reading import Whereabouts
+from rlm.ledger.reading import Whereabouts
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 #: What shuts an endpoint apart from its limit.

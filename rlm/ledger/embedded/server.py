@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 from rlm.core.errors import StoreError
 from rlm.core.files import claim_directory, is_own_directory
 from rlm.ledger.embedded.files import FileLock, alone, held
 from rlm.ledger.embedded.process import ValkeyProcess
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 #: What a server admits by itself, bytes.
 LONGEST_BULK = 512 * 1024 * 1024

@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import msgspec
 
 from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
 from rlm.core.trail import Place, TrailCall
+from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import batch
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.ledger.letters import Envelope
 
 #: The counts in the hash of an event, 0 where there is none.
 _COUNTS = ("attempt", "tries", "runs", "deaths", "claims", "unsent")

@@ -7,18 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
+from rlm.core.run import Run
+from rlm.ledger import Store
 from rlm.ledger.connect import text
 from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import batch
 from rlm.plan.allocation import Ranks
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
 
 #: Items read at the most, the oldest; the rest is only counted.
 MOST_ITEMS = 100_000

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from rlm.core.endpoint import Limited
 from rlm.core.item import is_type_name
+from rlm.core.trail import Counts
+from rlm.ledger import Store
 from rlm.ledger.claims import CallUnderway, calls_underway
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.scripts import Command, batch
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Limited
-    from rlm.core.trail import Counts
-    from rlm.ledger import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
 from rlm.ledger.limiter import KEEP_SECONDS
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: More slots than any window holds.
 _ALL = 2**31

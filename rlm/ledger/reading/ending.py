@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
+from rlm.core.run import Run
+from rlm.ledger import Store
 from rlm.ledger.breaker import Health, TooHigh, limits_too_high, read_health
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_completed
 from rlm.ledger.run_fields import read_tally
 from rlm.ledger.scripts import SLICE, batch
-
-if TYPE_CHECKING:
-    from rlm.core.run import Run
-    from rlm.ledger import Store
 
 #: The counts of an endpoint's calls by answer, in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}

@@ -6,16 +6,14 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
 from rlm.core.trail import Place
+from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: Most events read for one page. If few of them fit, the next page goes on from there.
 MOST_LOOKED = 100_000

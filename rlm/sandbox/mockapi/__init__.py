@@ -14,20 +14,16 @@ from contextlib import nullcontext
 from functools import partial
 from io import FileIO
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 from rlm.core.clock import Clock, system_clock
+from rlm.core.endpoint import EventType
 from rlm.core.errors import ListenError
-from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, exceeded, recount
 from rlm.sandbox.mockapi.connection import ClientConnection
 from rlm.sandbox.mockapi.endpoint import Faults
-from rlm.sandbox.mockapi.service import Service
+from rlm.sandbox.mockapi.service import Arrival, EndpointSummary, Service, exceeded, recount
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rlm.core.endpoint import EventType
 
 __all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]
 

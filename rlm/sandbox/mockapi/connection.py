@@ -19,8 +19,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from rlm.sandbox.mockapi.endpoint import NoAnswer
 
 if TYPE_CHECKING:
-    from rlm.sandbox.mockapi.arrivals import Arrival
-    from rlm.sandbox.mockapi.service import Service
+    from rlm.sandbox.mockapi.service import Arrival, Service
     from rlm.web.connections import Ceiling
 
 

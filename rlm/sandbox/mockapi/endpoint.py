@@ -6,18 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from random import Random
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from random import Random
-
-    from rlm.core.endpoint import Endpoint, EventType, Limit
-
 
 #: The shortest wait, in case floating point rounds one to nothing.
 _SHORTEST_WAIT = 1e-9

@@ -15,26 +15,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
+from rlm.ledger import Store
 from rlm.ledger.trouble import revive
 from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
 from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
 from rlm.web.session import visit_of
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from rlm.ledger import Store
-
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (

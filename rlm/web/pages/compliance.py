@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from markupsafe import Markup
 
 from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Axes, Line, curve
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-    from rlm.web.pages.live import Documents
 
 #: How far the page looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from markupsafe import Markup
 
 from rlm.admin import report, words
 from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
 from rlm.web.pages import plots
+from rlm.web.pages.live import Documents
 from rlm.web.pages.now import HEALTHS
 from rlm.web.pages.page import Page, Query
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-    from rlm.web.pages.live import Documents
 
 #: Changes shown, the newest.
 MOST_CHANGES: Final = 20

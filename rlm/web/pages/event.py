@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Elsewhere, Page, Query, address, event_address, run_address
-
-if TYPE_CHECKING:
-    from rlm.web.pages.live import Documents
 
 #: The most characters of what can be searched for.
 _LONGEST = 1000

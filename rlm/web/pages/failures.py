@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin.letters import LetterFilter, letter_page
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason
 from rlm.core.text import one_line
+from rlm.ledger import Store
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import ListFilter, Page, Query, address, event_address
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.web.pages.live import Documents
 
 #: Letters on a page of the list, and groups that are shown, the largest.
 ON_A_PAGE = 50

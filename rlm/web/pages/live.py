@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -21,9 +21,7 @@ from rlm.admin import report
 from rlm.admin.monitoring import Sparing
 from rlm.admin.runs import DoneCourse
 from rlm.core.clock import system_clock
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
+from rlm.ledger import Store
 
 T = TypeVar("T")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from markupsafe import Markup
 
 from rlm.admin import words
 from rlm.admin.letters import grouped
@@ -15,13 +17,9 @@ from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
 from rlm.web.pages.failures import group
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 from rlm.web.pages.run_plot import RunPlot, plot
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-    from rlm.web.pages.live import Documents
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}

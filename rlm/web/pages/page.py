@@ -8,23 +8,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.requests import Request
 
 from rlm import __version__
 from rlm.core.text import DURATIONS, counted, safe_line, safe_words, seconds_of, span
 from rlm.web.pages import plots
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from starlette.requests import Request
-
-    from rlm.web.pages.live import Documents
+from rlm.web.pages.live import Documents
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 #: A filter that goes further back is a slip, seconds: a hundred years.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin.planning import start_seconds
 from rlm.admin.queue import carried_over, queue_stats
 from rlm.admin.whatif import outlook_now
+from rlm.ledger import Store
 from rlm.ledger.reading.waiting import WAITING, EventFilter, Mark, list_waiting
+from rlm.plan.outlook import Outlook
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import ListFilter, Page, Query, event_address
 from rlm.web.pages.plots import Column
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.plan.outlook import Outlook
-    from rlm.web.pages.live import Documents
 
 #: Windows to look ahead.
 WINDOWS = 20

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from markupsafe import Markup
 
 from rlm.admin import words
 from rlm.admin.verdict import against_plan
 from rlm.core.text import counted, span
 from rlm.web.pages import plots
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 #: The class of the line for what happened; of other things it is `event`.
 _KINDS: Final = {"end": "deadline", "now": "forecast", "pause": "halt", "limit": "halt"}

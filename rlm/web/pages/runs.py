@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
@@ -13,12 +13,10 @@ from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
 from rlm.core.tally import away_in_words
 from rlm.core.text import counted, span
+from rlm.ledger import Store
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import ListFilter, Page, Query, address, run_address
 from rlm.web.pages.run_plot import plot
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.web.pages.live import Documents
 
 #: Runs on a page of the list.
 ON_A_PAGE = 50

@@ -6,28 +6,26 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rlm.admin.planning import types_in_force
 from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question, replayed
+from rlm.admin.replay import Replay
 from rlm.admin.verdict import side_by_side, verdict_on
 from rlm.admin.words import clock
 from rlm.core.clock import isoformat
+from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.run import started_at_of
+from rlm.ledger import Store
 from rlm.ledger.reading.backlog import backlog
 from rlm.settings import Settings, load_settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Column
 from rlm.web.pages.queue import GAP, WINDOWS, outlook_values
-
-if TYPE_CHECKING:
-    from rlm.admin.replay import Replay
-    from rlm.core.endpoint import EventType
-    from rlm.ledger import Store
-    from rlm.web.pages.live import Documents
 
 #: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
 _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
