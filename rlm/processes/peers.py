@@ -29,7 +29,7 @@ class Peer:
 
     @property
     def lives(self) -> bool:
-        """Whether it was heard of lately. One that was not may stay in the register for longer."""
+        """Whether it was heard of lately. One that was not may stay in the register, and has to speak to live again."""
         return self.silent_seconds <= self.said.silent_after
 
 
@@ -46,7 +46,7 @@ class Peers:
         now = system_clock.monotonic()
         listened = now - self._looked_at
         found = self._store.processes.heard(Role.SUPERVISOR, self._peers)
-        for peer in self._peers.values():
+        for peer in (one for one in self._peers.values() if one.lives):
             peer.silent_seconds = peer.silent_seconds + listened if listened <= LISTENING_SECONDS else 0.0
         for name, one in found.items():
             known = self._peers.get(name)
