@@ -10,6 +10,11 @@ import sys
 import threading
 from functools import partial
 
+from actors.broker import WakingBroker
+from rlm.ledger import Store, open_store
+from rlm.processes.fork import Forked, Template
+from rlm.settings import Settings
+
 # Dramatiq reads this when it is imported: a consumer that lost Redis tries again soon, since seconds matter to a run.
 os.environ.setdefault("dramatiq_restart_delay", "500")
 
@@ -18,7 +23,7 @@ from multiprocessing.connection import Connection
 import dramatiq
 from setproctitle import setproctitle
 
-from actors.broker import LaneQueue, WakingBroker
+from actors.broker import LaneQueue
 from actors.messages import declare_dispatch, declare_leftovers
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
@@ -30,7 +35,6 @@ from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
 from rlm.delivery.run_end import close_run
-from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
@@ -243,3 +247,28 @@ class WorkerProcess:
         except StoreError as error:
             log.warning("Worker %s could not sign off: %s", self._id, error, extra={"action": "stop_worker"})
         return True
+
+
+def worker_template(settings: Settings) -> Template:
+    """Return a template of workers: enter it before this process has threads and connections.
+
+    Each worker has the settings given here: a configuration file that was edited meanwhile is not read, and a secret in
+    it stands on no command line. It opens a store that was made here: its memory is shared.
+    """
+    return Template(partial(run_worker, open_store(settings)))
+
+
+class TemplateLauncher:
+    """Spawns workers from a template: 20 are ready in half a second, and share what it has imported."""
+
+    def __init__(self, template: Template, store: Store) -> None:
+        self._template = template
+        self._broker = WakingBroker(store.url, store.keys.dramatiq)
+
+    def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
+        """Start a worker process; the end of the supervisor does not cut its calls."""
+        return self._template.spawn(worker_id, supervisor_id)
+
+    def forget(self, worker_id: str) -> None:
+        """Delete the messages that a dead worker had fetched."""
+        self._broker.forget(worker_id)

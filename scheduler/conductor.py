@@ -101,12 +101,9 @@ class Conductor:
     def _fail_unknown(self, run: Run, name: str) -> None:
         failed = self._store.recovery.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
         if failed:
-            log.warning(
-                "%d events of %s, which is no longer configured, became dead letters",
-                failed,
-                name,
-                extra={"action": "fail_unknown", "run_id": run.id},
-            )
+            told = "%d events of %s, which is no longer configured, became dead letters"
+            extra = {"action": "fail_unknown", "run_id": run.id}
+            log.warning(told, failed, name, extra=extra)
 
     def _goes_on(self, run: Run) -> bool:
         """Keep the lease and answer requests between chunks of a drain; return whether to go on with it."""
@@ -157,15 +154,9 @@ class Conductor:
         crash_point("plan.written")
         store.processes.want(self._leader.token, plan.workers)
         crash_point("plan.workers_wanted")
-        log.info(
-            "Run %s is planned: workers %d, done %.1f s after its first call, left over %d: %s",
-            run.id,
-            plan.workers,
-            plan.forecast_seconds,
-            plan.expected_leftover,
-            plan.binds,
-            extra={"action": "plan", "run_id": run.id},
-        )
+        told = "Run %s is planned: workers %d, done %.1f s after its first call, left over %d: %s"
+        extra = {"action": "plan", "run_id": run.id}
+        log.info(told, run.id, plan.workers, plan.forecast_seconds, plan.expected_leftover, plan.binds, extra=extra)
 
     def _release(self, run: Run, drain: Drain) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
@@ -201,11 +192,8 @@ class Conductor:
                 self._broker.enqueue_many([messages.leftovers_message(run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
-                log.info(
-                    "The end-of-run actor cannot be told, so the run is closed without it: %s",
-                    error,
-                    extra={"action": "finish", "run_id": run.id},
-                )
+                extra = {"action": "finish", "run_id": run.id}
+                log.info("The end-of-run actor cannot be told, so the run is closed without it: %s", error, extra=extra)
             crash_point("finish.actor_told")
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:

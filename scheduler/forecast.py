@@ -21,7 +21,7 @@ from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
 from rlm.ledger.reading.books import Snapshot, take_snapshot
-from rlm.plan import Plan, RunProgress, Underway, Workload
+from rlm.plan import Plan, RunProgress, Workload
 from rlm.plan.choose_releases import ReleaseState, short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
 from scheduler.leader import Leader
@@ -134,7 +134,7 @@ class Forecaster:
             windows | {name: replace(windows[name], suspect=False) for name in lower},
             self.expected,
             RunProgress(
-                tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
+                snapshot.calls,
                 {name: max(0, in_all[name] - number) for name, number in waiting.items()},
                 scene.lanes or None,  # without any, all is planned for the moment at which they come up
                 self._coming_up_seconds(),
@@ -201,15 +201,9 @@ class Forecaster:
         self._leftover = leftover
         if before is not None:
             self._report_next_at = system_clock.monotonic() + REPORT_SECONDS
-            log.info(
-                "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d: %s",
-                self._run.id,
-                forecast["forecast_seconds"],
-                leftover,
-                before,
-                forecast["binds"],
-                extra={"action": "replan", "run_id": self._run.id},
-            )
+            told = "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d: %s"
+            extra = {"action": "replan", "run_id": self._run.id}
+            log.info(told, self._run.id, forecast["forecast_seconds"], leftover, before, forecast["binds"], extra=extra)
 
     def _scale(self, workers: int, wanted: int) -> None:
         """Want more workers if the plan takes more. Never fewer: they leave when the run is closed."""
@@ -217,13 +211,8 @@ class Forecaster:
         if self._short >= SHORT_PLANS:
             self._short = 0
             self._store.processes.want(self._leader.token, workers)
-            log.info(
-                "Run %s takes %d workers instead of %d",
-                self._run.id,
-                workers,
-                wanted,
-                extra={"action": "scale", "run_id": self._run.id},
-            )
+            extra = {"action": "scale", "run_id": self._run.id}
+            log.info("Run %s takes %d workers instead of %d", self._run.id, workers, wanted, extra=extra)
 
 
 def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:

@@ -34,11 +34,9 @@ def unheard(store: Store, missing: Iterable[str]) -> set[str]:
 def report_lost(store: Store, host: str) -> None:
     """Name a host that is lost, and raise the alarm, unless somebody has."""
     if store.hosts.lose(host):
-        log.warning(
-            "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share",
-            host,
-            extra=alarm(Alarm.HOST_LOST, "lose_host", host=host),
-        )
+        told = "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share"
+        extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
+        log.warning(told, host, extra=extra)
 
 
 class HostWatch:

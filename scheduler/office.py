@@ -135,7 +135,7 @@ class HandConductor(Office):
 
     def conduct(self) -> dict[str, Any] | None:
         """Open a run now and conduct it to its record."""
-        self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
+        self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         if (run := self._store.runs.current()) is None or run.id != self.run_id:
             return self._store.runs.record(self.run_id)
         record = self._conductor.conduct(run)

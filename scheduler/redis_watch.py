@@ -136,12 +136,9 @@ class RedisWatch:
         )
         underway_seconds = longest_call(self._store.settings) + max(0.0, known - longest)
         self._store.epochs.renew(self._leader.token, why, underway_seconds=underway_seconds)
-        log.error(
-            "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call",
-            why,
-            longest + self._store.settings.run.guard_seconds + underway_seconds,
-            extra=alarm(cause, "hold_endpoints"),
-        )
+        told = "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call"
+        extra = alarm(cause, "hold_endpoints")
+        log.error(told, why, longest + self._store.settings.run.guard_seconds + underway_seconds, extra=extra)
 
 
 class Mender:
@@ -270,12 +267,12 @@ class Mender:
                 return
         counts = store.ledger.count(store.known_types).values()
         if any(one.unsettled - one.pending for one in counts):
-            run_id = open_run(store, token, Trigger.MANUAL, store.now_us() / MICROSECONDS)
+            run_id = open_run(store, token, Trigger.MANUAL, store.now())
             store.runs.restate(token, run_id, store.known_types)
 
     def _reopen(self, flaw: KeyFlaw) -> None:
         """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
-        store, now = self._store, self._store.now_us() / MICROSECONDS
+        store, now = self._store, self._store.now()
         store.runs.advance(
             self._leader.token,
             flaw.of,

@@ -22,7 +22,7 @@ from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, WorkerState
-from rlm.ledger.run_fields import write_waits
+from rlm.ledger.runs import write_waits
 from rlm.ledger.trouble import Outage, revive
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState

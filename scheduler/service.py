@@ -217,7 +217,7 @@ class SchedulerService(Office):
             return False
         crash_point("request.seen")
         self._mender.before_run()
-        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now_us() / 1_000_000)
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
         return True

@@ -141,7 +141,7 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
-        late=why_late(store, tick, store.now_us() / 1_000_000 - tick, away=away),
+        late=why_late(store, tick, store.now() - tick, away=away),
         ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)

@@ -122,7 +122,7 @@ class Bench:
     def end_run(self):
         """Return what is unsettled, without a record: all that matters here is the ledger."""
         self.store.runs.advance(self.token, self.run_id, State.FINISHING)
-        assert self.store.runs.return_unsettled(self.run_id, [TYPE])
+        assert self.store.recovery.return_unsettled(self.run_id, [TYPE])
         assert self.store.runs.close(self.run_id, {}, [TYPE], wanted=0) == 1
 
     def take(self, number=1, **fields):

@@ -67,11 +67,7 @@ def room_of(store: Store) -> int | None:
 
 
 def capacity_of(
-    settings: Settings,
-    at_least: int = 0,
-    turnaround_seconds: float = TURNAROUND_SECONDS,
-    *,
-    room: int | None = None,
+    settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS, *, room: int | None = None
 ) -> Capacity:
     """Return how many workers there may be by the settings and the `room` that hosts have, of which None is no bound.
 

@@ -110,7 +110,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     The next tick assumes a live scheduler; `schedulers` says whether there is one, by entries that outlive it for some
     seconds, and `conductor` which of them leads at this moment.
     """
-    now = store.now_us() / 1_000_000
+    now = store.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
     every_seconds = store.settings.run.every_seconds
     next_tick = (now // every_seconds + 1) * every_seconds

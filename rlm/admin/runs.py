@@ -121,7 +121,7 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is cut to milliseconds
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
-    ago = store.now_us() / MICROSECONDS - began
+    ago = store.now() - began
     calls = {name: _sent(store, limited[name], ago, began, ended) if name in limited else [] for name in called}
     return {
         "calls": calls,

@@ -47,10 +47,7 @@ def counts_of(entry: Mapping[str, Any]) -> Counted:
     Calls that are released wait for a lane: more than there are lanes cannot be under way.
     """
     return Counted(
-        entry["taken"] + entry["carried_over"],
-        entry["completed"],
-        entry["failed"],
-        entry.get("inflight", 0),
+        entry["taken"] + entry["carried_over"], entry["completed"], entry["failed"], entry.get("inflight", 0)
     )
 
 

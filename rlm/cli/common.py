@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.front import StoreFront
+    from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
 _Front = TypeVar("_Front", bound="StoreFront")
@@ -211,12 +212,27 @@ def tell_unknown_types(store: Store, types: Iterable[str]) -> None:
         say(f"No type {safe_words(name)!r} is configured{did_you_mean(name, known)}.")
 
 
+def settings_of(config: Path | None) -> Settings:
+    """Load the settings. What that imports is imported once a command runs, and not for its help."""
+    from rlm.settings import load_settings
+
+    return load_settings(config)
+
+
+@contextmanager
+def stoppable(each_turn: Callable[[], None] | None = None) -> Iterator[tuple[Wakeup, StopSignals]]:
+    """Count the signals that ask this process to stop during the block; they wake a loop, for `Wakeup`."""
+    from rlm.processes import signals
+
+    wakeup = signals.Wakeup(each_turn)
+    with signals.StopSignals(wakeup) as stop:
+        yield wakeup, stop
+
+
 @contextmanager
 def store_of(config: Path | None) -> Iterator[Store]:
     """Load the settings and open their store; start the embedded server if one is configured."""
-    from rlm.settings import load_settings
-
-    with opened(load_settings(config)) as store:
+    with opened(settings_of(config)) as store:
         yield store
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import command
+from rlm.cli.common import command, settings_of
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ def completion(config: Path | None, shell: str) -> None:
     from rlm.cli.group import COMPLETE_VARIABLE, rlm  # which imports this module
 
     if config is not None:
-        from rlm.settings import load_settings
-
-        load_settings(config)  # the script needs nothing of it, but a faulty file is reported
+        settings_of(config)  # the script needs nothing of it, but a faulty file is reported
     kind = get_completion_class(shell) or ShellComplete  # click has all three
     script = kind(rlm, {}, "rlm", COMPLETE_VARIABLE)
     show((BASH if shell == "bash" else script.source_template) % script.source_vars())
@@ -85,11 +83,9 @@ def _completing(names: Callable[[Settings], Iterable[str]]) -> Complete:
     """Make a completion from the names that there are by the settings, or by their store."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-        from rlm.settings import load_settings
-
         given = ctx.params.get("ids") or ()  # dead letters that the command line names already
         try:
-            found = names(load_settings(ctx.params.get("config")))
+            found = names(settings_of(ctx.params.get("config")))
             return [one for one in found if one.startswith(incomplete) and _WORD.fullmatch(one) and one not in given]
         except Exception:  # noqa: BLE001  # a shell is no place for any error
             return []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, command, confirm
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, settings_of
 from rlm.cli.completion import setting_keys
 from rlm.cli.options import yes_option
 from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, wants_json, width_of
@@ -60,14 +60,12 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
     is there is never overwritten without --force. Says what to type next.
     """
-    from rlm.settings import load_settings
-
     files = {name: (_FIRST_FILES / name).read_text(encoding="utf-8") for name in ("rlm.toml", "Procfile", _ENV_EXAMPLE)}
     there = [name for name in files if (directory / name).exists()]
     kept = [] if force else there
     written = {name: text for name, text in files.items() if name not in kept}
     if config is not None:
-        load_settings(config)  # nothing of it is used, but a faulty file is reported
+        settings_of(config)  # nothing of it is used, but a faulty file is reported
     if force and there and not yes and not dry_run:
         confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
     if not dry_run:
@@ -142,9 +140,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
     That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
     a type. Passwords, tokens, the values of headers and keys in URLs are masked.
     """
-    from rlm.settings import load_settings
-
-    settings = load_settings(config)
+    settings = settings_of(config)
     found = _chosen(settings.shown, keys)
     values = {one.key: {"value": one.value, "from": one.where} for one in found}
     file = settings.source and str(settings.source)
@@ -202,11 +198,10 @@ def check(config: Path | None) -> None:
 
     Exits with 2 if anything is wrong. What is allowed and hardly meant is a warning.
     """
-    from rlm.settings import load_settings
     from rlm.settings.rules import warnings_of
 
     try:
-        settings = load_settings(config)
+        settings = settings_of(config)
     except ConfigurationError as error:
         print_json({"ok": False, "file": None, "faults": str(error).splitlines(), "warnings": []})
         raise

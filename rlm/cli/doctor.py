@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, command, store_of, tell_new_server
+from rlm.cli.common import ExitCode, command, settings_of, store_of, tell_new_server
 from rlm.cli.options import Duration, number_argument, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
@@ -42,10 +42,9 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     configuration.
     """
     from rlm.admin.doctor import examine
-    from rlm.settings import load_settings
 
     try:
-        settings = load_settings(config)
+        settings = settings_of(config)
     except ConfigurationError as error:
         _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
         raise

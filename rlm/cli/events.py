@@ -10,7 +10,7 @@ import click
 
 from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, yes_option
+from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, several_of, yes_option
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
@@ -49,13 +49,7 @@ event_filter = all_of(
 )
 @number_argument
 @event_filter
-@several(
-    "--state",
-    "states",
-    "STATE",
-    f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
-    type=click.Choice([*map(str, _STATES)]),
-)
+@several_of("--state", "states", _STATES, f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.")
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
 def list_events(config: Path | None, number: int, after: str | None, **options: Any) -> None:
     """List the first N events that wait (20): type by type in their order, then those in items on the audit list.

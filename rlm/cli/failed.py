@@ -14,7 +14,7 @@ import msgspec
 
 from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown_types
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
-from rlm.cli.options import Since, all_of, dry_run_option, number_argument, several, yes_option
+from rlm.cli.options import Since, all_of, dry_run_option, number_argument, several, several_of, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
@@ -42,13 +42,7 @@ def failed() -> None:
 #: The options that choose dead letters: the fields of a `LetterFilter`.
 letter_filter = all_of(
     several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
-    several(
-        "--reason",
-        "reasons",
-        "REASON",
-        f"Those with this reason: {', '.join(Reason)}.",
-        type=click.Choice([*map(str, Reason)]),
-    ),
+    several_of("--reason", "reasons", Reason, f"Those with this reason: {', '.join(Reason)}."),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
     several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
     click.option("--since", type=Since(), metavar="DURATION", help="Those of so long ago at the most."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,11 @@ number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_
 def several(flag: str, name: str, metavar: str, meaning: str, **more: Any) -> Callable[[Any], Any]:
     """Return an option that can be given several times."""
     return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
+
+
+def several_of(flag: str, name: str, values: Iterable[str], meaning: str) -> Callable[[Any], Any]:
+    """Return an option that can be given several times, each time with one of `values`."""
+    return several(flag, name, flag[2:].upper(), meaning, type=click.Choice([*map(str, values)]))
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:

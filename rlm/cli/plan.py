@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import command, opened
+from rlm.cli.common import command, opened, settings_of
 from rlm.cli.completion import setting_values, type_counts, type_names
 from rlm.cli.options import WholeNumber, several
 from rlm.cli.printing import print_json, say, show, show_words, table
@@ -65,9 +65,8 @@ def plan(*, config: Path | None, **options: Any) -> None:
     """
     from rlm.admin.question import PlanAsk, answer, read_question, replayed
     from rlm.core.errors import BadQuestionError
-    from rlm.settings import load_settings
 
-    settings = load_settings(config)
+    settings = settings_of(config)
     try:
         question = read_question(settings, PlanAsk(**options))
     except BadQuestionError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, command, new_server, store_of
+from rlm.cli.common import Group, command, new_server, settings_of, stoppable, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.errors import ListenError
@@ -43,12 +43,9 @@ def long_running(
 
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
-    from rlm.processes import signals
     from rlm.processes.alive import AliveFile
-    from rlm.settings import load_settings
 
-    wakeup = signals.Wakeup(AliveFile().touch)
-    with signals.StopSignals(wakeup) as stop, _in_role(load_settings(config), role, answer_seconds) as store:
+    with stoppable(AliveFile().touch) as (wakeup, stop), _in_role(settings_of(config), role, answer_seconds) as store:
         yield store, wakeup, stop
 
 
@@ -69,7 +66,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 def import_supervisor(settings: Settings) -> None:
     """Import what a supervisor needs, and its workers."""
-    needed = ["actors.launcher", "rlm.ledger.fitness", "rlm.processes.supervisor"]
+    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
     needed.append("encodings.idna")  # else each worker loads it when it connects
     if settings.sentry_dsn is not None:  # else each worker would load the library
         needed.append("rlm.telemetry.sentry")
@@ -80,7 +77,7 @@ def import_supervisor(settings: Settings) -> None:
 def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool) -> None:
     """Be a supervisor until a signal. Its template comes first, before there are threads and connections."""
     import_supervisor(settings)
-    from actors.launcher import TemplateLauncher, worker_template
+    from actors.worker import TemplateLauncher, worker_template
     from rlm.ledger.fitness import require_fit
     from rlm.processes.fork import settle_memory
     from rlm.processes.supervisor import Supervisor
@@ -117,9 +114,8 @@ def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
     from rlm.ledger import open_store
-    from rlm.settings import load_settings
 
-    settings = load_settings(config)
+    settings = settings_of(config)
     run_worker(open_store(settings), None, f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}")
 
 
@@ -172,11 +168,10 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.settings import load_settings
     from rlm.web.app import make_app, read_token, redis_trouble
     from rlm.web.serve import bind, bind_when_free, serve
 
-    settings = load_settings(config).web
+    settings = settings_of(config).web
     token = read_token(settings.token, os.environ)
     try:
         bound: socket.socket | None = bind(host, port, has_token=bool(token))

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, command, opened_front, show_looked_at, store_of
+from rlm.cli.common import (
+    CommandError,
+    ExitCode,
+    command,
+    opened_front,
+    settings_of,
+    show_looked_at,
+    stoppable,
+    store_of,
+)
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
@@ -17,6 +26,7 @@ from rlm.cli.options import (
     interval_option,
     number_argument,
     several,
+    several_of,
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
@@ -54,13 +64,10 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         raise click.UsageError("--interval is for --wait: how often to look")
     from rlm.admin.start_run import ask_scheduler, started
     from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
-    from rlm.processes import signals
-    from rlm.settings import load_settings
 
-    wakeup = signals.Wakeup()
     with ExitStack() as stack:
-        stop = stack.enter_context(signals.StopSignals(wakeup))
-        settings = load_settings(config)
+        wakeup, stop = stack.enter_context(stoppable())
+        settings = settings_of(config)
         spare = None
         if wait and not is_anybody_there(settings):
             from rlm.cli.by_hand import spare_supervisor
@@ -166,14 +173,8 @@ def result(config: Path | None, run_id: str | None) -> None:
 
 #: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
-    several(
-        "--state",
-        "states",
-        "STATE",
-        f"Those that are {', '.join(STATE_KINDS)}.",
-        type=click.Choice([*map(str, STATE_KINDS)]),
-    ),
-    several("--trigger", "triggers", "TRIGGER", "Those started so.", type=click.Choice([*map(str, Trigger)])),
+    several_of("--state", "states", STATE_KINDS, f"Those that are {', '.join(STATE_KINDS)}."),
+    several_of("--trigger", "triggers", Trigger, "Those started so."),
     click.option("--since", type=Since(), metavar="DURATION", help="Those that started so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
@@ -244,10 +245,8 @@ def cancel(config: Path | None, run_id: str | None) -> None:
     from rlm.admin import runs
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
-    from rlm.processes import signals
 
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop, store_of(config) as store:
+    with stoppable() as (wakeup, stop), store_of(config) as store:
         run = runs.open_run(store, run_id)
         runs.cancel(store, run)
         tell(await_close(store, run, wakeup, stop))

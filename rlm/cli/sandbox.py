@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, command, tell_new_server
+from rlm.cli.common import ExitCode, command, settings_of, stoppable, tell_new_server
 from rlm.cli.completion import endpoint_names
 from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_verdict, styled, wants_json
@@ -69,15 +69,12 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
     """
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
-    from rlm.processes import signals
     from rlm.sandbox.demo import play, prologue, summary, view_on
     from rlm.sandbox.stage import demo_stage
-    from rlm.settings import load_settings
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
-        settings = load_settings(config)
+    with stoppable() as (wakeup, stop):
+        settings = settings_of(config)
         tell = say if wants_json() else show
         for line in prologue(settings, events, pace):
             tell(line)
@@ -111,13 +108,10 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
     Exits with 0 if all was well, 1 if something was not, 4 if that is Redis, 130 if it was interrupted.
     """
-    from rlm.processes import signals
     from rlm.sandbox.selftest import self_test
-    from rlm.settings import load_settings
 
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
-        settings = load_settings(config)
+    with stoppable() as (wakeup, stop):
+        settings = settings_of(config)
         tell_new_server(settings)
         outcome = self_test(settings, _show, wakeup, stop, allow_volatile=allow_volatile)
     found = {name: getattr(outcome, name) for name in ("events", "calls", "seconds", "steps", "log")}
@@ -173,9 +167,8 @@ def mock_api(
     Ends with SIGTERM or Ctrl-C.
     """
     from rlm.sandbox.mockapi import MockApi
-    from rlm.settings import load_settings
 
-    types = load_settings(config).event_types
+    types = settings_of(config).event_types
     try:
         api = MockApi(types, **address_and_log)
         for name, fields in _faults(fail, fault).items():

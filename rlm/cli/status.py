@@ -20,17 +20,7 @@ from rlm.admin.verdict import call_troubles, troubles
 from rlm.admin.words import forecast, is_open, shut, unconducted
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import (
-    is_terminal,
-    print_json,
-    say,
-    say_error,
-    show,
-    show_words,
-    styled,
-    table,
-    wants_json,
-)
+from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, styled, table, wants_json
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words

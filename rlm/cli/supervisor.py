@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlm.cli.common import Group, command, examples, store_of
+from rlm.cli.common import Group, command, examples, settings_of, stoppable, store_of
 from rlm.cli.options import STANDARD, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
@@ -41,13 +41,10 @@ def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) ->
             raise click.UsageError("Options go behind the command.", ctx)
         return
     from rlm.cli.processes import supervise
-    from rlm.processes import signals
     from rlm.processes.alive import AliveFile
-    from rlm.settings import load_settings
 
-    wakeup = signals.Wakeup(AliveFile().touch)
-    with signals.StopSignals(wakeup) as stop:
-        supervise(load_settings(config), wakeup, stop, allow_volatile=allow_volatile)
+    with stoppable(AliveFile().touch) as (wakeup, stop):
+        supervise(settings_of(config), wakeup, stop, allow_volatile=allow_volatile)
 
 
 supervisor.params += STANDARD

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import command, tell_new_server
+from rlm.cli.common import command, stoppable, tell_new_server
 from rlm.cli.options import log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
@@ -49,15 +49,13 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from setproctitle import setproctitle
 
     from rlm.ledger.connect import server_of
-    from rlm.processes import signals
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
     from rlm.settings.sources import current_directory
 
     setproctitle("rlm up")
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
+    with stoppable() as (wakeup, stop):
         environ = _with_format({**os.environ, **_read_dotenv(current_directory() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)

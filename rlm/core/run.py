@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -57,6 +57,15 @@ def started_at_of(run_id: str) -> float | None:
         return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f%z").timestamp()
     except ValueError:
         return None
+
+
+def run_at(run_ids: Iterable[str], moment: float) -> str | None:
+    """Return the first of `run_ids` that had started by `moment`, seconds since 1970; the newest comes first."""
+    for one in run_ids:
+        started_at = started_at_of(one)
+        if started_at is not None and started_at <= moment:
+            return one
+    return None
 
 
 @dataclass(frozen=True, slots=True)

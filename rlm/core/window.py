@@ -68,12 +68,7 @@ class Circuit(StrEnum):
         return _FORMER.get(self, self.value)
 
 
-_FORMER: Final = {
-    Circuit.RESTING: "open",
-    Circuit.PROBING: "half-open",
-    Circuit.FULL: "closed",
-    Circuit.OK: "closed",
-}
+_FORMER: Final = {Circuit.RESTING: "open", Circuit.PROBING: "half-open", Circuit.FULL: "closed", Circuit.OK: "closed"}
 #: Those in which the limit alone decides.
 WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
 #: Those between a failure and the next good answer.

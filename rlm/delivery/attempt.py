@@ -219,12 +219,9 @@ class Attempt:
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
             if answered_at > tries_end:
-                log.warning(
-                    "Redis takes %.0f ms for a slot, too long to use it; event %s is given back",
-                    1000 * (answered_at - asked_at),
-                    call.event_id,
-                    extra={"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name},
-                )
+                told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
+                extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}
+                log.warning(told, 1000 * (answered_at - asked_at), call.event_id, extra=extra)
                 break
         return None
 

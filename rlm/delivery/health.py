@@ -57,7 +57,7 @@ class HealthKeeper:
             self._windows.block(endpoint, answered.slot, answered.call, left_late=answered.late)
         elif answered.counts_from is not None:
             ago_seconds = system_clock.monotonic() - answered.counts_from
-            self._windows.restamp(endpoint, answered.slot, answered.call, ago_seconds)
+            self._windows.block(endpoint, answered.slot, answered.call, ago_seconds=ago_seconds)
         if answered.stale:  # it is another worker's event by now, and long ago that this was true
             return True
         if not unanswered:
@@ -71,11 +71,8 @@ class HealthKeeper:
                 return self.fail(endpoint, outcome)
             case Delivered() | Rejected() if answered.slot.suspect:
                 if self._breaker.reopen(endpoint):
-                    log.info(
-                        "%s answers again, and is called as its limit allows",
-                        endpoint.name,
-                        extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
-                    )
+                    extra = {"action": "reopen_endpoint", "endpoint": endpoint.name}
+                    log.info("%s answers again, and is called as its limit allows", endpoint.name, extra=extra)
         return False
 
     def fail(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> bool:

@@ -22,7 +22,7 @@ from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, raised_alarm
 from rlm.ledger.reading.ending import ANSWERS, Ending, read_ending
-from rlm.ledger.run_fields import write_waits
+from rlm.ledger.runs import write_waits
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 
@@ -45,7 +45,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         types = store.known_types
         while store.recovery.orphan_expired(types, now_us, closing=True):
             continue  # else what is noted of calls that nobody will report any more would stay
-        if not store.runs.return_unsettled(run_id, types):
+        if not store.recovery.return_unsettled(run_id, types):
             return None
         crash_point("close.returned")
         found = read_ending(store, run)

@@ -9,7 +9,7 @@ a later version adds behind another `|` is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from rlm.core import trail
 from rlm.core.expected import Expected, Pair
 from rlm.core.item import type_of
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.connect import text
 
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
@@ -202,15 +202,6 @@ class Lane:
     taken_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallUnderway:
-    """A call that took its slot `age_seconds` ago and has no answer yet."""
-
-    type: str
-    endpoint: str
-    age_seconds: float
-
-
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Return what a worker has in hand by its hash of notes, the calls that are longest under way first."""
     found = []
@@ -219,11 +210,3 @@ def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
         name = text(event_id)
         found.append(Lane(name, note.endpoint, int(note.stamp)) if note else Lane(name))
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
-
-
-def calls_underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[CallUnderway]:
-    """Yield a worker's calls that have a slot; `now_us` is the time of Redis, microseconds."""
-    for lane in lanes_of(notes):
-        if lane.endpoint and lane.taken_us is not None:
-            age_seconds = max(0, now_us - lane.taken_us) / MICROSECONDS
-            yield CallUnderway(type_of(lane.event_id), lane.endpoint, age_seconds)

@@ -42,10 +42,11 @@ _MEANING = {
         "read its log; give it disk and memory",
     ),
     "MASTERDOWN": ("it is a replica that has lost its primary", "bring its primary back, or promote a replica"),
-    "CLUSTERDOWN": (
-        "it is a node of a Redis Cluster, which RLM does not work with",
-        CLUSTER_REMEDY,
+    "DENIED": (
+        "it is in protected mode: other hosts are refused while its user `default` has no password",
+        "give that user one (ACL SETUSER default >PASSWORD and ACL SAVE, or requirepass), on the host of Redis",
     ),
+    "CLUSTERDOWN": ("it is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY),
 }
 #: In a script that was refused, older servers have their own words before it.
 _WORD = re.compile(rf"(?:^|-)({'|'.join(_MEANING)})\b")

@@ -113,12 +113,9 @@ class EpochFile:
         except FileNotFoundError:
             return None
         except (OSError, UnsafeError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning(
-                "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s",
-                self._path,
-                error,
-                extra={"action": "read_epoch"},
-            )
+            told = "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s"
+            extra = {"action": "read_epoch"}
+            log.warning(told, self._path, error, extra=extra)
             return None
 
     def save(self, epoch: Epoch, *, at_once: bool = False) -> None:

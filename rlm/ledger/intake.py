@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
@@ -129,7 +129,8 @@ class Intake(Part):
         self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
         self._chunks = ChunkWriter(keys, max_item_bytes, self._now)
-        self._staged = Giants(client, keys, keys.processing, longest_item(max_item_bytes))
+        self._longest = longest_item(max_item_bytes)
+        self._staged = Giants(client, keys, keys.processing, self._longest)
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
@@ -145,21 +146,26 @@ class Intake(Part):
         yield from self._empty_staging(token, run_id, priorities)
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
-        """Take all that is staged. While Redis takes a chunk, the one behind it is decoded; none is taken unasked."""
+        """Take all that is staged. While Redis takes a chunk and reads on, the one behind it is decoded.
+
+        None is taken unasked.
+        """
         chunk: Chunk | None = None
         items: list[bytes] = []  # behind the chunk
         while True:
-            taking = self._take_chunk(token, chunk) if chunk else None
+            taking = self._take_chunk(token, chunk, len(items)) if chunk else None
+            taken, more = 0, list[bytes]()
             try:
                 behind = self._chunks.write(run_id, items, priorities) if items else None
             finally:
-                taken = taking()[0] if taking else 0
+                if taking:
+                    taken, _, *more = taking()
             if taking:
                 yield max(0, taken)  # also where none was: the caller has a lease to prolong
             if taken < 0:  # staging is not as it was read
                 chunk, items = None, []
                 continue
-            chunk, items = behind, items[behind.number :] if behind else []
+            chunk, items = behind, items[behind.number if behind else 0 :] + more
             if not items:
                 giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES, chunk.number if chunk else 0)
                 if giant:
@@ -184,19 +190,21 @@ class Intake(Part):
         keys += [names.aside(names.processing), names.giant(name), names.failed]
         self._run("take_giant", keys, [token, run_id, name, letter])
 
-    def _take_chunk(self, token: int, chunk: Chunk) -> Callable[[], tuple[int, int]]:
-        """Have a chunk taken; return what waits for that: how many events were taken, and how many were duplicates.
+    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], tuple[Any, ...]]:
+        """Have a chunk taken, behind which so many items are `read`; return what waits for that.
 
-        -1: nothing was taken.
+        It is how many events were taken, how many were duplicates, and then the next items, if few were read. -1: none
+        was taken.
         """
-        taking = self._script("take_chunk").begin(self._client, chunk.keys, [token, *chunk.args])
+        reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, self._longest]
+        taking = self._script("take_chunk").begin(self._client, chunk.keys, [token, *reading, *chunk.args])
 
-        def taken() -> tuple[int, int]:
-            number, duplicates = taking()
+        def taken() -> tuple[Any, ...]:
+            number, duplicates, *items = taking()
             if number == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
                 event = self._keys.event(chunk.events[duplicates - 1].id)
                 self._quarantine.set_aside(token, event, "is no hash, as an event is")
-            return number, duplicates
+            return number, duplicates, *items
 
         return taken
 

@@ -84,13 +84,9 @@ class Quarantine(Part):
     @staticmethod
     def tell(key: str, wrong: str, where: str) -> None:
         """Raise the alarm."""
-        log.error(
-            "%s was set aside, for it %s; what it held is in %s",
-            safe_line(key),
-            safe_line(wrong),
-            safe_line(where),
-            extra=alarm(Alarm.KEY_SET_ASIDE, "set_aside"),
-        )
+        told = "%s was set aside, for it %s; what it held is in %s"
+        extra = alarm(Alarm.KEY_SET_ASIDE, "set_aside")
+        log.error(told, safe_line(key), safe_line(wrong), safe_line(where), extra=extra)
 
     def all(self) -> list[Aside]:
         """Return what was set aside and is still there, the newest first; what was deleted leaves the register."""

@@ -202,6 +202,44 @@ class Recovery(Part):
         ]
         return bool(self._run("orphan_event", names, args))
 
+    def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
+        """Make everything pending again that a finishing run did not settle; False when it is no longer finishing.
+
+        All types in the same round trips, however many there are.
+        """
+        keys = self._keys
+        holders = [(name, holder) for name in types for holder in keys.holders(name)]
+        while True:
+            found = self._batch(("ZRANGE", holder, 0, CHUNK - 1) for _, holder in holders)
+            held = {of: [text(one) for one in ids] for of, ids in zip(holders, found, strict=True) if ids}
+            if not held:
+                return True
+            sent = {holder for name, holder in held if holder == keys.inflight(name)}
+            cut = self._cut_entries(run_id, [one for (_, holder), ids in held.items() if holder in sent for one in ids])
+            calls: list[Call] = []
+            for (name, holder), ids in held.items():
+                entries = [part for one in ids for part in (one, cut.get(one, b""))]
+                names = [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)]
+                calls.append((names, [run_id, int(holder in sent), *entries]))
+            if min(self._run_each("return_unsettled", calls)) < 0:
+                return False
+            if all(len(ids) < CHUNK for ids in held.values()):
+                return True
+
+    @translating
+    def _cut_entries(self, run_id: str, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return for calls that may be under way while their run is closed the entries of their trails."""
+        keys = self._keys
+        found = self._batch(("HMGET", keys.event(one), "owner", "attempt") for one in event_ids)
+        owners = [text(owner or b"") for owner, _ in found]
+        notes = self._batch(("HGET", keys.calls(by), one) for by, one in zip(owners, event_ids, strict=True))
+        heard = Heard("nobody knows: its run was closed before it was answered")
+        entries = {}
+        for event_id, owner, (_, attempt), raw in zip(event_ids, owners, found, notes, strict=True):
+            endpoint = call.endpoint if (call := find_note(raw)) else ""
+            entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
+        return entries
+
     def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
         """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
         keys = self._keys

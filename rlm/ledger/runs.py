@@ -3,19 +3,73 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 
-from rlm.core import trail
 from rlm.core.errors import StoreError, StoreGarbledError
-from rlm.core.run import MOVES, Run, State
-from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import find_note
+from rlm.core.run import MOVES, Run, State, Trigger
+from rlm.core.text import safe_line
+from rlm.core.trail import Counts
 from rlm.ledger.connect import MICROSECONDS, names_of, text, translated, translating
-from rlm.ledger.run_fields import read_record, read_run, read_tally
-from rlm.ledger.scripts import CHUNK, Argument, Call, Part
+from rlm.ledger.schema import is_record
+from rlm.ledger.scripts import CHUNK, Argument, Part
+
+log = logging.getLogger(__name__)
+
+
+def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
+    """Read the counts of a run."""
+    return {text(name): int(number) for name, number in found.items()}
+
+
+def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
+    """Read the record of a closed run; None if there is none, or what is kept is no record, which is logged."""
+    if raw is None:
+        return None
+    if is_record(raw):
+        return cast("dict[str, Any]", msgspec.json.decode(raw))
+    extra = {"action": "read_record"}
+    log.warning("What is kept of run %s is no record, and left out; see `rlm doctor`", safe_line(run_id), extra=extra)
+    return None
+
+
+#: How each field of a run's hash is read.
+_READ: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
+    "state": State,
+    "trigger": Trigger,
+    "deadline_us": int,
+    "revision": str,
+    "cancelled": bool,
+    **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
+    **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
+    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken", "untaken"), int),
+    **dict.fromkeys(("failure", "stopped"), str),
+}
+
+
+def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
+    """Return the fields of a run's hash that say at its end why events are left over.
+
+    They are what the events waited for, how many of each type in `counts` are spent, how many items were not taken.
+    """
+    spent = {name: count.spent for name, count in counts.items() if count.spent}
+    found = {"waits": _written(waits), "spent": _written(spent)}
+    return {**found, **({"untaken": str(untaken)} if untaken else {})}
+
+
+def _written(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
+    """Read a run's hash. Raises ValueError, LookupError or TypeError for what is none."""
+    found = {text(name): text(value) for name, value in fields.items()}
+    read = {name: _READ[name](value) for name, value in found.items() if name in _READ}
+    return Run(run_id, **{"tick": read["started_at"], **read})
+
 
 log = logging.getLogger(__name__)
 
@@ -145,44 +199,6 @@ class Runs(Part):
         keys = [self._keys.current, self._keys.run(run_id), self._keys.releases]
         state = self._run("cancel_run", keys, [run_id])
         return State(text(state)) if state else None
-
-    def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
-        """Make everything pending again that a finishing run did not settle; False when it is no longer finishing.
-
-        All types in the same round trips, however many there are.
-        """
-        keys = self._keys
-        holders = [(name, holder) for name in types for holder in keys.holders(name)]
-        while True:
-            found = self._batch(("ZRANGE", holder, 0, CHUNK - 1) for _, holder in holders)
-            held = {of: [text(one) for one in ids] for of, ids in zip(holders, found, strict=True) if ids}
-            if not held:
-                return True
-            sent = {holder for name, holder in held if holder == keys.inflight(name)}
-            cut = self._cut_entries(run_id, [one for (_, holder), ids in held.items() if holder in sent for one in ids])
-            calls: list[Call] = []
-            for (name, holder), ids in held.items():
-                entries = [part for one in ids for part in (one, cut.get(one, b""))]
-                names = [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)]
-                calls.append((names, [run_id, int(holder in sent), *entries]))
-            if min(self._run_each("return_unsettled", calls)) < 0:
-                return False
-            if all(len(ids) < CHUNK for ids in held.values()):
-                return True
-
-    @translating
-    def _cut_entries(self, run_id: str, event_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return for calls that may be under way while their run is closed the entries of their trails."""
-        keys = self._keys
-        found = self._batch(("HMGET", keys.event(one), "owner", "attempt") for one in event_ids)
-        owners = [text(owner or b"") for owner, _ in found]
-        notes = self._batch(("HGET", keys.calls(by), one) for by, one in zip(owners, event_ids, strict=True))
-        heard = Heard("nobody knows: its run was closed before it was answered")
-        entries = {}
-        for event_id, owner, (_, attempt), raw in zip(event_ids, owners, found, notes, strict=True):
-            endpoint = call.endpoint if (call := find_note(raw)) else ""
-            entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
-        return entries
 
     def close(
         self,

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import Server, server_of, text, translated
+from rlm.ledger.connect import MICROSECONDS, Server, server_of, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, What, record_of
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
@@ -79,7 +79,11 @@ class Store(StoreFront):
         """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
         with translated(self.client):
             seconds, microseconds = self.client.time()
-        return seconds * 1_000_000 + microseconds
+        return seconds * MICROSECONDS + microseconds
+
+    def now(self) -> float:
+        """Return the same in seconds since 1970."""
+        return self.now_us() / MICROSECONDS
 
     @property
     def address(self) -> str:

@@ -15,13 +15,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadin
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.errors import (
-    StoreError,
-    StoreForbiddenError,
-    StoreGarbledError,
-    StoreUnfitError,
-    StoreUnreachableError,
-)
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreUnfitError, StoreUnreachableError
 from rlm.ledger.client import CLUSTER_REMEDY, NotNowError, is_cluster
 from rlm.ledger.embedded.files import is_own_socket
 from rlm.ledger.embedded.process import HANGS_REMEDY

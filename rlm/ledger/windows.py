@@ -52,24 +52,19 @@ class Windows(Part):
         self._move(endpoint, slot, call, ["", 0, ""])
 
     def block(
-        self, endpoint: Endpoint, slot: Admitted, call: Call | None = None, *, left_late: bool = False
+        self,
+        endpoint: Endpoint,
+        slot: Admitted,
+        call: Call | None = None,
+        *,
+        ago_seconds: float = 0.0,
+        left_late: bool = False,
     ) -> Admitted:
         """Block a slot for a period from now, for a call without an answer; return the moved slot.
 
-        `left_late`: the call was sent only now.
+        Or from `ago_seconds` before now, or from when it was taken if that is later, for a call that may have been read
+        later than its guard allows. `left_late`: the call was sent only now.
         """
-        return self._block(endpoint, slot, call, 0.0, left_late=left_late)
-
-    def restamp(self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float) -> Admitted:
-        """Block a slot for a period from `ago_seconds` before now, or from when it was taken if that is later.
-
-        The call may have been read later than its guard allows. Returns the moved slot.
-        """
-        return self._block(endpoint, slot, call, ago_seconds, left_late=False)
-
-    def _block(
-        self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
-    ) -> Admitted:
         limited = list(all_limited([endpoint]))
         window_ids = [one.window_id for one in limited]
         noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # anything: it is moved

@@ -12,18 +12,16 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rlm.core.endpoint import Limited, all_limited
+from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span_of
+from rlm.plan.simulate import Course, Start
 from rlm.plan.situation import FRESH, Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
-
-if TYPE_CHECKING:
-    from rlm.core.window import WindowState
-    from rlm.plan.simulate import Course, Start
 
 __all__ = [
     "Capacity",

@@ -12,10 +12,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint
+from rlm.core.endpoint import Endpoint
 
 
 def due(share: float, begun_of_all: int, begun: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rlm.core.text import counted
 from rlm.core.window import Circuit
@@ -11,9 +11,7 @@ from rlm.plan.limits_bind import LimitsBind, MoreEndpoints, ShutWindow, clock, f
 from rlm.plan.simulate import Course, simulate
 from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Demand, Horizon, Situation
 from rlm.plan.window import NEVER, SECOND, SimulatedWindow, ticks
-
-if TYPE_CHECKING:
-    from rlm.plan.workers import Choice
+from rlm.plan.workers import Choice
 
 #: Something binds if more of it would take a tenth or more off the time.
 WORTH_IT: Final = 0.9

@@ -6,15 +6,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from rlm.core.endpoint import Endpoint, EventType
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
+from rlm.core.trail import Counts
+from rlm.core.window import WindowState
 from rlm.plan.allocation import due, in_order_of_use
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.trail import Counts
-    from rlm.core.window import WindowState
 
 #: About how long a lane takes from the release of a call to its claim, seconds: lanes that are free by then count.
 AHEAD_SECONDS = 0.05

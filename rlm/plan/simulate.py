@@ -12,14 +12,12 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rlm.core.retry import backoff
 from rlm.plan.allocation import divide, due
+from rlm.plan.situation import Demand, Route, Situation
 from rlm.plan.window import NEVER, SimulatedWindow
-
-if TYPE_CHECKING:
-    from rlm.plan.situation import Demand, Route, Situation
 
 
 class Start(NamedTuple):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from rlm.core.endpoint import Limited, Rule
 from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, shut_by
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Limited, Rule
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000

@@ -16,13 +16,11 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rlm.plan.simulate import Course, Start, simulate
+from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 from rlm.plan.window import NEVER, ticks
-
-if TYPE_CHECKING:
-    from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 
 #: The numbers of workers examined: each one up to twice this, beyond that in steps of one part in as many.
 FINENESS: Final = 32

@@ -106,12 +106,7 @@ class SelfTestResult:
 
 
 def self_test(
-    settings: Settings,
-    tell: Callable[[Step], None],
-    wakeup: Wakeup,
-    stop: StopSignals,
-    *,
-    allow_volatile: bool = False,
+    settings: Settings, tell: Callable[[Step], None], wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False
 ) -> SelfTestResult:
     """Test the installation of `settings`; `tell` gets each step once it is done. The configured APIs get no call.
 

@@ -116,8 +116,7 @@ class RunSettings(Section):
     """When runs start and end."""
 
     window_seconds: float = seconds(
-        180.0,
-        "The window of a run: by then every event is settled or a leftover. At most `run.every_seconds`.",
+        180.0, "The window of a run: by then every event is settled or a leftover. At most `run.every_seconds`."
     )
     every_seconds: float = seconds(
         180.0, "Runs start on multiples of this by the clock of Redis (180: every 3 minutes)."

@@ -54,10 +54,7 @@ class LogIn:
     @property
     def routes(self) -> list[Route]:
         """What it serves."""
-        return [
-            Route(LOG_IN, self.log_in, methods=["GET", "POST"]),
-            Route("/logout", self.log_out, methods=["POST"]),
-        ]
+        return [Route(LOG_IN, self.log_in, methods=["GET", "POST"]), Route("/logout", self.log_out, methods=["POST"])]
 
     async def log_in(self, request: Request) -> Response:
         """Ask for the token, or begin a session for the right one."""

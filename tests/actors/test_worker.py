@@ -13,8 +13,7 @@ import pytest
 
 from actors import messages
 from actors.broker import WakingBroker
-from actors.launcher import TemplateLauncher, worker_template
-from actors.worker import UNFIT
+from actors.worker import UNFIT, TemplateLauncher, worker_template
 from rlm.core.clock import timestamp
 from rlm.delivery.overdue import PATIENCE_SECONDS
 from rlm.ledger.embedded.server import EmbeddedServer
@@ -304,7 +303,7 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from actors.launcher import TemplateLauncher, worker_template
+from actors.worker import TemplateLauncher, worker_template
 from rlm.ledger import open_store
 from rlm.ledger.processes import Role
 from rlm.settings import load_settings

@@ -30,8 +30,8 @@ _SLIMMED = (
 #: What an engine lends a step and does not keep: the way to names, and where pip finds its index and certificates.
 _LENT = "/run/lent"
 _PIP = ("PIP_INDEX_URL", "PIP_CERT")
-#: Nothing to execute: what a process of the image finds.
-_DESCRIBING = {"LABEL", "USER", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+#: Nothing to execute: what a step may be given (`_PIP`), and what a process of the image finds.
+_DESCRIBING = {"ARG", "LABEL", "USER", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
 
 
 class Build:

@@ -30,7 +30,7 @@ def close(store: Store, token: int, run: Run) -> None:
     """Close a run; what it did not settle is pending."""
     types = store.known_types
     steps.finish(store, token, run)
-    assert store.runs.return_unsettled(run.id, types)
+    assert store.recovery.return_unsettled(run.id, types)
     assert store.runs.close(run.id, {}, types, wanted=0) == 1
 
 

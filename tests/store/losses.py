@@ -52,7 +52,7 @@ def completed_by_another(store: Store, token: int, run: Run, claim: Claim) -> No
 def left_over(store: Store, token: int, run: Run, claim: Claim) -> None:
     """The run is finishing and has taken it back."""
     steps.finish(store, token, run)
-    assert store.runs.return_unsettled(run.id, [claim.type])
+    assert store.recovery.return_unsettled(run.id, [claim.type])
 
 
 def run_closed(store: Store, token: int, run: Run, claim: Claim) -> None:

@@ -93,7 +93,7 @@ def test_leftovers_are_carried_over_and_retried_letters_are_taken(store, token, 
     failing = steps.claim_next(store, token, run)
     store.ledger.fail(failing, Reason.REJECTED, "no", steps.ENDPOINT)
     steps.finish(store, token, run)
-    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.recovery.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
     (letter,) = store.letters.all()
     assert store.letters.retry(letter, steps.priorities(store))

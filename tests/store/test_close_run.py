@@ -94,7 +94,7 @@ def test_a_run_with_something_unsettled_stays_open(store, token, running, state)
     with looks.nothing_changes(store):
         assert close(store, run) is None
 
-    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.recovery.return_unsettled(run.id, [steps.TYPE])
     assert close(store, run) == 1
 
 
@@ -197,7 +197,7 @@ def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, t
         run = running(2)
         store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
         steps.finish(store, token, run)
-        store.runs.return_unsettled(run.id, [steps.TYPE])
+        store.recovery.return_unsettled(run.id, [steps.TYPE])
         store.runs.close(run.id, RECORD, [steps.TYPE], wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})
 
         assert totals(store)[f"completed:{steps.TYPE}"] == totals(store)[f"delivered:{steps.ENDPOINT}"] == expected

@@ -55,7 +55,7 @@ def test_a_run_is_closed_in_time(store, line, conductor):
 
     record = conductor._conductor.conduct(run)
 
-    late = store.now_us() / 1_000_000 - datetime.fromisoformat(record["deadline"]).timestamp()
+    late = store.now() - datetime.fromisoformat(record["deadline"]).timestamp()
     line.delay_seconds = 0.0
     print(f"closed {late:.2f} s late")
     assert record["counts"]["leftover"] == 100

@@ -64,7 +64,7 @@ def left(store, token, running, broker):
     store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
     steps.finish(store, token, run)
     types = store.known_types
-    assert store.runs.return_unsettled(run.id, types)
+    assert store.recovery.return_unsettled(run.id, types)
     store.runs.close(run.id, {}, types, wanted=0)
     return before
 

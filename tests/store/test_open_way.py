@@ -44,7 +44,7 @@ def test_with_the_first_answer_all_ways_of_a_cut_off_host_are_tried(store):
     cut_off(store)
     store.ways.open(ONE, A)
 
-    assert store.ways.look()[A].opens_at(TWO.window_id) <= store.now_us() / 1_000_000
+    assert store.ways.look()[A].opens_at(TWO.window_id) <= store.now()
 
 
 def test_nothing_is_left_of_a_trouble_that_is_over(store):

@@ -134,7 +134,7 @@ def test_a_note_that_outlived_its_claim_is_cleared_and_its_slot_blocked(store, t
     claim = steps.claim_next(store, token, run)
     stamp = take_slot(store, claim, endpoint)
     steps.finish(store, token, run)
-    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.recovery.return_unsettled(run.id, [steps.TYPE])
     before = looks.event(store, claim.event_id)
 
     assert store.recovery.orphan_worker("worker-1") == 0

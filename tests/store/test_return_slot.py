@@ -294,7 +294,7 @@ def test_a_slot_blocked_from_a_while_ago_takes_its_place_among_the_others(store,
     pass_time(store, endpoint, 1)
     newest, older, oldest = stamps(store, endpoint)
 
-    moved = store.windows.restamp(endpoint, Admitted(str(oldest)), None, 2.5)
+    moved = store.windows.block(endpoint, Admitted(str(oldest)), ago_seconds=2.5)
 
     assert stamps(store, endpoint) == [newest, int(moved.stamp), older]
     assert newest - int(moved.stamp) == pytest.approx(1_500_000, abs=200_000)
@@ -304,5 +304,5 @@ def test_a_slot_is_never_blocked_from_before_it_was_taken(store, endpoint):
     """However long ago it is said to count from, the slot's own stamp is the least."""
     (slot,) = take(store, endpoint)
 
-    assert store.windows.restamp(endpoint, slot, None, 3600.0).stamp == slot.stamp
+    assert store.windows.block(endpoint, slot, ago_seconds=3600.0).stamp == slot.stamp
     assert stamps(store, endpoint) == [int(slot.stamp)]

@@ -12,7 +12,7 @@ from tests.store import looks, steps
 
 
 def return_unsettled(store, run, *types):
-    return store.runs.return_unsettled(run.id, types or [steps.TYPE])
+    return store.recovery.return_unsettled(run.id, types or [steps.TYPE])
 
 
 def put(store, token, run, state):

@@ -247,14 +247,14 @@ def test_an_endpoint_that_no_host_reaches_rests_until_it_may_be_probed(store, ho
     windows = {one.name: WindowState(free=9) for one in (first, second)}
     fail(store, first, A, here=True)
     hosts.look()
-    assert hosts.shade(windows, [first, second], store.now_us() / 1_000_000) == windows
+    assert hosts.shade(windows, [first, second], store.now()) == windows
     fail(store, first, B, here=True)
     hosts.look()
 
-    shaded = hosts.shade(windows, [first, second], store.now_us() / 1_000_000)
+    shaded = hosts.shade(windows, [first, second], store.now())
 
     assert (shaded[first.name].free, shaded[second.name].free) == (0, 9)
     assert 0 < shaded[first.name].rest_seconds <= FIRST_SHUT_SECONDS
     pass_time(store, FIRST_SHUT_SECONDS)
     hosts.look()
-    assert hosts.shade(windows, [first, second], store.now_us() / 1_000_000)[first.name].free == 1
+    assert hosts.shade(windows, [first, second], store.now())[first.name].free == 1

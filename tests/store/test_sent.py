@@ -41,7 +41,7 @@ def test_one_that_was_moved_twice_stands_where_it_was_sent(store, endpoint):
     (slot,) = take(store, endpoint)
     slot = aged(store, endpoint, slot, 200)
 
-    once = store.windows.restamp(endpoint, slot, None, 65.0)
+    once = store.windows.block(endpoint, slot, ago_seconds=65.0)
     store.windows.block(endpoint, once)
 
     assert store.windows.sent(endpoint, 10) == [int(slot.stamp)]
@@ -62,7 +62,7 @@ def test_one_that_was_read_late_stands_where_it_was_sent(store, endpoint):
     (slot,) = take(store, endpoint)
     slot = aged(store, endpoint, slot, 66)
 
-    moved = store.windows.restamp(endpoint, slot, None, 8.0)
+    moved = store.windows.block(endpoint, slot, ago_seconds=8.0)
 
     assert int(moved.stamp) - int(slot.stamp) < 60_000_000
     assert store.windows.sent(endpoint, 10) == [int(slot.stamp)]

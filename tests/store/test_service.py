@@ -170,7 +170,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     run = store.runs.current()
 
     # When somebody looks at it there, and it is closed
-    now = store.now_us() / 1_000_000
+    now = store.now()
     seen = report.status(store, run_id)
     steps.finish(store, service._leader.token, run)
     record = run_end.close_run(store, run_id)
@@ -199,13 +199,13 @@ def test_a_tick_is_its_runs_start(service, store):
 def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monkeypatch, ahead_seconds):
     """Nor before it is due: whoever takes over goes by the clock of Redis."""
     every = store.settings.run.every_seconds
-    real, now = type(system_clock).now, store.now_us() / 1_000_000
+    real, now = type(system_clock).now, store.now()
     store.schedule.note_tick(now // every * every)
     push(store)
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
 
     service._turn()
-    if store.now_us() / 1_000_000 // every == now // every:  # no tick came meanwhile
+    if store.now() // every == now // every:  # no tick came meanwhile
         assert store.runs.count() == 0
 
 
@@ -350,8 +350,8 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []
     monkeypatch.setattr("scheduler.office.look_over", lambda _store, record: looked_over.append(record["run_id"]))
-    tick = store.now_us() / 1_000_000 - store.settings.run.window_seconds
-    store.schedule.note_tick(store.now_us() / 1_000_000)
+    tick = store.now() - store.settings.run.window_seconds
+    store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)
 
     wait_until(lambda: service._turn() or store.runs.record(run_id), message="the run is closed")
@@ -367,7 +367,7 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
 
 def test_a_standby_that_may_not_conduct_closes_nothing(service, store, token, monkeypatch):
     """A newer version opened the run."""
-    open_run(store, token, Trigger.MANUAL, store.now_us() / 1_000_000 - store.settings.run.window_seconds)
+    open_run(store, token, Trigger.MANUAL, store.now() - store.settings.run.window_seconds)
     monkeypatch.setattr(service._leader, "barred", True)
 
     service._standby.step(woken=True)
@@ -380,6 +380,6 @@ def test_standbys_hear_of_a_run_that_opens(store, token, monkeypatch):
     woken = []
     monkeypatch.setattr(store.processes, "wake", lambda *whom: woken.extend(whom))
 
-    open_run(store, token, Trigger.MANUAL, store.now_us() / 1_000_000)
+    open_run(store, token, Trigger.MANUAL, store.now())
 
     assert woken == ["scheduler"]

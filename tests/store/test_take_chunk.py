@@ -7,6 +7,7 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.core.item import Reason, order_offset
 from rlm.ledger.claims import Completion
+from rlm.ledger.intake import CHUNK_ITEMS
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -26,7 +27,7 @@ def fill(store, *items):
 def take(store, token, run, *items):
     """Take these items, which were read from staging; return how many events were taken, and how many duplicates."""
     chunk = store.intake._chunks.write(run.id, items, steps.priorities(store))
-    return store.intake._take_chunk(token, chunk)()
+    return store.intake._take_chunk(token, chunk)()[:2]
 
 
 def staged(store):
@@ -58,12 +59,32 @@ def test_an_item_becomes_a_pending_event(store, token, run):
         "wallet": "кошелёк",
         "item": raw.decode(),
         "score": str(order_offset(5) + 1),
-        "taken_in": run.id,
     }
     assert looks.where(store, steps.event_id(1)) == ["pending"]
     assert store.ledger.types() == [steps.TYPE]
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
     assert staged(store) == []
+
+
+def test_the_items_behind_the_chunk_are_read_in_the_same_step(store, token, run):
+    """Those behind the ones that were read already, up to one that is too large: that is for who sets it aside."""
+    *items, giant = *steps.items(7, steps.TYPE), b"x" * (store.intake._longest + 1)
+    fill(store, *items[:6], giant, items[6])
+    chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
+
+    assert store.intake._take_chunk(token, chunk, 1)() == (2, 0, *items[3:6])
+    assert store.intake._take_chunk(token, chunk, 1)() == GONE
+
+    assert staged(store) == [*items[2:6], giant, items[6]]
+
+
+def test_no_more_is_read_where_enough_is_at_hand(store, token, run):
+    """Memory does not follow the backlog."""
+    items = steps.items(5, steps.TYPE)
+    fill(store, *items)
+    chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
+
+    assert store.intake._take_chunk(token, chunk, CHUNK_ITEMS + 1)() == (2, 0)
 
 
 def test_an_item_of_several_types_is_several_events(store, token, run):
@@ -193,7 +214,7 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
 
     assert looks.where(store, claim.event_id) == ["pending"]
     event = looks.event(store, claim.event_id)
-    assert set(event) == {"wallet", "item", "score", "taken_in", "taken_at"}
+    assert set(event) == {"wallet", "item", "score", "taken_at"}
     assert event["score"] == str(order_offset(5) + 2)
 
 

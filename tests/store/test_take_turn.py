@@ -205,7 +205,7 @@ def test_in_the_next_run_the_tries_start_anew(store, token, run):
     """An event that spent its attempts in one run has all of them in the next."""
     store.ledger.spend(steps.claim_next(store, token, run), steps.ENDPOINT)
     steps.finish(store, token, run)
-    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.recovery.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
 
     claim = steps.claim_next(store, token, steps.start_run(store, token))
@@ -311,7 +311,7 @@ def test_turns_against_the_end_of_the_run(store, token, running, _):
 
     def end():
         steps.finish(store, token, run)
-        return store.runs.return_unsettled(run.id, [steps.TYPE])
+        return store.recovery.return_unsettled(run.id, [steps.TYPE])
 
     turns = [lambda n=n: [steps.turn(store, run, lane=n) for _ in range(2)] for n in range(1, 11)]
     *taken, returned = steps.at_once(*turns, end)

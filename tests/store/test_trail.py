@@ -13,9 +13,11 @@ import pytest
 import rlm.ledger
 from rlm.core import trail
 from rlm.core.item import Reason
+from rlm.core.run import make_run_id
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.reading import event_state
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.store import looks, losses, steps
 
@@ -151,7 +153,7 @@ def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store,
     """Its late answer changes nothing any more."""
     take_slot(store, claim)
     steps.finish(store, token, run)
-    assert store.runs.return_unsettled(run.id, [steps.TYPE])
+    assert store.recovery.return_unsettled(run.id, [steps.TYPE])
 
     (one,) = trail_of(store)
     assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, CallEnd.UNKNOWN)
@@ -186,3 +188,23 @@ def test_an_answer_of_any_kind_is_kept_as_far_as_there_is_room(store, claim, tex
 
     (one,) = trail_of(store)
     assert one.text == text[: trail.TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()
+
+
+def test_the_run_that_took_an_event_is_told_by_when_that_was(store, token):
+    """It is the open one, or closed by now, or the event has it as the version before wrote it, or none took it."""
+    steps.push(store, *steps.items(4, steps.TYPE))
+    run = steps.open_run(store, token)
+    steps.drain(store, token, run)
+    later = make_run_id(run.started_at + 60)
+    store.client.hset(store.keys.event(steps.event_id(3)), "taken_in", "r0")
+    store.client.hset(store.keys.event(steps.event_id(4)), "type", steps.TYPE)  # retried by hand
+
+    def taken_in():
+        found = [event_state(store, one) for one in steps.event_ids(4)]
+        return [one.taken_in for one in found]
+
+    assert taken_in() == [run.id, run.id, "r0", None]
+    store.client.set(store.keys.current, later)
+    assert taken_in() == [None, None, "r0", None]
+    store.client.lpush(store.keys.runs, "r0", run.id)
+    assert taken_in() == [run.id, run.id, "r0", None]

@@ -102,7 +102,7 @@ def test_an_event_that_failed_there_is_claimed_without_a_slot(store, token, runn
     assert (claim.stamp, len(stamps(store, endpoint))) == ("", 1)
     store.ledger.spend(claim, steps.ENDPOINT)
     steps.finish(store, token, run)
-    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.recovery.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
     following = steps.start_run(store, token)
     assert steps.claim_next(store, token, following, connected=CONNECTED).stamp

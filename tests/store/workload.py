@@ -159,7 +159,7 @@ class Workload:
         for _ in range(5):
             self.settle()
             assert_books_balance(self.store, self.run)
-        assert self.store.runs.return_unsettled(self.run.id, TYPES)
+        assert self.store.recovery.return_unsettled(self.run.id, TYPES)
         assert_books_balance(self.store, self.run)
         record = run_end.close_run(self.store, self.run.id)
         assert record is not None

@@ -40,7 +40,7 @@ def test_an_error_nobody_foresaw_is_one_line(broken):
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("Error: LookupError: no such thing at redis://user:***@host/0 (rlm/cli/config.py:")
+    assert done.stderr.startswith("Error: LookupError: no such thing at redis://user:***@host/0 (rlm/cli/common.py:")
     assert "fault of RLM. Run it again with --debug" in done.stderr
 
 
@@ -54,7 +54,7 @@ def test_a_fault_is_not_put_down_to_a_folder_called_rlm(monkeypatch):
 
     done = run("config", "check")
 
-    assert " (rlm/cli/config.py:" in done.stderr
+    assert " (rlm/cli/common.py:" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("--debug", "config", "check"), ("config", "check", "--debug"), ("config", "check")])

@@ -376,6 +376,24 @@ def test_each_file_of_the_map_is_in_its_folder():
     assert lost == set()
 
 
+def test_the_way_of_an_event_can_be_followed():
+    """Each name is in its file, and few files are opened twice: a way with more of either is not followed."""
+    table = (DOCS / "development.md").read_text().partition("### Which way does an event go?")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
+    way = [re.findall(r"`([^`]+)`", "".join(row)) for row in rows]
+    files = [file for file, *_ in way]
+    lost = {
+        (file, name)
+        for file, *names in way
+        for name in names
+        if not re.search(rf"^ *(?:def|class|---) {name}\b", (ROOT / file).read_text(), re.MULTILINE)
+    }
+
+    assert lost == set()
+    assert len(set(files)) <= 18
+    assert len(files) - len(set(files)) <= 6
+
+
 def test_every_fault_test_stands_in_the_table_of_faults():
     """And every one that stands there, without a folder, is one."""
     text = (ROOT / "docs" / "reliability.md").read_text()

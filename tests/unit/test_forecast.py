@@ -14,9 +14,8 @@ from rlm.core.expected import MEASURED_TURNS, TURNAROUND_SECONDS, Completed
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.breaker import Refusals, TooHigh
-from rlm.ledger.claims import CallUnderway
 from rlm.ledger.reading.books import Snapshot
-from rlm.plan import Plan, Utilisation
+from rlm.plan import Plan, Underway, Utilisation
 from rlm.plan.choose_releases import ReleaseState
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
@@ -75,7 +74,7 @@ class Planned:
 
 
 def snapshot_of(counts, calls=0):
-    return Snapshot({"T": counts}, {"t": ()}, (CallUnderway("T", "t", 0.5),) * calls)
+    return Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
 
 
 def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):

@@ -18,6 +18,7 @@ from tests.store.fakeservers import FakeRedis, running
         ("NOREPLICAS Not enough good replicas to write.", "bring its replicas back"),
         ("MISCONF Redis is configured to save RDB snapshots, but ...", "disk"),
         ("MASTERDOWN Link with MASTER is down", "promote a replica"),
+        ("DENIED Redis is running in protected mode because ...", "ACL SETUSER default >PASSWORD"),
         ("LOADING Redis is loading the dataset in memory", "wait and try again"),
         ("CLUSTERDOWN Hash slot not served", "one primary with replicas and Sentinel"),
         ("ERR Error running script (call to f_0): @user_script:1: -NOREPLICAS Not enough good replicas.", "bring"),

@@ -30,18 +30,18 @@ PROGRAM = "/srv/rlm/.venv/bin/rlm"
 each_unit = pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 
 
-def service_of(path):
-    """Read the section [Service] of a unit."""
+def section_of(path, name="Service"):
+    """Read a section of a unit."""
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str
     unit.read(path)
-    return unit["Service"]
+    return unit[name]
 
 
 @each_unit
 def test_a_unit_starts_a_command_that_exists(path):
     """What a unit starts is a command of `rlm`, with options that it has."""
-    program, name, *options = service_of(path)["ExecStart"].split()
+    program, name, *options = section_of(path)["ExecStart"].split()
 
     assert program == PROGRAM
     command = rlm.get_command(click.Context(rlm), name)
@@ -52,7 +52,7 @@ def test_a_unit_starts_a_command_that_exists(path):
 @each_unit
 def test_a_unit_leaves_the_time_to_stop_and_cuts_no_call(path):
     """As docs/deployment.md has it: the workers get one TERM only, and calls under way may end."""
-    service = service_of(path)
+    service = section_of(path)
     settings = load_settings(None)
     needed = {
         "up": 2 * group_grace(settings),
@@ -65,6 +65,12 @@ def test_a_unit_leaves_the_time_to_stop_and_cuts_no_call(path):
     assert float(service["TimeoutStopSec"]) > needed[name]
     assert name == "web" or service["KillMode"] == "mixed"
     assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
+
+
+@each_unit
+def test_a_unit_waits_for_redis_however_long(path):
+    """Starts that end at once (exit code 4) are no reason to give up: by default systemd does after five in 10 s."""
+    assert section_of(path, "Unit")["StartLimitIntervalSec"] == "0"
 
 
 def test_each_grace_period_is_longer_than_the_one_it_waits_for():

@@ -52,7 +52,7 @@ def check_scheduler(store: Store) -> Finding:
         return stale
     every = store.settings.run.every_seconds
     since = max(store.schedule.last_tick() or 0.0, min(one.started_at for one in schedulers))
-    silent = store.now_us() / 1_000_000 - since
+    silent = store.now() - since
     if silent > MISSED_TICKS * every and run is None:
         message = f"it has not ticked for {span(silent)}, where a tick is due every {every:g} s"
         return warning(message, "read its log, and restart it")

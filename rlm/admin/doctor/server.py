@@ -113,7 +113,7 @@ def _ms(seconds: float) -> str:
 def check_clock(store: Store) -> Finding:
     """Compare the clock of Redis with this host's; the time of the round trip does not count."""
     asked_at = system_clock.now()
-    redis_now = store.now_us() / 1_000_000
+    redis_now = store.now()
     ahead = redis_now - min(max(redis_now, asked_at), system_clock.now())
     if abs(ahead) <= CLOCK_SECONDS:
         return good(f"this host and Redis agree to {abs(ahead):.1f} s")

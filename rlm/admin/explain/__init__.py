@@ -122,7 +122,7 @@ def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
 
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
     """Add its letter to each failed event, and the dead letters of events never taken or forgotten."""
-    letters, now = search_letters(store, asked), store.now_us() / 1_000_000
+    letters, now = search_letters(store, asked), store.now()
     known = {event.event_id: event for event in found}
     for one, letter in letters.items():
         event = known.setdefault(one, Whereabouts(one, now, Place.FAILED))

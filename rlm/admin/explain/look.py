@@ -148,7 +148,7 @@ def search_items(store: Store, asked: str) -> Searched:
         for raw in page:
             read += 1
             if faults := dict(_events(store, raw, asked)):
-                now = store.now_us() / 1_000_000
+                now = store.now()
                 at: dict[str, Any] = {"position": read, "of": max(read, number), "staged": read <= staged}
                 return Searched(
                     [Whereabouts(one, now, Place.QUEUED, fault=fault, **at) for one, fault in faults.items()]

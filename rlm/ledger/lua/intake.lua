@@ -21,6 +21,7 @@ return redis.call('LLEN', staging)
 
 --- take_chunk
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
+-- Then it reads some of those behind them.
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  run       hash of the open run
 -- KEYS[3]  tally     hash of the run's counts
@@ -31,28 +32,33 @@ return redis.call('LLEN', staging)
 -- KEYS[8]  family    of the hashes of events: the key of one is this and its id
 -- KEYS[9..] pending zset of each type in the chunk
 -- ARGV[1]  token
--- ARGV[2]  run id
--- ARGV[3]  items     number of items in the chunk
--- ARGV[4]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
--- ARGV[5]  letters   number of dead letters
--- ARGV[6]  repeated  number of events that are another one's of the chunk, and not among those below
+-- ARGV[2]  skip      what follows is of oldest_entries, for the items that are read then
+-- ARGV[3]  count
+-- ARGV[4]  bytes
+-- ARGV[5]  longest
+-- ARGV[6]  run id
+-- ARGV[7]  items     number of items in the chunk
+-- ARGV[8]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
+-- ARGV[9]  letters   number of dead letters
+-- ARGV[10] repeated  number of events that are another one's of the chunk, and not among those below
 -- then for each type, in the order of their keys: its name, and the number of its events; then the letters; then the ids
 -- of the events, type by type; then for each of them: index of its item, wallet, what its priority adds to its score
--- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
---          if the key of that event holds no hash, and nothing was written either
+-- Returns  {taken, duplicates, then the items read}, or {-1, 0} when staging is no longer as it was read and nothing was
+--          written; {-2, index} if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence, family =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local token, run_id, digest = ARGV[1], ARGV[2], ARGV[4]
-local items, letters, repeated = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local token, run_id, digest = ARGV[1], ARGV[6], ARGV[8]
+local items, letters, repeated = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[10])
 -- include fence
 -- include fence_run
+-- include oldest_entries
 local raw = redis.call('LRANGE', staging, -items, -1)
 if #raw < items or redis.sha1hex(table.concat(raw, '\n', 1, items)) ~= digest then return {-1, 0} end
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
 for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
-local letters_at = 6 + 2 * (#KEYS - 8)
+local letters_at = 10 + 2 * (#KEYS - 8)
 local ids_at = letters_at + letters
 local events = (#ARGV - ids_at) / 4
 local hashes = {unpack(ARGV, ids_at + 1, ids_at + events)}  -- at its full size at once: growing costs more
@@ -73,15 +79,15 @@ local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
 local last, scored = 0, {}
 for place = 1, #KEYS - 8 do
-  local type, first, taken = ARGV[5 + 2 * place], last + 1, 0
-  last = last + ARGV[6 + 2 * place]
+  local type, first, taken = ARGV[9 + 2 * place], last + 1, 0
+  last = last + ARGV[10 + 2 * place]
   for index = first, last do
     if not known[index] then
       local event_id, at = ARGV[ids_at + index], ids_at + events + 3 * index
       arrival = arrival + 1
       local score = string.format('%d', ARGV[at] + arrival)  -- exact below 2^53
       redis.call('HSET', family .. event_id, 'wallet', ARGV[at - 1], 'item', raw[items + 1 - ARGV[at - 2]], 'score', score,
-        'taken_in', run_id, 'taken_at', taken_at)
+        'taken_at', taken_at)
       scored[2 * taken + 1], scored[2 * taken + 2] = score, event_id
       taken = taken + 1
     end
@@ -95,7 +101,8 @@ end
 redis.call('HINCRBY', tally, 'duplicates', repeated + events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
-return {new, repeated + events - new}
+local behind = oldest_entries(staging, tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
+return {new, repeated + events - new, unpack(behind)}
 
 --- take_giant
 -- Makes a dead letter of a staged item that was set aside because it is too large to be read.

@@ -59,23 +59,39 @@ return 1
 local list, aside, giant, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, name = ARGV[1], ARGV[5]
 local count, bytes, longest, skip = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
-local found, size = {''}, 0
-for index = 1, count do
-  local entry = redis.call('LINDEX', list, -skip - index)
-  if not entry then break end
-  if #entry > longest then
-    -- include fence
-    redis.call('SET', giant, entry)
-    redis.call('LPUSH', aside, name)
-    redis.call('LSET', list, -skip - index, name)  -- to take out just this one
-    redis.call('LREM', list, -1, name)
-    entry = nil
-    collectgarbage()  -- else the copy stays in memory until some later script
-    break
-  end
-  size = size + #entry
-  if index > 1 and size > bytes then break end
-  found[index + 1] = entry
+-- include oldest_entries
+local found, large = oldest_entries(list, skip, count, bytes, longest)
+if large then
+  -- include fence
+  redis.call('SET', giant, large)
+  redis.call('LPUSH', aside, name)
+  redis.call('LSET', list, -skip - #found - 1, name)  -- to take out just this one
+  redis.call('LREM', list, -1, name)
+  large = nil
+  collectgarbage()  -- else the copy stays in memory until some later script
 end
-found[1] = redis.call('LINDEX', aside, -1) or ''
+table.insert(found, 1, redis.call('LINDEX', aside, -1) or '')
 return found
+
+--- oldest_entries
+-- Reads the oldest entries of a list, oldest at its right end.
+-- Gives  oldest_entries(list, skip, count, bytes, longest)  those behind the `skip` oldest, oldest first, at most `count`,
+--        no more after `bytes`, at least one, and none from the first on that has more than `longest`; and that one
+local function oldest_entries(list, skip, count, bytes, longest)
+  -- A range is found much faster than one element after the other, but all of it is copied: it begins with one.
+  local found, size, step = {}, 0, 1
+  while #found < count do
+    local first = skip + #found
+    local batch = redis.call('LRANGE', list, -(first + math.min(step, count - #found)), -(first + 1))
+    if #batch == 0 then break end
+    for index = #batch, 1, -1 do
+      local entry = batch[index]
+      if #entry > longest then return found, entry end
+      size = size + #entry
+      if #found > 0 and size > bytes then return found end
+      found[#found + 1] = entry
+    end
+    step = math.min(2 * step, 4)
+  end
+  return found
+end

@@ -14,12 +14,13 @@ import msgspec
 
 from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
+from rlm.core.run import run_at
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.letters import Envelope
-from rlm.ledger.scripts import batch
+from rlm.ledger.scripts import SLICE, batch
 
 #: The counts in the hash of an event, 0 where there is none.
 _COUNTS = ("attempt", "tries", "runs", "deaths", "claims", "unsent")
@@ -165,12 +166,13 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     read = [
         ("TIME",),
         ("GET", keys.current),
+        ("LRANGE", keys.runs, 0, SLICE - 1),
         ("HGETALL", keys.event(event_id)),
         ("ZRANK", keys.pending(name), event_id),
         ("ZCARD", keys.pending(name)),
         *(("ZSCORE", key, event_id) for key in zsets.values()),
     ]
-    (seconds, microseconds), current, fields, rank, pending, *scores = batch(store.client, read, transaction=True)
+    (seconds, microseconds), current, runs, fields, rank, pending, *scores = batch(store.client, read, transaction=True)
     if not fields:
         return None
     placed = [(place, score) for place, score in zip(zsets, scores, strict=True) if score is not None]
@@ -182,6 +184,10 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         with translated(store.client):
             note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
     count = {name: int(fields.get(name.encode(), 0)) for name in _COUNTS}
+    taken_at = float(fields[b"taken_at"]) if b"taken_at" in fields else None
+    taken_in = text(fields.get(b"taken_in", b"")) or None  # as the version before this one wrote it
+    if taken_in is None and taken_at is not None and b"type" not in fields:  # that has one that was retried by hand
+        taken_in = run_at(map(text, [current, *runs] if current else runs), taken_at)
     return Whereabouts(
         event_id,
         seconds + microseconds / MICROSECONDS,
@@ -198,8 +204,8 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         releases=count["claims"],
         unsent=count["unsent"],
         calls=trail.written_in(fields),
-        taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
-        taken_in=text(fields.get(b"taken_in", b"")) or None,
+        taken_at=taken_at,
+        taken_in=taken_in,
         last=text(fields.get(b"last", b"")),
         attempts=tuple(trail.read(fields)),
     )

@@ -5,17 +5,19 @@ Read one after the other the counts would not fit together: an event that moves 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from rlm.core.endpoint import Limited
-from rlm.core.item import is_type_name
+from rlm.core.item import is_type_name, type_of
 from rlm.core.trail import Counts
 from rlm.ledger import Store
-from rlm.ledger.claims import CallUnderway, calls_underway
+from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.runs import read_tally
 from rlm.ledger.scripts import Command, batch
+from rlm.plan.situation import Underway
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def books(store: Store) -> Books:
         # What was asked for depends on the run and the types; where they changed meanwhile, ask again.
         if current == run_id and {one.decode() for one in types if is_type_name(one)} <= set(names):
             break
-    told = {text(what): int(number) for what, number in tally.items()}
+    told = read_tally(tally)
     counts = ledger.read_counts(more[len(names) :], names)
     accounts = {
         name: Account(
@@ -171,7 +173,7 @@ class Snapshot:
 
     counts: Mapping[str, Counts]
     ages: Mapping[str, tuple[float, ...]]
-    calls: tuple[CallUnderway, ...]
+    calls: tuple[Underway, ...]
 
 
 @translated()
@@ -187,5 +189,12 @@ def take_snapshot(
     return Snapshot(
         store.ledger.read_counts(replies[: len(counts)], types),
         store.windows.read_ages(replies[len(counts) : ages_end], limited, now_us),
-        tuple(call for notes in replies[ages_end:] for call in calls_underway(notes, now_us)),
+        tuple(call for notes in replies[ages_end:] for call in _underway(notes, now_us)),
     )
+
+
+def _underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[Underway]:
+    """Yield a worker's calls that have a slot; `now_us` is the time of Redis, microseconds."""
+    for lane in lanes_of(notes):
+        if lane.endpoint and lane.taken_us is not None:
+            yield Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)

@@ -14,7 +14,7 @@ from rlm.ledger.breaker import Health, TooHigh, limits_too_high, read_health
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_completed
-from rlm.ledger.run_fields import read_tally
+from rlm.ledger.runs import read_tally
 from rlm.ledger.scripts import SLICE, batch
 
 #: The counts of an endpoint's calls by answer, in the tally and in the record.

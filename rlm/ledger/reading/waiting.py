@@ -84,7 +84,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
     constant, and no step blocks Redis for long. What moves meanwhile may be missed or come twice.
     """
     found: list[Waiter] = []
-    now, looked, last = store.now_us() / MICROSECONDS, 0, after
+    now, looked, last = store.now(), 0, after
     for mark, event in walk(store, wanted, after):
         if len(found) == number or looked == MOST_LOOKED:
             return WaitingPage(found, last)
@@ -96,7 +96,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
 
 def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
     """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
-    page, now = waiting_page(store, wanted, number, after), store.now_us() / MICROSECONDS
+    page, now = waiting_page(store, wanted, number, after), store.now()
     return {
         "events": [
             {

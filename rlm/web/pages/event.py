@@ -23,11 +23,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """
     asked = question.get("event_id")
     found = documents.get(("event", asked), lambda store: explain(store, asked))
-    return {
-        "title": asked,
-        "events": [shown(one) for one in found],
-        "command": f"rlm explain {shlex.quote(asked)}",
-    }
+    return {"title": asked, "events": [shown(one) for one in found], "command": f"rlm explain {shlex.quote(asked)}"}
 
 
 def shown(one: Mapping[str, Any]) -> dict[str, Any]:
