@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.ledger.places import SILENT_SECONDS
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Process, Role
 from rlm.ledger.store import Store
 
 pytestmark = pytest.mark.both_servers
@@ -63,7 +63,18 @@ def test_the_silent_take_no_place(store):
         store.client.pexpire(store.keys.process(Role.WORKER, f"a:1:x:{number}"), left_ms)
     store.client.persist(store.keys.process(Role.WORKER, "a:1:x:3"))
 
-    assert store.places.admit(workers("b:1:x", 2), 0, 3) == 1
+    assert store.places.admit(workers("b:1:x", 3), 0, 3) == 1
+
+
+def test_one_that_speaks_more_often_is_silent_sooner(store):
+    """It had events in hand."""
+    (worker,) = workers("a:1:x", 1)
+    for silent_seconds, places in ((SILENT_TIMES * BRISK_SECONDS - 0.5, 0), (SILENT_TIMES * BRISK_SECONDS + 0.01, 1)):
+        store.processes.announce(Role.WORKER, replace(worker, every=BRISK_SECONDS))
+        left_ms = round(1000 * (HEARTBEAT_TTL_SECONDS - silent_seconds))
+        store.client.pexpire(store.keys.process(Role.WORKER, worker.id), left_ms)
+
+        assert store.places.admit(workers("b:1:x", 1), 0, 1) == places
 
 
 def test_none_are_asked_for(store):

@@ -6,22 +6,23 @@
 -- ARGV[2]   places   how many there are, but for those that the asking supervisor's own workers take
 -- ARGV[3]   others   how many of KEYS are entries that others may have
 -- ARGV[4]   ttl_ms   how long an entry lives
--- ARGV[5]   silent_ms  how long ago an entry was made whose worker takes no place any more
--- ARGV[6..]          id and entry of each new worker, one after the other
+-- ARGV[5..]          for each of those how long it has to live at least, milliseconds: else its worker takes no place;
+--                    then id and entry of each new worker, one after the other
 -- Returns  how many were entered, the first of those named; -1 if the set has changed: it is to be read again
 -- Atomic because supervisors of several hosts ask at the same moment: together they must not take more than there are.
 local workers = KEYS[1]
-local known, places, others, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local known, places, others, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 if redis.call('SCARD', workers) ~= known then return -1 end
 for index = 2, others + 1 do
   local left = redis.call('PTTL', KEYS[index])  -- -1: somebody else wrote it; -2: there is none
-  if left == -1 or left > ttl_ms - ARGV[5] then places = places - 1 end
+  if left == -1 or left >= tonumber(ARGV[3 + index]) then places = places - 1 end
 end
 local entered = 0
 for index = others + 2, #KEYS do
   if entered >= places then break end
-  redis.call('SADD', workers, ARGV[6 + 2 * entered])
-  redis.call('SET', KEYS[index], ARGV[7 + 2 * entered], 'PX', ttl_ms)
+  local id = 5 + others + 2 * entered
+  redis.call('SADD', workers, ARGV[id])
+  redis.call('SET', KEYS[index], ARGV[id + 1], 'PX', ttl_ms)
   entered = entered + 1
 end
 return entered
