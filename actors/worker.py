@@ -29,7 +29,6 @@ from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.pids import pid_space
 from rlm.delivery.fence import Fence
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
@@ -39,7 +38,7 @@ from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes import signals
-from rlm.processes.alive import AliveFile
+from rlm.processes.alive import AliveFile, pid_space
 from rlm.processes.signals import worker_grace
 from rlm.settings.secrets import resolve_headers
 
@@ -62,8 +61,7 @@ def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervi
     """
     if supervisor_id:
         os.setsid()
-    wakeup = signals.Wakeup(None if supervisor_id else AliveFile().touch)
-    with signals.StopSignals(wakeup) as stop:
+    with signals.StopSignals(signals.Wakeup(None if supervisor_id else AliveFile().touch)) as stop:
         signals.unblock(signals.GRACEFUL)
         setproctitle(f"rlm worker {worker_id} ({made.settings.workers.threads} lanes)")
         telemetry.set_up(made.settings, Role.WORKER, worker_id)
@@ -71,7 +69,7 @@ def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervi
             with made as store:
                 if not supervisor_id:
                     require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
-                WorkerProcess(store, worker_id, supervisor_id, lifeline, wakeup, stop).run()
+                WorkerProcess(store, worker_id, supervisor_id, lifeline, stop).run()
         except Exception as error:
             if not supervisor_id:
                 raise  # the command shows what is wrong
@@ -94,24 +92,23 @@ class WorkerProcess:
         worker_id: str,
         supervisor_id: str,
         lifeline: Connection | None,
-        wakeup: signals.Wakeup,
         stop: signals.StopSignals,
     ) -> None:
         self._store = store
         self._settings = store.settings
         self._supervisor_id = supervisor_id
         self._lifeline = lifeline
-        self._wakeup = wakeup
+        self._wakeup = stop.wakeup
         self._stop = stop
         self._id = worker_id
         self._started_at = system_clock.now()
         self._heard, self._said_at = True, float("-inf")
         self._dispatcher = Dispatcher(resolve_headers)
-        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, wakeup.wake)
+        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
         patience = PATIENCE_SECONDS + random.uniform(0.0, SPREAD_SECONDS)
         ended = partial(telemetry.run_ended, store.settings)
-        self._overdue = self._lanes.overdue = OverdueWatch(store, patience, on_closed=ended, wake=wakeup.wake)
+        self._overdue = self._lanes.overdue = OverdueWatch(store, patience, on_closed=ended, wake=self._wakeup.wake)
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         self._broker.has_worked = store.leases.has_worked

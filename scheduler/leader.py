@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import select
 
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
@@ -14,7 +13,7 @@ from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.leases import Leases
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 
 #: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
 #: nobody does meanwhile; and beside these so many turns of its loop.
@@ -113,12 +112,9 @@ class Duty:
     The service and the run that it conducts share one: one thread, one place to wait.
     """
 
-    def __init__(
-        self, store: Store, wakeup: Wakeup, stop: StopSignals, scheduler_id: str, *, cancels: bool = False
-    ) -> None:
+    def __init__(self, store: Store, stop: StopSignals, scheduler_id: str, *, cancels: bool = False) -> None:
         """Heed the signals of this process; `cancels`: a stop cancels the run, which was started by hand here."""
         self._store = store
-        self._wakeup = wakeup
         self._stop = stop
         self._id = scheduler_id
         self.cancels = cancels
@@ -147,9 +143,7 @@ class Duty:
 
     def wait(self, seconds: float) -> bool:
         """Wait `seconds`, or until woken; return whether that was so."""
-        woken, _, _ = select.select([self._wakeup], [], [], max(0.0, seconds))
-        self._wakeup.drain()
-        return bool(woken)
+        return self._stop.wakeup.wait(seconds)
 
     def serve(self, run: Run) -> None:
         """Answer those who asked for a run that this one is under way."""

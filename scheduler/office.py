@@ -20,7 +20,7 @@ from rlm.delivery.overdue import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
 from scheduler.host_watch import HostWatch
 from scheduler.housekeeping import Housekeeper, look_over
@@ -74,11 +74,11 @@ class Office:
     #: Whether a stop cancels the run.
     _cancels = False
 
-    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
+    def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Conduct on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         self._store = store
         self._leader = Leader(store.leases, store.settings.host_name)
-        self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=self._cancels)
+        self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
         broker = WakingBroker(store.url, store.keys.dramatiq)
         self._redis = RedisWatch(store, self._leader, allow_volatile=allow_volatile)
         self._clock = self._redis.clock

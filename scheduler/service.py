@@ -22,7 +22,7 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from scheduler.conductor import HandedOverError
 from scheduler.leader import IDLE_RENEW_SECONDS
 from scheduler.office import Office, Standby, announce
@@ -72,10 +72,10 @@ def start_clock(every_seconds: float, now: Callable[[], float], on_tick: Callabl
 class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
-    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
+    def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
-        super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
-        self._wakeup = wakeup
+        super().__init__(store, stop, allow_volatile=allow_volatile)
+        self._wakeup = stop.wakeup
         self._standby = Standby(store, self._redis, self._leader, self._duty)
         #: The last tick that was taken; None if another look at it is due.
         self._taken: float | None = None

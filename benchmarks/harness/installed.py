@@ -77,7 +77,7 @@ class Conducted:
         wakeup = Wakeup()
         self._stack.callback(wakeup.close)
         stop = self._stack.enter_context(StopSignals(wakeup))
-        self.conductor = HandConductor(self.store, wakeup, stop, allow_volatile=True)
+        self.conductor = HandConductor(self.store, stop, allow_volatile=True)
         self._stack.callback(self.conductor.resign)
         self.conductor.campaign(5)
         self.token = self.conductor._leader.token  # noqa: SLF001  # what is measured is inside of it

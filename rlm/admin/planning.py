@@ -8,8 +8,7 @@ from typing import Any
 
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
-from rlm.core.expected import TURNAROUND_SECONDS
-from rlm.core.retry import FIRST_BACKOFF_SECONDS
+from rlm.core.expected import FIRST_BACKOFF_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState

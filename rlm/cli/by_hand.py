@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from rlm.ledger import Store
-    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
     from rlm.terminal.live import Drawn
 
@@ -56,17 +56,15 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
 
         if drawn:
             os.environ["RLM_LOG_FORMAT"] = "text"
-        wakeup = signals.Wakeup()
-        with orderly(context), signals.StopSignals(wakeup) as stop:
+        with orderly(context), signals.StopSignals() as stop:
             signals.unblock(signals.GRACEFUL)
-            supervise(settings, wakeup, stop, allow_volatile=allow_volatile)
+            supervise(settings, stop, allow_volatile=allow_volatile)
 
     return Spare(prepare, supervise, piped=drawn)
 
 
 def conduct_here(
     store: Store,
-    wakeup: Wakeup,
     stop: StopSignals,
     interval: float | None,
     *,
@@ -78,7 +76,7 @@ def conduct_here(
     require_fit(store, allow_volatile=allow_volatile)
     from scheduler.office import HandConductor  # Sentry is set up before a broker is built
 
-    conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
+    conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:
         stack.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
         conductor.campaign(ANSWER_SECONDS)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.front import StoreFront
-    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
 _Front = TypeVar("_Front", bound="StoreFront")
@@ -219,14 +219,11 @@ def settings_of(config: Path | None) -> Settings:
     return load_settings(config)
 
 
-@contextmanager
-def stoppable(each_turn: Callable[[], None] | None = None) -> Iterator[tuple[Wakeup, StopSignals]]:
-    """Count the signals that ask this process to stop during the block; they wake a loop, for `Wakeup`."""
-    from rlm.processes import signals
+def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
+    """Return what counts, in a `with` block, the signals that ask this process to stop; `each_turn` is for `Wakeup`."""
+    from rlm.processes.signals import StopSignals, Wakeup
 
-    wakeup = signals.Wakeup(each_turn)
-    with signals.StopSignals(wakeup) as stop:
-        yield wakeup, stop
+    return StopSignals(Wakeup(each_turn))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, command, new_server, settings_of, stoppable, store_of
+from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
 from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.errors import ListenError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
 
     from rlm.ledger import Store
-    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
 
@@ -34,9 +34,7 @@ _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
 @contextmanager
-def long_running(
-    config: Path | None, role: str, *, answer_seconds: float = 5.0
-) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
+def long_running(config: Path | None, role: str, *, answer_seconds: float = 5.0) -> Iterator[tuple[Store, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
     Redis need not answer; a caller that needs it checks. An answer of it is waited for `answer_seconds` long.
@@ -45,8 +43,8 @@ def long_running(
     """
     from rlm.processes.alive import AliveFile
 
-    with stoppable(AliveFile().touch) as (wakeup, stop), _in_role(settings_of(config), role, answer_seconds) as store:
-        yield store, wakeup, stop
+    with stop_signals(AliveFile().touch) as stop, _in_role(settings_of(config), role, answer_seconds) as store:
+        yield store, stop
 
 
 @contextmanager
@@ -74,7 +72,7 @@ def import_supervisor(settings: Settings) -> None:
         importlib.import_module(module)
 
 
-def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool) -> None:
+def supervise(settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> None:
     """Be a supervisor until a signal. Its template comes first, before there are threads and connections."""
     import_supervisor(settings)
     from actors.worker import TemplateLauncher, worker_template
@@ -85,7 +83,7 @@ def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_vo
     settle_memory()
     with worker_template(settings) as template, _in_role(settings, "supervisor") as store:
         require_fit(store, allow_volatile=allow_volatile)
-        Supervisor(store, settings, TemplateLauncher(template, store), wakeup, stop).run()
+        Supervisor(store, settings, TemplateLauncher(template, store), stop).run()
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
@@ -93,14 +91,14 @@ def supervise(settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_vo
 @log_format_option
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
-    with long_running(config, "scheduler") as (store, wakeup, stop):
+    with long_running(config, "scheduler") as (store, stop):
         from rlm.ledger.fitness import require_fit
         from rlm.processes.fork import settle_memory
         from scheduler.service import SchedulerService
 
         settle_memory()
         require_fit(store, allow_volatile=allow_volatile)
-        SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
+        SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
 @click.group(cls=Group)
@@ -180,17 +178,17 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
             raise
         bound, taken = None, error
     with bound or nullcontext(), long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as running:
-        store, wakeup, stop = running
+        store, stop = running
         if bound is None:
             log.warning("Waiting for the port: %s", taken, extra={"action": "serve"})
-            bound = bind_when_free(host, port, wakeup, stop, has_token=bool(token))
+            bound = bind_when_free(host, port, stop, has_token=bool(token))
         if bound is None:
             return
         how = {"metrics_only": metrics_only, "read_only": read_only or settings.read_only}
         _tell_where(bound, has_token=bool(token), **how)
         if reason := redis_trouble(store):
             log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-        serve(make_app(store, token, settings.hosts, **how), bound, wakeup, stop)
+        serve(make_app(store, token, settings.hosts, **how), bound, stop)
 
 
 def _tell_where(bound: socket.socket, *, has_token: bool, metrics_only: bool, read_only: bool) -> None:

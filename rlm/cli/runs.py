@@ -15,7 +15,7 @@ from rlm.cli.common import (
     opened_front,
     settings_of,
     show_looked_at,
-    stoppable,
+    stop_signals,
     store_of,
 )
 from rlm.cli.completion import open_run_id, run_ids
@@ -66,7 +66,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
 
     with ExitStack() as stack:
-        wakeup, stop = stack.enter_context(stoppable())
+        stop = stack.enter_context(stop_signals())
         settings = settings_of(config)
         spare = None
         if wait and not is_anybody_there(settings):
@@ -89,7 +89,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             from rlm.ledger import open_store
 
             store = stack.enter_context(open_store(settings))
-            record = conduct_here(store, wakeup, stop, interval, allow_volatile=allow_volatile, spare=spare)
+            record = conduct_here(store, stop, interval, allow_volatile=allow_volatile, spare=spare)
             run_id = record["run_id"]
     if record is None:
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
@@ -246,7 +246,7 @@ def cancel(config: Path | None, run_id: str | None) -> None:
     from rlm.cli.starting import await_close
     from rlm.cli.status import tell
 
-    with stoppable() as (wakeup, stop), store_of(config) as store:
+    with stop_signals() as stop, store_of(config) as store:
         run = runs.open_run(store, run_id)
         runs.cancel(store, run)
-        tell(await_close(store, run, wakeup, stop))
+        tell(await_close(store, run, stop))

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, command, settings_of, stoppable, tell_new_server
+from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
 from rlm.cli.completion import endpoint_names
 from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_verdict, styled, wants_json
@@ -73,7 +73,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
     from rlm.sandbox.stage import demo_stage
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
-    with stoppable() as (wakeup, stop):
+    with stop_signals() as stop:
         settings = settings_of(config)
         tell = say if wants_json() else show
         for line in prologue(settings, events, pace):
@@ -81,7 +81,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
         view = view_on(
             sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
         )
-        with demo_stage(settings, pace, wakeup, stop) as stage:
+        with demo_stage(settings, pace, stop) as stage:
             linger = None
             if web:
                 where = stage.start_dashboard()
@@ -110,10 +110,10 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     """
     from rlm.sandbox.selftest import self_test
 
-    with stoppable() as (wakeup, stop):
+    with stop_signals() as stop:
         settings = settings_of(config)
         tell_new_server(settings)
-        outcome = self_test(settings, _show, wakeup, stop, allow_volatile=allow_volatile)
+        outcome = self_test(settings, _show, stop, allow_volatile=allow_volatile)
     found = {name: getattr(outcome, name) for name in ("events", "calls", "seconds", "steps", "log")}
     print_json({"ok": outcome.ok, "interrupted": outcome.interrupted, "prefix": outcome.prefix or None, **found})
     if not wants_json():

@@ -22,7 +22,7 @@ from rlm.ledger.processes import Role
 if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
 #: Time for Redis to say who is alive, seconds; if it does not answer, whoever opens the store says so.
@@ -74,7 +74,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
             system_clock.sleep(POLL_SECONDS)
 
 
-def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:
+def await_close(store: Store, run: Run, stop: StopSignals) -> dict[str, Any]:
     """Wait until a run is closed and return its record; close it here if no conductor answers."""
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None:
@@ -83,7 +83,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
         if system_clock.monotonic() > until and store.leases.holder() is None:
             from scheduler.office import HandConductor
 
-            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # whatever opened it may close
+            conductor = HandConductor(store, stop, allow_volatile=True)  # whatever opened it may close
             try:
                 conductor.campaign(ANSWER_SECONDS)
                 conductor.close_open(run.id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlm.cli.common import Group, command, examples, settings_of, stoppable, store_of
+from rlm.cli.common import Group, command, examples, settings_of, stop_signals, store_of
 from rlm.cli.options import STANDARD, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
@@ -43,8 +43,8 @@ def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) ->
     from rlm.cli.processes import supervise
     from rlm.processes.alive import AliveFile
 
-    with stoppable(AliveFile().touch) as (wakeup, stop):
-        supervise(settings_of(config), wakeup, stop, allow_volatile=allow_volatile)
+    with stop_signals(AliveFile().touch) as stop:
+        supervise(settings_of(config), stop, allow_volatile=allow_volatile)
 
 
 supervisor.params += STANDARD

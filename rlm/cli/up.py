@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import command, stoppable, tell_new_server
+from rlm.cli.common import command, stop_signals, tell_new_server
 from rlm.cli.options import log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
@@ -55,13 +55,13 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.settings.sources import current_directory
 
     setproctitle("rlm up")
-    with stoppable() as (wakeup, stop):
+    with stop_signals() as stop:
         environ = _with_format({**os.environ, **_read_dotenv(current_directory() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
         tell_new_server(settings)
         with server_of(settings) as server:
-            foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, group_grace(settings))
+            foreman = Foreman(entries, _printer(environ, sys.stdout), stop, group_grace(settings))
             foreman.say(_where(settings, server.url))
             if others := _others_here(settings, server.url):
                 foreman.say(others)
@@ -100,9 +100,9 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.core.pids import has_died
     from rlm.ledger import Store
     from rlm.ledger.processes import Role
+    from rlm.processes.alive import has_died
 
     found = []
     with suppress(RLMError), closing(Store(settings, url, answer_seconds=_LOOK_SECONDS)) as store:

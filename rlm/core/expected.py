@@ -1,4 +1,4 @@
-"""Expected times: what was measured of calls, and what that tells of the next ones. Pure.
+"""Expected times: what was measured of calls, what that tells of the next ones, and the wait after a failed one. Pure.
 
 Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed
 temporarily. Throttled and rejected calls do not count: they tell of the limit, or of the event.
@@ -7,6 +7,7 @@ temporarily. Throttled and rejected calls do not count: they tell of the limit, 
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -248,3 +249,19 @@ def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair,
     """
     found = expected.get((event_type.name, endpoint))
     return (found.needed_seconds if found else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
+
+
+#: The wait after the first failed attempt, seconds; doubled with each further one.
+FIRST_BACKOFF_SECONDS: Final = 0.5
+#: Each wait is multiplied by a random factor between these, so that events that failed together do not come together.
+JITTER: Final = (0.5, 1.5)
+
+
+def backoff(first: int, failed: int) -> int:
+    """Return the expected wait after `failed` attempts, from 1, in the unit of the `first` one."""
+    return first << (failed - 1)
+
+
+def backoff_seconds(failed: int) -> float:
+    """Return how long an event waits after `failed` attempts, from 1, with jitter."""
+    return FIRST_BACKOFF_SECONDS * backoff(1, failed) * random.uniform(*JITTER)

@@ -17,8 +17,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from rlm.core.endpoint import Endpoint
+from rlm.core.expected import backoff_seconds
 from rlm.core.item import Reason
-from rlm.core.retry import backoff_seconds
 from rlm.core.tally import OF_ENDPOINT
 from rlm.core.trail import Heard
 from rlm.delivery.answer_parser import BrokenAnswerError

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rlm.core.retry import backoff
+from rlm.core.expected import backoff
 from rlm.plan.allocation import divide, due
 from rlm.plan.situation import Demand, Route, Situation
 from rlm.plan.window import NEVER, SimulatedWindow

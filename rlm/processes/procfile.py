@@ -11,7 +11,6 @@ import json
 import os
 import queue
 import re
-import select
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from honcho.process import Process
 
 from rlm.core.clock import CLOCK, Clock, isoformat, system_clock
 from rlm.processes.group import Member, ProcessGroup
-from rlm.processes.signals import StopSignals, Wakeup, how_ended
+from rlm.processes.signals import StopSignals, how_ended
 
 #: What is stopped first, and next; whatever else a Procfile has comes after these.
 STOP_ORDER = ("scheduler", "supervisor")
@@ -95,15 +94,13 @@ class Entry:
 class Foreman:
     """Runs entries until a signal or the end of one of them, then stops them all.
 
-    They are started in this order. `wakeup` is woken by whatever happens. `grace_seconds` is how long each has to end
-    once it was asked to.
+    They are started in this order. `grace_seconds` is how long each has to end once it was asked to.
     """
 
     def __init__(
         self,
         entries: Sequence[Entry],
         printer: Printer,
-        wakeup: Wakeup,
         stop: StopSignals,
         grace_seconds: float,
         clock: Clock = system_clock,
@@ -111,7 +108,7 @@ class Foreman:
         self._entries = {entry.name: entry for entry in entries}
         self._printer = printer
         self._printer.width = max(map(len, [OWN_NAME, *self._entries]))
-        self._wakeup = wakeup
+        self._wakeup = stop.wakeup
         self._stop = stop
         self._group = ProcessGroup(stop, grace_seconds, self.say, clock)
         for entry in entries:
@@ -131,8 +128,7 @@ class Foreman:
             entry.start(self._report)
         try:
             while self._group.left:
-                select.select([self._wakeup], [], [], POLL_SECONDS)
-                self._wakeup.drain()
+                self._wakeup.wait(POLL_SECONDS)
                 self._turn()
         finally:
             self._group.kill()

@@ -7,9 +7,9 @@ import logging
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.pids import is_dead
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
+from rlm.processes.alive import is_dead
 from rlm.processes.child import Launcher
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ then the supervisor.
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -70,6 +71,12 @@ class Wakeup:
         except BlockingIOError:
             return
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until woken, or so long; return whether it was woken, which is forgotten."""
+        woken, _, _ = select.select([self], [], [], max(0.0, seconds))
+        self.drain()
+        return bool(woken)
+
     def close(self) -> None:
         """Close both ends."""
         ends = self._reader, self._writer
@@ -79,14 +86,14 @@ class Wakeup:
 
 
 class StopSignals:
-    """Counts the signals that ask this process to stop, and wakes its loop. Used as a context manager.
+    """Counts the signals that ask this process to stop, and wakes its loop by `wakeup`. Used as a context manager.
 
     `graceful` is true from the first TERM, INT or HUP on, `immediate` from the second, or from a QUIT. Meanwhile a
     child's end is heard of: a parent that ignores CHLD hands that down, and nobody could learn how a process ended.
     """
 
-    def __init__(self, wakeup: Wakeup) -> None:
-        self._wakeup = wakeup
+    def __init__(self, wakeup: Wakeup | None = None) -> None:
+        self.wakeup = wakeup or Wakeup()
         self._received = 0
         self._previous: dict[int, object] = {}
 
@@ -105,7 +112,7 @@ class StopSignals:
             self._received = max(self._received, 1)
         else:
             self._received += 2 if signum in IMMEDIATE else 1
-        self._wakeup.wake()
+        self.wakeup.wake()
 
     def __enter__(self) -> Self:
         for signum in (*GRACEFUL, *IMMEDIATE):

@@ -12,11 +12,11 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.pids import pid_space
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
+from rlm.processes.alive import pid_space
 from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     Child,
@@ -30,7 +30,7 @@ from rlm.processes.peers import Peers
 from rlm.processes.presence import Presence
 from rlm.processes.remains import Remains
 from rlm.processes.sharing import offer_of
-from rlm.processes.signals import StopSignals, Wakeup, supervisor_grace
+from rlm.processes.signals import StopSignals, supervisor_grace
 from rlm.settings import Settings
 
 #: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.
@@ -50,11 +50,11 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """Runs until it is told to stop. Its decisions are `_scale`, `_reap` and `_stop_all`; the rest is waiting."""
 
-    def __init__(self, store: Store, settings: Settings, launcher: Launcher, wakeup: Wakeup, stop: StopSignals) -> None:
+    def __init__(self, store: Store, settings: Settings, launcher: Launcher, stop: StopSignals) -> None:
         self._store = store
         self._settings = settings
         self._launcher = launcher
-        self._wakeup = wakeup
+        self._wakeup = stop.wakeup
         self._stop = stop
         self._started_at = system_clock.now()
         self.id = f"{settings.host_name}:{os.getpid()}:{round(self._started_at * 1000):x}"
@@ -70,7 +70,7 @@ class Supervisor:
         self._grace_seconds = supervisor_grace(settings)
         self._frozen = FrozenWatch(store.processes, self._children, self._grace_seconds)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(wakeup, selectors.EVENT_READ)
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import InterruptedByHandError, RLMError, StoreError, StoreUnfitError
-from rlm.core.pids import is_dead
 from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.alive import is_dead
+from rlm.processes.signals import StopSignals
 from rlm.sandbox.configuration import events_by_type
 from rlm.sandbox.judge import Batch, Evidence, judge_batch, make_batch
 from rlm.sandbox.stage import Stage, selftest_stage
@@ -106,7 +106,7 @@ class SelfTestResult:
 
 
 def self_test(
-    settings: Settings, tell: Callable[[Step], None], wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False
+    settings: Settings, tell: Callable[[Step], None], stop: StopSignals, *, allow_volatile: bool = False
 ) -> SelfTestResult:
     """Test the installation of `settings`; `tell` gets each step once it is done. The configured APIs get no call.
 
@@ -122,7 +122,7 @@ def self_test(
                 batch = make_batch(prefix, events_by_type(settings), system_clock.now())
                 result.events = len(batch.events)
                 options = ["--allow-volatile"] if allow_volatile else []
-                with selftest_stage(store, prefix, wakeup, stop, options) as stage:
+                with selftest_stage(store, prefix, stop, options) as stage:
                     entry = SelfTest(
                         started_at=system_clock.now(),
                         host=store.settings.host_name,

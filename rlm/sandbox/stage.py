@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -18,7 +17,7 @@ from rlm.ledger import Store, open_store
 from rlm.ledger.embedded.server import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import StopSignals, Wakeup, group_grace
+from rlm.processes.signals import StopSignals, group_grace
 from rlm.sandbox.configuration import demo_document, selftest_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import Settings, load_settings
@@ -58,7 +57,6 @@ class Stage:
     config: Path
     api: MockApi
     store: Store
-    wakeup: Wakeup
     signals: StopSignals
     environ: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
@@ -169,8 +167,7 @@ class Stage:
     def _pause(self, seconds: float) -> None:
         for one in self._group.reap():
             raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
-        select.select([self.wakeup], [], [], seconds)
-        self.wakeup.drain()
+        self.signals.wakeup.wait(seconds)
 
     def _trouble(self, what: str) -> RunError:
         said = f"The {self.what} broke off: {what}. The log of its processes ends:"
@@ -178,7 +175,7 @@ class Stage:
 
 
 @contextmanager
-def demo_stage(settings: Settings, speed: float, wakeup: Wakeup, stop: StopSignals) -> Iterator[Stage]:
+def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[Stage]:
     """Build a system like that of `settings`, `speed` times as fast, on an embedded server; remove it at the end.
 
     Processes end first, in the order in which they were started, so that no call is cut; then the server, the API, and
@@ -190,15 +187,13 @@ def demo_stage(settings: Settings, speed: float, wakeup: Wakeup, stop: StopSigna
         effective, config, api = stack.enter_context(_system("demo", lambda url: demo_document(faster, speed, url), {}))
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(open_store(effective))
-        stage = Stage("demo", effective, config, api, store, wakeup, stop)
+        stage = Stage("demo", effective, config, api, store, stop)
         stack.callback(stage.stop)
         yield stage
 
 
 @contextmanager
-def selftest_stage(
-    installation: Store, prefix: str, wakeup: Wakeup, stop: StopSignals, options: Sequence[str] = ()
-) -> Iterator[Stage]:
+def selftest_stage(installation: Store, prefix: str, stop: StopSignals, options: Sequence[str] = ()) -> Iterator[Stage]:
     """Build a small system like that of `installation` on its Redis; stop its processes at the end.
 
     Its keys, all under `prefix`, are left to the caller. It calls the mock API only.
@@ -209,7 +204,7 @@ def selftest_stage(
             _system("test", lambda url: selftest_document(installation.settings, prefix, url), where)
         )
         store = stack.enter_context(closing(Store(effective, installation.url)))
-        stage = Stage("self-test", effective, config, api, store, wakeup, stop, where, options)
+        stage = Stage("self-test", effective, config, api, store, stop, where, options)
         stack.callback(stage.stop)
         yield stage
 

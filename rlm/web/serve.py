@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import re
-import select
 import socket
 import threading
 from asyncio import get_running_loop
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rlm.core.errors import ConfigurationError, ListenError
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from rlm.web.access import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 from rlm.web.parameters import MOST_BYTES, MOST_DISCARDED
@@ -170,13 +169,12 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
 
 
-def bind_when_free(host: str, port: int, wakeup: Wakeup, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
+def bind_when_free(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
     """Bind a socket as `bind` does, and wait for an address that is taken; return None after a signal."""
     while not stop.graceful:
         with suppress(ListenError):
             return bind(host, port, has_token=has_token)
-        select.select([wakeup], [], [], _AGAIN_SECONDS)
-        wakeup.drain()
+        stop.wakeup.wait(_AGAIN_SECONDS)
     return None
 
 
@@ -196,7 +194,7 @@ class _Server(uvicorn.Server):
             let_wait(server)
 
 
-def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignals) -> None:
+def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
     """Serve `app` on a bound socket until a signal; TERM ends it at once, and nothing is lost.
 
     Raises:
@@ -223,8 +221,7 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="uvicorn", daemon=True)
         thread.start()
         while not stop.graceful and thread.is_alive():
-            select.select([wakeup], [], [], _LOOK_SECONDS)
-            wakeup.drain()
+            stop.wakeup.wait(_LOOK_SECONDS)
         served_on = thread.is_alive()
         server.should_exit = True
         server.force_exit = stop.immediate

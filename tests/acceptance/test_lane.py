@@ -19,8 +19,7 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Limit
 from rlm.core.errors import StoreError, StoreUnreachableError
-from rlm.core.expected import Expected
-from rlm.core.retry import FIRST_BACKOFF_SECONDS
+from rlm.core.expected import FIRST_BACKOFF_SECONDS, Expected
 from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS

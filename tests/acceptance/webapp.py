@@ -20,8 +20,9 @@ def serving(app):
     """Serve an application on a free port of the loopback interface; yield the port."""
     bound = serve.bind("127.0.0.1", 0, has_token=False)
     port = bound.getsockname()[1]  # it is closed in the end
-    stop, wakeup = SimpleNamespace(graceful=False, immediate=False), Wakeup()
-    thread = threading.Thread(target=serve.serve, args=(app, bound, wakeup, stop))
+    wakeup = Wakeup()
+    stop = SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup)
+    thread = threading.Thread(target=serve.serve, args=(app, bound, stop))
     thread.start()
     try:
         yield port

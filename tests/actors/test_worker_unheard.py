@@ -26,8 +26,8 @@ def announce():
 @pytest.fixture
 def worker(announce):
     store = Mock(settings=load_settings(None, {}), url="redis://127.0.0.1:1/0", processes=Mock(announce=announce))
-    stop = SimpleNamespace(graceful=False, immediate=False)
-    return WorkerProcess(store, "h:1:a:1", "h:1:a", None, Wakeup(), stop)
+    stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
+    return WorkerProcess(store, "h:1:a:1", "h:1:a", None, stop)
 
 
 def test_an_outage_is_one_line_however_often_it_tries(caplog, worker, announce):

@@ -131,7 +131,7 @@ class ManyHosts(World):
         store = Store(settings, "redis://simulated")
         launcher = _Launcher(self, store)
         host.on_death.append(launcher.abandon)
-        Supervisor(store, settings, launcher, wakeup, seams.Stop(wakeup)).run()  # type: ignore[arg-type]
+        Supervisor(store, settings, launcher, seams.Stop(wakeup)).run()  # type: ignore[arg-type]
 
 
 def play(load: Load, seed: int = 2) -> Played:

@@ -67,17 +67,22 @@ class Wakeup:
     def drain(self) -> None:
         self.event.clear()
 
+    def wait(self, seconds: float) -> bool:
+        woken = self.event.wait(seconds)
+        self.event.clear()
+        return woken
+
 
 class Stop:
     """Stands for the signals that ask a process to stop."""
 
     def __init__(self, wakeup: Wakeup) -> None:
-        self._wakeup = wakeup
+        self.wakeup = wakeup
         self.graceful = self.immediate = False
 
     def ask(self) -> None:
         self.graceful = True
-        self._wakeup.wake()
+        self.wakeup.wake()
 
 
 class Death:
@@ -227,7 +232,6 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         # In every other case audit lists are as deep ones are: most of them is taken while calls are made.
         *(_DEEP if world.seed % 2 else ()),
         (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
-        (scheduler.leader, "select", SimpleNamespace(select=_select)),
         (scheduler.leader, "os", no_kill),
         (scheduler.service, "os", no_kill),
         (scheduler.service, "threading", threads),
@@ -260,12 +264,6 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         world.patched.clear()
         logging.disable(disabled)
         random.setstate(state)
-
-
-def _select(
-    files: Sequence[Wakeup], _writing: object, _failing: object, seconds: float
-) -> tuple[list[Wakeup], list[Any], list[Any]]:
-    return ([files[0]] if files[0].event.wait(seconds) else []), [], []
 
 
 def _refuse(*_args: object) -> None:

@@ -299,7 +299,7 @@ class World:
         wakeup = seams.Wakeup(self.loop)
         store = Store(self.settings, "redis://simulated")
         self.stops[host] = stop = seams.Stop(wakeup)
-        SchedulerService(store, wakeup, stop).run()  # type: ignore[arg-type]
+        SchedulerService(store, stop).run()  # type: ignore[arg-type]
         self.note(f"{host.name} leaves")
         self.loop.kill(host)
 
@@ -308,7 +308,7 @@ class World:
         store = Store(self.settings, "redis://simulated")
         launcher = _Launcher(self, store)
         host.on_death.append(launcher.abandon)
-        Supervisor(store, self.settings, launcher, wakeup, seams.Stop(wakeup)).run()  # type: ignore[arg-type]
+        Supervisor(store, self.settings, launcher, seams.Stop(wakeup)).run()  # type: ignore[arg-type]
 
     def living(self, kind: str) -> list[Host]:
         """Return the processes of a kind."""

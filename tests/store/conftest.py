@@ -108,7 +108,7 @@ def conductor(store):
     """A conductor in this process, which holds the lease."""
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
-        made = HandConductor(store, wakeup, stop, allow_volatile=True)
+        made = HandConductor(store, stop, allow_volatile=True)
         made.campaign(1)
         yield made
         made.resign()

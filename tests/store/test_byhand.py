@@ -27,10 +27,10 @@ from tests.store import steps
 
 @pytest.fixture
 def signals():
-    """A wake-up and the signals, as a command has them."""
+    """The signals, as a command has them."""
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
-        yield wakeup, stop
+        yield stop
     wakeup.close()
 
 
@@ -45,7 +45,7 @@ def test_a_campaign_that_fails_leaves_no_lease_behind(store, signals, monkeypatc
     monkeypatch.setattr(store.epochs, "vouch", refuse)
 
     with pytest.raises(StoreError, match="refused a command"):
-        conduct_here(store, *signals, None, allow_volatile=False)
+        conduct_here(store, signals, None, allow_volatile=False)
 
     assert store.leases.holder() is None
 
@@ -56,7 +56,7 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
     store.client.config_set("maxmemory", 2**40)
     store.client.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        conductor = HandConductor(store, *signals)
+        conductor = HandConductor(store, signals)
         with pytest.raises(StoreUnfitError, match="noeviction"):
             conductor.campaign(1)
         conductor.resign()
@@ -81,7 +81,7 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
         return record
 
     monkeypatch.setattr(Conductor, "conduct", conduct_and_be_deposed)
-    conductor = HandConductor(store, *signals)
+    conductor = HandConductor(store, signals)
     conductor.campaign(1)
     record = conductor.conduct()
     conductor.resign()
@@ -98,7 +98,7 @@ def test_a_lease_that_cannot_be_given_up_is_no_failure(store, signals, monkeypat
     def away(_):
         raise StoreUnreachableError("Redis cannot be reached")
 
-    conductor = HandConductor(store, *signals)
+    conductor = HandConductor(store, signals)
     conductor.campaign(1)
     monkeypatch.setattr(store.leases, "release", away)
 
@@ -112,7 +112,7 @@ def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(sto
     """By a conductor that died while it released, or after it had marked the run as finishing."""
     run = running(2)
     store.client.hset(store.keys.lease, "expires_us", 0)
-    conductor = HandConductor(store, *signals)
+    conductor = HandConductor(store, signals)
     conductor.campaign(1)
     if state is State.FINISHING:
         steps.finish(store, conductor._leader.token, run)
@@ -128,15 +128,14 @@ def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(sto
 
 def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store, signals, monkeypatch):
     """It would be cancelled as it opens, with what waited taken into it."""
-    _, stop = signals
     monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
     monkeypatch.setattr(HandConductor, "finish_open", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
     with pytest.raises(CommandError, match="Interrupted before a run was started") as caught:
-        conduct_here(store, *signals, None, allow_volatile=True)
+        conduct_here(store, signals, None, allow_volatile=True)
 
-    assert stop.graceful
+    assert signals.graceful
     assert caught.value.exit_code == ExitCode.INTERRUPTED
     assert (store.runs.current(), store.runs.count(), store.leases.holder()) == (None, 0, None)
 
@@ -162,7 +161,7 @@ def test_a_run_by_hand_begins_once_its_supervisor_is_there(store, signals, monke
     monkeypatch.setattr(HandConductor, "finish_open", finish_open)
 
     with pytest.raises(CommandError):
-        conduct_here(store, *signals, None, allow_volatile=True)
+        conduct_here(store, signals, None, allow_volatile=True)
 
     assert [one.id for one in found] == ["its own"]
 
@@ -172,7 +171,7 @@ def test_who_no_longer_waits_for_a_run_is_told_that_it_goes_on(store, running, s
     os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(CommandError, match="goes on; `rlm status` shows it") as caught:
-        wait_for(store, running(1).id, signals[1], None)
+        wait_for(store, running(1).id, signals, None)
 
     assert caught.value.exit_code == ExitCode.INTERRUPTED
 
@@ -189,6 +188,6 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
 
     monkeypatch.setattr(Conductor, "conduct", stand_still)
 
-    record = conduct_here(store, *signals, None, allow_volatile=True)
+    record = conduct_here(store, signals, None, allow_volatile=True)
 
     assert record == store.runs.recent(1)[0]

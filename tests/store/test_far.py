@@ -36,7 +36,7 @@ def conductor(store, line):
     url, wakeup = f"redis://127.0.0.1:{line.port}/0", Wakeup()
     there = Store(replace(store.settings, redis=store.settings.redis.model_copy(update={"url": url})), url)
     with StopSignals(wakeup) as stop:
-        made = HandConductor(there, wakeup, stop, allow_volatile=True)
+        made = HandConductor(there, stop, allow_volatile=True)
         made.campaign(5)
         yield made
         made.resign()

@@ -199,7 +199,7 @@ def test_who_floods_the_list_of_requests_does_not_hold_a_run_up(store, running):
     run = running(1)
     store.client.lpush(store.keys.requests, *(f"r{index}" for index in range(MOST_ASKS + 5)))
 
-    Duty(store, None, None, "me").serve(run)
+    Duty(store, None, "me").serve(run)
 
     assert store.client.llen(store.keys.requests) == 5
 

@@ -33,7 +33,7 @@ def service(store, monkeypatch):
     monkeypatch.setattr("scheduler.service.IDLE_SECONDS", 0.0)
     monkeypatch.setattr("scheduler.service.AWAY_SECONDS", 0.0)
     wakeup = Wakeup()
-    made = SchedulerService(store, wakeup, SimpleNamespace(graceful=False, immediate=False))
+    made = SchedulerService(store, SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup))
     yield made
     made._leader.resign()
     wakeup.close()

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from rlm.core.pids import has_died, is_dead, pid_space
+from rlm.processes.alive import has_died, is_dead, pid_space
 from tests.wait import wait_until
 
 
@@ -40,7 +40,7 @@ def test_only_a_number_of_this_host_says_that_its_process_has_died(owner):
 def test_numbers_count_within_a_boot_and_a_namespace(monkeypatch):
     """Processes of one container agree; where the system does not say, nobody can be sure."""
     told = subprocess.run(
-        [sys.executable, "-c", "from rlm.core.pids import pid_space; print(pid_space())"],
+        [sys.executable, "-c", "from rlm.processes.alive import pid_space; print(pid_space())"],
         capture_output=True,
         text=True,
         check=True,

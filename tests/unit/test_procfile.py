@@ -49,12 +49,10 @@ class Play:
 
     def __init__(self, wakeup, *names, output=None, **commands):
         self.entries = {name: FakeEntry(name, commands.get(name)) for name in (*names, *commands)}
-        self.stop = SimpleNamespace(graceful=False, immediate=False)
+        self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup)
         self.clock = SetClock(0.0)
         self.output = output or io.StringIO()
-        self.foreman = Foreman(
-            list(self.entries.values()), Printer(self.output), wakeup, self.stop, 10.0, clock=self.clock
-        )
+        self.foreman = Foreman(list(self.entries.values()), Printer(self.output), self.stop, 10.0, clock=self.clock)
         for entry in self.entries.values():
             entry.start(self.foreman._report)
         self.turn()

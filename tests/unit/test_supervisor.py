@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.pids import pid_space
 from rlm.ledger.processes import (
     BRISK_SECONDS,
     HEARTBEAT_SECONDS,
@@ -28,6 +27,7 @@ from rlm.ledger.processes import (
     WorkerState,
 )
 from rlm.processes import child, peers, presence, supervisor
+from rlm.processes.alive import pid_space
 from rlm.processes.child import (
     BOOT_SECONDS,
     FIRST_WAIT_SECONDS,
@@ -206,6 +206,7 @@ class Stop:
     """The signals, sent by the test; each look at `immediate` first plays the next of `steps`."""
 
     def __init__(self):
+        self.wakeup = Wakeup()
         self.graceful = False
         self.at_once = False
         self.steps = iter(())
@@ -233,7 +234,8 @@ class Host:
     """A supervisor on a host of fakes, driven turn by turn."""
 
     def __init__(self, monkeypatch, **workers):
-        self.clock, self.table, self.store, self.stop, self.wakeup = SetClock(), Table(), FakeStore(), Stop(), Wakeup()
+        self.clock, self.table, self.store, self.stop = SetClock(), Table(), FakeStore(), Stop()
+        self.wakeup = self.stop.wakeup
         for module in (supervisor, child, peers, presence):
             monkeypatch.setattr(module, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
@@ -244,7 +246,7 @@ class Host:
         settings = load_settings(None, environ)
         self.longest = settings.retry.timeout_seconds
         self._born = {}
-        self.supervisor = Supervisor(self.store, settings, self.table, self.wakeup, self.stop)
+        self.supervisor = Supervisor(self.store, settings, self.table, self.stop)
 
     def turn(self, number=1):
         """Let the loop go round, without its wait."""

@@ -83,18 +83,18 @@ def test_a_port_that_is_taken_is_told_with_what_to_do():
 def test_a_port_that_is_taken_may_be_waited_for(monkeypatch):
     """As `rlm up` does, so that a dashboard without its port stops nothing else; a signal ends the waiting."""
     monkeypatch.setattr(serve, "_AGAIN_SECONDS", 0.02)
-    stop = SimpleNamespace(graceful=False)
     with closing(Wakeup()) as wakeup:
+        stop = SimpleNamespace(graceful=False, wakeup=wakeup)
         taken = bind("127.0.0.1", 0, has_token=False)
         port = taken.getsockname()[1]
         with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(serve.bind_when_free, "127.0.0.1", port, wakeup, stop, has_token=False)
+            waiting = pool.submit(serve.bind_when_free, "127.0.0.1", port, stop, has_token=False)
             assert not waiting.done()
             taken.close()
             with waiting.result(10) as bound:
                 assert bound.getsockname()[1] == port
         stop.graceful = True
-        assert serve.bind_when_free("127.0.0.1", port, wakeup, stop, has_token=False) is None
+        assert serve.bind_when_free("127.0.0.1", port, stop, has_token=False) is None
 
 
 def test_the_token_may_stand_in_a_variable():

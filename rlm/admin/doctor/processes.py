@@ -9,12 +9,12 @@ from rlm import __version__
 from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
 from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
-from rlm.core.pids import has_died
 from rlm.core.text import counted, named, span
 from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.ledger.leases import Tenure
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.processes.alive import has_died
 
 #: A scheduler that has missed this many ticks is stuck.
 MISSED_TICKS = 2
