@@ -18,6 +18,8 @@ from rlm.processes.sharing import divide, most_of
 #: After a longer pause between two looks silence counts from the second on, seconds: Redis may have been away, or this
 #: host have stood still.
 LISTENING_SECONDS = 2.0
+#: One that says nothing for so many times as long as it may is overdue.
+OVERDUE = 1.5
 
 
 @dataclass(slots=True)
@@ -64,6 +66,11 @@ class Peers:
     def living(self) -> list[Process]:
         """What those said last that live."""
         return [peer.said for peer in self._peers.values() if peer.lives]
+
+    @property
+    def overdue(self) -> bool:
+        """Whether one that lives should have spoken by now."""
+        return any(peer.silent_seconds > OVERDUE * peer.said.every > 0 for peer in self._peers.values() if peer.lives)
 
     @property
     def most(self) -> int:

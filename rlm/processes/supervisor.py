@@ -41,7 +41,7 @@ FAILING_STARTS = 3
 POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
 #: The same where there are other supervisors, whose share is taken over if they fall silent, seconds.
 PEERS_SECONDS = 1.0
-#: Pause until the next look where others still have the places that are this host's, seconds.
+#: Pause until the next look where others still have the places that are this host's, or one is overdue, seconds.
 CROWDED_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,7 @@ class Supervisor:
             child.stop()
         if share > len(running) and self._starts.left_seconds <= 0:
             self._grow(share - len(running))
+        self._crowded = self._crowded or self._peers.overdue
         alone = len(self._peers.living) == 1
         self._scale_at = now + (CROWDED_SECONDS if self._crowded else SCALE_SECONDS if alone else PEERS_SECONDS)
 

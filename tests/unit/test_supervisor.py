@@ -39,7 +39,7 @@ from rlm.processes.child import (
 )
 from rlm.processes.peers import LISTENING_SECONDS
 from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
-from rlm.processes.supervisor import SCALE_SECONDS, Supervisor
+from rlm.processes.supervisor import CROWDED_SECONDS, POLL_SECONDS, SCALE_SECONDS, Supervisor
 from rlm.settings import load_settings
 from tests.clocks import SetClock
 
@@ -585,6 +585,24 @@ def test_the_share_of_one_that_spoke_often_is_taken_sooner(host):
     host.store.announce(Role.SUPERVISOR, other("~last", every=BRISK_SECONDS))
     host.turn()
     assert len(host.running) == 2
+
+
+def test_one_that_is_overdue_is_looked_for_more_often(host, monkeypatch):
+    """So its share is not taken up to a second later than it may be."""
+    pauses = []
+    monkeypatch.setattr(host.supervisor._selector, "select", lambda timeout: pauses.append(timeout) or [])
+    host.store.announce(Role.SUPERVISOR, other("~last", every=BRISK_SECONDS))
+    host.want(4)
+    for _ in range(3):
+        host.clock.sleep(1.0)
+        host.turn()
+    taken_at = host.clock.time
+    while len(host.running) == 2:
+        host.clock.sleep(CROWDED_SECONDS)
+        host.turn()
+
+    assert [one for one in pauses if one][-1] == POLL_SECONDS
+    assert host.clock.time - taken_at <= 2 * CROWDED_SECONDS
 
 
 def test_a_redis_that_answers_late_makes_nobody_silent(host):
