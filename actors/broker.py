@@ -22,12 +22,14 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
 from actors.messages import QUEUE, fits, read_message, read_newer
+from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded
 
-#: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.
-IDLE_SECONDS = 10.0
+#: An idle consumer looks for itself after this many seconds, in case a wake-up was lost: with its connection, without
+#: either end being told. Whoever conducts wakes again while messages wait.
+IDLE_SECONDS = 20.0
 #: How often a lane looks whether it is to end, once all are, seconds.
 _ENDING_SECONDS = 0.01
 #: Minimum seconds between two log lines about dropped messages.
@@ -218,7 +220,7 @@ class WakefulConsumer(Consumer):
         if not self._fetched:
             self._tidy()
             if not stopping.is_set():
-                wake.wait(IDLE_SECONDS)
+                wake.wait(system_clock.to_beat(IDLE_SECONDS))
 
     def _take(self) -> MessageProxy | None:
         data = self._fetched.popleft()

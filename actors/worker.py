@@ -102,7 +102,8 @@ class WorkerProcess:
         self._stop = stop
         self._id = worker_id
         self._started_at = system_clock.now()
-        self._heard, self._said_at = True, float("-inf")
+        self._heard = True
+        self._said_at = self._beat_at = float("-inf")
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
@@ -184,10 +185,13 @@ class WorkerProcess:
         that was away for less than the fence leaves it cuts no call.
         """
         every = HEARTBEAT_SECONDS if self._lanes.rest() else BRISK_SECONDS
-        left_seconds = self._said_at + every - system_clock.monotonic()
-        if left_seconds > 0:
-            return left_seconds
-        return every if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
+        due = self._due_seconds(every)
+        if due > 0:
+            return due
+        return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
+
+    def _due_seconds(self, every: float) -> float:
+        return min(self._said_at + every, self._beat_at) - system_clock.monotonic()
 
     def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
         """Announce this worker, and that it does so again after `every` seconds; return whether Redis has heard it."""
@@ -215,6 +219,7 @@ class WorkerProcess:
             self._heard = False
             return False
         self._heard, self._said_at = True, system_clock.monotonic()
+        self._beat_at = self._said_at + system_clock.to_beat(HEARTBEAT_SECONDS)
         self._fence.announced(began)
         return True
 

@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="the folder of performance.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
-    sizes = (options.runs or 1, 1000, 300, 3.0) if options.quick else (options.runs or 5, 5000, 2000, 10.0)
+    sizes = (options.runs or 1, 1000, 300, 3.0) if options.quick else (options.runs or 5, 5000, 2000, 42.0)
     prices = PriceList(Size(*sizes))
     if options.write:
         put_between((options.write / PAGE).read_text(), "cost.py", "")  # better now than after all the runs

@@ -163,8 +163,7 @@ class Janitor:
             return
         self._looked_at = now
         try:
-            missing = [(role, one) for role in ROLES for one in self._store.processes.missing(role)]
-            self._missed = {one: self._missed.get(one, now) for one in missing}
+            self._missed = {one: self._missed.get(one, now) for one in self._store.processes.missing_of(*ROLES)}
             overdue = [one for one, since in self._missed.items() if now - since >= self._patience_seconds(one[0])]
             for role, process_id in overdue[:MOST_AT_ONCE]:
                 self._leader.keep()

@@ -18,9 +18,8 @@ from rlm.processes.signals import StopSignals
 #: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
 #: nobody does meanwhile; and beside these so many turns of its loop.
 LEASE_SECONDS, BRISK_LEASE_SECONDS, TURNS_LEASED = 3.0, 1.5, 4
-#: How often the holder prolongs it, seconds, and how often while nothing is to be done.
+#: How often the holder prolongs it, seconds.
 RENEW_SECONDS = 0.25
-IDLE_RENEW_SECONDS = 1.25
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
@@ -61,6 +60,18 @@ class Leader:
             self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
+
+    def prolong(self) -> bool:
+        """Prolong the lease while nothing is done with it, so that nobody who is newer need be known of.
+
+        Return whether it was ours all the time; if not, `campaign` sees who leads.
+        """
+        began = system_clock.monotonic()
+        if self._leases.acquire(self.owner, LEASE_SECONDS) == self.token:
+            self._renewed_at = began
+            return True
+        self.token = 0
+        return False
 
     def tell_holder(self) -> None:
         """Log who leads while this one stands by, whenever that is another."""

@@ -24,15 +24,14 @@ from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import HandedOverError
-from scheduler.leader import IDLE_RENEW_SECONDS
 from scheduler.office import Office, Standby, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
-#: How long an idle leader sleeps unless it is woken, seconds, in case that was lost; it prolongs its lease meanwhile.
+#: How long an idle leader sleeps unless it is woken, seconds, in case that was lost.
 IDLE_SECONDS = 4.0
-#: How often an idle leader looks whether a tick is due, seconds: a clock may have been set. Nobody is asked for that.
-CLOCK_SECONDS = 0.25
+#: How often it prolongs its lease meanwhile, seconds; its next turn does the last time.
+IDLE_RENEW_SECONDS = IDLE_SECONDS / 3
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
 #: How long a stopping scheduler waits for a standby to take the lease, and how often it looks, seconds.
@@ -145,16 +144,16 @@ class SchedulerService(Office):
         self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(self._standby.pause_seconds)
         with suppress(StoreError):  # the next turn meets it
             while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
-                self._leader.campaign()
-                if self._leader.token != token:
+                if not self._leader.prolong():
                     return
                 self._woken = self._sleep(min(left, IDLE_RENEW_SECONDS))
 
     def _sleep(self, seconds: float) -> bool:
-        """Wait until woken, or until a tick is due by the clock, which may have been set; return whether that is so."""
+        """Wait until woken, or until a tick is due by the clock of Redis; return whether that is so."""
         until, woken = system_clock.monotonic() + seconds, False
         while not woken and (left := until - system_clock.monotonic()) > 0:
-            woken = self._duty.wait(min(left, CLOCK_SECONDS)) or self._last_due() != self._taken
+            next_tick = self._last_due() + self._store.settings.run.every_seconds - self._clock.now()
+            woken = self._duty.wait(min(left, next_tick)) or self._last_due() != self._taken
         return woken
 
     def _schedule(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.admin import report
+from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import call_troubles, troubles
 from rlm.admin.words import forecast, is_open, shut, unconducted
 from rlm.admin.words import workers as workers_now
@@ -83,6 +84,8 @@ def describe(found: dict[str, Any]) -> None:
     for one in troubles(found) if left is None else call_troubles(found):
         show_words(sentence(one))
     _describe_workers(found)
+    for one in hosts_unwell(found):
+        show_words(sentence(one))
     columns = ["taken", "carried_over", "completed", "failed", "leftover"]
     headings = [*columns[:-1], columns[-1] if left is None else "still to do"]
     rows = {**found["by_type"], "in all": found["counts"]}.items()

@@ -23,6 +23,13 @@ class Clock:
         """Return a clock that never steps and continues while the machine sleeps, if there is one, seconds."""
         return time.clock_gettime(_BOOTTIME)
 
+    def to_beat(self, period: float) -> float:
+        """Return the time until the next multiple of `period` by the monotonic clock, which a host's processes share.
+
+        Those that wake by it wake together: one after the other that takes a host a third less, and Redis too.
+        """
+        return period - self.monotonic() % period
+
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`."""
         time.sleep(seconds)

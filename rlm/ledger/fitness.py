@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)
+#: The oldest that tells many of its settings at once.
+MANY_VERSION = (7, 0)
 #: More than this share of `maxmemory` in use is worth a warning.
 FULL = 0.9
 #: What INFO does not say and CONFIG GET does.
@@ -92,7 +95,7 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
             return Fitness((fault(f"it does not say what it is ({error})", remedy, "info"),))
         sentinel = goes_by_sentinel(client)
-        fitness = judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
+        fitness = judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
         return Fitness((*fitness.findings, _waiting(info, replicas_of(client))))
 
 
@@ -126,21 +129,27 @@ def judge(
     )
 
 
-def _settings(client: redis.Redis) -> dict[str, str]:
+def _settings(client: redis.Redis, version: tuple[int, ...]) -> dict[str, str]:
     pipeline = client.pipeline(transaction=False)
-    for name in SETTINGS:
-        pipeline.config_get(name)
+    for names in [SETTINGS] if version >= MANY_VERSION else [(name,) for name in SETTINGS]:
+        pipeline.config_get(*names)
     try:
-        return {name: str(told.get(name, "")) for name, told in zip(SETTINGS, pipeline.execute(), strict=True)}
+        told = ChainMap(*pipeline.execute())
     except redis.ResponseError:
         return {}
+    return {name: str(told.get(name, "")) for name in SETTINGS}
+
+
+def _version(info: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return which Redis it is, or stands for."""
+    return tuple(int(part) if part.isdecimal() else 0 for part in str(info["redis_version"]).split("."))
 
 
 def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
     """Check what it is, and whether it takes writes."""
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
     shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
-    if tuple(int(part) if part.isdecimal() else 0 for part in text.split(".")) >= OLDEST_VERSION:
+    if _version(info) >= OLDEST_VERSION:
         yield good(f"it is {shown}", "version")
     else:
         oldest = ".".join(map(str, OLDEST_VERSION))

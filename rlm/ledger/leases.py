@@ -54,19 +54,23 @@ class Leases(Part):
         super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
 
+    @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
-        return self.contend(owner, ttl_seconds).token
+        return self._contend(owner, ttl_seconds, []).token
 
     @translating
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or prolong the lease as `acquire` does, and say how the owner stands.
+        """Take or prolong the lease as `acquire` does, and look who is newer.
 
         A holder that is barred gives it up.
         """
+        return self._contend(owner, ttl_seconds, [self._keys.schemas])
+
+    def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:
         lease = self._keys.lease
         note, where = self._quarantine.note(lease, _NO_LEASE)
-        keys = [lease, where, self._keys.quarantine, self._keys.schemas]
+        keys = [lease, where, self._keys.quarantine, *schemas]
         args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, LEAST_TO_CONDUCT]
         token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
         if aside:

@@ -104,15 +104,25 @@ class Process:
 class Processes(Part):
     """The register of processes. Entries expire, so that a host that vanished does not stay in it."""
 
+    #: The version of this process stands in Redis, as long as the register has it.
+    _version_known = False
+
     def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
         """Enter a process, or prolong its entry; one that another has `entered` says only that it lives."""
         key, ttl_ms = self._keys.process(role, process.id), _ttl_ms()
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic(), schema=SCHEMA))
-        commands: list[Command] = [("SET", key, entry, "PX", ttl_ms)]
-        if not entered:  # each time, for Redis may have come back empty
-            known = ("HSETNX", self._keys.schemas, SCHEMA, process.version)
-            commands = [("SADD", self._keys.processes(role), process.id), known, *commands]
-        self._batch(commands)
+        if entered:  # alone, without a pipeline, which costs an idle worker more than the command does
+            self._set(key, entry, ttl_ms)
+            return
+        commands: list[Command] = [("SADD", self._keys.processes(role), process.id)]  # Redis may have come back empty
+        if not self._version_known:
+            commands.append(("HSETNX", self._keys.schemas, SCHEMA, process.version))
+        new, *_ = self._batch([*commands, ("SET", key, entry, "PX", ttl_ms)])
+        self._version_known = len(commands) > 1 or not new  # what lost the register has lost the version with it
+
+    @translating
+    def _set(self, key: str, entry: bytes, ttl_ms: int) -> None:
+        self._client.execute_command("SET", key, entry, "PX", ttl_ms)  # type: ignore[no-untyped-call]
 
     def enter(self, role: Role, process_ids: Sequence[str]) -> None:
         """Enter processes in the register, which announce themselves."""
@@ -147,8 +157,7 @@ class Processes(Part):
 
         As `heard` and `silences` have it.
         """
-        members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in Role)
-        ids = [(role, text(one)) for role, found in zip(Role, members, strict=True) for one in sorted(found)]
+        ids = self._members(Role)
         keys = [self._keys.process(role, one) for role, one in ids]
         entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
@@ -168,7 +177,19 @@ class Processes(Part):
 
     def missing(self, role: Role) -> list[str]:
         """Return the processes of a role not heard of any more that did not sign off (`scheduler.housekeeping`)."""
-        return self.look(role)[1]
+        return [one for _, one in self.missing_of(role)]
+
+    def missing_of(self, *roles: Role) -> list[tuple[Role, str]]:
+        """Return those of several roles, by role and id."""
+        ids = self._members(roles)
+        entries = self._mget([self._keys.process(role, one) for role, one in ids])
+        return [one for one, entry in zip(ids, entries, strict=True) if entry is None or _read(entry) is None]
+
+    def _members(self, roles: Iterable[Role]) -> list[tuple[Role, str]]:
+        """Return the processes in the register, by role and id."""
+        every = list(roles)
+        members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
+        return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
 
     @translating
     def _ids(self, role: Role) -> list[str]:

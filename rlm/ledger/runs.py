@@ -14,7 +14,7 @@ from rlm.core.text import safe_line
 from rlm.core.trail import Counts
 from rlm.ledger.connect import MICROSECONDS, names_of, text, translated, translating
 from rlm.ledger.schema import is_record
-from rlm.ledger.scripts import CHUNK, Argument, Part
+from rlm.ledger.scripts import CHUNK, Argument, Command, Part
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,6 @@ def read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
     return Run(run_id, **{"tick": read["started_at"], **read})
 
 
-log = logging.getLogger(__name__)
-
-
 class Runs(Part):
     """The open run, of which there is one at the most, and the records of those that are closed."""
 
@@ -106,24 +103,29 @@ class Runs(Part):
         )
         return text(reply)
 
+    @translating
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        return self.current_at()[0]
+        return self._look()[0]
 
     @translating
     def current_at(self) -> tuple[Run | None, int]:
-        """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970.
+        """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
+        run, ((seconds, microseconds),) = self._look(("TIME",))
+        return run, seconds * MICROSECONDS + microseconds
+
+    def _look(self, *commands: Command) -> tuple[Run | None, list[Any]]:
+        """Return the open run, or None, and what Redis replies to `commands`.
 
         In one round trip, unless it is another than the last time.
         """
         keys, last = self._keys, self._last  # another thread may look meanwhile
         known = [("HGETALL", keys.run(last))] if last else []
-        (seconds, microseconds), current, *found = self._batch([("TIME",), ("GET", keys.current), *known])
-        now_us = seconds * MICROSECONDS + microseconds
-        run_id, fields = text(current or b""), found[0] if found else {}
-        if run_id and run_id != last:
-            self._last, fields = run_id, self._hgetall(keys.run(run_id))
-        return (read_run(run_id, fields) if run_id and fields else None), now_us
+        current, *found = self._batch([("GET", keys.current), *known, *commands])
+        run_id, fields = text(current or b""), found.pop(0) if last else {}
+        if run_id != last:
+            self._last, fields = run_id, self._hgetall(keys.run(run_id)) if run_id else {}
+        return (read_run(run_id, fields) if run_id and fields else None), found
 
     def left_open(self) -> list[str]:
         """Return the runs that have a readable hash, the newest first, whichever is open."""

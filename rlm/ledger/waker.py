@@ -60,7 +60,7 @@ class Waker:
     def _hear(self, subscriber: Any) -> None:
         asked = False
         while not self._stopped.is_set():
-            message = subscriber.get_message(timeout=_PONG_SECONDS if asked else _PING_SECONDS)
+            message = subscriber.get_message(timeout=_PONG_SECONDS if asked else system_clock.to_beat(_PING_SECONDS))
             if message is None and asked:
                 raise redis.ConnectionError("the channel is gone, and nobody said so")
             if message is None:

@@ -46,7 +46,7 @@ def test_an_outage_is_one_line_however_often_it_tries(caplog, worker, announce):
 
 def test_a_worker_with_events_in_hand_announces_itself_more_often(worker, announce, monkeypatch):
     """It says how soon, and a look in between that it was woken for says nothing."""
-    monkeypatch.setattr(actors_worker, "system_clock", clock := SetClock())
+    monkeypatch.setattr(actors_worker, "system_clock", clock := SetClock(300 * HEARTBEAT_SECONDS))
     assert worker._keep_announced() == HEARTBEAT_SECONDS
     clock.sleep(BRISK_SECONDS + 0.1)
     assert worker._keep_announced() == pytest.approx(HEARTBEAT_SECONDS - BRISK_SECONDS - 0.1)

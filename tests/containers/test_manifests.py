@@ -14,7 +14,7 @@ from rlm.cli.group import rlm
 from rlm.processes.alive import ALIVE_VARIABLE, TOUCH_SECONDS
 from rlm.processes.signals import supervisor_grace
 from rlm.settings import load_settings
-from tests.containers.containerfile import ROOT, stages
+from tests.containers.containerfile import ROOT, Step, stages
 from tests.containers.schema import compose_faults, documents, manifest_faults
 from tests.each import each
 
@@ -276,7 +276,7 @@ def test_a_service_may_no_more_than_it_must(name):
 
 def test_the_environment_file_has_what_compose_asks_for():
     """Each variable that it puts in stands in env.example, without a value."""
-    asked = set(re.findall(r"(?<!\$)\$\{(\w+):\?\}", (CONTAINERS / "compose.yaml").read_text()))
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+):\?[^}]+\}", (CONTAINERS / "compose.yaml").read_text()))
     said = [line for line in (CONTAINERS / "env.example").read_text().splitlines() if not line.startswith("#")]
 
     assert {line.partition("=")[0] for line in said} == asked
@@ -301,4 +301,5 @@ def test_the_image_holds_what_was_tested():
 
     assert "--require-hashes --requirement /build/constraints.txt" in steps
     assert "docs/constraints.txt dist/rate_limit_manager-*.whl" in steps
+    assert Step("ARG", "PIP_INDEX_URL") in stages()[1].steps  # from a mirror, if there is one
     assert [stage.base for stage in stages()] == ["debian:trixie-slim", "base", "base"]

@@ -67,8 +67,8 @@ SPEED = 20
 Site = tuple[str, str]
 #: Every process says every few seconds that it lives.
 ANNOUNCED: set[Site] = {
-    ("scheduler", "pipeline(hsetnx schemas, sadd processes:scheduler, set process:scheduler)"),
-    ("supervisor", "pipeline(hsetnx schemas, sadd processes:supervisor, set process:supervisor)"),
+    ("scheduler", "pipeline(sadd processes:scheduler, set process:scheduler)"),
+    ("supervisor", "pipeline(sadd processes:supervisor, set process:supervisor)"),
     ("supervisor", "sadd processes:worker"),
     ("supervisor", "set process:worker"),
 }

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
+from rlm.ledger import fitness
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded.server import EmbeddedServer
 from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
@@ -216,6 +217,19 @@ def test_failing_snapshots_are_refused(own_client, tmp_path):
 
     assert bad(check_fitness(over(own_client))) == {"snapshots": Severity.ERROR}
     own_client.config_set("save", "")  # with a save point it would not stop without a snapshot
+
+
+def test_settings_are_asked_for_at_once_and_one_by_one_of_a_redis_that_is_older(own_client):
+    """Both ways they are the same; a scheduler that idles asks every few seconds."""
+    told = []
+    for version, calls in (((7, 0), 1), ((6, 2, 20), len(fitness.SETTINGS))):
+        own_client.config_resetstat()
+        told.append(fitness._settings(own_client, version))
+        assert own_client.info("commandstats")["cmdstat_config|get"]["calls"] == calls
+
+    assert told[0] == told[1]
+    assert told[0].keys() == set(fitness.SETTINGS)
+    assert all(told[0][name] for name in fitness.SETTINGS if name != "save")
 
 
 def test_a_user_who_may_not_ask_for_settings_is_judged_by_what_is_left(own_client):

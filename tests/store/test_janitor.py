@@ -103,17 +103,17 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
     """Stopped between looking and freeing: another conducts by now, and the worker came back in that one's run."""
     janitor.step()
     clock(60)
-    look = store.processes.missing
+    look = store.processes.missing_of
 
-    def look_and_be_stopped(role):
-        missing = look(role)
+    def look_and_be_stopped(*roles):
+        missing = look(*roles)
         clock(LEASE_SECONDS + 1)
         store.leases.release(leader.owner)
         assert store.leases.acquire("another", 600)
         store.processes.announce(Role.WORKER, DEAD)
         return missing
 
-    monkeypatch.setattr(store.processes, "missing", look_and_be_stopped)
+    monkeypatch.setattr(store.processes, "missing_of", look_and_be_stopped)
     with pytest.raises(FencedError):
         janitor.step()
 

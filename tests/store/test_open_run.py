@@ -52,6 +52,20 @@ def test_a_look_at_the_open_run_is_right_whoever_looks_meanwhile(store, running,
     assert fresh.current() == run
 
 
+def test_a_run_that_is_closed_is_not_looked_up_again(store, token, running):
+    """Who idles asks which run is open, in one command."""
+    run = running(1)
+    assert store.runs.current() == run
+    store.client.delete(store.keys.current)
+    assert store.runs.current() is None
+    store.client.config_resetstat()
+
+    assert store.runs.current() is None
+
+    made = store.client.info("commandstats")
+    assert {name for name in made if "config" not in name} == {"cmdstat_get"}
+
+
 def test_the_first_run_opens_over_an_empty_ledger(store, token):
     """It is the open run, in the state it was given, with nothing carried over."""
     run = steps.make_run(store)

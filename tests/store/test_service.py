@@ -308,6 +308,21 @@ def test_an_idle_leader_looks_in_time_if_nothing_wakes_it(service, monkeypatch):
     assert sum(waited) < 0.25
 
 
+def test_an_idle_leader_sleeps_until_a_tick_is_due(service, store, monkeypatch):
+    """By the clock of Redis, without a look in between, and whoever else wakes it at ticks."""
+    now, tick = system_clock.boottime(), DUE + 10 * store.settings.run.every_seconds
+    service._clock.hear(now, round((tick - 0.3) * 1_000_000), now)
+    service._taken = service._last_due()
+    waited = []
+    wait = service._duty.wait
+    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(seconds))
+
+    assert service._sleep(60.0)
+
+    assert len(waited) <= 2
+    assert service._clock.now() == pytest.approx(tick, abs=0.25)
+
+
 def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     """What is staged is drained by the standby, in the same run: by the next one it would come a window late."""
     monkeypatch.setattr("rlm.ledger.intake.CHUNK_ITEMS", 1)

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import Clock, isoformat, system_clock
+from tests.clocks import SetClock
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,15 @@ def test_the_clock_is_the_machines():
     assert system_clock.monotonic() - before >= 0.002
     assert abs(system_clock.now() - time.time()) < 5
     assert system_clock.now() >= wall_before
+
+
+def test_processes_of_a_host_that_wake_by_its_beat_wake_together():
+    """Whenever they began; after a beat the next one is a whole period away."""
+    beats = set()
+    for now in (1000.0, 1001.25, 1003.4):
+        clock = SetClock(now)
+        clock.sleep(Clock.to_beat(clock, 3.5))
+        beats.add(clock.time)
+        assert Clock.to_beat(clock, 3.5) == 3.5
+
+    assert beats == {1001.0, 1004.5}

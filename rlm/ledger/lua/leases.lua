@@ -3,7 +3,7 @@
 -- KEYS[1]  lease       hash: owner, token, expires_us, least (the schema that a holder must have)
 -- KEYS[2]  quarantine  the new name of what is no lease, which nothing has
 -- KEYS[3]  register    hash: key set aside -> what it was, JSON
--- KEYS[4]  schemas     hash: schema -> the version whose processes worked with it
+-- KEYS[4]  schemas     hash: schema -> the version whose processes worked with it; missing: it is not looked at
 -- ARGV[1]  owner   who asks
 -- ARGV[2]  ttl_us  how long the lease lasts from now, microseconds
 -- ARGV[3]  note    for the register
@@ -24,7 +24,7 @@ if held.err or held[3] and (not string.match(held[3], '^%d+$') or #held[3] > 15)
   held, aside = {}, 1
 end
 local newer, highest = '', schema
-for _, known in ipairs(redis.pcall('HKEYS', KEYS[4])) do  -- of what is no hash there are none
+for _, known in ipairs(KEYS[4] and redis.pcall('HKEYS', KEYS[4]) or {}) do  -- of what is no hash there are none
   local number = #known < 10 and string.match(known, '^%d+$') and tonumber(known) or 0
   if number > highest then newer, highest = redis.call('HGET', KEYS[4], known), number end
 end
