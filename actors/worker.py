@@ -50,11 +50,14 @@ AGAIN_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "") -> None:
+def run_worker(
+    made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "", *, allow_volatile: bool = False
+) -> None:
     """Be a worker process until TERM, the death of its supervisor, or a configuration that is no longer the run's.
 
     It opens the store that was `made`, perhaps before a fork. `worker_id` is its name in the ledger and at the broker.
-    The `lifeline` becomes readable when its supervisor is gone; one that was started by hand has neither.
+    The `lifeline` becomes readable when its supervisor is gone; one that was started by hand has neither. That one
+    takes a Redis without an append-only file only with `allow_volatile`.
 
     Raises:
         StoreError: started by hand, it found no Redis that it can work with; under a supervisor it waits for one.
@@ -68,7 +71,7 @@ def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervi
         try:
             with made as store:
                 if not supervisor_id:
-                    require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
+                    require_fit(store, allow_volatile=allow_volatile)
                 WorkerProcess(store, worker_id, supervisor_id, lifeline, stop).run()
         except Exception as error:
             if not supervisor_id:

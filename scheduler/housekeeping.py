@@ -134,12 +134,9 @@ class Archivist:
 def report_death(store: Store, role: Role, process_id: str) -> None:
     """Take a dead scheduler or supervisor off the register, and raise the alarm."""
     store.processes.forget(role, process_id)
-    log.warning(
-        "The %s %s has not been heard of, and never signed off: it, or its host, died",
-        role,
-        process_id,
-        extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
-    )
+    told = "The %s %s has not been heard of, and never signed off: it, or its host, died"
+    extra = alarm(Alarm.PROCESS_DIED, "forget_process")
+    log.warning(told, role, process_id, extra=extra)
 
 
 class Janitor:
@@ -187,11 +184,9 @@ class Janitor:
         self._store.recovery.orphan_worker(process_id)
         self._broker.forget(process_id)
         self._store.processes.forget(Role.WORKER, process_id)
-        log.info(
-            "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",
-            process_id,
-            extra={"action": "forget_worker"},
-        )
+        told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
+        extra = {"action": "forget_worker"}
+        log.info(told, process_id, extra=extra)
 
 
 def look_over(store: Store, record: Mapping[str, Any]) -> None:
@@ -206,12 +201,8 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         forget_what_is_over(store)
         store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
     except StoreError as error:
-        log.info(
-            "Run %s is not looked over, for Redis failed: %s",
-            record["run_id"],
-            error,
-            extra={"action": "inspect", "run_id": record["run_id"]},
-        )
+        extra = {"action": "inspect", "run_id": record["run_id"]}
+        log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)
 
 
 def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
@@ -235,12 +226,8 @@ def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
 def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
     found = books(store)
     if faults := [*found.faults, *_faults_of(record), *miscounted(store, found, record)]:
-        log.error(
-            "The books do not balance after run %s: %s",
-            record["run_id"],
-            "; ".join(faults),
-            extra=alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"]),
-        )
+        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"])
+        log.error("The books do not balance after run %s: %s", record["run_id"], "; ".join(faults), extra=extra)
 
 
 def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:

@@ -79,13 +79,9 @@ class Leader:
             return
         self._told = self.holder
         host, _, process = self.holder.partition(":")
-        log.info(
-            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
-            self.owner,
-            host,
-            process.partition(":")[0],
-            extra={"action": "stand_by"},
-        )
+        told = "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s"
+        extra = {"action": "stand_by"}
+        log.info(told, self.owner, host, process.partition(":")[0], extra=extra)
 
     def _tell_newer(self, newer: str) -> None:
         """Log that a newer version works here, whenever that is another."""

@@ -25,8 +25,7 @@ from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import Settlement
 from rlm.delivery.overdue import OverdueWatch
 from rlm.ledger import Store
-from rlm.ledger.claims import Claim, Completion, LaneId, Turn, host_of
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, Claim, Completion, LaneId, Turn, host_of
 from rlm.settings import Settings
 
 log = logging.getLogger(__name__)

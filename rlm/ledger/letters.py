@@ -36,6 +36,7 @@ _CHUNK = 200
 _CHUNK_BYTES = 1_000_000
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
+_ELSEWHERE = "other letters of this item hold it whole, this one only its beginning"
 #: The fields of an excerpt, which a letter holds in place of its item.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
@@ -77,8 +78,11 @@ class NewLetters:
         whole = max(1, WHOLE_BYTES // len(raw))
         excerpt = Excerpt.of(raw) if len(unknown) > whole else None
         for number, event in enumerate(unknown):
-            held = raw if number < whole or excerpt is None else excerpt
-            yield self.write(held, BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None)
+            error, of = BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None
+            if excerpt is None or number < whole:
+                yield self.write(raw, error, of)
+            else:
+                yield self.write(excerpt, BadItemError(error.reason, f"{error.detail}; {_ELSEWHERE}"), of)
 
 
 class Letters(Part):

@@ -12,10 +12,9 @@ from rlm.core.errors import StoreGarbledError
 from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import CallNote, find_note, waits_alone
+from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.keys import Keys
-from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part
 

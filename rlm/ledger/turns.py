@@ -18,10 +18,9 @@ import redis
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.core.expected import Expected, Pair
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Claim, Completion, LaneId, Turn
+from rlm.ledger.claims import KEEP_SECONDS, Claim, Completion, LaneId, Turn
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
 from rlm.ledger.keys import Keys
-from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Argument, Part

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import json
 import os
 import re
@@ -232,6 +231,8 @@ def forms(secret: str) -> Iterator[str]:
 
 
 def _escaped(plain: str, in_json: str) -> Iterator[str]:
+    import html  # noqa: PLC0415  # its tables take time, and most have no secret
+
     yield from (plain, in_json, in_json.replace("/", "\\/"), html.escape(plain), html.escape(plain, quote=False))
 
 

@@ -9,8 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion, LaneId
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Completion, LaneId
 from rlm.ledger.processes import Offer, Process, Role
 from rlm.telemetry.catalogue import counters
 from rlm.telemetry.metrics import MetricsPage

@@ -12,8 +12,7 @@ from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Completion
 from rlm.ledger.reading import ending
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps

@@ -13,8 +13,7 @@ from rlm.delivery.connection import UnreachableError
 from rlm.delivery.lane import Lanes
 from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
 from rlm.ledger.breaker import Failed
-from rlm.ledger.claims import Claim, LaneId, Turn
-from rlm.ledger.limiter import Admitted, Refused
+from rlm.ledger.claims import Admitted, Claim, LaneId, Refused, Turn
 from rlm.ledger.ways import Trouble
 from tests.clocks import SetClock
 

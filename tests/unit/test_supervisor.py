@@ -527,6 +527,27 @@ def test_what_was_killed_with_its_supervisor_is_freed_by_the_next(make_host, dea
     assert len(errors(caplog)) == succeeded
 
 
+def test_all_that_was_killed_is_counted_though_redis_fails_in_between(make_host, dead_pid, caplog, monkeypatch):
+    """The workers are freed, and off the register, when their supervisor is signed off at the second attempt."""
+    host = make_host(max=2)
+    facts = {"pid": dead_pid, "host": host.supervisor._settings.host_name, "started_at": 0.0, "pids": pid_space()}
+    host.store.announce(Role.SUPERVISOR, Process(id="killed", offer=Offer(2, 0, 2), **facts))
+    for number in range(2):
+        host.store.announce(Role.WORKER, Process(id=f"killed:{number}", supervisor="killed", **facts))
+    sign_off = host.store.sign_off
+
+    def fail_once(*_args):
+        monkeypatch.setattr(host.store, "sign_off", sign_off)
+        raise StoreUnreachableError("it is away")
+
+    monkeypatch.setattr(host.store, "sign_off", fail_once)
+    host.want(2)
+    host.turn(2)
+
+    (told,) = [one for one in errors(caplog) if "was killed" in one]
+    assert "2 of its workers are dead" in told
+
+
 def test_a_living_supervisor_of_the_host_is_left_alone(make_host):
     """Two may share a host: the workers of one that lives are its own, even the dead, which it frees itself."""
     host = make_host(max=2)
