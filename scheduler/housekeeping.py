@@ -127,12 +127,9 @@ class Archivist:
 def report_death(store: Store, role: Role, process_id: str) -> None:
     """Take a dead scheduler or supervisor off the register, and raise the alarm."""
     store.processes.forget(role, process_id)
-    log.warning(
-        "The %s %s has not been heard of, and never signed off: it, or its host, died",
-        role,
-        process_id,
-        extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
-    )
+    told = "The %s %s has not been heard of, and never signed off: it, or its host, died"
+    extra = alarm(Alarm.PROCESS_DIED, "forget_process")
+    log.warning(told, role, process_id, extra=extra)
 
 
 class Janitor:
@@ -180,8 +177,6 @@ class Janitor:
         self._store.recovery.orphan_worker(process_id)
         self._broker.forget(process_id)
         self._store.processes.forget(Role.WORKER, process_id)
-        log.info(
-            "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",
-            process_id,
-            extra={"action": "forget_worker"},
-        )
+        told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
+        extra = {"action": "forget_worker"}
+        log.info(told, process_id, extra=extra)

@@ -15,6 +15,7 @@ from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off
+from rlm.processes.peers import LISTENING_SECONDS
 from scheduler.leader import Duty
 
 #: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which
@@ -36,6 +37,10 @@ class RunHosts:
         self._fenced: set[str] = set()
         self._missing: dict[str, float] = {}
         self._freed: set[str] = set()
+        self._said: dict[str, tuple[float, float]] = {}  #: what each worker said last, and when that was heard
+        self._silent: set[str] = set()
+        self._looked_at = float("-inf")
+        self._known: list[str] = []
         self._shifted_us = 0
         self._not_before = float("-inf")
 
@@ -51,7 +56,9 @@ class RunHosts:
         self._ways = self._store.ways.look()
         self._fenced |= {one.id for one in alive if one.fenced}
         self._freed.difference_update(one.id for one in alive)
+        self._known = [*missing, *(one.id for one in alive)]
         now = system_clock.monotonic()
+        self._listen(alive, now)
         self._missing = {one: self._missing.get(one, now) for one in missing}
         due = [one for one in missing if self._is_due(one)]
         lately = {host_of(one) for one in due if now - self._missing[one] < MISSING_SECONDS}
@@ -59,6 +66,17 @@ class RunHosts:
         if lost and now >= self._not_before and not self._duty.lately_away:
             self._take_back(lost)
         return alive
+
+    def _listen(self, alive: Sequence[Process], now: float) -> None:
+        """Note which workers are silent: heard of no more while this process listens, nor by when their entries end."""
+        said, since, ids = self._said, [now] * len(alive), [one.id for one in alive]
+        if now - self._looked_at > LISTENING_SECONDS:
+            silences = [] if self._duty.lately_away else self._store.processes.silences(Role.WORKER, ids)
+            said, since = {}, [now - one for one in silences] or since
+        self._looked_at = now
+        new = {one.id: (one.said_at, at) for one, at in zip(alive, since, strict=True)}
+        self._said = new | {one: said[one] for one in ids if one in said and said[one][0] == new[one][0]}
+        self._silent = {one.id for one in alive if now - self._said[one.id][1] > one.silent_after}
 
     def _is_due(self, worker_id: str) -> bool:
         return worker_id in self._fenced and worker_id not in self._freed
@@ -83,9 +101,15 @@ class RunHosts:
             )
 
     def usable(self, workers: Sequence[Process]) -> tuple[list[Process], set[str]]:
-        """Return those of `workers` whose hosts are not cut off, and which hosts of theirs are."""
+        """Return those of `workers` that neither are silent nor have a host that is cut off; and which hosts are."""
         cut = cut_off(self._ways)
-        return [one for one in workers if one.host not in cut], cut & {one.host for one in workers}
+        usable = [one for one in workers if one.host not in cut and one.id not in self._silent]
+        return usable, cut & {one.host for one in workers}
+
+    def held_beside(self, workers: Sequence[Process]) -> int:
+        """Return how many events others than these `workers` have in hand: they are in flight, on nobody's lane."""
+        ids = set(self._known).difference(one.id for one in workers)
+        return sum(self._store.processes.busy(sorted(ids))) if ids else 0
 
     def shade(self, windows: dict[str, WindowState], limited: Iterable[Limited], now: float) -> dict[str, WindowState]:
         """Return the windows as they are for these hosts: one that none of them reaches rests until one is probed.

@@ -34,12 +34,8 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         forget_what_is_over(store)
         store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
     except StoreError as error:
-        log.info(
-            "Run %s is not looked over, for Redis failed: %s",
-            record["run_id"],
-            error,
-            extra={"action": "inspect", "run_id": record["run_id"]},
-        )
+        extra = {"action": "inspect", "run_id": record["run_id"]}
+        log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)
 
 
 def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
@@ -63,12 +59,8 @@ def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
 def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
     found = books(store)
     if faults := [*found.faults, *_faults_of(record), *miscounted(store, found, record)]:
-        log.error(
-            "The books do not balance after run %s: %s",
-            record["run_id"],
-            "; ".join(faults),
-            extra=alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"]),
-        )
+        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"])
+        log.error("The books do not balance after run %s: %s", record["run_id"], "; ".join(faults), extra=extra)
 
 
 def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
