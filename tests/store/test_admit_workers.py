@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.ledger.places import SILENT_SECONDS
+from rlm.ledger.hosts import SILENT_SECONDS
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Process, Role
 from rlm.ledger.store import Store
 
