@@ -154,13 +154,9 @@ class RunHosts:
                 continue
             events = sum(self._store.recovery.orphan_lost(one) for one in workers)
             self._freed.update(workers)
-            log.warning(
-                "Host %s is not heard of any more; %s of its %s go to other hosts",
-                host,
-                counted(events, "event"),
-                counted(len(workers), "worker"),
-                extra={"action": "free_host", "run_id": self._run_id},
-            )
+            told = "Host %s is not heard of any more; %s of its %s go to other hosts"
+            extra = {"action": "free_host", "run_id": self._run_id}
+            log.warning(told, host, counted(events, "event"), counted(len(workers), "worker"), extra=extra)
 
     def usable(self, workers: Sequence[Process]) -> tuple[list[Process], set[str]]:
         """Return those of `workers` that neither are silent nor have a host that is cut off; and which hosts are."""

@@ -75,14 +75,9 @@ class Supervisor:
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
         self._presence.start()
-        log.info(
-            "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers",
-            self.id,
-            __version__,
-            os.getpid(),
-            self._settings.capacity,
-            extra={"action": "start_supervisor"},
-        )
+        told = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers"
+        extra = {"action": "start_supervisor"}
+        log.info(told, self.id, __version__, os.getpid(), self._settings.capacity, extra=extra)
         try:
             while not self._stop.graceful:
                 self._turn()
