@@ -18,11 +18,10 @@ from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, 
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
-from rlm.ledger.hosts import Hosts
+from rlm.ledger.hosts import Hosts, Places
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
-from rlm.ledger.places import Places
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
