@@ -136,14 +136,9 @@ class WorkerProcess:
         waker.start()
         self._fence.start()
         self._worker.start()
-        log.info(
-            "Worker %s (rlm %s, pid %d) is ready with %d lanes",
-            self._id,
-            __version__,
-            os.getpid(),
-            self._settings.workers.threads,
-            extra={"action": "start_worker"},
-        )
+        told = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
+        extra = {"action": "start_worker"}
+        log.info(told, self._id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
         try:
             reason = self._work()
             log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})

@@ -22,7 +22,7 @@ from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from scheduler.host_watch import report_lost, unheard
+from scheduler.hosts import report_lost, unheard
 from scheduler.leader import Leader
 
 #: How long is archived right after a run, seconds; the rest is done while there is nothing else to do.

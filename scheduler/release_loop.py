@@ -28,10 +28,10 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
+from scheduler.hosts import RunHosts
 from scheduler.leader import Duty, Leader
 from scheduler.redis_watch import FIT_SECONDS, RedisWatch
 from scheduler.releases import Releases, Rhythm
-from scheduler.run_hosts import RunHosts
 from scheduler.team import Gathering, Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
@@ -261,11 +261,9 @@ class ReleaseLoop:
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
         self._releases.follow(self._types, revision)
-        log.info(
-            "Run %s began with another configuration, of which no worker is left; it goes on with this one",
-            self._run.id,
-            extra={"action": "adopt_run", "run_id": self._run.id},
-        )
+        told = "Run %s began with another configuration, of which no worker is left; it goes on with this one"
+        extra = {"action": "adopt_run", "run_id": self._run.id}
+        log.info(told, self._run.id, extra=extra)
 
     def _take_up_limits(self) -> None:
         """Follow a limit that was changed by hand."""
@@ -277,11 +275,9 @@ class ReleaseLoop:
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._releases.follow(self._types, self._run.revision)
         self._forecaster.follow(self._types)
-        log.info(
-            "Limits were changed: %s; what remains is planned by them",
-            ", ".join(f"{name} {limits[name]}" for name in changed),
-            extra={"action": "take_up_limits", "run_id": self._run.id},
-        )
+        told = "Limits were changed: %s; what remains is planned by them"
+        extra = {"action": "take_up_limits", "run_id": self._run.id}
+        log.info(told, ", ".join(f"{name} {limits[name]}" for name in changed), extra=extra)
 
     def _note_first(self, at: float) -> None:
         """Note when the run's first call was released, seconds since 1970."""

@@ -65,12 +65,9 @@ class Remains:
         self.free()
         for one in dead.values():
             processes.sign_off(Role.SUPERVISOR, one)
-            log.warning(
-                "Supervisor %s was killed, and %d of its workers are dead; what they held is pending again",
-                one.id,
-                len(self._bereft.pop(one.id, ())),
-                extra=alarm(Alarm.PROCESS_DIED, "succeed"),
-            )
+            told = "Supervisor %s was killed, and %d of its workers are dead; what they held is pending again"
+            extra = alarm(Alarm.PROCESS_DIED, "succeed")
+            log.warning(told, one.id, len(self._bereft.pop(one.id, ())), extra=extra)
 
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
         taken = self._store.recovery.orphan_worker(worker_id, died=died)

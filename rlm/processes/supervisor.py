@@ -16,7 +16,7 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import pid_space
+from rlm.processes.alive import Presence, pid_space
 from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     Child,
@@ -26,10 +26,8 @@ from rlm.processes.child import (
     end_at_once,
     watch_death,
 )
-from rlm.processes.peers import Peers
-from rlm.processes.presence import Presence
 from rlm.processes.remains import Remains
-from rlm.processes.sharing import offer_of
+from rlm.processes.sharing import Peers, offer_of
 from rlm.processes.signals import StopSignals, supervisor_grace
 from rlm.settings import Settings
 
@@ -77,14 +75,9 @@ class Supervisor:
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
         self._presence.start()
-        log.info(
-            "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers",
-            self.id,
-            __version__,
-            os.getpid(),
-            self._settings.capacity,
-            extra={"action": "start_supervisor"},
-        )
+        told = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers"
+        extra = {"action": "start_supervisor"}
+        log.info(told, self.id, __version__, os.getpid(), self._settings.capacity, extra=extra)
         try:
             while not self._stop.graceful:
                 self._turn()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.ledger.places import SILENT_SECONDS
+from rlm.ledger.hosts import SILENT_SECONDS
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Process, Role
 from rlm.ledger.store import Store
 
@@ -86,10 +86,10 @@ def test_supervisors_that_ask_at_the_same_moment_take_no_more_than_there_are(sto
     """Each looks, and another may have taken a place before it takes one itself."""
 
     def ask(name):
-        own = Store(settings, store.url)
         taken = 0
-        for _ in range(8):
-            taken += own.places.admit(workers(f"{name}:1:x", 2, first=taken + 1), taken, 20)
+        with Store(settings, store.url) as own:
+            for _ in range(8):
+                taken += own.places.admit(workers(f"{name}:1:x", 2, first=taken + 1), taken, 20)
         return taken
 
     with ThreadPoolExecutor(4) as pool:

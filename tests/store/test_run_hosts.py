@@ -17,9 +17,8 @@ from rlm.ledger.processes import (
     WorkerState,
 )
 from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
-from rlm.processes.peers import LISTENING_SECONDS
-from scheduler import run_hosts
-from scheduler.run_hosts import MISSING_SECONDS, RunHosts
+from rlm.processes.sharing import LISTENING_SECONDS
+from scheduler.hosts import MISSING_SECONDS, RunHosts
 from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.ways import A, B, fail, pass_time
@@ -30,7 +29,7 @@ HERE, ALSO_HERE, THERE = f"{A}:1:1", f"{A}:1:2", f"{B}:1:1"
 @pytest.fixture
 def clock(monkeypatch):
     clock = SetClock()
-    monkeypatch.setattr(run_hosts, "system_clock", clock)
+    monkeypatch.setattr("scheduler.hosts.system_clock", clock)
     return clock
 
 

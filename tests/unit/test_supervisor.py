@@ -26,7 +26,7 @@ from rlm.ledger.processes import (
     Role,
     WorkerState,
 )
-from rlm.processes import child, peers, presence, supervisor
+from rlm.processes import alive, child, sharing, supervisor
 from rlm.processes.alive import pid_space
 from rlm.processes.child import (
     BOOT_SECONDS,
@@ -37,7 +37,7 @@ from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     SILENT_SECONDS,
 )
-from rlm.processes.peers import LISTENING_SECONDS
+from rlm.processes.sharing import LISTENING_SECONDS
 from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
 from rlm.processes.supervisor import CROWDED_SECONDS, POLL_SECONDS, SCALE_SECONDS, Supervisor
 from rlm.settings import load_settings
@@ -236,7 +236,7 @@ class Host:
     def __init__(self, monkeypatch, **workers):
         self.clock, self.table, self.store, self.stop = SetClock(), Table(), FakeStore(), Stop()
         self.wakeup = self.stop.wakeup
-        for module in (supervisor, child, peers, presence):
+        for module in (supervisor, child, sharing, alive):
             monkeypatch.setattr(module, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
         monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)

@@ -1,4 +1,10 @@
-"""The hosts of a run: whose lanes can be counted on, and what those had in hand that are not heard of any more."""
+"""The hosts: which are lost, and of a run whose lanes can be counted on, and what those had in hand that fell silent.
+
+Whoever leads names those that are lost, once, and tells when they are back, in mid-run and between runs.
+
+A host is lost if none of its supervisors and schedulers is heard of for a heartbeat's life, and one did not sign off.
+Its share of the workers is the others' by then (rlm/processes/sharing.py).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +13,72 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, Limited
-from rlm.core.text import counted
+from rlm.core.text import counted, span
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off
-from rlm.processes.peers import LISTENING_SECONDS
+from rlm.processes.sharing import LISTENING_SECONDS, Peers
 from scheduler.leader import Duty
+
+#: A host that has been lost for so long is forgotten, seconds.
+FORGET_SECONDS = 86_400.0
+
+log = logging.getLogger(__name__)
+
+
+def unheard(store: Store, missing: Iterable[str]) -> set[str]:
+    """Return the hosts of which nothing is heard, neither supervisor nor scheduler, among those of `missing` ones."""
+    hosts = {host_of(one) for one in missing}
+    if not hosts:
+        return set()
+    return hosts - {one.host for role in (Role.SUPERVISOR, Role.SCHEDULER) for one in store.processes.alive(role)}
+
+
+def report_lost(store: Store, host: str) -> None:
+    """Name a host that is lost, and raise the alarm, unless somebody has."""
+    if store.hosts.lose(host):
+        told = "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share"
+        extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
+        log.warning(told, host, extra=extra)
+
+
+class HostWatch:
+    """Follows the hosts of an installation for one scheduler."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._peers = Peers(store)
+        self._began_at = system_clock.monotonic()
+        self._lost = True  #: as far as it knows there are some that are lost
+
+    def look(self, *, aloud: bool) -> bool:
+        """Note who lives; name who is lost or is back, if `aloud`. Return whether there are other hosts to follow."""
+        found = self._peers.look()
+        living = {one.host for one in self._peers.living}
+        missing = [name for name, one in found.items() if one is None]
+        if aloud and (missing or self._lost) and system_clock.monotonic() - self._began_at > HEARTBEAT_TTL_SECONDS:
+            silent = unheard(self._store, missing)
+            for host in sorted(silent - living):
+                report_lost(self._store, host)
+            self._see_back(silent)
+        return bool(living - {self._store.settings.host_name})
+
+    def _see_back(self, silent: set[str]) -> None:
+        """Take note of those that are back, and of those that are not expected back any more."""
+        for host, seconds in self._store.hosts.lost().items():
+            if host not in silent:
+                self._store.hosts.forget(host)
+                log.info("Host %s is back, after %s", host, span(seconds), extra={"action": "find_host"})
+            elif seconds > FORGET_SECONDS:
+                self._store.hosts.forget(host)
+                log.info("Host %s has been lost for a day, and is forgotten", host, extra={"action": "forget_host"})
+        self._lost = bool(self._store.hosts.lost())
+
 
 #: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which
 #: is noticed meanwhile.
@@ -92,13 +154,9 @@ class RunHosts:
                 continue
             events = sum(self._store.recovery.orphan_lost(one) for one in workers)
             self._freed.update(workers)
-            log.warning(
-                "Host %s is not heard of any more; %s of its %s go to other hosts",
-                host,
-                counted(events, "event"),
-                counted(len(workers), "worker"),
-                extra={"action": "free_host", "run_id": self._run_id},
-            )
+            told = "Host %s is not heard of any more; %s of its %s go to other hosts"
+            extra = {"action": "free_host", "run_id": self._run_id}
+            log.warning(told, host, counted(events, "event"), counted(len(workers), "worker"), extra=extra)
 
     def usable(self, workers: Sequence[Process]) -> tuple[list[Process], set[str]]:
         """Return those of `workers` that neither are silent nor have a host that is cut off; and which hosts are."""
