@@ -77,14 +77,13 @@ def supervise(settings: Settings, stop: StopSignals, *, allow_volatile: bool) ->
     import_supervisor(settings)
     from actors.worker import TemplateLauncher, worker_template
     from rlm.ledger.fitness import require_fit
-    from rlm.ledger.scripts import load_scripts
     from rlm.processes.fork import settle_memory
     from rlm.processes.supervisor import Supervisor
 
     settle_memory()
     with worker_template(settings) as template, _in_role(settings, "supervisor") as store:
         require_fit(store, allow_volatile=allow_volatile)
-        load_scripts(store.client)
+        store.load_scripts()
         Supervisor(store, settings, TemplateLauncher(template, store), stop).run()
 
 
@@ -95,13 +94,12 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, stop):
         from rlm.ledger.fitness import require_fit
-        from rlm.ledger.scripts import load_scripts
         from rlm.processes.fork import settle_memory
         from scheduler.service import SchedulerService
 
         settle_memory()
         require_fit(store, allow_volatile=allow_volatile)
-        load_scripts(store.client)
+        store.load_scripts()
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from importlib import resources
 from typing import Any, TypeAlias, cast
 
@@ -132,18 +131,6 @@ class Script:
         for keys, args in calls:
             pipeline.evalsha(self.sha, len(keys), *keys, *args)
         return pipeline.execute(raise_on_error=False)
-
-
-def load_scripts(client: redis.Redis) -> None:
-    """Load all scripts in one round trip, some milliseconds: else the first run after a start of Redis waits for each.
-
-    Whatever fails does no harm: a script that is missing is loaded when it is asked for.
-    """
-    with suppress(redis.RedisError):
-        pipeline = client.pipeline(transaction=False)
-        for source in SOURCES.values():
-            pipeline.script_load(source)
-        pipeline.execute(raise_on_error=False)
 
 
 def _run_command(client: redis.Redis, command: Sequence[Any]) -> Any:
