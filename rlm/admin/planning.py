@@ -12,7 +12,8 @@ from rlm.core.expected import FIRST_BACKOFF_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Capacity, Horizon, Plan, Workload, compute_plan
+from rlm.plan import Plan, compute_plan
+from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
 from rlm.settings import Settings
 

@@ -109,14 +109,16 @@ def worker() -> None:
 
 
 @command("rlm worker start", name="start", group=worker, prints_data=False)
+@volatile_option
 @log_format_option
-def start_worker(config: Path | None) -> None:
+def start_worker(config: Path | None, allow_volatile: bool) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
     from rlm.ledger import open_store
 
     settings = settings_of(config)
-    run_worker(open_store(settings), None, f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}")
+    worker_id = f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}"
+    run_worker(open_store(settings), None, worker_id, allow_volatile=allow_volatile)
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)

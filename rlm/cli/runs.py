@@ -31,7 +31,7 @@ from rlm.cli.options import (
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.run import State, Trigger
+from rlm.core.run import RUN_ID_START, State, Trigger
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
+    if before and not RUN_ID_START.fullmatch(before):
+        raise click.UsageError(f"--before {before!r}: no run has such an id; take what the list before said.")
     chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)

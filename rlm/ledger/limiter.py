@@ -9,21 +9,18 @@ list as well, and a call takes a slot in both or in neither.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import redis
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from rlm.core.endpoint import Limit, Limited
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Script
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.core.endpoint import Limit, Limited
-    from rlm.ledger.keys import Keys
 
 
 class Period(RateLimitItemPerSecond):

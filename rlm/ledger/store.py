@@ -18,11 +18,10 @@ from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, 
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
-from rlm.ledger.hosts import Hosts
+from rlm.ledger.hosts import Hosts, Places
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
-from rlm.ledger.places import Places
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
@@ -52,7 +51,7 @@ class Store(StoreFront):
         self.revive = self._server.revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
         self.quarantine = Quarantine(self.client, self.keys)
-        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
+        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes, compress=settings.queue.compress)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
         self.turns = Turns(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
         self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)

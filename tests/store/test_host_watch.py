@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Offer, Process, Role
-from rlm.processes import peers
-from scheduler import host_watch
-from scheduler.host_watch import HostWatch
+from rlm.processes import sharing
+from scheduler import hosts
+from scheduler.hosts import HostWatch
 from tests.clocks import SetClock
 
 
 @pytest.fixture
 def clock(monkeypatch):
     made = SetClock()
-    for module in (peers, host_watch):
+    for module in (sharing, hosts):
         monkeypatch.setattr(module, "system_clock", made)
     return made
 
@@ -126,7 +126,7 @@ def test_a_host_is_forgotten_after_a_day(store, clock, watch, say, monkeypatch):
     look(watch, clock, 1)
     vanish(store, "a:1:x")
     look(watch, clock, 20)
-    monkeypatch.setattr(host_watch, "FORGET_SECONDS", -1.0)
+    monkeypatch.setattr(hosts, "FORGET_SECONDS", -1.0)
     look(watch, clock, 1)
     assert store.hosts.lost() == {}
     assert store.processes.missing(Role.SUPERVISOR) == []
