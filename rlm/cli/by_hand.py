@@ -12,6 +12,7 @@ import click
 
 from rlm import telemetry
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.cli import uncollected
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
@@ -85,7 +86,8 @@ def conduct_here(
         if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
             group = ProcessGroup(stop, group_grace(store.settings))
             stack.enter_context(_own_supervisor(group, store.settings, spare, drawn, allow_volatile=allow_volatile))
-        from scheduler.office import HandConductor  # Sentry is set up before a broker is built
+        with uncollected():
+            from scheduler.office import HandConductor  # Sentry is set up before a broker is built
 
         conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
         last.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then

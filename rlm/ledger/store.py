@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, cast
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
@@ -25,7 +25,7 @@ from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import SOURCES, Script
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
@@ -101,6 +101,17 @@ class Store(StoreFront):
                 return int(self.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0) or None
             except ResponseError:
                 return None
+
+    def load_scripts(self) -> None:
+        """Load all scripts in one round trip: else the first run after a start of Redis waits for each.
+
+        Whatever fails does no harm: a script that is missing is loaded when it is asked for.
+        """
+        with suppress(RedisError):
+            pipeline = self.client.pipeline(transaction=False)
+            for source in SOURCES.values():
+                pipeline.script_load(source)
+            pipeline.execute(raise_on_error=False)
 
     def guarded(self) -> AbstractContextManager[None]:
         """Raise a StoreError for whatever is read inside and cannot be understood: no process ends because of it."""
