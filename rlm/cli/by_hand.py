@@ -22,7 +22,7 @@ from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
-from rlm.processes.fork import is_alone, settle_memory
+from rlm.processes.fork import is_alone
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
 from rlm.processes.spare import Spare
@@ -49,8 +49,8 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
     def prepare() -> None:
         from rlm.cli.processes import import_supervisor
 
-        import_supervisor(settings)
-        settle_memory()  # nobody waits for it yet
+        with uncollected():
+            import_supervisor(settings)
 
     def supervise() -> None:
         from rlm.cli.group import orderly
