@@ -53,7 +53,7 @@ def test_a_quick_start_is_taken_as_it_was_measured(store):
 
 
 def test_a_short_window_has_its_last_filling(tmp_path):
-    """The start that is assumed leaves room for it; one that leaves less than 20 ms beside the answers promises none."""
+    """The start that is assumed leaves room for it; one that leaves less than 20 ms for answers promises none."""
     path = tmp_path / "rlm.toml"
     path.write_text(SHORT)
     settings = load_settings(path, {})
