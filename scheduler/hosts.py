@@ -66,7 +66,8 @@ class HostWatch:
             for host in sorted(silent - living):
                 report_lost(self._store, host)
             self._see_back(silent)
-        return bool(living - {self._store.settings.host_name})
+        # One that is silent is still in the register: as soon as it is not, it is named.
+        return bool((living | {one.host for one in found.values() if one}) - {self._store.settings.host_name})
 
     def _see_back(self, silent: set[str]) -> None:
         """Take note of those that are back, and of those that are not expected back any more."""

@@ -12,6 +12,7 @@ import click
 
 from rlm import telemetry
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.cli import uncollected
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
@@ -21,7 +22,7 @@ from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
-from rlm.processes.fork import is_alone, settle_memory
+from rlm.processes.fork import is_alone
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
 from rlm.processes.spare import Spare
@@ -48,8 +49,8 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
     def prepare() -> None:
         from rlm.cli.processes import import_supervisor
 
-        import_supervisor(settings)
-        settle_memory()  # nobody waits for it yet
+        with uncollected():
+            import_supervisor(settings)
 
     def supervise() -> None:
         from rlm.cli.group import orderly
@@ -85,7 +86,8 @@ def conduct_here(
         if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
             group = ProcessGroup(stop, group_grace(store.settings))
             stack.enter_context(_own_supervisor(group, store.settings, spare, drawn, allow_volatile=allow_volatile))
-        from scheduler.office import HandConductor  # Sentry is set up before a broker is built
+        with uncollected():
+            from scheduler.office import HandConductor  # Sentry is set up before a broker is built
 
         conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
         last.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then

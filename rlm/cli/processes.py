@@ -83,6 +83,7 @@ def supervise(settings: Settings, stop: StopSignals, *, allow_volatile: bool) ->
     settle_memory()
     with worker_template(settings) as template, _in_role(settings, "supervisor") as store:
         require_fit(store, allow_volatile=allow_volatile)
+        store.load_scripts()
         Supervisor(store, settings, TemplateLauncher(template, store), stop).run()
 
 
@@ -98,6 +99,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 
         settle_memory()
         require_fit(store, allow_volatile=allow_volatile)
+        store.load_scripts()
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 

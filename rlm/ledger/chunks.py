@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.core.packing import pack_item
+from rlm.ledger.keys import Keys
 from rlm.ledger.letters import NewLetters
-
-if TYPE_CHECKING:
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
+from rlm.ledger.scripts import Argument
 
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
 #: of both, each of which holds the item, and Redis writes a chunk in one go.

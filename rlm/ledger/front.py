@@ -5,19 +5,16 @@ It imports a fraction of what the store does. A command that asks for a run need
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+import redis
 
 from rlm.ledger.client import Replicas
-from rlm.ledger.connect import RemoteServer, make_client, server_of, translated
+from rlm.ledger.connect import RemoteServer, Server, make_client, server_of, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.connect import Server
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 
 class StoreFront:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Offer, Process, Role
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role
 from rlm.processes import sharing
 from scheduler import hosts
 from scheduler.hosts import HostWatch
@@ -70,6 +70,21 @@ def test_a_host_that_vanished_is_named_once(store, clock, watch, say, caplog):
     other = HostWatch(store)
     look(other, clock, 30)
     assert alarms(caplog) == [("host_lost", "b")]
+
+
+def test_a_host_that_is_silent_is_followed_until_it_is_named(store, clock, watch):
+    """The last of the others, too: else it would be looked for seldom, and named seconds later."""
+    entry = Process("b:1:x", 1, "b", 0.0, offer=Offer(20, 0, 20), every=BRISK_SECONDS)
+    store.processes.announce(Role.SUPERVISOR, entry)
+    followed = []
+    for _ in range(int(HEARTBEAT_TTL_SECONDS)):
+        clock.time += 1.0
+        followed.append(watch.look(aloud=True))
+    assert all(followed)
+
+    vanish(store, "b:1:x")
+    assert not watch.look(aloud=True)
+    assert list(store.hosts.lost()) == ["b"]
 
 
 def test_a_host_that_is_back_is_no_longer_lost(store, clock, watch, say, caplog):
