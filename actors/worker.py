@@ -35,7 +35,7 @@ from rlm.delivery.lane import Lanes
 from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
 from rlm.delivery.run_end import close_run
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes import signals
 from rlm.processes.alive import AliveFile, pid_space
@@ -50,11 +50,14 @@ AGAIN_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "") -> None:
+def run_worker(
+    made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "", *, allow_volatile: bool = False
+) -> None:
     """Be a worker process until TERM, the death of its supervisor, or a configuration that is no longer the run's.
 
     It opens the store that was `made`, perhaps before a fork. `worker_id` is its name in the ledger and at the broker.
-    The `lifeline` becomes readable when its supervisor is gone; one that was started by hand has neither.
+    The `lifeline` becomes readable when its supervisor is gone; one that was started by hand has neither. That one
+    takes a Redis without an append-only file only with `allow_volatile`.
 
     Raises:
         StoreError: started by hand, it found no Redis that it can work with; under a supervisor it waits for one.
@@ -68,7 +71,7 @@ def run_worker(made: Store, lifeline: Connection | None, worker_id: str, supervi
         try:
             with made as store:
                 if not supervisor_id:
-                    require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
+                    require_fit(store, allow_volatile=allow_volatile)
                 WorkerProcess(store, worker_id, supervisor_id, lifeline, stop).run()
         except Exception as error:
             if not supervisor_id:
@@ -103,6 +106,7 @@ class WorkerProcess:
         self._id = worker_id
         self._started_at = system_clock.now()
         self._heard = True
+        self._said_at = self._beat_at = float("-inf")
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
@@ -132,14 +136,9 @@ class WorkerProcess:
         waker.start()
         self._fence.start()
         self._worker.start()
-        log.info(
-            "Worker %s (rlm %s, pid %d) is ready with %d lanes",
-            self._id,
-            __version__,
-            os.getpid(),
-            self._settings.workers.threads,
-            extra={"action": "start_worker"},
-        )
+        told = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
+        extra = {"action": "start_worker"}
+        log.info(told, self._id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
         try:
             reason = self._work()
             log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
@@ -158,10 +157,9 @@ class WorkerProcess:
         """Announce this worker until there is a reason to stop; return that."""
         watched: list[signals.Wakeup | Connection] = [self._wakeup, *([self._lifeline] if self._lifeline else [])]
         while True:
-            heard = self._announce(WorkerState.READY)
+            pause = self._keep_announced()
             self._overdue.look()
-            wait = system_clock.to_beat(HEARTBEAT_SECONDS) if heard else AGAIN_SECONDS
-            readable, _, _ = select.select(watched, [], [], min(wait, self._overdue.pause_seconds))
+            readable, _, _ = select.select(watched, [], [], min(pause, self._overdue.pause_seconds))
             self._wakeup.drain()
             if self._stop.graceful:
                 return "it was asked to"
@@ -178,8 +176,23 @@ class WorkerProcess:
         died = any(one.running and not one.is_alive() for one in consumers)
         return not died and not any(one.running and not one.is_alive() for one in lanes)
 
-    def _announce(self, state: WorkerState) -> bool:
-        """Announce this worker; return whether Redis has heard it."""
+    def _keep_announced(self) -> float:
+        """Announce this worker if that is due; return the time until it is again, seconds.
+
+        With events in hand it does so more often: what it has is taken back the sooner if its host is lost, and a Redis
+        that was away for less than the fence leaves it cuts no call.
+        """
+        every = HEARTBEAT_SECONDS if self._lanes.rest() else BRISK_SECONDS
+        due = self._due_seconds(every)
+        if due > 0:
+            return due
+        return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
+
+    def _due_seconds(self, every: float) -> float:
+        return min(self._said_at + every, self._beat_at) - system_clock.monotonic()
+
+    def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
+        """Announce this worker, and that it does so again after `every` seconds; return whether Redis has heard it."""
         process = Process(
             id=self._id,
             pid=os.getpid(),
@@ -192,6 +205,7 @@ class WorkerProcess:
             version=__version__,
             fenced=True,
             pids=pid_space(),
+            every=every,
         )
         began = system_clock.boottime()
         try:
@@ -202,7 +216,8 @@ class WorkerProcess:
             log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
             self._heard = False
             return False
-        self._heard = True
+        self._heard, self._said_at = True, system_clock.monotonic()
+        self._beat_at = self._said_at + system_clock.to_beat(HEARTBEAT_SECONDS)
         self._fence.announced(began)
         return True
 
@@ -216,14 +231,14 @@ class WorkerProcess:
         stopping.start()
         self._messages.close()
         deadline = system_clock.monotonic() + worker_grace(self._settings)
-        heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
+        heard_until = system_clock.monotonic() + BRISK_SECONDS
         while stopping.is_alive():
             now = system_clock.monotonic()
             if self._stop.immediate or now > deadline:
                 return False
             if now > heard_until:  # else its supervisor would take it for frozen
                 self._announce(WorkerState.STOPPING)
-                heard_until = now + HEARTBEAT_SECONDS
+                heard_until = now + BRISK_SECONDS
             stopping.join(0.02)
         try:
             self._broker.forget(self._id)

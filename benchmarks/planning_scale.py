@@ -25,8 +25,8 @@ from benchmarks.harness.report import put_between
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
-from rlm.plan.situation import MANY_ENDPOINTS
+from rlm.plan import compute_plan
+from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Horizon, RunProgress, Underway, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable

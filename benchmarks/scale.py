@@ -23,7 +23,8 @@ from benchmarks.harness.conducting import Busy, Claims, Waiting, measure_busy, m
 from benchmarks.harness.installed import Shape
 from benchmarks.harness.report import put_between
 from benchmarks.planning_scale import BEFORE, Case
-from rlm.plan import Capacity, Workload, compute_plan
+from rlm.plan import compute_plan
+from rlm.plan.situation import Capacity, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,8 +24,8 @@ from rlm.ledger import Store
 from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Plan, Workload
-from rlm.plan.situation import MANY_ENDPOINTS
+from rlm.plan import Plan
+from rlm.plan.situation import MANY_ENDPOINTS, Workload
 from scheduler.leader import Duty, Leader
 from scheduler.redis_watch import LOOK_SECONDS, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop

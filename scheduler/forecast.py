@@ -21,9 +21,9 @@ from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
 from rlm.ledger.reading.books import Snapshot, take_snapshot
-from rlm.plan import Plan, RunProgress, Workload
+from rlm.plan import Plan
 from rlm.plan.choose_releases import ReleaseState, short_of_lanes
-from rlm.plan.situation import MANY_ENDPOINTS
+from rlm.plan.situation import MANY_ENDPOINTS, RunProgress, Workload
 from scheduler.leader import Leader
 from scheduler.team import Team
 
@@ -222,7 +222,7 @@ def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:
     """
     told = plan.binds
     if team.shortage and plan.expected_leftover:
-        told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
+        told = team.shortage  # how many are left over is said beside it
     told = f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
     return f"{told}; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else told
 

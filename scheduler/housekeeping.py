@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from actors.broker import WakingBroker
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
-from rlm.core.tally import refused_by
+from rlm.delivery.run_alarms import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.breaker import forget_what_is_over, raised_alarm
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.reading.compliance import excess
-from scheduler.host_watch import report_lost, unheard
+from scheduler.hosts import report_lost, unheard
 from scheduler.leader import Leader
 
 #: How long is archived right after a run, seconds; the rest is done while there is nothing else to do.
@@ -42,9 +38,6 @@ LOOK_SECONDS = 5.0
 ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
 #: The most processes that it cleans up after at one look, so that no run has to wait for it.
 MOST_AT_ONCE = 50
-
-#: Fewer dead letters of a run raise no alarm, however large a part of it they are.
-LEAST_LETTERS = 5
 
 log = logging.getLogger(__name__)
 
@@ -134,12 +127,9 @@ class Archivist:
 def report_death(store: Store, role: Role, process_id: str) -> None:
     """Take a dead scheduler or supervisor off the register, and raise the alarm."""
     store.processes.forget(role, process_id)
-    log.warning(
-        "The %s %s has not been heard of, and never signed off: it, or its host, died",
-        role,
-        process_id,
-        extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
-    )
+    told = "The %s %s has not been heard of, and never signed off: it, or its host, died"
+    extra = alarm(Alarm.PROCESS_DIED, "forget_process")
+    log.warning(told, role, process_id, extra=extra)
 
 
 class Janitor:
@@ -187,102 +177,6 @@ class Janitor:
         self._store.recovery.orphan_worker(process_id)
         self._broker.forget(process_id)
         self._store.processes.forget(Role.WORKER, process_id)
-        log.info(
-            "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",
-            process_id,
-            extra={"action": "forget_worker"},
-        )
-
-
-def look_over(store: Store, record: Mapping[str, Any]) -> None:
-    """Raise an alarm for each promise that the run of `record` did not keep.
-
-    If Redis fails nothing is reported; `rlm doctor` looks too.
-    """
-    try:
-        _look_at_limits(store, record)
-        _look_at_books(store, record)
-        _look_at_letters(store, record)
-        forget_what_is_over(store)
-        store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
-    except StoreError as error:
-        log.info(
-            "Run %s is not looked over, for Redis failed: %s",
-            record["run_id"],
-            error,
-            extra={"action": "inspect", "run_id": record["run_id"]},
-        )
-
-
-def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
-    over = {name: calls for name, calls in excess(store, _began_at(record)).items() if calls}
-    if over:
-        worst = max(over, key=over.__getitem__)
-        log.error(
-            "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where",
-            ", ".join(over),
-            over[worst],
-            extra=alarm(
-                Alarm.LIMIT_EXCEEDED,
-                "inspect",
-                counts={"exceeded": len(over), "too_many": over[worst]},
-                run_id=record["run_id"],
-                endpoint=worst,
-            ),
-        )
-
-
-def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
-    found = books(store)
-    if faults := [*found.faults, *_faults_of(record), *miscounted(store, found, record)]:
-        log.error(
-            "The books do not balance after run %s: %s",
-            record["run_id"],
-            "; ".join(faults),
-            extra=alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"]),
-        )
-
-
-def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
-    """Compare the dead letters with the configured bounds, after a run that added to them."""
-    most, counts = store.settings.queue.failed_alarm, record["counts"]
-    added = counts["failed"] + counts["invalid"]
-    if not added:
-        return
-    letters = store.letters.count()
-    if (most and letters > most) or _are_many(store, record, added):
-        log.warning(
-            "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`",
-            letters,
-            added,
-            record["run_id"],
-            counts["completed"],
-            extra=alarm(
-                Alarm.DEAD_LETTERS,
-                "inspect",
-                counts={"letters": letters, "failed": counts["failed"], "invalid": counts["invalid"]},
-                run_id=record["run_id"],
-            ),
-        )
-
-
-def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
-    """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
-    share = store.settings.queue.failed_alarm_share
-    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), _began_at(record))
-    untold = added - refused_by(record, alarmed)
-    return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
-
-
-def _began_at(record: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(record["started_at"]).timestamp()
-
-
-def _faults_of(record: Mapping[str, Any]) -> list[str]:
-    """Return what does not add up in a record, a sentence a type."""
-    return [
-        f"{name}: {entry['taken']} taken and {entry['carried_over']} carried over, but {entry['completed']} completed, "
-        f"{entry['failed']} failed and {entry['leftover']} left over"
-        for name, entry in record["by_type"].items()
-        if entry["taken"] + entry["carried_over"] != entry["completed"] + entry["failed"] + entry["leftover"]
-    ]
+        told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
+        extra = {"action": "forget_worker"}
+        log.info(told, process_id, extra=extra)

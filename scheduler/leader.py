@@ -15,11 +15,11 @@ from rlm.ledger.leases import Leases
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.signals import StopSignals
 
-#: Seconds after which a standby may take the lease of a scheduler that fell silent. At worst it does so 3.25 s after
-#: its conductor's death (it looks each service.STANDBY_SECONDS), so an overdue run can be closed within 5 s.
-LEASE_SECONDS = 3.0
-#: How often the holder prolongs it, seconds; a plan or Redis may so hold it up for 2.5 s without losing it.
-RENEW_SECONDS = 0.5
+#: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
+#: nobody does meanwhile; and beside these so many turns of its loop.
+LEASE_SECONDS, BRISK_LEASE_SECONDS, TURNS_LEASED = 3.0, 1.5, 4
+#: How often the holder prolongs it, seconds.
+RENEW_SECONDS = 0.25
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
 #: How long after Redis has answered again an outage counts as recent, seconds.
@@ -46,13 +46,13 @@ class Leader:
         self.barred = False
         self._renewed_at = float("-inf")
 
-    def campaign(self) -> bool:
-        """Take the lease if it is free, prolong it if it is ours; return whether we hold it."""
+    def campaign(self, seconds: float = LEASE_SECONDS) -> bool:
+        """Take the lease if it is free, prolong it to `seconds` if it is ours; return whether we hold it."""
         now = system_clock.monotonic()
         if self.token and now - self._renewed_at < RENEW_SECONDS:
             return True
         before = self.token
-        standing = self._leases.contend(self.owner, LEASE_SECONDS)
+        standing = self._leases.contend(self.owner, seconds)
         self.token, self.holder, self.barred = standing.token, standing.holder, standing.barred
         self._renewed_at = now
         self._tell_newer(standing.newer)
@@ -79,13 +79,9 @@ class Leader:
             return
         self._told = self.holder
         host, _, process = self.holder.partition(":")
-        log.info(
-            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
-            self.owner,
-            host,
-            process.partition(":")[0],
-            extra={"action": "stand_by"},
-        )
+        told = "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s"
+        extra = {"action": "stand_by"}
+        log.info(told, self.owner, host, process.partition(":")[0], extra=extra)
 
     def _tell_newer(self, newer: str) -> None:
         """Log that a newer version works here, whenever that is another."""
@@ -99,14 +95,15 @@ class Leader:
             )
         self.newer = newer
 
-    def keep(self) -> None:
-        """Prolong the lease when it is time.
+    def keep(self, turn_seconds: float | None = None) -> None:
+        """Prolong the lease when it is time; for less if it is seen to again after at most `turn_seconds`.
 
         Raises:
             FencedError: another scheduler took it over meanwhile; stop conducting.
         """
         before = self.token
-        if not self.campaign() or self.token != before:
+        brisk = LEASE_SECONDS if turn_seconds is None else BRISK_LEASE_SECONDS + TURNS_LEASED * turn_seconds
+        if not self.campaign(min(brisk, LEASE_SECONDS)) or self.token != before:
             raise FencedError(f"{self.owner} no longer holds the conductor's lease")
 
     def resign(self) -> None:

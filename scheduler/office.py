@@ -8,22 +8,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from actors.broker import WakingBroker
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.core.run import Run, State, Trigger
+from rlm.core.run import State, Trigger
 from rlm.delivery.overdue import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.host_watch import HostWatch
-from scheduler.housekeeping import Housekeeper, look_over
+from scheduler.hosts import HostWatch
+from scheduler.housekeeping import Housekeeper
 from scheduler.leader import BARRED, LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
@@ -170,7 +170,8 @@ class Standby:
         self._redis = redis
         self._leader = leader
         self._duty = duty
-        self._overdue = OverdueWatch(store, on_closed=self._see_to_end)
+        ended = partial(telemetry.run_ended, store.settings)
+        self._overdue = OverdueWatch(store, on_closed=ended)
         self._looked_at = float("-inf")
 
     @property
@@ -191,7 +192,3 @@ class Standby:
                 self._overdue.expect(run.id, now + run.left_seconds(now_us))
         self._overdue.note_outage(self._duty.failed_at)
         self._overdue.look()
-
-    def _see_to_end(self, run: Run, record: Mapping[str, Any]) -> None:
-        telemetry.run_ended(self._store.settings, run, record)
-        look_over(self._store, record)

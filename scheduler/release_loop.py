@@ -28,10 +28,10 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
+from scheduler.hosts import RunHosts
 from scheduler.leader import Duty, Leader
 from scheduler.redis_watch import FIT_SECONDS, RedisWatch
 from scheduler.releases import Releases, Rhythm
-from scheduler.run_hosts import RunHosts
 from scheduler.team import Gathering, Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
@@ -73,7 +73,7 @@ class ReleaseLoop:
         self._forecaster = Forecaster(store, leader, run, self._types)
         self._carried = {one: store.runs.tally(run.id).get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
-        self._turn_seconds = 0.0  #: how long turns have been lately, at the most
+        self._turn_seconds: float | None = None  #: how long turns have been lately, at the most
         self._counts: Mapping[str, Counts] = {}
         self._rhythm = Rhythm()
         self._deadline_us = run.deadline_us - redis.shifted_us
@@ -138,8 +138,8 @@ class ReleaseLoop:
         """Do one turn; return how long to wait for the next, None if the loop is over. The last see to less."""
         lag_seconds = self._rhythm.begin()
         began_at = system_clock.monotonic()
-        is_last = self._deadline - began_at < self._turn_seconds  # where Redis is far away that is a second or two
-        self._leader.keep()
+        is_last = self._deadline - began_at < (self._turn_seconds or 0)  # a second or two if Redis is far away
+        self._leader.keep(self._turn_seconds)
         # First: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._counts = self._releases.count()
         self._redis.check(float("inf") if is_last else FIT_SECONDS)
@@ -175,7 +175,7 @@ class ReleaseLoop:
             self._note_first(self._run.deadline - remaining)
         if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-            self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * self._turn_seconds)
+            self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * (self._turn_seconds or 0))
         pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 
@@ -226,7 +226,8 @@ class ReleaseLoop:
         self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
         # If no host reaches anything, the ways are probed as far as they may be: see `RunHosts.shade`.
         begun = self._first_release_at is not None
-        self._lanes = self._gathering.lanes(usable, wanted, begun=begun) or min(1, len(cut))
+        lanes = self._gathering.lanes(usable, wanted, begun=begun)
+        self._lanes = lanes + self._hosts.held_beside(usable) if lanes else min(1, len(cut))
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
             self._note(workers_peak=self.workers_peak)
@@ -260,11 +261,9 @@ class ReleaseLoop:
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
         self._releases.follow(self._types, revision)
-        log.info(
-            "Run %s began with another configuration, of which no worker is left; it goes on with this one",
-            self._run.id,
-            extra={"action": "adopt_run", "run_id": self._run.id},
-        )
+        told = "Run %s began with another configuration, of which no worker is left; it goes on with this one"
+        extra = {"action": "adopt_run", "run_id": self._run.id}
+        log.info(told, self._run.id, extra=extra)
 
     def _take_up_limits(self) -> None:
         """Follow a limit that was changed by hand."""
@@ -276,11 +275,9 @@ class ReleaseLoop:
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._releases.follow(self._types, self._run.revision)
         self._forecaster.follow(self._types)
-        log.info(
-            "Limits were changed: %s; what remains is planned by them",
-            ", ".join(f"{name} {limits[name]}" for name in changed),
-            extra={"action": "take_up_limits", "run_id": self._run.id},
-        )
+        told = "Limits were changed: %s; what remains is planned by them"
+        extra = {"action": "take_up_limits", "run_id": self._run.id}
+        log.info(told, ", ".join(f"{name} {limits[name]}" for name in changed), extra=extra)
 
     def _note_first(self, at: float) -> None:
         """Note when the run's first call was released, seconds since 1970."""

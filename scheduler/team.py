@@ -13,7 +13,7 @@ from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.sharing import room
-from scheduler.host_watch import report_lost, unheard
+from scheduler.hosts import report_lost, unheard
 from scheduler.housekeeping import report_death
 from scheduler.leader import Duty
 

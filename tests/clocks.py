@@ -19,5 +19,8 @@ class SetClock:
     def boottime(self):
         return self.time + self.slept
 
+    def to_beat(self, period):
+        return period - self.time % period
+
     def sleep(self, seconds):
         self.time += seconds

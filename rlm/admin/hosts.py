@@ -86,6 +86,7 @@ class HostState(StrEnum):
     """What is to be said of a host, in a word."""
 
     READY = "ready"
+    UNSUPERVISED = "unsupervised"  #: it takes no workers: a scheduler or workers started by hand live there alone
     DRAINING = "draining"  #: it was ordered to take no share
     CUT_OFF = "cut off"  #: it reaches Redis, and none of the endpoints that others reach
     SILENT = "silent"  #: it is not heard of at this moment: it is lost, or Redis or its clock forgot it
@@ -163,7 +164,9 @@ class _Found:
             return HostState.LOST if host in self._lost else HostState.SILENT
         if self._is_cut_off(host):
             return HostState.CUT_OFF
-        return HostState.DRAINING if host in self._drains else HostState.READY
+        if host in self._drains:
+            return HostState.DRAINING
+        return HostState.READY if self._by_host[host][Role.SUPERVISOR] else HostState.UNSUPERVISED
 
     def _is_cut_off(self, host: str) -> bool:
         return host in self._ways and self._ways[host].cut_off

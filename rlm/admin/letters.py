@@ -16,7 +16,7 @@ from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
+from rlm.ledger.letters import Envelope, SpentLetterError, is_letter, spent
 
 #: The status in the detail of a letter that an answer caused.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -65,10 +65,8 @@ class DeadLetter(Envelope):
 
         It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
         """
-        if is_excerpt(self):
-            return "it holds only the beginning of its item"
-        if self.event_id is not None:
-            return ""
+        if (why := spent(self)) or self.event_id is not None:
+            return why
         try:
             decode_item(self.item_bytes, max_item_bytes)
         except BadItemError as error:
@@ -271,7 +269,7 @@ def _retry(store: Store, raw: bytes) -> Outcome:
     try:
         if store.letters.retry(raw, priorities):
             return Outcome(letter.id, as_item=letter.event_id is None)
-    except TruncatedLetterError as error:
+    except SpentLetterError as error:
         why = f"{error}; push the item again, then remove the letter with {drop}"
     except BadItemError as error:
         why = f"{error}; correct the configuration, or drop it with {drop}"

@@ -57,7 +57,7 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
         missing = f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
         missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
         short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
-        yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing))
+        yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing, expected.leftover if short else ""))
     wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
     if expected.leftover:
         yield Verdict(

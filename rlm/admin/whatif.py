@@ -26,10 +26,11 @@ from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.measures import learned
 from rlm.ledger.reading.backlog import Backlog, backlog
-from rlm.plan import Capacity, Plan, Workload, carried, course_of, look_ahead
+from rlm.plan import Plan, carried, course_of, look_ahead
 from rlm.plan.allocation import Sacrifice, sacrifice
 from rlm.plan.outlook import LongRun, Outlook
 from rlm.plan.simulate import Course, Start
+from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted, toml_value

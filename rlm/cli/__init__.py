@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import io
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for one, each package installed is read
     try:
-        from rlm.cli.group import rlm
+        with uncollected():
+            from rlm.cli.group import rlm
 
         settle_streams()
         rlm()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector off what is imported, now and later: all of it stays, and there is much to look at."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def settle_streams() -> None:

@@ -12,6 +12,7 @@ import click
 
 from rlm import telemetry
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.cli import uncollected
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
@@ -48,7 +49,8 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
     def prepare() -> None:
         from rlm.cli.processes import import_supervisor
 
-        import_supervisor(settings)
+        with uncollected():
+            import_supervisor(settings)
 
     def supervise() -> None:
         from rlm.cli.group import orderly
@@ -74,21 +76,23 @@ def conduct_here(
     """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
-    from scheduler.office import HandConductor  # Sentry is set up before a broker is built
-
-    conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:
-        stack.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
-        conductor.campaign(ANSWER_SECONDS)
+        last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
         drawn = None
         if is_terminal(err=True):
             from rlm.terminal.live import progress_aside
 
             drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
-        if not store.processes.alive(Role.SUPERVISOR):
+        if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
             group = ProcessGroup(stop, group_grace(store.settings))
             stack.enter_context(_own_supervisor(group, store.settings, spare, drawn, allow_volatile=allow_volatile))
-            conductor.await_supervisor(ANSWER_SECONDS)
+        with uncollected():
+            from scheduler.office import HandConductor  # Sentry is set up before a broker is built
+
+        conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
+        last.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
+        conductor.campaign(ANSWER_SECONDS)
+        conductor.await_supervisor(ANSWER_SECONDS)
         check_uninterrupted(stop)
         conductor.finish_open()
         check_uninterrupted(stop)

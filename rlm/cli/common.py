@@ -203,13 +203,14 @@ def show_looked_at(store: Store) -> None:
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 
 
-def tell_unknown_types(store: Store, types: Iterable[str]) -> None:
-    """Print which of `types`, of which nothing was found, are not configured."""
+def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
+    """Print which of `types` and `endpoints`, of which nothing was found, are not configured."""
     from rlm.settings.faults import did_you_mean
 
-    known = store.settings.types
-    for name in sorted(set(types) - set(known)):
-        say(f"No type {safe_words(name)!r} is configured{did_you_mean(name, known)}.")
+    settings = store.settings
+    for kind, names, known in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
+        for name in sorted(set(names) - set(known)):
+            say(f"No {kind} {safe_words(name)!r} is configured{did_you_mean(name, known)}.")
 
 
 def settings_of(config: Path | None) -> Settings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown_types
+from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown
 from rlm.cli.completion import type_names
 from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, several_of, yes_option
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
@@ -69,7 +69,7 @@ def list_events(config: Path | None, number: int, after: str | None, **options: 
     print_json(found)
     _list(found)
     if not found["events"] and not found["next"]:
-        tell_unknown_types(store, wanted.types)
+        tell_unknown(store, wanted.types)
         show_looked_at(store)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown_types
+from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
 from rlm.cli.options import Since, all_of, dry_run_option, number_argument, several, several_of, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
@@ -83,7 +83,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     if not letters and not groups:
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
-        tell_unknown_types(store, chosen.types)
+        tell_unknown(store, chosen.types, chosen.endpoints)
         show_looked_at(store)
     elif grouped:
         _show_groups(groups, number)
@@ -184,8 +184,8 @@ deal_options = all_of(click.option("--all", "every", is_flag=True, help="All of 
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
-    A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
-    letter without an event puts its item back on the audit list. Where none is named it asks first, on a terminal, and
+    A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for.
+    The letter of a whole item puts that back on the audit list. Where none is named it asks first, on a terminal, and
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
@@ -226,6 +226,8 @@ def _deal(
         dealing = Dealing(deal, ids, chosen)
         total, left = dealing.count(store) if dry_run or not ids else (len(ids), 0)
         letters = counted(total - left, "dead letter")
+        if not total:
+            tell_unknown(store, chosen.types, chosen.endpoints)
         if dry_run:
             print_json(dealing.foretold(total, left))
             show_words(f"{letters} would be {deal}. Nothing was changed.")

@@ -64,7 +64,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 def import_supervisor(settings: Settings) -> None:
     """Import what a supervisor needs, and its workers."""
-    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
+    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
     needed.append("encodings.idna")  # else each worker loads it when it connects
     if settings.sentry_dsn is not None:  # else each worker would load the library
         needed.append("rlm.telemetry.sentry")
@@ -83,6 +83,7 @@ def supervise(settings: Settings, stop: StopSignals, *, allow_volatile: bool) ->
     settle_memory()
     with worker_template(settings) as template, _in_role(settings, "supervisor") as store:
         require_fit(store, allow_volatile=allow_volatile)
+        store.load_scripts()
         Supervisor(store, settings, TemplateLauncher(template, store), stop).run()
 
 
@@ -98,6 +99,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 
         settle_memory()
         require_fit(store, allow_volatile=allow_volatile)
+        store.load_scripts()
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
@@ -107,14 +109,16 @@ def worker() -> None:
 
 
 @command("rlm worker start", name="start", group=worker, prints_data=False)
+@volatile_option
 @log_format_option
-def start_worker(config: Path | None) -> None:
+def start_worker(config: Path | None, allow_volatile: bool) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
     from rlm.ledger import open_store
 
     settings = settings_of(config)
-    run_worker(open_store(settings), None, f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}")
+    worker_id = f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}"
+    run_worker(open_store(settings), None, worker_id, allow_volatile=allow_volatile)
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlm.cli import uncollected
 from rlm.cli.common import (
     CommandError,
     ExitCode,
@@ -30,7 +31,7 @@ from rlm.cli.options import (
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.run import State, Trigger
+from rlm.core.run import RUN_ID_START, State, Trigger
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
@@ -62,19 +63,20 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.admin.start_run import ask_scheduler, started
-    from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
-
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_signals())
-        settings = settings_of(config)
-        spare = None
-        if wait and not is_anybody_there(settings):
-            from rlm.cli.by_hand import spare_supervisor
+        with uncollected():  # the run waits for it
+            from rlm.admin.start_run import ask_scheduler, started
+            from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
 
-            spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
-        front = stack.enter_context(opened_front(settings))
-        run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+            stop = stack.enter_context(stop_signals())
+            settings = settings_of(config)
+            spare = None
+            if wait and not is_anybody_there(settings):
+                from rlm.cli.by_hand import spare_supervisor
+
+                spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
+            front = stack.enter_context(opened_front(settings))
+            run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
@@ -199,6 +201,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
+    if before and not RUN_ID_START.fullmatch(before):
+        raise click.UsageError(f"--before {before!r}: no run has such an id; take what the list before said.")
     chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)

@@ -34,7 +34,7 @@ from rlm.delivery.outcome import (
     try_again,
 )
 from rlm.delivery.request import Request
-from rlm.ledger.limiter import Admitted, Call, Refused
+from rlm.ledger.claims import Admitted, Call, Refused
 from rlm.ledger.turns import MOST_TRIED
 
 if TYPE_CHECKING:

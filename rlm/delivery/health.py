@@ -13,7 +13,7 @@ from rlm.delivery.http import TOO_MANY_REQUESTS
 from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Rejected, Throttled, Unreachable
 from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
-from rlm.ledger.limiter import Admitted
+from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Failure, Trouble
 
 #: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.

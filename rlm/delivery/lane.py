@@ -25,8 +25,7 @@ from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import Settlement
 from rlm.delivery.overdue import OverdueWatch
 from rlm.ledger import Store
-from rlm.ledger.claims import Claim, Completion, LaneId, Turn, host_of
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, Claim, Completion, LaneId, Turn, host_of
 from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -100,16 +99,16 @@ class Lanes:
         settings: Settings,
         dispatcher: Dispatcher,
         worker_id: str,
-        on_outdated: Callable[[], object] = lambda: None,
+        on_change: Callable[[], object] = lambda: None,
     ) -> None:
-        """Carry events for the worker `worker_id`; `on_outdated` is called once the run is not for it."""
+        """Carry events for the worker `worker_id`; `on_change` is called if it rested, and once no run is for it."""
         self._store = store
         self._settings = settings
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
         self._by_url = {endpoint.url: endpoint for endpoint in settings.endpoints.values()}
-        self._on_outdated = on_outdated
+        self._on_change = on_change
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         #: What lets calls out; a worker sets its own.
         self.fence: Fence = NoFence()
@@ -124,10 +123,18 @@ class Lanes:
         #: The numbers of the lanes that take turns; and of the one that carries its event alone.
         self._busy: set[int] = set()
         self._alone: int | None = None
+        #: No lane took turns when the worker last asked: it is told when one does.
+        self._resting = False
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
         #: This worker is about to end.
         self.leaving = False
+
+    def rest(self) -> bool:
+        """Return whether no lane takes turns; if so, `on_change` is called when one is about to."""
+        with self._lock:
+            self._resting = not self._busy
+        return self._resting
 
     def carry(self, run_id: str) -> None:
         """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
@@ -143,7 +150,7 @@ class Lanes:
         if self._alone is not None or why == "shut":
             system_clock.sleep(_PAUSE_SECONDS)  # else it was sent here again at once, and that in vain as well
         if self.outdated:
-            self._on_outdated()
+            self._on_change()
 
     def _take_turns(self, lane: LaneContext, run_id: str) -> str:
         """Take turns until there is a reason not to; return that as a turn has it, empty for another."""
@@ -177,6 +184,9 @@ class Lanes:
             if self._alone is not None or self.leaving or self.outdated or self.fence.closing:
                 return False
             self._busy.add(lane.id.number)
+            if self._resting:
+                self._resting = False
+                self._on_change()
             return True
 
     def _turn(

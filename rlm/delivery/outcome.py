@@ -22,9 +22,8 @@ from rlm.core.item import Reason
 from rlm.core.tally import OF_ENDPOINT
 from rlm.core.trail import Heard
 from rlm.delivery.answer_parser import BrokenAnswerError
-from rlm.ledger.claims import Claim, Completion
+from rlm.ledger.claims import Admitted, Call, Claim, Completion
 from rlm.ledger.events import Ledger
-from rlm.ledger.limiter import Admitted, Call
 from rlm.settings.model import RetrySettings
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.

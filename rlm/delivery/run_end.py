@@ -21,7 +21,7 @@ from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, raised_alarm
-from rlm.ledger.reading.ending import ANSWERS, Ending, read_ending
+from rlm.ledger.reading.books import ANSWERS, Ending, read_ending
 from rlm.ledger.runs import write_waits
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import Endpoint, Limited
     from rlm.ledger import Store
+    from rlm.ledger.claims import Admitted
     from rlm.ledger.keys import Keys
-    from rlm.ledger.limiter import Admitted
 
 #: How long an endpoint that keeps failing rests for the first time, seconds.
 FIRST_REST_SECONDS = 1.0

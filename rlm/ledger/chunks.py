@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rlm.core.item import BadItemError, decode_item, event_id, order_offset
+from rlm.core.packing import pack_item
+from rlm.ledger.keys import Keys
 from rlm.ledger.letters import NewLetters
-
-if TYPE_CHECKING:
-    from rlm.ledger.keys import Keys
-    from rlm.ledger.scripts import Argument
+from rlm.ledger.scripts import Argument
 
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
@@ -42,12 +41,16 @@ class Chunk(NamedTuple):
 
 
 class ChunkWriter:
-    """Makes chunks of staged items, of at most `max_item_bytes` each; `now` is the time of their letters."""
+    """Makes chunks of staged items, of at most `max_item_bytes` each; `now` is the time of their letters.
 
-    def __init__(self, keys: Keys, max_item_bytes: int, now: Callable[[], float]) -> None:
+    With `compress` events are kept with their items packed.
+    """
+
+    def __init__(self, keys: Keys, max_item_bytes: int, now: Callable[[], float], *, compress: bool = False) -> None:
         self._keys = keys
         self._max_item_bytes = max_item_bytes
         self._now = now
+        self._compress = compress
 
     def write(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
         """Return as many of the oldest staged items as a chunk holds, as `take_chunk` takes them."""
@@ -69,9 +72,10 @@ class ChunkWriter:
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        args: list[Argument] = [run_id, number, digest, len(letters), repeated]
+        packed = list(map(pack_item, items[:number])) if self._compress else []
+        args: list[Argument] = [run_id, number, digest, len(letters), repeated, len(packed)]
         args += chain(chain.from_iterable(types.items()), letters, (one.id for one in by_type))
-        args += chain.from_iterable(one[2:] for one in by_type)
+        args += chain(chain.from_iterable(one[2:] for one in by_type), packed)
         return Chunk(number, keys, args, by_type)
 
     def _sort(

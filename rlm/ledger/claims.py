@@ -20,7 +20,10 @@ from rlm.core.expected import Expected, Pair
 from rlm.core.item import type_of
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.connect import text
+from rlm.ledger.keys import Keys
 
+#: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
+KEEP_SECONDS = 24 * 3600
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
     r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})"
@@ -97,6 +100,30 @@ class Claim(msgspec.Struct, frozen=True):
         return trail.encode(self.run_id, self.attempt + 1, endpoint, answer, heard, self.worker_id)
 
 
+class Admitted(msgspec.Struct, frozen=True):
+    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
+
+    `suspect`: the endpoint failed or rested, so a good answer is reported.
+    """
+
+    stamp: str
+    suspect: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
+
+    retry_after: float | None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What a slot is taken for: an event in a lane. Noted with the slot, should the worker die."""
+
+    lane: LaneId
+    event_id: str
+    endpoint: str
+
+
 class Held(NamedTuple):
     """An event that a lane has in hand according to the ledger, by its `number`th claim; its `call` has a slot."""
 
@@ -147,6 +174,13 @@ class CallNote(NamedTuple):
     def window_ids(self) -> list[str]:
         """The windows that the slot was taken in: the endpoint's, and its budget's if it has one."""
         return [one for one in (self.window_id, self.budget_id) if one]
+
+
+def call_keys(keys: Keys, call: Call | None) -> list[str]:
+    """Return the keys where a call is noted; unused ones if there is none."""
+    if call is None:
+        return [keys.calls(""), keys.inflight("")]
+    return [keys.calls(call.lane.worker_id), keys.inflight(type_of(call.event_id))]
 
 
 def write_note(lane: LaneId, endpoint: str, window_ids: Sequence[str]) -> str:

@@ -5,19 +5,16 @@ It imports a fraction of what the store does. A command that asks for a run need
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+import redis
 
 from rlm.ledger.client import Replicas
-from rlm.ledger.connect import RemoteServer, make_client, server_of, translated
+from rlm.ledger.connect import RemoteServer, Server, make_client, server_of, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.ledger.connect import Server
-    from rlm.settings import Settings
+from rlm.settings import Settings
 
 
 class StoreFront:
@@ -39,7 +36,7 @@ class StoreFront:
             replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
         )
         self.keys = Keys(settings)
-        self.leases = Leases(self.client, self.keys)
+        self.leases = Leases(self.client, self.keys, compress=settings.queue.compress)
         self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
 

@@ -124,11 +124,11 @@ class Drain:
 class Intake(Part):
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int, *, compress: bool = False) -> None:
         super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
-        self._chunks = ChunkWriter(keys, max_item_bytes, self._now)
+        self._chunks = ChunkWriter(keys, max_item_bytes, self._now, compress=compress)
         self._longest = longest_item(max_item_bytes)
         self._staged = Giants(client, keys, keys.processing, self._longest)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import redis
 
-from rlm import LEAST_TO_CONDUCT, SCHEMA
+from rlm import LEAST_TO_CONDUCT, LEAST_TO_UNPACK, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.keys import Keys
 from rlm.ledger.quarantine import Quarantine
@@ -50,9 +50,10 @@ class Tenure:
 class Leases(Part):
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, *, compress: bool = False) -> None:
         super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
+        self._compress = compress
 
     @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
@@ -71,7 +72,8 @@ class Leases(Part):
         lease = self._keys.lease
         note, where = self._quarantine.note(lease, _NO_LEASE)
         keys = [lease, where, self._keys.quarantine, *schemas]
-        args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, LEAST_TO_CONDUCT]
+        least = max(LEAST_TO_CONDUCT, LEAST_TO_UNPACK if self._compress else 0)
+        args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, least]
         token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
         if aside:
             self._quarantine.tell(lease, _NO_LEASE, where)

@@ -36,12 +36,13 @@ _CHUNK = 200
 _CHUNK_BYTES = 1_000_000
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
+_ELSEWHERE = "other letters of this item hold it whole, this one only its beginning"
 #: The fields of an excerpt, which a letter holds in place of its item.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
 
-class TruncatedLetterError(BadItemError):
-    """Raised when a letter cannot be retried because it holds only the beginning of its item: push the item again."""
+class SpentLetterError(BadItemError):
+    """Raised when no configuration can make an event of a letter: push its item again, corrected if need be."""
 
 
 class Envelope(msgspec.Struct):
@@ -77,8 +78,11 @@ class NewLetters:
         whole = max(1, WHOLE_BYTES // len(raw))
         excerpt = Excerpt.of(raw) if len(unknown) > whole else None
         for number, event in enumerate(unknown):
-            held = raw if number < whole or excerpt is None else excerpt
-            yield self.write(held, BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None)
+            error, of = BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None
+            if excerpt is None or number < whole:
+                yield self.write(raw, error, of)
+            else:
+                yield self.write(excerpt, BadItemError(error.reason, f"{error.detail}; {_ELSEWHERE}"), of)
 
 
 class Letters(Part):
@@ -125,10 +129,11 @@ class Letters(Part):
 
         Raises:
             BadItemError: the letter's event cannot be sent: its type is not configured, or its item is bad.
+            SpentLetterError: it never can.
         """
         letter = msgspec.json.decode(raw, type=Envelope)
-        if is_excerpt(letter):
-            raise TruncatedLetterError(letter.reason, "the letter holds only the beginning of its item")
+        if why := spent(letter):
+            raise SpentLetterError(letter.reason, why)
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
         if event:
             name = type_of(event)
@@ -214,6 +219,17 @@ def _is_own(event: str, item: Item) -> bool:
     """
     name = type_of(event)
     return is_name(name) and name in item.types and event == event_id(item.id, name)
+
+
+def spent(letter: Envelope) -> str:
+    """Return why no configuration can make an event of a letter; empty if one can.
+
+    The letter of one event stands for that event alone: with a type that is no name, it is not its item's either.
+    """
+    if is_excerpt(letter):
+        return "it holds only the beginning of its item"
+    nameless = letter.reason is Reason.UNKNOWN_TYPE and letter.event_id is None
+    return "no type can have the name of its event" if nameless else ""
 
 
 def is_excerpt(letter: Envelope) -> bool:

@@ -8,53 +8,19 @@ list as well, and a call takes a slot in both or in neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
+import redis
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from msgspec import Struct
 
-from rlm.core.item import type_of
-from rlm.ledger.claims import LaneId, write_note
+from rlm.core.endpoint import Limit, Limited
+from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text
+from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Script
-
-if TYPE_CHECKING:
-    import redis
-
-    from rlm.core.endpoint import Limit
-    from rlm.ledger.keys import Keys
-
-#: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
-KEEP_SECONDS = 24 * 3600
-
-
-class Admitted(Struct, frozen=True):
-    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
-
-    `suspect`: the endpoint failed or rested, so a good answer is reported.
-    """
-
-    stamp: str
-    suspect: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
-
-    retry_after: float | None
-
-
-class Call(Struct, frozen=True):
-    """What a slot is taken for: an event in a lane. Noted with the slot, should the worker die."""
-
-    lane: LaneId
-    event_id: str
-    endpoint: str
 
 
 class Period(RateLimitItemPerSecond):
@@ -138,21 +104,10 @@ class EndpointLimiter(MovingWindowRateLimiter):
         super().__init__(storage)
         self._windows = storage
 
-    def acquire(
-        self,
-        items: Mapping[str, Sequence[RateLimitItem]],
-        *,
-        call: Call | None,
-        probe_seconds: float,
-        limits: Mapping[str, tuple[str, str]] | None = None,
-    ) -> Admitted | Refused:
-        """Take one slot in each window of `items` if every one of these allows it; see `WindowStorage.acquire`."""
-        rules = {window_id: [(item.amount, item.get_expiry()) for item in some] for window_id, some in items.items()}
+    def acquire(self, limited: Iterable[Limited], *, call: Call | None, probe_seconds: float) -> Admitted | Refused:
+        """Take one slot in each window of `limited` if every one of these allows it; see `WindowStorage.acquire`."""
+        rules, limits = {}, {}
+        for one in limited:
+            rules[one.window_id] = [(item.amount, item.get_expiry()) for item in periods(one.limit)]
+            limits[one.window_id] = one.name, one.limit.text
         return self._windows.acquire(rules, cost=1, call=call, probe_seconds=probe_seconds, limits=limits)
-
-
-def call_keys(keys: Keys, call: Call | None) -> list[str]:
-    """Return the keys where a call is noted; unused ones if there is none."""
-    if call is None:
-        return [keys.calls(""), keys.inflight("")]
-    return [keys.calls(call.lane.worker_id), keys.inflight(type_of(call.event_id))]

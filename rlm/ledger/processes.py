@@ -18,9 +18,13 @@ if TYPE_CHECKING:  # what asks for a run imports this module, and not that
     from rlm.ledger.claims import Lane
 
 #: A process not heard of for this many seconds is taken for gone.
-HEARTBEAT_TTL_SECONDS = 10.0
+HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
+#: The same of a worker with events in hand, and of a supervisor with workers where others would take its share over.
+BRISK_SECONDS = 1.0
+#: One that says nothing for so many times as long as it may is silent: others go on without it.
+SILENT_TIMES = 3.0
 
 #: The state of a supervisor that signed off, which others see for as long as an entry lives.
 LEFT = "left"
@@ -71,7 +75,8 @@ class Process:
     `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
     that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older. `pids`
-    is where `pid` counts (`pid_space`), empty if that is not known.
+    is where `pid` counts (`pid_space`), empty if that is not known. `every` is how soon it announces itself again,
+    seconds; 0 if it does not say so.
     """
 
     id: str
@@ -88,6 +93,12 @@ class Process:
     fenced: bool = False
     schema: int = field(default=0, compare=False)
     pids: str = ""
+    every: float = field(default=0.0, compare=False)
+
+    @property
+    def silent_after(self) -> float:
+        """For how long it may say nothing until others go on without it, seconds."""
+        return min(SILENT_TIMES * self.every or HEARTBEAT_TTL_SECONDS, HEARTBEAT_TTL_SECONDS)
 
 
 class Processes(Part):

@@ -10,12 +10,12 @@ import redis
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
 from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
+from rlm.core.packing import unpack_item
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import CallNote, find_note, waits_alone
+from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.keys import Keys
-from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part
 
@@ -39,7 +39,7 @@ class Recovery(Part):
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
         event, (found,) = self._keys.event(event_id), self._fields(event_id, "item")
-        item, wrong = found or b"null", "is not the hash of an event that can be sent"
+        item, wrong = unpack_item(found or b"null"), "is not the hash of an event that can be sent"
         self._quarantine.set_aside(token, event, wrong)
         try:
             decode_item(item, len(item))
@@ -57,9 +57,10 @@ class Recovery(Part):
         detail = f"{type_name!r} is no longer a configured type"
         while True:
             ids = [text(one) for one in self._zrange(self._keys.pending(type_name), 0, CHUNK - 1)]
-            items = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
+            found = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
+            items = [unpack_item(item or b"null") for item in found]
             calls = [
-                self._failing(token, run_id, type_name, event_id, (item or b"null", Reason.UNKNOWN_TYPE, detail))
+                self._failing(token, run_id, type_name, event_id, (item, Reason.UNKNOWN_TYPE, detail))
                 for event_id, item in zip(ids, items, strict=True)
             ]
             failed += sum(self._run_each("fail_pending", calls))
@@ -167,7 +168,7 @@ class Recovery(Part):
         number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
         letter = encode_letter(
-            item or b"null",
+            unpack_item(item or b"null"),
             Reason.POISON,
             f"{POISON_DEATHS} workers died or froze while they had it",
             failed_at=self._now(),

@@ -17,11 +17,11 @@ import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.core.expected import Expected, Pair
+from rlm.core.packing import unpack_item
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Claim, Completion, LaneId, Turn
+from rlm.ledger.claims import KEEP_SECONDS, Claim, Completion, LaneId, Turn
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
 from rlm.ledger.keys import Keys
-from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Argument, Part
@@ -182,7 +182,7 @@ class Turns(Part):
         left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
         begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
         history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
+        return Claim(*begun, text(wallet), unpack_item(item), *history, *slot, limits, expected)
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""

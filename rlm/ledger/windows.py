@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limited, all_limited
 from rlm.core.window import WindowState
-from rlm.ledger.claims import write_note
+from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.keys import Keys
-from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, EndpointLimiter, Refused, WindowStorage, call_keys, periods
 from rlm.ledger.scripts import Command, Part
+
+if TYPE_CHECKING:
+    from rlm.ledger.limiter import EndpointLimiter
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000
@@ -28,7 +31,13 @@ class Windows(Part):
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
         super().__init__(client, keys)
         self._guard_seconds = guard_seconds
-        self._limiter = EndpointLimiter(WindowStorage(client, keys, guard_seconds))
+
+    @cached_property
+    def _limiter(self) -> EndpointLimiter:
+        """What takes a slot alone, as only workers do: nobody else waits for `limits` to be imported."""
+        from rlm.ledger.limiter import EndpointLimiter, WindowStorage  # noqa: PLC0415
+
+        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds))
 
     def with_guard(self, guard_seconds: float) -> Windows:
         """Return the same windows with another guard."""
@@ -39,13 +48,8 @@ class Windows(Part):
 
         The call is refused, to ask again at once, if another limit is in force than that of `endpoint`.
         """
-        limited = all_limited([endpoint])
-        return self._limiter.acquire(
-            {one.window_id: periods(one.limit) for one in limited},
-            call=call,
-            probe_seconds=endpoint.timeout_seconds + PROBE_SLACK_SECONDS,
-            limits={one.window_id: (one.name, one.limit.text) for one in limited},
-        )
+        probe_seconds = endpoint.timeout_seconds + PROBE_SLACK_SECONDS
+        return self._limiter.acquire(all_limited([endpoint]), call=call, probe_seconds=probe_seconds)
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give back a slot for which no call was sent."""

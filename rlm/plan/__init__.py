@@ -19,25 +19,9 @@ from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span_of
 from rlm.plan.simulate import Course, Start
-from rlm.plan.situation import FRESH, Capacity, Horizon, RunProgress, Situation, Underway, Workload
+from rlm.plan.situation import FRESH, Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
-
-__all__ = [
-    "Capacity",
-    "Horizon",
-    "Plan",
-    "PlannedRelease",
-    "RunProgress",
-    "TypePlan",
-    "Underway",
-    "Utilisation",
-    "Workload",
-    "carried",
-    "compute_plan",
-    "course_of",
-    "look_ahead",
-]
 
 #: The most points of the course of a plan.
 COURSE_POINTS: Final = 24

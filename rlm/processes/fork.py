@@ -243,5 +243,6 @@ def settle_memory() -> None:
 
     gc.collect()
     gc.freeze()
+    gc.enable()  # a copy that was made amid imports has it off
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         libc.malloc_trim(0)

@@ -23,6 +23,8 @@ class Remains:
         self._launcher = launcher
         self._unfreed: dict[str, bool] = {}
         self._restarted: list[str] = []
+        #: Workers that were killed with a supervisor that is succeeded here, by its id.
+        self._bereft: dict[str, set[str]] = {}
 
     def add(self, worker_id: str, *, died: bool) -> None:
         """Note a dead worker; one that was ended because all were to end at once has not `died` of what it had."""
@@ -58,16 +60,14 @@ class Remains:
         dead = {one.id: one for one in processes.alive(Role.SUPERVISOR) if one.id != own.id and _died_here(one, own)}
         workers = [one for one in processes.alive(Role.WORKER) if one.supervisor in dead and _died_here(one, own)]
         for worker in workers:
+            self._bereft.setdefault(worker.supervisor, set()).add(worker.id)
             self.add(worker.id, died=True)
         self.free()
         for one in dead.values():
             processes.sign_off(Role.SUPERVISOR, one)
-            log.warning(
-                "Supervisor %s was killed, and %d of its workers are dead; what they held is pending again",
-                one.id,
-                sum(worker.supervisor == one.id for worker in workers),
-                extra=alarm(Alarm.PROCESS_DIED, "succeed"),
-            )
+            told = "Supervisor %s was killed, and %d of its workers are dead; what they held is pending again"
+            extra = alarm(Alarm.PROCESS_DIED, "succeed")
+            log.warning(told, one.id, len(self._bereft.pop(one.id, ())), extra=extra)
 
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
         taken = self._store.recovery.orphan_worker(worker_id, died=died)

@@ -16,7 +16,7 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import pid_space
+from rlm.processes.alive import Presence, pid_space
 from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     Child,
@@ -26,10 +26,8 @@ from rlm.processes.child import (
     end_at_once,
     watch_death,
 )
-from rlm.processes.peers import Peers
-from rlm.processes.presence import Presence
 from rlm.processes.remains import Remains
-from rlm.processes.sharing import offer_of
+from rlm.processes.sharing import Peers, offer_of
 from rlm.processes.signals import StopSignals, supervisor_grace
 from rlm.settings import Settings
 
@@ -41,7 +39,7 @@ FAILING_STARTS = 3
 POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
 #: The same where there are other supervisors, whose share is taken over if they fall silent, seconds.
 PEERS_SECONDS = 1.0
-#: Pause until the next look where others still have the places that are this host's, seconds.
+#: Pause until the next look where others still have the places that are this host's, or one is overdue, seconds.
 CROWDED_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
@@ -63,7 +61,7 @@ class Supervisor:
         self._spawned = 0
         self._starts = StartBackoff()
         self._scale_at = float("-inf")
-        self._crowded = self._introduced = False
+        self._crowded = False
         self._peers = Peers(store)
         self._presence = Presence(store, self._entry(), lambda: list(self._children))
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
@@ -77,14 +75,9 @@ class Supervisor:
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
         self._presence.start()
-        log.info(
-            "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers",
-            self.id,
-            __version__,
-            os.getpid(),
-            self._settings.capacity,
-            extra={"action": "start_supervisor"},
-        )
+        told = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers"
+        extra = {"action": "start_supervisor"}
+        log.info(told, self.id, __version__, os.getpid(), self._settings.capacity, extra=extra)
         try:
             while not self._stop.graceful:
                 self._turn()
@@ -101,12 +94,13 @@ class Supervisor:
         self._reap()
         try:
             with self._store.guarded():  # whatever stands in Redis is no reason to end
+                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1
                 self._presence.turn()
                 self._remains.free()
                 self._frozen.look()
                 self._scale()
         except StoreError as error:
-            self._scale_at, self._introduced = float("-inf"), False
+            self._scale_at, self._presence.lapsed = float("-inf"), True
             self._frozen.forgive()
             self._outage.tell(error, "the workers stay as they are")
             revive(self._store)
@@ -130,6 +124,7 @@ class Supervisor:
             child.stop()
         if share > len(running) and self._starts.left_seconds <= 0:
             self._grow(share - len(running))
+        self._crowded = self._crowded or self._peers.overdue
         alone = len(self._peers.living) == 1
         self._scale_at = now + (CROWDED_SECONDS if self._crowded else SCALE_SECONDS if alone else PEERS_SECONDS)
 
@@ -139,15 +134,15 @@ class Supervisor:
         The others are told that this supervisor is here, or is back. They may have taken its share over: then it begins
         with what they leave, and takes more as they go.
         """
-        if not self._introduced:
+        if self._presence.lapsed:
             self._remains.succeed(self._presence.entry)
         in_sight = self._peers.look().get(self.id) is not None
         share = self._peers.share_of(self._presence.entry)
-        if in_sight and self._introduced:
+        if in_sight and not self._presence.lapsed:
             return share
         self._presence.say()
         self._store.processes.wake("supervisors")
-        self._introduced = True
+        self._presence.lapsed = False
         left = self._store.places.left(self.id, self._peers.most)
         self._crowded = share > left
         return min(share, left) if self._children else share

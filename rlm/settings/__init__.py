@@ -238,7 +238,11 @@ def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> 
     facts = [
         [_facts(event_type) for event_type in event_types],
         tables["retry"],
-        {key: value for key, value in tables["queue"].items() if key not in {"failed_max", "failed_max_bytes"}},
+        {
+            key: value
+            for key, value in tables["queue"].items()
+            if key not in {"failed_max", "failed_max_bytes"} and (value or key != "compress")  # as it was without it
+        },
         tables["redis"]["prefix"],
         tables["run"]["guard_seconds"],
         tables["workers"]["threads"],
@@ -273,7 +277,8 @@ def settings_under(settings: Settings, prefix: str) -> Settings:
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """Return the secrets in URLs, headers, the web token and Sentry's DSN, those in environment variables as well."""
-    return Secrets(_secret_values(settings, environ))
+    names = (*settings.types, *settings.endpoints, *settings.budgets)
+    return Secrets(_secret_values(settings, environ), names=names)
 
 
 def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from rlm.settings import addresses, values
 from rlm.settings.secrets import EMBEDDED
-from rlm.settings.values import list_name, seconds, setting, whole
+from rlm.settings.values import list_name, seconds, setting, switch, whole
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000
@@ -86,6 +86,9 @@ class QueueSettings(Section):
         3600.0,
         "How long after an event was completed or failed the same event id is dropped as a duplicate.",
         from_zero=True,
+    )
+    compress: bool = switch(
+        "Whether items wait compressed, in a quarter less of Redis' memory. Versions before it cannot read them."
     )
     failed_max: int = whole(
         100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
@@ -211,11 +214,9 @@ class WebSettings(Section):
         "which the request arrived; anything else is refused, `/healthz` too. A variable has them between commas.",
         allowed='a list of names and addresses without port, ["rlm.example.com"]',
     )
-    read_only: bool = setting(
-        False,
+    read_only: bool = switch(
         "Whether the page and the JSON only show: every request that would change something is refused. "
-        "`rlm web --read-only` says the same.",
-        allowed="true or false",
+        "`rlm web --read-only` says the same."
     )
 
 
@@ -257,12 +258,11 @@ def _not_empty(endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSetting
 class TypeSettings(Section):
     """A type of events and the endpoints that take them."""
 
-    priority: int = setting(
+    priority: int = whole(
         1,
         "Types with a higher one are served first; also the priority of items that bring none.",
-        allowed="a whole number from 0 to 100",
-        ge=0,
-        le=100,
+        lowest=0,
+        highest=100,
     )
     share: float = setting(
         0.0,

@@ -149,7 +149,7 @@ def variable_name(place: Iterable[str]) -> str:
 
 
 def _converted(text: str, place: Place) -> Any:
-    """Return `text` as the number, list or table that the setting is; the validation finds what cannot be one."""
+    """Return `text` as what the setting is, if not text; the validation finds what cannot be that."""
     described = fields_at(place[:-1]).get(str(place[-1]))
     kind = described.annotation if described else str
     if get_origin(kind) is list:
@@ -157,6 +157,8 @@ def _converted(text: str, place: Place) -> Any:
     if get_origin(kind) is dict:
         pairs = [part.partition("=") for part in text.split(",")]
         return {name.strip(): value.strip() for name, _, value in pairs} if all(sign for _, sign, _ in pairs) else text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, text)
     number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
     try:
         return number(text) if is_plain(text) else text

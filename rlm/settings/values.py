@@ -55,6 +55,11 @@ def whole(default: int, meaning: str, *, lowest: int, highest: int = 10**9) -> A
     return setting(default, meaning, allowed=f"a whole number from {lowest} to {highest}", ge=lowest, le=highest)
 
 
+def switch(meaning: str) -> Any:
+    """Describe what is off by default, and may be on."""
+    return setting(False, meaning, allowed="true or false")
+
+
 def list_name(default: str, meaning: str) -> Any:
     """Describe the name of a Redis list."""
     allowed = "1 to 200 printable characters, another name than the other two, not beginning with `redis.prefix` and "

@@ -68,6 +68,7 @@ METRICS: Final = (
         "rlm_other_configuration", "Schedulers and supervisors that run another configuration than this page.", "role"
     ),
     _gauge("rlm_hosts", "Hosts that work, stand by, or did not sign off, by what is to be said of them.", "state"),
+    _gauge("rlm_host_state", "1 for what is to be said of a host.", "host", "state"),
     _gauge("rlm_host_heard_seconds", "How long ago a host was last heard of.", "host"),
     _gauge("rlm_lease_held", "1 while somebody conducts, or is about to: holds the lease."),
     _gauge("rlm_lease_remaining_seconds", "Until the lease runs out unless its holder prolongs it; 0 where none is."),

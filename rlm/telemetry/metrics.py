@@ -121,6 +121,7 @@ def _schedule(store: Store) -> Iterator[Sample]:
     for state in HostState:
         yield Sample("rlm_hosts", {"state": state}, sum(one["state"] == state for one in found))
     for one in found:
+        yield Sample("rlm_host_state", {"host": one["host"], "state": one["state"]}, 1)
         if one["heard_seconds"] is not None:
             yield Sample("rlm_host_heard_seconds", {"host": one["host"]}, one["heard_seconds"])
     tenure = store.leases.tenure()

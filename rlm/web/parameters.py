@@ -22,7 +22,7 @@ from rlm.admin.runs import RunFilter
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
-from rlm.core.run import Trigger  # msgspec reads the annotations
+from rlm.core.run import RUN_ID_START, Trigger  # msgspec reads the annotations
 from rlm.core.text import seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)
@@ -68,7 +68,7 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
     trigger: Annotated[list[Trigger], Meta(max_length=10, description="Started so.")] = []
     since: Duration | None = None
     search: Search = ""
-    before: Annotated[str, Meta(max_length=200, description="Those before this run.")] = ""
+    before: Annotated[str, Meta(pattern=rf"^({RUN_ID_START.pattern})?$", description="Those before this run.")] = ""
 
     def chosen(self) -> RunFilter:
         """Return the filter that it means."""

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from rlm.admin.endpoints import who
 from rlm.cli.endpoint import endpoint
-from rlm.ledger.limiter import Admitted
+from rlm.ledger.claims import Admitted
 from rlm.telemetry.metrics import MetricsPage
 from tests.acceptance.cli import Installation
 from tests.each import each

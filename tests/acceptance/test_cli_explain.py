@@ -8,8 +8,7 @@ from rlm.admin.explain import look
 from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Completion
 from rlm.ledger.processes import Process, Role
 from tests.each import each
 from tests.store import looks, steps, windows

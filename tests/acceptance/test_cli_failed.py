@@ -46,8 +46,11 @@ def test_no_letters_are_an_empty_list(inst):
     """And a sentence that says where to look next."""
     assert inst.json("failed", "list") == []
     assert "no dead letters" in inst.rlm("failed", "list").stdout
-    mistyped = inst.rlm("failed", "list", "--type", "REBALANCE_NEEDE").stderr
-    assert "No type 'REBALANCE_NEEDE' is configured (did you mean 'REBALANCE_NEEDED'?)." in mistyped
+    mistyped = ["--type", "REBALANCE_NEEDE", "--endpoint", "NOPE"]
+    for words in (["list"], ["retry"], ["drop", "--dry-run"]):
+        told = inst.rlm("failed", *words, *mistyped).stderr
+        assert "No type 'REBALANCE_NEEDE' is configured (did you mean 'REBALANCE_NEEDED'?)." in told
+        assert "No endpoint 'NOPE' is configured." in told
 
 
 def test_the_list_has_the_newest_first_and_twenty_unless_asked(inst):

@@ -140,3 +140,24 @@ def test_a_dry_run_does_not_count_what_a_retry_is_refused(inst, ids):
         "3 dead letters would be retried. Nothing was changed.\n3 more would be left: a retry cannot succeed." in told
     )
     assert (done["retried"], len(done["refused"])) == ([], 1)
+
+
+def test_a_retry_of_all_never_multiplies_letters_nor_brings_back_a_sibling(inst):
+    """Of an item with one good type and three that are no names the three letters are left, however often it is tried.
+
+    With the item they would bring back the good event, which was taken, and themselves.
+    """
+    inst.push(steps.item("m", steps.TYPE, "x y", "ä", "<b>"))
+    inst.start_run()
+    before = inst.json("failed", "list")
+    assert [one["event_id"] for one in before] == [None] * 3
+
+    assert inst.json("failed", "retry", "--all", "--dry-run")["would_be_left"] == 3
+    for _ in range(2):
+        done = inst.json("failed", "retry", "--all", "--yes")
+        assert (done["retried"], done["refused"], len(done["left"])) == ([], [], 3)
+    named = inst.json("failed", "retry", before[0]["id"], code=1)
+
+    assert "push the item again" in named["refused"][0]["reason"]
+    assert inst.json("failed", "list") == before
+    assert inst.json("queue", "stats")["events"] == 0

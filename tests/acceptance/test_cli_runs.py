@@ -37,3 +37,18 @@ def test_what_begins_no_run_is_exit_three(inst):
 
     assert "No run 'x' is known" in inst.rlm("result", "x", code=3).stderr
     assert "No run '' is known" in inst.rlm("result", "", code=3).stderr
+
+
+def test_a_list_goes_on_before_a_run_and_before_nothing_else(inst):
+    """What cannot be a run's id is a usage error, and no list of all; the beginning of one is a moment."""
+    ids = []
+    for _ in range(2):
+        run = inst.start_run()
+        inst.close_run(run)
+        ids.append(run.id)
+
+    assert [one["run_id"] for one in inst.json("list", "--before", ids[1])] == ids[:1]
+    assert inst.json("list", "--before", ids[1][:4]) == []
+    for word in ("NOPE", "Z", "2026-11-28", f"{ids[1]}0"):
+        done = inst.rlm("list", "--before", word, code=2)
+        assert "no run has such an id" in done.stderr, word

@@ -254,7 +254,7 @@ def test_hosts_that_are_out_of_service_are_named(inst):
     inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "b:1:x"))
     inst.store.hosts.lose("b")
     assert found(inst, "hosts") == [
-        ("warn", "b is lost: its supervisor is not heard of for 10 s, and did not sign off")
+        ("warn", "b is lost: its supervisor is not heard of for 8.0 s, and did not sign off")
     ]
 
 

@@ -79,18 +79,19 @@ def test_a_run_on_a_redis_of_ones_own(make_system, tmp_path):
 
 
 def test_a_redis_that_keeps_nothing_is_refused_unless_that_is_allowed(make_system, tmp_path):
-    """Without an append-only file the scheduler exits with 4 and the remedy; `--allow-volatile` is the way past."""
+    """Without an append-only file each process exits with 4 and the remedy; `--allow-volatile` is the way past."""
     with (
         redis_server(tmp_path / "redis", "--appendonly", "no") as url,
         make_system(env={"REDIS_URL": url}) as system,
     ):
-        refused = system.rlm("scheduler", check=False)
+        for process in (["scheduler"], ["supervisor"], ["worker", "start"]):
+            refused = system.rlm(*process, check=False)
+            assert refused.returncode == 4, process
+            assert "set appendonly to yes" in refused.stderr
+            assert "--allow-volatile" in refused.stderr
         system.push_evenly(10)
         done = system.rlm("start", "--wait", "--allow-volatile")
 
-        assert refused.returncode == 4
-        assert "set appendonly to yes" in refused.stderr
-        assert "--allow-volatile" in refused.stderr
         assert "completed" in done.stdout
 
 

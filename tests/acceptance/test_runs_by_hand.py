@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from rlm.ledger.processes import Role
+from rlm.ledger.scripts import SOURCES, Script
 from tests.acceptance.jsonpage import documented
 from tests.wait import wait_until
 
@@ -186,3 +187,13 @@ def test_a_worker_started_by_hand_works_beside_the_others(make_system):
         assert system.stop("worker") == 0
         assert not system.repeats()
         system.assert_promises(events, [record])
+
+
+@pytest.mark.parametrize("name", ["scheduler", "supervisor"])
+def test_a_run_finds_its_scripts_loaded(make_system, name):
+    """Whoever comes up first loads them all, so that the first run after a start of Redis waits for none."""
+    with make_system() as system:
+        system.start(name)
+
+        digests = [Script(script).sha for script in SOURCES]
+        wait_until(lambda: all(system.store.client.script_exists(*digests)), message="all scripts are loaded")

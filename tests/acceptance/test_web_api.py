@@ -118,6 +118,7 @@ def test_lists_go_on_page_by_page(inst, program):
     assert [one["run_id"] for one in program.json(f"/api/runs?before={newest['run_id']}")] == [
         one["run_id"] for one in program.json("/api/runs?offset=1")
     ]
+    assert program.get("/api/runs?before=NOPE").status == 400
 
 
 @each(

@@ -1,4 +1,4 @@
-"""What a worker logs while Redis is away: it announces itself again and again, and speaks of that once."""
+"""When a worker announces itself: more often with events in hand, and again and again while Redis is away."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ import logging
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-from actors.worker import WorkerProcess
+import pytest
+
+from actors import worker as actors_worker
+from actors.worker import AGAIN_SECONDS, WorkerProcess
 from rlm.core.errors import StoreError
-from rlm.ledger.processes import WorkerState
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, WorkerState
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
+from tests.clocks import SetClock
 
 
-def test_an_outage_is_one_line_however_often_it_tries(caplog):
-    """With twenty workers it would be forty lines a second, and the scheduler's alarm would stand among them."""
-    caplog.set_level(logging.INFO)
-    announce = Mock(side_effect=StoreError("Redis is away"))
+@pytest.fixture
+def announce():
+    """What each announcement comes to: it says the entry, which notes it."""
+    return Mock()
+
+
+@pytest.fixture
+def worker(announce):
     store = Mock(settings=load_settings(None, {}), url="redis://127.0.0.1:1/0", processes=Mock(announce=announce))
     stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
-    worker = WorkerProcess(store, "h:1:a:1", "h:1:a", None, stop)
+    return WorkerProcess(store, "h:1:a:1", "h:1:a", None, stop)
+
+
+def test_an_outage_is_one_line_however_often_it_tries(caplog, worker, announce):
+    """With twenty workers it would be forty lines a second, and the scheduler's alarm would stand among them."""
+    caplog.set_level(logging.INFO)
+    announce.side_effect = StoreError("Redis is away")
 
     assert [worker._announce(WorkerState.READY) for _ in range(5)] == [False] * 5
     assert len(caplog.messages) == 1
@@ -28,3 +42,19 @@ def test_an_outage_is_one_line_however_often_it_tries(caplog):
     announce.side_effect = StoreError("Redis is away again")
     worker._announce(WorkerState.READY)
     assert [("again" in one) for one in caplog.messages] == [False, True]
+
+
+def test_a_worker_with_events_in_hand_announces_itself_more_often(worker, announce, monkeypatch):
+    """It says how soon, and a look in between that it was woken for says nothing."""
+    monkeypatch.setattr(actors_worker, "system_clock", clock := SetClock(300 * HEARTBEAT_SECONDS))
+    assert worker._keep_announced() == HEARTBEAT_SECONDS
+    clock.sleep(BRISK_SECONDS + 0.1)
+    assert worker._keep_announced() == pytest.approx(HEARTBEAT_SECONDS - BRISK_SECONDS - 0.1)
+
+    monkeypatch.setattr(worker._lanes, "rest", lambda: False)
+    assert [worker._keep_announced() for _ in range(3)] == [BRISK_SECONDS] * 3
+    clock.sleep(BRISK_SECONDS)
+    announce.side_effect = StoreError("Redis is away")
+    assert worker._keep_announced() == AGAIN_SECONDS
+
+    assert [call.args[1].every for call in announce.call_args_list] == [HEARTBEAT_SECONDS, *[BRISK_SECONDS] * 2]

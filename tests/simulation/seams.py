@@ -21,8 +21,8 @@ import rlm.delivery.lane
 import rlm.ledger.front
 import rlm.ledger.intake
 import rlm.ledger.scripts
+import rlm.processes.alive
 import rlm.processes.child
-import rlm.processes.presence
 import rlm.processes.supervisor
 import scheduler.conductor
 import scheduler.leader
@@ -237,7 +237,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (scheduler.service, "threading", threads),
         (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (scheduler.service, "start_clock", lambda _every, redis_now, on_tick: Ticking(world, redis_now, on_tick)),
-        (rlm.processes.presence, "threading", threads),
+        (rlm.processes.alive, "threading", threads),
         (rlm.processes.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (
             rlm.processes.supervisor,

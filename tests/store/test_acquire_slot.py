@@ -7,8 +7,7 @@ import time
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
-from rlm.ledger.claims import LaneId
-from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, Refused
+from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, LaneId, Refused
 from tests.store import looks, steps
 from tests.store.windows import (
     health,

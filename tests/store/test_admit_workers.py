@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.ledger.processes import Process, Role
+from rlm.ledger.hosts import SILENT_SECONDS
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Process, Role
 from rlm.ledger.store import Store
 
 pytestmark = pytest.mark.both_servers
@@ -32,7 +33,8 @@ def test_as_many_are_entered_as_there_are_places(store):
     assert store.places.admit(workers("c:1:x", 1), 0, 4) == 0
 
     assert entered(store) == ["a:1:x:1", "a:1:x:2", "a:1:x:3", "b:1:x:1"]
-    assert 9000 < store.client.pttl(store.keys.process(Role.WORKER, "b:1:x:1")) <= 10_000
+    lives_ms = 1000 * HEARTBEAT_TTL_SECONDS
+    assert lives_ms - 1000 < store.client.pttl(store.keys.process(Role.WORKER, "b:1:x:1")) <= lives_ms
     assert store.places.left("a:1:x", 4) == 3
 
 
@@ -53,6 +55,28 @@ def test_the_dead_and_those_started_by_hand_take_no_place(store):
     assert store.places.admit(workers("b:1:x", 2), 0, 2) == 1
 
 
+def test_the_silent_take_no_place(store):
+    """A worker announces itself sooner, so that its host is gone, or it is frozen. An entry without an end stays."""
+    store.places.admit(workers("a:1:x", 3), 0, 3)
+    for number, silent_seconds in ((1, SILENT_SECONDS + 0.01), (2, SILENT_SECONDS - 1)):
+        left_ms = round(1000 * (HEARTBEAT_TTL_SECONDS - silent_seconds))
+        store.client.pexpire(store.keys.process(Role.WORKER, f"a:1:x:{number}"), left_ms)
+    store.client.persist(store.keys.process(Role.WORKER, "a:1:x:3"))
+
+    assert store.places.admit(workers("b:1:x", 3), 0, 3) == 1
+
+
+def test_one_that_speaks_more_often_is_silent_sooner(store):
+    """It had events in hand."""
+    (worker,) = workers("a:1:x", 1)
+    for silent_seconds, places in ((SILENT_TIMES * BRISK_SECONDS - 0.5, 0), (SILENT_TIMES * BRISK_SECONDS + 0.01, 1)):
+        store.processes.announce(Role.WORKER, replace(worker, every=BRISK_SECONDS))
+        left_ms = round(1000 * (HEARTBEAT_TTL_SECONDS - silent_seconds))
+        store.client.pexpire(store.keys.process(Role.WORKER, worker.id), left_ms)
+
+        assert store.places.admit(workers("b:1:x", 1), 0, 1) == places
+
+
 def test_none_are_asked_for(store):
     """Nothing is done."""
     assert store.places.admit([], 0, 2) == 0
@@ -62,10 +86,10 @@ def test_supervisors_that_ask_at_the_same_moment_take_no_more_than_there_are(sto
     """Each looks, and another may have taken a place before it takes one itself."""
 
     def ask(name):
-        own = Store(settings, store.url)
         taken = 0
-        for _ in range(8):
-            taken += own.places.admit(workers(f"{name}:1:x", 2, first=taken + 1), taken, 20)
+        with Store(settings, store.url) as own:
+            for _ in range(8):
+                taken += own.places.admit(workers(f"{name}:1:x", 2, first=taken + 1), taken, 20)
         return taken
 
     with ThreadPoolExecutor(4) as pool:

@@ -9,9 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion, LaneId
-from rlm.ledger.limiter import Call
-from rlm.ledger.processes import Process, Role
+from rlm.ledger.claims import Call, Completion, LaneId
+from rlm.ledger.processes import Offer, Process, Role
 from rlm.telemetry.catalogue import counters
 from rlm.telemetry.metrics import MetricsPage
 from tests.store import looks, steps
@@ -66,6 +65,19 @@ def test_processes_of_another_configuration_than_the_pages_are_counted(store, re
 
     assert (page("rlm_other_configuration", "scheduler"), page("rlm_processes", "scheduler")) == (1, 2)
     assert page("rlm_other_configuration", "supervisor") == 0
+
+
+def test_each_host_is_named_with_what_is_to_be_said_of_it(store, read):
+    """So that an alert can name it."""
+    for host in ("up", "gone"):
+        store.processes.announce(Role.SUPERVISOR, Process(f"{host}:1:x", 1, host, 0.0, offer=Offer(20)))
+    store.client.delete(store.keys.process(Role.SUPERVISOR, "gone:1:x"))
+    store.hosts.lose("gone")
+
+    page = read()
+
+    assert (page("rlm_host_state", "up", "ready"), page("rlm_host_state", "gone", "lost")) == (1, 1)
+    assert (page("rlm_hosts", "ready"), page("rlm_hosts", "lost"), page("rlm_hosts", "silent")) == (1, 1, 0)
 
 
 def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, read):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Offer, Process, Role
-from rlm.processes import peers
-from scheduler import host_watch
-from scheduler.host_watch import HostWatch
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role
+from rlm.processes import sharing
+from scheduler import hosts
+from scheduler.hosts import HostWatch
 from tests.clocks import SetClock
 
 
 @pytest.fixture
 def clock(monkeypatch):
     made = SetClock()
-    for module in (peers, host_watch):
+    for module in (sharing, hosts):
         monkeypatch.setattr(module, "system_clock", made)
     return made
 
@@ -72,6 +72,21 @@ def test_a_host_that_vanished_is_named_once(store, clock, watch, say, caplog):
     assert alarms(caplog) == [("host_lost", "b")]
 
 
+def test_a_host_that_is_silent_is_followed_until_it_is_named(store, clock, watch):
+    """The last of the others, too: else it would be looked for seldom, and named seconds later."""
+    entry = Process("b:1:x", 1, "b", 0.0, offer=Offer(20, 0, 20), every=BRISK_SECONDS)
+    store.processes.announce(Role.SUPERVISOR, entry)
+    followed = []
+    for _ in range(int(HEARTBEAT_TTL_SECONDS)):
+        clock.time += 1.0
+        followed.append(watch.look(aloud=True))
+    assert all(followed)
+
+    vanish(store, "b:1:x")
+    assert not watch.look(aloud=True)
+    assert list(store.hosts.lost()) == ["b"]
+
+
 def test_a_host_that_is_back_is_no_longer_lost(store, clock, watch, say, caplog):
     """And nothing is left of its former self; should it vanish again, it is named again."""
     caplog.set_level("INFO")
@@ -126,7 +141,7 @@ def test_a_host_is_forgotten_after_a_day(store, clock, watch, say, monkeypatch):
     look(watch, clock, 1)
     vanish(store, "a:1:x")
     look(watch, clock, 20)
-    monkeypatch.setattr(host_watch, "FORGET_SECONDS", -1.0)
+    monkeypatch.setattr(hosts, "FORGET_SECONDS", -1.0)
     look(watch, clock, 1)
     assert store.hosts.lost() == {}
     assert store.processes.missing(Role.SUPERVISOR) == []

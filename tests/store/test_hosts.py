@@ -34,6 +34,7 @@ def test_each_host_is_described_with_all_that_runs_there(store, say):
     assert (first["labels"], first["versions"], first["scheduler"]) == ({"zone": "z"}, ["1.0"], None)
     assert (second["share"], second["workers"], second["ready"], second["lanes"], second["busy"]) == (4, 2, 1, 10, 0)
     assert (third["scheduler"], third["capacity"], third["share"], third["supervisors"]) == ("standby", None, 0, 0)
+    assert (third["state"], third["why"]) == ("unsupervised", None)
     assert 0 <= first["heard_seconds"] < 10
 
 
@@ -85,7 +86,7 @@ def test_a_host_that_is_heard_of_no_more_is_silent_and_lost_once_that_is_noted(s
     assert store.hosts.lose("a")
     assert not store.hosts.lose("a")
     assert (hosts(store)[0]["state"], hosts(store)[0]["share"]) == ("lost", 0)
-    assert hosts(store)[0]["why"] == "its supervisor is not heard of for 10 s, and did not sign off"
+    assert hosts(store)[0]["why"] == "its supervisor is not heard of for 8.0 s, and did not sign off"
 
     say(Role.SUPERVISOR, "a:2:x", offer=Offer(20, 0, 20))
     assert hosts(store)[0]["state"] == "ready"
@@ -93,6 +94,18 @@ def test_a_host_that_is_heard_of_no_more_is_silent_and_lost_once_that_is_noted(s
     assert store.hosts.forget("a")
     assert not store.hosts.forget("a")
     assert [one["host"] for one in hosts(store)] == ["b"]
+
+
+def test_a_host_whose_supervisor_died_is_unsupervised_once_that_is_forgotten(store, say):
+    """Its scheduler lives: the host is not lost, and takes no workers."""
+    for role in (Role.SUPERVISOR, Role.SCHEDULER):
+        say(role, "a:1:x", offer=Offer(20, 0, 20))
+    store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
+    assert hosts(store)[0]["state"] == "silent"
+
+    store.processes.forget(Role.SUPERVISOR, "a:1:x")
+
+    assert (hosts(store)[0]["state"], hosts(store)[0]["capacity"]) == ("unsupervised", None)
 
 
 def test_a_host_signs_off_with_its_supervisor(store, say):

@@ -189,6 +189,7 @@ def test_the_letters_of_one_item_do_not_hold_it_a_hundred_times(store, token, ru
     assert 1 <= len(whole) <= 4
     for one in letters[len(whole) :]:
         assert_excerpt(one["item"], raw)
+    assert ["hold it whole" in one["detail"] for one in letters] == [one not in whole for one in letters]
     assert store.letters.held_bytes() < 1_000_000
     assert looks.tally(store, run) == {"invalid": 100}
 

@@ -9,7 +9,7 @@ import pytest
 from rlm import SCHEMA
 from rlm.core.errors import FencedError
 from scheduler import leader as leading
-from scheduler.leader import RENEW_SECONDS, Leader
+from scheduler.leader import BRISK_LEASE_SECONDS, LEASE_SECONDS, RENEW_SECONDS, Leader
 
 
 @pytest.fixture
@@ -58,6 +58,19 @@ def test_the_lease_is_prolonged_now_and_then(store, one, pass_time, monkeypatch)
         one.keep()
 
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("turn_seconds", "lasts"),
+    [(None, LEASE_SECONDS), (0.0, BRISK_LEASE_SECONDS), (0.05, BRISK_LEASE_SECONDS + 0.2), (9.0, LEASE_SECONDS)],
+)
+def test_the_lease_of_one_whose_turns_are_short_lasts_for_less(store, one, pass_time, turn_seconds, lasts):
+    """Its standby takes over the sooner: nobody releases calls meanwhile."""
+    pass_time(RENEW_SECONDS)
+
+    one.keep(turn_seconds)
+
+    assert lasts - 0.2 < store.leases.tenure().left_seconds <= lasts
 
 
 def test_an_idle_leader_prolongs_its_lease_without_a_look_who_is_newer(store, one, pass_time, monkeypatch):

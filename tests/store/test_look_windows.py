@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rlm.core.window import WindowState
-from rlm.ledger.limiter import Admitted
+from rlm.ledger.claims import Admitted
 from tests.store import looks
 from tests.store.windows import (
     look,

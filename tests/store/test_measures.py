@@ -15,7 +15,7 @@ from rlm.delivery import run_end
 from rlm.ledger import Store, measures, scripts
 from rlm.ledger.claims import Completion
 from rlm.ledger.measures import Measuring, Totals, learned
-from rlm.ledger.reading import ending
+from rlm.ledger.reading import books
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)
@@ -74,7 +74,7 @@ def test_a_run_leaves_its_durations_and_failures(store, token, running, carry):
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
 def test_many_calls_are_read_in_slices(store, token, running, carry, monkeypatch, number):
     """A list of a million would hold Redis up: no reply has more than a slice, and all are read, each once."""
-    for module in (scripts, measures, ending):
+    for module in (scripts, measures, books):
         monkeypatch.setattr(module, "SLICE", 2)
     replies = []
     parse = redis.Redis.parse_response

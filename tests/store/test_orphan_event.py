@@ -8,8 +8,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Endpoint, Limit
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, Completion
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script

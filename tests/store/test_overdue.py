@@ -14,6 +14,7 @@ from rlm.delivery.run_end import REDIS_AWAY
 from rlm.ledger.reading.books import books
 from tests.clocks import SetClock
 from tests.store import steps
+from tests.store.windows import take
 
 WINDOW_SECONDS = 60.0
 
@@ -86,6 +87,24 @@ def test_a_run_is_closed_once_it_was_seen_overdue_for_long_enough(store, token, 
     clock.sleep(AGAIN_SECONDS)
     watch.look()
     assert watch.pause_seconds == math.inf
+
+
+def test_who_closes_a_run_looks_whether_it_kept_its_promises(store, watch, clock, running, caplog):
+    """No conductor will: the one that comes next knows of its own runs."""
+    run = running(1)
+    watch.expect(run.id, clock.ends_at)
+    let_end(store, run)
+    endpoint = store.endpoints()[steps.ENDPOINT]
+    take(store, endpoint, endpoint.limit.rules[0].amount)
+    key = store.keys.window(endpoint.window_id)
+    store.client.lpush(key, store.client.lindex(key, 0))
+
+    for seconds in (WINDOW_SECONDS, PATIENCE_SECONDS):
+        clock.sleep(seconds)
+        watch.look()
+
+    (told,) = [one for one in caplog.records if getattr(one, "alarm", "") == "limit_exceeded"]
+    assert (told.run_id, told.endpoint) == (run.id, steps.ENDPOINT)
 
 
 def test_a_run_that_is_closed_is_looked_at_once(store, token, watch, clock, running):

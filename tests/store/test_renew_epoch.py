@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
+from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.dataloss import Continuity
-from rlm.ledger.limiter import Admitted, Refused
 from tests.store.windows import health, look, make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
 
 #: How exactly a hold is met by a test that looks at it a moment later, seconds.

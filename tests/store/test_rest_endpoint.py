@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from rlm.ledger.breaker import TooHigh, forget_what_is_over, limits_too_high
-from rlm.ledger.limiter import Admitted, Refused
+from rlm.ledger.claims import Admitted, Refused
 from tests.store import steps
 from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, stamps, take
 

@@ -8,7 +8,7 @@ import pytest
 from rlm.core.item import BadItemError, Reason, encode_letter
 from rlm.core.run import State
 from rlm.ledger.claims import Completion
-from rlm.ledger.letters import TruncatedLetterError
+from rlm.ledger.letters import SpentLetterError
 from tests.store import looks, steps
 from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
 
@@ -205,7 +205,7 @@ def test_a_letter_that_holds_only_the_beginning_of_its_item_stays(store, token, 
     types = [f"X{index}" for index in range(100)] if number else [steps.TYPE]
     letter = reject_at_intake(store, token, steps.item("i1", *types, blob="x" * (60_000 if number else 70_000)))
 
-    with looks.nothing_changes(store), pytest.raises(TruncatedLetterError, match="only the beginning of its item"):
+    with looks.nothing_changes(store), pytest.raises(SpentLetterError, match="only the beginning of its item"):
         store.letters.retry(letter, dict.fromkeys(types, 1))
 
 
@@ -219,14 +219,25 @@ def test_what_looks_like_a_beginning_is_an_item(store, token):
     assert store.client.lrange(store.keys.events, 0, -1) == [raw]
 
 
-def test_the_letter_of_a_type_that_is_no_valid_name_puts_its_item_back(store, token):
-    """It has no event: whatever of the item is good and was taken is a duplicate then."""
-    raw = steps.item("i1", f"x:{steps.TYPE}")
-    letter = reject_at_intake(store, token, raw)
+@pytest.mark.parametrize("name", [f"x:{steps.TYPE}", "x y", "ä", "<b>", ""])
+def test_the_letter_of_a_type_that_is_no_valid_name_stays(store, token, name):
+    """No configuration can have the type, and its item would bring back the good events beside it."""
+    letter = reject_at_intake(store, token, steps.item("i1", steps.TYPE, name))
 
-    assert retry(store, letter)
+    with looks.nothing_changes(store), pytest.raises(SpentLetterError, match="no type can have the name"):
+        retry(store, letter)
 
-    assert store.client.lrange(store.keys.events, 0, -1) == [raw]
+
+def test_two_letters_of_one_item_put_it_back_once(store, token):
+    """It was pushed twice: both letters go, and it stands on the audit list once."""
+    first, second = (reject_at_intake(store, token, b"{not json") for _ in range(2))
+    assert first != second
+
+    assert retry(store, first)
+    assert retry(store, second)
+
+    assert store.client.lrange(store.keys.events, 0, -1) == [b"{not json"]
+    assert looks.letters(store) == []
 
 
 def test_a_type_that_is_not_configured_cannot_be_retried(store, token):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.claims import LaneId
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, LaneId
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_clock_back, stamps, take
 

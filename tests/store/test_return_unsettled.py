@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
-from rlm.ledger.claims import Completion, LaneId
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Completion, LaneId
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 

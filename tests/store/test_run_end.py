@@ -12,9 +12,8 @@ from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Call
-from rlm.ledger.reading import ending
+from rlm.ledger.claims import Call, Completion
+from rlm.ledger.reading import books
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
@@ -107,13 +106,13 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
     assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
     take(store, endpoint)
     store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
-    real = ending.read_completed
+    real = books.read_completed
 
     def earlier(raw):
         one = real(raw)
         return one._replace(at_us=one.at_us - 20_000_000)
 
-    monkeypatch.setattr(ending, "read_completed", earlier)
+    monkeypatch.setattr(books, "read_completed", earlier)
 
     used = close(store, token, run)["used"]
 
@@ -239,8 +238,8 @@ def test_what_limits_are_too_high_is_asked_once(store, token, running, monkeypat
     run, endpoint = running(1), store.endpoints()[steps.ENDPOINT]
     *_, slot = [store.windows.acquire(endpoint) for _ in range(2)]
     store.breaker.refuse(endpoint, 0.0, slot)
-    asked, real = [], ending.limits_too_high
-    monkeypatch.setattr(ending, "limits_too_high", lambda *args, **how: asked.append(args) or real(*args, **how))
+    asked, real = [], books.limits_too_high
+    monkeypatch.setattr(books, "limits_too_high", lambda *args, **how: asked.append(args) or real(*args, **how))
 
     record = close(store, token, run)
 

@@ -10,10 +10,17 @@ from rlm.admin.endpoints import endpoint_list
 from rlm.admin.planning import live_windows
 from rlm.core.clock import system_clock
 from rlm.core.window import WindowState
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import (
+    BRISK_SECONDS,
+    HEARTBEAT_TTL_SECONDS,
+    SILENT_TIMES,
+    Process,
+    Role,
+    WorkerState,
+)
 from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
-from scheduler import run_hosts
-from scheduler.run_hosts import MISSING_SECONDS, RunHosts
+from rlm.processes.sharing import LISTENING_SECONDS
+from scheduler.hosts import MISSING_SECONDS, RunHosts
 from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.ways import A, B, fail, pass_time
@@ -24,7 +31,7 @@ HERE, ALSO_HERE, THERE = f"{A}:1:1", f"{A}:1:2", f"{B}:1:1"
 @pytest.fixture
 def clock(monkeypatch):
     clock = SetClock()
-    monkeypatch.setattr(run_hosts, "system_clock", clock)
+    monkeypatch.setattr("scheduler.hosts.system_clock", clock)
     return clock
 
 
@@ -53,9 +60,9 @@ def claim(store, token, run):
     return steps.claim_next(store, token, run, HERE)
 
 
-def announce(store, process_id, role=Role.WORKER, *, fenced=True):
+def announce(store, process_id, role=Role.WORKER, *, fenced=True, every=0.0):
     host = process_id.partition(":")[0]
-    process = Process(process_id, 1, host, system_clock.now(), WorkerState.READY, 5, fenced=fenced)
+    process = Process(process_id, 1, host, system_clock.now(), WorkerState.READY, 5, fenced=fenced, every=every)
     store.processes.announce(role, process)
 
 
@@ -167,6 +174,60 @@ def test_one_that_is_heard_of_again_is_followed_again(store, hosts, clock, token
     look_twice(hosts, clock)
 
     assert looks.where(store, again.event_id) == ["pending"]
+
+
+def usable(hosts):
+    return {one.id for one in hosts.usable(hosts.look())[0]}
+
+
+def test_workers_that_fall_silent_with_events_in_hand_are_not_counted_on(store, hosts, clock):
+    """Soon, although their entries have not ended; until they are heard of again."""
+    for worker in (HERE, THERE):
+        announce(store, worker, every=BRISK_SECONDS)
+    for _ in range(int(SILENT_TIMES)):
+        hosts.look()
+        clock.time += BRISK_SECONDS
+        announce(store, THERE, every=BRISK_SECONDS)
+    assert usable(hosts) == {HERE, THERE}
+
+    clock.time += 0.1
+    assert usable(hosts) == {THERE}
+
+    announce(store, HERE, every=BRISK_SECONDS)
+    assert usable(hosts) == {HERE, THERE}
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_who_begins_to_listen_goes_by_when_entries_end(store, run, clock, duty, away):
+    """Unless all are overdue, since Redis was away."""
+    for worker in (HERE, THERE):
+        announce(store, worker, every=BRISK_SECONDS)
+    left_ms = round(1000 * (HEARTBEAT_TTL_SECONDS - SILENT_TIMES * BRISK_SECONDS)) - 1
+    store.client.pexpire(store.keys.process(Role.WORKER, HERE), left_ms)
+    duty.lately_away = away
+
+    assert usable(RunHosts(store, run.id, duty)) == ({HERE, THERE} if away else {THERE})
+
+
+def test_nobody_is_silent_while_nothing_could_be_heard(store, hosts, clock):
+    """Redis was away, or this process stood still."""
+    for _ in range(9):
+        announce(store, HERE, every=BRISK_SECONDS)
+        clock.time += LISTENING_SECONDS + 0.1
+        assert usable(hosts) == {HERE, THERE}
+
+
+def test_what_those_have_in_hand_that_are_not_counted_on_is_on_no_lane(store, hosts, clock, claim):
+    """Nor is it once they are missing, until it is taken back."""
+    here, there = sorted(hosts.look(), key=lambda one: one.id)
+    assert [hosts.held_beside(workers) for workers in ([here, there], [there], [here])] == [0, 1, 0]
+
+    fall_silent(store, HERE)
+    hosts.look()
+    assert hosts.held_beside([there]) == 1
+
+    look_twice(hosts, clock)
+    assert hosts.held_beside([there]) == 0
 
 
 def test_workers_of_a_host_that_is_cut_off_are_not_counted_on(store, hosts, settings):

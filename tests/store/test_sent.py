@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.limiter import Admitted
+from rlm.ledger.claims import Admitted
 from rlm.ledger.reading.compliance import compliance, excess
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, stamps, take

@@ -8,8 +8,8 @@ import pytest
 
 from rlm.core.endpoint import Limit
 from rlm.ledger import Store
+from rlm.ledger.claims import Refused
 from rlm.ledger.control import Change, What, limits_of
-from rlm.ledger.limiter import Refused
 from tests.store import looks, steps
 from tests.store.windows import take
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
+from rlm.ledger.claims import Refused
 from rlm.ledger.dataloss import Continuity
-from rlm.ledger.limiter import Refused
 from tests.store import looks, steps
 from tests.store.windows import health, set_health
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.claims import LaneId
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, LaneId
 from rlm.ledger.reading.books import take_snapshot
 from tests.store.windows import make_endpoint
 

@@ -15,8 +15,7 @@ from rlm.core import trail
 from rlm.core.item import Reason
 from rlm.core.run import make_run_id
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Completion
-from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.claims import Admitted, Call, Completion
 from rlm.ledger.reading import event_state
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.store import looks, losses, steps

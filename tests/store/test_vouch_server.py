@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
+from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.dataloss import Continuity
-from rlm.ledger.limiter import Admitted, Refused
 from tests.store.windows import make_endpoint, take
 
 

@@ -8,10 +8,10 @@ import limits
 import pytest
 from limits.strategies import MovingWindowRateLimiter
 
-from rlm.core.endpoint import Limit
 from rlm.core.errors import StoreUnreachableError
+from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.connect import make_client
-from rlm.ledger.limiter import Admitted, EndpointLimiter, Period, Refused, WindowStorage, periods
+from rlm.ledger.limiter import EndpointLimiter, Period, WindowStorage, periods
 from rlm.ledger.windows import Windows
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
@@ -103,20 +103,20 @@ def test_a_changed_amount_keeps_the_stock_strategys_window(stock):
 
 def test_ours_takes_all_rules_in_one_step(limiter):
     """`acquire` under several items is one step: what the second rule refuses is not taken from the first."""
-    items = periods(Limit.parse("10/minute; 2/hour"))
+    endpoint = make_endpoint("10/minute; 2/hour")
 
-    outcomes = [limiter.acquire({"endpoint": items}, call=None, probe_seconds=1) for _ in range(5)]
+    outcomes = [limiter.acquire([endpoint], call=None, probe_seconds=1) for _ in range(5)]
 
     assert [isinstance(one, Admitted) for one in outcomes] == [True, True, False, False, False]
     assert all(3590 < one.retry_after <= 3600 + GUARD for one in outcomes[2:])
-    assert [limiter.hit(items[0], "endpoint") for _ in range(10)] == [True] * 8 + [False] * 2
+    assert [limiter.hit(Period(10, 60), endpoint.window_id) for _ in range(10)] == [True] * 8 + [False] * 2
 
 
 def test_ours_holds_its_limit_in_a_race(limiter):
     """A hundred threads that acquire at once at a limit of 5: exactly 5 are admitted, each with its stamp."""
-    items = periods(Limit.parse("5/minute; 1000/hour"))
+    endpoint = make_endpoint("5/minute; 1000/hour")
 
-    outcomes = steps.at_once(*[lambda: limiter.acquire({"endpoint": items}, call=None, probe_seconds=1)] * 100)
+    outcomes = steps.at_once(*[lambda: limiter.acquire([endpoint], call=None, probe_seconds=1)] * 100)
 
     assert sum(isinstance(one, Admitted) for one in outcomes) == 5
     assert sum(isinstance(one, Refused) for one in outcomes) == 95

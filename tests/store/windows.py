@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rlm.core.endpoint import Budget, Endpoint, Limit
-from rlm.ledger.limiter import Admitted, Refused
+from rlm.ledger.claims import Admitted, Refused
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited

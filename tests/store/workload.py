@@ -10,8 +10,7 @@ from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
 from rlm.delivery import run_end
-from rlm.ledger.claims import Claim, Completion, LaneId
-from rlm.ledger.limiter import Call
+from rlm.ledger.claims import Call, Claim, Completion, LaneId
 from tests.store import looks, steps
 
 if TYPE_CHECKING:

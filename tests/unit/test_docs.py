@@ -15,7 +15,7 @@ from rlm.admin.planning import plan_run
 from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, rlm
 from rlm.core.window import Circuit
-from rlm.plan import Workload
+from rlm.plan.situation import Workload
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import EndpointSettings, TypeSettings

@@ -15,8 +15,9 @@ from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.breaker import Refusals, TooHigh
 from rlm.ledger.reading.books import Snapshot
-from rlm.plan import Plan, Underway, Utilisation
+from rlm.plan import Plan, Utilisation
 from rlm.plan.choose_releases import ReleaseState
+from rlm.plan.situation import Underway
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team

@@ -11,7 +11,7 @@ from rlm.delivery import health
 from rlm.delivery.health import NOTE_SECONDS, HealthKeeper
 from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Unreachable
 from rlm.ledger.breaker import Failed
-from rlm.ledger.limiter import Admitted
+from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Trouble
 from tests.clocks import SetClock
 

@@ -34,11 +34,14 @@ NOT_NEEDED = {
     "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
     "start": NEVER
     | STORE
-    | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
-    "status --json": NEVER | {"dramatiq", "apscheduler", "multiprocessing"},
-    "scheduler": NEVER | {"rlm.terminal"},
+    | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report", "html"},
+    "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
+    "scheduler": NEVER | {"limits", "rlm.terminal"},
     "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},
 }
+
+#: What all workers of a supervisor have from it: else each would import it, as it makes its first calls.
+SHARED = {"limits.strategies", "rlm.ledger.limiter", "rlm.delivery.lane", "encodings.idna"}
 
 
 def imported(code):
@@ -60,6 +63,11 @@ def test_a_process_imports_nothing_that_it_does_not_use(process):
 
     assert "rlm.core.hollow" in modules
     assert not found
+
+
+def test_a_supervisor_has_what_its_workers_need():
+    """They are copies of it."""
+    assert imported(PROCESSES["supervisor"]) >= SHARED
 
 
 USE = {

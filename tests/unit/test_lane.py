@@ -13,8 +13,7 @@ from rlm.delivery.connection import UnreachableError
 from rlm.delivery.lane import Lanes
 from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
 from rlm.ledger.breaker import Failed
-from rlm.ledger.claims import Claim, LaneId, Turn
-from rlm.ledger.limiter import Admitted, Refused
+from rlm.ledger.claims import Admitted, Claim, LaneId, Refused, Turn
 from rlm.ledger.ways import Trouble
 from tests.clocks import SetClock
 
@@ -151,7 +150,7 @@ class Scene:
         self.api = Api(clock)
         self.ledger_changes = {}
 
-    def carry(self, *, needs=0.5, remaining=60.0, claims=1, turn_seconds=0.0, **changes):
+    def carry(self, *, needs=0.5, remaining=60.0, claims=1, turn_seconds=0.0, rests=0, **changes):
         endpoints = {name: Endpoint(name, url(name), Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)}
         kind = EventType("T", 1, needs, tuple(endpoints.values()))
         begin = remaining - needs
@@ -172,7 +171,10 @@ class Scene:
         self.ways = Ways()
         parts = {"windows": self.api, "breaker": self.api, "ways": self.ways}
         store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, **parts)
-        Lanes(store, settings, self.api, "w").carry("run")
+        self.woken = []
+        self.lanes = Lanes(store, settings, self.api, "w", lambda: self.woken.append(self.ledger.turns[:]))
+        self.rested = [self.lanes.rest() for _ in range(rests)]
+        self.lanes.carry("run")
 
     @property
     def sent(self):
@@ -319,6 +321,16 @@ def test_each_completed_event_is_settled_with_the_next_turn(scene):
 
     assert [settles for _, settles in scene.ledger.turns] == [False, True, True, True]
     assert [verb for verb, _ in scene.ledger.settled] == ["complete"] * 3
+
+
+@pytest.mark.parametrize("rests", [0, 2])
+def test_a_worker_that_rested_is_told_once_before_a_lane_takes_turns(scene, rests):
+    """It then announces itself more often. One that never asked is told nothing."""
+    scene.carry(claims=3, rests=rests)
+
+    assert scene.rested == [True] * rests
+    assert scene.woken == ([[]] if rests else [])
+    assert scene.lanes.rest()
 
 
 def test_an_event_that_is_carried_alone_has_twice_the_lease(scene):

@@ -12,10 +12,10 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import COURSE_POINTS, Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
+from rlm.plan import COURSE_POINTS, compute_plan
 from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Situation
+from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, SimulatedWindow
 from rlm.plan.workers import choose_workers
 

@@ -8,9 +8,10 @@ import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, Workload, carried, course_of, look_ahead
+from rlm.plan import carried, course_of, look_ahead
 from rlm.plan.outlook import Ahead, LongRun, Outlook
 from rlm.plan.simulate import Course, Start
+from rlm.plan.situation import Capacity, Horizon, Workload
 from tests.each import each
 
 TYPE = "A"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
+from rlm.plan import compute_plan
 from rlm.plan.allocation import divide, in_order_of_use
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Situation
+from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.

@@ -9,8 +9,8 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.processes import Process
-from rlm.processes import presence
-from rlm.processes.presence import Presence
+from rlm.processes import alive
+from rlm.processes.alive import Presence
 from tests.wait import wait_until
 
 
@@ -33,8 +33,8 @@ class Register:
 
 @pytest.fixture
 def register(monkeypatch):
-    monkeypatch.setattr(presence, "HEARTBEAT_SECONDS", 0.02)
-    monkeypatch.setattr(presence, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(alive, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(alive, "AGAIN_SECONDS", 0.01)
     return Register()
 
 
@@ -61,12 +61,12 @@ def test_a_long_turn_makes_nobody_late(register, spoken_for):
 
 def test_one_that_hangs_is_not_spoken_for(register, spoken_for, monkeypatch):
     """Its share is for the others to take."""
-    monkeypatch.setattr(presence, "LONGEST_TURN_SECONDS", -1.0)
+    monkeypatch.setattr(alive, "LONGEST_TURN_SECONDS", -1.0)
     wait_until(spoken_for._thread.is_alive, message="it runs")
     register.tried = 0
     spoken_for._stopped.wait(0.1)
 
     assert register.tried <= 1
-    monkeypatch.setattr(presence, "LONGEST_TURN_SECONDS", 90.0)
+    monkeypatch.setattr(alive, "LONGEST_TURN_SECONDS", 90.0)
     spoken_for.go_on()
     wait_until(lambda: register.tried > 1, message="it is announced again")

@@ -135,6 +135,9 @@ def test_no_parameter_of_a_redis_url_turns_anything_off(parameter):
         ("redis+sentinel://h/main/2/3", "whole number"),
         ("redis+sentinel://h/main?socket_timeout=x", "seconds above 0"),
         ("redis+sentinel://h", "a service"),
+        *[(f"redis+sentinel://u:p@h1:1,h2:{port}/main", "the port must be") for port in ("x", "0", "65536", "1.5")],
+        ("rediss+sentinel://h1:one/main?ssl_ca_certs=/ca.pem", "the port must be"),
+        *[(f"redis+sentinel://{hosts}/main", "each sentinel is a host") for hosts in ("h1,", ",h2", ":1", "h1,:2")],
     ],
 )
 def test_a_redis_url_that_would_not_mean_what_it_seems_to_is_refused(url, problem):

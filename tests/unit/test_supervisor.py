@@ -15,8 +15,18 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, Offer, Process, Role, WorkerState
-from rlm.processes import child, peers, presence, supervisor
+from rlm.ledger.processes import (
+    BRISK_SECONDS,
+    HEARTBEAT_SECONDS,
+    HEARTBEAT_TTL_SECONDS,
+    LEFT,
+    SILENT_TIMES,
+    Offer,
+    Process,
+    Role,
+    WorkerState,
+)
+from rlm.processes import alive, child, sharing, supervisor
 from rlm.processes.alive import pid_space
 from rlm.processes.child import (
     BOOT_SECONDS,
@@ -27,8 +37,9 @@ from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     SILENT_SECONDS,
 )
+from rlm.processes.sharing import LISTENING_SECONDS
 from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
-from rlm.processes.supervisor import Supervisor
+from rlm.processes.supervisor import CROWDED_SECONDS, POLL_SECONDS, SCALE_SECONDS, Supervisor
 from rlm.settings import load_settings
 from tests.clocks import SetClock
 
@@ -225,7 +236,7 @@ class Host:
     def __init__(self, monkeypatch, **workers):
         self.clock, self.table, self.store, self.stop = SetClock(), Table(), FakeStore(), Stop()
         self.wakeup = self.stop.wakeup
-        for module in (supervisor, child, peers, presence):
+        for module in (supervisor, child, sharing, alive):
             monkeypatch.setattr(module, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
         monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)
@@ -516,6 +527,27 @@ def test_what_was_killed_with_its_supervisor_is_freed_by_the_next(make_host, dea
     assert len(errors(caplog)) == succeeded
 
 
+def test_all_that_was_killed_is_counted_though_redis_fails_in_between(make_host, dead_pid, caplog, monkeypatch):
+    """The workers are freed, and off the register, when their supervisor is signed off at the second attempt."""
+    host = make_host(max=2)
+    facts = {"pid": dead_pid, "host": host.supervisor._settings.host_name, "started_at": 0.0, "pids": pid_space()}
+    host.store.announce(Role.SUPERVISOR, Process(id="killed", offer=Offer(2, 0, 2), **facts))
+    for number in range(2):
+        host.store.announce(Role.WORKER, Process(id=f"killed:{number}", supervisor="killed", **facts))
+    sign_off = host.store.sign_off
+
+    def fail_once(*_args):
+        monkeypatch.setattr(host.store, "sign_off", sign_off)
+        raise StoreUnreachableError("it is away")
+
+    monkeypatch.setattr(host.store, "sign_off", fail_once)
+    host.want(2)
+    host.turn(2)
+
+    (told,) = [one for one in errors(caplog) if "was killed" in one]
+    assert "2 of its workers are dead" in told
+
+
 def test_a_living_supervisor_of_the_host_is_left_alone(make_host):
     """Two may share a host: the workers of one that lives are its own, even the dead, which it frees itself."""
     host = make_host(max=2)
@@ -554,6 +586,81 @@ def test_the_share_of_one_that_vanished_is_taken_after_a_heartbeats_life(host):
 
     assert len(host.running) == 4
     assert HEARTBEAT_TTL_SECONDS < waited <= HEARTBEAT_TTL_SECONDS + 2
+
+
+def test_the_share_of_one_that_spoke_often_is_taken_sooner(host):
+    """It had workers, and its next word is overdue: its silence counts from the last, and only while one listened."""
+    host.store.announce(Role.SUPERVISOR, other("~last", every=BRISK_SECONDS))
+    host.want(4)
+    waited = 0.0
+    while len(host.running) == 2:
+        host.clock.sleep(0.5)
+        waited += 0.5
+        host.turn()
+
+    assert SILENT_TIMES * BRISK_SECONDS < waited <= SILENT_TIMES * BRISK_SECONDS + 1
+    for seconds in (1.0, SCALE_SECONDS, 1.0):  # its entry may stay for longer, and who is alone looks seldom
+        host.clock.sleep(seconds)
+        host.turn()
+        assert len(host.running) == 4
+    host.store.announce(Role.SUPERVISOR, other("~last", every=BRISK_SECONDS))
+    host.turn()
+    assert len(host.running) == 2
+
+
+def test_one_that_is_overdue_is_looked_for_more_often(host, monkeypatch):
+    """So its share is not taken up to a second later than it may be."""
+    pauses = []
+    monkeypatch.setattr(host.supervisor._selector, "select", lambda timeout: pauses.append(timeout) or [])
+    host.store.announce(Role.SUPERVISOR, other("~last", every=BRISK_SECONDS))
+    host.want(4)
+    for _ in range(3):
+        host.clock.sleep(1.0)
+        host.turn()
+    taken_at = host.clock.time
+    while len(host.running) == 2:
+        host.clock.sleep(CROWDED_SECONDS)
+        host.turn()
+
+    assert [one for one in pauses if one][-1] == POLL_SECONDS
+    assert host.clock.time - taken_at <= 2 * CROWDED_SECONDS
+
+
+def test_a_redis_that_answers_late_makes_nobody_silent(host):
+    """However often one speaks: between two looks that lay far apart nothing may have been heard."""
+    host.store.announce(Role.SUPERVISOR, other("~last", every=BRISK_SECONDS))
+    host.want(4)
+    for _ in range(20):
+        host.clock.sleep(LISTENING_SECONDS + 0.1)
+        host.turn()
+
+    assert len(host.running) == 2
+
+
+def test_a_supervisor_speaks_often_while_it_has_workers_that_others_would_replace(host):
+    """Alone, or without workers, it need not."""
+    host.want(4)
+    said = []
+
+    def speak():
+        before = host.store.said
+        for _ in range(20):
+            host.clock.sleep(0.5)
+            host.store.announce(Role.SUPERVISOR, other("~last"))
+            host.turn()
+        said.append((host.store.said - before - 20, host.store.entries[Role.SUPERVISOR][host.supervisor.id].every))
+
+    host.turn()
+    assert host.store.entries[Role.SUPERVISOR][host.supervisor.id].every == HEARTBEAT_SECONDS
+    speak()
+    host.want(0)
+    for one in list(host.supervisor._children.values()):
+        host.process(one).die(0)
+    speak()
+
+    assert said[0] == (10, BRISK_SECONDS)
+    assert said[1][0] <= 4
+    assert said[1][1] == HEARTBEAT_SECONDS
 
 
 def test_one_that_goes_on_saying_so_is_never_taken_for_gone(host):
@@ -597,14 +704,18 @@ def test_the_first_who_is_back_does_not_take_all(host):
     assert before == len(host.running) == len(host.table.processes) == 6
 
 
-def test_one_that_is_back_runs_what_the_others_leave(host):
+@pytest.mark.parametrize("brisk", [True, False])
+def test_one_that_is_back_runs_what_the_others_leave(host, brisk):
     """They have taken its share over: its surplus stops, and it takes up again what they give away."""
     host.store.announce(Role.SUPERVISOR, other("~last"))
     host.want(20)
     assert len(host.running) == 10
     host.store.entries[Role.WORKER] |= {f"~last:{number}": worker_of("~last", number) for number in range(18)}
+    if brisk:
+        host.clock.sleep(BRISK_SECONDS)
+        host.turn()
     host.store.entries[Role.SUPERVISOR].pop(host.supervisor.id)
-    host.clock.sleep(1.0)
+    host.clock.sleep(0.1 + (SILENT_TIMES * BRISK_SECONDS if brisk else HEARTBEAT_TTL_SECONDS))
     host.turn()
 
     assert len(host.running) == 2

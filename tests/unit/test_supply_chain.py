@@ -15,7 +15,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(PYPROJECT)
 CONSTRAINTS = (ROOT / "docs" / "constraints.txt").read_text(encoding="utf-8")
 #: What stands behind this line of the list is not installed everywhere.
-ELSEWHERE = "# For the group bench, or for other systems and older Pythons."
+ELSEWHERE = "# For the groups bench and prices, or for other systems and older Pythons."
 
 
 def pins(lines):

@@ -55,12 +55,12 @@ def test_between_two_runs(found, level, words):
 
 def test_without_a_worker_it_says_why_as_the_status_does():
     """Whoever reads it has to start a supervisor, or read its log; that so many are wanted does not help."""
-    why = "no worker is ready of 3 wanted, and no supervisor is heard of: 12 events will be left over"
-    short = {**LEFT, "workers": 0, "binds": why, "shortage": why.partition(":")[0]}
+    why = "no worker is ready of 3 wanted, and no supervisor is heard of"
+    short = {**LEFT, "workers": 0, "binds": why, "shortage": why}
     found = status() | {"workers": {**NOT_READY, "wanted": 3, "now": 0}}
 
     assert verdict(found).more == "3 are wanted, 0 are alive."
-    assert verdict(found | {"forecast": short}).more == f"N{why[1:]}."
+    assert verdict(found | {"forecast": short}).more == f"N{why[1:]}. 12 events will be left over."
 
 
 def test_workers_of_another_configuration_are_not_ready():

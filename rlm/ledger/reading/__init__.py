@@ -14,6 +14,7 @@ import msgspec
 
 from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
+from rlm.core.packing import unpack_item
 from rlm.core.run import run_at
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
@@ -75,7 +76,7 @@ def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
     """Return since when an event waits, by its item, else by when it was taken; None for one that is settled."""
     if item is None:
         return None
-    stamped = stamped_at(item)
+    stamped = stamped_at(unpack_item(item))
     return stamped if stamped is not None or taken_at is None else float(taken_at)
 
 

@@ -9,9 +9,9 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
+from rlm.ledger.claims import KEEP_SECONDS
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
-from rlm.ledger.limiter import KEEP_SECONDS
 
 #: More slots than any window holds.
 _ALL = 2**31

@@ -75,7 +75,7 @@ def _mark(asked: ListFilter, text: str) -> Mark | None:
 
 
 def outlook_of(documents: Documents) -> Mapping[str, Any] | None:
-    """Return what the macro `outlook` of outlook.html draws; None where no whole window is on record."""
+    """Return what the macro `outlook` of parts.html draws; None where no whole window is on record."""
     return documents.get("outlook", _look, _SHARED_SECONDS)
 
 

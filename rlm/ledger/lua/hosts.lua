@@ -1,25 +1,28 @@
 --- admit_workers
 -- Enters new workers in the register, as many as there are places for.
 -- KEYS[1]   workers  set with the ids of all workers that may be alive
--- KEYS[2..]          the entries of workers that take a place while they live, then those of the new ones
+-- KEYS[2..]          the entries of workers that take a place while they are heard of, then those of the new ones
 -- ARGV[1]   known    how many ids the set had when it was read for KEYS
 -- ARGV[2]   places   how many there are, but for those that the asking supervisor's own workers take
 -- ARGV[3]   others   how many of KEYS are entries that others may have
 -- ARGV[4]   ttl_ms   how long an entry lives
--- ARGV[5..]          id and entry of each new worker, one after the other
+-- ARGV[5..]          for each of those how long it has to live at least, milliseconds: else its worker takes no place;
+--                    then id and entry of each new worker, one after the other
 -- Returns  how many were entered, the first of those named; -1 if the set has changed: it is to be read again
 -- Atomic because supervisors of several hosts ask at the same moment: together they must not take more than there are.
 local workers = KEYS[1]
 local known, places, others, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 if redis.call('SCARD', workers) ~= known then return -1 end
 for index = 2, others + 1 do
-  places = places - redis.call('EXISTS', KEYS[index])
+  local left = redis.call('PTTL', KEYS[index])  -- -1: somebody else wrote it; -2: there is none
+  if left == -1 or left >= tonumber(ARGV[3 + index]) then places = places - 1 end
 end
 local entered = 0
 for index = others + 2, #KEYS do
   if entered >= places then break end
-  redis.call('SADD', workers, ARGV[5 + 2 * entered])
-  redis.call('SET', KEYS[index], ARGV[6 + 2 * entered], 'PX', ttl_ms)
+  local id = 5 + others + 2 * entered
+  redis.call('SADD', workers, ARGV[id])
+  redis.call('SET', KEYS[index], ARGV[id + 1], 'PX', ttl_ms)
   entered = entered + 1
 end
 return entered
