@@ -108,7 +108,7 @@ class OverdueWatch:
         failure = REDIS_AWAY if self._failed_at > now + left_seconds else ""
         if record := close_overdue(self._store, run, failure):
             self._on_closed(run, record)
-            from rlm.delivery.promises import look_over  # noqa: PLC0415  # few workers ever close a run
+            from rlm.delivery.run_alarms import look_over  # noqa: PLC0415  # few workers ever close a run
 
             look_over(self._store, record)
         return system_clock.monotonic() + AGAIN_SECONDS

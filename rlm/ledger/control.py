@@ -6,7 +6,7 @@ Beside the changes are kept the orders, what was ordered over HTTP or of hosts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Argument, Part
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
@@ -163,6 +163,17 @@ class Control(Part):
 
     After a StoreError it is not known whether it was made.
     """
+
+    def publish(self, token: int, limited: Collection[Limited]) -> None:
+        """Publish the limits of the file, those set by hand since excepted: workers obey what is published.
+
+        A limit belongs to the window, so one set by hand holds where its endpoint is renamed in the file.
+        """
+        args: list[Argument] = [token, MOST_CHANGES]
+        for one in limited:
+            args += [one.name, one.limit.text, record_of(BY_FILE, one, What.LIMIT, one.limit.text)]
+        keys, healths = self._keys, [self._keys.health(one.window_id) for one in limited]
+        self._run("publish_limits", [keys.lease, keys.limits, keys.limits_filed, keys.changes, *healths], args)
 
     def limit(self, limited: Limited, limit: str, by: str, reason: str = "") -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.

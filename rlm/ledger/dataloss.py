@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -179,6 +180,15 @@ class Epochs(Part):
             [token, known.born if known else 0, secrets.token_hex(8), why, round(underway_seconds * MICROSECONDS)],
         )
         self._know(Epoch(int(reply[0]), text(reply[1]), 0))
+
+    def shift(
+        self, token: int, run_id: str, shift_us: int, why: str, *, healths: Sequence[str], moments: Sequence[str]
+    ) -> int:
+        """Move all moments still to come in `healths` and `moments`, see `Store.shift_stamps`."""
+        keys = self._keys
+        fixed = [keys.lease, keys.current, keys.run(run_id), keys.epoch, keys.releases]
+        args: list[Argument] = [token, run_id, shift_us, len(healths), why]
+        return int(self._run("shift_stamps", [*fixed, *healths, *moments], args))
 
     @translating
     def watch(self) -> tuple[int, int]:

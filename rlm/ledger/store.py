@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import MICROSECONDS, Server, server_of, text, translated
-from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, Orders, What, record_of
+from rlm.ledger.control import Changes, Control, Orders
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -25,7 +25,7 @@ from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import SOURCES, Script
+from rlm.ledger.scripts import SOURCES
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
@@ -68,8 +68,6 @@ class Store(StoreFront):
         self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
         self.ways = Ways(self.client, self.keys)
         self.control = Control(self.client, self.keys)
-        self._publish_limits = Script("publish_limits")
-        self._shift_stamps = Script("shift_stamps")
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
         return _anew, (replace(self.settings, shown=()),)  # what is for people is half of it
@@ -118,19 +116,13 @@ class Store(StoreFront):
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits, except those set by hand since: workers obey what is published.
+        """Publish the file's limits, see `Control.publish`, and what belongs to which budget.
 
-        A limit belongs to the window, so one set by hand holds where its endpoint is renamed in the file.
         The calls of an endpoint that has another budget than the last time are counted on that one.
         """
-        keys = self.keys
-        args: list[str | bytes | int] = [token, MOST_CHANGES]
-        limited = all_limited(self.settings.endpoints.values())
-        for one in limited:
-            args += [one.name, one.limit.text, record_of(BY_FILE, one, What.LIMIT, one.limit.text)]
-        healths = [keys.health(one.window_id) for one in limited]
-        self._publish_limits(self.client, [keys.lease, keys.limits, keys.limits_filed, keys.changes, *healths], args)
-        self.windows.join_budgets(token, self.settings.endpoints.values())
+        endpoints = self.settings.endpoints.values()
+        self.control.publish(token, all_limited(endpoints))
+        self.windows.join_budgets(token, endpoints)
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force, by the name of the endpoint or the budget, as text."""
@@ -149,16 +141,9 @@ class Store(StoreFront):
         No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
         that was open then, or empty.
         """
-        keys, known_types = self.keys, self.known_types
-        healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
-        moments = [key(name) for name in known_types for key in (keys.backoff, keys.inflight)]
-        return int(
-            self._shift_stamps(
-                self.client,
-                [keys.lease, keys.current, keys.run(run_id), keys.epoch, keys.releases, *healths, *moments],
-                [token, run_id, shift_us, len(healths), why],
-            )
-        )
+        healths = [self.keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
+        moments = [key(name) for name in self.known_types for key in (self.keys.backoff, self.keys.inflight)]
+        return self.epochs.shift(token, run_id, shift_us, why, healths=healths, moments=moments)
 
     @property
     def known_types(self) -> list[str]:

@@ -277,7 +277,8 @@ def settings_under(settings: Settings, prefix: str) -> Settings:
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """Return the secrets in URLs, headers, the web token and Sentry's DSN, those in environment variables as well."""
-    return Secrets(_secret_values(settings, environ))
+    names = (*settings.types, *settings.endpoints, *settings.budgets)
+    return Secrets(_secret_values(settings, environ), names=names)
 
 
 def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:

@@ -237,14 +237,20 @@ def _escaped(plain: str, in_json: str) -> Iterator[str]:
 
 
 class Secrets:
-    """Values that nobody may see, in every form they may be written in."""
+    """Values that nobody may see, in every form they may be written in.
 
-    def __init__(self, values: Iterable[str] = (), shortest: int = _SHORTEST) -> None:
+    `names` are shown where they stand by themselves, though one may be, or hold, what looks like a secret elsewhere.
+    """
+
+    def __init__(self, values: Iterable[str] = (), shortest: int = _SHORTEST, names: Iterable[str] = ()) -> None:
         spellings = {
             form for value in values for raw in (value, unquote(value)) if len(raw) >= shortest for form in forms(raw)
         }
         longest_first = sorted(spellings, key=len, reverse=True)  # a shorter one first would leave the rest of a longer
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        hidden = "|".join(map(re.escape, longest_first))
+        shown = [name for name in names if hidden and re.search(hidden, name)]
+        by_itself = rf"(?<![\w/-])(?P<name>{'|'.join(map(re.escape, shown))})(?![\w/-])|" if shown else ""
+        self._pattern = re.compile(f"{by_itself}{hidden}") if hidden else None
         self._longest = len(longest_first[0]) if longest_first else 0
 
     def __repr__(self) -> str:
@@ -260,8 +266,12 @@ class Secrets:
         Call it before cutting a text: half a secret is not found. If `text` was cut off already (`torn`), as much of
         its end is removed as could be the beginning of a secret.
         """
-        hidden = text if self._pattern is None else self._pattern.sub(MASK, text)
+        hidden = text if self._pattern is None else self._pattern.sub(_masked, text)
         return hidden[: -self._longest] if torn and self._longest else hidden
+
+
+def _masked(found: re.Match[str]) -> str:
+    return found.groupdict().get("name") or MASK
 
 
 _remembered = {"secrets": Secrets()}

@@ -213,7 +213,7 @@ def test_an_endpoint_that_left_the_file_keeps_its_limit(store, token, with_limit
 
 def test_only_the_newest_records_are_kept(store, token, with_limits, monkeypatch):
     """However many limits a file changes at once."""
-    monkeypatch.setattr("rlm.ledger.store.MOST_CHANGES", 2)
+    monkeypatch.setattr("rlm.ledger.control.MOST_CHANGES", 2)
 
     with_limits(rebalance_api="9/minute").publish_limits(token)
 

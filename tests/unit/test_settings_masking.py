@@ -192,6 +192,20 @@ def test_what_is_secret_is_known_in_every_spelling(tmp_path):
     assert known().mask("at https://h/x/aB3dE5fG7?z=1, it says") == "at https://h/x/***?z=1, it says"
 
 
+@each("name", ["payments2024", "s204body", "a1b2c3d4e5", "a1b2c3d4e5_api"])
+def test_the_name_of_an_endpoint_or_a_type_is_always_shown(tmp_path, name):
+    """Also one that is, or holds, a piece of a URL that looks like a key: masked is that piece where it is no name."""
+    path, piece = tmp_path / "rlm.toml", name.removesuffix("_api")
+    url = f"https://h/{piece}"
+    path.write_text(f'[types.{name}]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "{url}" }} ]\n')
+    load_settings(path, {})
+
+    line = f"{name} failed 5 times in a row; i1:{name} waits  [endpoint={name}]"
+    assert known().mask(line) == line
+    for told in (f"no answer of {url}", f"it has /{piece}", f"key_{piece}", f"{piece}x"):
+        assert known().mask(told) == told.replace(piece, "***")
+
+
 def test_masking_takes_no_longer_than_reading():
     """Whoever has RLM quote a long text does not hold it up."""
     began = time.monotonic()

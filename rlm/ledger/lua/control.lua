@@ -66,3 +66,61 @@ if before == limit then return before end
 -- include record_change
 record_change(changes, kept, quoted(before), record)
 return before
+
+--- publish_limits
+-- Publishes the limits of the configuration file, except for limits set by hand that still stand.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  limits   hash: name of an endpoint or a budget -> its limit in force
+-- KEYS[3]  filed    hash: the same name -> the limit that the file had when it was last published
+-- KEYS[4]  changes  list of records (JSON), newest first
+-- then     the health of each of them, hash: named, the name that it had when it was last published
+-- ARGV[1]  token
+-- ARGV[2]  kept     number of records kept
+-- then for each of them: its name, its limit in the file, the record of a change to it but for when and from what
+-- Returns  how many limits were set from the file
+--          One that is renamed takes its limit along: what was in force is the window's. One whose window was never
+--          published takes over what its name had, unless that went to another name.
+-- Atomic because a limit set by hand must hold until the file's value for it changes, and no shorter.
+local lease, limits, filed, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, kept = ARGV[1], tonumber(ARGV[2])
+-- include fence
+-- include now
+-- include record_change
+local all, names, formers, stay = {}, {}, {}, {}
+for index = 3, #ARGV, 3 do
+  local name, health = ARGV[index], KEYS[4 + index / 3]
+  local former = redis.call('HGET', health, 'named')
+  all[#all + 1] = {name = name, limit = ARGV[index + 1], record = ARGV[index + 2], health = health, former = former}
+  names[name] = true
+  if former then formers[former] = true end
+  if former == name then stay[name] = true end
+end
+for _, one in ipairs(all) do  -- before any is written: two may have changed names
+  local from = one.former or (not formers[one.name] and one.name)
+  if from and (from == one.name or not stay[from]) then
+    one.before, one.filed = redis.call('HGET', limits, from), redis.call('HGET', filed, from)
+  end
+end
+local set = 0
+for _, one in ipairs(all) do
+  local stands, renamed = one.filed == one.limit, one.former ~= one.name
+  local limit = stands and one.before or one.limit
+  if renamed or not stands then
+    redis.call('HSET', filed, one.name, one.limit)
+    redis.call('HSET', limits, one.name, limit)
+  end
+  if renamed then
+    redis.call('HSET', one.health, 'named', one.name)
+    if one.former and not names[one.former] then
+      redis.call('HDEL', filed, one.former)
+      redis.call('HSET', limits, one.former, limit)  -- who still has the former file gets no slot by another one
+    end
+  end
+  if not stands then
+    set = set + 1
+    if one.before ~= limit then
+      record_change(changes, kept, one.before and quoted(one.before) or 'null', one.record)
+    end
+  end
+end
+return set
