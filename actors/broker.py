@@ -29,7 +29,7 @@ from rlm.telemetry.logs import Bounded
 
 #: An idle consumer looks for itself after this many seconds, in case a wake-up was lost: with its connection, without
 #: either end being told. Whoever conducts wakes again while messages wait.
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 10.0
 #: How often a lane looks whether it is to end, once all are, seconds.
 _ENDING_SECONDS = 0.01
 #: Minimum seconds between two log lines about dropped messages.

@@ -252,7 +252,7 @@ def test_an_idle_consumer_does_not_poll(broker, client):
 
         assert slept
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == calls
-    assert IDLE_SECONDS <= 20
+    assert IDLE_SECONDS <= 10
 
 
 def wait_or_none(condition, seconds):
