@@ -9,8 +9,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.window import FAILING
-from rlm.delivery.http import TOO_MANY_REQUESTS
-from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import BAD_HEADER, TOO_MANY_REQUESTS, Answered, Delivered, Rejected, Throttled, Unreachable
 from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
 from rlm.ledger.claims import Admitted

@@ -1,4 +1,4 @@
-"""One HTTP call for one event: connect, send, receive, and what its answer means.
+"""One HTTP call for one event: connect, send, receive.
 
 Whatever an endpoint does, each step ends by its deadline.
 
@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
@@ -23,15 +23,11 @@ from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
     NO_ANSWER,
-    Delivered,
     Outcome,
-    Rejected,
-    Throttled,
     Unreachable,
+    classify,
     is_silence,
     kind_of_error,
-    kind_of_status,
-    longest_rest,
     parse_date,
 )
 from rlm.delivery.request import Request, render
@@ -45,10 +41,6 @@ _LATELY_SECONDS = 1.0
 #: The most connections that a lane takes along into a turn: with more endpoints it names those it used last, and to
 #: the others it connects after the claim, since naming thousands would cost more than that.
 MOST_BORROWED = 100
-
-TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
-_SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
-_TRY_AGAIN = frozenset({408, 425})
 
 _EXCERPT_CHARACTERS = 200
 #: From this status on the beginning of an answer is kept, for people to read.
@@ -255,21 +247,6 @@ class Dispatcher:
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
         own = Secrets(secrets_of_call(endpoint, self._resolve_headers(endpoint)), SHORTEST_SENT).hide(text, torn=torn)
         return known().hide(own)  # one that another endpoint is sent as well: both may belong to the same provider
-
-
-def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome that a final answer is.
-
-    `retry_after` holds every `Retry-After` of the answer. `now` is in seconds since 1970, `seconds` since it was sent.
-    """
-    if status in _SUCCESS:
-        return Delivered(status, seconds)
-    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
-        return Throttled(status, seconds, longest_rest(retry_after, now))
-    detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
-    if status in _REFUSALS and status not in _TRY_AGAIN:
-        return Rejected(status, seconds, detail)
-    return Unreachable(detail, seconds, kind_of_status(status))
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:

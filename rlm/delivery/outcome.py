@@ -1,4 +1,4 @@
-"""The four outcomes of a call, the words in which failed ones are counted, and what each means for its event."""
+"""The four outcomes of a call: which answer is which, the words for failed ones, what each means for its event."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ from rlm.delivery.answer_parser import BrokenAnswerError
 from rlm.ledger.claims import Admitted, Call, Claim, Completion
 from rlm.ledger.events import Ledger
 from rlm.settings.model import RetrySettings
+
+#: By its status, what an answer says of its event: 3xx and most of 4xx refuse it for good.
+TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+_SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
+_TRY_AGAIN = frozenset({408, 425})
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
@@ -151,6 +156,21 @@ class Unreachable:
 
 
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
+
+
+def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
+    """Return the outcome that a final answer is.
+
+    `retry_after` holds every `Retry-After` of the answer. `now` is in seconds since 1970, `seconds` since it was sent.
+    """
+    if status in _SUCCESS:
+        return Delivered(status, seconds)
+    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
+        return Throttled(status, seconds, longest_rest(retry_after, now))
+    detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
+    if status in _REFUSALS and status not in _TRY_AGAIN:
+        return Rejected(status, seconds, detail)
+    return Unreachable(detail, seconds, kind_of_status(status))
 
 
 def parse_date(value: str) -> float | None:

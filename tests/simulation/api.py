@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.delivery import outcome as kinds
 from rlm.delivery.connection import UnreachableError
-from rlm.delivery.http import classify
-from rlm.delivery.outcome import Outcome, Unreachable
+from rlm.delivery.outcome import Outcome, Unreachable, classify
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint

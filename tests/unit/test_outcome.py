@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.delivery import outcome as kinds
-from rlm.delivery.http import classify
-from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, Delivered, Rejected, Throttled, Unreachable, parse_retry_after
+from rlm.delivery.outcome import (
+    MAX_RETRY_AFTER_SECONDS,
+    Delivered,
+    Rejected,
+    Throttled,
+    Unreachable,
+    classify,
+    parse_retry_after,
+)
 from rlm.delivery.request import Request
 from tests.each import each
 
