@@ -16,7 +16,7 @@ from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.letters import Envelope, SpentLetterError, is_letter, spent
+from rlm.ledger.letters import Envelope, SpentLetterError, is_letter, is_nameless, spent
 
 #: The status in the detail of a letter that an answer caused.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -67,6 +67,8 @@ class DeadLetter(Envelope):
         """
         if (why := spent(self)) or self.event_id is not None:
             return why
+        if is_nameless(self):
+            return "no type can have the name of its event"
         try:
             decode_item(self.item_bytes, max_item_bytes)
         except BadItemError as error:

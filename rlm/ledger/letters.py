@@ -146,6 +146,7 @@ class Letters(Part):
             targets = [keys.event(event), keys.retried(name)]
             args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
         else:
+            item = _nameless_part(item) if is_nameless(letter) else item
             targets, args = [keys.events, keys.retried("")], ["", "", "", item, 0]
         names = [keys.failed, *targets, keys.types, keys.sequence]
         return bool(self._run("retry_letter", names, [raw, *args]) > 0)
@@ -222,14 +223,13 @@ def _is_own(event: str, item: Item) -> bool:
 
 
 def spent(letter: Envelope) -> str:
-    """Return why no configuration can make an event of a letter; empty if one can.
+    """Return why a letter cannot be retried, not even to become a letter again; empty if it can."""
+    return "it holds only the beginning of its item" if is_excerpt(letter) else ""
 
-    The letter of one event stands for that event alone: with a type that is no name, it is not its item's either.
-    """
-    if is_excerpt(letter):
-        return "it holds only the beginning of its item"
-    nameless = letter.reason is Reason.UNKNOWN_TYPE and letter.event_id is None
-    return "no type can have the name of its event" if nameless else ""
+
+def is_nameless(letter: Envelope) -> bool:
+    """Return whether a letter is that of a type whose name no configuration can have."""
+    return letter.reason is Reason.UNKNOWN_TYPE and letter.event_id is None
 
 
 def is_excerpt(letter: Envelope) -> bool:
@@ -243,3 +243,16 @@ def is_excerpt(letter: Envelope) -> bool:
 def _item_of(letter: Envelope) -> bytes:
     raw = bytes(letter.item)
     return base64.b64decode(msgspec.json.decode(raw)["base64"]) if letter.reason in NOT_EMBEDDABLE else raw
+
+
+def _nameless_part(item: bytes) -> bytes:
+    """Return an item with those of its types alone whose letters have no event id: the others were taken, or have one.
+
+    Everything else of it stays as it came, byte for byte.
+    """
+    fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
+    types = msgspec.json.decode(fields["events"], type=list[str])
+    nameless = [name for name in types if not is_name(name)]
+    if len(nameless) == len(types):
+        return item
+    return msgspec.json.encode({**fields, "events": msgspec.Raw(msgspec.json.encode(nameless))})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
@@ -220,12 +222,18 @@ def test_what_looks_like_a_beginning_is_an_item(store, token):
 
 
 @pytest.mark.parametrize("name", [f"x:{steps.TYPE}", "x y", "ä", "<b>", ""])
-def test_the_letter_of_a_type_that_is_no_valid_name_stays(store, token, name):
-    """No configuration can have the type, and its item would bring back the good events beside it."""
-    letter = reject_at_intake(store, token, steps.item("i1", steps.TYPE, name))
+def test_the_letter_of_a_type_that_is_no_valid_name_puts_that_type_of_its_item_back(store, token, name):
+    """A good type beside it was taken, and may be done: it is not sent again."""
+    alone = steps.item("i1", name, amount=1.5)
+    letters = [reject_at_intake(store, token, raw) for raw in (steps.item("i1", steps.TYPE, name, amount=1.5), alone)]
 
-    with looks.nothing_changes(store), pytest.raises(SpentLetterError, match="no type can have the name"):
-        retry(store, letter)
+    assert retry(store, letters[1])
+    assert store.client.lrange(store.keys.events, 0, -1) == [alone]
+    store.client.delete(store.keys.events)
+    assert retry(store, letters[0])
+
+    assert [json.loads(raw) for raw in store.client.lrange(store.keys.events, 0, -1)] == [json.loads(alone)]
+    assert looks.letters(store) == []
 
 
 def test_two_letters_of_one_item_put_it_back_once(store, token):
