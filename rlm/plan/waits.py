@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +43,9 @@ class Obstacle(StrEnum):
     RUN_BEFORE = "run_before"  # the tick has come, and the run before is still open
 
 
+_OBSTACLES: Final = frozenset(Obstacle)
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
@@ -51,10 +54,10 @@ class Wait:
     name: str = ""
 
     @classmethod
-    def read(cls, text: str) -> Wait:
-        """Read what `str` wrote."""
+    def read(cls, text: str) -> Wait | None:
+        """Read what `str` wrote; None for an obstacle that only a newer version knows."""
         obstacle, _, name = text.partition(" ")
-        return cls(Obstacle(obstacle), name)
+        return cls(Obstacle(obstacle), name) if obstacle in _OBSTACLES else None
 
     def __str__(self) -> str:
         return f"{self.obstacle} {self.name}".rstrip()
@@ -143,6 +146,19 @@ def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
     return {wait: number / len(waits) for wait, number in Counter(waits).items()}
 
 
+def _before_unreached(waits: Mapping[Wait, float]) -> dict[Wait, float]:
+    """Return waits as versions knew them that had no `UNREACHED`: such endpoints were resting."""
+    found: dict[Wait, float] = {}
+    for wait, seconds in waits.items():
+        known = replace(wait, obstacle=Obstacle.RESTING) if wait.obstacle is Obstacle.UNREACHED else wait
+        found[known] = found.get(known, 0.0) + seconds
+    return found
+
+
+def _in_words(waits: Mapping[Wait, float]) -> dict[str, float]:
+    return {str(one): round(seconds, 3) for one, seconds in waits.items()}
+
+
 @dataclass(slots=True)
 class Waits:
     """How long the events of each type waited for what, seconds, up to the moment `until`, seconds since 1970."""
@@ -153,24 +169,26 @@ class Waits:
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
-        """Read what `as_json` wrote; without a document nothing was waited for since `began_at`."""
+        """Read what `as_json` wrote; without a document nothing was waited for since `began_at`.
+
+        Time in a word that only a newer version knows is left out: it is put down to no other obstacle.
+        """
         if not document:
             return cls(began_at)
         by_type = {
-            name: {Wait.read(one): seconds for one, seconds in waits.items()}
-            for name, waits in document["by_type"].items()
+            name: {wait: seconds for one, seconds in waits.items() if (wait := Wait.read(one))}
+            for name, waits in (document["by_type"] | document.get("unreached", {})).items()
         }
         return cls(document["until"], by_type)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the run's hash keeps, ready to be encoded."""
-        return {
-            "until": self.until,
-            "by_type": {
-                name: {str(one): round(seconds, 3) for one, seconds in waits.items()}
-                for name, waits in self.by_type.items()
-            },
-        }
+        """Return what the run's hash keeps, ready to be encoded.
+
+        Versions before `UNREACHED` fail on that word and read `by_type` alone; `unreached` has such types as they are.
+        """
+        by_type = {name: _in_words(_before_unreached(waits)) for name, waits in self.by_type.items()}
+        apart = {name: one for name, waits in self.by_type.items() if (one := _in_words(waits)) != by_type[name]}
+        return {"until": self.until, "by_type": by_type, **({"unreached": apart} if apart else {})}
 
     def open_late(
         self, late: Mapping[str, float], state: ReleaseState, types: Sequence[EventType], full: Collection[str]
@@ -179,10 +197,11 @@ class Waits:
 
         `late` has seconds by obstacle, `full` the endpoints and budgets whose windows were full for most of them.
         """
+        known = {Obstacle(one): seconds for one, seconds in late.items() if one in _OBSTACLES}
         for kind in types:
             if state.counts[kind.name].pending:
-                for obstacle, seconds in late.items():
-                    self._put(kind.name, _before_opening(kind, state.windows, full, Obstacle(obstacle)), seconds)
+                for obstacle, seconds in known.items():
+                    self._put(kind.name, _before_opening(kind, state.windows, full, obstacle), seconds)
 
     def give_up(self, state: ReleaseState, types: Sequence[EventType]) -> None:
         """Count the rest of the window for what is waited for now: no slot comes before the deadline."""
