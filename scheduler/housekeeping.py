@@ -52,7 +52,7 @@ class Housekeeper:
 
     def after_run(self, record: Mapping[str, Any] | None) -> None:
         """Do a little, right after a run was closed; `record` is None if that is no longer kept."""
-        if record is not None:
+        if record is not None and not record.get("overdue"):  # else whoever closed it has looked
             look_over(self._store, record)
         self._archivist.work()
         self._janitor.step()

@@ -32,8 +32,10 @@ REDIS_AWAY = "Redis was away, or not fit, past the deadline"
 log = logging.getLogger(__name__)
 
 
-def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
+def close_run(store: Store, run_id: str, *, overdue: bool = False) -> dict[str, Any] | None:
     """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
+
+    `overdue`: its conductor has not closed it in time, and whoever does so now sees to what follows.
 
     Closing is one compare-and-set in Redis: whoever is second changes nothing. Once all events are pending again
     nothing can settle any more, so the counts read then are the last.
@@ -49,7 +51,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return None
         crash_point("close.returned")
         found = read_ending(store, run)
-        record = _final_record(store, run, found)
+        record = _final_record(store, run, found) | ({"overdue": True} if overdue else {})
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         types_with_alarm = _types_with_alarm(store, run, found)
         crash_point("close.counted")
@@ -85,7 +87,7 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
         if store.runs.end_overdue(run.id, **fields):
             told = "Run %s was not closed by its deadline: its conductor is deposed, and it is closed here"
             log.warning(told, run.id, extra={"action": "close_overdue", "run_id": run.id})
-    return close_run(store, run.id)
+    return close_run(store, run.id, overdue=True)
 
 
 def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:

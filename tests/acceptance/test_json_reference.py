@@ -109,12 +109,12 @@ def test_the_keys_of_runs(inst):
     assert inst.store.runs.note(inst.token, run.id, away_seconds="9.0", untaken="1")
     running = without_empty(set(keys(inst.json("status"))))
     steps.finish(inst.store, inst.token, run)
-    assert run_end.close_run(inst.store, run.id)
+    assert run_end.close_run(inst.store, run.id, overdue=True)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
     of_all = set(keys(overview_of_all({"one": inst.config}, {})))
 
     assert record == documented("rlm result") - CONDUCTED
-    ended = {"finished_at", "plan.actual_seconds", *(one for one in record if one.startswith(("why", "used")))}
+    ended = {"finished_at", "overdue", "plan.actual_seconds", *(one for one in record if one.startswith(("why", "used")))}
     assert running == (record - ended) | (documented("rlm status") - CONDUCTED - {"last", "last_tick"})
     assert of_all == keys_under("All installations")
     assert idle == {"state", "last", "last_tick"}
