@@ -107,6 +107,7 @@ class WorkerProcess:
         self._started_at = system_clock.now()
         self._heard = True
         self._said_at = self._beat_at = float("-inf")
+        self._said_every = 0.0
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
@@ -189,7 +190,8 @@ class WorkerProcess:
         return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
 
     def _due_seconds(self, every: float) -> float:
-        return min(self._said_at + every, self._beat_at) - system_clock.monotonic()
+        """Return the time until an announcement is due, by what the last one said as well: else it seems silent."""
+        return min(self._said_at + min(every, self._said_every), self._beat_at) - system_clock.monotonic()
 
     def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
         """Announce this worker, and that it does so again after `every` seconds; return whether Redis has heard it."""
@@ -216,7 +218,7 @@ class WorkerProcess:
             log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
             self._heard = False
             return False
-        self._heard, self._said_at = True, system_clock.monotonic()
+        self._heard, self._said_at, self._said_every = True, system_clock.monotonic(), every
         self._beat_at = self._said_at + system_clock.to_beat(HEARTBEAT_SECONDS)
         self._fence.announced(began)
         return True

@@ -18,7 +18,7 @@ from rlm.processes.signals import StopSignals
 #: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
 #: nobody does meanwhile; and beside these so many turns of its loop.
 LEASE_SECONDS, BRISK_LEASE_SECONDS, TURNS_LEASED = 3.0, 1.5, 4
-#: How often the holder prolongs it, seconds.
+#: How often the holder prolongs it, seconds; at once if it was to last for less than it is to now, by so much.
 RENEW_SECONDS = 0.25
 #: The most requests for a run that are answered at once: a flooded list does not hold the run up.
 MOST_ASKS = 100
@@ -44,17 +44,17 @@ class Leader:
         self.token = 0
         self.holder = self._told = self.newer = ""
         self.barred = False
-        self._renewed_at = float("-inf")
+        self._renewed_at, self._renewed_for = float("-inf"), 0.0
 
     def campaign(self, seconds: float = LEASE_SECONDS) -> bool:
         """Take the lease if it is free, prolong it to `seconds` if it is ours; return whether we hold it."""
         now = system_clock.monotonic()
-        if self.token and now - self._renewed_at < RENEW_SECONDS:
+        if self.token and max(now - self._renewed_at, seconds - self._renewed_for) < RENEW_SECONDS:
             return True
         before = self.token
         standing = self._leases.contend(self.owner, seconds)
         self.token, self.holder, self.barred = standing.token, standing.holder, standing.barred
-        self._renewed_at = now
+        self._renewed_at, self._renewed_for = now, seconds
         self._tell_newer(standing.newer)
         if self.token and not before:
             self._told = ""
@@ -68,7 +68,7 @@ class Leader:
         """
         began = system_clock.monotonic()
         if self._leases.acquire(self.owner, LEASE_SECONDS) == self.token:
-            self._renewed_at = began
+            self._renewed_at, self._renewed_for = began, LEASE_SECONDS
             return True
         self.token = 0
         return False

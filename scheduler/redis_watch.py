@@ -151,12 +151,12 @@ class Mender:
         self._store = store
         self._leader = leader
         self._looked_at = float("-inf")
-        self._took_seconds = 0.0
+        self.took_seconds = 0.0  #: how long its last look took
         self._untidy = False
 
     def step(self, seconds: float = LOOK_SECONDS) -> None:
         """Look at what can be read quickly, if the last look is `seconds` ago, and longer if it took long."""
-        if system_clock.monotonic() - self._looked_at >= max(seconds, LOOKING_PART * self._took_seconds):
+        if system_clock.monotonic() - self._looked_at >= max(seconds, LOOKING_PART * self.took_seconds):
             self.look()
 
     def before_run(self) -> None:
@@ -193,7 +193,7 @@ class Mender:
         if self._leader.newer:
             return
         flaws = inspect(self._store, deep=deep, records=records)
-        self._took_seconds = system_clock.monotonic() - self._looked_at
+        self.took_seconds = system_clock.monotonic() - self._looked_at
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
             self._mend(flaw)
 

@@ -139,7 +139,8 @@ class ReleaseLoop:
         lag_seconds = self._rhythm.begin()
         began_at = system_clock.monotonic()
         is_last = self._deadline - began_at < (self._turn_seconds or 0)  # a second or two if Redis is far away
-        self._leader.keep(self._turn_seconds)
+        # The next look of the mender may come in this turn; turns without one are short.
+        self._leader.keep(self._turn_seconds and max(self._turn_seconds, self._redis.mender.took_seconds))
         # First: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._counts = self._releases.count()
         self._redis.check(float("inf") if is_last else FIT_SECONDS)

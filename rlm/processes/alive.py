@@ -46,7 +46,7 @@ class Presence:
         self.lapsed = True
         self._said_at, self._said_every = float("-inf"), 0.0
         self._turned_at = system_clock.monotonic()
-        self._stopped = threading.Event()
+        self._stopped, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._speak, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -56,6 +56,7 @@ class Presence:
     def stop(self) -> None:
         """Speak no more; returns when nothing is being said."""
         self._stopped.set()
+        self._woken.set()
         self._thread.join()
 
     def turn(self) -> None:
@@ -73,6 +74,8 @@ class Presence:
         self.lapsed |= system_clock.monotonic() - self._said_at > before.silent_after
         self._store.processes.announce(Role.SUPERVISOR, entry)
         self._store.processes.enter(Role.WORKER, self._worker_ids())  # they say only that they live
+        if entry.every < self._said_every:  # the thread waits for longer than that
+            self._woken.set()
         self._said_at, self._said_every = system_clock.monotonic(), entry.every
 
     @property
@@ -86,7 +89,11 @@ class Presence:
 
     def _speak(self) -> None:
         pause = self._every_seconds
-        while not self._stopped.wait(pause):
+        while True:
+            self._woken.wait(pause)
+            self._woken.clear()
+            if self._stopped.is_set():
+                return
             pause = self._every_seconds
             if system_clock.monotonic() - self._turned_at > LONGEST_TURN_SECONDS:
                 continue

@@ -58,3 +58,18 @@ def test_a_worker_with_events_in_hand_announces_itself_more_often(worker, announ
     assert worker._keep_announced() == AGAIN_SECONDS
 
     assert [call.args[1].every for call in announce.call_args_list] == [HEARTBEAT_SECONDS, *[BRISK_SECONDS] * 2]
+
+
+def test_a_worker_that_has_gone_idle_is_not_taken_for_silent(worker, announce, monkeypatch):
+    """It announces itself as soon as it said that it would, and only then says that it does so less often."""
+    monkeypatch.setattr(actors_worker, "system_clock", clock := SetClock(300 * HEARTBEAT_SECONDS))
+    monkeypatch.setattr(worker._lanes, "rest", lambda: False)
+    worker._keep_announced()
+
+    monkeypatch.setattr(worker._lanes, "rest", lambda: True)
+    clock.sleep(BRISK_SECONDS / 4)
+    assert worker._keep_announced() == pytest.approx(BRISK_SECONDS * 3 / 4)
+    clock.sleep(BRISK_SECONDS * 3 / 4)
+    worker._keep_announced()
+
+    assert [call.args[1].every for call in announce.call_args_list] == [BRISK_SECONDS, HEARTBEAT_SECONDS]

@@ -73,6 +73,19 @@ def test_the_lease_of_one_whose_turns_are_short_lasts_for_less(store, one, pass_
     assert lasts - 0.2 < store.leases.tenure().left_seconds <= lasts
 
 
+def test_a_lease_that_is_short_is_made_long_at_once(store, one, pass_time, monkeypatch):
+    """What follows the last turn of a run may take long; turns that take a little longer than the last do not."""
+    pass_time(RENEW_SECONDS)
+    one.keep(0.01)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.leases, "contend", None)
+        one.keep(0.02)
+    one.keep()
+
+    assert store.leases.tenure().left_seconds > LEASE_SECONDS - 0.2
+
+
 def test_an_idle_leader_prolongs_its_lease_without_a_look_who_is_newer(store, one, pass_time, monkeypatch):
     """It does nothing before its next look; until then the lease is prolonged as often as ever."""
     with monkeypatch.context() as patched:
