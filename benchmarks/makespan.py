@@ -97,7 +97,7 @@ def delays_of(system: Installation) -> tuple[list[float], int]:
 
 
 def lateness(delays: list[float], guard: float) -> str:
-    """Say how the delays lie against the guard."""
+    """Return in words how the delays lie against the guard."""
     ordered = sorted(1000 * delay for delay in delays) or [0.0]
     p99 = ordered[int(0.99 * (len(ordered) - 1))]
     late = sum(delay > 1000 * guard for delay in ordered)

@@ -71,7 +71,7 @@ class Case:
 
     @property
     def is_planned_anew(self) -> bool:
-        """Tell whether the conductor would plan the rest of such a run again and again."""
+        """Whether the conductor would plan the rest of such a run again and again."""
         return self.types * self.endpoints <= MANY_ENDPOINTS
 
     def progress(self) -> RunProgress:
@@ -148,7 +148,7 @@ def measure_apart(case: Case) -> dict[str, float | None]:
 
 
 def row(case: Case, costs: dict[str, float | None]) -> str:
-    """Say what a case costs, beside its target."""
+    """Return the row of the table that has what a case costs, beside its target."""
     most_seconds, most_mb = TARGETS.get(case, (None, None))
     cells = [
         f"{case.types:,} x {case.endpoints:,}",

@@ -44,7 +44,7 @@ class Rhythm:
         return self._lag_seconds
 
     def pause(self, seconds: float) -> float:
-        """Have the next turn begin `seconds` after this one has, as if it took no time; return `seconds`."""
+        """Let the next turn begin `seconds` after this one has, as if it took no time; return `seconds`."""
         self._due = self._began + seconds
         return seconds
 

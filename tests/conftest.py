@@ -86,7 +86,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Tell each of the processes where they agree on turns."""
+    """Hand each of the processes the place where they agree on turns."""
     node.workerinput["turns"] = node.config.stash[_PLACE]
 
 

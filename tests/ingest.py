@@ -69,13 +69,13 @@ class Ingest:
                 self.wfile.write(b"{}")
 
             def log_message(self, *_args):
-                """Say nothing."""
+                """Log nothing."""
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True  # a client that was killed leaves its connection open
 
             def handle_error(self, *_args):
-                """Say nothing of a client that was killed in mid-sentence."""
+                """Log nothing of a client that was killed in mid-sentence."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/42"

@@ -56,7 +56,7 @@ class Job:
 
 
 def await_go() -> None:
-    """Say that all is ready, and wait until the work may begin."""
+    """Print that all is ready, and wait until the work may begin."""
     print("ready", flush=True)
     input()
 

@@ -172,7 +172,7 @@ class _Found:
         return host in self._ways and self._ways[host].cut_off
 
     def _unreached(self, host: str) -> list[dict[str, Any]]:
-        """Return the endpoints that calls of a host do not reach and others' do, the oldest trouble first."""
+        """Return the endpoints that calls of a host do not reach, the oldest trouble first; those of others may."""
         return [
             {"endpoint": name, "since": isoformat(way.since), "why": way.why, "failures": way.failures}
             for way in (self._ways[host].shut if host in self._ways else ())

@@ -193,7 +193,7 @@ def open_run(store: Store, prefix: str | None) -> Run:
 
 
 def cancel(store: Store, run: Run) -> None:
-    """Have a run end now; its conductor closes it."""
+    """Cancel a run, which ends now; its conductor closes it."""
     store.runs.cancel(run.id)
     store.processes.wake("scheduler")
 

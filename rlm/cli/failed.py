@@ -185,9 +185,10 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
     A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for.
-    The letter of a whole item puts that back on the audit list. Where none is named it asks first, on a terminal, and
-    leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
-    retried, as one whose type is still not configured.
+    The letter of a whole item puts that back on the audit list, that of a type which is no valid name its item with
+    such types only. Where none is named it asks first, on a terminal, and leaves those that would only become dead
+    letters again: no JSON, say, or too large. Exits with 1 if any cannot be retried, as one whose type is still not
+    configured.
     """
     from rlm.admin.letters import Deal
 

@@ -12,7 +12,14 @@ from rlm.cli.options import STANDARD, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
 
-_LOOKS = {"ready": "ok", "draining": "warn", "silent": "warn", "lost": "error"}
+_LOOKS = {
+    "ready": "ok",
+    "unsupervised": "ok",
+    "draining": "warn",
+    "cut off": "warn",
+    "silent": "warn",
+    "lost": "error",
+}
 #: How often `--wait` looks whether a worker is left, seconds.
 _LOOK_SECONDS = 0.25
 
@@ -119,7 +126,7 @@ def _show_ordered(done: dict[str, Any]) -> None:
 @command("rlm supervisor forget web-2", name="forget", group=supervisor)
 @click.argument("host")
 def forget_host(config: Path | None, host: str) -> None:
-    """Have HOST, which is lost, be named no more: it does not come back, or not soon.
+    """Forget HOST, which is lost: it does not come back, or not soon.
 
     A host is lost if it is not heard of and did not sign off. It is forgotten by itself after a day, and when it is
     back it is there as before.
@@ -142,7 +149,7 @@ def _row(entry: dict[str, Any]) -> list[object]:
     heard = entry["heard_seconds"]
     return [
         short_host(entry["host"]),
-        styled(entry["state"], _LOOKS.get(entry["state"], "warn")),
+        styled(entry["state"], _LOOKS[entry["state"]]),
         entry["capacity"],
         entry["share"],
         entry["workers"],

@@ -60,6 +60,6 @@ class _Later:
 
 
 def leave_unused_empty() -> None:
-    """Have the modules of `UNUSED` that are not imported yet left empty until they are used."""
+    """Leave the modules of `UNUSED` that are not imported yet empty until they are used."""
     if HollowFinder not in sys.meta_path:
         sys.meta_path.insert(0, HollowFinder)

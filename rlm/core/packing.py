@@ -1,12 +1,12 @@
-"""Items as they wait in the ledger: as they came or, where `queue.compress` is on, deflated."""
+"""Items as they wait in the ledger: as they came or, where `queue.compress` is on, compressed."""
 
 from __future__ import annotations
 
 import zlib
 
-#: What begins a packed item: no JSON begins so.
+#: What begins a compressed item: no JSON begins so.
 _MARK = b"\0"
-#: What items mostly consist of. It is a part of the format: with another one nothing packed before can be read.
+#: What items mostly consist of. It is a part of the format: with another one nothing compressed before can be read.
 _LIKELY = (
     b'"worker_id": "0123456789", "timestamp": "2026-01-01T00:00:00.000Z", "priority": 5, "retry_count": 0}'
     b'{"id": "17031234567", "wallet_name": "wallet_0", "events": ["REBALANCE_NEEDED", "OPEN_POSITION_DETECTED", '
@@ -25,7 +25,7 @@ def pack_item(item: bytes) -> bytes:
 
 
 def unpack_item(kept: bytes) -> bytes:
-    """Return an item as it came, packed or not; what was damaged since comes back as it stands there."""
+    """Return an item as it came, compressed or not; what was damaged since comes back as it stands there."""
     if not kept.startswith(_MARK):
         return kept
     inflate = zlib.decompressobj(-_WINDOW, _LIKELY)

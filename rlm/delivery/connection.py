@@ -282,7 +282,7 @@ def _unacknowledged(sock: socket.socket) -> int:
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:
-    """Have the socket's next step end by `deadline` (monotonic seconds)."""
+    """Bound the socket's next step by `deadline` (monotonic seconds)."""
     left = deadline - system_clock.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")

@@ -26,7 +26,7 @@ class Fence:
     """Shut until the worker has announced itself, and again `seconds` after that began, unless it did once more."""
 
     def __init__(self, cut: Callable[[], None] = lambda: None, seconds: float = FENCE_SECONDS) -> None:
-        """Have `cut` end the calls under way."""
+        """Call `cut` to end the calls under way, once the fence shuts."""
         self._cut = cut
         self._seconds = seconds
         self._announced_at = float("-inf")

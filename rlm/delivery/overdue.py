@@ -42,7 +42,7 @@ class OverdueWatch:
         on_closed: Callable[[Run, Mapping[str, Any]], object] = lambda _run, _record: None,
         wake: Callable[[], object] = lambda: None,
     ) -> None:
-        """Tell `on_closed` of a run that was closed here; `wake` whoever looks if there is to be a look soon."""
+        """Report a run that was closed here to `on_closed`; `wake` whoever looks if there is to be a look soon."""
         self._store = store
         self._patience_seconds = patience_seconds
         self._on_closed = on_closed

@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
 class ChunkWriter:
     """Makes chunks of staged items, of at most `max_item_bytes` each; `now` is the time of their letters.
 
-    With `compress` events are kept with their items packed.
+    With `compress` events are kept with their items compressed.
     """
 
     def __init__(self, keys: Keys, max_item_bytes: int, now: Callable[[], float], *, compress: bool = False) -> None:

@@ -105,7 +105,7 @@ _HEEDING: dict[type, type] = {
 
 
 def heed(pool: redis.ConnectionPool) -> None:
-    """Have the connections of `pool` heed what the server says."""
+    """Make the connections of `pool` heed what the server says."""
     pool.connection_class = _HEEDING[pool.connection_class]
 
 

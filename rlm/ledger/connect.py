@@ -207,7 +207,7 @@ class translated(ContextDecorator):  # noqa: N801  # it is used as a verb
 
 
 def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have a method that asks Redis by its `_client` raise RLM's errors, as `translated` does."""
+    """Make a method that asks Redis by its `_client` raise RLM's errors, as `translated` does."""
 
     @wraps(method)
     def translate(*args: _P.args, **options: _P.kwargs) -> _R:

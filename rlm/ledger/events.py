@@ -85,7 +85,7 @@ class Ledger(Part):
     def retry(
         self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
     ) -> bool:
-        """Have an event sent again after `delay_seconds`, an attempt being spent.
+        """Put an event back, to be sent again after `delay_seconds`, an attempt being spent.
 
         `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
         """

@@ -191,7 +191,7 @@ class Intake(Part):
         self._run("take_giant", keys, [token, run_id, name, letter])
 
     def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], tuple[Any, ...]]:
-        """Have a chunk taken, behind which so many items are `read`; return what waits for that.
+        """Take a chunk, behind which so many items are `read`; return what waits for that.
 
         It is how many events were taken, how many were duplicates, and then the next items, if few were read. -1: none
         was taken.

@@ -17,7 +17,7 @@ epoch                      hash    what the memory of Redis is vouched for with:
                                    when and why it was last found wanting
 types                      set     names of the types that have or had events in the ledger
 event:ID                   hash    one event, its trail with it (rlm/core/trail.py); until settled, then
-                                   `queue.dedupe_seconds` without its item, which may be packed (rlm/core/packing.py)
+                                   `queue.dedupe_seconds` without its item, perhaps compressed (rlm/core/packing.py)
 pending:TYPE               zset    events that wait for a call, by priority, then age; leftovers while no run is open
 released:TYPE              zset    events that a version before this one had released; pending once a run is conducted
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)

@@ -196,7 +196,7 @@ class Processes(Part):
         return sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
 
     def end_in_time(self) -> None:
-        """Have no entry end later than a new one would: with the clock of Redis set back the dead would seem alive."""
+        """Let no entry end later than a new one would: with the clock of Redis set back the dead would seem alive."""
         keys, most_ms = [self._keys.process(role, one) for role in Role for one in self._ids(role)], _ttl_ms()
         left = self._batch(("PTTL", key) for key in keys)
         self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)

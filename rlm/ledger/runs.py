@@ -182,7 +182,7 @@ class Runs(Part):
         return bool(reply)
 
     def end_overdue(self, run_id: str, **fields: str) -> bool:
-        """Have the run finish whose deadline is over, write `fields`, and depose whoever conducts it.
+        """Finish the run whose deadline is over, write `fields`, and depose whoever conducts it.
 
         False when it finishes already, is not open any more, or is not overdue.
         """

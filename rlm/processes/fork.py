@@ -118,7 +118,7 @@ class Template:
         return self._process.pid if self._process else None
 
     def spawn(self, *args: Any) -> Forked:
-        """Have a process forked, by another template if this one is gone.
+        """Fork a process, by another template if this one is gone.
 
         Raises:
             OSError: the host has no more processes or memory to give.

@@ -48,7 +48,7 @@ class Spare:
             self._reap(0)
 
     def begin(self) -> None:
-        """Have it be what it is for. It lets signals through once it listens to them."""
+        """Make it what it is for. It lets signals through once it listens to them."""
         self._begun = True
         with suppress(BrokenPipeError):  # it has died, as `poll` says
             os.write(self._word, b"!")
@@ -81,7 +81,7 @@ class Spare:
 
 
 def die_with(parent: int) -> bool:
-    """Have this process get TERM when its `parent` dies; return False if that has happened."""
+    """Arrange for this process to get TERM when its `parent` dies; return False if that has happened."""
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415  # nobody else needs it
 

@@ -103,7 +103,7 @@ class Stage:
         self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
 
     def start_run(self) -> str:
-        """Have the scheduler start a run and conduct it; return the run's id."""
+        """Ask the scheduler to start a run, which it conducts; return the run's id."""
         store = self.store
         request = store.schedule.request()
         store.leases.release(_OWNER)

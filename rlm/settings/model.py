@@ -88,7 +88,8 @@ class QueueSettings(Section):
         from_zero=True,
     )
     compress: bool = switch(
-        "Whether items wait compressed, in a quarter less of Redis' memory. Versions before it cannot read them."
+        "Whether items wait compressed, in about a quarter less of Redis' memory. Versions of RLM that lack this"
+        " setting cannot read them."
     )
     failed_max: int = whole(
         100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1

@@ -77,7 +77,7 @@ class Client:
 
 
 class Browser(Client):
-    """Says where its page comes from, keeps its cookie, and sends the CSRF token of the page it loaded last."""
+    """Sends where its page comes from, keeps its cookie, and sends the CSRF token of the page it loaded last."""
 
     def __init__(self, http, port):
         super().__init__(http, port, Accept="text/html", Sec_Fetch_Site="same-origin")

@@ -243,7 +243,7 @@ class Case:
         }[role]()
 
     def _stop_schedulers(self) -> None:
-        """Tell them to leave (TERM): the one that conducts, or all of them at once, or nearly so."""
+        """Have them leave by TERM: the one that conducts, or all of them at once, or nearly so."""
         rng, world = self._rng, self.world
         conductor, living = world.conductor(), world.living("scheduler")
         for host in [conductor] if conductor and rng.random() < 0.5 else living:

@@ -95,7 +95,7 @@ class FakeSentinel(FakeServer):
         self.publish("+switch-master", f"main 127.0.0.1 {before} 127.0.0.1 {port}")
 
     def begin(self, port):
-        """Tell that the server at that port is about to be made the primary."""
+        """Announce that the server at that port is about to be made the primary."""
         self.publish("+failover-state-send-slaveof-noone", f"slave s 127.0.0.1 {port} @ main 127.0.0.1 {self.named}")
 
     def publish(self, channel, text):
