@@ -141,8 +141,11 @@ class RunHosts:
         self._silent = {one.id for one in alive if now - self._said[one.id][1] > one.silent_after}
 
     def _calling(self, workers: Iterable[Process]) -> set[str]:
-        """Return the hosts that make the calls; asked for only where some host is in trouble."""
-        return {one.host for one in workers} or (self._store.hosts.calling() if self._ways else set())
+        """Return the hosts that make the calls, else those that would; asked for only where some host is in trouble.
+
+        What is released that only hosts without workers reach is made by nobody, and would keep lanes from other calls.
+        """
+        return {one.host for one in workers} or (self._store.ways.calling() if self._ways else set())
 
     def _is_due(self, worker_id: str) -> bool:
         return worker_id in self._fenced and worker_id not in self._freed

@@ -25,8 +25,8 @@ FRESH_SECONDS = 0.2
 PLENTY = 2
 #: More is no lag, but a halt, seconds.
 MOST_LAG_SECONDS = 0.15
-#: What is left of a lag after each turn: a forecast, once a second, makes one of some thirty turns late, and what was
-#: forgotten by then would have every lane run out of calls.
+#: What is left of a lag after each turn: a forecast, up to four times a second, makes a turn late, and what was
+#: forgotten by the next would have every lane run out of calls.
 LAG_LEFT = 0.99
 
 

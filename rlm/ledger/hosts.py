@@ -36,6 +36,7 @@ class Hosts(Part):
     def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
         super().__init__(client, keys)
         self._processes = processes
+        self._ways = Ways(client, keys, processes)
 
     def drain(self, host: str, by: str, reason: str = "") -> bool:
         """Order that a host takes no share; return whether that is new."""
@@ -55,23 +56,18 @@ class Hosts(Part):
 
     def idle(self) -> dict[str, int]:
         """Return the hosts that get no share now, and how many workers they keep."""
-        return idle_of(Ways(self._client, self._keys).look(), self.drains())
-
-    def calling(self) -> set[str]:
-        """Return the hosts that make the calls: those that have workers, else those that would start some."""
-        workers = {one.host for one in self._processes.alive(Role.WORKER)}
-        return workers or {one.host for one in self._processes.alive(Role.SUPERVISOR)} - self.drains().keys()
+        return idle_of(self._ways.look(), self.drains())
 
     def shade(
         self, windows: Mapping[str, WindowState], limited: Sequence[Limited], now_us: int = 0
     ) -> dict[str, WindowState]:
-        """Return the windows as they are for the hosts that make the calls: see `rlm.ledger.ways.shade`."""
-        ways = Ways(self._client, self._keys).look()
-        return shade(windows, limited, ways, self.calling() if ways else set(), now_us / MICROSECONDS)
+        """Return the windows as they are for the hosts that make calls, or would: see `rlm.ledger.ways.shade`."""
+        ways = self._ways.look()
+        return shade(windows, limited, ways, self._ways.calling() if ways else set(), now_us / MICROSECONDS)
 
     def unreached(self, endpoints: Sequence[Endpoint], ways: Mapping[str, HostWays]) -> dict[str, str]:
         """Return the endpoints that none of these hosts reaches, by name with what calls fail with there."""
-        calling, windows = self.calling() if ways else set(), {one.name: WindowState() for one in endpoints}
+        calling, windows = self._ways.calling() if ways else set(), {one.name: WindowState() for one in endpoints}
         found = shade(windows, endpoints, ways, calling, now=0.0)
         return {name: window.unreached for name, window in found.items() if window.unreached}
 

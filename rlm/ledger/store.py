@@ -66,7 +66,7 @@ class Store(StoreFront):
         self.changes = Changes(self.client, self.keys)
         self.orders = Orders(self.client, self.keys)
         self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
-        self.ways = Ways(self.client, self.keys)
+        self.ways = Ways(self.client, self.keys, self.processes)
         self.control = Control(self.client, self.keys)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:

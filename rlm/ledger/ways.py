@@ -15,10 +15,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
+import redis
+
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.processes import Role
+from rlm.ledger.keys import Keys
+from rlm.ledger.processes import Processes, Role
 from rlm.ledger.scripts import Argument, Part
 
 #: Failures in a row from which on a way is shut.
@@ -105,6 +108,16 @@ class HostWays:
 class Ways(Part):
     """The ways of all hosts. What is not in trouble has no entry, and costs nothing."""
 
+    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
+        super().__init__(client, keys)
+        self._processes = processes
+
+    def calling(self) -> set[str]:
+        """Return the hosts that make calls, and those that would if they were given workers."""
+        drained = {text(host) for host in self._hgetall(self._keys.drains)}
+        supervised = {one.host for one in self._processes.alive(Role.SUPERVISOR)}
+        return {one.host for one in self._processes.alive(Role.WORKER)} | supervised - drained
+
     def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
         """Count a call of `host` that `endpoint` did not answer.
 
@@ -121,9 +134,9 @@ class Ways(Part):
             min(CUT_OFF_WAYS, endpoints),
             FAILING if failure.silent else 1,
             failure.why,
+            *sorted(self.calling() if self.look() else ()),  # asked for only where a way may open
         ]
-        registers = [self._keys.processes(role) for role in (Role.SUPERVISOR, Role.WORKER)]
-        of_host, shut_us, state, news = self._run("fail_way", [*self._keys_of(endpoint), *registers], args)
+        of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
         return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
 
     def open(self, endpoint: Endpoint, host: str) -> tuple[bool, str]:

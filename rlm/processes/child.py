@@ -20,7 +20,8 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Processes, Role, WorkerState
 from rlm.processes.fork import Forked
 from rlm.processes.signals import how_ended
 
-#: A worker that has not announced itself for so long is silent: a heartbeat has been due for a while, seconds.
+#: A worker that has not announced itself for so long is silent, seconds: even without events a heartbeat has been due
+#: for a while.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
 #: How often the supervisor looks for silent workers once there may be one, seconds.
 LOOK_SECONDS = 1.0

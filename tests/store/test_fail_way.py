@@ -232,7 +232,7 @@ def test_a_way_stays_shut_while_a_host_that_there_is_may_reach_it(store):
 
 
 def test_the_way_of_a_host_that_is_left_alone_opens(store):
-    """The others, which were answered, have gone; and it is cut off no more once each of its ways has."""
+    """The others, which were answered, have gone; and it is cut off no more once too few of its ways are shut."""
     register(store, A)
     for endpoint in (ONE, TWO):
         store.ways.open(endpoint, B)
@@ -241,13 +241,31 @@ def test_the_way_of_a_host_that_is_left_alone_opens(store):
     pass_time(store, RECENT_SECONDS + 1)
 
     fail(store, ONE, A)
-    assert (shut(store), store.ways.look()[A].cut_off) == ([TWO.window_id], True)
+    assert (shut(store), store.ways.look()[A].cut_off) == ([TWO.window_id], False)
     fail(store, TWO, A)
 
     assert store.ways.look() == {}
 
 
-def register(store, *hosts):
-    """Have a worker of each host in the register."""
+@pytest.mark.parametrize("other", ["lost", "drained", "idle"])
+def test_a_host_that_makes_no_calls_keeps_no_way_shut(store, other):
+    """It never fails, and stays in the register for a day; one that would start workers may reach the endpoint."""
+    register(store, A)
+    register(store, B, role=Role.SUPERVISOR)
+    if other == "drained":
+        store.hosts.drain(B, "me")
+    elif other == "lost":
+        store.client.delete(store.keys.process(Role.SUPERVISOR, f"{B}:1:1"))
+    store.ways.open(ONE, B)
+    fail(store, ONE, A, times=FAILING)
+    pass_time(store, RECENT_SECONDS + 1)
+
+    fail(store, ONE, A)
+
+    assert shut(store) == ([ONE.window_id] if other == "idle" else [])
+
+
+def register(store, *hosts, role=Role.WORKER):
+    """Have a process of each host in the register."""
     for host in hosts:
-        store.processes.announce(Role.WORKER, Process(f"{host}:1:1", 1, host, 0.0))
+        store.processes.announce(role, Process(f"{host}:1:1", 1, host, 0.0))

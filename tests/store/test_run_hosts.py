@@ -274,9 +274,12 @@ def test_what_no_host_reaches_is_known_from_the_first_turn_on(store, run, duty, 
 
 
 @pytest.mark.parametrize("drained", [False, True])
-def test_between_runs_a_host_that_would_start_workers_is_one_that_reaches(store, settings, drained):
-    """Every face looks by the same hosts: those that have workers, else those that would start some."""
+@pytest.mark.parametrize("kept", [(), (HERE,)])
+def test_between_runs_a_host_that_would_start_workers_is_one_that_reaches(store, settings, drained, kept):
+    """Every face looks by the same hosts: those that have workers, and those that would start some."""
     endpoint = next(iter(settings.endpoints.values()))
+    for worker in kept:
+        announce(store, worker)
     for host in (A, B):
         announce(store, f"{host}:1", Role.SUPERVISOR)
     fail(store, endpoint, A, here=True)
@@ -288,3 +291,14 @@ def test_between_runs_a_host_that_would_start_workers_is_one_that_reaches(store,
 
     assert windows[endpoint.name].suspect == drained
     assert entry["circuit_reason"] == ("no host reaches it: connection refused" if drained else None)
+
+
+def test_nothing_is_released_that_only_a_host_without_workers_reaches(store, hosts, settings):
+    """Nobody would make the call, and it would take the place of others."""
+    endpoint = next(iter(settings.endpoints.values()))
+    fall_silent(store, THERE)
+    announce(store, THERE, Role.SUPERVISOR)
+    fail(store, endpoint, A, here=True)
+    hosts.look()
+
+    assert hosts.shade({endpoint.name: WindowState(free=9)}, [endpoint], store.now())[endpoint.name].free == 0

@@ -1,13 +1,12 @@
 --- fail_way
 -- Counts a call of a host that an endpoint did not answer: on the host's way there, if others' calls there succeed.
 -- After some in a row the way is shut, and probed by one call at a time after each rest, which doubles. It is open again
--- once every host that there is fails at that endpoint: then it is the endpoint's trouble.
+-- once every host that makes calls, or would, fails at that endpoint: then it is the endpoint's trouble.
 -- KEYS[1]  ways   hash: `HOST WINDOW` -> the way of a host to an endpoint as `write_way` has it; `HOST` -> since when it is
 --          in trouble, 'cut' or 'part', and when a cut off host may try another call
 -- KEYS[2]  well   zset of the endpoint: hosts, by when a call of theirs was answered last
 -- KEYS[3]  hosts  zset: hosts, by when a call of theirs was answered last anywhere
 -- KEYS[4]  epoch  hash: ways, 1 while there is any
--- KEYS[5], KEYS[6]  registers of supervisors and of workers, sets of ids that begin with their hosts
 -- ARGV[1]  host
 -- ARGV[2]  window     id of the endpoint's
 -- ARGV[3]  here       1: it lies with the host whatever others' calls do, and one is enough; else 0
@@ -18,6 +17,7 @@
 -- ARGV[8]  least      number of shut ways, with no answer from anywhere since, that make the host cut off
 -- ARGV[9]  counts     as how many failures it counts
 -- ARGV[10] why        in a few words
+-- ARGV[11..] the hosts that make calls, or would
 -- Returns  {of_host, rest_us, state, told}: of_host is 1 if it is the host's trouble, 0 if the endpoint's; how long the way
 --          is shut from now; '', 'part' or 'cut': what is known of the host; 1 if it was well before, 2 if that has become worse
 -- Atomic because many calls of a host fail at once, and only together they show whose trouble it is.
@@ -51,19 +51,15 @@ if of_host and enough then
   way.rest = way.rest > 0 and math.min(longest_us, way.rest * 2) or first_us
 end
 local opened = way.rest > 0 and not of_host
-for place = 5, opened and 6 or 4 do
-  for _, id in ipairs(redis.call('SMEMBERS', KEYS[place])) do
-    local one = string.match(id, '^[^:]*')
-    opened = opened and (one == host or fails(one))
-  end
-end
+for place = 11, #ARGV do opened = opened and (ARGV[place] == host or fails(ARGV[place])) end
 if opened then way.rest, way.till = 0, 0 end
 if way.rest > 0 then way.till = now + way.rest end
 write_way(ways, epoch, host, window, way)
 if opened then
   local left = 0
   for _, one in pairs(ways_of(ways, host)) do left = left + (one.rest > 0 and 1 or 0) end
-  if left == 0 then redis.call('HDEL', ways, host) end
+  if left < least then state = string.gsub(state, 'cut', 'part') end
+  if left == 0 then redis.call('HDEL', ways, host) elseif state ~= '' then redis.call('HSET', ways, host, state) end
 end
 if not (of_host and enough) then return {of_host and 1 or 0, 0, string.match(state, '%a+') or '', 0} end
 local shut, last = 0, tonumber(redis.call('ZSCORE', hosts, host) or 0)
