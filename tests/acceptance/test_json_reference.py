@@ -114,7 +114,8 @@ def test_the_keys_of_runs(inst):
     of_all = set(keys(overview_of_all({"one": inst.config}, {})))
 
     assert record == documented("rlm result") - CONDUCTED
-    ended = {"finished_at", "overdue", "plan.actual_seconds", *(one for one in record if one.startswith(("why", "used")))}
+    at_end = ("finished_at", "overdue", "plan.actual_seconds", "used", "why")
+    ended = {one for one in record if one.startswith(at_end)}
     assert running == (record - ended) | (documented("rlm status") - CONDUCTED - {"last", "last_tick"})
     assert of_all == keys_under("All installations")
     assert idle == {"state", "last", "last_tick"}
