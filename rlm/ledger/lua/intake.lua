@@ -142,19 +142,5 @@ return 1
 -- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
 local list = KEYS[1]
 local skip, count, bytes, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
--- A range is found much faster than one element after the other, but all of it is copied: it begins with one.
-local step, longest_step = 1, 4
-local found, size = {}, 0
-while #found < count do
-  local first = skip + #found
-  local batch = redis.call('LRANGE', list, -(first + math.min(step, count - #found)), -(first + 1))
-  if #batch == 0 then break end
-  for index = #batch, 1, -1 do
-    local entry = batch[index]
-    size = size + #entry
-    if #found > 0 and size > bytes then return found end
-    found[#found + 1] = #entry > longest and '' or entry
-  end
-  step = math.min(2 * step, longest_step)
-end
-return found
+-- include oldest_entries
+return oldest_entries(list, skip, count, bytes, longest, true)

@@ -75,9 +75,10 @@ return found
 
 --- oldest_entries
 -- Reads the oldest entries of a list, oldest at its right end.
--- Gives  oldest_entries(list, skip, count, bytes, longest)  those behind the `skip` oldest, oldest first, at most `count`,
---        no more after `bytes`, at least one, and none from the first on that has more than `longest`; and that one
-local function oldest_entries(list, skip, count, bytes, longest)
+-- Gives  oldest_entries(list, skip, count, bytes, longest, blank)  those behind the `skip` oldest, oldest first, at most
+--        `count`, no more after `bytes`, at least one, and none from the first on that has more than `longest`; and that
+--        one. With `blank` such a one comes back empty in its place, and the others follow
+local function oldest_entries(list, skip, count, bytes, longest, blank)
   -- A range is found much faster than one element after the other, but all of it is copied: it begins with one.
   local found, size, step = {}, 0, 1
   while #found < count do
@@ -86,10 +87,11 @@ local function oldest_entries(list, skip, count, bytes, longest)
     if #batch == 0 then break end
     for index = #batch, 1, -1 do
       local entry = batch[index]
-      if #entry > longest then return found, entry end
+      local beyond = #entry > longest
+      if beyond and not blank then return found, entry end
       size = size + #entry
       if #found > 0 and size > bytes then return found end
-      found[#found + 1] = entry
+      found[#found + 1] = beyond and '' or entry
     end
     step = math.min(2 * step, 4)
   end
