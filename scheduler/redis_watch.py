@@ -82,7 +82,7 @@ class RedisWatch:
         answered_at = system_clock.boottime()
         self.clock.hear(asked_at, vouched.now_us, answered_at)
         self.now_us, self.shifted_us = vouched.now_us, vouched.shifted_us
-        step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, answered_at)
+        step = self._step_guard.check(asked_at, vouched.now_us, vouched.shifted_us, answered_at)
         if vouched.verdict is Continuity.RESTARTED:
             log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
         if step:
@@ -101,7 +101,7 @@ class RedisWatch:
         now_us, shifted_us = self._store.epochs.watch()
         answered_at = system_clock.boottime()
         self.clock.hear(asked_at, now_us, answered_at)
-        self._step_guard.check(asked_at, now_us - shifted_us, answered_at)
+        self._step_guard.check(asked_at, now_us, shifted_us, answered_at)
 
     def _follow_clock(self, step: float) -> None:
         why = f"The clock of Redis stepped by {step:.3f} s"

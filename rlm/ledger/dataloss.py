@@ -233,27 +233,35 @@ class StepGuard:
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None
+        self._shifted_us = 0
 
-    def check(self, asked_at: float, redis_us: int, answered_at: float) -> float:
+    def check(self, asked_at: float, redis_us: int, shifted_us: int, answered_at: float) -> float:
         """Return by how many seconds the clock of Redis has stepped since the last look, 0 for not at all.
 
         It was read between `asked_at` and `answered_at` (seconds of the other clock), so the distance between the
         clocks lies in an interval. Two intervals that are apart are a step; a slow answer only widens its interval. A
-        step is found again until the moments to come were moved, which takes it out of `redis_us`.
+        step is found again until it is followed: `shifted_us` is by how much moments to come were ever moved.
         """
-        redis = redis_us / 1_000_000
-        low, high = redis - answered_at, redis - asked_at
+        redis, moved = (redis_us - shifted_us) / MICROSECONDS, (shifted_us - self._shifted_us) / MICROSECONDS
+        seen = redis - answered_at, redis - asked_at
+        step = self._apart(*seen, answered_at)
+        if step and moved and not self._apart(seen[0] + moved, seen[1] + moved, answered_at):
+            step, self._last = 0.0, None  # what another process followed is a step from before the first look here
+        if not step:
+            # What both looks allow: a clock that runs away adds up until it is a step.
+            least, most = self._drifted(answered_at) if self._last else seen
+            self._last = min(max(seen[0], least), most), max(min(seen[1], most), least), answered_at
+            self._shifted_us = shifted_us
+        return step
+
+    def _apart(self, low: float, high: float, at: float) -> float:
+        """Return how far an interval is beyond what was seen before, seconds, 0 for not at all."""
         if self._last is None:
-            self._last = low, high, answered_at
             return 0.0
-        least, most = self._drifted(answered_at)
+        least, most = self._drifted(at)
         if low > most + TOLERANCE_SECONDS:
             return low - most
-        if high < least - TOLERANCE_SECONDS:
-            return high - least
-        # What both looks allow: a clock that runs away adds up until it is a step.
-        self._last = min(max(low, least), most), max(min(high, most), least), answered_at
-        return 0.0
+        return high - least if high < least - TOLERANCE_SECONDS else 0.0
 
     def _drifted(self, at: float) -> tuple[float, float]:
         """Return the least and the most that the clocks may be apart now, by what was seen before."""
