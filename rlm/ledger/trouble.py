@@ -17,8 +17,8 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreUnfitError, StoreUnreachableError
 from rlm.ledger.client import CLUSTER_REMEDY, NotNowError, is_cluster
+from rlm.ledger.embedded.answers import HANGS_REMEDY
 from rlm.ledger.embedded.files import is_own_socket
-from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.primary import watch_of
 
 if TYPE_CHECKING:
