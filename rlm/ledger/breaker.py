@@ -141,7 +141,7 @@ class Breaker(Part):
 
     def forget_refusals(self, limited: Limited) -> None:
         """Forget that calls of `limited` were refused: enough were answered well since."""
-        self._batch([("HDEL", self._keys.health(limited.window_id), *_REFUSED)])
+        self._ask("HDEL", self._keys.health(limited.window_id), *_REFUSED)
 
 
 def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:

@@ -208,7 +208,7 @@ class Epochs(Part):
     @translating
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
-        since, why = self._hmget(self._keys.epoch, ["since", "why"])
+        since, why = self._ask("HMGET", self._keys.epoch, "since", "why")
         return Renewal(int(since) / MICROSECONDS, text(why)) if since and why else None
 
     def close(self) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import redis
 
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
-from rlm.ledger.connect import MICROSECONDS, text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Command, Part
 from rlm.ledger.turns import releases_in
@@ -65,7 +65,7 @@ class Ledger(Part):
         notes = {one: raw for one, raw in self._hgetall(keys.calls(lane.worker_id)).items() if is_of_lane(raw, lane)}
         claims = self._batch(("HGET", keys.event(text(one)), "claims") for one in notes)
         # A claim is the lane's if the note was its own before the claim was read, and after.
-        again = self._hmget(keys.calls(lane.worker_id), list(notes)) if notes else []
+        again = self._ask("HMGET", keys.calls(lane.worker_id), *notes) if notes else []
         found = zip(notes, claims, notes.values(), again, strict=True)
         return [Held(text(one), int(number or 0), find_note(raw)) for one, number, raw, same in found if raw == same]
 
@@ -131,9 +131,7 @@ class Ledger(Part):
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be the name of one."""
-        with translated(self._client):
-            found = cast("set[bytes]", self._client.smembers(self._keys.types))
-        return sorted(one.decode() for one in found if is_type_name(one))
+        return sorted(one.decode() for one in self._ask("SMEMBERS", self._keys.types) if is_type_name(one))
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by where they are, all at one instant."""

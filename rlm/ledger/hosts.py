@@ -41,13 +41,11 @@ class Hosts(Part):
     def drain(self, host: str, by: str, reason: str = "") -> bool:
         """Order that a host takes no share; return whether that is new."""
         order = msgspec.json.encode(DrainOrder(self._now(), by, reason))
-        (new,) = self._batch([("HSET", self._keys.drains, host, order)])
-        return bool(new)
+        return bool(self._ask("HSET", self._keys.drains, host, order))
 
     def take_back(self, host: str) -> bool:
         """Take the order back; return whether there was one."""
-        (removed,) = self._batch([("HDEL", self._keys.drains, host)])
-        return bool(removed)
+        return bool(self._ask("HDEL", self._keys.drains, host))
 
     def drains(self) -> dict[str, DrainOrder]:
         """Return the hosts that are to take no share."""
@@ -73,8 +71,7 @@ class Hosts(Part):
 
     def lose(self, host: str) -> bool:
         """Note that a host is lost; return whether nobody had noted that."""
-        (new,) = self._batch([("HSETNX", self._keys.lost, host, repr(self._now()))])
-        return bool(new)
+        return bool(self._ask("HSETNX", self._keys.lost, host, repr(self._now())))
 
     def lost(self) -> dict[str, float]:
         """Return the hosts that are lost, each with how long that has been known, seconds."""
@@ -89,8 +86,7 @@ class Hosts(Part):
         """
         gone = {role: [one for one in self._processes.missing(role) if host_of(one) == host] for role in _WITHOUT_WORK}
         self._batch(("SREM", self._keys.processes(role), *ids) for role, ids in gone.items() if ids)
-        (removed,) = self._batch([("HDEL", self._keys.lost, host)])
-        return bool(removed)
+        return bool(self._ask("HDEL", self._keys.lost, host))
 
 
 #: Roles whose dead hold nothing: a worker stays in the register until somebody has freed what it held.

@@ -211,7 +211,7 @@ class Intake(Part):
     @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        return int(self._get(self._keys.sequence) or 0)
+        return int(self._ask("GET", self._keys.sequence) or 0)
 
     def begin_sequence(self, number: int) -> None:
         """Begin to count arrivals with `number`, if the count was lost."""

@@ -9,8 +9,8 @@ from typing import cast
 
 import msgspec
 import redis
-from redis.exceptions import ResponseError
 
+from rlm.core.errors import StoreForbiddenError
 from rlm.core.item import (
     NOT_EMBEDDABLE,
     BadItemError,
@@ -28,7 +28,6 @@ from rlm.ledger.connect import translated
 from rlm.ledger.keys import Keys, longest_letter
 from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Argument, Part
-from rlm.ledger.trouble import is_forbidden
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500
@@ -95,14 +94,13 @@ class Letters(Part):
 
     def count(self) -> int:
         """Count them."""
-        with translated(self._client):
-            return self._client.llen(self._keys.failed)
+        return int(self._ask("LLEN", self._keys.failed))
 
     def all(self) -> Iterator[bytes]:
         """Read them, newest first, about a megabyte at a time. Entries that are no letters of ours are passed over."""
         start, number = 0, 1
-        while True:
-            page = self._lrange(self._keys.failed, start, start + number - 1)  # who only looks on may run no script
+        while True:  # not by a script: who only looks on may run none
+            page = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
             yield from (raw for raw in page if is_letter(raw))
             if len(page) < number:
                 return
@@ -158,13 +156,11 @@ class Letters(Part):
 
     def held_bytes(self) -> int | None:
         """Return how many bytes of memory the list takes; None if this user of Redis may not ask."""
-        with translated(self._client):
-            try:
+        try:
+            with translated(self._client):
                 return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
-            except ResponseError as error:
-                if is_forbidden(error):
-                    return None
-                raise
+        except StoreForbiddenError:
+            return None
 
     def surplus(self, token: int, keep: int, keep_bytes: int) -> tuple[str, list[bytes]]:
         """Return what is next to be archived: the name of a giant or "", and some of the oldest entries, oldest first.

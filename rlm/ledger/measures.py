@@ -201,7 +201,7 @@ class Totals(Part):
         or if the last call read is no longer in its place: Redis came back in an older state.
         """
         keys = self._keys
-        run_id = text(self._get(keys.current) or b"")
+        run_id = text(self._ask("GET", keys.current) or b"")
         if run_id != self._run_id:
             self._forget(run_id)
         first = max(0, self._read - 1)

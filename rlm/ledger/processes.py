@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -112,17 +112,13 @@ class Processes(Part):
         key, ttl_ms = self._keys.process(role, process.id), _ttl_ms()
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic(), schema=SCHEMA))
         if entered:  # alone, without a pipeline, which costs an idle worker more than the command does
-            self._set(key, entry, ttl_ms)
+            self._ask("SET", key, entry, "PX", ttl_ms)
             return
         commands: list[Command] = [("SADD", self._keys.processes(role), process.id)]  # Redis may have come back empty
         if not self._version_known:
             commands.append(("HSETNX", self._keys.schemas, SCHEMA, process.version))
         new, *_ = self._batch([*commands, ("SET", key, entry, "PX", ttl_ms)])
         self._version_known = len(commands) > 1 or not new  # what lost the register has lost the version with it
-
-    @translating
-    def _set(self, key: str, entry: bytes, ttl_ms: int) -> None:
-        self._client.execute_command("SET", key, entry, "PX", ttl_ms)  # type: ignore[no-untyped-call]
 
     def enter(self, role: Role, process_ids: Sequence[str]) -> None:
         """Enter processes in the register, which announce themselves."""
@@ -191,9 +187,8 @@ class Processes(Part):
         members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
         return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
 
-    @translating
     def _ids(self, role: Role) -> list[str]:
-        return sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+        return sorted(map(text, self._ask("SMEMBERS", self._keys.processes(role))))
 
     def end_in_time(self) -> None:
         """Let no entry end later than a new one would: with the clock of Redis set back the dead would seem alive."""
@@ -241,24 +236,23 @@ class Processes(Part):
     @translating
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
-        return int(self._get(self._keys.restarts) or 0)
+        return int(self._ask("GET", self._keys.restarts) or 0)
 
     @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to come up if none is ready, by the last runs; None if none measured it."""
-        found = self._get(self._keys.coming_up)
+        found = self._ask("GET", self._keys.coming_up)
         return None if found is None else float(found)
 
-    @translating
     def note_coming_up(self, seconds: float) -> None:
         """Note how long workers took to come up; the average with what was known before is kept."""
         known = self.coming_up_seconds()
-        self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+        self._ask("SET", self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
 
     @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return int(self._get(self._keys.wanted) or 0)
+        return int(self._ask("GET", self._keys.wanted) or 0)
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""

@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import redis
@@ -17,7 +17,6 @@ import redis
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.connect import translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
 
@@ -134,16 +133,11 @@ class Giants(Part):
 
     def size(self, name: str) -> int:
         """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
-        with translated(self._client):
-            return self._client.strlen(self._keys.giant(name))
+        return int(self._ask("STRLEN", self._keys.giant(name)))
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Yield a giant piece by piece; nothing when it was taken meanwhile."""
         start = 0
-        while True:
-            with translated(self._client):
-                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
-            if not piece:
-                return
-            yield cast("bytes", piece)
+        while piece := self._ask("GETRANGE", self._keys.giant(name), start, start + PIECE_BYTES - 1):
+            yield piece
             start += PIECE_BYTES

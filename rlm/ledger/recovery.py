@@ -14,10 +14,10 @@ from rlm.core.packing import unpack_item
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
-from rlm.ledger.connect import names_of, text, translated, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.keys import Keys
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import CHUNK, Argument, Call, Part
+from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
 
 #: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
 #: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
@@ -56,7 +56,7 @@ class Recovery(Part):
         failed: int = 0
         detail = f"{type_name!r} is no longer a configured type"
         while True:
-            ids = [text(one) for one in self._zrange(self._keys.pending(type_name), 0, CHUNK - 1)]
+            ids = [text(one) for one in self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)]
             found = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
             items = [unpack_item(item or b"null") for item in found]
             calls = [
@@ -77,7 +77,7 @@ class Recovery(Part):
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
         """Read fields of an event; if its key holds no hash, as if it had none."""
         try:
-            return self._hmget(self._keys.event(event_id), fields)
+            return list(self._ask("HMGET", self._keys.event(event_id), *fields))
         except StoreGarbledError:
             return [None] * len(fields)
 
@@ -154,7 +154,7 @@ class Recovery(Part):
         taken = 0
         for event_id in chain.from_iterable(self._due(map(self._keys.inflight, types), now_us, -now_us)):
             owner = self._fields(event_id, "owner")[0] or b""
-            call = self._hget(self._keys.calls(text(owner)), event_id) or b""
+            call = self._ask("HGET", self._keys.calls(text(owner)), event_id) or b""
             taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
         return taken
 
@@ -163,7 +163,7 @@ class Recovery(Part):
         keys, name, note = self._keys, type_of(event_id), find_note(call) or CallNote("", "", "")
         if waits_alone(call):  # its lane had not begun to carry it: others may have killed its worker
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
-        run = text(self._get(keys.current) or b"")
+        run = text(self._ask("GET", keys.current) or b"")
         item, attempt = self._fields(event_id, "item", "attempt")
         number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
@@ -244,8 +244,7 @@ class Recovery(Part):
     def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
         """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
         keys = self._keys
-        with translated(self._client):
-            found = names_of(self._client, keys.event(f"*:{type_name}"))
+        found = names_of(self._client, keys.event(f"*:{type_name}"))
         target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
         ids = [one.removeprefix(keys.event("")) for one in found]
@@ -258,11 +257,9 @@ class Recovery(Part):
     def find_types(self) -> None:
         """Find the types that have events in the ledger, after their names were lost."""
         keys = self._keys
-        with translated(self._client):
-            zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
-            found = {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}
-            if found:
-                self._client.sadd(keys.types, *found)
+        zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
+        if found := {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}:
+            self._ask("SADD", keys.types, *found)
 
     def _due(self, zsets: Iterable[str], until_us: int | str, since_us: int = 0) -> list[list[str]]:
         """Return of each zset the events that are due, at most a chunk, in one round trip."""

@@ -12,9 +12,9 @@ from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.core.run import MOVES, Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import Counts
-from rlm.ledger.connect import MICROSECONDS, names_of, text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.schema import is_record
-from rlm.ledger.scripts import CHUNK, Argument, Command, Part
+from rlm.ledger.scripts import CHUNK, Argument, Command, Part, names_of
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +129,7 @@ class Runs(Part):
 
     def left_open(self) -> list[str]:
         """Return the runs that have a readable hash, the newest first, whichever is open."""
-        with translated(self._client):
-            found = names_of(self._client, self._keys.family("run"))
+        found = names_of(self._client, self._keys.family("run"))
         ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
         return [run_id for run_id in ids if self._is_readable(run_id)]
 
@@ -156,14 +155,13 @@ class Runs(Part):
 
     def list_again(self) -> None:
         """Rebuild the list of runs, if it was lost, from the ids of the records, which sort by time."""
-        with translated(self._client):
-            ids = sorted(cast("list[bytes]", self._client.hkeys(self._keys.records)), reverse=True)
-            if ids and not self._client.exists(self._keys.runs):
-                self._client.rpush(self._keys.runs, *ids)
+        ids = sorted(self._ask("HKEYS", self._keys.records), reverse=True)
+        if ids and not self._ask("EXISTS", self._keys.runs):
+            self._ask("RPUSH", self._keys.runs, *ids)
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""
-        return self._get(self._keys.current) == run_id.encode()
+        return bool(self._ask("GET", self._keys.current) == run_id.encode())
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
         """Move the open run to `state` and write `fields`; False when it is not open any more. May be repeated.
@@ -245,13 +243,11 @@ class Runs(Part):
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run; None if there is none, or what is kept is no record."""
-        raw = self._hget(self._keys.records, run_id)
-        return read_record(run_id, raw)
+        return read_record(run_id, self._ask("HGET", self._keys.records, run_id))
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
-        found = self._lrange(self._keys.runs, 0, number - 1)
-        return [text(one) for one in found]
+        return list(map(text, self._ask("LRANGE", self._keys.runs, 0, number - 1)))
 
     def recent(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
@@ -261,25 +257,22 @@ class Runs(Part):
         """Return the records of the closed runs named, in this order; those that are none are left out."""
         if not ids:
             return []
-        found = self._hmget(self._keys.records, ids)
+        found = self._ask("HMGET", self._keys.records, *ids)
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
         """Count the records."""
-        with translated(self._client):
-            return self._client.llen(self._keys.runs)
+        return int(self._ask("LLEN", self._keys.runs))
 
     def surplus(self, keep: int) -> dict[str, bytes]:
         """Read the oldest records of those that are more than `keep`: run id -> JSON, oldest first.
 
         They are `CHUNK` at the most. A run whose record somebody else removed has b"null".
         """
-        with translated(self._client):
-            number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
-            if number <= 0:
-                return {}
-            ids = self._lrange(self._keys.runs, -number, -1)[::-1]
-            found = self._hmget(self._keys.records, ids)
+        number = min(CHUNK, self.count() - keep)
+        if number <= 0 or not (ids := self._ask("LRANGE", self._keys.runs, -number, -1)[::-1]):
+            return {}
+        found = self._ask("HMGET", self._keys.records, *ids)
         return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:

@@ -14,11 +14,11 @@ from typing import Any, TypeAlias, cast
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.client import LASTING, LedgerClient, is_cluster, run_lasting
-from rlm.ledger.connect import MICROSECONDS, translated, translating
+from rlm.core.errors import StoreForbiddenError
+from rlm.ledger.client import LASTING, LedgerClient, run_lasting
+from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import Keys
-from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
+from rlm.ledger.trouble import in_own_words
 
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
@@ -72,11 +72,8 @@ class Script:
             StoreUnreachableError: Redis cannot be reached; whether it ran is not known.
             StoreError: Redis refused it.
         """
-        with translated(client):
-            try:
-                return self._run(client, keys, args)
-            except ResponseError as error:
-                raise _translate(client, self, error) from error
+        with translated(client, self.name):
+            return self._run(client, keys, args)
 
     def begin(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Callable[[], Any]:
         """Send it off; return what waits for its reply, which must be called once, whatever happens meanwhile.
@@ -87,14 +84,11 @@ class Script:
             told = cast("LedgerClient", client).ask("EVALSHA", self.sha, len(keys), *keys, *args)
 
         def reply() -> Any:
-            with translated(client):
+            with translated(client, self.name):
                 try:
-                    try:
-                        return told()
-                    except NoScriptError:
-                        return self._run(client, keys, args)
-                except ResponseError as error:
-                    raise _translate(client, self, error) from error
+                    return told()
+                except NoScriptError:
+                    return self._run(client, keys, args)
 
         return reply
 
@@ -123,7 +117,7 @@ class Script:
                 replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise _translate(client, self, reply) from reply
+                raise in_own_words(reply, client, self.name) from reply
         return replies
 
     def _run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
@@ -137,17 +131,13 @@ def _run_command(client: redis.Redis, command: Sequence[Any]) -> Any:
     return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def _translate(client: redis.Redis, script: Script, error: ResponseError) -> StoreError:
-    if "FENCED" in str(error):
-        return FencedError(f"{script.name}: the lease is another's by now, or gone, or that run is no longer open")
-    if is_forbidden(error):
-        return forbidden(f"{script.name}: {place(client)}", error)
-    if is_cluster(error):
-        return in_own_words(error, client)
-    return StoreError(f"{script.name}: {place(client)} refused it: {error}")
-
-
 Command: TypeAlias = "Sequence[Argument]"
+
+
+def ask(client: redis.Redis, *command: Argument) -> Any:
+    """Run a plain command; return its reply."""
+    with translated(client):
+        return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
@@ -157,6 +147,16 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute() if len(pipeline) else []
+
+
+def names_of(client: redis.Redis, pattern: str) -> list[str]:
+    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
+    try:
+        with translated(client):
+            found = list(client.scan_iter(match=pattern, count=1000))
+    except StoreForbiddenError:
+        found = ask(client, "KEYS", pattern)
+    return sorted(set(map(text, found)))
 
 
 class Part:
@@ -178,47 +178,28 @@ class Part:
     def _run_each(self, name: str, calls: Sequence[Call]) -> list[Any]:
         return self._script(name).run_each(self._client, calls)
 
+    def _ask(self, *command: Argument) -> Any:
+        return ask(self._client, *command)
+
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)
 
     def _now(self) -> float:
         """Return the time by the clock of Redis, seconds since 1970."""
-        ((seconds, microseconds),) = self._batch([("TIME",)])
+        seconds, microseconds = self._ask("TIME")
         return int(seconds) + int(microseconds) / MICROSECONDS
 
-    @translating
-    def _get(self, key: str) -> bytes | None:
-        return cast("bytes | None", self._client.get(key))
-
-    @translating
     def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._client.mget(keys)) if keys else []
+        return cast("list[bytes | None]", self._ask("MGET", *keys)) if keys else []
 
-    @translating
-    def _hget(self, key: str, field: str) -> bytes | None:
-        return cast("bytes | None", self._client.hget(key, field))
-
-    @translating
-    def _hmget(self, key: str, fields: Sequence[str | bytes]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._client.hmget(key, fields))
-
-    @translating
     def _hgetall(self, key: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", self._client.hgetall(key))
-
-    @translating
-    def _lrange(self, key: str, first: int, last: int) -> list[bytes]:
-        return cast("list[bytes]", self._client.lrange(key, first, last))
+        return cast("dict[bytes, bytes]", self._ask("HGETALL", key))
 
     def _list_from(self, key: str, first: int) -> list[bytes]:
         """Read a list to which others append, from `first` on to its end, in slices."""
         found: list[bytes] = []
         while True:
             slice_from = first + len(found)
-            found += self._lrange(key, slice_from, slice_from + SLICE - 1)
+            found += self._ask("LRANGE", key, slice_from, slice_from + SLICE - 1)
             if len(found) < slice_from - first + SLICE:
                 return found
-
-    @translating
-    def _zrange(self, key: str, first: int, last: int) -> list[bytes]:
-        return cast("list[bytes]", self._client.zrange(key, first, last))

@@ -191,7 +191,7 @@ class Turns(Part):
     @translating
     def releases(self) -> list[Release]:
         """Return the calls that are released, the next one first, without entries that are none."""
-        return list(releases_in(self._lrange(self._keys.releases, 0, -1)))
+        return list(releases_in(self._ask("LRANGE", self._keys.releases, 0, -1)))
 
 
 def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:

@@ -160,8 +160,7 @@ class Windows(Part):
     @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
-        found = self._lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
-        return [int(stamp) for stamp in found]
+        return list(map(int, self._ask("LRANGE", self._keys.window(limited.window_id), 0, max(0, number - 1))))
 
     def sent(self, limited: Limited, number: int) -> list[int]:
         """Return when the calls of the newest `number` slots were sent, as `sent_each` does."""
