@@ -21,7 +21,7 @@ from redis.retry import Retry
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient, Replicas, heed
-from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.embedded import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES

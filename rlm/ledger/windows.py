@@ -37,7 +37,8 @@ class Windows(Part):
         """What takes a slot alone, as only workers do: nobody else waits for `limits` to be imported."""
         from rlm.ledger.limiter import EndpointLimiter, WindowStorage  # noqa: PLC0415
 
-        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds))
+        acquire_slot = self._script("acquire_slot")
+        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds, acquire_slot))
 
     def with_guard(self, guard_seconds: float) -> Windows:
         """Return the same windows with another guard."""

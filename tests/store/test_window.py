@@ -12,6 +12,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.connect import make_client
 from rlm.ledger.limiter import EndpointLimiter, Period, WindowStorage, periods
+from rlm.ledger.scripts import Script
 from rlm.ledger.windows import Windows
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
@@ -30,7 +31,7 @@ def ages_of(store, endpoint, now_us):
 @pytest.fixture
 def storage(store):
     """Our storage over the test's keys."""
-    return WindowStorage(store.client, store.keys, GUARD)
+    return WindowStorage(store.client, store.keys, GUARD, Script("acquire_slot"))
 
 
 @pytest.fixture
