@@ -11,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Command, Part
 from rlm.ledger.turns import releases_in
 
@@ -49,10 +46,6 @@ class _Called:
 
 class Ledger(Part):
     """The other verbs of the ledger. Each may be repeated: the second time changes nothing."""
-
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
-        super().__init__(client, keys)
-        self._dedupe_ms = round(dedupe_seconds * 1000)
 
     def begin_alone(self, claim: Claim) -> bool:
         """Begin to carry an event alone that its lane has waited with; False when the claim was lost meanwhile."""

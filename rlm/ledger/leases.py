@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import msgspec
-import redis
 
 from rlm import LEAST_TO_CONDUCT, LEAST_TO_UNPACK, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Argument, Part
 
@@ -50,11 +48,6 @@ class Tenure:
 class Leases(Part):
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, *, compress: bool = False) -> None:
-        super().__init__(client, keys)
-        self._quarantine = Quarantine(client, keys)
-        self._compress = compress
-
     @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
@@ -69,14 +62,14 @@ class Leases(Part):
         return self._contend(owner, ttl_seconds, [self._keys.schemas])
 
     def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:
-        lease = self._keys.lease
-        note, where = self._quarantine.note(lease, _NO_LEASE)
+        lease, quarantine = self._keys.lease, Quarantine(self._store)
+        note, where = quarantine.note(lease, _NO_LEASE)
         keys = [lease, where, self._keys.quarantine, *schemas]
-        least = max(LEAST_TO_CONDUCT, LEAST_TO_UNPACK if self._compress else 0)
+        least = max(LEAST_TO_CONDUCT, LEAST_TO_UNPACK if self._store.settings.queue.compress else 0)
         args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, least]
         token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
         if aside:
-            self._quarantine.tell(lease, _NO_LEASE, where)
+            quarantine.tell(lease, _NO_LEASE, where)
         return Standing(int(token), text(holder), text(newer), bool(barred))
 
     @translating

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
-import redis
 
 from rlm.core.errors import StoreForbiddenError
 from rlm.core.item import (
@@ -25,9 +24,12 @@ from rlm.core.item import (
 )
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
-from rlm.ledger.keys import Keys, longest_letter
+from rlm.ledger.keys import longest_letter
 from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Argument, Part
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500
@@ -87,10 +89,10 @@ class NewLetters:
 class Letters(Part):
     """The list of dead letters, newest first. A letter is known by its `id`."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
-        super().__init__(client, keys)
-        self._longest = longest_letter(max_item_bytes)
-        self._giants = Giants(client, keys, keys.failed, self._longest)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        self._longest = longest_letter(store.settings.queue.max_item_bytes)
+        self._giants = Giants(store, store.keys.failed, self._longest)
 
     def count(self) -> int:
         """Count them."""

@@ -18,21 +18,15 @@ from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import SLICE, Part
 
 if TYPE_CHECKING:
-    import redis
-
-    from rlm.core.endpoint import Endpoint, EventType
+    from rlm.core.endpoint import EventType
     from rlm.ledger import Store
-    from rlm.ledger.keys import Keys
+    from rlm.ledger.front import StoreFront
 
 _FAILING = "failing:"
 
 
 class Measures(Part):
     """Durations and failures by type and endpoint. What is kept belongs to the URL, as windows do, not to the name."""
-
-    def __init__(self, client: redis.Redis, keys: Keys, endpoints: Mapping[str, Endpoint]) -> None:
-        super().__init__(client, keys)
-        self._endpoints = endpoints
 
     @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
@@ -57,7 +51,7 @@ class Measures(Part):
     @translating
     def read_kept(self, measured: Mapping[bytes, bytes]) -> dict[Pair, Measured]:
         """Read what is kept."""
-        names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
+        names = {endpoint.window_id: name for name, endpoint in self._store.settings.endpoints.items()}
         found = ((*_pair(text(field)), value) for field, value in measured.items())
         return {
             (type_name, names[window_id]): msgspec.json.decode(value, type=Measured)
@@ -67,10 +61,11 @@ class Measures(Part):
 
     def encode(self, measured: Mapping[Pair, Measured]) -> dict[str, bytes]:
         """Encode what is to be kept as the fields that `Runs.close` stores; endpoints not configured are left out."""
+        endpoints = self._store.settings.endpoints
         return {
-            f"{type_name} {self._endpoints[endpoint].window_id}": msgspec.json.encode(one)
+            f"{type_name} {endpoints[endpoint].window_id}": msgspec.json.encode(one)
             for (type_name, endpoint), one in measured.items()
-            if endpoint in self._endpoints
+            if endpoint in endpoints
         }
 
     def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
@@ -174,8 +169,8 @@ class Totals(Part):
     It may be used by several threads.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        super().__init__(client, keys)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
         self._lock = threading.Lock()
         self._forget("")
 

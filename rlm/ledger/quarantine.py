@@ -9,16 +9,17 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,9 @@ class Giants(Part):
     aside has its name. Nobody can guess that name, so no item is mistaken for it.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
+    def __init__(self, store: StoreFront, entries: str, longest: int) -> None:
         """Read the list at the key `entries`, entries of at most `longest` bytes."""
-        super().__init__(client, keys)
+        super().__init__(store)
         self._entries = entries
         self._longest = longest
 

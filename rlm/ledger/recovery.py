@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
-import redis
-
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
 from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
@@ -15,7 +13,6 @@ from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import text, translating
-from rlm.ledger.keys import Keys
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
 
@@ -31,16 +28,11 @@ _LOST = {"dead": "died", "ended": "was ended", "lost": "is lost with its host"}
 class Recovery(Part):
     """Brings events back. Every method may be repeated: the second time changes nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
-        super().__init__(client, keys)
-        self._quarantine = Quarantine(client, keys)
-        self._dedupe_ms = round(dedupe_seconds * 1000)
-
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
         event, (found,) = self._keys.event(event_id), self._fields(event_id, "item")
         item, wrong = unpack_item(found or b"null"), "is not the hash of an event that can be sent"
-        self._quarantine.set_aside(token, event, wrong)
+        Quarantine(self._store).set_aside(token, event, wrong)
         try:
             decode_item(item, len(item))
         except BadItemError as error:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import redis
 from redis.exceptions import NoScriptError, ResponseError
@@ -17,8 +17,10 @@ from redis.exceptions import NoScriptError, ResponseError
 from rlm.core.errors import StoreForbiddenError
 from rlm.ledger.client import LASTING, LedgerClient, run_lasting
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.keys import Keys
 from rlm.ledger.trouble import in_own_words
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
@@ -162,10 +164,16 @@ def names_of(client: redis.Redis, pattern: str) -> list[str]:
 class Part:
     """A part of the store."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
+    def __init__(self, store: StoreFront) -> None:
+        self._store = store
+        self._client = store.client
+        self._keys = store.keys
         self._scripts: dict[str, Script] = {}
+
+    @property
+    def _dedupe_ms(self) -> int:
+        """How long a settled event is remembered, to recognise duplicates, milliseconds."""
+        return round(self._store.settings.queue.dedupe_seconds * 1000)
 
     def _script(self, name: str) -> Script:
         if name not in self._scripts:

@@ -14,11 +14,11 @@ from contextlib import suppress
 import msgspec
 
 from rlm.core.errors import StoreForbiddenError
-from rlm.ledger import Store
 from rlm.ledger.connect import translated
+from rlm.ledger.front import StoreFront
 from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Role
-from rlm.ledger.scripts import ask, batch
+from rlm.ledger.scripts import Command, Part
 from rlm.settings import settings_under
 
 #: A self-test takes seconds. One older than this was killed, and its keys are nobody's; seconds.
@@ -43,14 +43,13 @@ class SelfTest(msgspec.Struct, frozen=True):
     events: list[str] = []
 
 
-class SelfTests:
+class SelfTests(Part):
     """The register of self-tests, and the only place that deletes keys by their prefix: a self-test's, never RLM's."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreFront) -> None:
         """Keep it beside the keys of the installation of `store`."""
-        self._client = store.client
-        self._settings = settings = store.settings
-        self.base = f"{settings.redis.prefix[:_LONGEST_BASE]}-test"
+        super().__init__(store)
+        self.base = f"{store.settings.redis.prefix[:_LONGEST_BASE]}-test"
         self._running = f"{self.base}-running"
 
     def new_prefix(self) -> str:
@@ -64,16 +63,16 @@ class SelfTests:
 
     def begin(self, prefix: str, test: SelfTest) -> None:
         """Note a self-test before it writes anything."""
-        ask(self._client, "HSET", self._running, prefix, msgspec.json.encode(test))
+        self._ask("HSET", self._running, prefix, msgspec.json.encode(test))
 
     def end(self, prefix: str) -> None:
         """Forget a self-test whose keys are gone."""
-        ask(self._client, "HDEL", self._running, prefix)
+        self._ask("HDEL", self._running, prefix)
 
     def left(self, now: float) -> dict[str, SelfTest]:
         """Return by prefix those that began longer than `LEFT_SECONDS` ago; none for a user who may not see them."""
         try:
-            found = ask(self._client, "HGETALL", self._running)
+            found = self._ask("HGETALL", self._running)
         except StoreForbiddenError:
             return {}
         left = {}
@@ -87,11 +86,11 @@ class SelfTests:
 
     def sweep(self, prefix: str, test: SelfTest) -> int:
         """Delete the keys of a self-test; return how many there were. Raises ValueError for any other prefix."""
-        return sum([ask(self._client, "DEL", *keys) for keys in self._pages(prefix, test)])
+        return sum([self._ask("DEL", *keys) for keys in self._pages(prefix, test)])
 
     def remaining(self, prefix: str, test: SelfTest) -> int:
         """Count the keys of a self-test that are there."""
-        return sum([ask(self._client, "EXISTS", *keys) for keys in self._pages(prefix, test)])
+        return sum([self._ask("EXISTS", *keys) for keys in self._pages(prefix, test)])
 
     def _pages(self, prefix: str, test: SelfTest) -> Iterator[list[str]]:
         """Yield the keys of a self-test: those that SCAN finds, or all that it may have if SCAN is not allowed."""
@@ -109,11 +108,10 @@ class SelfTests:
 
         Not among them is the entry of a process that has signed off: it expires within seconds.
         """
-        keys = Keys(settings_under(self._settings, prefix))
-        asked = [("LRANGE", keys.runs, 0, -1), ("ZRANGE", keys.brokers("__heartbeats__"), 0, -1), ("GET", keys.current)]
-        runs, brokers, current, *members = batch(
-            self._client, [*asked, *(("SMEMBERS", keys.processes(role)) for role in Role)]
-        )
+        keys = Keys(settings_under(self._store.settings, prefix))
+        asked: list[Command] = [("LRANGE", keys.runs, 0, -1), ("GET", keys.current)]
+        asked += [("ZRANGE", keys.brokers("__heartbeats__"), 0, -1)]
+        runs, current, brokers, *members = self._batch([*asked, *(("SMEMBERS", keys.processes(role)) for role in Role)])
         processes = {role: {one.decode() for one in ids} for role, ids in zip(Role, members, strict=True)}
         runs = {one.decode() for one in [*runs, current] if one}
         return {

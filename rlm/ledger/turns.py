@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.core.expected import Expected, Pair
@@ -108,11 +107,6 @@ MOST_RELEASED = 1000
 class Turns(Part):
     """The calls that are released, and the turns of the lanes that make them."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, revision: str) -> None:
-        super().__init__(client, keys)
-        self._dedupe_ms = round(dedupe_seconds * 1000)
-        self._revision = revision
-
     def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
         """Release calls; return how many are released by now, none once the run ends."""
         keys, encoded = self._keys, [msgspec.json.encode(one) for one in releases]
@@ -158,7 +152,7 @@ class Turns(Part):
                 lane.worker_id,
                 lane.note,
                 run_id,
-                self._revision,
+                self._store.settings.revision,
                 f" {' '.join(connected)} ",
                 KEEP_SECONDS * MICROSECONDS,
                 POISON_DEATHS - 1,

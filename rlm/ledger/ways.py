@@ -15,13 +15,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
-import redis
-
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
-from rlm.ledger.processes import Processes, Role
+from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Argument, Part
 
 #: Failures in a row from which on a way is shut.
@@ -108,15 +105,11 @@ class HostWays:
 class Ways(Part):
     """The ways of all hosts. What is not in trouble has no entry, and costs nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
-        super().__init__(client, keys)
-        self._processes = processes
-
     def calling(self) -> set[str]:
         """Return the hosts that make calls, and those that would if they were given workers."""
         drained = {text(host) for host in self._hgetall(self._keys.drains)}
-        supervised = {one.host for one in self._processes.alive(Role.SUPERVISOR)}
-        return {one.host for one in self._processes.alive(Role.WORKER)} | supervised - drained
+        supervisors, workers = map(self._store.processes.alive, (Role.SUPERVISOR, Role.WORKER))
+        return {one.host for one in workers} | {one.host for one in supervisors} - drained
 
     def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
         """Count a call of `host` that `endpoint` did not answer.

@@ -91,7 +91,7 @@ def test_many_calls_are_read_in_slices(store, token, running, carry, monkeypatch
 
     assert [one.milliseconds for one in store.measures.completed(run.id)] == pytest.approx(expected)
     assert [one.milliseconds for one in store.measures.follow(run.id, 0)[0]] == pytest.approx(expected)
-    assert histograms(Totals(store.client, store.keys).look(), "call")[steps.ENDPOINT].number == number
+    assert histograms(Totals(store).look(), "call")[steps.ENDPOINT].number == number
     close(store, token, run)
     assert store.measures.kept()[PAIR].milliseconds == pytest.approx(expected)
     assert len(replies) >= 2

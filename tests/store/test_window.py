@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import limits
 import pytest
@@ -150,7 +151,7 @@ def test_our_storage_loads_none_of_the_stock_scripts_and_opens_no_connections_of
 def test_without_redis_no_slot_is_taken_for_granted(store, tmp_path):
     """Where Redis cannot be reached acquiring fails; it is neither admitted nor refused."""
     with make_client(f"unix://{tmp_path}/nobody.sock") as client:
-        windows = Windows(client, store.keys, GUARD)
+        windows = Windows(SimpleNamespace(client=client, keys=store.keys, settings=store.settings))
 
         with pytest.raises(StoreUnreachableError):
             windows.acquire(make_endpoint())
