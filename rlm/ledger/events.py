@@ -105,22 +105,12 @@ class Ledger(Part):
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
-        run_id, now = claim.run_id, self._now()
-        letter = encode_letter(
-            claim.item, reason, detail, failed_at=now, run_id=run_id, event=claim.event_id, endpoint=endpoint
-        )
-        args = [
-            *_settle_args(claim),
-            claim.type,
-            endpoint,
-            int(reason is Reason.ATTEMPTS_SPENT),
-            self._dedupe_ms,
-            letter,
-            claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
-            heard.kind,
-        ]
+        facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": endpoint}
+        letter = encode_letter(claim.item, reason, detail, failed_at=self._now(), **facts)
+        entry = claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard)
+        args = [*_settle_args(claim), claim.type, endpoint, int(reason is Reason.ATTEMPTS_SPENT), self._dedupe_ms]
         keys = [*self._settle_keys(claim), self._keys.failed]
-        return bool(self._run("fail_event", keys, args))
+        return bool(self._run("fail_event", keys, [*args, letter, entry, heard.kind]))
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be the name of one."""
@@ -153,13 +143,8 @@ class Ledger(Part):
         return commands
 
     def _settle_keys(self, claim: Claim) -> list[str]:
-        keys = self._keys
-        return [
-            keys.event(claim.event_id),
-            keys.inflight(claim.type),
-            keys.calls(claim.worker_id),
-            keys.tally(claim.run_id),
-        ]
+        of_claim = self._keys.event(claim.event_id), self._keys.inflight(claim.type)
+        return [*of_claim, self._keys.calls(claim.worker_id), self._keys.tally(claim.run_id)]
 
 
 def _settle_args(claim: Claim) -> list[Argument]:

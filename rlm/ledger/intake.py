@@ -260,4 +260,4 @@ class Intake(Part):
             StoreUnreachableError: they were not pushed, or a fail-over may lose them: push them again.
         """
         with translated(self._client):
-            return int(run_lasting(self._client, ("LPUSH", self._keys.events, *items)))
+            return int(run_lasting(self._client, "LPUSH", self._keys.events, *items))

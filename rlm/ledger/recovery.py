@@ -48,7 +48,7 @@ class Recovery(Part):
         failed: int = 0
         detail = f"{type_name!r} is no longer a configured type"
         while True:
-            ids = [text(one) for one in self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)]
+            ids = list(map(text, self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)))
             found = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
             items = [unpack_item(item or b"null") for item in found]
             calls = [
@@ -119,24 +119,23 @@ class Recovery(Part):
         replies = self._run_each("drop_pending", calls)
         return replies.count(1), -1 in replies
 
-    @translating
     def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
         """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
 
         Unless it `died`, no death is counted: it was ended with all others, not killed by an event.
         """
-        when = "dead" if died else "ended"
-        calls = self._hgetall(self._keys.calls(worker_id))
-        return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
+        return self._orphan(worker_id, "dead" if died else "ended")
 
-    @translating
     def orphan_lost(self, worker_id: str) -> int:
         """Take back what a worker had claimed whose host is lost, unless it is heard of again; return how many events.
 
         It must be one that is fenced: nothing of it is under way once its entry in the register has ended.
         """
+        return self._orphan(worker_id, "lost")
+
+    def _orphan(self, worker_id: str, when: str) -> int:
         calls = self._hgetall(self._keys.calls(worker_id))
-        return sum(self._take_back(text(event_id), worker_id, call, "lost") for event_id, call in calls.items())
+        return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
         """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
@@ -159,40 +158,15 @@ class Recovery(Part):
         item, attempt = self._fields(event_id, "item", "attempt")
         number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
-        letter = encode_letter(
-            unpack_item(item or b"null"),
-            Reason.POISON,
-            f"{POISON_DEATHS} workers died or froze while they had it",
-            failed_at=self._now(),
-            run_id=run or None,
-            event=event_id,
-            **({"endpoint": note.endpoint} if note.endpoint else {}),
-        )
-        windows = [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
-        names = [
-            keys.event(event_id),
-            keys.inflight(name),
-            keys.pending(name),
-            keys.calls(worker_id),
-            keys.tally(run),
-            keys.failed,
-            keys.process("worker", worker_id),
-            *windows,
-        ]
-        args: list[Argument] = [
-            event_id,
-            worker_id,
-            call,
-            note.stamp,
-            note.endpoint,
-            when,
-            name,
-            self._dedupe_ms,
-            POISON_DEATHS,
-            letter,
-            trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id),
-            KEEP_SECONDS * 1000,
-        ]
+        item, why = unpack_item(item or b"null"), f"{POISON_DEATHS} workers died or froze while they had it"
+        called, at = {"endpoint": note.endpoint} if note.endpoint else {}, self._now()
+        letter = encode_letter(item, Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called)
+        entry = trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id)
+        names = [keys.event(event_id), keys.inflight(name), keys.pending(name), keys.calls(worker_id), keys.tally(run)]
+        names += [keys.failed, keys.process("worker", worker_id)]
+        names += [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
+        args: list[Argument] = [event_id, worker_id, call, note.stamp, note.endpoint, when, name]
+        args += [self._dedupe_ms, POISON_DEATHS, letter, entry, KEEP_SECONDS * 1000]
         return bool(self._run("orphan_event", names, args))
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -26,13 +26,11 @@ def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
 
 def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     """Read the record of a closed run; None if there is none, or what is kept is no record, which is logged."""
-    if raw is None:
+    if raw is not None and not is_record(raw):
+        told, extra = "What is kept of run %s is no record, and left out; see `rlm doctor`", {"action": "read_record"}
+        log.warning(told, safe_line(run_id), extra=extra)
         return None
-    if is_record(raw):
-        return cast("dict[str, Any]", msgspec.json.decode(raw))
-    extra = {"action": "read_record"}
-    log.warning("What is kept of run %s is no record, and left out; see `rlm doctor`", safe_line(run_id), extra=extra)
-    return None
+    return None if raw is None else msgspec.json.decode(raw, type=dict[str, Any])
 
 
 #: How each field of a run's hash is read.
@@ -56,11 +54,11 @@ def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken:
     They are what the events waited for, how many of each type in `counts` are spent, how many items were not taken.
     """
     spent = {name: count.spent for name, count in counts.items() if count.spent}
-    found = {"waits": _written(waits), "spent": _written(spent)}
-    return {**found, **({"untaken": str(untaken)} if untaken else {})}
+    found = {"waits": _encoded(waits), "spent": _encoded(spent)}
+    return {**found, "untaken": str(untaken)} if untaken else found
 
 
-def _written(value: object) -> str:
+def _encoded(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
@@ -92,16 +90,12 @@ class Runs(Part):
             "window_seconds": repr(run.window_seconds),
             "revision": run.revision,
             "tick": repr(run.tick),
-            **({"late": msgspec.json.encode(run.late).decode()} if run.late else {}),
+            **({"late": _encoded(run.late)} if run.late else {}),
             **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
-        per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
-        reply = self._run(
-            "open_run",
-            [*self._open_keys(run.id), keys.tally(run.id), *per_type],
-            [token, run.id, len(fields), *_pairs(fields), *types],
-        )
-        return text(reply)
+        names = [*self._open_keys(run.id), keys.tally(run.id)]
+        names += [key for name in types for key in (keys.pending(name), keys.retried(name))]
+        return text(self._run("open_run", names, [token, run.id, len(fields), *_pairs(fields), *types]))
 
     @translating
     def current(self) -> Run | None:
@@ -148,10 +142,9 @@ class Runs(Part):
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
         """Recompute what the open run carried over so that its books balance; False if it is not open."""
         keys = self._keys
-        zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
-        return bool(
-            self._run("restate_tally", [keys.lease, keys.current, keys.tally(run_id), *zsets], [token, run_id, *types])
-        )
+        names = [keys.lease, keys.current, keys.tally(run_id)]
+        names += [key for name in types for key in (keys.pending(name), *keys.holders(name))]
+        return bool(self._run("restate_tally", names, [token, run_id, *types]))
 
     def list_again(self) -> None:
         """Rebuild the list of runs, if it was lost, from the ids of the records, which sort by time."""
@@ -169,12 +162,9 @@ class Runs(Part):
         Raises:
             StoreError: the state that the run is in may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        before = [one for one, after in MOVES.items() if state in after]
-        reply = self._run(
-            "advance_run",
-            [*self._open_keys(run_id), self._keys.releases],
-            [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)],
-        )
+        before = "".join(f"{one} " for one, after in MOVES.items() if state in after)
+        keys = [*self._open_keys(run_id), self._keys.releases]
+        reply = self._run("advance_run", keys, [token, run_id, state, before, *_pairs(fields)])
         if isinstance(reply, bytes):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
         return bool(reply)
@@ -215,25 +205,12 @@ class Runs(Part):
         `measured` is what `Measures.encode` made of its calls, to be kept; `added` is what the run adds to the totals
         beside its counts, see `rlm.core.tally`.
         """
-        keys = self._keys
-        kept, more = _pairs(measured or {}), _pairs(added or {})
-        reply = self._run(
-            "close_run",
-            [
-                keys.current,
-                keys.run(run_id),
-                keys.tally(run_id),
-                keys.timings(run_id),
-                keys.records,
-                keys.runs,
-                keys.wanted,
-                keys.measured,
-                keys.totals,
-                keys.releases,
-                *(holder for name in types for holder in keys.holders(name)),
-            ],
-            [run_id, msgspec.json.encode(record), wanted, len(kept) // 2, *kept, *more],
-        )
+        keys, kept = self._keys, measured or {}
+        names = [keys.current, keys.run(run_id), keys.tally(run_id), keys.timings(run_id), keys.records, keys.runs]
+        names += [keys.wanted, keys.measured, keys.totals, keys.releases]
+        names += [holder for name in types for holder in keys.holders(name)]
+        args: list[Argument] = [run_id, msgspec.json.encode(record), wanted, len(kept)]
+        reply = self._run("close_run", names, [*args, *_pairs(kept), *_pairs(added or {})])
         return None if reply < 0 else int(reply)
 
     @translating
@@ -255,9 +232,7 @@ class Runs(Part):
 
     def records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the records of the closed runs named, in this order; those that are none are left out."""
-        if not ids:
-            return []
-        found = self._ask("HMGET", self._keys.records, *ids)
+        found = self._ask("HMGET", self._keys.records, *ids) if ids else []
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
@@ -277,9 +252,8 @@ class Runs(Part):
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
         """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
-        return int(
-            self._run("trim_records", [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids])
-        )
+        keys = [self._keys.lease, self._keys.records, self._keys.runs]
+        return int(self._run("trim_records", keys, [token, *run_ids]))
 
 
 def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -30,7 +31,7 @@ SLICE = 10_000
 Argument: TypeAlias = str | bytes | int | float
 #: The keys and arguments of a script.
 Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
-
+Command: TypeAlias = "Sequence[Argument]"
 
 _SECTION = re.compile(rb"^--- ([a-z_]+)\n", re.MULTILINE)
 _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
@@ -95,25 +96,23 @@ class Script:
         return reply
 
     def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        run = run_lasting if self.name in LASTING else _run_command
         command = ("EVALSHA", self.sha, len(keys), *keys, *args)
+        run: Callable[..., Any] = partial(run_lasting, client) if self.name in LASTING else client.execute_command
         try:
-            return run(client, command)
+            return run(*command)
         except NoScriptError:  # the server was restarted or flushed its scripts
             client.script_load(self.source)
-            return run(client, command)
+            return run(*command)
 
     def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         """Run it for each call in one round trip, each atomic, not all together; return the replies in order.
 
         Raises the same as one call does, after all have run.
         """
-        if not calls:
-            return []
         with translated(client):
             replies = self._run_each(client, calls)
             forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
-            if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
+            if forgotten:  # as above; a forgotten one did nothing yet
                 client.script_load(self.source)
                 again = iter(self._run_each(client, forgotten))
                 replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
@@ -127,13 +126,6 @@ class Script:
         for keys, args in calls:
             pipeline.evalsha(self.sha, len(keys), *keys, *args)
         return pipeline.execute(raise_on_error=False)
-
-
-def _run_command(client: redis.Redis, command: Sequence[Any]) -> Any:
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-Command: TypeAlias = "Sequence[Argument]"
 
 
 def ask(client: redis.Redis, *command: Argument) -> Any:
@@ -168,17 +160,13 @@ class Part:
         self._store = store
         self._client = store.client
         self._keys = store.keys
-        self._scripts: dict[str, Script] = {}
 
     @property
     def _dedupe_ms(self) -> int:
         """How long a settled event is remembered, to recognise duplicates, milliseconds."""
         return round(self._store.settings.queue.dedupe_seconds * 1000)
 
-    def _script(self, name: str) -> Script:
-        if name not in self._scripts:
-            self._scripts[name] = Script(name)
-        return self._scripts[name]
+    _script = staticmethod(cache(Script))
 
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         return self._script(name)(self._client, keys, args)

@@ -116,19 +116,11 @@ class Ways(Part):
 
         `endpoints` is how many there are: with one, a single shut way means that the host is cut off.
         """
-        args: list[Argument] = [
-            host,
-            endpoint.window_id,
-            int(failure.here),
-            FAILING,
-            round(FIRST_SHUT_SECONDS * MICROSECONDS),
-            round(LONGEST_SHUT_SECONDS * MICROSECONDS),
-            round(RECENT_SECONDS * MICROSECONDS),
-            min(CUT_OFF_WAYS, endpoints),
-            FAILING if failure.silent else 1,
-            failure.why,
-            *sorted(self.calling() if self.look() else ()),  # asked for only where a way may open
-        ]
+        spans = FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS
+        args: list[Argument] = [host, endpoint.window_id, int(failure.here), FAILING]
+        args += [round(seconds * MICROSECONDS) for seconds in spans]
+        args += [min(CUT_OFF_WAYS, endpoints), FAILING if failure.silent else 1, failure.why]
+        args += sorted(self.calling() if self.look() else ())  # asked for only where a way may open
         of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
         return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
 
@@ -172,7 +164,7 @@ def read_way(field: bytes, raw: bytes) -> Way | None:
     parts = _WAY.fullmatch(text(raw))
     if parts is None:
         return None
-    failures, since, till, rest = (int(parts[number]) for number in range(1, 5))
+    failures, since, till, rest = map(int, parts.groups()[:4])
     shut_until = till / MICROSECONDS if rest else None
     return Way(host, window_id, failures, since / MICROSECONDS, shut_until, parts[5])
 
