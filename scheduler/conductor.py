@@ -200,7 +200,8 @@ class Conductor:
                 self._leader.keep()
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id, keep=self._leader.keep) or self._store.runs.record(run.id)
-        telemetry.run_ended(self._store.settings, run, record)
+        if record is None or not record.get("overdue"):  # else whoever closed it has told of it
+            telemetry.run_ended(self._store.settings, run, record)
         return record
 
     def _await_calls(self, run: Run) -> float:
