@@ -130,6 +130,8 @@ def show_letter(config: Path | None, handle: str | None, **options: Any) -> None
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
         found = list(islice(fitting, MOST_SHOWN) if handle is None else find_letters(store, [handle]).values())
+        if not found:
+            tell_unknown(store, chosen.types, chosen.endpoints)
     print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
     for raw in found:
         if raw is not found[0]:
