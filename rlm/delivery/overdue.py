@@ -53,6 +53,13 @@ class OverdueWatch:
         self._next = self._expected
         self._overdue_since: float | None = None
         self._failed_at = -math.inf
+        self._asked = False
+
+    def ask(self) -> None:
+        """Look which run is open at the next occasion, if none is known here that has not ended."""
+        if math.isinf(self.pause_seconds):
+            self._asked = True
+            self._wake()
 
     def expect(self, run_id: str, ends_at: float = -math.inf) -> None:
         """Look at a run from `ends_at` on, monotonic seconds; if that is not known, at the next occasion."""
@@ -71,13 +78,15 @@ class OverdueWatch:
     def pause_seconds(self) -> float:
         """The time until the next look, infinite if none is due."""
         run_id, ends_at = self._expected
+        if self._asked:
+            return 0.0
         return max(0.0, (self._next[1] if run_id == self._next[0] else ends_at) - system_clock.monotonic())
 
     def look(self) -> None:
         """Look, if that is due; close the run if it was overdue for long enough. With Redis away it looks again."""
         if self.pause_seconds > 0:
             return
-        run_id, _ = self._expected
+        self._asked, (run_id, _) = False, self._expected
         if run_id != self._next[0]:
             self._overdue_since = None
         try:

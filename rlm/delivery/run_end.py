@@ -7,7 +7,7 @@ The end-of-run actor and the conductor both call `close_run`. The final state fo
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rlm.core.alarms import Alarm, alarm
@@ -32,10 +32,13 @@ REDIS_AWAY = "Redis was away, or not fit, past the deadline"
 log = logging.getLogger(__name__)
 
 
-def close_run(store: Store, run_id: str, *, overdue: bool = False) -> dict[str, Any] | None:
+def close_run(
+    store: Store, run_id: str, *, overdue: bool = False, keep: Callable[[], object] = lambda: None
+) -> dict[str, Any] | None:
     """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
 
-    `overdue`: its conductor has not closed it in time, and whoever does so now sees to what follows.
+    `overdue`: its conductor has not closed it in time, and whoever does so now sees to what follows. `keep` is called
+    between steps that may take long, to prolong the lease of whoever leads.
 
     Closing is one compare-and-set in Redis: whoever is second changes nothing. Once all events are pending again
     nothing can settle any more, so the counts read then are the last.
@@ -45,12 +48,16 @@ def close_run(store: Store, run_id: str, *, overdue: bool = False) -> dict[str, 
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
+        keep()
         while store.recovery.orphan_expired(types, now_us, closing=True):
-            continue  # else what is noted of calls that nobody will report any more would stay
+            keep()  # what is noted of calls that nobody will report any more would else stay
+        keep()
         if not store.recovery.return_unsettled(run_id, types):
             return None
         crash_point("close.returned")
+        keep()
         found = read_ending(store, run)
+        keep()
         record = _final_record(store, run, found) | ({"overdue": True} if overdue else {})
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         types_with_alarm = _types_with_alarm(store, run, found)
