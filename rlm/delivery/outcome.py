@@ -21,7 +21,7 @@ from rlm.core.expected import backoff_seconds
 from rlm.core.item import Reason
 from rlm.core.tally import OF_ENDPOINT
 from rlm.core.trail import Heard
-from rlm.delivery.answer_parser import BrokenAnswerError
+from rlm.delivery.http_message import BrokenAnswerError
 from rlm.ledger.claims import Admitted, Call, Claim, Completion
 from rlm.ledger.events import Ledger
 from rlm.settings.model import RetrySettings
