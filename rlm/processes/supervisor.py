@@ -17,16 +17,7 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import Presence, pid_space
-from rlm.processes.child import (
-    QUICK_DEATH_SECONDS,
-    Child,
-    FrozenWatch,
-    Launcher,
-    StartBackoff,
-    end_at_once,
-    watch_death,
-)
-from rlm.processes.remains import Remains
+from rlm.processes.child import QUICK_DEATH_SECONDS, Child, FrozenWatch, Launcher, Remains, StartBackoff, watch_death
 from rlm.processes.sharing import Peers, offer_of
 from rlm.processes.signals import StopSignals, supervisor_grace
 from rlm.settings import Settings
@@ -267,7 +258,7 @@ class Supervisor:
             if self._stop.immediate or system_clock.monotonic() > deadline:
                 for child in (one for one in self._children.values() if not one.killed):
                     child.cut = self._stop.immediate
-                    end_at_once(child)
+                    child.kill()
             self._selector.select(0.1)
             self._wakeup.drain()
             self._reap()
