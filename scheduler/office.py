@@ -22,8 +22,7 @@ from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.hosts import HostWatch
-from scheduler.housekeeping import Housekeeper
+from scheduler.housekeeping import HostWatch, Housekeeper
 from scheduler.leader import BARRED, LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
