@@ -90,12 +90,7 @@ class WorkerProcess:
     """The main loop of a worker: announce, listen, and in the end stop without cutting a call."""
 
     def __init__(
-        self,
-        store: Store,
-        worker_id: str,
-        supervisor_id: str,
-        lifeline: Connection | None,
-        stop: signals.StopSignals,
+        self, store: Store, worker_id: str, supervisor_id: str, lifeline: Connection | None, stop: signals.StopSignals
     ) -> None:
         self._store = store
         self._settings = store.settings

@@ -105,12 +105,9 @@ class Archivist:
             return False
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
-            log.error(  # noqa: TRY400  # the message says it all
-                "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s",
-                error,
-                REFUSED_SECONDS,
-                extra=alarm(Alarm.NO_ARCHIVE, "archive"),
-            )
+            told = "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s"
+            extra = alarm(Alarm.NO_ARCHIVE, "archive")
+            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message says it all
             return False
         return self._due
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import timestamp
 from rlm.core.errors import StoreError
 from rlm.core.tally import refused_by
 from rlm.ledger import Store
@@ -39,21 +39,13 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
 
 
 def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
-    over = {name: calls for name, calls in excess(store, _began_at(record)).items() if calls}
+    over = {name: calls for name, calls in excess(store, timestamp(record["started_at"])).items() if calls}
     if over:
         worst = max(over, key=over.__getitem__)
-        log.error(
-            "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where",
-            ", ".join(over),
-            over[worst],
-            extra=alarm(
-                Alarm.LIMIT_EXCEEDED,
-                "inspect",
-                counts={"exceeded": len(over), "too_many": over[worst]},
-                run_id=record["run_id"],
-                endpoint=worst,
-            ),
-        )
+        counts = {"exceeded": len(over), "too_many": over[worst]}
+        told = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
+        extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=record["run_id"], endpoint=worst)
+        log.error(told, ", ".join(over), over[worst], extra=extra)
 
 
 def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
@@ -71,31 +63,18 @@ def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
         return
     letters = store.letters.count()
     if (most and letters > most) or _are_many(store, record, added):
-        log.warning(
-            "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`",
-            letters,
-            added,
-            record["run_id"],
-            counts["completed"],
-            extra=alarm(
-                Alarm.DEAD_LETTERS,
-                "inspect",
-                counts={"letters": letters, "failed": counts["failed"], "invalid": counts["invalid"]},
-                run_id=record["run_id"],
-            ),
-        )
+        told = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
+        numbers = {"letters": letters, "failed": counts["failed"], "invalid": counts["invalid"]}
+        extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=numbers, run_id=record["run_id"])
+        log.warning(told, letters, added, record["run_id"], counts["completed"], extra=extra)
 
 
 def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
     """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
     share = store.settings.queue.failed_alarm_share
-    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), _began_at(record))
+    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record["started_at"]))
     untold = added - refused_by(record, alarmed)
     return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
-
-
-def _began_at(record: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(record["started_at"]).timestamp()
 
 
 def _faults_of(record: Mapping[str, Any]) -> list[str]:
