@@ -24,7 +24,7 @@ import dramatiq
 from setproctitle import setproctitle
 
 from actors.broker import LaneQueue
-from actors.messages import declare_dispatch, declare_leftovers
+from actors.messages import DISPATCH, LEFTOVERS, declare
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
@@ -112,8 +112,8 @@ class WorkerProcess:
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         self._broker.has_worked = store.leases.has_worked
-        declare_dispatch(self._broker, self._lanes.carry)
-        declare_leftovers(self._broker, self._close)
+        declare(self._broker, DISPATCH, self._lanes.carry)
+        declare(self._broker, LEFTOVERS, self._close)
         threads = self._settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
         self._messages = self._worker.work_queue = LaneQueue()

@@ -185,7 +185,7 @@ class Conductor:
         self._redis.mender.step(0.0 if has_time else LOOK_SECONDS)
         if has_time and self._has_workers():
             try:
-                self._broker.enqueue_many([messages.leftovers_message(run.id)])
+                self._broker.enqueue_many([messages.message_for(messages.LEFTOVERS, run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
                 extra = {"action": "finish", "run_id": run.id}

@@ -93,7 +93,7 @@ def make_bench(valkey_only_url, tmp_path):
 
         def send(number, **more):
             bench.release(number, **more)
-            bench.broker.enqueue_many(messages.dispatch_message(bench.run_id) for _ in range(number))
+            bench.broker.enqueue_many(messages.message_for(messages.DISPATCH, bench.run_id) for _ in range(number))
             bench.store.processes.wake("workers")
 
         bench.start, bench.send = start, send
