@@ -32,8 +32,7 @@ from rlm.core.failpoints import crash_point
 from rlm.delivery.fence import Fence
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
-from rlm.delivery.run_end import close_run
+from rlm.delivery.run_end import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch, close_run
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker

@@ -23,7 +23,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
 from rlm.core.text import span
-from rlm.delivery.run_alarms import look_over
+from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import host_of

@@ -16,7 +16,7 @@ from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
-from rlm.delivery.overdue import OverdueWatch
+from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
