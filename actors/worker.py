@@ -127,7 +127,7 @@ class WorkerProcess:
     def run(self) -> None:
         """Work until it is time to stop, then stop."""
         crash_point("worker.started")
-        waker = Waker(self._store.url, self._store.keys.wake("workers"), self._broker.wake)
+        waker = Waker(self._store.url, self._store.keys.wake("workers"), self._woken)
         waker.start()
         self._fence.start()
         self._worker.start()
@@ -147,6 +147,11 @@ class WorkerProcess:
             sys.stdout.flush()
             telemetry.flush()
             os._exit(UNFIT)  # hung threads must not keep the process alive; the supervisor frees what they held
+
+    def _woken(self) -> None:
+        """Look for messages, and which run is open: other workers may have all of its messages, and die."""
+        self._broker.wake()
+        self._overdue.ask()
 
     def _work(self) -> str:
         """Announce this worker until there is a reason to stop; return that."""

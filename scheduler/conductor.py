@@ -193,9 +193,11 @@ class Conductor:
             crash_point("finish.actor_told")
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:
+                self._leader.keep()
                 system_clock.sleep(BUSY_SECONDS)
-        record = close_run(self._store, run.id) or self._store.runs.record(run.id)
-        telemetry.run_ended(self._store.settings, run, record)
+        record = close_run(self._store, run.id, keep=self._leader.keep) or self._store.runs.record(run.id)
+        if record is None or not record.get("overdue"):  # else whoever closed it has told of it
+            telemetry.run_ended(self._store.settings, run, record)
         return record
 
     def _await_calls(self, run: Run) -> float:

@@ -142,7 +142,7 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")
-    store.processes.wake("scheduler")  # standbys: one of them closes the run if its conductor does not
+    store.processes.wake("scheduler", "workers")  # whoever stands by closes the run if its conductor does not
     return opened
 
 

@@ -45,10 +45,13 @@ NEAR_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def close_run(store: Store, run_id: str, *, overdue: bool = False) -> dict[str, Any] | None:
+def close_run(
+    store: Store, run_id: str, *, overdue: bool = False, keep: Callable[[], object] = lambda: None
+) -> dict[str, Any] | None:
     """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
 
-    `overdue`: its conductor has not closed it in time, and whoever does so now sees to what follows.
+    `overdue`: its conductor has not closed it in time, and whoever does so now sees to what follows. `keep` is called
+    between steps that may take long, to prolong the lease of whoever leads.
 
     Closing is one compare-and-set in Redis: whoever is second changes nothing. Once all events are pending again
     nothing can settle any more, so the counts read then are the last.
@@ -58,12 +61,16 @@ def close_run(store: Store, run_id: str, *, overdue: bool = False) -> dict[str, 
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
+        keep()
         while store.recovery.orphan_expired(types, now_us, closing=True):
-            continue  # else what is noted of calls that nobody will report any more would stay
+            keep()  # what is noted of calls that nobody will report any more would else stay
+        keep()
         if not store.recovery.return_unsettled(run_id, types):
             return None
         crash_point("close.returned")
+        keep()
         found = read_ending(store, run)
+        keep()
         record = final_record(store, run, found) | ({"overdue": True} if overdue else {})
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         types_with_alarm = _types_with_alarm(store, run, found)
@@ -165,6 +172,13 @@ class OverdueWatch:
         self._next = self._expected
         self._overdue_since: float | None = None
         self._failed_at = -math.inf
+        self._asked = False
+
+    def ask(self) -> None:
+        """Look which run is open at the next occasion, if none is known here that has not ended."""
+        if math.isinf(self.pause_seconds):
+            self._asked = True
+            self._wake()
 
     def expect(self, run_id: str, ends_at: float = -math.inf) -> None:
         """Look at a run from `ends_at` on, monotonic seconds; if that is not known, at the next occasion."""
@@ -183,13 +197,15 @@ class OverdueWatch:
     def pause_seconds(self) -> float:
         """The time until the next look, infinite if none is due."""
         run_id, ends_at = self._expected
+        if self._asked:
+            return 0.0
         return max(0.0, (self._next[1] if run_id == self._next[0] else ends_at) - system_clock.monotonic())
 
     def look(self) -> None:
         """Look, if that is due; close the run if it was overdue for long enough. With Redis away it looks again."""
         if self.pause_seconds > 0:
             return
-        run_id, _ = self._expected
+        self._asked, (run_id, _) = False, self._expected
         if run_id != self._next[0]:
             self._overdue_since = None
         try:

@@ -224,6 +224,33 @@ def test_the_next_run_is_looked_at_in_its_turn(store, token, watch, clock, runni
     assert watch._expected[0] == run.id
 
 
+def test_who_is_woken_looks_which_run_is_open_unless_it_knows(store, token, clock, running, monkeypatch):
+    """Others may have each of its messages. Once a run: it is woken all the time while one goes on."""
+    looks, woken, real = [], [], store.runs.current_at
+    monkeypatch.setattr(store.runs, "current_at", lambda: looks.append(clock.time) or real())
+    watch = OverdueWatch(store, wake=lambda: woken.append(clock.time))
+
+    def ask_and_look():
+        watch.ask()
+        watch.look()
+
+    ask_and_look()
+    assert (len(looks), len(woken), watch.pause_seconds) == (1, 1, math.inf)
+    run = running(1)
+    for _ in range(3):
+        ask_and_look()
+    assert (len(looks), len(woken), watch.pause_seconds) == (2, 2, pytest.approx(WINDOW_SECONDS))
+
+    steps.finish(store, token, run)
+    store.runs.close(run.id, steps.record_of(), [], wanted=0)
+    clock.sleep(WINDOW_SECONDS)
+    watch.look()
+    clock.ends_at = clock.time + WINDOW_SECONDS
+    running(1)
+    ask_and_look()
+    assert watch.pause_seconds == pytest.approx(WINDOW_SECONDS)
+
+
 def test_a_deadline_that_is_near_wakes_who_is_to_look(store, clock):
     """Once: the next claims of the same run do not."""
     woken = []
