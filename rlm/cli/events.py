@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown
-from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, several_of, yes_option
+from rlm.cli.options import (
+    Duration,
+    all_of,
+    dry_run_option,
+    number_argument,
+    several,
+    several_of,
+    type_names,
+    yes_option,
+)
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place

@@ -13,8 +13,18 @@ import click
 import msgspec
 
 from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown
-from rlm.cli.completion import endpoint_names, letter_ids, type_names
-from rlm.cli.options import Since, all_of, dry_run_option, number_argument, several, several_of, yes_option
+from rlm.cli.options import (
+    Since,
+    all_of,
+    dry_run_option,
+    endpoint_names,
+    letter_ids,
+    number_argument,
+    several,
+    several_of,
+    type_names,
+    yes_option,
+)
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
