@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import Group, command, store_of
-from rlm.cli.completion import limited_names, type_names
-from rlm.cli.options import Duration, number_argument
+from rlm.cli.options import Duration, limited_names, number_argument, type_names
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span

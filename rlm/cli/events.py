@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown
-from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, all_of, dry_run_option, number_argument, several, several_of, yes_option
+from rlm.cli.options import (
+    Duration,
+    all_of,
+    dry_run_option,
+    number_argument,
+    several,
+    several_of,
+    type_names,
+    yes_option,
+)
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
@@ -121,6 +129,8 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
         if (run := store.runs.current()) is not None:
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
         total = count_leftovers(store, wanted)
+        if not total:
+            tell_unknown(store, wanted.types)
         if dry_run:
             print_json({"dropped": 0, "would_be_dropped": total})
             show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")

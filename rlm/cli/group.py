@@ -120,7 +120,7 @@ OVERVIEW = {
     "Set it up": {
         "init": ("config", "init", "Write a commented configuration to begin with."),
         "config": ("config", "config", "See the configuration and where each value comes from; check it."),
-        "completion": ("completion", "completion", "Have a shell complete commands, options and names."),
+        "completion": ("config", "completion", "Have a shell complete commands, options and names."),
     },
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),

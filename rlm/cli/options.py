@@ -1,18 +1,27 @@
-"""Options and the types of their values that several commands share."""
+"""Options and the types of their values that several commands share, and the names that a shell completes them with."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm.cli.printing import ask_for_json
 from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
+
+if TYPE_CHECKING:
+    from rlm.ledger import Store
+    from rlm.settings import Settings
+
+    Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
@@ -167,3 +176,64 @@ def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return command
 
     return decorate
+
+
+#: How long the store has to answer for a completion, seconds: a person waits for it with a key pressed.
+_ANSWER_SECONDS = 0.5
+#: Names that are offered, at the most.
+_MOST_NAMES = 100
+#: A name that every shell takes as one word and not as an option, as all names that RLM makes. Others may write into
+#: Redis, and a completion goes onto the command line as it is: Enter would run a `$(...)` in it.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
+
+
+def _completing(names: Callable[[Settings], Iterable[str]]) -> Complete:
+    """Make a completion from the names that there are by the settings, or by their store."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        given = ctx.params.get("ids") or ()  # dead letters that the command line names already
+        try:
+            from rlm.settings import load_settings
+
+            found = names(load_settings(ctx.params.get("config")))
+            return [one for one in found if one.startswith(incomplete) and _WORD.fullmatch(one) and one not in given]
+        except Exception:  # noqa: BLE001  # a shell is no place for any error
+            return []
+
+    return complete
+
+
+def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], Iterable[str]]:
+    """Make a source of names that asks the store, if it answers."""
+
+    def find(settings: Settings) -> Iterable[str]:
+        from rlm.ledger import Store
+        from rlm.ledger.server import running_url
+
+        if (url := running_url(settings)) is not None:
+            with closing(Store(settings, url, answer_seconds=_ANSWER_SECONDS)) as store:
+                yield from islice(names(store), _MOST_NAMES)
+
+    return find
+
+
+def _open_run(store: Store) -> Iterable[str]:
+    run = store.runs.current()
+    return [run.id] if run else []
+
+
+def _letters(store: Store) -> Iterable[str]:
+    from rlm.admin.letters import DeadLetter
+
+    return (DeadLetter.read(raw).id for raw in store.letters.all())
+
+
+run_ids = _completing(_in_store(lambda store: [*_open_run(store), *store.runs.history(_MOST_NAMES)]))
+open_run_id = _completing(_in_store(_open_run))
+letter_ids = _completing(_in_store(_letters))
+limited_names = _completing(lambda settings: [*settings.endpoints, *settings.budgets])
+endpoint_names = _completing(lambda settings: settings.endpoints)
+type_names = _completing(lambda settings: settings.types)
+type_counts = _completing(lambda settings: [f"{name}=" for name in settings.types])
+setting_keys = _completing(lambda settings: [one.key for one in settings.shown])
+setting_values = _completing(lambda settings: [f"{one.key}=" for one in settings.shown])

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import command, opened, settings_of
-from rlm.cli.completion import setting_values, type_counts, type_names
-from rlm.cli.options import WholeNumber, several
+from rlm.cli.options import WholeNumber, setting_values, several, type_counts, type_names
 from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.text import counted, safe_line, sentence, span
 

@@ -20,13 +20,14 @@ from rlm.cli.common import (
     store_of,
     tell_new_server,
 )
-from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
     Since,
     all_of,
     interval_option,
     number_argument,
+    open_run_id,
+    run_ids,
     several,
     several_of,
     volatile_option,

@@ -15,8 +15,7 @@ import msgspec
 
 from rlm import __version__
 from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
-from rlm.cli.completion import endpoint_names
-from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
+from rlm.cli.options import NumberRange, WholeNumber, endpoint_names, several, volatile_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_verdict, styled, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line

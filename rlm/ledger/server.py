@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
-from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.embedded import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
 

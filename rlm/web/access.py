@@ -1,28 +1,37 @@
-"""Who may read and who may write, by which name of this host, decided before anything else; the headers of answers."""
+"""Who may read and who may write, by which name of this host; logging in with the token and out; headers of answers."""
 
 from __future__ import annotations
 
 import hmac
+import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from markupsafe import escape
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlm.core.clock import system_clock
+from rlm.telemetry.logs import Bounded
 from rlm.web.api import refused
-from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit
+from rlm.web.pages.page import alone
+from rlm.web.parameters import read_body
+from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit, WebSession, visit_of
 
 #: What everybody who reaches the port may read.
 OPEN: Final = ("/healthz", "/login", "/static/")
 LOG_IN: Final = "/login"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_SCHEME: Final = "bearer"
 #: Begins the name of the cookie; the port follows, since a browser sends each cookie of a host to all its ports.
 COOKIE: Final = "rlm_session"
 HEADERS: Final = {
@@ -34,23 +43,29 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: What no cache may keep, unless the answer says otherwise itself.
-_CACHE = "no-store"
 #: A name or IPv4 address, or an IPv6 address in brackets; then perhaps a port.
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(:\d{1,5})?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\](:\d{1,5})?")
 _CLOSED = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+#: How programs are told to say the token.
+_ASKED = {"WWW-Authenticate": 'Bearer realm="rlm"'}
+#: Wrong attempts to log in from one address, and from all; a right token is not looked at beyond that either.
+EACH: Final = parse("5/minute")
+ALL: Final = parse("60/minute")
+_WAIT_SECONDS = 60
+_UNKNOWN = 401
+
+log = logging.getLogger(__name__)
 
 
 class Access:
     """Finds out who makes a request (`Visit`), refuses what it may not do, and sets headers and cookie.
 
-    `token` is empty without one; `ask_token` makes the page that asks a browser for it.
+    `token` is empty without one. A browser that lacks it is asked for it.
     """
 
-    def __init__(self, app: ASGIApp, token: str, ask_token: Callable[[Request], Response], *, read_only: bool) -> None:
+    def __init__(self, app: ASGIApp, token: str, *, read_only: bool) -> None:
         self._app = app
         self._token = token
-        self._ask_token = ask_token
         self._read_only = read_only
         self._sessions = Sessions(token)
 
@@ -63,9 +78,9 @@ class Access:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                headers.setdefault("Cache-Control", _CACHE)
+                headers.setdefault("Cache-Control", "no-store")  # unless the answer says otherwise itself
                 if visit.to_set is not None:
-                    headers.append("Set-Cookie", self._cookie(request, visit))
+                    headers.append("Set-Cookie", self._cookie(request, visit.to_set))
             await send(message)
 
         answer = self._refusal(request, visit) or self._app
@@ -75,18 +90,15 @@ class Access:
         token, address = self._token, request.client.host if request.client else "?"
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
         visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._read_only)
-        session = self._sessions.read(request.cookies.get(cookie_name(request), ""))
-        if session is not None and not has_token:
+        if not has_token and (session := self._sessions.read(request.cookies.get(cookie_name(request), ""))):
             visit.session = session
             renewed = self._sessions.renewed(session)
             if renewed.until - session.until > IDLE_SECONDS / 2:
                 visit.to_set = renewed
         return visit
 
-    def _cookie(self, request: Request, visit: Visit) -> str:
+    def _cookie(self, request: Request, session: WebSession) -> str:
         """Return the header that sets the session's cookie, or deletes that of a session that was ended."""
-        session = visit.to_set
-        assert session is not None  # noqa: S101  # the caller looked
         value, age = ("", 0) if self._sessions.has_ended(session) else (self._sessions.cookie(session), IDLE_SECONDS)
         secure = "" if is_plain(request) else "; Secure"
         return f"{cookie_name(request)}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
@@ -99,13 +111,13 @@ class Access:
         if path in OPEN or path.startswith(OPEN[-1]) or visit.may_read:
             return None
         if "text/html" in request.headers.get("Accept", "") and not path.startswith("/api/"):
-            return self._ask_token(request)
-        return _unknown(request)
+            return ask_token(request)
+        return _refused_unknown(request)
 
     def _write_refusal(self, request: Request, visit: Visit) -> Response | None:
         is_log_in = request.url.path == LOG_IN
         if not (is_log_in or visit.may_read):
-            return _unknown(request)
+            return _refused_unknown(request)
         if visit.read_only and request.url.path.startswith("/api/"):
             why = "This `rlm web` is read-only (web.read_only, or --read-only)."
             return refused(request, 403, why, "Use the commands, or another `rlm web`.")
@@ -136,7 +148,7 @@ def says_token(authorization: str | None, token: str) -> bool:
     """Return whether this `Authorization` header says the token, in constant time."""
     scheme, _, said = (authorization or "").partition(" ")
     right = hmac.compare_digest(said.strip().encode("utf-8", "surrogateescape"), token.encode())
-    return right and scheme.lower() == _SCHEME
+    return right and scheme.lower() == "bearer"
 
 
 def is_same_origin(headers: Headers) -> bool:
@@ -162,10 +174,77 @@ def is_plain(request: Request) -> bool:
     return is_loopback(host) and not request.headers.get("Origin", "").startswith("https:")
 
 
-def _unknown(request: Request) -> Response:
-    headers = {"WWW-Authenticate": 'Bearer realm="rlm"'}
+def _refused_unknown(request: Request) -> Response:
     remedy = "Say `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
-    return refused(request, 401, "The token is missing or wrong.", remedy, headers)
+    return refused(request, _UNKNOWN, "The token is missing or wrong.", remedy, _ASKED)
+
+
+def ask_token(request: Request) -> Response:
+    """Return the page that asks for the token, at whatever URL; after the log-in the browser comes back to it."""
+    url = request.url
+    return _page(f"{url.path}?{url.query}" if url.query else url.path)
+
+
+def _page(back: str, told: str = "", status: int = _UNKNOWN) -> Response:
+    # An address is not made visible as other texts are: it would be another one.
+    return HTMLResponse(
+        alone("login.html", told=told, next=escape(back)), status, _ASKED if status == _UNKNOWN else None
+    )
+
+
+class LogIn:
+    """Begins and ends sessions."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._bounded = Bounded(_WAIT_SECONDS, system_clock)
+
+    @property
+    def routes(self) -> list[Route]:
+        """What it serves."""
+        return [Route(LOG_IN, self.log_in, methods=["GET", "POST"]), Route("/logout", self.log_out, methods=["POST"])]
+
+    async def log_in(self, request: Request) -> Response:
+        """Ask for the token, or begin a session for the right one."""
+        if request.method != "POST":
+            return _page("/", status=200)
+        visit = visit_of(request)
+        fields = parse_qs((await read_body(request)).decode(errors="replace"))
+        back, said = _local(fields.get("next", ["/"])[0]), fields.get("token", [""])[0].strip()
+        if not (is_plain(request) or request.headers.get("Origin", "").startswith("https:")):
+            told = "Over plain HTTP others could read the token. Use https, by a proxy, or a tunnel to this host."
+            return _page(back, told, 403)
+        if not self._may_try(visit.address):
+            if self._bounded.admit("too many") is not None:
+                log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
+            answer = _page(back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
+            answer.headers["Retry-After"] = str(_WAIT_SECONDS)
+            return answer
+        if not hmac.compare_digest(said.encode(errors="replace"), self._token) or not self._token:
+            self._limiter.hit(EACH, visit.address)
+            self._limiter.hit(ALL, "all")
+            log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
+            return _page(back, "That is not the token.")
+        visit.session = visit.to_set = visit.sessions.begin()
+        log.info("%s logged in", visit.by, extra={"action": "log_in"})
+        return RedirectResponse(back, 303)
+
+    async def log_out(self, request: Request) -> Response:
+        """End the session."""
+        visit = visit_of(request)
+        if visit.session is not None:
+            log.info("%s logged out", visit.by, extra={"action": "log_out"})
+            visit.end()
+        return RedirectResponse("/", 303)
+
+    def _may_try(self, address: str) -> bool:
+        return self._limiter.test(EACH, address) and self._limiter.test(ALL, "all")
+
+
+def _local(path: str) -> str:
+    """Return where the browser goes then: a path of this server, whatever the form said."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
 
 
 class KnownHosts:

@@ -18,9 +18,8 @@ from rlm.ledger.processes import Role
 from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import HEADERS, Access, KnownHosts
+from rlm.web.access import HEADERS, Access, KnownHosts, LogIn
 from rlm.web.api import api_routes, of_error, of_http
-from rlm.web.login import LogIn, ask_token
 from rlm.web.pages import missing_page, page_routes
 
 _NOT_FOUND: Final = 404
@@ -63,7 +62,7 @@ def make_app(
         handlers[_NOT_FOUND] = of_missing
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, ask_token, read_only=read_only)],
+        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
         exception_handlers=handlers,
     )
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named

@@ -6,10 +6,10 @@ import csv
 import io
 
 from rlm.admin.planning import Arrivals
-from rlm.web.pages import FILES, compliance, whatif
+from rlm.web.pages import FILES, endpoints, whatif
+from rlm.web.pages.events import outlook_of
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Frame, Query, render
-from rlm.web.pages.queue import outlook_of
 from tests.store import looks, steps
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
 def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
     """None where nothing is known of what arrives."""
     assert outlook_of(Documents(inst.store)) is None
-    monkeypatch.setattr("rlm.admin.whatif.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
+    monkeypatch.setattr("rlm.admin.planning.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
     inst.push(*steps.items(400, steps.TYPE))
 
     found = outlook_of(Documents(inst.store))
@@ -108,7 +108,7 @@ def test_compliance_is_that_of_the_command(inst):
     for _ in range(30):
         inst.store.windows.acquire(endpoint)
 
-    values, html = shown(inst, compliance.PAGE)
+    values, html = shown(inst, endpoints.COMPLIANCE)
     lines = list(csv.DictReader(io.StringIO(FILES["/compliance.csv"](Documents(inst.store)))))
 
     ((name, one),) = values["called"]
@@ -132,7 +132,7 @@ def test_a_limit_that_was_exceeded_comes_first(inst):
         stamps = [now_us - number * 1000 for number in range(calls)]
         inst.store.client.rpush(inst.store.keys.window(one.window_id), *stamps)
 
-    values, html = shown(inst, compliance.PAGE)
+    values, html = shown(inst, endpoints.COMPLIANCE)
 
     assert values["exceeded"] == [steps.ENDPOINT]
     assert [name for name, _ in values["called"]] == [steps.ENDPOINT, other.name]

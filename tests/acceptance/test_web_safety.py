@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from rlm.web import login
+from rlm.web import access
 from tests.acceptance.webapp import served
 from tests.each import each
 
@@ -150,7 +150,7 @@ def test_few_log_ins_may_fail_a_minute(client, caplog):
     """From one address; then the right token is not looked at either. The log says from where, not what was said."""
     caplog.set_level(logging.WARNING)
     browser = client.browser()
-    wrong = [browser.log_in("x" * 24).status for _ in range(login.EACH.amount)]
+    wrong = [browser.log_in("x" * 24).status for _ in range(access.EACH.amount)]
 
     late = browser.log_in(TOKEN)
 
@@ -163,7 +163,7 @@ def test_few_log_ins_may_fail_a_minute(client, caplog):
 
 def test_few_log_ins_may_fail_in_all(client, monkeypatch):
     """From whatever addresses they come."""
-    monkeypatch.setattr(login, "ALL", login.parse("2/minute"))
+    monkeypatch.setattr(access, "ALL", access.parse("2/minute"))
     browser = client.browser()
 
     assert [browser.log_in("x" * 24).status for _ in range(3)] == [401, 401, 429]

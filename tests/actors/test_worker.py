@@ -15,8 +15,8 @@ from actors import messages
 from actors.broker import WakingBroker
 from actors.worker import UNFIT, TemplateLauncher, worker_template
 from rlm.core.clock import timestamp
-from rlm.delivery.overdue import PATIENCE_SECONDS
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.delivery.run_end import PATIENCE_SECONDS
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
 from tests.wait import wait_until
@@ -93,7 +93,7 @@ def make_bench(valkey_only_url, tmp_path):
 
         def send(number, **more):
             bench.release(number, **more)
-            bench.broker.enqueue_many(messages.dispatch_message(bench.run_id) for _ in range(number))
+            bench.broker.enqueue_many(messages.message_for(messages.DISPATCH, bench.run_id) for _ in range(number))
             bench.store.processes.wake("workers")
 
         bench.start, bench.send = start, send
@@ -389,13 +389,16 @@ def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
 
 @pytest.mark.rest
 def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
-    """Soon after its deadline: in a window that is over before its next heartbeat, and in a longer one."""
-    bench.start()
-    for window in (1.5, 5.0):
+    """Soon after its deadline, if others have all of its messages, too; also in a window longer than a heartbeat."""
+    for window, messages_sent in ((1.5, 0), (1.5, 1), (5.0, 1)):
         bench.end_run()
+        if not bench.workers:  # else it would look at the end of that one's window
+            bench.start()
         bench.open_run(window)
         bench.take(2)
-        bench.send(1)
+        if messages_sent:
+            bench.send(messages_sent)
+        bench.store.processes.wake("workers")
         run = bench.store.runs.current()
         late = wait_until(lambda run=run: closed_after(bench.store, run), timeout=PATIENCE, message="the run is closed")
 

@@ -8,9 +8,8 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.run import State
-from rlm.delivery import overdue
-from rlm.delivery.overdue import AGAIN_SECONDS, LAPSE_SECONDS, PATIENCE_SECONDS, OverdueWatch
-from rlm.delivery.run_end import REDIS_AWAY
+from rlm.delivery import run_end
+from rlm.delivery.run_end import AGAIN_SECONDS, LAPSE_SECONDS, PATIENCE_SECONDS, REDIS_AWAY, OverdueWatch
 from rlm.ledger.reading.books import books
 from tests.clocks import SetClock
 from tests.store import steps
@@ -23,7 +22,7 @@ WINDOW_SECONDS = 60.0
 def clock(monkeypatch, store):
     """The clock of this host, which stands still; that of Redis is so much ahead as the run is old."""
     made = SetClock()
-    monkeypatch.setattr(overdue, "system_clock", made)
+    monkeypatch.setattr(run_end, "system_clock", made)
     real = store.runs.current_at
 
     def current_at():
@@ -223,6 +222,33 @@ def test_the_next_run_is_looked_at_in_its_turn(store, token, watch, clock, runni
 
     assert watch.pause_seconds == pytest.approx(7)
     assert watch._expected[0] == run.id
+
+
+def test_who_is_woken_looks_which_run_is_open_unless_it_knows(store, token, clock, running, monkeypatch):
+    """Others may have each of its messages. Once a run: it is woken all the time while one goes on."""
+    looks, woken, real = [], [], store.runs.current_at
+    monkeypatch.setattr(store.runs, "current_at", lambda: looks.append(clock.time) or real())
+    watch = OverdueWatch(store, wake=lambda: woken.append(clock.time))
+
+    def ask_and_look():
+        watch.ask()
+        watch.look()
+
+    ask_and_look()
+    assert (len(looks), len(woken), watch.pause_seconds) == (1, 1, math.inf)
+    run = running(1)
+    for _ in range(3):
+        ask_and_look()
+    assert (len(looks), len(woken), watch.pause_seconds) == (2, 2, pytest.approx(WINDOW_SECONDS))
+
+    steps.finish(store, token, run)
+    store.runs.close(run.id, steps.record_of(), [], wanted=0)
+    clock.sleep(WINDOW_SECONDS)
+    watch.look()
+    clock.ends_at = clock.time + WINDOW_SECONDS
+    running(1)
+    ask_and_look()
+    assert watch.pause_seconds == pytest.approx(WINDOW_SECONDS)
 
 
 def test_a_deadline_that_is_near_wakes_who_is_to_look(store, clock):

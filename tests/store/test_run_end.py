@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from redis.connection import AbstractConnection
 
 from rlm.admin import report
+from rlm.core.clock import system_clock
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.claims import Call, Completion
+from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading import books
 from rlm.ledger.scripts import CHUNK
+from scheduler.leader import LEASE_SECONDS, RENEW_SECONDS
+from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
 from tests.wait import wait_until
@@ -22,6 +27,8 @@ from tests.wait import wait_until
 BUDGET = make_budget("50/minute")
 #: Commands and pipelines that the end of a run takes, each a round trip.
 MOST_TRIPS = 20
+#: How long a step of an end takes that is slow.
+SLOW_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -293,3 +300,32 @@ def test_closing_takes_no_more_round_trips_the_more_endpoints_were_called(store,
 
     assert numbers[0] <= MOST_TRIPS
     assert numbers[1] <= numbers[0]
+
+
+def test_the_lease_is_prolonged_while_a_run_ends(store, conductor, monkeypatch):
+    """However long its end-of-run actor lets it wait, and each step of its end takes: no standby comes in between."""
+    clock, renewed = SetClock(system_clock.monotonic()), []
+    for module in ("scheduler.leader", "scheduler.conductor"):
+        monkeypatch.setattr(f"{module}.system_clock", clock)
+    contend = store.leases.contend
+    monkeypatch.setattr(store.leases, "contend", lambda *what: renewed.append(clock.time) or contend(*what))
+
+    def take_long(step):
+        def slow(*what, **options):
+            clock.sleep(SLOW_SECONDS)
+            return step(*what, **options)
+
+        return slow
+
+    for part, step in ((store.recovery, "orphan_expired"), (store.recovery, "return_unsettled"), (store.runs, "close")):
+        monkeypatch.setattr(part, step, take_long(getattr(part, step)))
+    monkeypatch.setattr(run_end, "read_ending", take_long(run_end.read_ending))
+    store.processes.announce(Role.WORKER, Process("w", 1, "h", 0.0, WorkerState.READY, 5))
+    run = steps.start_run(store, conductor._leader.token)
+
+    began = clock.time
+    assert conductor.close_open(run.id)["run_id"] == run.id
+
+    assert clock.time - began > LEASE_SECONDS
+    moments = [began, *renewed, clock.time]
+    assert max(after - before for before, after in pairwise(moments)) < LEASE_SECONDS - RENEW_SECONDS

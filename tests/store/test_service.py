@@ -74,14 +74,15 @@ def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(stor
     assert looked_over == [run_id]
 
 
-def test_a_run_that_others_closed_while_redis_failed_is_not_looked_over_again(store, service, monkeypatch):
-    """Who closes one that is overdue looks, whatever state it was in: each alarm is raised once."""
-    looked_over = []
+def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store, service, monkeypatch):
+    """Who closes one that is overdue does, whatever state it was in: each alarm is raised once, its tick ends once."""
+    looked_over, told = [], []
+    monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
     monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record["run_id"]))
     for finishing in (False, True):
         assert service._leader.campaign()
         tick = store.now() - store.settings.run.window_seconds
-        run_id = open_run(store, service._leader.token, Trigger.MANUAL, tick)
+        run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
 
         def conduct(run, *, finishing=finishing):
             if finishing:
@@ -95,6 +96,7 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_looked_over_again(st
 
         assert store.runs.record(run_id)["overdue"]
         assert service._lost_sight_of is None
+        assert tick not in told
 
     assert looked_over == []
 
@@ -391,9 +393,7 @@ def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, servic
 def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []
-    monkeypatch.setattr(
-        "rlm.delivery.run_alarms.look_over", lambda _store, record: looked_over.append(record["run_id"])
-    )
+    monkeypatch.setattr("rlm.delivery.run_end.look_over", lambda _store, record: looked_over.append(record["run_id"]))
     tick = store.now() - store.settings.run.window_seconds
     store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)

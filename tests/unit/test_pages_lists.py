@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.runs import RunFilter
-from rlm.web.pages import event, failures
+from rlm.web.pages import events
 from rlm.web.pages.page import ListFilter, Query, event_address, words
 from tests.each import each
 from tests.store.steps import record_of
@@ -100,7 +100,7 @@ def test_a_button_of_a_group_means_that_group_alone():
         group("wrong_type", 4),
     ]
 
-    bodies = [failures.group(one, groups, found.given)["body"] for one in groups]
+    bodies = [events.group(one, groups, found.given)["body"] for one in groups]
 
     rest = {"search": "wallet_001", "endpoint": ["a1"], "type": ["A"], "reason": ["rejected"]}
     assert bodies == [
@@ -113,8 +113,8 @@ def test_a_button_of_a_group_means_that_group_alone():
 
 def test_all_letters_are_meant_only_where_nothing_is_asked():
     """An empty filter is never sent: the API would have to guess."""
-    assert failures.body({}) == {"all": True}
-    assert failures.body({"since": ["24h"]}) == {"filter": {"since": "24h"}}
+    assert events.body({}) == {"all": True}
+    assert events.body({"since": ["24h"]}) == {"filter": {"since": "24h"}}
 
 
 def explained(**changes):
@@ -143,7 +143,7 @@ def explained(**changes):
 
 def test_a_trail_is_in_the_order_of_time():
     """From the audit list over each call to the dead letter; calls that the trail forgot are counted."""
-    shown = event.shown(explained())
+    shown = events.explained(explained())
 
     assert [(one["kind"], one["run"]) for one in shown["trail"]] == [("taken", "r1"), ("unknown", "r1"), ("letter", "")]
     assert "an endpoint that is not known" in shown["trail"][1]["told"]
@@ -153,7 +153,7 @@ def test_a_trail_is_in_the_order_of_time():
 
 def test_an_event_that_was_not_taken_has_no_trail():
     """It waits on the audit list."""
-    assert event.trail(explained(taken_at=None, attempts=[], letter=None)) == []
+    assert events.trail(explained(taken_at=None, attempts=[], letter=None)) == []
 
 
 NOTHING = {"runs": [], "events": [], "letter": None}
@@ -172,7 +172,7 @@ NOTHING = {"runs": [], "events": [], "letter": None}
 )
 def test_a_search_leads_to_what_is_one_thing(found, place):
     """Several are listed."""
-    assert event.place(found) == place
+    assert events.place(found) == place
 
 
 def test_commands_in_a_sentence_are_told_apart_and_markup_is_text():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlm.admin.runs import compare
 from rlm.web.pages.run_plot import plot
-from rlm.web.pages.runs import decisions, figures, row
+from rlm.web.pages.runs import decisions, figures, told_of
 from tests.each import each
 from tests.store.steps import record_of
 
@@ -152,7 +152,7 @@ def test_a_run_of_the_list_says_in_a_few_words_what_went_wrong():
     counts = {**RECORD["counts"], "failed": 1, "invalid": 2}
     quiet = {**ENDPOINT, "errors": 0}
 
-    assert row({**RECORD, "failure": "no worker came up"})["told"] == "no worker came up"
-    assert row(RECORD)["told"] == "2 events left over: the limit of A"
-    assert row({**RECORD, "why": []})["told"] == "2 of 11 calls failed"
-    assert row({**RECORD, "why": [], "by_endpoint": {"a1": quiet}, "counts": counts})["told"] == "3 dead letters"
+    assert told_of({**RECORD, "failure": "no worker came up"}) == "no worker came up"
+    assert told_of(RECORD) == "2 events left over: the limit of A"
+    assert told_of({**RECORD, "why": []}) == "2 of 11 calls failed"
+    assert told_of({**RECORD, "why": [], "by_endpoint": {"a1": quiet}, "counts": counts}) == "3 dead letters"

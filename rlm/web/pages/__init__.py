@@ -27,18 +27,15 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import Store
 from rlm.ledger.trouble import revive
-from rlm.web.pages import compliance, endpoints, event, failures, now, queue, runs, whatif
+from rlm.web.pages import endpoints, events, now, runs, whatif
 from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
 from rlm.web.session import visit_of
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (
-    *(now.PAGE, endpoints.PAGE, *runs.PAGES, queue.PAGE, failures.PAGE),
-    *(whatif.PAGE, compliance.PAGE, *event.PAGES),
-)
+PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
 #: Files to load down, by path: each is made of documents, as CSV.
-FILES: Final = {"/compliance.csv": compliance.as_file}
+FILES: Final = {"/compliance.csv": endpoints.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"

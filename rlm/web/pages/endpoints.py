@@ -1,7 +1,9 @@
-"""The page Endpoints: each window as what it is, health and why, pause, resume and limits."""
+"""The pages Endpoints, each window as what it is, and Compliance: the most calls in any period of the last day."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ from rlm.admin import report, words
 from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
+from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
 from rlm.web.pages import plots
 from rlm.web.pages.live import Documents
 from rlm.web.pages.now import HEALTHS
@@ -20,10 +23,15 @@ from rlm.web.pages.page import Page, Query
 MOST_CHANGES: Final = 20
 #: What calls took is read less often, seconds: that takes longer the more there were.
 _MEASURED_SECONDS = 4.0
+#: How far Compliance looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
+SINCE_SECONDS, PARTS = 86_400.0, 96
+_LONG = f"{SINCE_SECONDS / 3600:g} h"
+#: How long it is shared, seconds: the whole log of a day is read for it.
+_SHARED_SECONDS = 30.0
 
 
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
-    """Return what the page shows."""
+    """Return what Endpoints shows."""
     entries = [
         {**one, "beside": health_beside(one), "next": _next(one), "picture": window_of(one)}
         for one in documents.get("drawn endpoints", lambda store: endpoint_list(store, drawn=True))
@@ -46,13 +54,11 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
 
 
 def _next(entry: Mapping[str, Any]) -> str:
-    """Return when its next slot comes."""
     waits = entry["health"] == Circuit.PAUSED and entry["next_slot_seconds"] is None
     return "when resumed" if waits else words.next_slot(entry)
 
 
 def _told(entries: list[dict[str, Any]]) -> str:
-    """Return how many endpoints there are, and how many have each health."""
     number = {health: sum(one["health"] == health for one in entries) for health in Circuit}
     states = [f"{number[health]:,} {health}" for health in reversed(Circuit) if number[health]]
     return f"{counted(sum(number.values()), 'window')}: {', '.join(states)}" if entries else "none is configured"
@@ -70,4 +76,62 @@ def window_of(entry: Mapping[str, Any]) -> Markup:
     return plots.strip(said, period, entry["window"]["ages_seconds"], (ahead, kind) if ahead else None)
 
 
+def compliance_context(documents: Documents, _question: Query) -> Mapping[str, Any]:
+    """Return what Compliance shows: what was called, the fullest first, the rules, and what is not known.
+
+    A strip is of the first rule of the limit in force; it may be above that where an `earlier` one was in force.
+    """
+    found = _found(documents)
+    called = {
+        name: {
+            **one["rules"][0],
+            "calls": one["calls"],
+            "course": one["course"],
+            "earlier": [rule["limit"] for rule in one["rules"] if not rule["in_force"]],
+        }
+        for name, one in {**found["by_endpoint"], **found["by_budget"]}.items()
+    }
+    fullest = sorted(called.items(), key=lambda one: one[1]["amount"] and -one[1]["most"] / one[1]["amount"])
+    return {
+        "found": found,
+        "called": [(name, one) for name, one in fullest if one["calls"]],
+        "silent": [name for name, one in called.items() if not one["calls"]],
+        "rules": [one for one in rules(found) if one["calls"]],
+        "exceeded": exceeded(found),
+        "gap": gap(found),
+        "strip": limit_strip,
+        "long": _LONG,
+    }
+
+
+def limit_strip(name: str, one: Mapping[str, Any]) -> Markup:
+    """Return the course of an endpoint or budget against its limit; what is above that stands out."""
+    most, course = one["amount"], one["course"]
+    lines = [plots.Line([*enumerate(course), (PARTS, course[-1])], "calls", filled=True)]
+    if one["exceeded"]:
+        over = [value if value > most else 0 for value in course]
+        lines.append(plots.Line([*enumerate(over), (PARTS, over[-1])], "over", filled=True))
+    label = f"{name}: at most {one['most']:,} of {most:,} calls in any period of the last day"
+    ends = ((0.0, f"{_LONG} ago"), (float(PARTS), "now"))
+    axes = plots.Axes(PARTS, max(most, *course) * 1.05, ends, ((most, f"{most:,}"),))
+    return plots.curve(label, axes, [*lines, plots.Line([(0, most), (PARTS, most)], "most")], height=100)
+
+
+def _found(documents: Documents) -> Mapping[str, Any]:
+    return documents.get("compliance", lambda store: compliance(store, SINCE_SECONDS, PARTS), _SHARED_SECONDS)
+
+
+def as_file(documents: Documents) -> str:
+    """Return the rules as CSV, with a line of headings; truth is `true` or `false`, as in JSON."""
+    each, text = list(rules(_found(documents))), io.StringIO()
+    writer = csv.DictWriter(text, each[0], lineterminator="\n")  # there is an endpoint, and a limit has a rule
+    writer.writeheader()
+    for one in each:
+        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in one.items()})
+    return text.getvalue()
+
+
 PAGE: Final = Page("/endpoints", "Endpoints", "endpoints.html", context, command="rlm endpoint list", label="Endpoints")
+COMPLIANCE: Final = Page(
+    "/compliance", "Compliance", "compliance.html", compliance_context, command="rlm compliance", label="Compliance"
+)

@@ -16,7 +16,7 @@ from rlm.core.text import counted, span
 from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages import plots
-from rlm.web.pages.failures import group
+from rlm.web.pages.events import group
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 from rlm.web.pages.run_plot import RunPlot, plot

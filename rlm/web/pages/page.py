@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 
 from rlm import __version__
-from rlm.core.text import DURATIONS, counted, safe_line, safe_words, seconds_of, span
+from rlm.core.text import DURATIONS, counted, one_line, safe_line, safe_words, seconds_of, span
 from rlm.web.pages import plots
 from rlm.web.pages.live import Documents
 
@@ -249,4 +249,5 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
+_ENVIRONMENT.filters |= {"one_line": one_line, "event_address": event_address, "run_address": run_address}
 _ENVIRONMENT.globals |= {"plots": plots, "version": __version__}

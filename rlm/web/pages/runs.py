@@ -15,7 +15,7 @@ from rlm.core.tally import away_in_words
 from rlm.core.text import counted, span
 from rlm.ledger import Store
 from rlm.web.pages.live import Documents
-from rlm.web.pages.page import ListFilter, Page, Query, address, run_address
+from rlm.web.pages.page import ListFilter, Page, Query, address
 from rlm.web.pages.run_plot import plot
 
 #: Runs on a page of the list.
@@ -41,26 +41,21 @@ def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
         "asked": asked,
         "states": STATES,
         "triggers": tuple(Trigger),
-        "runs": [row(one) for one in found["runs"]],
+        "runs": [(one, told_of(one)) for one in found["runs"]],
         "most": max((events_of(one) for one in found["runs"]), default=0),
         "open": None if before or asked.given else _open(documents.status()),
         "older": asked.address(before=found["next"]) if found["next"] else "",
         "newest": asked.address() if before else "",
         "none_finished": documents.get("none_finished", report.none_finished),
-        "compare": _last_two(found["runs"]),
+        "compare": _comparison(*(one["run_id"] for one in found["runs"][1::-1])) if found["runs"][1:] else "",
         "command": f"rlm list {ON_A_PAGE}{asked.options(before=before)}",
     }
 
 
-def row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the list shows of a run: its counts, its bar, and in a sentence what went wrong if anything did."""
+def told_of(record: Mapping[str, Any]) -> str:
+    """Return in a sentence what went wrong in a run, empty if nothing did."""
     wrong, dead = troubles_by_part(record), record["counts"]["failed"] + record["counts"]["invalid"]
-    told = wrong[0][0] if wrong else counted(dead, "dead letter") if dead else ""
-    return {
-        **{key: record[key] for key in ("run_id", "state", "trigger", "started_at", "duration_seconds", "counts")},
-        "address": run_address(record["run_id"]),
-        "told": record.get("failure") or told,
-    }
+    return record.get("failure") or (wrong[0][0] if wrong else counted(dead, "dead letter") if dead else "")
 
 
 def events_of(record: Mapping[str, Any]) -> int:
@@ -69,18 +64,13 @@ def events_of(record: Mapping[str, Any]) -> int:
     return int(counts["completed"] + counts["failed"] + counts["leftover"])
 
 
-def _open(status: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not words.is_open(status):
-        return None
-    counts = words.counts_in_all(status)
-    return {**status, "address": run_address(status["run_id"]), "all": counts, "told": words.forecast(status).words}
+def _open(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], words.Counted, str] | None:
+    return (status, words.counts_in_all(status), words.forecast(status).words) if words.is_open(status) else None
 
 
-def _last_two(records: list[dict[str, Any]]) -> str:
-    """Return where the last two runs are compared; empty if there are none."""
-    if len(records) <= 1:
-        return ""
-    return address("/runs/compare", {"a": [records[1]["run_id"]], "b": [records[0]["run_id"]]})
+def _comparison(first: str, second: str) -> str:
+    """Return where two runs are compared."""
+    return address("/runs/compare", {"a": [first], "b": [second]})
 
 
 def context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -126,7 +116,7 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
 def _before(store: Store, run_id: str) -> str:
     """Return where a run is compared with the one before it; empty if there is none."""
     page = runs_page(store, RunFilter(), 1, run_id)["runs"]
-    return address("/runs/compare", {"a": [page[0]["run_id"]], "b": [run_id]}) if page else ""
+    return _comparison(page[0]["run_id"], run_id) if page else ""
 
 
 def compare_context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -144,11 +134,11 @@ def compare_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     parts = {name: figures(rows) for name, rows in [*found["by_type"].items(), *found["by_endpoint"].items()]}
     differing = {name: [one for one in rows if one["difference"] not in {"", "same"}] for name, rows in parts.items()}
     return {
-        "records": [(record, run_address(record["run_id"]), words.summary(record)) for record in records],
+        "records": [(record, words.summary(record)) for record in records],
         "why": [troubles(record) for record in records],
         "in_all": figures(found["in_all"]),
         "parts_that_differ": [(name, rows) for name, rows in differing.items() if rows],
-        "swapped": address("/runs/compare", {"a": [names["b"]], "b": [names["a"]]}),
+        "swapped": _comparison(names["b"], names["a"]),
         "command": f"rlm result {records[1]['run_id']}",
     }
 
@@ -164,13 +154,8 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def _words(row: Mapping[str, Any]) -> dict[str, str]:
     difference, unit = row["difference"], row["unit"]
-    told = {
-        "what": row["what"],
-        "a": _figure(row["a"], unit),
-        "b": _figure(row["b"], unit),
-        "difference": "",
-        "kind": "",
-    }
+    told = {"what": row["what"], "a": _figure(row["a"], unit), "b": _figure(row["b"], unit)}
+    told |= {"difference": "", "kind": ""}
     if difference is None:
         return told
     size = _figure(abs(difference), unit)
@@ -182,17 +167,9 @@ def _words(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _figure(value: float | None, unit: str) -> str:
-    match value, unit:
-        case None, _:
-            return "\N{EN DASH}"
-        case _, "s":
-            return span(value)
-        case _, "%":
-            return f"{value:.0%}"
-        case _, "ms":
-            return f"{value:,.0f} ms"
-        case _:
-            return f"{value:,}"
+    if value is None:
+        return "\N{EN DASH}"
+    return span(value) if unit == "s" else {"%": "{:.0%}", "ms": "{:,.0f} ms"}.get(unit, "{:,}").format(value)
 
 
 PAGES = (

@@ -22,10 +22,10 @@ from rlm.ledger.reading.backlog import backlog
 from rlm.settings import Settings, load_settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
+from rlm.web.pages.events import GAP, WINDOWS, outlook_values
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Column
-from rlm.web.pages.queue import GAP, WINDOWS, outlook_values
 
 #: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
 _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
