@@ -181,7 +181,7 @@ def test_one_that_was_begun_serves_whoever_joins_it(data_dir, user):
     other.do("leave")
 
     server.begin()
-    (begun,) = servers_of(data_dir)
+    (begun,) = wait_until(lambda: servers_of(data_dir), message="it is where it is to serve")
     os.kill(begun, signal.SIGKILL)
     with server:
         assert servers_of(data_dir) not in ([first], [begun])
