@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Role
 from tests.acceptance.system import System, make_item
 from tests.faults.proxy import RedisProxy
