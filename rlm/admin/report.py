@@ -229,10 +229,7 @@ def scaling(store: Store) -> dict[str, int]:
 
 
 def revision_in_force(store: Store) -> str:
-    """Return the revision of the open run, else of the scheduler, else of the configuration that was read here.
-
-    Workers of another one claim nothing.
-    """
+    """Return the revision of the open run, else of the scheduler, else of what was read here; others claim nothing."""
     run = store.runs.current()
     if run is not None:
         return run.revision

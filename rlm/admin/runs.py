@@ -94,10 +94,7 @@ def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def runs_page(store: Store, wanted: RunFilter, number: int, before: str = "") -> dict[str, Any]:
-    """Return the newest `number` records that match, of runs older than `before` if that is given.
-
-    `next` is the id to go on before; None at the end.
-    """
+    """Return the newest `number` records that match, of runs `before` that id, and the `next` id to go on, if any."""
     fitting = (one for one in _records(store, before) if wanted.fits(one))
     found = list(islice(fitting, number + 1))
     return {"runs": found[:number], "next": found[number - 1]["run_id"] if len(found) > number else None}

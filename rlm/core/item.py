@@ -215,10 +215,7 @@ def _priority(document: dict[str, Any]) -> int | None:
 
 
 class Excerpt:
-    """What a letter keeps of an item that it does not hold in full: first bytes, size, SHA-256 in hex.
-
-    The item has `size` bytes and is added piece by piece.
-    """
+    """What a letter keeps of an item of `size` bytes that is too long for it: first bytes, size, SHA-256 in hex."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -168,10 +168,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
 
 
 def look_over(store: Store, record: Mapping[str, Any]) -> None:
-    """Raise an alarm for each promise that the run of `record` did not keep.
-
-    If Redis fails nothing is reported; `rlm doctor` looks too.
-    """
+    """Raise an alarm for each promise that a run did not keep; if Redis fails none is, but `rlm doctor` looks too."""
     try:
         _look_at_limits(store, record)
         _look_at_books(store, record)

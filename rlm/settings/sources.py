@@ -120,10 +120,7 @@ def _syntax_error(message: str, text: str) -> str:
 
 
 def put_environment(layers: Layers, environ: Mapping[str, str]) -> list[Fault]:
-    """Put the values of `environ` into the tables; return a fault for each variable that overrides nothing.
-
-    `REDIS_URL` counts as well, below `RLM_REDIS__URL`.
-    """
+    """Put `environ` into the tables, `REDIS_URL` below the others; return a fault for each variable without effect."""
     known: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for table in layers.settable():
         for place in ((*table, key) for key in fields_at(table) if key != "endpoints"):
