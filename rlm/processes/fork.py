@@ -201,7 +201,7 @@ def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection],
             order = orders.recv()
             try:
                 if isinstance(order, int):
-                    orders.send(_collect(order))
+                    orders.send(os.waitstatus_to_exitcode(os.waitpid(order, 0)[1]))
                 else:
                     _fork_off(orders, lifeline, target, order)
             except ConnectionError:
@@ -227,10 +227,6 @@ def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., No
     finally:
         os.close(word)
         os.close(begin)
-
-
-def _collect(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def settle_memory() -> None:
