@@ -104,11 +104,7 @@ class WakingBroker(RedisBroker):
         self.woken.set()
 
     def enqueue_many(self, messages: Iterable[Message[Any]]) -> None:
-        """Enqueue messages in one round trip.
-
-        Raises:
-            StoreError: whether they were enqueued is not known.
-        """
+        """Enqueue messages in one round trip; after a StoreError it is not known whether they were."""
         with translated(self.client):
             pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
             for message in messages:
@@ -132,11 +128,7 @@ class WakingBroker(RedisBroker):
             pipeline.execute()
 
     def delete_fetched(self) -> None:
-        """Delete what this worker has fetched, none of which it has in hand any more.
-
-        Raises:
-            StoreError: whether it was deleted is not known.
-        """
+        """Delete what this worker has fetched and not in hand; after a StoreError it is not known whether it was."""
         with translated(self.client):
             self._deletion(self.broker_id).execute()
 

@@ -246,11 +246,7 @@ def none_finished(store: Store) -> str:
 
 
 def record(store: Store, run_id: str | None) -> dict[str, Any]:
-    """Return the record of the run named, or of the last one that finished.
-
-    Raises:
-        NoSuchRunError: it is unknown or not finished, or none has finished yet.
-    """
+    """Return the record of a run, or of the last one that finished; raise a NoSuchRunError if there is none."""
     if run_id is None:
         newest = store.runs.history(_TRIED)
         if not newest:

@@ -178,11 +178,7 @@ def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def open_run(store: Store, prefix: str | None) -> Run:
-    """Return the open run. `prefix` begins its id, if it is given.
-
-    Raises:
-        NoSuchRunError: no run is open, or another one.
-    """
+    """Return the open run; raise a NoSuchRunError if none is, or one of which `prefix` begins no id."""
     run, run_id = store.runs.current(), find_run(store, prefix)
     if run is None or run_id not in {None, run.id}:
         raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")

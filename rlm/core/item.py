@@ -121,11 +121,7 @@ def type_of(event: str) -> str:
 
 
 def decode_item(raw: bytes, max_bytes: int) -> Item:
-    """Decode and validate one item from the list, of at most `max_bytes` bytes.
-
-    Raises:
-        BadItemError: with the first fault found.
-    """
+    """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError with its first fault."""
     document = _decode_document(raw, max_bytes)
     item_id = _field(document, "id", str, "a string")
     if not _ITEM_ID.fullmatch(item_id):

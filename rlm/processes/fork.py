@@ -118,11 +118,7 @@ class Template:
         return self._process.pid if self._process else None
 
     def spawn(self, *args: Any) -> Forked:
-        """Fork a process, by another template if this one is gone.
-
-        Raises:
-            OSError: the host has no more processes or memory to give.
-        """
+        """Fork a process, by another template if this one is gone; raise an OSError if the host has none to give."""
         try:
             return Forked(self, self._ask(args))
         except _GoneError:

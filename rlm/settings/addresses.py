@@ -143,11 +143,7 @@ def check_web_host(host: str) -> str:
 
 
 def check_host(host: str) -> str:
-    """Return a host, given in lower case, as in a URL's authority.
-
-    Raises:
-        ValueError: it is none that is accepted; the message says what to write.
-    """
+    """Return a host, in lower case, as in a URL; raise a ValueError that says what to write if it is not accepted."""
     if ":" in host:
         address: ipaddress.IPv4Address | ipaddress.IPv6Address = _ipv6(host)
     elif _NUMBER.fullmatch(host.rpartition(".")[2]):

@@ -54,11 +54,7 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def current_directory() -> Path:
-    """Return the current directory of this process.
-
-    Raises:
-        ConfigurationError: it was removed, or may not be read.
-    """
+    """Return the current directory; raise a ConfigurationError if it was removed, or may not be read."""
     try:
         return Path.cwd()
     except OSError as error:
