@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.front import StoreFront
+    from rlm.ledger.server import Server
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -239,27 +240,27 @@ def opened(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store
 
-    with _answering(settings, open_store) as store:
+    tell_new_server(settings)
+    with _answering(open_store(settings)) as store:
         yield store
 
 
 @contextmanager
-def opened_front(settings: Settings) -> Iterator[StoreFront]:
-    """Open the front of the store of `settings` and check that it answers."""
+def opened_front(settings: Settings, server: Server) -> Iterator[StoreFront]:
+    """Open the front of the store on the `server` of `settings` and check that it answers."""
     from rlm.ledger.front import open_front
 
-    with _answering(settings, open_front) as front:
+    with _answering(open_front(settings, server)) as front:
         yield front
 
 
 @contextmanager
-def _answering(settings: Settings, opener: Callable[[Settings], AbstractContextManager[_Front]]) -> Iterator[_Front]:
-    tell_new_server(settings)
+def _answering(opening: AbstractContextManager[_Front]) -> Iterator[_Front]:
     waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
     waiting.daemon = True
     waiting.start()
     try:
-        with opener(settings) as front:
+        with opening as front:
             front.ping()
             waiting.cancel()
             yield front

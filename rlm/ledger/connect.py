@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ContextDecorator, suppress
-from dataclasses import dataclass
+from contextlib import ContextDecorator, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -21,13 +20,10 @@ from redis.retry import Retry
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient, Replicas, heed
-from rlm.ledger.embedded.server import EmbeddedServer, running
-from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
-from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, is_forbidden, place
-from rlm.settings import Settings
-from rlm.settings.secrets import EMBEDDED, mask_url
+from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
+from rlm.settings.secrets import mask_url
 
 #: Parameters of a URL that name files which are read.
 _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -65,40 +61,6 @@ SERVER_ID = "the server of this connection"
 def text(raw: bytes) -> str:
     """Return a name as text. Bytes that are no text come through, and go back to Redis as they were."""
     return raw.decode(errors=ESCAPED)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteServer(AbstractContextManager["RemoteServer", None]):
-    """A Redis that others keep running."""
-
-    url: str
-
-    def __exit__(self, *_: object) -> None:
-        """Leave it alone."""
-
-    def revive(self) -> None:
-        """Do nothing: others see to it."""
-
-
-Server: TypeAlias = EmbeddedServer | RemoteServer
-
-
-def server_of(settings: Settings) -> Server:
-    """Return the server of `settings`. As a context manager it keeps the embedded one running, and so does `revive`.
-
-    Both raise StoreError if that cannot be started, and the end of the context if it cannot be stopped.
-    """
-    if settings.redis.url != EMBEDDED:
-        return RemoteServer(settings.redis.url)
-    longest = longest_bulk(settings.queue.max_item_bytes)
-    return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
-
-
-def running_url(settings: Settings) -> str | None:
-    """Return the URL of the server of `settings`, None for an embedded one that does not run; starts nothing."""
-    if settings.redis.url != EMBEDDED:
-        return settings.redis.url
-    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
 
 
 def make_client(
@@ -181,26 +143,27 @@ class _Packer(HiredisRespSerializer):
 
 
 class translated(ContextDecorator):  # noqa: N801  # it is used as a verb
-    """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
+    """Turn what redis-py raises into RLM's errors, which say where the Redis of `client` is, and which `script` it ran.
 
     Errors from reading an answer are turned as well: the key holds something that RLM does not write.
 
     Raises:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
         StoreGarbledError: a key holds what it cannot.
+        FencedError: it refused a script for its fencing token.
         StoreError: it refused.
     """
 
-    def __init__(self, client: redis.Redis | None = None) -> None:
+    def __init__(self, client: redis.Redis | None = None, script: str = "") -> None:
         self._client = client
+        self._script = script
 
     def __enter__(self) -> None:
-        """Begin."""
+        pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Raise the error in RLM's words."""
         if isinstance(error, redis.RedisError):
-            raise in_own_words(error, self._client) from error
+            raise in_own_words(error, self._client, self._script) from error
         if isinstance(error, _UNREADABLE):
             what = f"{place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
             raise StoreGarbledError(what, NAMES_IT) from error
@@ -216,14 +179,3 @@ def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
             return method(*args, **options)
 
     return translate
-
-
-def names_of(client: redis.Redis, pattern: str) -> list[str]:
-    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
-    try:
-        found = list(client.scan_iter(match=pattern, count=1000))
-    except redis.ResponseError as error:
-        if not is_forbidden(error):
-            raise
-        found = cast("list[bytes]", client.keys(pattern))
-    return sorted({text(one) for one in found})

@@ -10,10 +10,11 @@ from typing import Self
 import redis
 
 from rlm.ledger.client import Replicas
-from rlm.ledger.connect import RemoteServer, Server, make_client, server_of, translated
+from rlm.ledger.connect import make_client, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
+from rlm.ledger.server import RemoteServer, Server
 from rlm.settings import Settings
 
 
@@ -36,9 +37,9 @@ class StoreFront:
             replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
         )
         self.keys = Keys(settings)
-        self.leases = Leases(self.client, self.keys, compress=settings.queue.compress)
-        self.schedule = Schedule(self.client, self.keys)
-        self.processes = Processes(self.client, self.keys)
+        self.leases = Leases(self)
+        self.schedule = Schedule(self)
+        self.processes = Processes(self)
 
     def __enter__(self) -> Self:
         self._server.__enter__()
@@ -60,7 +61,6 @@ class StoreFront:
         self.client.close()
 
 
-def open_front(settings: Settings) -> StoreFront:
-    """Return the front of the store of `settings`; the embedded server runs for as long as its context."""
-    server = server_of(settings)
+def open_front(settings: Settings, server: Server) -> StoreFront:
+    """Return the front of the store on the `server` of `settings`, which runs for as long as its context."""
     return StoreFront(settings, server.url, server)

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import MICROSECONDS, Server, server_of, text, translated
+from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import Changes, Control, Orders
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
@@ -26,6 +26,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES
+from rlm.ledger.server import Server, server_of
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways
@@ -50,24 +51,24 @@ class Store(StoreFront):
         super().__init__(settings, url, server, answer_seconds=answer_seconds)
         self.revive = self._server.revive
         self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
-        self.quarantine = Quarantine(self.client, self.keys)
-        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes, compress=settings.queue.compress)
-        self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
-        self.turns = Turns(self.client, self.keys, settings.queue.dedupe_seconds, settings.revision)
-        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
-        self.runs = Runs(self.client, self.keys)
-        self.measures = Measures(self.client, self.keys, settings.endpoints)
-        self.totals = Totals(self.client, self.keys)
-        self.letters = Letters(self.client, self.keys, settings.queue.max_item_bytes)
-        self.places = Places(self.client, self.keys, self.processes)
-        self.hosts = Hosts(self.client, self.keys, self.processes)
-        self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
-        self.epochs = Epochs(self.client, self.keys, settings.data_dir)
-        self.changes = Changes(self.client, self.keys)
-        self.orders = Orders(self.client, self.keys)
-        self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
-        self.ways = Ways(self.client, self.keys, self.processes)
-        self.control = Control(self.client, self.keys)
+        self.quarantine = Quarantine(self)
+        self.intake = Intake(self)
+        self.recovery = Recovery(self)
+        self.turns = Turns(self)
+        self.ledger = Ledger(self)
+        self.runs = Runs(self)
+        self.measures = Measures(self)
+        self.totals = Totals(self)
+        self.letters = Letters(self)
+        self.places = Places(self)
+        self.hosts = Hosts(self)
+        self.windows = Windows(self)
+        self.epochs = Epochs(self)
+        self.changes = Changes(self)
+        self.orders = Orders(self)
+        self.breaker = Breaker(self)
+        self.ways = Ways(self)
+        self.control = Control(self)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
         return _anew, (replace(self.settings, shown=()),)  # what is for people is half of it
