@@ -47,7 +47,7 @@ def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
         record["plan"]["actual_seconds"] = actual
         record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
     if why := causes(_ended(store, run, record, found)):
-        record["why"] = [one.as_json() for one in why]
+        record["why"] = why
     return record
 
 
