@@ -214,7 +214,7 @@ def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> Non
     They stop their processes themselves, unless they are killed.
     """
     if parent is not None:
-        from rlm.processes.spare import die_with
+        from rlm.processes.fork import die_with
 
         if not die_with(parent):
             ctx.exit()
