@@ -16,18 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from rlm.core.errors import (
-    AmbiguousRunError,
-    BadQuestionError,
-    ConfigurationError,
-    NobodyConductsError,
-    NoSuchEndpointError,
-    NoSuchLetterError,
-    NoSuchRunError,
-    RLMError,
-    RunUnderWayError,
-    StoreError,
-)
+from rlm.core import errors
 from rlm.ledger import Store
 from rlm.ledger.trouble import revive
 from rlm.settings.secrets import known
@@ -43,17 +32,17 @@ _DESCRIPTION: Final = Path(__file__).with_name("openapi.json")
 _BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
 _DESCRIBED = "/openapi.json describes each parameter."
 #: Status and remedy of each error, the most special first.
-_ANSWERS: tuple[tuple[type[RLMError], int, str], ...] = (
-    (BadQuestionError, _BAD, _DESCRIBED),
-    (AmbiguousRunError, _BAD, "Give more of the run's id; GET /api/runs lists them."),
-    (NoSuchRunError, _NOT_FOUND, "GET /api/runs lists the runs on record, GET /api/status names the open one."),
-    (NoSuchLetterError, _NOT_FOUND, "GET /api/failed lists the dead letters."),
-    (NoSuchEndpointError, _NOT_FOUND, "GET /api/endpoints lists endpoints and budgets."),
-    (RunUnderWayError, _CONFLICT, "Wait for its end, or cancel it first."),
-    (NobodyConductsError, _UNAVAILABLE, "Start a scheduler: `rlm up`, or `rlm scheduler`."),
-    (StoreError, _UNAVAILABLE, "`rlm doctor` on the host of RLM says more."),
-    (ConfigurationError, _BAD, _DESCRIBED),
-    (RLMError, _FAULT, "`rlm doctor` on the host of RLM says more."),
+_ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
+    (errors.BadQuestionError, _BAD, _DESCRIBED),
+    (errors.AmbiguousRunError, _BAD, "Give more of the run's id; GET /api/runs lists them."),
+    (errors.NoSuchRunError, _NOT_FOUND, "GET /api/runs lists the runs on record, GET /api/status names the open one."),
+    (errors.NoSuchLetterError, _NOT_FOUND, "GET /api/failed lists the dead letters."),
+    (errors.NoSuchEndpointError, _NOT_FOUND, "GET /api/endpoints lists endpoints and budgets."),
+    (errors.RunUnderWayError, _CONFLICT, "Wait for its end, or cancel it first."),
+    (errors.NobodyConductsError, _UNAVAILABLE, "Start a scheduler: `rlm up`, or `rlm scheduler`."),
+    (errors.StoreError, _UNAVAILABLE, "`rlm doctor` on the host of RLM says more."),
+    (errors.ConfigurationError, _BAD, _DESCRIBED),
+    (errors.RLMError, _FAULT, "`rlm doctor` on the host of RLM says more."),
 )
 
 
@@ -87,7 +76,7 @@ def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Re
 def _carry_out(operation: Operation, call: ApiCall) -> Any:
     try:
         return operation.handle(call)
-    except StoreError:
+    except errors.StoreError:
         revive(call.store)
         raise
 
@@ -114,10 +103,10 @@ def refused(
     return PlainTextResponse(f"{error}\n{remedy}\n" if remedy else f"{error}\n", status, headers)
 
 
-async def of_error(request: Request, error: RLMError) -> Response:
+async def of_error(request: Request, error: errors.RLMError) -> Response:
     """Return the answer for an error of RLM, with secrets masked."""
     status, remedy = next((status, remedy) for kind, status, remedy in _ANSWERS if isinstance(error, kind))
-    if isinstance(error, StoreError) and error.remedy:
+    if isinstance(error, errors.StoreError) and error.remedy:
         return refused(request, status, known().mask(error.what), known().mask(error.remedy))
     return refused(request, status, known().mask(str(error)), remedy)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,8 +21,6 @@ from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, KnownHosts, LogIn
 from rlm.web.api import api_routes, of_error, of_http
 from rlm.web.pages import missing_page, page_routes
-
-_NOT_FOUND: Final = 404
 
 
 def trouble(store: Store) -> str:
@@ -55,11 +53,10 @@ def make_app(
     be ordered.
     """
     routes = _machines(store)
-    if not metrics_only:
-        routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store)]
     handlers: dict[Any, Any] = {RLMError: of_error, HTTPException: of_http, Exception: of_fault}
     if not metrics_only:
-        handlers[_NOT_FOUND] = of_missing
+        routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store)]
+        handlers[404] = of_missing
     app = Starlette(
         routes=routes,
         middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
