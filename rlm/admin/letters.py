@@ -162,9 +162,13 @@ def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0
 
 
 def is_unsendable(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry leaves or refuses it: it is hopeless, or its type is not configured."""
-    types, most = store.settings.types, store.settings.queue.max_item_bytes
-    return (letter.type is not None and letter.type not in types) or bool(letter.hopeless(most))
+    """Return whether a retry leaves it, because it is hopeless, or refuses it."""
+    return bool(letter.hopeless(store.settings.queue.max_item_bytes)) or is_refused(store, letter)
+
+
+def is_refused(store: Store, letter: DeadLetter) -> bool:
+    """Return whether a retry is refused, as far as the letter tells: it is spent, or its type is not configured."""
+    return bool(spent(letter)) or letter.type not in {None, *store.settings.types}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +220,17 @@ class Dealing:
     ids: Sequence[str] = ()
     chosen: LetterFilter = field(default_factory=LetterFilter)
 
-    def count(self, store: Store) -> tuple[int, int]:
-        """Return how many letters it is about, and how many of these a retry would leave as they are."""
-        if self.ids:
-            return len(find_letters(store, self.ids)), 0
-        total = left = 0
-        for raw in filter(self.chosen.fits, store.letters.all()):
+    def count(self, store: Store) -> tuple[int, int, int]:
+        """Return how many letters it is about, how many of these a retry would leave as they are, how many refuse."""
+        total = left = refused = 0
+        named = find_letters(store, self.ids).values() if self.ids else None
+        for raw in filter(self.chosen.fits, store.letters.all()) if named is None else named:
             total += 1
-            left += self.deal is Deal.RETRY and is_unsendable(store, DeadLetter.read(raw))
-        return total, left
+            if self.deal is Deal.RETRY and is_unsendable(store, letter := DeadLetter.read(raw)):
+                is_left = named is None and bool(letter.hopeless(store.settings.queue.max_item_bytes))
+                left += is_left
+                refused += not is_left and is_refused(store, letter)
+        return total, left, refused
 
     def carry_out(self, store: Store, most: int) -> list[Outcome]:
         """Deal with the first `most` letters named, or with the oldest that match; none if an id is unknown.
@@ -250,10 +256,10 @@ class Dealing:
                     kept += outcome.kept
                     yield outcome
 
-    def foretold(self, total: int, left: int) -> dict[str, Any]:
+    def foretold(self, total: int, left: int, refused: int) -> dict[str, Any]:
         """Return the document of `--dry-run` for what `count` returned."""
-        of_retry = {"left": [], "would_be_left": left} if self.deal is Deal.RETRY else {}
-        return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left, **of_retry}
+        of_retry = {"left": [], "would_be_left": left, "would_be_refused": refused} if self.deal is Deal.RETRY else {}
+        return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left - refused, **of_retry}
 
     def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
         """Return the document of what `carry_out` returned; `more` letters match and were not dealt with."""

@@ -129,6 +129,8 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
         if (run := store.runs.current()) is not None:
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
         total = count_leftovers(store, wanted)
+        if not total:
+            tell_unknown(store, wanted.types)
         if dry_run:
             print_json({"dropped": 0, "would_be_dropped": total})
             show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")

@@ -140,6 +140,8 @@ def show_letter(config: Path | None, handle: str | None, **options: Any) -> None
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
         found = list(islice(fitting, MOST_SHOWN) if handle is None else find_letters(store, [handle]).values())
+        if not found:
+            tell_unknown(store, chosen.types, chosen.endpoints)
     print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
     for raw in found:
         if raw is not found[0]:
@@ -235,18 +237,20 @@ def _deal(
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
     with store_of(config) as store:
         dealing = Dealing(deal, ids, chosen)
-        total, left = dealing.count(store) if dry_run or not ids else (len(ids), 0)
-        letters = counted(total - left, "dead letter")
+        total, left, refused = dealing.count(store) if dry_run or not ids else (len(ids), 0, 0)
+        letters = counted(total - left - refused, "dead letter")
         if not total:
             tell_unknown(store, chosen.types, chosen.endpoints)
         if dry_run:
-            print_json(dealing.foretold(total, left))
+            print_json(dealing.foretold(total, left, refused))
             show_words(f"{letters} would be {deal}. Nothing was changed.")
             if left:
                 show_words(f"{left:,} more would be left: a retry cannot succeed.")
+            if refused:
+                show_words(f"{refused:,} more would be refused: a type that is not configured, say.")
             return
         # A retry loses nothing, so a script need not confirm it.
-        if not ids and total > left and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
+        if not ids and total > left + refused and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
             confirm(f"Retry {letters}?" if deal is Deal.RETRY else f"Drop {letters} for good?", deal)
         outcomes = dealing.carry_out(store, total)
     print_json(dealing.done(outcomes))

@@ -182,9 +182,9 @@ def _deal(deal: Deal, call: ApiCall) -> dict[str, Any]:
     if [bool(said.ids), bool(chosen), said.all].count(True) != 1:
         raise BadQuestionError("say which letters by one of `ids`, a `filter` with a criterion, or `all`")
     dealing = Dealing(deal, tuple(said.ids), chosen)
-    total, left = dealing.count(call.store)
+    total, left, refused = dealing.count(call.store)
     if said.dry_run:
-        return dealing.foretold(total, left)
+        return dealing.foretold(total, left, refused)
     which = named(said.ids, _MOST_NAMED) if said.ids else msgspec.json.encode(said.filter).decode() if chosen else "all"
     call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
     most = min(MOST_LETTERS, said.most or MOST_LETTERS)

@@ -47,7 +47,7 @@ def test_no_letters_are_an_empty_list(inst):
     assert inst.json("failed", "list") == []
     assert "no dead letters" in inst.rlm("failed", "list").stdout
     mistyped = ["--type", "REBALANCE_NEEDE", "--endpoint", "NOPE"]
-    for words in (["list"], ["retry"], ["drop", "--dry-run"]):
+    for words in (["list"], ["show"], ["retry"], ["drop", "--dry-run"]):
         told = inst.rlm("failed", *words, *mistyped).stderr
         assert "No type 'REBALANCE_NEEDE' is configured (did you mean 'REBALANCE_NEEDED'?)." in told
         assert "No endpoint 'NOPE' is configured." in told

@@ -203,7 +203,7 @@
       why = "rlm web does not answer";
     }
     if (asked !== button) return;
-    const number = told[button.dataset.count], left = told.would_be_left ?? 0;
+    const number = told[button.dataset.count], left = (told.would_be_left ?? 0) + (told.would_be_refused ?? 0);
     most = { most: number + left };
     fault.textContent = why;
     fault.hidden = !why;
