@@ -123,13 +123,7 @@ class CommandError(click.ClickException):
 
 
 def confirm(question: str, done: str = "removed") -> None:
-    """Ask on stderr before something that cannot be undone; any answer but yes ends the command.
-
-    `done` completes the message of that end: "Nothing was removed."
-
-    Raises:
-        CommandError: the answer was not yes, or Ctrl-C.
-    """
+    """Ask before what cannot be undone; unless the answer is yes, raise CommandError: Nothing was `done`."""
     try:
         agreed = click.confirm(safe_words(question), err=True)
     except click.Abort as abort:  # there is nobody to ask, or Ctrl-C

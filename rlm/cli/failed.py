@@ -39,6 +39,13 @@ ITEM_WIDTH, IDS_WIDTH = 4000, 400
 #: The most letters that are shown at once, and refused ones that are named; the others are only counted.
 MOST_SHOWN, MOST_REFUSED = 20, 5
 
+#: What becomes of letters retried, by whether they are items as a whole: events, items that had none, or both.
+_FOLLOWS = {
+    (False,): "They go out with the next run",
+    (True,): "Their items are back on the audit list, where the next run looks at them anew",
+    (False, True): "Events go out with the next run, and items that had none are back on the audit list, where it "
+    "looks at them anew",
+}
 _LISTED = "`rlm failed list` shows them"
 _CALLED_LAST = "Those whose event this endpoint was called for last."
 _SEARCHED = "Those with this in item, wallet, event or detail."
@@ -257,19 +264,6 @@ def _deal(
     _tell(outcomes, deal)
 
 
-def _what_follows(retried: Sequence[Outcome]) -> str:
-    """Return what becomes of the letters retried: of events, and of items that are no events yet."""
-    kinds = {one.as_item for one in retried}
-    events, items = "They go out with the next run", "Their items are back on the audit list, where the next run looks"
-    if kinds == {False, True}:
-        events, items = (
-            "Events go out with the next run",
-            "items that had none are back on the audit list, where it looks",
-        )
-    told = {False: events, True: f"{items} at them anew"}
-    return f"{', and '.join(told[kind] for kind in sorted(kinds))}; `rlm start` starts one now."
-
-
 def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
     from rlm.admin.letters import Deal
@@ -290,6 +284,7 @@ def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {deal}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
         if deal is Deal.RETRY:
-            show_words(_what_follows([one for one in outcomes if not one.refused]))
+            kinds = sorted({one.as_item for one in outcomes if not one.refused})
+            show_words(f"{_FOLLOWS[tuple(kinds)]}; `rlm start` starts one now.")
     if refused:
         raise SystemExit(int(ExitCode.FAILED))

@@ -57,10 +57,7 @@ def is_coloured(*, err: bool = False) -> bool:
 def styled(text: object, kind: str) -> str:
     """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`; it is coloured when it is printed, if at all.
 
-    Only `show`, `say` and `table` may print the result, for it contains marks. It may be part of a line.
-
-    Raises:
-        ValueError: no such kind.
+    Only `show`, `say` and `table` may print it, alone or in a line: it has marks. Raise ValueError for any other kind.
     """
     if kind not in _LOOKS:
         raise ValueError(f"no kind of text is called {kind!r}; there are {', '.join(_LOOKS)}")

@@ -225,8 +225,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
                 styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
                 entry["started_at"],
                 span(entry["duration_seconds"]),
+                *(str(entry["counts"][name]) for name in columns),
             ]
-            + [str(entry["counts"][name]) for name in columns]
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]

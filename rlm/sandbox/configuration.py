@@ -41,10 +41,7 @@ _LISTS = ("events", "processing", "failed")
 def demo_document(settings: Settings, speed: float, base_url: str) -> str:
     """Return TOML like `settings` with every time divided by `speed`, on an embedded server, calling `base_url`/<name>.
 
-    Time-outs stay at a second or more.
-
-    Raises:
-        ValueError: `speed` is not a finite number above 0.
+    Time-outs stay at a second or more. Raise ValueError if `speed` is not a finite number above 0.
     """
     if not (math.isfinite(speed) and speed > 0):
         raise ValueError(f"the speed must be a number above 0, not {speed!r}")

@@ -93,11 +93,7 @@ def _machines(store: Store) -> list[BaseRoute]:
 
 
 def read_token(configured: str, environ: Mapping[str, str]) -> str:
-    """Return the token of the setting `web.token`, empty if there is none.
-
-    Raises:
-        ConfigurationError: the variable that it names is not set, or holds no token. The message has no secret.
-    """
+    """Return the token of `web.token`, empty if there is none; raise ConfigurationError if what it names has none."""
     token = resolve_token(configured, environ)
     if token:
         try:

@@ -52,6 +52,9 @@ OfType = Annotated[list[Text], Meta(max_length=100, description="Of one of these
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="With one of these codes.")]
 OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Sent to one of these endpoints last.")]
 OfAnswer = Annotated[list[Text], Meta(max_length=100, description="That this answer caused, as HTTP 500.")]
+Most = Annotated[
+    int, Meta(ge=1, le=10**9, description="No more than so many: the first ids, or the oldest that match.")
+]
 Finished = Literal["completed", "partial", "cancelled", "failed"]
 
 
@@ -154,12 +157,7 @@ class LettersOrdered(Ordered, forbid_unknown_fields=True):
     filter: LettersAsked | None = None
     all: bool = False
     dry_run: bool = False
-    most: (
-        Annotated[
-            int, Meta(ge=1, le=10**9, description="No more than so many: the first ids, or the oldest that match.")
-        ]
-        | None
-    ) = None
+    most: Most | None = None
 
 
 def ago(duration: str | None) -> float | None:
@@ -168,22 +166,14 @@ def ago(duration: str | None) -> float | None:
 
 
 def seconds_in(duration: str) -> float:
-    """Return a duration in seconds.
-
-    Raises:
-        BadQuestionError: it is 0.
-    """
+    """Return a duration in seconds; raise BadQuestionError if it is 0."""
     if not (found := seconds_of(duration)) > 0:
         raise BadQuestionError(f"{duration!r} is no length of time; write for example 90, 15m, 24h or 2d")
     return found
 
 
 def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
-    """Read a query: each parameter that may be repeated as a list.
-
-    Raises:
-        BadQuestionError: a parameter is unknown, given twice, or its value is not allowed.
-    """
+    """Read a query; raise BadQuestionError if a parameter is unknown, given twice, or its value is not allowed."""
     lists = {one.encode_name for one in msgspec.structs.fields(kind) if one.default_factory is not msgspec.NODEFAULT}
     found: dict[str, Any] = {}
     for name, value in items:
@@ -200,11 +190,7 @@ def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body.
-
-    Raises:
-        HTTPException: it is too long, or its sender has gone.
-    """
+    """Return the body; raise HTTPException if it is too long, or its sender has gone."""
     length, body = request.headers.get("Content-Length", "0"), bytearray()
     chunks = request.stream()
     try:
@@ -233,11 +219,7 @@ async def _discard(chunks: AsyncIterator[bytes]) -> None:
 
 
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
-    """Read a body, none being the same as `{}`.
-
-    Raises:
-        BadQuestionError: it is no JSON, or a field is unknown, missing or there twice, or its value is not allowed.
-    """
+    """Read a body, none being `{}`; raise BadQuestionError if it is no JSON, or has what `kind` does not allow."""
     try:
         asked = msgspec.json.decode(body or b"{}", type=kind)
         json.loads(body or b"{}", object_pairs_hook=_check_distinct)

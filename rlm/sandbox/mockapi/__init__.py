@@ -80,12 +80,7 @@ class MockApi(Service):
         self.set_faults({endpoint: fields})
 
     def start(self) -> None:
-        """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
-
-        Raises:
-            ListenError: the address cannot be bound, for example because its port is in use.
-            OSError: the log file cannot be written.
-        """
+        """Serve from a thread of its own; return once it listens. Raise ListenError, or OSError of the log, if not."""
         if self._thread:
             return
         listening: Future[None] = Future()
