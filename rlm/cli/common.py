@@ -176,7 +176,7 @@ def tell_new_server(settings: Settings) -> None:
         say(words)
 
 
-def show_looked_at(store: Store) -> None:
+def show_site(store: Store) -> None:
     """Print which installation an empty answer is about, since the user may have meant another."""
     from rlm.admin import words
     from rlm.admin.report import looked_at

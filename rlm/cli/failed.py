@@ -12,19 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown
-from rlm.cli.options import (
-    Since,
-    all_of,
-    dry_run_option,
-    endpoint_names,
-    letter_ids,
-    number_argument,
-    several,
-    several_of,
-    type_names,
-    yes_option,
-)
+from rlm.cli.common import ExitCode, Group, command, confirm, show_site, store_of, tell_unknown
+from rlm.cli.options import Since, all_of, deal_flags, endpoint_names, letter_ids, number_argument, several, type_names
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
@@ -59,7 +48,7 @@ def failed() -> None:
 #: The options that choose dead letters: the fields of a `LetterFilter`.
 letter_filter = all_of(
     several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
-    several_of("--reason", "reasons", Reason, f"Those with this reason: {', '.join(Reason)}."),
+    several("--reason", "reasons", "REASON", f"Those with this reason: {', '.join(Reason)}.", of=Reason),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
     several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
     click.option("--since", type=Since(), metavar="DURATION", help="Those of so long ago at the most."),
@@ -101,7 +90,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
         tell_unknown(store, chosen.types, chosen.endpoints)
-        show_looked_at(store)
+        show_site(store)
     elif grouped:
         _show_groups(groups, number)
     else:
@@ -186,8 +175,6 @@ def _item_text(raw: bytes) -> str:
 
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
-#: The flags of retry and drop: all letters, without asking, only counted.
-deal_options = all_of(click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option)
 
 
 @command(
@@ -199,7 +186,7 @@ deal_options = all_of(click.option("--all", "every", is_flag=True, help="All of 
 )
 @ids_argument
 @letter_filter
-@deal_options
+@deal_flags
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
@@ -222,7 +209,7 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
 )
 @ids_argument
 @letter_filter
-@deal_options
+@deal_flags
 def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
 

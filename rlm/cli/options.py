@@ -121,8 +121,24 @@ JSON = click.Option(
     help="Print one JSON document and nothing else.",
 )
 
+
+def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds these options to a command, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
+#: Of what removes or sends many: without asking, only counted; and with the choice of all before them.
+sure_flags = all_of(
+    yes_option, click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
+)
+deal_flags = all_of(click.option("--all", "every", is_flag=True, help="All of them."), sure_flags)
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
 )
@@ -130,14 +146,12 @@ volatile_option = click.option(
 number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
 
 
-def several(flag: str, name: str, metavar: str, meaning: str, **more: Any) -> Callable[[Any], Any]:
-    """Return an option that can be given several times."""
+def several(
+    flag: str, name: str, metavar: str, meaning: str, *, of: Iterable[str] = (), **more: Any
+) -> Callable[[Any], Any]:
+    """Return an option that can be given several times; each time with one of the values `of`, if there are any."""
+    more |= {"type": click.Choice([*map(str, of)])} if of else {}
     return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
-
-
-def several_of(flag: str, name: str, values: Iterable[str], meaning: str) -> Callable[[Any], Any]:
-    """Return an option that can be given several times, each time with one of `values`."""
-    return several(flag, name, flag[2:].upper(), meaning, type=click.Choice([*map(str, values)]))
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -165,17 +179,6 @@ def interval_option(default: float) -> Callable[[Any], Any]:
     return click.option(
         "--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=f"Look this often.  [default: {default:g}s]"
     )
-
-
-def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a decorator that adds these options to a command, in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 #: How long the store has to answer for a completion, seconds: a person waits for it with a key pressed.
