@@ -209,10 +209,7 @@ class LazyGroup(Group):
 
 
 def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:
-    """Stop this process when the one that started it dies, for the demo, the self-test and `rlm start --wait`.
-
-    They stop their processes themselves, unless they are killed.
-    """
+    """Stop this process when the one that started it is killed: else that would have stopped it, as `rlm demo` does."""
     if parent is not None:
         from rlm.processes.spare import die_with
 

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A duration above 0 s, from `shortest` to `longest` seconds: `90`, `90s`, `10m`, `1h30m`, `2d`, with fractions.
-
-    The longest by default is more than anybody types.
-    """
+    """A duration of `shortest` to `longest` seconds, by default any above 0: `90`, `90s`, `10m`, `1h30m`, `2d`."""
 
     name = "duration"
 

@@ -101,20 +101,14 @@ def show(text: str = "") -> None:
 
 
 def show_words(text: str, indent: int = 0) -> None:
-    """Print sentences of the answer, wrapped at words on a terminal; not for data with a layout.
-
-    `indent` is that of the first line; the others are indented by two more.
-    """
+    """Print sentences, wrapped at words on a terminal: the first line indented by `indent`, the others by two more."""
     first, *others = _broken(text, room() - indent - 2) if indent else [_wrapped(text)]
     for line in [f"{'':<{indent}}{first}", *(f"{'':<{indent + 2}}{other}" for other in others)]:
         show(line)
 
 
 def _wrapped(text: str, *, err: bool = False) -> str:
-    """Wrap a text at words for a terminal, but not between backticks, so that commands stay in one piece.
-
-    A line that begins with a space has a layout and stays.
-    """
+    """Wrap a text for a terminal, at words, but no command in backticks, nor a line that a space begins: a layout."""
     if not is_terminal(err=err):
         return text
     width = _columns(err=err)
@@ -243,10 +237,7 @@ def short_time(cell: str) -> str:
 
 
 def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int) -> None:
-    """Print a verdict, a name, what was found and the remedy, if any; wrapped in a column on a terminal.
-
-    `names` is the length of the longest name.
-    """
+    """Print a verdict, a name (the longest has `names` characters), what was found, and the remedy, in columns."""
     names = min(names, _NAMES_WIDTH) if is_terminal() else names
     indent = names + 8
     width = max(_LEAST_FOUND_WIDTH, room() - indent)

@@ -177,10 +177,7 @@ def watch(
     interval: float,
     is_last: Callable[[dict[str, Any]], bool] = lambda _document: False,
 ) -> dict[str, Any] | None:
-    """Show what `look` returns every `interval` seconds; return the last document, None after a signal or `q`.
-
-    If Redis goes away, the view shows that and goes on when it is back.
-    """
+    """Show what `look` returns every `interval` seconds; return the last document, None after a signal or `q`."""
     from rlm.terminal.live import keyboard
 
     try:

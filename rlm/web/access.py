@@ -58,10 +58,7 @@ log = logging.getLogger(__name__)
 
 
 class Access:
-    """Finds out who makes a request (`Visit`), refuses what it may not do, and sets headers and cookie.
-
-    `token` is empty without one. A browser that lacks it is asked for it.
-    """
+    """Finds out who makes a request (`Visit`), refuses what it may not do, sets headers and cookie."""
 
     def __init__(self, app: ASGIApp, token: str, *, read_only: bool) -> None:
         self._app = app

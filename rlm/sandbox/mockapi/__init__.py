@@ -1,7 +1,4 @@
-"""The mock API, which enforces limits strictly: RLM is tried on it, and judged by it.
-
-Here it is as a server: in a thread of a test or the demo, or as a process of its own.
-"""
+"""The mock API, which enforces limits strictly, as a server in a thread or a process; RLM is judged by it."""
 
 from __future__ import annotations
 

@@ -151,10 +151,7 @@ def _last(documents: Documents, record: Mapping[str, Any]) -> RunPlot:
 
 
 def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup | None:
-    """Return the picture of the open run; None if there is nothing to draw yet.
-
-    Events done over the window: measured, as planned, as now expected, and the deadline.
-    """
+    """Return the picture of the open run, events done over the window; None if there is nothing to draw yet."""
     if done is None or found["run_id"] != done["run_id"]:
         return None
     window, first_call = done["window_seconds"], done["first_call_seconds"]
