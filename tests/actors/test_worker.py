@@ -16,7 +16,7 @@ from actors.broker import WakingBroker
 from actors.worker import UNFIT, TemplateLauncher, worker_template
 from rlm.core.clock import timestamp
 from rlm.delivery.run_end import PATIENCE_SECONDS
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
 from tests.wait import wait_until
