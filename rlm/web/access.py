@@ -23,9 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlm.core.clock import system_clock
 from rlm.telemetry.logs import Bounded
-from rlm.web.api import refused
 from rlm.web.pages.page import alone
-from rlm.web.parameters import read_body
+from rlm.web.parameters import read_body, refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit, WebSession, visit_of
 
 #: What everybody who reaches the port may read.

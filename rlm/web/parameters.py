@@ -1,4 +1,4 @@
-"""What requests may ask and order: the parameters of each query, the fields of each body, with their rules.
+"""What requests may ask and order, with the rules of each parameter and field; how one is refused that may not.
 
 The checks of a request and its description in /openapi.json are both made from these.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from anyio import move_on_after
 from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
@@ -237,3 +238,17 @@ def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
 
 def _words(error: Exception) -> str:
     return _PATTERN.sub("of another form", str(error))
+
+
+def document(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return Response(msgspec.json.encode(content), status, headers, "application/json")
+
+
+def refused(
+    request: Request, status: int, error: str, remedy: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the answer to a request that is not done, with `error` and `remedy` as sentences."""
+    if request.url.path.startswith(("/api/", "/openapi.json")):
+        return document({"error": error, "remedy": remedy}, status, headers)
+    return PlainTextResponse(f"{error}\n{remedy}\n" if remedy else f"{error}\n", status, headers)
