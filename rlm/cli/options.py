@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.printing import ask_for_json
+from rlm.cli.printing import remember
 from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
 
@@ -85,23 +85,13 @@ def _reads(number: Callable[[Any], float], value: Any) -> bool:
     return not isinstance(value, str) or is_plain(value)
 
 
-#: The key in a context's `meta` that says whether `--debug` was given.
-DEBUG = "rlm.debug"
+def _flag(name: str, meaning: str, **more: Any) -> click.Option:
+    return click.Option([name], is_flag=True, expose_value=False, callback=remember, help=meaning, **more)
 
 
-def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
-
-
-DEBUG_OPTION = click.Option(
-    ["--debug"],
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
-)
-#: The options of every command, and the one of those that print data.
+DEBUG_OPTION = _flag("--debug", "Show the traceback of an error, as RLM_DEBUG=1 does.", is_eager=True)
+JSON = _flag("--json", "Print one JSON document and nothing else.")
+#: The options of every command.
 STANDARD = [
     click.Option(
         ["--config"],
@@ -110,13 +100,6 @@ STANDARD = [
     ),
     DEBUG_OPTION,
 ]
-JSON = click.Option(
-    ["--json"],
-    is_flag=True,
-    expose_value=False,
-    callback=ask_for_json,
-    help="Print one JSON document and nothing else.",
-)
 
 
 def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -79,19 +79,15 @@ def say_error(words: str) -> None:
     say(f"{styled('Error:', 'error')} {words}")
 
 
-#: The key in a context's `meta` that says whether `--json` was given.
-_JSON = "rlm.json"
-
-
-def ask_for_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Remember whether `--json` was given."""
-    ctx.meta[_JSON] = value
+def remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
+    """Remember in the `meta` of a context whether a flag was given, to the command or before it."""
+    ctx.meta[f"rlm.{flag.name}"] = value or ctx.meta.get(f"rlm.{flag.name}")
 
 
 def wants_json() -> bool:
     """Return whether the command was given `--json`."""
     context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get(_JSON))
+    return context is not None and bool(context.meta.get("rlm.json"))
 
 
 def show(text: str = "") -> None:
