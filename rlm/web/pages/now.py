@@ -34,14 +34,7 @@ _HEADROOM, _BEHIND = 1.12, 1.03
 #: A round number as near to the number of events as this has no line of its own.
 _NEAR = 0.88
 #: The class of each health in the pictures and badges.
-HEALTHS: Final = {
-    Circuit.OK: "well",
-    Circuit.FULL: "busy",
-    Circuit.RESTING: "bad",
-    Circuit.PROBING: "warn",
-    Circuit.PAUSED: "warn",
-    Circuit.HELD: "warn",
-}
+HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
 
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
