@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -28,13 +29,16 @@ from rlm.processes.signals import group_grace
 from rlm.processes.spare import Spare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
     from rlm.terminal.live import Drawn
+
+#: What the conductor and its supervisor both need: it is imported once, before one is forked from the other.
+_SHARED = ("actors.broker", "rlm.delivery.overdue", "rlm.ledger.store")
 
 
 def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractContextManager[Spare | None]:
@@ -45,24 +49,24 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
     if not is_alone():
         return nullcontext()
     drawn, context = is_terminal(err=True), click.get_current_context()
+    for module in _SHARED:
+        importlib.import_module(module)
 
-    def prepare() -> None:
-        from rlm.cli.processes import import_supervisor
+    def be(is_wanted: Callable[[], bool]) -> None:
+        from rlm.cli.group import orderly
+        from rlm.cli.processes import import_supervisor, supervise, warm_template
 
         with uncollected():
             import_supervisor(settings)
-
-    def supervise() -> None:
-        from rlm.cli.group import orderly
-        from rlm.cli.processes import supervise
-
         if drawn:
             os.environ["RLM_LOG_FORMAT"] = "text"
-        with orderly(context), signals.StopSignals() as stop:
-            signals.unblock(signals.GRACEFUL)
-            supervise(settings, stop, allow_volatile=allow_volatile)
+        with orderly(context), warm_template(settings) as template:
+            if is_wanted():
+                with signals.StopSignals() as stop:
+                    signals.unblock(signals.GRACEFUL)
+                    supervise(template, settings, stop, allow_volatile=allow_volatile)
 
-    return Spare(prepare, supervise, piped=drawn)
+    return Spare(be, piped=drawn)
 
 
 def conduct_here(

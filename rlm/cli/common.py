@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.front import StoreFront
+    from rlm.ledger.server import Server
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -217,24 +218,24 @@ def opened(settings: Settings) -> AbstractContextManager[Store]:
     """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store
 
-    return _answering(settings, open_store)
+    tell_new_server(settings)
+    return _answering(open_store(settings))
 
 
-def opened_front(settings: Settings) -> AbstractContextManager[StoreFront]:
-    """Open the front of the store of `settings` and check that it answers."""
+def opened_front(settings: Settings, server: Server) -> AbstractContextManager[StoreFront]:
+    """Open the front of the store on the `server` of `settings` and check that it answers."""
     from rlm.ledger.front import open_front
 
-    return _answering(settings, open_front)
+    return _answering(open_front(settings, server))
 
 
 @contextmanager
-def _answering(settings: Settings, opener: Callable[[Settings], AbstractContextManager[_Front]]) -> Iterator[_Front]:
-    tell_new_server(settings)
+def _answering(opening: AbstractContextManager[_Front]) -> Iterator[_Front]:
     waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
     waiting.daemon = True
     waiting.start()
     try:
-        with opener(settings) as front:
+        with opening as front:
             front.ping()
             waiting.cancel()
             yield front

@@ -191,7 +191,7 @@ def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], I
 
     def find(settings: Settings) -> Iterable[str]:
         from rlm.ledger import Store
-        from rlm.ledger.connect import running_url
+        from rlm.ledger.server import running_url
 
         if (url := running_url(settings)) is not None:
             with closing(Store(settings, url, answer_seconds=_ANSWER_SECONDS)) as store:

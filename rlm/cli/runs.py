@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli import uncollected
-from rlm.cli.common import CommandError, ExitCode, command, opened_front, settings_of, show_site, stop_signals, store_of
+from rlm.cli.common import (
+    CommandError,
+    ExitCode,
+    command,
+    opened_front,
+    settings_of,
+    show_site,
+    stop_signals,
+    store_of,
+    tell_new_server,
+)
 from rlm.cli.options import (
     FOLLOW_SECONDS,
     Since,
@@ -56,17 +66,23 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         raise click.UsageError("--interval is for --wait: how often to look")
     with ExitStack() as stack:
         with uncollected():  # the run waits for it
+            stop = stack.enter_context(stop_signals())
+            settings = settings_of(config)
+            tell_new_server(settings)  # before there is one
+            from rlm.ledger.server import server_of
+
+            server = server_of(settings)
+            stack.callback(server.leave)
+            is_new = server.begin()  # an embedded one comes up while the rest is imported
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
 
-            stop = stack.enter_context(stop_signals())
-            settings = settings_of(config)
             spare = None
-            if wait and not is_anybody_there(settings):
+            if wait and (is_new or not is_anybody_there(settings)):
                 from rlm.cli.by_hand import spare_supervisor
 
                 spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
-            front = stack.enter_context(opened_front(settings))
+            front = stack.enter_context(opened_front(settings, server))
             run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)

@@ -40,11 +40,13 @@ def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) ->
         if config is not None or allow_volatile:
             raise click.UsageError("Options go behind the command.", ctx)
         return
-    from rlm.cli.processes import supervise
+    from rlm.cli.processes import supervise, warm_template
     from rlm.processes.alive import AliveFile
 
     with stop_signals(AliveFile().touch) as stop:
-        supervise(settings_of(config), stop, allow_volatile=allow_volatile)
+        settings = settings_of(config)
+        with warm_template(settings) as template:
+            supervise(template, settings, stop, allow_volatile=allow_volatile)
 
 
 supervisor.params += STANDARD

