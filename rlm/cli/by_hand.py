@@ -71,12 +71,7 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
 
 
 def conduct_here(
-    store: Store,
-    stop: StopSignals,
-    interval: float | None,
-    *,
-    allow_volatile: bool,
-    spare: Spare | None = None,
+    store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool, spare: Spare | None = None
 ) -> dict[str, Any]:
     """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
     telemetry.set_up(store.settings, "conductor")

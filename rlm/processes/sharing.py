@@ -128,6 +128,7 @@ class Peers:
         self._store = store
         self._peers: dict[str, Peer] = {}
         self._looked_at = system_clock.monotonic()
+        self.run_open = False  #: as shares were last looked at
 
     def look(self) -> dict[str, Process | None]:
         """Hear who lives; return what the register says, by id: None of those that it has not heard of lately."""
@@ -166,5 +167,6 @@ class Peers:
     def share_of(self, own: Process) -> int:
         """Return how many of the workers wanted are `own`'s, whatever the register says of that one."""
         every = {one.id: one for one in self.living} | {own.id: own}
-        wanted, ways = self._store.processes.wanted(), self._store.ways.look()
+        wanted, self.run_open = self._store.processes.demand()
+        ways = self._store.ways.look()
         return divide(wanted, every.values(), idle_of(ways, self._store.hosts.drains()), ways)[own.id]

@@ -86,7 +86,7 @@ class Supervisor:
         self._reap()
         try:
             with self._store.guarded():  # whatever stands in Redis is no reason to end
-                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1
+                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1 and self._peers.run_open
                 self._presence.turn()
                 self._remains.free()
                 self._frozen.look()
