@@ -115,10 +115,7 @@ def plan_run(
 
 
 class Arrivals(msgspec.Struct, frozen=True):
-    """Events by type that arrive in `seconds`: the mean over this many `windows`, or as `given` for a type.
-
-    Without `windows` only the `given` numbers are known.
-    """
+    """Events by type that arrive in `seconds`: the mean over so many `windows`, if any, or as `given` for a type."""
 
     by_type: Mapping[str, float]
     seconds: float

@@ -22,10 +22,9 @@ from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
-from rlm.processes.fork import is_alone
+from rlm.processes.fork import Spare, is_alone
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
-from rlm.processes.spare import Spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,12 +71,7 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
 
 
 def conduct_here(
-    store: Store,
-    stop: StopSignals,
-    interval: float | None,
-    *,
-    allow_volatile: bool,
-    spare: Spare | None = None,
+    store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool, spare: Spare | None = None
 ) -> dict[str, Any]:
     """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
     telemetry.set_up(store.settings, "conductor")

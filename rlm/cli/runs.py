@@ -15,7 +15,7 @@ from rlm.cli.common import (
     command,
     opened_front,
     settings_of,
-    show_looked_at,
+    show_site,
     stop_signals,
     store_of,
     tell_new_server,
@@ -29,7 +29,6 @@ from rlm.cli.options import (
     open_run_id,
     run_ids,
     several,
-    several_of,
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
@@ -183,8 +182,8 @@ def result(config: Path | None, run_id: str | None) -> None:
 
 #: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
-    several_of("--state", "states", STATE_KINDS, f"Those that are {', '.join(STATE_KINDS)}."),
-    several_of("--trigger", "triggers", Trigger, "Those started so."),
+    several("--state", "states", "STATE", f"Those that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
+    several("--trigger", "triggers", "TRIGGER", "Those started so.", of=Trigger),
     click.option("--since", type=Since(), metavar="DURATION", help="Those that started so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
@@ -223,7 +222,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     print_json(entries)
     if not entries:
         show_words(nothing)
-        show_looked_at(store)
+        show_site(store)
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [
@@ -232,8 +231,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
                 styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
                 entry["started_at"],
                 span(entry["duration_seconds"]),
+                *(str(entry["counts"][name]) for name in columns),
             ]
-            + [str(entry["counts"][name]) for name in columns]
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]

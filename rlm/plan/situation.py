@@ -104,10 +104,7 @@ class Horizon(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """An endpoint for a type's events, its budget, what a call takes, and the latest moment to begin one.
-
-    `error_rate` is the part of the calls that fails.
-    """
+    """An endpoint for a type's events, its budget, what a call takes, its latest beginning, and the part that fails."""
 
     endpoint: str
     budget: str | None

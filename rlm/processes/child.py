@@ -51,11 +51,9 @@ class Launcher(Protocol):
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
         """Start a worker process."""
-        ...
 
     def forget(self, worker_id: str) -> None:
         """Delete the messages that a dead worker had fetched."""
-        ...
 
 
 class Death(Protocol):
@@ -63,11 +61,9 @@ class Death(Protocol):
 
     def fileno(self) -> int:
         """Return what to select on."""
-        ...
 
     def close(self) -> None:
         """Watch no more."""
-        ...
 
 
 class PidfdDeath:
