@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rlm.admin.explain import explain, search
@@ -81,22 +81,20 @@ def outlook_values(*found: Outlook) -> Mapping[str, Any]:
     """Return what the macro draws of an outlook, or of today's and the one of what might be."""
     return {
         "verdicts": [one.verdict for one in found],
-        "columns": _columns(found) if any(one.leftover for each in found for one in each.windows) else [],
+        "columns": list(_columns(found)) if any(one.leftover for each in found for one in each.windows) else [],
         "windows": max(len(one.windows) for one in found),
         "arriving": sum(found[-1].arrivals.values()),
     }
 
 
-def _columns(found: Sequence[Outlook]) -> Sequence[Column]:
-    """Return columns for each window: what it leaves over, today and beside it as it might be."""
-    drawn = []
+def _columns(found: Sequence[Outlook]) -> Iterator[Column]:
+    """Yield columns for each window: what it leaves over, today and beside it as it might be."""
     for at in range(max(len(one.windows) for one in found)):
         for name, kind, one in zip(("", "what if ") if len(found) > 1 else ("",), KINDS, found, strict=False):
             ahead = one.windows[at] if at < len(one.windows) else None
             left, of = (ahead.leftover, sum(ahead.events.values())) if ahead else (0, 0)
-            drawn.append(Column(f"window {at + 1}: {name}{left:,} of {of:,} left over", [(left, kind)]))
-        drawn += [GAP] * (len(found) - 1)
-    return drawn
+            yield Column(f"window {at + 1}: {name}{left:,} of {of:,} left over", [(left, kind)])
+        yield from [GAP] * (len(found) - 1)
 
 
 def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]:
