@@ -166,24 +166,21 @@ def explained(one: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is shown of an event: its document, and its trail as a line of time."""
     return {
         **one,
-        "trail": trail(one),
+        "trail": list(trail(one)),
         "earlier": max(0, one["calls"] - len(one["attempts"])),
         "letters": address("/failures", {"search": [one["letter"]["id"]]}) if one["letter"] else "",
     }
 
 
-def trail(one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what happened to an event, in the order of time: each step with its time, its kind, and in words."""
-    steps: list[dict[str, Any]] = []
+def trail(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what happened to an event, in the order of time: each step with its time, its kind, and in words."""
     if one["taken_at"]:
-        steps.append(_step(one["taken_at"], "taken", "taken off the audit list", run=one["taken_in"]))
+        yield _step(one["taken_at"], "taken", "taken off the audit list", run=one["taken_in"])
     for each in one["attempts"]:
         told = f"attempt {each['attempt']} at {each['endpoint'] or 'an endpoint that is not known'}: {each['answer']}"
-        steps.append(_step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=took(each)))
+        yield _step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=took(each))
     if letter := one["letter"]:
-        told = f"became a dead letter: {letter['reason']}"
-        steps.append(_step(letter["failed_at"], "letter", told, letter["detail"]))
-    return steps
+        yield _step(letter["failed_at"], "letter", f"became a dead letter: {letter['reason']}", letter["detail"])
 
 
 def _step(at: str, kind: str, told: str, text: str = "", run: str | None = None, took: str = "") -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -109,9 +110,9 @@ def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[flo
 def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:
     """Return what happened, in the order of time: when, its kind, and in words."""
     happened = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
-    happened += [
-        (at, "worker", f"{counted(number, 'worker')} started") for at, number in _starts(course["workers"]).items()
-    ]
+    # Those of one second together; those from before the run left out.
+    starts = Counter(one["at_seconds"] // 1 for one in course["workers"] if one["at_seconds"] >= 0)
+    happened += [(at, "worker", f"{counted(number, 'worker')} started") for at, number in starts.items()]
     if began is not None:
         happened.append((began, "first", f"first call, {span(began)} after the start"))
     actual = found["plan"].get("actual_seconds")
@@ -123,16 +124,6 @@ def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float 
     else:
         happened.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
     return sorted(happened)
-
-
-def _starts(workers: Iterable[Mapping[str, Any]]) -> dict[float, int]:
-    """Return how many workers started when, those of the same second together; those from before the run left out."""
-    found: dict[float, int] = {}
-    for one in workers:
-        if one["at_seconds"] >= 0:
-            at = float(int(one["at_seconds"]))
-            found[at] = found.get(at, 0) + 1
-    return found
 
 
 def _changed(one: Mapping[str, Any]) -> str:
