@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -37,8 +36,12 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
     from rlm.terminal.live import Drawn
 
-#: What the conductor and its supervisor both need: it is imported once, before one is forked from the other.
-_SHARED = ("actors.broker", "rlm.delivery.overdue", "rlm.ledger.store")
+
+def import_shared() -> None:
+    """Import what the conductor and its supervisor both need, once, before one is forked from the other."""
+    import actors.broker  # noqa: F401  # as the next two are: whoever uses them finds them there
+    import rlm.delivery.run_end
+    import rlm.ledger.store  # noqa: F401
 
 
 def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractContextManager[Spare | None]:
@@ -49,8 +52,7 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
     if not is_alone():
         return nullcontext()
     drawn, context = is_terminal(err=True), click.get_current_context()
-    for module in _SHARED:
-        importlib.import_module(module)
+    import_shared()
 
     def be(is_wanted: Callable[[], bool]) -> None:
         from rlm.cli.group import orderly

@@ -20,6 +20,7 @@ PROCESSES = {
     "any command": "import rlm.cli.group",
     "start until its server comes up": "import rlm.cli.group, rlm.cli.runs, rlm.settings, rlm.ledger.server",
     "start": "import rlm.cli.group, rlm.cli.runs, rlm.cli.starting, rlm.settings, rlm.processes.signals",
+    "start, before it is two": "import rlm.cli.group, rlm.cli.by_hand; rlm.cli.by_hand.import_shared()",
     "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.cli.status, rlm.admin.report, rlm.settings",
     "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
     "supervisor": (
@@ -37,6 +38,7 @@ NOT_NEEDED = {
     "start": NEVER
     | STORE
     | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report", "html"},
+    "start, before it is two": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal", "rlm.admin.report"},
     "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"limits", "rlm.terminal"},
     "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},
