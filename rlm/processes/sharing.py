@@ -46,7 +46,8 @@ def divide(
     offers = {one.id: one.offer for one in every if one.offer}
     least = max((one.least for one in offers.values()), default=0)
     total = min(max(wanted, least), most_of(every))
-    found = {one.id: _evenly(total, len(every), place) for place, one in enumerate(every) if one.id not in offers}
+    evenly = ((total + place) // len(every) for place in reversed(range(len(every))))
+    found = {one.id: part for one, part in zip(every, evenly, strict=True) if one.id not in offers}
     total -= sum(found.values())
 
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
@@ -98,10 +99,6 @@ def room(supervisors: Iterable[Process], held: Mapping[str, int]) -> int | None:
         capacity = min(one.offer.capacity, held.get(one.host, one.offer.capacity))
         by_host[one.host] = max(capacity, by_host.get(one.host, 0))
     return sum(by_host.values()) if by_host else None
-
-
-def _evenly(total: int, number: int, place: int) -> int:
-    return total // number + (place < total % number)
 
 
 #: After a longer pause between two looks silence counts from the second on, seconds: Redis may have been away, or this
