@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
 
 SENTINEL_PORT = 26379
 #: By which a URL names sentinels; with the second one sentinels and primary are spoken to by TLS.
@@ -19,8 +20,7 @@ class Address(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True)
-class SentinelURL:
+class SentinelURL(msgspec.Struct, frozen=True):
     """What a URL of sentinels says: who is asked for which service, and how they and the primary are spoken to."""
 
     scheme: str
