@@ -23,8 +23,7 @@ from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient, Replicas, heed
 from rlm.ledger.embedded import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
-from rlm.ledger.primary import sentinel_client
-from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
+from rlm.ledger.primary import SENTINEL_PORT, SENTINEL_SCHEMES, sentinel_client
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, mask_url

@@ -159,10 +159,7 @@ class Resumed:
 
 
 class Control(Part):
-    """Each change is made for all workers at once, and recorded in the same step.
-
-    After a StoreError it is not known whether it was made.
-    """
+    """Makes each change for all workers at once, recorded in the same step; after a StoreError that is not known."""
 
     def publish(self, token: int, limited: Collection[Limited]) -> None:
         """Publish the limits of the file, those set by hand since excepted: workers obey what is published.

@@ -16,13 +16,13 @@ import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.schema import ZSETS, Test, families, is_run_id
-from rlm.ledger.scripts import Command
+from rlm.ledger.scripts import Command, ask
 
 #: Entries read at either end of a list that is not read as a whole.
 ENDS = 50
@@ -174,7 +174,7 @@ def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None
 
 def _type_of(store: Store, key: str) -> str:
     for kind, command in _LENGTHS.items():
-        if not isinstance(_asked(store, command, key), redis.ResponseError):
+        if not isinstance(_asked(store, command, key), StoreGarbledError):
             return str(kind)
     return "key of some module"
 
@@ -190,16 +190,15 @@ def _told(reply: Any) -> list[tuple[bytes, ...]]:
 
 def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> list[str]:
     told = _asked(store, command, key, *args)
-    return [] if isinstance(told, Exception) else sorted(text(one) for one in told)
+    return [] if isinstance(told, StoreGarbledError) else sorted(map(text, told))
 
 
 def _asked(store: Store, *command: str | int) -> Any:
     """Run a command; return the error if the key is of another type."""
-    with translated(store.client):
-        (reply,) = _replies(store, [command])
-        if isinstance(reply, Exception) and not _is_wrong_type(reply):
-            raise reply
-    return reply
+    try:
+        return ask(store.client, *command)
+    except StoreGarbledError as error:
+        return error
 
 
 def _replies(store: Store, commands: Iterable[Command]) -> list[Any]:

@@ -163,7 +163,6 @@ class Keys:
         self.wake = self._each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
 
     def _each(self, family: str) -> Callable[[str], str]:
-        """Return what spells the key of each member of a family."""
         start = f"{self._prefix}:{family}:"
         return lambda name: f"{start}{name}"
 

@@ -55,10 +55,7 @@ class Leases(Part):
 
     @translating
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or prolong the lease as `acquire` does, and look who is newer.
-
-        A holder that is barred gives it up.
-        """
+        """Take or prolong the lease as `acquire` does, and look who is newer. A holder that is barred gives it up."""
         return self._contend(owner, ttl_seconds, [self._keys.schemas])
 
     def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:

@@ -57,10 +57,7 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a supervisor offers: up to `capacity` workers on its host, of `least` to `most` over all hosts.
-
-    `labels` are those of the host.
-    """
+    """What a supervisor offers: `capacity` workers on its host, which has `labels`, of `least` to `most` in all."""
 
     capacity: int
     least: int = 0
@@ -180,7 +177,6 @@ class Processes(Part):
         return [one for one, entry in zip(ids, entries, strict=True) if _read(entry) is None]
 
     def _members(self, roles: Iterable[Role]) -> list[tuple[Role, str]]:
-        """Return the processes in the register, by role and id."""
         every = list(roles)
         members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
         return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]

@@ -86,12 +86,10 @@ def _is_limit(raw: bytes) -> bool:
 
 
 def _is_measured(raw: bytes) -> bool:
-    found = _decoded(raw, Measured)
-    return (
-        found is not None
-        and all(0 <= one <= LONGEST_CALL_MS for one in found.milliseconds)
-        and all(0 <= one < MOST for one in (found.completed, found.errors))
-    )
+    if (found := _decoded(raw, Measured)) is None:
+        return False
+    counts = found.completed, found.errors
+    return all(0 <= one <= LONGEST_CALL_MS for one in found.milliseconds) and all(0 <= one < MOST for one in counts)
 
 
 def _is_completed(raw: bytes) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,9 +149,8 @@ def revive(store: Store) -> None:
     except StoreError as error:
         if system_clock.monotonic() >= store.told_until:  # not at each turn of a loop
             store.told_until = system_clock.monotonic() + TOLD_SECONDS
-            log.error(  # noqa: TRY400  # the message says it all
-                "The embedded server cannot be started again: %s", error, extra=alarm(Alarm.REDIS_AWAY, "revive")
-            )
+            told, extra = "The embedded server cannot be started again: %s", alarm(Alarm.REDIS_AWAY, "revive")
+            log.error(told, error, extra=extra)  # noqa: TRY400  # the message says it all
 
 
 class Outage:
@@ -175,16 +175,11 @@ class Outage:
         if lasted < self._lasting_seconds:
             # What cannot be read may be a fault of RLM's own, of which only the traceback tells.
             traceback = isinstance(error, StoreGarbledError)
-            extra = {"action": self._action, **facts}
+            extra: Mapping[str, object] = {"action": self._action, **facts}
             self._log.warning("Redis failed; %s: %s", then, error, exc_info=traceback, extra=extra)
         else:
-            self._log.error(
-                "Redis has been failing for %.0f s; %s: %s",
-                lasted,
-                then,
-                error,
-                extra=alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts),
-            )
+            extra = alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts)
+            self._log.error("Redis has been failing for %.0f s; %s: %s", lasted, then, error, extra=extra)
 
     def over(self) -> float:
         """Note that Redis answered. If it had failed, log for how long and return that, seconds."""
