@@ -32,7 +32,7 @@ LONGEST_CALL_MS = 86_400_000.0
 #: What a record must have for anybody to show it.
 RECORD = ("run_id", "state", "started_at", "finished_at", "duration_seconds", "counts", "by_type", "by_endpoint")
 #: The families of a type's sorted sets.
-ZSETS = ("pending", "backoff", "spent", "released", "inflight", "retried")
+ZSETS = ("pending", "backoff", "spent", "inflight", "retried")
 
 
 def is_run_id(raw: bytes) -> bool:

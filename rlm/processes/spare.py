@@ -20,18 +20,18 @@ class Spare:
     """A copy of this process that waits to be `target()`, as a member of a `ProcessGroup`; used as a context manager.
 
     Make it before this process has threads and connections. It leads a session of its own, so that Ctrl-C is for this
-    process, and gets TERM when this process dies. Until it is told to begin it does what is to be done beforehand,
-    `prepare()`, and it leaves if it is told nothing. It writes to `stdout` if it is `piped`, else to stderr.
+    process, and gets TERM when this process dies. The `target` is given what waits until it is told to begin, and
+    returns whether it is: it does beforehand what can be done. It writes to `stdout` if it is `piped`, else to stderr.
     """
 
-    def __init__(self, prepare: Callable[[], None], target: Callable[[], None], *, piped: bool = False) -> None:
+    def __init__(self, target: Callable[[Callable[[], bool]], None], *, piped: bool = False) -> None:
         self._begun = False
         self._returncode: int | None = None
         word, self._word = os.pipe()
         reader, output = os.pipe() if piped else (None, 2)
         signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)  # one that comes before it listens waits until then
         try:
-            self.pid = fork(self._wait, os.getpid(), word, output, prepare, target)
+            self.pid = fork(self._be, os.getpid(), word, output, target)
         finally:
             unblock(GRACEFUL)
             os.close(word)
@@ -68,16 +68,12 @@ class Spare:
         if self.poll() is None:
             os.kill(self.pid, sig)
 
-    def _wait(
-        self, parent: int, word: int, output: int, prepare: Callable[[], None], target: Callable[[], None]
-    ) -> None:
+    def _be(self, parent: int, word: int, output: int, target: Callable[[Callable[[], bool]], None]) -> None:
         os.setsid()
         os.close(self._word)
         for stream, file in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
             os.dup2(file, stream)
-        prepare()
-        if die_with(parent) and os.read(word, 1):
-            target()
+        target(lambda: die_with(parent) and bool(os.read(word, 1)))
 
 
 def die_with(parent: int) -> bool:

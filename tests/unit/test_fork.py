@@ -222,12 +222,14 @@ import os, sys, time
 from rlm.processes.spare import Spare
 from rlm.processes.signals import GRACEFUL, unblock
 
-def be():
-    unblock(GRACEFUL)
-    print("begun", os.getsid(0) == os.getpid(), flush=True)
-    time.sleep(60)
+def be(is_wanted):
+    print("ready", flush=True)
+    if is_wanted():
+        unblock(GRACEFUL)
+        print("begun", os.getsid(0) == os.getpid(), flush=True)
+        time.sleep(60)
 
-with Spare(lambda: print("ready", flush=True), be, piped=True) as spare:
+with Spare(be, piped=True) as spare:
     print(spare.pid, spare.stdout.readline().decode().strip(), flush=True)
     if sys.stdin.readline() == "begin\\n":
         spare.begin()
