@@ -95,7 +95,8 @@ def _pair(name: str) -> Pair:
 
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
-    endpoint, type_name, took_ms, waited_ms, at_us, age_ms, idle_ms, *_ = text(raw).split(" ")
+    endpoint, type_name, took_ms, *more = text(raw).split(" ")
+    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # a worker of an older version writes fewer
     times = float(took_ms), float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
     return Completed(type_name, endpoint, *times)
 
