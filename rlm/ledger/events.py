@@ -122,7 +122,11 @@ class Ledger(Part):
 
     def count_commands(self, types: Sequence[str]) -> list[Command]:
         """Return the commands whose replies `read_counts` reads."""
-        return [*self._zset_commands(types), ("LRANGE", self._keys.releases, 0, -1)]
+        commands: list[Command] = []
+        for name in types:
+            commands += [("ZCARD", key) for key in (self._keys.pending(name), *self._keys.holders(name))]
+            commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
+        return [*commands, ("LRANGE", self._keys.releases, 0, -1)]
 
     def read_counts(self, replies: Sequence[Any], types: Sequence[str]) -> dict[str, Counts]:
         """Read the replies to the commands of `count_commands`."""
@@ -134,13 +138,6 @@ class Ledger(Part):
         places = [key for name in types for key in (self._keys.pending(name), *self._keys.holders(name))]
         released, *numbers = self._run("count_events", [self._keys.releases, *places], [])
         return _counts(numbers, types, {}), int(released)
-
-    def _zset_commands(self, types: Sequence[str]) -> list[Command]:
-        commands: list[Command] = []
-        for name in types:
-            commands += [("ZCARD", key) for key in (self._keys.pending(name), *self._keys.holders(name))]
-            commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
-        return commands
 
     def _settle_keys(self, claim: Claim) -> list[str]:
         of_claim = self._keys.event(claim.event_id), self._keys.inflight(claim.type)

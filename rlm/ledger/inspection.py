@@ -84,7 +84,11 @@ def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
     run_id, lost = _open_run(store)
     places = [_Place(family, key, of, *known[family]) for family, key, of in _spelled(store, known, run_id)]
     commands = [_asking(one, deep=deep, records=records) for one in places]
-    replies = iter(_replies(store, chain.from_iterable(commands)))
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=False)
+        for command in chain.from_iterable(commands):
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        replies = iter(pipeline.execute(raise_on_error=False))
     looked = (_flaw(store, one, [next(replies) for _ in asked]) for one, asked in zip(places, commands, strict=True))
     flaws = [one for one in looked if one]
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
@@ -159,7 +163,7 @@ def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
 
 def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None:
     """Return what is wrong with a key by the replies to what it was asked: its type, its expiry, or its entries."""
-    if any(map(_is_wrong_type, replies)):
+    if any(isinstance(one, redis.ResponseError) and "WRONGTYPE" in str(one) for one in replies):
         return place.flaw(f"is a {_type_of(store, place.key)}, where a {place.kind} is expected")
     if place.family in _EXPIRING:
         return place.flaw("is a string, as it should be, and never expires") if replies[-1] == _NEVER else None
@@ -199,16 +203,3 @@ def _asked(store: Store, *command: str | int) -> Any:
         return ask(store.client, *command)
     except StoreGarbledError as error:
         return error
-
-
-def _replies(store: Store, commands: Iterable[Command]) -> list[Any]:
-    """Run commands in one round trip; return what each replied, or its error."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute(raise_on_error=False)
-
-
-def _is_wrong_type(reply: object) -> bool:
-    return isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply)

@@ -52,19 +52,15 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
     if (refused := _refused(error, where)) is not None:
         return refused
     if (distrust := _distrust(error)) is not None:
-        remedy = (
-            "name the CA that signed its certificate with "
-            f"ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}, and a host that stands in the certificate"
-        )
+        remedy = f"name the CA that signed its certificate with ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}"
+        remedy = f"{remedy}, and a host that stands in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
+    facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
     remedy = f"start it, or correct {URL_SETTING}"
-    if client and _is_embedded(client):
-        remedy = "it is the embedded server, which RLM starts again by itself"
-        if isinstance(error, redis.TimeoutError):  # it lives
-            remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
-    facts = client.connection_pool.connection_kwargs if client else {}
-    patience = facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
-    waited_seconds = patience if isinstance(error, redis.TimeoutError) else 0.0
+    if (path := facts.get("path")) is not None and is_own_socket(Path(path)):
+        then = f"and hangs: {HANGS_REMEDY}" if is_silent else "which RLM starts again by itself"
+        remedy = f"it is the embedded server, {then}"
+    waited_seconds = (facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS) if is_silent else 0.0
     return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
 
 
@@ -98,11 +94,6 @@ def place(client: redis.Redis | None) -> str:
 def _forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
     return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
-
-
-def _is_embedded(client: redis.Redis) -> bool:
-    path = client.connection_pool.connection_kwargs.get("path")
-    return path is not None and is_own_socket(Path(path))
 
 
 def _is_forbidden(error: Exception) -> bool:
