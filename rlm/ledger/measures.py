@@ -119,8 +119,7 @@ def _following(store: Store, types: Sequence[EventType]) -> dict[Pair, Following
 
 
 def _expected(followed: Mapping[Pair, Following]) -> dict[Pair, Expected]:
-    found = ((pair, one.expected) for pair, one in followed.items())
-    return {pair: expected for pair, expected in found if expected}
+    return {pair: expected for pair, one in followed.items() if (expected := one.expected)}
 
 
 class Measuring:
