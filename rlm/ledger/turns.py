@@ -25,6 +25,7 @@ from rlm.ledger.keys import Keys
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.ways import RECENT_SECONDS
 
 #: The most endpoints that a lane tries for one event: each release names them, however many its type has.
 MOST_TRIED = 16
@@ -153,6 +154,8 @@ class Turns(Part):
                 keys.tally(settled_run),
                 keys.timings(settled_run),
                 keys.ways,
+                keys.well(completed.window_id if completed else ""),
+                keys.well_hosts,
             ],
             [
                 lane.worker_id,
@@ -165,6 +168,7 @@ class Turns(Part):
                 *_completion_args(completed),
                 self._dedupe_ms,
                 f" {' '.join(reached)} ",
+                round(RECENT_SECONDS * MICROSECONDS) if completed and completed.window_id else 0,
                 SERVER_ID,
             ],
         )
