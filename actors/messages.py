@@ -29,35 +29,17 @@ _LONGEST_TEXT = 400
 _OPTION = "redis_message_id"
 
 
-def declare_dispatch(broker: dramatiq.Broker, carry: Callable[[str], None]) -> None:
-    """Declare the actor that carries events of a run with `carry`, until no call is released."""
+def declare(broker: dramatiq.Broker, actor: str, function: Callable[[str], object]) -> None:
+    """Declare an actor, by its name, which calls `function` with the id of the run."""
 
-    def dispatch_events(run_id: str) -> None:
-        carry(run_id)
+    def act(run_id: str) -> None:
+        function(run_id)
 
-    dramatiq.actor(broker=broker, actor_name=DISPATCH, queue_name=QUEUE)(dispatch_events)
-
-
-def declare_leftovers(broker: dramatiq.Broker, close_run: Callable[[str], object]) -> None:
-    """Declare the end-of-run actor; it closes a run with `close_run`, which does so exactly once."""
-
-    def record_leftovers(run_id: str) -> None:
-        close_run(run_id)
-
-    dramatiq.actor(broker=broker, actor_name=LEFTOVERS, queue_name=QUEUE)(record_leftovers)
+    dramatiq.actor(broker=broker, actor_name=actor, queue_name=QUEUE)(act)
 
 
-def dispatch_message(run_id: str) -> Message[Any]:
-    """Return the message that has a lane take turns."""
-    return _message(DISPATCH, run_id)
-
-
-def leftovers_message(run_id: str) -> Message[Any]:
-    """Return the message that has a run closed."""
-    return _message(LEFTOVERS, run_id)
-
-
-def _message(actor: str, run_id: str) -> Message[Any]:
+def message_for(actor: str, run_id: str) -> Message[Any]:
+    """Return the message that has an actor do its work for a run."""
     return Message(queue_name=QUEUE, actor_name=actor, args=(run_id,), kwargs={}, options={})
 
 

@@ -24,7 +24,7 @@ import dramatiq
 from setproctitle import setproctitle
 
 from actors.broker import LaneQueue
-from actors.messages import declare_dispatch, declare_leftovers
+from actors.messages import DISPATCH, LEFTOVERS, declare
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
@@ -32,8 +32,7 @@ from rlm.core.failpoints import crash_point
 from rlm.delivery.fence import Fence
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
-from rlm.delivery.run_end import close_run
+from rlm.delivery.run_end import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch, close_run
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
@@ -90,12 +89,7 @@ class WorkerProcess:
     """The main loop of a worker: announce, listen, and in the end stop without cutting a call."""
 
     def __init__(
-        self,
-        store: Store,
-        worker_id: str,
-        supervisor_id: str,
-        lifeline: Connection | None,
-        stop: signals.StopSignals,
+        self, store: Store, worker_id: str, supervisor_id: str, lifeline: Connection | None, stop: signals.StopSignals
     ) -> None:
         self._store = store
         self._settings = store.settings
@@ -117,8 +111,8 @@ class WorkerProcess:
         self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         self._broker.has_worked = store.leases.has_worked
-        declare_dispatch(self._broker, self._lanes.carry)
-        declare_leftovers(self._broker, self._close)
+        declare(self._broker, DISPATCH, self._lanes.carry)
+        declare(self._broker, LEFTOVERS, self._close)
         threads = self._settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
         self._messages = self._worker.work_queue = LaneQueue()

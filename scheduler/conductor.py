@@ -127,15 +127,11 @@ class Conductor:
         expected = learned(store, types)
         store.measures.publish(self._leader.token, expected)
         crash_point("plan.limits_published")
-        endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
-        begins_in = start_seconds(store)
+        begins_in, counts = start_seconds(store), store.ledger.count([one.name for one in types])
         workload = Workload(
-            {
-                name: count.open + untaken.get(name, 0)
-                for name, count in store.ledger.count([one.name for one in types]).items()
-            },
+            {name: count.open + untaken.get(name, 0) for name, count in counts.items()},
             types,
-            live_windows(store, list(endpoints.values()), ahead_seconds=begins_in),
+            live_windows(store, [end for one in types for end in one.endpoints], ahead_seconds=begins_in),
             expected,
         )
         plan = plan_run(
@@ -189,7 +185,7 @@ class Conductor:
         self._redis.mender.step(0.0 if has_time else LOOK_SECONDS)
         if has_time and self._has_workers():
             try:
-                self._broker.enqueue_many([messages.leftovers_message(run.id)])
+                self._broker.enqueue_many([messages.message_for(messages.LEFTOVERS, run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
                 extra = {"action": "finish", "run_id": run.id}

@@ -51,7 +51,7 @@ class Forecaster:
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._measuring = Measuring(store, run.id)
         self._turnaround = Turnaround()
-        self._published = self._measuring.expected()
+        self._published = self._measuring.expected
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
         self._short = 0
@@ -64,7 +64,7 @@ class Forecaster:
     @property
     def expected(self) -> Mapping[Pair, Expected]:
         """The expected times of calls, as of the last look."""
-        return self._measuring.expected()
+        return self._measuring.expected
 
     @property
     def turnaround_seconds(self) -> float:

@@ -4,25 +4,31 @@ After a run it looks whether its promises were kept. The archivist moves what is
 archive. The janitor removes what processes left there that died without signing off. While a run is open that does no
 harm: leases run out, and other workers go on.
 
-Both raise FencedError once another scheduler leads, which may have a run open; trouble with Redis they log.
+In mid-run too it names the hosts that are lost, once, and says when they are back. A host is lost if none of its
+supervisors and schedulers is heard of for a heartbeat's life, and one did not sign off; its share of the workers is the
+others' by then (rlm/processes/sharing.py).
+
+Archivist and janitor raise FencedError once another scheduler leads, which may have a run open; they log trouble with
+Redis.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.broker import WakingBroker
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
-from rlm.delivery.run_alarms import look_over
+from rlm.core.text import span
+from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from scheduler.hosts import report_lost, unheard
+from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
 
 #: How long is archived right after a run, seconds; the rest is done while there is nothing else to do.
@@ -38,6 +44,8 @@ LOOK_SECONDS = 5.0
 ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
 #: The most processes that it cleans up after at one look, so that no run has to wait for it.
 MOST_AT_ONCE = 50
+#: A host that has been lost for so long is forgotten, seconds.
+FORGET_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +105,9 @@ class Archivist:
             return False
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
-            log.error(  # noqa: TRY400  # the message says it all
-                "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s",
-                error,
-                REFUSED_SECONDS,
-                extra=alarm(Alarm.NO_ARCHIVE, "archive"),
-            )
+            told = "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s"
+            extra = alarm(Alarm.NO_ARCHIVE, "archive")
+            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message says it all
             return False
         return self._due
 
@@ -180,3 +185,53 @@ class Janitor:
         told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
         extra = {"action": "forget_worker"}
         log.info(told, process_id, extra=extra)
+
+
+def unheard(store: Store, missing: Iterable[str]) -> set[str]:
+    """Return the hosts of which nothing is heard, neither supervisor nor scheduler, among those of `missing` ones."""
+    hosts = {host_of(one) for one in missing}
+    if not hosts:
+        return set()
+    return hosts - {one.host for role in (Role.SUPERVISOR, Role.SCHEDULER) for one in store.processes.alive(role)}
+
+
+def report_lost(store: Store, host: str) -> None:
+    """Name a host that is lost, and raise the alarm, unless somebody has."""
+    if store.hosts.lose(host):
+        told = "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share"
+        extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
+        log.warning(told, host, extra=extra)
+
+
+class HostWatch:
+    """Follows the hosts of an installation for one scheduler."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._peers = Peers(store)
+        self._began_at = system_clock.monotonic()
+        self._lost = True  #: as far as it knows there are some that are lost
+
+    def look(self, *, aloud: bool) -> bool:
+        """Note who lives; name who is lost or is back, if `aloud`. Return whether there are other hosts to follow."""
+        found = self._peers.look()
+        living = {one.host for one in self._peers.living}
+        missing = [name for name, one in found.items() if one is None]
+        if aloud and (missing or self._lost) and system_clock.monotonic() - self._began_at > HEARTBEAT_TTL_SECONDS:
+            silent = unheard(self._store, missing)
+            for host in sorted(silent - living):
+                report_lost(self._store, host)
+            self._see_back(silent)
+        # One that is silent is still in the register: as soon as it is not, it is named.
+        return bool((living | {one.host for one in found.values() if one}) - {self._store.settings.host_name})
+
+    def _see_back(self, silent: set[str]) -> None:
+        """Take note of those that are back, and of those that are not expected back any more."""
+        for host, seconds in self._store.hosts.lost().items():
+            if host not in silent:
+                self._store.hosts.forget(host)
+                log.info("Host %s is back, after %s", host, span(seconds), extra={"action": "find_host"})
+            elif seconds > FORGET_SECONDS:
+                self._store.hosts.forget(host)
+                log.info("Host %s has been lost for a day, and is forgotten", host, extra={"action": "forget_host"})
+        self._lost = bool(self._store.hosts.lost())

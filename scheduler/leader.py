@@ -86,13 +86,9 @@ class Leader:
     def _tell_newer(self, newer: str) -> None:
         """Log that a newer version works here, whenever that is another."""
         if newer and newer != self.newer:
-            log.warning(
-                "rlm %s works here, whose schema is above that of this scheduler (%d): %s; upgrade this host",
-                newer,
-                SCHEMA,
-                BARRED if self.barred else "what this one cannot read is left alone, and nothing is mended",
-                extra={"action": "meet_newer"},
-            )
+            told = "rlm %s works here, whose schema is above that of this scheduler (%d): %s; upgrade this host"
+            then = BARRED if self.barred else "what this one cannot read is left alone, and nothing is mended"
+            log.warning(told, newer, SCHEMA, then, extra={"action": "meet_newer"})
         self.newer = newer
 
     def keep(self, turn_seconds: float | None = None) -> None:

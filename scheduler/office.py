@@ -16,14 +16,13 @@ from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
-from rlm.delivery.overdue import OverdueWatch
+from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.hosts import HostWatch
-from scheduler.housekeeping import Housekeeper
+from scheduler.housekeeping import HostWatch, Housekeeper
 from scheduler.leader import BARRED, LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run

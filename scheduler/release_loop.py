@@ -28,11 +28,10 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
-from scheduler.hosts import RunHosts
 from scheduler.leader import Duty, Leader
 from scheduler.redis_watch import FIT_SECONDS, RedisWatch
 from scheduler.releases import Releases, Rhythm
-from scheduler.team import Gathering, Team, TeamWatch
+from scheduler.team import Gathering, RunHosts, Team, TeamWatch
 from scheduler.ticks import full_before_opening
 
 #: How long a turn waits, seconds: at least, and at most.

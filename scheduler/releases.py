@@ -146,6 +146,6 @@ class Releases:
             return
         wanted = min(called_for - self._broker.count_waiting(), burst_of(scene.lanes))
         if wanted > 0:
-            self._broker.enqueue_many(messages.dispatch_message(self._run_id) for _ in range(wanted))
+            self._broker.enqueue_many(messages.message_for(messages.DISPATCH, self._run_id) for _ in range(wanted))
             crash_point("release.enqueued")
         self._store.processes.wake("workers")  # again, if messages wait: the last time may not have been heard

@@ -93,18 +93,11 @@ class SchedulerService(Office):
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
         clock = start_clock(self._store.settings.run.every_seconds, self._clock.now, self._wakeup.wake)
         waker.start()
-        announcer = threading.Thread(
-            target=announce, args=(self._store, self._leader, self._stopped), name="announce", daemon=True
-        )
+        args = self._store, self._leader, self._stopped
+        announcer = threading.Thread(target=announce, args=args, name="announce", daemon=True)
         announcer.start()
-        log.info(
-            "Scheduler %s (rlm %s, pid %d) starts a run every %g s",
-            self._leader.owner,
-            __version__,
-            os.getpid(),
-            self._store.settings.run.every_seconds,
-            extra={"action": "start_scheduler"},
-        )
+        told, every = "Scheduler %s (rlm %s, pid %d) starts a run every %g s", self._store.settings.run.every_seconds
+        log.info(told, self._leader.owner, __version__, os.getpid(), every, extra={"action": "start_scheduler"})
         try:
             while not self._duty.stopping:
                 self._turn()

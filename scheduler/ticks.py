@@ -6,10 +6,9 @@ import logging
 import math
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
 
 from rlm import telemetry
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.endpoint import Limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
@@ -60,13 +59,10 @@ def serve_tick(store: Store, token: int, now: float, *, away: bool) -> bool:
         return False  # by whoever held the lease before
     over = now > due + settings.run.window_seconds + ROUNDING_SECONDS
     if skipped := missed(last, due, settings.run.every_seconds) + over:
-        log.warning(
-            "%s missed since %s: no scheduler conducted, Redis was away, or a run was open; what waits is taken %s",
-            "1 tick was" if skipped == 1 else f"{skipped} ticks were",
-            "the start" if last is None else isoformat(last),
-            "at the next tick" if over else "now",
-            extra={"action": "miss_ticks"},
-        )
+        ticks = "1 tick was" if skipped == 1 else f"{skipped} ticks were"
+        since, then = "the start" if last is None else isoformat(last), "at the next tick" if over else "now"
+        told = "%s missed since %s: no scheduler conducted, Redis was away, or a run was open; what waits is taken %s"
+        log.warning(told, ticks, since, then, extra={"action": "miss_ticks"})
     if over:  # its run would be over as it opens
         store.schedule.note_tick(now)
         return False
@@ -106,7 +102,7 @@ def _last_run_until(store: Store) -> float:
     """Return until when the last run was open, at most its deadline; 0 if no record says so."""
     for record in store.runs.recent(1):
         with suppress(ValueError, TypeError, KeyError):  # a record that cannot be read must not keep a run from opening
-            return min(datetime.fromisoformat(record[end]).timestamp() for end in ("finished_at", "deadline"))
+            return min(timestamp(record[end]) for end in ("finished_at", "deadline"))
     return 0.0
 
 

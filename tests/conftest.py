@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import process
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer, process
 from tests.side_by_side import SideBySide
 
 if TYPE_CHECKING:

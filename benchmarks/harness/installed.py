@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings

@@ -126,7 +126,8 @@ class _Found:
         self._leader = store.leases.holder()
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
         self._behind = behind(living, self._leader, store.settings.revision)
-        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], idle_of(self._ways, self._drains))
+        idle = idle_of(self._ways, self._drains)
+        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], idle, self._ways)
         workers = [one.id for one in living[Role.WORKER]]
         self._busy = dict(zip(workers, processes.busy(workers), strict=True))
 

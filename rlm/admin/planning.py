@@ -12,6 +12,7 @@ from rlm.core.expected import FIRST_BACKOFF_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
@@ -57,7 +58,7 @@ def live_windows(
     `guard_seconds` is the guard to see them with, if it is not that of the settings.
     """
     limited = all_limited(endpoints)
-    windows = store.windows if guard_seconds is None else store.windows.with_guard(guard_seconds)
+    windows = Windows(store, guard_seconds)
     now_us, views = windows.look(limited)
     views = store.hosts.shade(views, limited, now_us)
     ages = windows.ages(limited, now_us)

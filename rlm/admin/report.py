@@ -14,7 +14,7 @@ from rlm.core.clock import isoformat, timestamp
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.run import Run
 from rlm.core.text import named
-from rlm.delivery.run_end import record_so_far
+from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Lane

@@ -43,8 +43,7 @@ class Verdict(NamedTuple):
 
 def verdict(found: Mapping[str, Any]) -> Verdict:
     """Return the verdict on what `report.overview` returns: the worst first, where several things are so."""
-    reasons = _open(found) if words.is_open(found) else _at_rest(found)
-    return next(reasons)
+    return next(_open(found) if words.is_open(found) else _at_rest(found))
 
 
 def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -60,11 +59,8 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing, expected.leftover if short else ""))
     wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
     if expected.leftover:
-        yield Verdict(
-            Level.WARN,
-            capital(expected.leftover),
-            _joined(expected.when, safe_line(expected.binds) or (wrong or [""])[0]),
-        )
+        why = safe_line(expected.binds) or (wrong or [""])[0]
+        yield Verdict(Level.WARN, capital(expected.leftover), _joined(expected.when, why))
     if wrong:
         yield Verdict(Level.WARN, wrong[0], _joined(expected.words))
     if found["state"] != State.RUNNING:
@@ -103,9 +99,8 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if unwell := words.unwell(found):
         yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
     if last and (left := last["counts"]["leftover"]):
-        yield Verdict(
-            Level.WARN, f"At rest; the last run left {counted(left, 'event')} over", _joined(words.summary(last))
-        )
+        told = f"At rest; the last run left {counted(left, 'event')} over"
+        yield Verdict(Level.WARN, told, _joined(words.summary(last)))
     if last:
         yield Verdict(Level.REST, "At rest; the last run left nothing over", _joined(words.summary(last)))
     yield Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")

@@ -7,18 +7,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from rlm.admin.planning import (
-    Arrivals,
-    capacity_of,
-    horizon_of,
-    live_windows,
-    measured_arrivals,
-    plan_run,
-    room_of,
-    types_in_force,
-)
+from rlm.admin import planning
 from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
 from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted
@@ -29,7 +21,7 @@ from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.plan import Plan, carried, course_of, look_ahead
 from rlm.plan.allocation import Sacrifice, sacrifice
 from rlm.plan.outlook import LongRun, Outlook
-from rlm.plan.simulate import Course, Start
+from rlm.plan.simulate import Course
 from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.document import OPTION
@@ -87,10 +79,10 @@ class Case:
             "workers": self.workers,
         }
 
-    def forecast(self, backlog: Backlog, arrivals: Arrivals | None = None, windows: int = 0) -> Forecast:
+    def forecast(self, backlog: Backlog, arrivals: planning.Arrivals | None = None, windows: int = 0) -> Forecast:
         """Plan a run that starts now and, if `windows` are asked for, what becomes of its leftovers in them."""
         workload = self.workload(backlog.events)
-        plan = plan_run(self.settings, workload, self._capacity, gone_seconds=self.gone_seconds)
+        plan = planning.plan_run(self.settings, workload, self._capacity, gone_seconds=self.gone_seconds)
         left_over = {
             one.name: sacrifice(plan.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
             for one in self.types
@@ -98,23 +90,18 @@ class Case:
         outlook = self.outlook(backlog, arrivals, windows) if arrivals else None
         return Forecast(self, plan, left_over, outlook, backlog.run.id if backlog.run else None)
 
-    def outlook(self, backlog: Backlog, arrivals: Arrivals, number: int) -> Outlook:
+    def outlook(self, backlog: Backlog, arrivals: planning.Arrivals, number: int) -> Outlook:
         """Plan up to `number` runs one after the other."""
-        run, horizon = self.settings.run, horizon_of(self.settings, self.gone_seconds)
-
-        def plan(workload: Workload) -> Course:
-            return course_of(workload, self._capacity, horizon)
-
-        def carry(workload: Workload, starts: Sequence[Start]) -> Mapping[str, WindowState]:
-            return carried(workload, starts, run.every_seconds, run.guard_seconds)
-
+        run, horizon = self.settings.run, planning.horizon_of(self.settings, self.gone_seconds)
+        plan = partial(course_of, capacity=self._capacity, horizon=horizon)
+        carry = partial(carried, seconds=run.every_seconds, guard_seconds=run.guard_seconds)
         long_run = LongRun.of(self.types, self.suspect, run.every_seconds, run.guard_seconds)
         arriving = arrivals.within(run.every_seconds)
         return look_ahead(self.workload(backlog.events), arriving, number, plan, carry, long_run)
 
     def course(self, events: Mapping[str, int], window_seconds: float) -> Course:
         """Simulate a run of so many `events` by type, for which there are `window_seconds`."""
-        horizon = horizon_of(self.settings, self.gone_seconds, window_seconds)
+        horizon = planning.horizon_of(self.settings, self.gone_seconds, window_seconds)
         return course_of(self.workload(events), self._capacity, horizon)
 
     def workload(self, events: Mapping[str, int]) -> Workload:
@@ -123,7 +110,7 @@ class Case:
 
     @property
     def _capacity(self) -> Capacity:
-        return capacity_of(self.settings, room=self.room).exactly(self.workers)
+        return planning.capacity_of(self.settings, room=self.room).exactly(self.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +157,9 @@ class Forecast:
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
     """Return the case of a run that starts now; `fresh` leaves out what the windows hold."""
-    types = types_in_force(store)
-    windows = {} if fresh else live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
-    return Case(store.settings, types, windows, learned(store, types), gone_seconds, room=room_of(store))
+    types = planning.types_in_force(store)
+    windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
+    return Case(store.settings, types, windows, learned(store, types), gone_seconds, room=planning.room_of(store))
 
 
 def as_it_might_be(
@@ -201,7 +188,7 @@ def as_it_might_be(
 
 def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:
     """Plan the next `number` windows, with what arrives as in the last runs; None if no whole window is on record."""
-    arrivals = measured_arrivals(store)
+    arrivals = planning.measured_arrivals(store)
     if not arrivals.windows:
         return None
     return as_it_is(store, gone_seconds, fresh=False).outlook(backlog(store), arrivals, number)
@@ -238,11 +225,7 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
 
 def _windows(store: Store, today: Case, types: Sequence[EventType], guard_seconds: float) -> dict[str, WindowState]:
     """Read the windows as the new limits see them, which may count further back."""
-
-    def read(endpoints: Iterable[Endpoint]) -> dict[str, WindowState]:
-        ahead = today.gone_seconds
-        return live_windows(store, endpoints, ahead_seconds=ahead, guard_seconds=guard_seconds)
-
+    read = partial(planning.live_windows, store, ahead_seconds=today.gone_seconds, guard_seconds=guard_seconds)
     windows = read(_endpoints(types))
     for name, joining in _joining(today.types, types).items():
         earlier = (age for window in read(joining).values() for age in window.ages)

@@ -184,16 +184,11 @@ def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
         if field.startswith(start):
             bound, _, name = field.removeprefix(start).partition(":")
             counts.setdefault(name, Counter())[float(bound)] += number
-    return {
-        name: Histogram(
-            {
-                bound: sum(number for one, number in found.items() if one <= bound)
-                for bound in (*BOUNDS[what], math.inf)
-            },
-            fields.get(f"{what}_us:{name}", 0) / _MICROSECONDS,
-        )
-        for name, found in counts.items()
-    }
+    bounds, found = (*BOUNDS[what], math.inf), {}
+    for name, numbers in counts.items():
+        at_most = {bound: sum(number for one, number in numbers.items() if one <= bound) for bound in bounds}
+        found[name] = Histogram(at_most, fields.get(f"{what}_us:{name}", 0) / _MICROSECONDS)
+    return found
 
 
 def of_calls(calls: Iterable[Completed]) -> Counter[str]:

@@ -16,15 +16,8 @@ from unicodedata import category, east_asian_width
 #: unknown: private and unassigned ones.
 _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
 #: Invisible letters, signs and marks: fillers of Hangul, variation selectors, the blank of Braille and others.
-_BLANK = frozenset(
-    map(
-        chr,
-        (
-            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4),
-            *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)),
-        ),
-    )
-)
+_BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
+_BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 #: Marks that combine with the letter before them, and how many one letter may have: no language needs more.
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 4
@@ -163,6 +156,11 @@ def named(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return all names: `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def span(seconds: float | None) -> str:

@@ -22,6 +22,7 @@ from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import (
     Answered,
     Delivered,
@@ -33,7 +34,6 @@ from rlm.delivery.outcome import (
     settlement_of,
     try_again,
 )
-from rlm.delivery.request import Request
 from rlm.ledger.claims import Admitted, Call, Refused
 from rlm.ledger.turns import MOST_TRIED
 

@@ -15,7 +15,7 @@ from typing import Any
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
-from rlm.delivery.answer_parser import Answer
+from rlm.delivery.http_message import Answer
 from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
 from rlm.delivery.resolver import Addresses, Resolver
 

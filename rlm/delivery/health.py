@@ -19,6 +19,10 @@ from rlm.ledger.ways import Failure, Trouble
 NOTE_SECONDS = 3.0
 #: The news of a trouble that nobody knew of.
 _NEW: Final = 1
+_OPENED: Final = (
+    "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each time, and is "
+    "probed%s"
+)
 #: What is said besides of an endpoint that refuses all it is sent.
 _REFUSED_MEANWHILE: Final = "; what waits is kept, and `rlm failed retry` sends what it refused again"
 
@@ -96,15 +100,10 @@ class HealthKeeper:
     def _tell_trouble(self, endpoint: Endpoint, outcome: Unreachable, trouble: Trouble) -> None:
         """Log that this host does not reach what others reach: once, and again if it is cut off later."""
         what = "is cut off: it reaches Redis, and no endpoint any more" if trouble.state == "cut" else "is in trouble"
-        told = {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}
-        log.warning(
-            "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed",
-            self._host,
-            what,
-            endpoint.name,
-            outcome.detail,
-            extra={"action": "shut_way", "host": self._host, "endpoint": endpoint.name, **told},
-        )
+        told = "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed"
+        extra = {"action": "shut_way", "host": self._host, "endpoint": endpoint.name}
+        extra |= {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}
+        log.warning(told, self._host, what, endpoint.name, outcome.detail, extra=extra)
 
     def _note_answer(self, endpoint: Endpoint, *, suspect: bool, completed: bool) -> None:
         """Note that an endpoint answers this host, now and then, and at once after a failure at any endpoint.
@@ -126,21 +125,12 @@ class HealthKeeper:
         """Rest an endpoint as it asked. If its limit is set too high, that is logged, once over all workers."""
         asked = throttled.retry_after
         seconds = endpoint.limit.longest_seconds if asked is None else asked
-        refusals = None
-        if throttled.status == TOO_MANY_REQUESTS:
-            refusals = self._breaker.refuse(endpoint, seconds, slot)
-        else:
+        if throttled.status != TOO_MANY_REQUESTS:
             self._breaker.rest(endpoint, seconds)
-        if refusals is not None and refusals.calls == ALARMING:
-            found = TooHigh(endpoint, refusals)
-            log.warning(
-                "A limit is too high: %s; %s sets it",
-                found.sentence,
-                found.remedy,
-                extra=alarm(
-                    Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
-                ),
-            )
+        elif (refusals := self._breaker.refuse(endpoint, seconds, slot)) is not None and refusals.calls == ALARMING:
+            found, counts = TooHigh(endpoint, refusals), {"refused_call": refusals.nth}
+            extra = alarm(Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts=counts, endpoint=endpoint.name)
+            log.warning("A limit is too high: %s; %s sets it", found.sentence, found.remedy, extra=extra)
         self._tell_rest(endpoint, seconds, asked=asked is not None, others=others)
 
     def _tell_rest(self, endpoint: Endpoint, seconds: float, *, asked: bool, others: bool) -> None:
@@ -149,18 +139,10 @@ class HealthKeeper:
         if now < self._rests_until.get(endpoint.name, now):
             return
         self._rests_until[endpoint.name] = now + seconds
-        told = (
-            f"asked for a rest of {seconds:.1f} s"
-            if asked
-            else f"throttled and asked for no time; it rests {seconds:.1f} s"
-        )
-        log.info(
-            "%s %s; %s",
-            endpoint.name,
-            told,
-            "the others take its share" if others else "its events wait until it is over",
-            extra={"action": "rest_endpoint", "endpoint": endpoint.name},
-        )
+        told = "asked for a rest of" if asked else "throttled and asked for no time; it rests"
+        then = "the others take its share" if others else "its events wait until it is over"
+        extra = {"action": "rest_endpoint", "endpoint": endpoint.name}
+        log.info("%s %s %.1f s; %s", endpoint.name, told, seconds, then, extra=extra)
 
     def _fail_endpoint(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
         """Count a failure of an endpoint. If that makes it rest, log it, which happens once over all workers."""
@@ -168,13 +150,6 @@ class HealthKeeper:
         if failed.opened:
             # An answer may quote what it was sent, so only its status is logged.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]
-            log.warning(
-                "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each "
-                "time, and is probed%s",
-                endpoint.name,
-                FAILING,
-                why,
-                failed.rest_seconds,
-                _REFUSED_MEANWHILE if isinstance(outcome, Rejected) else "",
-                extra=alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name),
-            )
+            more = _REFUSED_MEANWHILE if isinstance(outcome, Rejected) else ""
+            extra = alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name)
+            log.warning(_OPENED, endpoint.name, FAILING, why, failed.rest_seconds, more, extra=extra)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.errors import RLMError
-from rlm.delivery.answer_parser import Answer, BrokenAnswerError
 from rlm.delivery.connection import Connection, Opener, UnreachableError
+from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, render
 from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
@@ -30,7 +30,6 @@ from rlm.delivery.outcome import (
     kind_of_error,
     parse_date,
 )
-from rlm.delivery.request import Request, render
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
 #: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is

@@ -23,7 +23,7 @@ from rlm.delivery.fence import Fence, NoFence
 from rlm.delivery.health import HealthKeeper
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import Settlement
-from rlm.delivery.overdue import OverdueWatch
+from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.claims import Admitted, Call, Claim, Completion, LaneId, Turn, host_of
 from rlm.settings import Settings

@@ -21,7 +21,7 @@ from rlm.core.expected import backoff_seconds
 from rlm.core.item import Reason
 from rlm.core.tally import OF_ENDPOINT
 from rlm.core.trail import Heard
-from rlm.delivery.answer_parser import BrokenAnswerError
+from rlm.delivery.http_message import BrokenAnswerError
 from rlm.ledger.claims import Admitted, Call, Claim, Completion
 from rlm.ledger.events import Ledger
 from rlm.settings.model import RetrySettings
@@ -58,19 +58,8 @@ _KNOWN: Final = frozenset(map(int, HTTPStatus))
 #: What the system says where this host cannot call, whoever asks: it has no route, a rule of its own forbids it, or it
 #: has no more descriptors, ports or memory to give. `EHOSTUNREACH` is not among them: a neighbour that is down, or a
 #: router, says it to every host.
-_HERE: Final = frozenset(
-    {
-        errno.ENETUNREACH,
-        errno.ENETDOWN,
-        errno.EADDRNOTAVAIL,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-    }
-)
+_NO_ROUTE: Final = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
+_HERE: Final = _NO_ROUTE | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def kind_of_error(error: BaseException) -> str:
@@ -107,12 +96,9 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
-    """The endpoint wants a rest (429, or 503 with `Retry-After`); None if it did not say how long, in seconds."""
-
+class _Refusal:
     status: int
     seconds: float
-    retry_after: float | None
 
     @property
     def kind(self) -> str:
@@ -121,17 +107,17 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Throttled(_Refusal):
+    """The endpoint wants a rest (429, or 503 with `Retry-After`); None if it did not say how long, in seconds."""
+
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(_Refusal):
     """The endpoint will never take the event (other 4xx, 3xx)."""
 
-    status: int
-    seconds: float
     detail: str
-
-    @property
-    def kind(self) -> str:
-        """The word in which it is counted."""
-        return kind_of_status(self.status)
 
     @property
     def of_endpoint(self) -> bool:

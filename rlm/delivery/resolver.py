@@ -43,11 +43,9 @@ class Resolver:
         with self._lock:
             found = self._under_way.get((host, port))
             if found is None:
-                found = Future()
-                threading.Thread(
-                    target=self._run, args=(host, port, found), name=f"resolve {host}", daemon=True
-                ).start()
-                self._under_way[host, port] = found
+                found = self._under_way[host, port] = Future()
+                args = host, port, found
+                threading.Thread(target=self._run, args=args, name=f"resolve {host}", daemon=True).start()
             return found
 
     def _run(self, host: str, port: int, found: Future[Addresses]) -> None:

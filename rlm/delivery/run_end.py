@@ -1,33 +1,46 @@
 """The end of a run: what is unsettled becomes leftover, and the record is written exactly once, whoever comes first.
 
-The end-of-run actor and the conductor both call `close_run`. The final state follows from the counts, see
+The end-of-run actor and the conductor both call `close_run`. If the conductor let the deadline pass, because it died,
+froze, or lost Redis, workers and standbys close the run (`OverdueWatch`). That takes no lease: the run's own state
+decides, and whoever conducted it is deposed in the same step. The final state follows from the counts, see
 `rlm.core.run`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.endpoint import Budget, Limit, Limited, all_limited
-from rlm.core.expected import quantile
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Run, State, make_record
-from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of, with_trouble
+from rlm.core.run import Run, State
+from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
-from rlm.core.window import most_in_any
-from rlm.delivery.outcome import DEADLINE
+from rlm.delivery.run_record import final_record, look_over
 from rlm.ledger import Store
 from rlm.ledger.breaker import ALARMING, raised_alarm
-from rlm.ledger.reading.books import ANSWERS, Ending, read_ending
+from rlm.ledger.reading.books import Ending, read_ending
 from rlm.ledger.runs import write_waits
-from rlm.plan.cause import Ended, alarmed, causes, verdict
+from rlm.plan.cause import alarmed, verdict
 from rlm.plan.waits import Waits
 
 #: Why a run failed at whose deadline Redis could not be told of anything.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"
+#: For so long a run must be seen overdue before others than its conductor close it, seconds: that awaits what lanes
+#: write of calls cut at the deadline (0.25 s), and meets a Redis that was away a moment later than others do.
+PATIENCE_SECONDS = 0.4
+#: Others than the first wait up to so much longer, seconds: they need not all close it at once.
+SPREAD_SECONDS = 0.25
+#: A look that comes so much later than it was due begins anew, seconds: this process stood still.
+LAPSE_SECONDS = 0.5
+#: Pause after Redis failed, or after the run was closed here or by another at the same time, seconds.
+AGAIN_SECONDS = 0.25
+#: A deadline that is nearer than this wakes whoever is to look, seconds: it sleeps no longer than a heartbeat.
+NEAR_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +71,7 @@ def close_run(
         keep()
         found = read_ending(store, run)
         keep()
-        record = _final_record(store, run, found) | ({"overdue": True} if overdue else {})
+        record = final_record(store, run, found) | ({"overdue": True} if overdue else {})
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         types_with_alarm = _types_with_alarm(store, run, found)
         crash_point("close.counted")
@@ -95,141 +108,6 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
             told = "Run %s was not closed by its deadline: its conductor is deposed, and it is closed here"
             log.warning(told, run.id, extra={"action": "close_overdue", "run_id": run.id})
     return close_run(store, run.id, overdue=True)
-
-
-def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:
-    """Return the record that an open run would leave if it were closed at `now_us`.
-
-    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
-    """
-    return _record(store, run, read_ending(store, run, measured=measured), now_us)
-
-
-def _final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
-    """Return the record of a run that is being closed, with what only its end can tell."""
-    record = _record(store, run, found, found.now_us)
-    if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
-        record["plan"]["actual_seconds"] = actual
-        record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
-    if why := causes(_ended(store, run, record, found)):
-        record["why"] = [one.as_json() for one in why]
-    return record
-
-
-def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any]:
-    record = make_record(
-        run,
-        found.tally,
-        [event_type.name for event_type in store.settings.event_types],
-        _called(found),
-        finished_at=run.moment(now_us),
-        restarted=found.restarts - run.restarts_before if run.plan else 0,
-    )
-    waiting = [kind for kind in store.settings.event_types if record["by_type"][kind.name]["leftover"]]
-    wanted = {one.name for kind in waiting for one in kind.endpoints}
-    unreached = {name: what for name, what in found.unreached.items() if name in wanted}
-    if troubles := troubles_of(found.tally, found.endpoints, unreached):
-        record["troubles"] = troubles
-    if too_high := [one.as_json() for one in found.too_high if one.refusals.at >= run.started_at]:
-        record["limits_too_high"] = too_high
-    return record
-
-
-def _called(found: Ending) -> dict[str, dict[str, Any]]:
-    """Return what a record has of endpoints and, if there are any, of budgets, which have the sums of theirs."""
-    durations: dict[str, list[float]] = {}
-    for call in found.calls:
-        durations.setdefault(call.endpoint, []).append(call.milliseconds)
-    by_endpoint = {}
-    sharing: dict[Budget, list[str]] = {}
-    for name, endpoint in found.endpoints.items():
-        milliseconds = sorted(durations.get(name, []))
-        figures = {"p50_ms": quantile(milliseconds, 0.50), "p95_ms": quantile(milliseconds, 0.95)}
-        by_endpoint[name] = _calls(found, endpoint, [name]) | figures
-        if endpoint.budget:
-            sharing.setdefault(endpoint.budget, []).append(name)
-    by_budget = {budget.name: _calls(found, budget, names) for budget, names in sharing.items()}
-    return {"by_endpoint": by_endpoint, **({"by_budget": by_budget} if by_budget else {})}
-
-
-def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
-    """Return the calls of a run by answer, those of the endpoints `names`, and the most within a period of a limit.
-
-    `limit_before` is the limit that the run began with, if that was another.
-    """
-    answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
-    before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
-    return {
-        "calls": sum(answers.values()),
-        **answers,
-        "peak_in_window": _peak(found, limited),
-        "limit": limited.limit.text,
-        **({"limit_before": before} if before else {}),
-    }
-
-
-def _peak(found: Ending, limited: Limited) -> int:
-    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
-    return most_in_any(found.sent.get(limited.name, ()), round(limited.limit.rules[0].seconds * 1_000_000))
-
-
-def _released_us(run: Run) -> int | None:
-    """Return when the run's first event was released, microseconds by the clock of Redis as it is now."""
-    if run.first_release_at is None:
-        return None
-    return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
-
-
-def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:
-    """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
-    failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
-    sent = [moment for name in failing_at for moment in found.sent.get(name, ())]
-    return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
-
-
-def _used(store: Store, record: Mapping[str, Any], found: Ending, seconds: float) -> dict[str, Any]:
-    """Return how much of its lanes and slots a run used in the `seconds` in which it called.
-
-    Slots are those of the endpoints of the types that it had events of.
-    """
-    with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
-    names = {end.name for kind in store.settings.event_types if kind.name in with_events for end in kind.endpoints}
-    guard_seconds = store.settings.run.guard_seconds
-    made = {name: entry["calls"] for name, entry in record["by_endpoint"].items()}
-    lanes = record["workers"]["peak"] * record["plan"]["threads"]
-    ages = sorted(call.age_ms / 1000 for call in found.calls)
-    busy = sum(call.milliseconds for call in found.calls) / 1000
-    slots = sum(_slots(found.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
-    return {
-        "calls_per_minute": round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
-        "lanes": round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
-        "slots": round(min(1.0, sum(made.get(name, 0) for name in names) / slots), 3) if slots else 0.0,
-        "answered_p50_seconds": round(quantile(ages, 0.50), 3),
-        "answered_p95_seconds": round(quantile(ages, 0.95), 3),
-    }
-
-
-def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
-    """Return the slots that a window, open at the start, has in so many seconds: by the rule that allows the fewest."""
-    return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
-
-
-def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> Ended:
-    limits = {one.name: one.limit.text for one in all_limited(found.endpoints.values())}
-    for kind in store.settings.event_types:
-        limits.setdefault(kind.name, found.endpoints[kind.endpoints[0].name].limit.text)
-    leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
-    return Ended(
-        leftover=leftover,
-        spent=run.spent or {},
-        cut=with_trouble(DEADLINE, found.tally, store.settings.event_types, leftover),
-        waits=Waits.read(run.waits, run.opened_at),
-        window_seconds=run.window_seconds,
-        limits=limits,
-        cancelled=run.cancelled,
-        failure=run.failure,
-        stopped=run.stopped,
-    )
 
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
@@ -270,3 +148,93 @@ def _sentence(record: Mapping[str, Any]) -> str:
     ]
     sentences = [away_in_words(record), verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
     return ". ".join([", ".join(parts), *filter(None, sentences)])
+
+
+class OverdueWatch:
+    """Looks at the run that is expected to be closed by now, and at no other time. One thread looks, any may expect."""
+
+    def __init__(
+        self,
+        store: Store,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        on_closed: Callable[[Run, Mapping[str, Any]], object] = lambda _run, _record: None,
+        wake: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Report a run that was closed here to `on_closed`; `wake` whoever looks if there is to be a look soon."""
+        self._store = store
+        self._patience_seconds = patience_seconds
+        self._on_closed = on_closed
+        self._wake = wake
+        #: The run to look at and when it ends by the clock of this host, which the clock of Redis must confirm.
+        self._expected = ("", math.inf)
+        #: The run that was looked at and when to look again; and since when it was seen overdue.
+        self._next = self._expected
+        self._overdue_since: float | None = None
+        self._failed_at = -math.inf
+        self._asked = False
+
+    def ask(self) -> None:
+        """Look which run is open at the next occasion, if none is known here that has not ended."""
+        if math.isinf(self.pause_seconds):
+            self._asked = True
+            self._wake()
+
+    def expect(self, run_id: str, ends_at: float = -math.inf) -> None:
+        """Look at a run from `ends_at` on, monotonic seconds; if that is not known, at the next occasion."""
+        known_id, known = self._expected
+        if run_id == known_id and (math.isfinite(known) or math.isinf(ends_at)):
+            return
+        self._expected = run_id, ends_at
+        if 0 < ends_at - system_clock.monotonic() < NEAR_SECONDS:
+            self._wake()
+
+    def note_outage(self, at: float) -> None:
+        """Note that Redis did not answer at a moment, monotonic seconds."""
+        self._failed_at = max(self._failed_at, at)
+
+    @property
+    def pause_seconds(self) -> float:
+        """The time until the next look, infinite if none is due."""
+        run_id, ends_at = self._expected
+        if self._asked:
+            return 0.0
+        return max(0.0, (self._next[1] if run_id == self._next[0] else ends_at) - system_clock.monotonic())
+
+    def look(self) -> None:
+        """Look, if that is due; close the run if it was overdue for long enough. With Redis away it looks again."""
+        if self.pause_seconds > 0:
+            return
+        self._asked, (run_id, _) = False, self._expected
+        if run_id != self._next[0]:
+            self._overdue_since = None
+        try:
+            with self._store.guarded():
+                self._next = run_id, self._look(run_id)
+        except StoreError as error:
+            self.note_outage(system_clock.monotonic())
+            self._next = run_id, system_clock.monotonic() + AGAIN_SECONDS
+            log.debug("Run %s cannot be looked at: %s", run_id, error, extra={"action": "look", "run_id": run_id})
+
+    def _look(self, run_id: str) -> float:
+        """Look at a run; return when to look again."""
+        run, now_us = self._store.runs.current_at()
+        now = system_clock.monotonic()
+        if run is None:
+            return math.inf
+        left_seconds, since = run.left_seconds(now_us), self._overdue_since
+        if run.id != run_id:
+            self.expect(run.id, now + left_seconds)
+            return math.inf
+        if left_seconds > 0:
+            self._overdue_since = None
+            return now + left_seconds
+        if since is None or since <= self._failed_at or now > since + self._patience_seconds + LAPSE_SECONDS:
+            since = self._overdue_since = now
+        if now < (close_at := since + self._patience_seconds):
+            return close_at
+        failure = REDIS_AWAY if self._failed_at > now + left_seconds else ""
+        if record := close_overdue(self._store, run, failure):
+            self._on_closed(run, record)
+            look_over(self._store, record)
+        return system_clock.monotonic() + AGAIN_SECONDS

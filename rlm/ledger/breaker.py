@@ -20,12 +20,9 @@ from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Command, Part
 
 if TYPE_CHECKING:
-    import redis
-
     from rlm.core.endpoint import Endpoint, Limited
     from rlm.ledger import Store
     from rlm.ledger.claims import Admitted
-    from rlm.ledger.keys import Keys
 
 #: How long an endpoint that keeps failing rests for the first time, seconds.
 FIRST_REST_SECONDS = 1.0
@@ -81,10 +78,6 @@ class Health:
 class Breaker(Part):
     """Rests endpoints for all workers at once, reopens them, and knows how they are."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
-        super().__init__(client, keys)
-        self._guard_seconds = guard_seconds
-
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
         return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
@@ -98,7 +91,7 @@ class Breaker(Part):
         period has passed here. Returns what is noted under this limit; None if this refusal is not.
         """
         shortest = min(endpoint.limit.rules, key=lambda rule: rule.seconds)
-        period_us = round((shortest.seconds + self._guard_seconds) * MICROSECONDS)
+        period_us = round((shortest.seconds + self._store.settings.run.guard_seconds) * MICROSECONDS)
         refused: list[str | int] = [slot.stamp, period_us, endpoint.limit.text, 0 if slot.suspect else shortest.amount]
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
@@ -141,7 +134,7 @@ class Breaker(Part):
 
     def forget_refusals(self, limited: Limited) -> None:
         """Forget that calls of `limited` were refused: enough were answered well since."""
-        self._batch([("HDEL", self._keys.health(limited.window_id), *_REFUSED)])
+        self._ask("HDEL", self._keys.health(limited.window_id), *_REFUSED)
 
 
 def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:

@@ -11,7 +11,7 @@ docs/adr/0017-replicas.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
@@ -207,7 +207,7 @@ def replicas_of(client: redis.Redis) -> Replicas | None:
     return found if found and found.number else None
 
 
-def run_lasting(client: redis.Redis, command: Sequence[Any]) -> Any:
+def run_lasting(client: redis.Redis, *command: Any) -> Any:
     """Run a command and return its reply once the replicas have what it wrote, in one round trip.
 
     Raises:

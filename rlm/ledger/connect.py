@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ContextDecorator, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -21,11 +21,11 @@ from redis.retry import Retry
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient, Replicas, heed
-from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.embedded import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
-from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, is_forbidden, place
+from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, mask_url
 
@@ -181,26 +181,27 @@ class _Packer(HiredisRespSerializer):
 
 
 class translated(ContextDecorator):  # noqa: N801  # it is used as a verb
-    """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
+    """Turn what redis-py raises into RLM's errors, which say where the Redis of `client` is, and which `script` it ran.
 
     Errors from reading an answer are turned as well: the key holds something that RLM does not write.
 
     Raises:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
         StoreGarbledError: a key holds what it cannot.
+        FencedError: it refused a script for its fencing token.
         StoreError: it refused.
     """
 
-    def __init__(self, client: redis.Redis | None = None) -> None:
+    def __init__(self, client: redis.Redis | None = None, script: str = "") -> None:
         self._client = client
+        self._script = script
 
     def __enter__(self) -> None:
-        """Begin."""
+        pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Raise the error in RLM's words."""
         if isinstance(error, redis.RedisError):
-            raise in_own_words(error, self._client) from error
+            raise in_own_words(error, self._client, self._script) from error
         if isinstance(error, _UNREADABLE):
             what = f"{place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
             raise StoreGarbledError(what, NAMES_IT) from error
@@ -216,14 +217,3 @@ def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
             return method(*args, **options)
 
     return translate
-
-
-def names_of(client: redis.Redis, pattern: str) -> list[str]:
-    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
-    try:
-        found = list(client.scan_iter(match=pattern, count=1000))
-    except redis.ResponseError as error:
-        if not is_forbidden(error):
-            raise
-        found = cast("list[bytes]", client.keys(pattern))
-    return sorted({text(one) for one in found})

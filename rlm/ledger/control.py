@@ -78,7 +78,7 @@ class Changes(Part):
     @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first, without those of a kind that only a later version knows."""
-        return read_changes(self._lrange(self._keys.changes, 0, max(0, number - 1)))
+        return read_changes(self._ask("LRANGE", self._keys.changes, 0, max(0, number - 1)))
 
 
 def read_changes(found: Iterable[bytes]) -> list[Change]:
@@ -235,5 +235,5 @@ class Orders(Part):
     @translating
     def newest(self, number: int) -> list[Order]:
         """Return the newest `number` orders, newest first."""
-        found = self._lrange(self._keys.orders, 0, max(0, number - 1))
+        found = self._ask("LRANGE", self._keys.orders, 0, max(0, number - 1))
         return [msgspec.json.decode(raw, type=Order) for raw in found]

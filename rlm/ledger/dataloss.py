@@ -15,19 +15,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import opened_directory, read_own, replace_own
 from rlm.ledger.client import replicas_of
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 #: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
 #: conductor dies at the same moment as Redis.
@@ -137,11 +138,11 @@ class EpochFile:
 class Epochs(Part):
     """The epoch as Redis has it, and as this process knows it."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, data_dir: Path) -> None:
-        super().__init__(client, keys)
-        database = client.connection_pool.connection_kwargs.get("db") or 0
-        place = hashlib.sha256(f"{address(client)} {database} {keys.epoch}".encode()).hexdigest()[:12]
-        self._file = EpochFile(data_dir / f"epoch-{place}.json")
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        database = self._client.connection_pool.connection_kwargs.get("db") or 0
+        place = hashlib.sha256(f"{address(self._client)} {database} {self._keys.epoch}".encode()).hexdigest()[:12]
+        self._file = EpochFile(store.settings.data_dir / f"epoch-{place}.json")
         self._known: Epoch | None = None
         self._conducted = False
 
@@ -208,7 +209,7 @@ class Epochs(Part):
     @translating
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
-        since, why = self._hmget(self._keys.epoch, ["since", "why"])
+        since, why = self._ask("HMGET", self._keys.epoch, "since", "why")
         return Renewal(int(since) / MICROSECONDS, text(why)) if since and why else None
 
     def close(self) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
-
-import redis
+from typing import Any
 
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
-from rlm.ledger.connect import MICROSECONDS, text, translated, translating
-from rlm.ledger.keys import Keys
+from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Argument, Command, Part
 from rlm.ledger.turns import releases_in
 
@@ -50,10 +47,6 @@ class _Called:
 class Ledger(Part):
     """The other verbs of the ledger. Each may be repeated: the second time changes nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
-        super().__init__(client, keys)
-        self._dedupe_ms = round(dedupe_seconds * 1000)
-
     def begin_alone(self, claim: Claim) -> bool:
         """Begin to carry an event alone that its lane has waited with; False when the claim was lost meanwhile."""
         return bool(self._run("begin_alone", [self._keys.calls(claim.worker_id)], [claim.event_id, claim.lane.note]))
@@ -65,7 +58,7 @@ class Ledger(Part):
         notes = {one: raw for one, raw in self._hgetall(keys.calls(lane.worker_id)).items() if is_of_lane(raw, lane)}
         claims = self._batch(("HGET", keys.event(text(one)), "claims") for one in notes)
         # A claim is the lane's if the note was its own before the claim was read, and after.
-        again = self._hmget(keys.calls(lane.worker_id), list(notes)) if notes else []
+        again = self._ask("HMGET", keys.calls(lane.worker_id), *notes) if notes else []
         found = zip(notes, claims, notes.values(), again, strict=True)
         return [Held(text(one), int(number or 0), find_note(raw)) for one, number, raw, same in found if raw == same]
 
@@ -112,28 +105,16 @@ class Ledger(Part):
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
-        run_id, now = claim.run_id, self._now()
-        letter = encode_letter(
-            claim.item, reason, detail, failed_at=now, run_id=run_id, event=claim.event_id, endpoint=endpoint
-        )
-        args = [
-            *_settle_args(claim),
-            claim.type,
-            endpoint,
-            int(reason is Reason.ATTEMPTS_SPENT),
-            self._dedupe_ms,
-            letter,
-            claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
-            heard.kind,
-        ]
+        facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": endpoint}
+        letter = encode_letter(claim.item, reason, detail, failed_at=self._now(), **facts)
+        entry = claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard)
+        args = [*_settle_args(claim), claim.type, endpoint, int(reason is Reason.ATTEMPTS_SPENT), self._dedupe_ms]
         keys = [*self._settle_keys(claim), self._keys.failed]
-        return bool(self._run("fail_event", keys, args))
+        return bool(self._run("fail_event", keys, [*args, letter, entry, heard.kind]))
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be the name of one."""
-        with translated(self._client):
-            found = cast("set[bytes]", self._client.smembers(self._keys.types))
-        return sorted(one.decode() for one in found if is_type_name(one))
+        return sorted(one.decode() for one in self._ask("SMEMBERS", self._keys.types) if is_type_name(one))
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by where they are, all at one instant."""
@@ -162,13 +143,8 @@ class Ledger(Part):
         return commands
 
     def _settle_keys(self, claim: Claim) -> list[str]:
-        keys = self._keys
-        return [
-            keys.event(claim.event_id),
-            keys.inflight(claim.type),
-            keys.calls(claim.worker_id),
-            keys.tally(claim.run_id),
-        ]
+        of_claim = self._keys.event(claim.event_id), self._keys.inflight(claim.type)
+        return [*of_claim, self._keys.calls(claim.worker_id), self._keys.tally(claim.run_id)]
 
 
 def _settle_args(claim: Claim) -> list[Argument]:

@@ -106,8 +106,7 @@ def require_fit(store: Store, *, allow_volatile: bool = False) -> None:
         StoreUnfitError: it is not; the message says all that is wrong and the remedy of each.
         StoreError: it cannot be reached or refuses the login.
     """
-    errors = check_fitness(store, allow_volatile=allow_volatile).errors
-    if errors:
+    if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
         lines = (f"- {found.message}: {found.remedy}" for found in errors)
         raise StoreUnfitError("\n".join(("this Redis could lose events or refuse them", *lines)))
 
@@ -119,14 +118,9 @@ def judge(
 
     `sentinel`: it was found by Sentinel, so another server may take its place.
     """
-    return Fitness(
-        (
-            *_state(info),
-            _replicas(info, settings, sentinel=sentinel),
-            *_memory(info),
-            *_persistence(info, settings, allow_volatile=allow_volatile),
-        )
-    )
+    replicas = _replicas(info, settings, sentinel=sentinel)
+    persistence = _persistence(info, settings, allow_volatile=allow_volatile)
+    return Fitness((*_state(info), replicas, *_memory(info), *persistence))
 
 
 def _settings(client: redis.Redis, version: tuple[int, ...]) -> dict[str, str]:
@@ -145,28 +139,23 @@ def _version(info: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(part) if part.isdecimal() else 0 for part in str(info["redis_version"]).split("."))
 
 
+def _checked(name: str, ok: object, well: str, message: str, remedy: str) -> Finding:
+    """Return a finding that it is `well`, or else the fault."""
+    return good(well, name) if ok else fault(message, remedy, name)
+
+
 def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
     """Check what it is, and whether it takes writes."""
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
-    shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
-    if _version(info) >= OLDEST_VERSION:
-        yield good(f"it is {shown}", "version")
-    else:
-        oldest = ".".join(map(str, OLDEST_VERSION))
-        yield fault(f"it is {shown}, older than {oldest}", "upgrade it, or use another", "version")
-    if info.get("loading"):
-        yield fault("it is still reading its data", "wait until it has, and try again", "loading")
-    else:
-        yield good("it has read all its data", "loading")
-    if info.get("role") == "master":
-        yield good("it takes writes", "role")
-    else:
-        yield fault("it is a replica, which takes no writes", "name its primary in redis.url", "role")
-    if info.get("cluster_enabled"):
-        message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
-        yield fault(message, CLUSTER_REMEDY, "cluster")
-    else:
-        yield good("it is no cluster", "cluster")
+    shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {text}"
+    message = f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}"
+    yield _checked("version", _version(info) >= OLDEST_VERSION, shown, message, "upgrade it, or use another")
+    message, remedy = "it is still reading its data", "wait until it has, and try again"
+    yield _checked("loading", not info.get("loading"), "it has read all its data", message, remedy)
+    message, remedy = "it is a replica, which takes no writes", "name its primary in redis.url"
+    yield _checked("role", info.get("role") == "master", "it takes writes", message, remedy)
+    message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
+    yield _checked("cluster", not info.get("cluster_enabled"), "it is no cluster", message, CLUSTER_REMEDY)
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
@@ -180,9 +169,8 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
     remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
     if not least or not lag:
         message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"
-        return warning(
-            message, f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself", "replicas"
-        )
+        remedy = f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
+        return warning(message, remedy, "replicas")
     if int(least) and int(lag):
         return good(f"it refuses writes {lag} s after it was cut off from its replicas", "replicas")
     message = (
@@ -237,11 +225,12 @@ def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_
         tell = warning if allow_volatile else fault
         yield tell(lost, "set appendonly to yes, or accept the loss with --allow-volatile", "persistence")
         yield good("it has no append-only file to be late with", "sync")
-    if info.get("aof_last_write_status", "ok") == "ok":
-        yield good("its last write to the append-only file succeeded", "appending")
-    else:
-        remedy = "read its log; make room on its disk"
-        yield fault("it cannot write its append-only file, and refuses to take more", remedy, "appending")
+    well = "its last write to the append-only file succeeded"
+    message, remedy = (
+        "it cannot write its append-only file, and refuses to take more",
+        "read its log; make room on its disk",
+    )
+    yield _checked("appending", info.get("aof_last_write_status", "ok") == "ok", well, message, remedy)
     remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
     if info.get("aof_last_bgrewrite_status", "ok") == "ok":
         yield good("it can shorten its append-only file", "rewriting")

@@ -36,9 +36,9 @@ class StoreFront:
             replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
         )
         self.keys = Keys(settings)
-        self.leases = Leases(self.client, self.keys, compress=settings.queue.compress)
-        self.schedule = Schedule(self.client, self.keys)
-        self.processes = Processes(self.client, self.keys)
+        self.leases = Leases(self)
+        self.schedule = Schedule(self)
+        self.processes = Processes(self)
 
     def __enter__(self) -> Self:
         self._server.__enter__()

@@ -8,18 +8,20 @@ never more than there may be. One that is silent takes none, nor do those that w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-import redis
 
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import host_of
 from rlm.ledger.connect import MICROSECONDS, text
-from rlm.ledger.keys import Keys
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Processes, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.scripts import Part
 from rlm.ledger.ways import HostWays, Ways, cut_off, shade
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 
 class DrainOrder(msgspec.Struct, frozen=True):
@@ -33,21 +35,18 @@ class DrainOrder(msgspec.Struct, frozen=True):
 class Hosts(Part):
     """Orders and findings about hosts. They stand until somebody takes them back."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
-        super().__init__(client, keys)
-        self._processes = processes
-        self._ways = Ways(client, keys, processes)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        self._ways = Ways(store)
 
     def drain(self, host: str, by: str, reason: str = "") -> bool:
         """Order that a host takes no share; return whether that is new."""
         order = msgspec.json.encode(DrainOrder(self._now(), by, reason))
-        (new,) = self._batch([("HSET", self._keys.drains, host, order)])
-        return bool(new)
+        return bool(self._ask("HSET", self._keys.drains, host, order))
 
     def take_back(self, host: str) -> bool:
         """Take the order back; return whether there was one."""
-        (removed,) = self._batch([("HDEL", self._keys.drains, host)])
-        return bool(removed)
+        return bool(self._ask("HDEL", self._keys.drains, host))
 
     def drains(self) -> dict[str, DrainOrder]:
         """Return the hosts that are to take no share."""
@@ -67,14 +66,13 @@ class Hosts(Part):
 
     def unreached(self, endpoints: Sequence[Endpoint], ways: Mapping[str, HostWays]) -> dict[str, str]:
         """Return the endpoints that none of these hosts reaches, by name with what calls fail with there."""
-        calling, windows = self._ways.calling() if ways else set(), {one.name: WindowState() for one in endpoints}
-        found = shade(windows, endpoints, ways, calling, now=0.0)
+        windows = {one.name: WindowState() for one in endpoints}
+        found = shade(windows, endpoints, ways, self._ways.calling() if ways else set(), now=0.0)
         return {name: window.unreached for name, window in found.items() if window.unreached}
 
     def lose(self, host: str) -> bool:
         """Note that a host is lost; return whether nobody had noted that."""
-        (new,) = self._batch([("HSETNX", self._keys.lost, host, repr(self._now()))])
-        return bool(new)
+        return bool(self._ask("HSETNX", self._keys.lost, host, repr(self._now())))
 
     def lost(self) -> dict[str, float]:
         """Return the hosts that are lost, each with how long that has been known, seconds."""
@@ -87,10 +85,9 @@ class Hosts(Part):
 
         Its processes that are heard of stay in the register.
         """
-        gone = {role: [one for one in self._processes.missing(role) if host_of(one) == host] for role in _WITHOUT_WORK}
-        self._batch(("SREM", self._keys.processes(role), *ids) for role, ids in gone.items() if ids)
-        (removed,) = self._batch([("HDEL", self._keys.lost, host)])
-        return bool(removed)
+        gone = [(role, one) for role, one in self._store.processes.missing_of(*_WITHOUT_WORK) if host_of(one) == host]
+        self._batch(("SREM", self._keys.processes(role), one) for role, one in gone)
+        return bool(self._ask("HDEL", self._keys.lost, host))
 
 
 #: Roles whose dead hold nothing: a worker stays in the register until somebody has freed what it held.
@@ -114,10 +111,6 @@ TRIES = 5
 
 class Places(Part):
     """Who may start workers, and how many."""
-
-    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
-        super().__init__(client, keys)
-        self._processes = processes
 
     def admit(self, new: Sequence[Process], own: int, most: int) -> int:
         """Enter the first of these `new` workers of one supervisor, as many as there are places; return how many.
@@ -144,7 +137,7 @@ class Places(Part):
 
         With each, how long it has to live at least, milliseconds: else its worker is silent.
         """
-        found = self._processes.heard(Role.WORKER)
+        found = self._store.processes.heard(Role.WORKER)
         others = {
             self._keys.process(Role.WORKER, name): _TTL_MS - round(1000 * _silent_after(one))
             for name, one in found.items()

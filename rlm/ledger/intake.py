@@ -14,15 +14,14 @@ from rlm.core.item import BadItemError, Excerpt
 from rlm.ledger.chunks import Chunk, ChunkWriter
 from rlm.ledger.client import run_lasting
 from rlm.ledger.connect import translated, translating
-from rlm.ledger.keys import Keys, longest_item
+from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Giants, Quarantine
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    import redis
-
     from rlm.core.run import Run
+    from rlm.ledger.front import StoreFront
     from rlm.ledger.store import Store
 
 #: How long a run drains before it is planned, seconds.
@@ -124,13 +123,14 @@ class Drain:
 class Intake(Part):
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int, *, compress: bool = False) -> None:
-        super().__init__(client, keys)
-        self._quarantine = Quarantine(client, keys)
-        self._max_item_bytes = max_item_bytes
-        self._chunks = ChunkWriter(keys, max_item_bytes, self._now, compress=compress)
-        self._longest = longest_item(max_item_bytes)
-        self._staged = Giants(client, keys, keys.processing, self._longest)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        queue = store.settings.queue
+        self._quarantine = Quarantine(store)
+        self._max_item_bytes = queue.max_item_bytes
+        self._chunks = ChunkWriter(self._keys, queue.max_item_bytes, self._now, compress=queue.compress)
+        self._longest = longest_item(queue.max_item_bytes)
+        self._staged = Giants(store, self._keys.processing, self._longest)
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
@@ -211,7 +211,7 @@ class Intake(Part):
     @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        return int(self._get(self._keys.sequence) or 0)
+        return int(self._ask("GET", self._keys.sequence) or 0)
 
     def begin_sequence(self, number: int) -> None:
         """Begin to count arrivals with `number`, if the count was lost."""
@@ -260,4 +260,4 @@ class Intake(Part):
             StoreUnreachableError: they were not pushed, or a fail-over may lose them: push them again.
         """
         with translated(self._client):
-            return int(run_lasting(self._client, ("LPUSH", self._keys.events, *items)))
+            return int(run_lasting(self._client, "LPUSH", self._keys.events, *items))

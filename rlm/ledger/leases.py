@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import msgspec
-import redis
 
 from rlm import LEAST_TO_CONDUCT, LEAST_TO_UNPACK, SCHEMA
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Argument, Part
 
@@ -50,11 +48,6 @@ class Tenure:
 class Leases(Part):
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, *, compress: bool = False) -> None:
-        super().__init__(client, keys)
-        self._quarantine = Quarantine(client, keys)
-        self._compress = compress
-
     @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
@@ -69,14 +62,14 @@ class Leases(Part):
         return self._contend(owner, ttl_seconds, [self._keys.schemas])
 
     def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:
-        lease = self._keys.lease
-        note, where = self._quarantine.note(lease, _NO_LEASE)
+        lease, quarantine = self._keys.lease, Quarantine(self._store)
+        note, where = quarantine.note(lease, _NO_LEASE)
         keys = [lease, where, self._keys.quarantine, *schemas]
-        least = max(LEAST_TO_CONDUCT, LEAST_TO_UNPACK if self._compress else 0)
+        least = max(LEAST_TO_CONDUCT, LEAST_TO_UNPACK if self._store.settings.queue.compress else 0)
         args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, least]
         token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
         if aside:
-            self._quarantine.tell(lease, _NO_LEASE, where)
+            quarantine.tell(lease, _NO_LEASE, where)
         return Standing(int(token), text(holder), text(newer), bool(barred))
 
     @translating
@@ -88,11 +81,11 @@ class Leases(Part):
     @translating
     def least(self) -> int:
         """Return the schema that a scheduler must have in order to conduct, by what the last one left."""
-        return int(self._hget(self._keys.lease, "least") or 0)
+        return int(self._ask("HGET", self._keys.lease, "least") or 0)
 
     def has_worked(self, schema: int) -> bool:
         """Return whether processes of a schema have worked here."""
-        return self._hget(self._keys.schemas, str(schema)) is not None
+        return self._ask("HGET", self._keys.schemas, str(schema)) is not None
 
     def release(self, owner: str) -> bool:
         """Give the lease up; False when it was no longer the owner's."""
@@ -115,7 +108,7 @@ class Leases(Part):
     @translating
     def token(self) -> int:
         """Return the newest fencing token that was given out, 0 before the first."""
-        return int(self._hget(self._keys.lease, "token") or 0)
+        return int(self._ask("HGET", self._keys.lease, "token") or 0)
 
 
 class Schedule(Part):
@@ -124,7 +117,7 @@ class Schedule(Part):
     @translating
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
-        raw = self._get(self._keys.last_tick)
+        raw = self._ask("GET", self._keys.last_tick)
         if raw is None:
             return None
         if not math.isfinite(at := float(raw)):
@@ -133,7 +126,7 @@ class Schedule(Part):
 
     def note_tick(self, at: float) -> None:
         """Note when the scheduler ticked, seconds since 1970."""
-        self._batch([("SET", self._keys.last_tick, repr(at))])
+        self._ask("SET", self._keys.last_tick, repr(at))
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
@@ -144,12 +137,12 @@ class Schedule(Part):
 
     def next_request(self) -> str | None:
         """Return the oldest request to start a run, or None. It stays until it is answered: its taker may die."""
-        found = self._lrange(self._keys.requests, -1, -1)
-        return text(found[0]) if found else None
+        oldest = self._ask("LINDEX", self._keys.requests, -1)
+        return text(oldest) if oldest else None
 
     def withdraw(self, request_id: str) -> bool:
         """Take a request back; False when it has been answered."""
-        return self._batch([("LREM", self._keys.requests, 1, request_id)]) == [1]
+        return bool(self._ask("LREM", self._keys.requests, 1, request_id))
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
@@ -159,10 +152,10 @@ class Schedule(Part):
 
     def forget_reply(self, request_id: str) -> None:
         """Delete the answer to a request, which would stay for a minute."""
-        self._batch([("DEL", self._keys.reply(request_id))])
+        self._ask("DEL", self._keys.reply(request_id))
 
     @translating
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""
-        raw = self._get(self._keys.reply(request_id))
+        raw = self._ask("GET", self._keys.reply(request_id))
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
-import redis
-from redis.exceptions import ResponseError
 
+from rlm.core.errors import StoreForbiddenError
 from rlm.core.item import (
     NOT_EMBEDDABLE,
     BadItemError,
@@ -25,10 +24,12 @@ from rlm.core.item import (
 )
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated
-from rlm.ledger.keys import Keys, longest_letter
+from rlm.ledger.keys import longest_letter
 from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Argument, Part
-from rlm.ledger.trouble import is_forbidden
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500
@@ -88,21 +89,20 @@ class NewLetters:
 class Letters(Part):
     """The list of dead letters, newest first. A letter is known by its `id`."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
-        super().__init__(client, keys)
-        self._longest = longest_letter(max_item_bytes)
-        self._giants = Giants(client, keys, keys.failed, self._longest)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        self._longest = longest_letter(store.settings.queue.max_item_bytes)
+        self._giants = Giants(store, store.keys.failed, self._longest)
 
     def count(self) -> int:
         """Count them."""
-        with translated(self._client):
-            return self._client.llen(self._keys.failed)
+        return int(self._ask("LLEN", self._keys.failed))
 
     def all(self) -> Iterator[bytes]:
         """Read them, newest first, about a megabyte at a time. Entries that are no letters of ours are passed over."""
         start, number = 0, 1
-        while True:
-            page = self._lrange(self._keys.failed, start, start + number - 1)  # who only looks on may run no script
+        while True:  # not by a script: who only looks on may run none
+            page = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
             yield from (raw for raw in page if is_letter(raw))
             if len(page) < number:
                 return
@@ -158,13 +158,11 @@ class Letters(Part):
 
     def held_bytes(self) -> int | None:
         """Return how many bytes of memory the list takes; None if this user of Redis may not ask."""
-        with translated(self._client):
-            try:
+        try:
+            with translated(self._client):
                 return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
-            except ResponseError as error:
-                if is_forbidden(error):
-                    return None
-                raise
+        except StoreForbiddenError:
+            return None
 
     def surplus(self, token: int, keep: int, keep_bytes: int) -> tuple[str, list[bytes]]:
         """Return what is next to be archived: the name of a giant or "", and some of the oldest entries, oldest first.

@@ -46,15 +46,15 @@ class WindowStorage(RedisStorage):
     STORAGE_SCHEME = None  # type: ignore[assignment]  # leave "redis" in the registry of limits to its own storage
     DEPENDENCIES = {"redis": None}  # noqa: RUF012  # limits' own; its storage would load a client of Valkey's as well
 
-    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float, acquire_slot: Script) -> None:
+        self._acquire = acquire_slot
         self._client = client
         self._keys = keys
         self._guard_seconds = guard_seconds
         super().__init__("redis://", connection_pool=cast("Any", client.connection_pool))
 
     def initialize_storage(self, _uri: str) -> None:
-        """Load our script in place of the stock ones."""
-        self._acquire = Script("acquire_slot")
+        """Load none of the stock scripts: ours is given."""
 
     def acquire(
         self,

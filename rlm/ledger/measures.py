@@ -15,14 +15,12 @@ import msgspec
 from rlm.core.expected import Completed, Expected, Following, Measured, Pair
 from rlm.core.tally import of_calls
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import SLICE, Part
+from rlm.ledger.scripts import SLICE, Command, Part
 
 if TYPE_CHECKING:
-    import redis
-
-    from rlm.core.endpoint import Endpoint, EventType
+    from rlm.core.endpoint import EventType
     from rlm.ledger import Store
-    from rlm.ledger.keys import Keys
+    from rlm.ledger.front import StoreFront
 
 _FAILING = "failing:"
 
@@ -30,24 +28,19 @@ _FAILING = "failing:"
 class Measures(Part):
     """Durations and failures by type and endpoint. What is kept belongs to the URL, as windows do, not to the name."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, endpoints: Mapping[str, Endpoint]) -> None:
-        super().__init__(client, keys)
-        self._endpoints = endpoints
-
     @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
-        return [read_completed(one) for one in self._list_from(self._keys.timings(run_id), first)]
+        return list(map(read_completed, self._list_from(self._keys.timings(run_id), first)))
 
     @translating
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Read the completed calls from the one numbered `first` on, and how many have failed so far."""
-        keys, last = self._keys, first + SLICE - 1
-        found, tally = self._batch([("LRANGE", keys.timings(run_id), first, last), ("HGETALL", keys.tally(run_id))])
+        timings, last = self._keys.timings(run_id), first + SLICE - 1
+        found, tally = self._batch([("LRANGE", timings, first, last), ("HGETALL", self._keys.tally(run_id))])
         if len(found) == SLICE:
-            found += self._list_from(keys.timings(run_id), last + 1)
-        counts = {text(name): int(number) for name, number in tally.items()}
-        return [read_completed(one) for one in found], failing(counts)
+            found += self._list_from(timings, last + 1)
+        return list(map(read_completed, found)), failing({text(name): int(number) for name, number in tally.items()})
 
     @translating
     def kept(self) -> dict[Pair, Measured]:
@@ -57,20 +50,21 @@ class Measures(Part):
     @translating
     def read_kept(self, measured: Mapping[bytes, bytes]) -> dict[Pair, Measured]:
         """Read what is kept."""
-        names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
-        found = ((*_pair(text(field)), value) for field, value in measured.items())
+        names = {endpoint.window_id: name for name, endpoint in self._store.settings.endpoints.items()}
+        found = ((_pair(text(field)), value) for field, value in measured.items())
         return {
             (type_name, names[window_id]): msgspec.json.decode(value, type=Measured)
-            for type_name, window_id, value in found
+            for (type_name, window_id), value in found
             if window_id in names
         }
 
     def encode(self, measured: Mapping[Pair, Measured]) -> dict[str, bytes]:
         """Encode what is to be kept as the fields that `Runs.close` stores; endpoints not configured are left out."""
+        endpoints = self._store.settings.endpoints
         return {
-            f"{type_name} {self._endpoints[endpoint].window_id}": msgspec.json.encode(one)
+            f"{type_name} {endpoints[endpoint].window_id}": msgspec.json.encode(one)
             for (type_name, endpoint), one in measured.items()
-            if endpoint in self._endpoints
+            if endpoint in endpoints
         }
 
     def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
@@ -90,8 +84,8 @@ class Measures(Part):
 
 def failing(tally: Mapping[str, int]) -> dict[Pair, int]:
     """Return from a run's counts how many calls failed for the moment, by type and endpoint."""
-    named = ((what.removeprefix(_FAILING), number) for what, number in tally.items() if what.startswith(_FAILING))
-    return {_pair(name): number for name, number in named}
+    failing = ((what.removeprefix(_FAILING), number) for what, number in tally.items() if what.startswith(_FAILING))
+    return {_pair(name): number for name, number in failing}
 
 
 def _pair(name: str) -> Pair:
@@ -141,7 +135,8 @@ class Measuring:
         #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
         self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
-        self._expected: Mapping[Pair, Expected] = _expected(self._followed)
+        #: What is to be expected as of the last look: the same object while nothing changes.
+        self.expected: Mapping[Pair, Expected] = _expected(self._followed)
 
     def look(self) -> list[Completed]:
         """Read what has happened since the last look that succeeded; return the calls that were completed."""
@@ -159,13 +154,9 @@ class Measuring:
                 changed[call.pair] = self._followed[call.pair]
                 changed[call.pair].complete(call.milliseconds)
         found = _expected(changed)
-        if any(self._expected.get(pair) != expected for pair, expected in found.items()):
-            self._expected = {**self._expected, **found}
+        if any(self.expected.get(pair) != expected for pair, expected in found.items()):
+            self.expected = {**self.expected, **found}
         return completed
-
-    def expected(self) -> Mapping[Pair, Expected]:
-        """Return what is to be expected as of the last look: the same object while nothing changes."""
-        return self._expected
 
 
 class Totals(Part):
@@ -174,8 +165,8 @@ class Totals(Part):
     It may be used by several threads.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        super().__init__(client, keys)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
         self._lock = threading.Lock()
         self._forget("")
 
@@ -191,7 +182,7 @@ class Totals(Part):
         """Return the totals, the tally of the open run and what its calls add, all of one instant."""
         with self._lock:
             while (found := self._look()) is None:
-                continue
+                pass
             return found
 
     def _look(self) -> Counter[str] | None:
@@ -201,16 +192,12 @@ class Totals(Part):
         or if the last call read is no longer in its place: Redis came back in an older state.
         """
         keys = self._keys
-        run_id = text(self._get(keys.current) or b"")
+        run_id = text(self._ask("GET", keys.current) or b"")
         if run_id != self._run_id:
             self._forget(run_id)
         first = max(0, self._read - 1)
-        read = [
-            ("GET", keys.current),
-            ("HGETALL", keys.totals),
-            ("HGETALL", keys.tally(run_id)),
-            ("LRANGE", keys.timings(run_id), first, first + SLICE),
-        ]
+        read: list[Command] = [("GET", keys.current), ("HGETALL", keys.totals), ("HGETALL", keys.tally(run_id))]
+        read += [("LRANGE", keys.timings(run_id), first, first + SLICE)]
         current, totals, tally, timings = self._batch(read, transaction=True)
         if text(current or b"") != run_id:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -109,31 +109,26 @@ class Processes(Part):
 
     def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
         """Enter a process, or prolong its entry; one that another has `entered` says only that it lives."""
-        key, ttl_ms = self._keys.process(role, process.id), _ttl_ms()
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic(), schema=SCHEMA))
+        write = ("SET", self._keys.process(role, process.id), entry, "PX", _ttl_ms())
         if entered:  # alone, without a pipeline, which costs an idle worker more than the command does
-            self._set(key, entry, ttl_ms)
+            self._ask(*write)
             return
         commands: list[Command] = [("SADD", self._keys.processes(role), process.id)]  # Redis may have come back empty
         if not self._version_known:
             commands.append(("HSETNX", self._keys.schemas, SCHEMA, process.version))
-        new, *_ = self._batch([*commands, ("SET", key, entry, "PX", ttl_ms)])
+        new, *_ = self._batch([*commands, write])
         self._version_known = len(commands) > 1 or not new  # what lost the register has lost the version with it
-
-    @translating
-    def _set(self, key: str, entry: bytes, ttl_ms: int) -> None:
-        self._client.execute_command("SET", key, entry, "PX", ttl_ms)  # type: ignore[no-untyped-call]
 
     def enter(self, role: Role, process_ids: Sequence[str]) -> None:
         """Enter processes in the register, which announce themselves."""
         if process_ids:
-            self._batch([("SADD", self._keys.processes(role), *process_ids)])
+            self._ask("SADD", self._keys.processes(role), *process_ids)
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
-        keys = self._keys
-        remove = [("SREM", keys.processes(role), process_id), ("DEL", keys.process(role, process_id))]
-        self._batch(remove, transaction=True)
+        entries = ("SREM", self._keys.processes(role), process_id), ("DEL", self._keys.process(role, process_id))
+        self._batch(entries, transaction=True)
 
     def sign_off(self, role: Role, process: Process) -> None:
         """Remove a process that ends in order, and let those that know it see that for a while."""
@@ -147,9 +142,8 @@ class Processes(Part):
 
         None for those that are no longer heard of, or are no processes.
         """
-        ids = sorted({*self._ids(role), *known})
-        entries = self._mget([self._keys.process(role, one) for one in ids])
-        return {one: _read(entry) if entry is not None else None for one, entry in zip(ids, entries, strict=True)}
+        ids = sorted({*map(text, self._ask("SMEMBERS", self._keys.processes(role))), *known})
+        return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
 
     @translating
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
@@ -162,7 +156,7 @@ class Processes(Part):
         entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for (role, one), entry, left_ms in zip(ids, entries, left, strict=True):
-            found[role].append((one, _read(entry) if entry is not None else None, _silence(left_ms)))
+            found[role].append((one, _read(entry), _silence(left_ms)))
         return found
 
     def alive(self, role: Role) -> list[Process]:
@@ -183,7 +177,7 @@ class Processes(Part):
         """Return those of several roles, by role and id."""
         ids = self._members(roles)
         entries = self._mget([self._keys.process(role, one) for role, one in ids])
-        return [one for one, entry in zip(ids, entries, strict=True) if entry is None or _read(entry) is None]
+        return [one for one, entry in zip(ids, entries, strict=True) if _read(entry) is None]
 
     def _members(self, roles: Iterable[Role]) -> list[tuple[Role, str]]:
         """Return the processes in the register, by role and id."""
@@ -191,13 +185,9 @@ class Processes(Part):
         members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
         return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
 
-    @translating
-    def _ids(self, role: Role) -> list[str]:
-        return sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
-
     def end_in_time(self) -> None:
         """Let no entry end later than a new one would: with the clock of Redis set back the dead would seem alive."""
-        keys, most_ms = [self._keys.process(role, one) for role in Role for one in self._ids(role)], _ttl_ms()
+        keys, most_ms = [self._keys.process(role, one) for role, one in self._members(Role)], _ttl_ms()
         left = self._batch(("PTTL", key) for key in keys)
         self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)
 
@@ -217,8 +207,7 @@ class Processes(Part):
 
         An entry that never expires was overwritten by somebody else, and counts as announced just now.
         """
-        left_ms: list[int] = self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)
-        return list(map(_silence, left_ms))
+        return list(map(_silence, self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)))
 
     @translating
     def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
@@ -226,11 +215,10 @@ class Processes(Part):
 
         One without an entry is as silent as can be. An entry that another program wrote counts as announced just now.
         """
-        entries = self._mget([self._keys.process(role, one) for one in process_ids])
-        now, said = system_clock.monotonic(), [_read(one) if one is not None else None for one in entries]
+        now, entries = system_clock.monotonic(), self._mget([self._keys.process(role, one) for one in process_ids])
         return [
-            HEARTBEAT_TTL_SECONDS if entry is None else now - one.said_at if one else 0.0
-            for entry, one in zip(entries, said, strict=True)
+            HEARTBEAT_TTL_SECONDS if entry is None else now - one.said_at if (one := _read(entry)) else 0.0
+            for entry in entries
         ]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
@@ -241,24 +229,23 @@ class Processes(Part):
     @translating
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
-        return int(self._get(self._keys.restarts) or 0)
+        return int(self._ask("GET", self._keys.restarts) or 0)
 
     @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to come up if none is ready, by the last runs; None if none measured it."""
-        found = self._get(self._keys.coming_up)
+        found = self._ask("GET", self._keys.coming_up)
         return None if found is None else float(found)
 
-    @translating
     def note_coming_up(self, seconds: float) -> None:
         """Note how long workers took to come up; the average with what was known before is kept."""
         known = self.coming_up_seconds()
-        self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+        self._ask("SET", self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
 
     @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return int(self._get(self._keys.wanted) or 0)
+        return int(self._ask("GET", self._keys.wanted) or 0)
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
@@ -276,23 +263,21 @@ def _silence(left_ms: int) -> float:
 
 
 def _ttl_ms() -> int:
-    """Return how long an entry lives."""
     return round(HEARTBEAT_TTL_SECONDS * 1000)
 
 
-def _read(entry: bytes) -> Process | None:
-    """Read an entry of the register; None for what another program wrote there.
+def _read(entry: bytes | None) -> Process | None:
+    """Read an entry of the register; None without one, and for what another program wrote there.
 
     A worker that does not say when it announced itself is of a version that knew no turns: it takes no call that this
     one releases, and so counts as one of another configuration.
     """
     try:
-        found = msgspec.json.decode(entry, type=Process)
+        found = msgspec.json.decode(entry or b"", type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if found.threads and not found.said_at:
         found = replace(found, revision="")
+    offer = found.offer or Offer(0)
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
-    if (offer := found.offer) is not None:
-        possible = possible and min(offer.capacity, offer.least, offer.most) >= 0
-    return found if possible else None
+    return found if possible and min(offer.capacity, offer.least, offer.most) >= 0 else None

@@ -9,17 +9,17 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.connect import translated
-from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Argument, Part
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,9 @@ class Giants(Part):
     aside has its name. Nobody can guess that name, so no item is mistaken for it.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
+    def __init__(self, store: StoreFront, entries: str, longest: int) -> None:
         """Read the list at the key `entries`, entries of at most `longest` bytes."""
-        super().__init__(client, keys)
+        super().__init__(store)
         self._entries = entries
         self._longest = longest
 
@@ -134,16 +134,11 @@ class Giants(Part):
 
     def size(self, name: str) -> int:
         """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
-        with translated(self._client):
-            return self._client.strlen(self._keys.giant(name))
+        return int(self._ask("STRLEN", self._keys.giant(name)))
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Yield a giant piece by piece; nothing when it was taken meanwhile."""
         start = 0
-        while True:
-            with translated(self._client):
-                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
-            if not piece:
-                return
-            yield cast("bytes", piece)
+        while piece := self._ask("GETRANGE", self._keys.giant(name), start, start + PIECE_BYTES - 1):
+            yield piece
             start += PIECE_BYTES

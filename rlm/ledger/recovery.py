@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
-import redis
-
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
 from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
@@ -14,10 +12,9 @@ from rlm.core.packing import unpack_item
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
-from rlm.ledger.connect import names_of, text, translated, translating
-from rlm.ledger.keys import Keys
+from rlm.ledger.connect import text, translating
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import CHUNK, Argument, Call, Part
+from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
 
 #: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
 #: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
@@ -31,16 +28,11 @@ _LOST = {"dead": "died", "ended": "was ended", "lost": "is lost with its host"}
 class Recovery(Part):
     """Brings events back. Every method may be repeated: the second time changes nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
-        super().__init__(client, keys)
-        self._quarantine = Quarantine(client, keys)
-        self._dedupe_ms = round(dedupe_seconds * 1000)
-
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
         event, (found,) = self._keys.event(event_id), self._fields(event_id, "item")
         item, wrong = unpack_item(found or b"null"), "is not the hash of an event that can be sent"
-        self._quarantine.set_aside(token, event, wrong)
+        Quarantine(self._store).set_aside(token, event, wrong)
         try:
             decode_item(item, len(item))
         except BadItemError as error:
@@ -56,7 +48,7 @@ class Recovery(Part):
         failed: int = 0
         detail = f"{type_name!r} is no longer a configured type"
         while True:
-            ids = [text(one) for one in self._zrange(self._keys.pending(type_name), 0, CHUNK - 1)]
+            ids = list(map(text, self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)))
             found = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
             items = [unpack_item(item or b"null") for item in found]
             calls = [
@@ -77,7 +69,7 @@ class Recovery(Part):
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
         """Read fields of an event; if its key holds no hash, as if it had none."""
         try:
-            return self._hmget(self._keys.event(event_id), fields)
+            return list(self._ask("HMGET", self._keys.event(event_id), *fields))
         except StoreGarbledError:
             return [None] * len(fields)
 
@@ -127,24 +119,23 @@ class Recovery(Part):
         replies = self._run_each("drop_pending", calls)
         return replies.count(1), -1 in replies
 
-    @translating
     def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
         """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
 
         Unless it `died`, no death is counted: it was ended with all others, not killed by an event.
         """
-        when = "dead" if died else "ended"
-        calls = self._hgetall(self._keys.calls(worker_id))
-        return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
+        return self._orphan(worker_id, "dead" if died else "ended")
 
-    @translating
     def orphan_lost(self, worker_id: str) -> int:
         """Take back what a worker had claimed whose host is lost, unless it is heard of again; return how many events.
 
         It must be one that is fenced: nothing of it is under way once its entry in the register has ended.
         """
+        return self._orphan(worker_id, "lost")
+
+    def _orphan(self, worker_id: str, when: str) -> int:
         calls = self._hgetall(self._keys.calls(worker_id))
-        return sum(self._take_back(text(event_id), worker_id, call, "lost") for event_id, call in calls.items())
+        return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
         """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
@@ -154,7 +145,7 @@ class Recovery(Part):
         taken = 0
         for event_id in chain.from_iterable(self._due(map(self._keys.inflight, types), now_us, -now_us)):
             owner = self._fields(event_id, "owner")[0] or b""
-            call = self._hget(self._keys.calls(text(owner)), event_id) or b""
+            call = self._ask("HGET", self._keys.calls(text(owner)), event_id) or b""
             taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
         return taken
 
@@ -163,44 +154,19 @@ class Recovery(Part):
         keys, name, note = self._keys, type_of(event_id), find_note(call) or CallNote("", "", "")
         if waits_alone(call):  # its lane had not begun to carry it: others may have killed its worker
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
-        run = text(self._get(keys.current) or b"")
+        run = text(self._ask("GET", keys.current) or b"")
         item, attempt = self._fields(event_id, "item", "attempt")
         number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
-        letter = encode_letter(
-            unpack_item(item or b"null"),
-            Reason.POISON,
-            f"{POISON_DEATHS} workers died or froze while they had it",
-            failed_at=self._now(),
-            run_id=run or None,
-            event=event_id,
-            **({"endpoint": note.endpoint} if note.endpoint else {}),
-        )
-        windows = [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
-        names = [
-            keys.event(event_id),
-            keys.inflight(name),
-            keys.pending(name),
-            keys.calls(worker_id),
-            keys.tally(run),
-            keys.failed,
-            keys.process("worker", worker_id),
-            *windows,
-        ]
-        args: list[Argument] = [
-            event_id,
-            worker_id,
-            call,
-            note.stamp,
-            note.endpoint,
-            when,
-            name,
-            self._dedupe_ms,
-            POISON_DEATHS,
-            letter,
-            trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id),
-            KEEP_SECONDS * 1000,
-        ]
+        item, why = unpack_item(item or b"null"), f"{POISON_DEATHS} workers died or froze while they had it"
+        called, at = {"endpoint": note.endpoint} if note.endpoint else {}, self._now()
+        letter = encode_letter(item, Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called)
+        entry = trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id)
+        names = [keys.event(event_id), keys.inflight(name), keys.pending(name), keys.calls(worker_id), keys.tally(run)]
+        names += [keys.failed, keys.process("worker", worker_id)]
+        names += [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
+        args: list[Argument] = [event_id, worker_id, call, note.stamp, note.endpoint, when, name]
+        args += [self._dedupe_ms, POISON_DEATHS, letter, entry, KEEP_SECONDS * 1000]
         return bool(self._run("orphan_event", names, args))
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
@@ -244,8 +210,7 @@ class Recovery(Part):
     def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
         """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
         keys = self._keys
-        with translated(self._client):
-            found = names_of(self._client, keys.event(f"*:{type_name}"))
+        found = names_of(self._client, keys.event(f"*:{type_name}"))
         target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
         ids = [one.removeprefix(keys.event("")) for one in found]
@@ -258,11 +223,9 @@ class Recovery(Part):
     def find_types(self) -> None:
         """Find the types that have events in the ledger, after their names were lost."""
         keys = self._keys
-        with translated(self._client):
-            zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
-            found = {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}
-            if found:
-                self._client.sadd(keys.types, *found)
+        zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
+        if found := {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}:
+            self._ask("SADD", keys.types, *found)
 
     def _due(self, zsets: Iterable[str], until_us: int | str, since_us: int = 0) -> list[list[str]]:
         """Return of each zset the events that are due, at most a chunk, in one round trip."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -12,9 +12,9 @@ from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.core.run import MOVES, Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import Counts
-from rlm.ledger.connect import MICROSECONDS, names_of, text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.schema import is_record
-from rlm.ledger.scripts import CHUNK, Argument, Command, Part
+from rlm.ledger.scripts import CHUNK, Argument, Command, Part, names_of
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,11 @@ def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
 
 def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     """Read the record of a closed run; None if there is none, or what is kept is no record, which is logged."""
-    if raw is None:
+    if raw is not None and not is_record(raw):
+        told, extra = "What is kept of run %s is no record, and left out; see `rlm doctor`", {"action": "read_record"}
+        log.warning(told, safe_line(run_id), extra=extra)
         return None
-    if is_record(raw):
-        return cast("dict[str, Any]", msgspec.json.decode(raw))
-    extra = {"action": "read_record"}
-    log.warning("What is kept of run %s is no record, and left out; see `rlm doctor`", safe_line(run_id), extra=extra)
-    return None
+    return None if raw is None else msgspec.json.decode(raw, type=dict[str, Any])
 
 
 #: How each field of a run's hash is read.
@@ -56,11 +54,11 @@ def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken:
     They are what the events waited for, how many of each type in `counts` are spent, how many items were not taken.
     """
     spent = {name: count.spent for name, count in counts.items() if count.spent}
-    found = {"waits": _written(waits), "spent": _written(spent)}
-    return {**found, **({"untaken": str(untaken)} if untaken else {})}
+    found = {"waits": _encoded(waits), "spent": _encoded(spent)}
+    return {**found, "untaken": str(untaken)} if untaken else found
 
 
-def _written(value: object) -> str:
+def _encoded(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
@@ -92,16 +90,12 @@ class Runs(Part):
             "window_seconds": repr(run.window_seconds),
             "revision": run.revision,
             "tick": repr(run.tick),
-            **({"late": msgspec.json.encode(run.late).decode()} if run.late else {}),
+            **({"late": _encoded(run.late)} if run.late else {}),
             **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
-        per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
-        reply = self._run(
-            "open_run",
-            [*self._open_keys(run.id), keys.tally(run.id), *per_type],
-            [token, run.id, len(fields), *_pairs(fields), *types],
-        )
-        return text(reply)
+        names = [*self._open_keys(run.id), keys.tally(run.id)]
+        names += [key for name in types for key in (keys.pending(name), keys.retried(name))]
+        return text(self._run("open_run", names, [token, run.id, len(fields), *_pairs(fields), *types]))
 
     @translating
     def current(self) -> Run | None:
@@ -129,8 +123,7 @@ class Runs(Part):
 
     def left_open(self) -> list[str]:
         """Return the runs that have a readable hash, the newest first, whichever is open."""
-        with translated(self._client):
-            found = names_of(self._client, self._keys.family("run"))
+        found = names_of(self._client, self._keys.family("run"))
         ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
         return [run_id for run_id in ids if self._is_readable(run_id)]
 
@@ -149,21 +142,19 @@ class Runs(Part):
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
         """Recompute what the open run carried over so that its books balance; False if it is not open."""
         keys = self._keys
-        zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
-        return bool(
-            self._run("restate_tally", [keys.lease, keys.current, keys.tally(run_id), *zsets], [token, run_id, *types])
-        )
+        names = [keys.lease, keys.current, keys.tally(run_id)]
+        names += [key for name in types for key in (keys.pending(name), *keys.holders(name))]
+        return bool(self._run("restate_tally", names, [token, run_id, *types]))
 
     def list_again(self) -> None:
         """Rebuild the list of runs, if it was lost, from the ids of the records, which sort by time."""
-        with translated(self._client):
-            ids = sorted(cast("list[bytes]", self._client.hkeys(self._keys.records)), reverse=True)
-            if ids and not self._client.exists(self._keys.runs):
-                self._client.rpush(self._keys.runs, *ids)
+        ids = sorted(self._ask("HKEYS", self._keys.records), reverse=True)
+        if ids and not self._ask("EXISTS", self._keys.runs):
+            self._ask("RPUSH", self._keys.runs, *ids)
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""
-        return self._get(self._keys.current) == run_id.encode()
+        return bool(self._ask("GET", self._keys.current) == run_id.encode())
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
         """Move the open run to `state` and write `fields`; False when it is not open any more. May be repeated.
@@ -171,12 +162,9 @@ class Runs(Part):
         Raises:
             StoreError: the state that the run is in may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        before = [one for one, after in MOVES.items() if state in after]
-        reply = self._run(
-            "advance_run",
-            [*self._open_keys(run_id), self._keys.releases],
-            [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)],
-        )
+        before = "".join(f"{one} " for one, after in MOVES.items() if state in after)
+        keys = [*self._open_keys(run_id), self._keys.releases]
+        reply = self._run("advance_run", keys, [token, run_id, state, before, *_pairs(fields)])
         if isinstance(reply, bytes):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
         return bool(reply)
@@ -217,25 +205,12 @@ class Runs(Part):
         `measured` is what `Measures.encode` made of its calls, to be kept; `added` is what the run adds to the totals
         beside its counts, see `rlm.core.tally`.
         """
-        keys = self._keys
-        kept, more = _pairs(measured or {}), _pairs(added or {})
-        reply = self._run(
-            "close_run",
-            [
-                keys.current,
-                keys.run(run_id),
-                keys.tally(run_id),
-                keys.timings(run_id),
-                keys.records,
-                keys.runs,
-                keys.wanted,
-                keys.measured,
-                keys.totals,
-                keys.releases,
-                *(holder for name in types for holder in keys.holders(name)),
-            ],
-            [run_id, msgspec.json.encode(record), wanted, len(kept) // 2, *kept, *more],
-        )
+        keys, kept = self._keys, measured or {}
+        names = [keys.current, keys.run(run_id), keys.tally(run_id), keys.timings(run_id), keys.records, keys.runs]
+        names += [keys.wanted, keys.measured, keys.totals, keys.releases]
+        names += [holder for name in types for holder in keys.holders(name)]
+        args: list[Argument] = [run_id, msgspec.json.encode(record), wanted, len(kept)]
+        reply = self._run("close_run", names, [*args, *_pairs(kept), *_pairs(added or {})])
         return None if reply < 0 else int(reply)
 
     @translating
@@ -245,13 +220,11 @@ class Runs(Part):
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run; None if there is none, or what is kept is no record."""
-        raw = self._hget(self._keys.records, run_id)
-        return read_record(run_id, raw)
+        return read_record(run_id, self._ask("HGET", self._keys.records, run_id))
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
-        found = self._lrange(self._keys.runs, 0, number - 1)
-        return [text(one) for one in found]
+        return list(map(text, self._ask("LRANGE", self._keys.runs, 0, number - 1)))
 
     def recent(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
@@ -259,34 +232,28 @@ class Runs(Part):
 
     def records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the records of the closed runs named, in this order; those that are none are left out."""
-        if not ids:
-            return []
-        found = self._hmget(self._keys.records, ids)
+        found = self._ask("HMGET", self._keys.records, *ids) if ids else []
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
         """Count the records."""
-        with translated(self._client):
-            return self._client.llen(self._keys.runs)
+        return int(self._ask("LLEN", self._keys.runs))
 
     def surplus(self, keep: int) -> dict[str, bytes]:
         """Read the oldest records of those that are more than `keep`: run id -> JSON, oldest first.
 
         They are `CHUNK` at the most. A run whose record somebody else removed has b"null".
         """
-        with translated(self._client):
-            number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
-            if number <= 0:
-                return {}
-            ids = self._lrange(self._keys.runs, -number, -1)[::-1]
-            found = self._hmget(self._keys.records, ids)
+        number = min(CHUNK, self.count() - keep)
+        if number <= 0 or not (ids := self._ask("LRANGE", self._keys.runs, -number, -1)[::-1]):
+            return {}
+        found = self._ask("HMGET", self._keys.records, *ids)
         return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
         """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
-        return int(
-            self._run("trim_records", [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids])
-        )
+        keys = [self._keys.lease, self._keys.records, self._keys.runs]
+        return int(self._run("trim_records", keys, [token, *run_ids]))
 
 
 def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from importlib import resources
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.client import LASTING, LedgerClient, is_cluster, run_lasting
-from rlm.ledger.connect import MICROSECONDS, translated, translating
-from rlm.ledger.keys import Keys
-from rlm.ledger.trouble import forbidden, in_own_words, is_forbidden, place
+from rlm.core.errors import StoreForbiddenError
+from rlm.ledger.client import LASTING, LedgerClient, run_lasting
+from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.trouble import in_own_words
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
@@ -28,7 +31,7 @@ SLICE = 10_000
 Argument: TypeAlias = str | bytes | int | float
 #: The keys and arguments of a script.
 Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
-
+Command: TypeAlias = "Sequence[Argument]"
 
 _SECTION = re.compile(rb"^--- ([a-z_]+)\n", re.MULTILINE)
 _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
@@ -72,11 +75,8 @@ class Script:
             StoreUnreachableError: Redis cannot be reached; whether it ran is not known.
             StoreError: Redis refused it.
         """
-        with translated(client):
-            try:
-                return self._run(client, keys, args)
-            except ResponseError as error:
-                raise _translate(client, self, error) from error
+        with translated(client, self.name):
+            return self._run(client, keys, args)
 
     def begin(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Callable[[], Any]:
         """Send it off; return what waits for its reply, which must be called once, whatever happens meanwhile.
@@ -87,43 +87,38 @@ class Script:
             told = cast("LedgerClient", client).ask("EVALSHA", self.sha, len(keys), *keys, *args)
 
         def reply() -> Any:
-            with translated(client):
+            with translated(client, self.name):
                 try:
-                    try:
-                        return told()
-                    except NoScriptError:
-                        return self._run(client, keys, args)
-                except ResponseError as error:
-                    raise _translate(client, self, error) from error
+                    return told()
+                except NoScriptError:
+                    return self._run(client, keys, args)
 
         return reply
 
     def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        run = run_lasting if self.name in LASTING else _run_command
         command = ("EVALSHA", self.sha, len(keys), *keys, *args)
+        run: Callable[..., Any] = partial(run_lasting, client) if self.name in LASTING else client.execute_command
         try:
-            return run(client, command)
+            return run(*command)
         except NoScriptError:  # the server was restarted or flushed its scripts
             client.script_load(self.source)
-            return run(client, command)
+            return run(*command)
 
     def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         """Run it for each call in one round trip, each atomic, not all together; return the replies in order.
 
         Raises the same as one call does, after all have run.
         """
-        if not calls:
-            return []
         with translated(client):
             replies = self._run_each(client, calls)
             forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
-            if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
+            if forgotten:  # as above; a forgotten one did nothing yet
                 client.script_load(self.source)
                 again = iter(self._run_each(client, forgotten))
                 replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise _translate(client, self, reply) from reply
+                raise in_own_words(reply, client, self.name) from reply
         return replies
 
     def _run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
@@ -133,21 +128,10 @@ class Script:
         return pipeline.execute(raise_on_error=False)
 
 
-def _run_command(client: redis.Redis, command: Sequence[Any]) -> Any:
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-def _translate(client: redis.Redis, script: Script, error: ResponseError) -> StoreError:
-    if "FENCED" in str(error):
-        return FencedError(f"{script.name}: the lease is another's by now, or gone, or that run is no longer open")
-    if is_forbidden(error):
-        return forbidden(f"{script.name}: {place(client)}", error)
-    if is_cluster(error):
-        return in_own_words(error, client)
-    return StoreError(f"{script.name}: {place(client)} refused it: {error}")
-
-
-Command: TypeAlias = "Sequence[Argument]"
+def ask(client: redis.Redis, *command: Argument) -> Any:
+    """Run a plain command; return its reply."""
+    with translated(client):
+        return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
@@ -159,18 +143,30 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
         return pipeline.execute() if len(pipeline) else []
 
 
+def names_of(client: redis.Redis, pattern: str) -> list[str]:
+    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
+    try:
+        with translated(client):
+            found = list(client.scan_iter(match=pattern, count=1000))
+    except StoreForbiddenError:
+        found = ask(client, "KEYS", pattern)
+    return sorted(set(map(text, found)))
+
+
 class Part:
     """A part of the store."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._scripts: dict[str, Script] = {}
+    def __init__(self, store: StoreFront) -> None:
+        self._store = store
+        self._client = store.client
+        self._keys = store.keys
 
-    def _script(self, name: str) -> Script:
-        if name not in self._scripts:
-            self._scripts[name] = Script(name)
-        return self._scripts[name]
+    @property
+    def _dedupe_ms(self) -> int:
+        """How long a settled event is remembered, to recognise duplicates, milliseconds."""
+        return round(self._store.settings.queue.dedupe_seconds * 1000)
+
+    _script = staticmethod(cache(Script))
 
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         return self._script(name)(self._client, keys, args)
@@ -178,47 +174,28 @@ class Part:
     def _run_each(self, name: str, calls: Sequence[Call]) -> list[Any]:
         return self._script(name).run_each(self._client, calls)
 
+    def _ask(self, *command: Argument) -> Any:
+        return ask(self._client, *command)
+
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)
 
     def _now(self) -> float:
         """Return the time by the clock of Redis, seconds since 1970."""
-        ((seconds, microseconds),) = self._batch([("TIME",)])
+        seconds, microseconds = self._ask("TIME")
         return int(seconds) + int(microseconds) / MICROSECONDS
 
-    @translating
-    def _get(self, key: str) -> bytes | None:
-        return cast("bytes | None", self._client.get(key))
-
-    @translating
     def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._client.mget(keys)) if keys else []
+        return cast("list[bytes | None]", self._ask("MGET", *keys)) if keys else []
 
-    @translating
-    def _hget(self, key: str, field: str) -> bytes | None:
-        return cast("bytes | None", self._client.hget(key, field))
-
-    @translating
-    def _hmget(self, key: str, fields: Sequence[str | bytes]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._client.hmget(key, fields))
-
-    @translating
     def _hgetall(self, key: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", self._client.hgetall(key))
-
-    @translating
-    def _lrange(self, key: str, first: int, last: int) -> list[bytes]:
-        return cast("list[bytes]", self._client.lrange(key, first, last))
+        return cast("dict[bytes, bytes]", self._ask("HGETALL", key))
 
     def _list_from(self, key: str, first: int) -> list[bytes]:
         """Read a list to which others append, from `first` on to its end, in slices."""
         found: list[bytes] = []
         while True:
             slice_from = first + len(found)
-            found += self._lrange(key, slice_from, slice_from + SLICE - 1)
+            found += self._ask("LRANGE", key, slice_from, slice_from + SLICE - 1)
             if len(found) < slice_from - first + SLICE:
                 return found
-
-    @translating
-    def _zrange(self, key: str, first: int, last: int) -> list[bytes]:
-        return cast("list[bytes]", self._client.zrange(key, first, last))

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, cast
 
 import msgspec
-import redis
 
-from rlm.ledger import Store
+from rlm.core.errors import StoreForbiddenError
 from rlm.ledger.connect import translated
+from rlm.ledger.front import StoreFront
 from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Role
-from rlm.ledger.trouble import is_forbidden
+from rlm.ledger.scripts import Command, Part
 from rlm.settings import settings_under
 
 #: A self-test takes seconds. One older than this was killed, and its keys are nobody's; seconds.
@@ -44,14 +43,13 @@ class SelfTest(msgspec.Struct, frozen=True):
     events: list[str] = []
 
 
-class SelfTests:
+class SelfTests(Part):
     """The register of self-tests, and the only place that deletes keys by their prefix: a self-test's, never RLM's."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreFront) -> None:
         """Keep it beside the keys of the installation of `store`."""
-        self._client = store.client
-        self._settings = settings = store.settings
-        self.base = f"{settings.redis.prefix[:_LONGEST_BASE]}-test"
+        super().__init__(store)
+        self.base = f"{store.settings.redis.prefix[:_LONGEST_BASE]}-test"
         self._running = f"{self.base}-running"
 
     def new_prefix(self) -> str:
@@ -65,21 +63,18 @@ class SelfTests:
 
     def begin(self, prefix: str, test: SelfTest) -> None:
         """Note a self-test before it writes anything."""
-        with translated(self._client):
-            self._client.hset(self._running, prefix, msgspec.json.encode(test))
+        self._ask("HSET", self._running, prefix, msgspec.json.encode(test))
 
     def end(self, prefix: str) -> None:
         """Forget a self-test whose keys are gone."""
-        with translated(self._client):
-            self._client.hdel(self._running, prefix)
+        self._ask("HDEL", self._running, prefix)
 
     def left(self, now: float) -> dict[str, SelfTest]:
         """Return by prefix those that began longer than `LEFT_SECONDS` ago; none for a user who may not see them."""
-        with translated(self._client):
-            try:
-                found = cast("dict[bytes, bytes]", self._client.hgetall(self._running))
-            except redis.exceptions.NoPermissionError:
-                return {}
+        try:
+            found = self._ask("HGETALL", self._running)
+        except StoreForbiddenError:
+            return {}
         left = {}
         for name, raw in found.items():
             prefix = name.decode(errors="replace")
@@ -91,28 +86,21 @@ class SelfTests:
 
     def sweep(self, prefix: str, test: SelfTest) -> int:
         """Delete the keys of a self-test; return how many there were. Raises ValueError for any other prefix."""
-        swept = 0
-        for keys in self._pages(prefix, test):
-            with translated(self._client):
-                swept += self._client.delete(*keys)
-        return swept
+        return sum([self._ask("DEL", *keys) for keys in self._pages(prefix, test)])
 
     def remaining(self, prefix: str, test: SelfTest) -> int:
         """Count the keys of a self-test that are there."""
-        with translated(self._client):
-            return sum([self._client.exists(*keys) for keys in self._pages(prefix, test)])
+        return sum([self._ask("EXISTS", *keys) for keys in self._pages(prefix, test)])
 
     def _pages(self, prefix: str, test: SelfTest) -> Iterator[list[str]]:
         """Yield the keys of a self-test: those that SCAN finds, or all that it may have if SCAN is not allowed."""
         if not self._is_own(prefix):
             raise ValueError(f"{prefix!r} is not the prefix of a self-test")
-        with translated(self._client):
-            try:
+        try:
+            with translated(self._client):
                 found = [key.decode() for key in self._client.scan_iter(match=f"{prefix}[:_]*", count=1000)]
-            except redis.ResponseError as error:
-                if not is_forbidden(error):
-                    raise
-                found = sorted(self._by_name(prefix, test))
+        except StoreForbiddenError:
+            found = sorted(self._by_name(prefix, test))
         yield from (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
 
     def _by_name(self, prefix: str, test: SelfTest) -> set[str]:
@@ -120,12 +108,12 @@ class SelfTests:
 
         Not among them is the entry of a process that has signed off: it expires within seconds.
         """
-        keys = Keys(settings_under(self._settings, prefix))
-        with translated(self._client):
-            runs = _texts(self._client.lrange(keys.runs, 0, -1))
-            runs |= _texts([one for one in [self._client.get(keys.current)] if one])
-            brokers = _texts(self._client.zrange(f"{keys.dramatiq}:__heartbeats__", 0, -1))
-            processes = {role: _texts(self._client.smembers(keys.processes(role))) for role in Role}
+        keys = Keys(settings_under(self._store.settings, prefix))
+        asked: list[Command] = [("LRANGE", keys.runs, 0, -1), ("GET", keys.current)]
+        asked += [("ZRANGE", keys.brokers("__heartbeats__"), 0, -1)]
+        runs, current, brokers, *members = self._batch([*asked, *(("SMEMBERS", keys.processes(role)) for role in Role)])
+        processes = {role: {one.decode() for one in ids} for role, ids in zip(Role, members, strict=True)}
+        runs = {one.decode() for one in [*runs, current] if one}
         return {
             *(value for name, value in vars(keys).items() if isinstance(value, str) and not name.startswith("_")),
             *(key(run_id) for run_id in runs for key in (keys.run, keys.tally, keys.timings)),
@@ -136,10 +124,6 @@ class SelfTests:
             *(key for name in test.types for key in keys.holders(name)),
             *(key(window) for window in test.windows for key in (keys.window, keys.health, keys.well)),
             *(keys.event(one) for one in test.events),
-            *(f"{keys.dramatiq}:{name}" for name in _BROKERS),
-            *(f"{keys.dramatiq}:__acks__.{one}.{_QUEUE}" for one in brokers),
+            *map(keys.brokers, _BROKERS),
+            *(keys.brokers(f"__acks__.{one.decode()}.{_QUEUE}") for one in brokers),
         }
-
-
-def _texts(found: Iterable[Any]) -> set[str]:
-    return {one.decode() for one in found}

@@ -15,7 +15,14 @@ from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadin
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreUnfitError, StoreUnreachableError
+from rlm.core.errors import (
+    FencedError,
+    StoreError,
+    StoreForbiddenError,
+    StoreGarbledError,
+    StoreUnfitError,
+    StoreUnreachableError,
+)
 from rlm.ledger.client import CLUSTER_REMEDY, NotNowError, is_cluster
 from rlm.ledger.embedded.files import is_own_socket
 from rlm.ledger.embedded.process import HANGS_REMEDY
@@ -32,9 +39,11 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 
 
-def in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreError:
-    """Return RLM's error for one of redis-py's, which the Redis of `client` gave."""
+def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: str = "") -> StoreError:
+    """Return RLM's error for one of redis-py's, which the Redis of `client` gave, to a `script` if one is named."""
     where = place(client)
+    if script and isinstance(error, redis.ResponseError) and not is_cluster(error):
+        return _refused_script(error, script, where)
     if isinstance(error, NotNowError):
         return StoreUnreachableError(f"{where} cannot be used now: {error}", error.remedy)
     if isinstance(error, BusyLoadingError):
@@ -63,7 +72,7 @@ def _refused(error: redis.RedisError, where: str) -> StoreError | None:
     if isinstance(error, AuthenticationError | AuthorizationError):
         return StoreError(f"{where} refuses the login ({error})", f"correct user and password in {URL_SETTING}")
     if isinstance(error, NoPermissionError):
-        return forbidden(where, error)
+        return _forbidden(where, error)
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return None
     if is_cluster(error):
@@ -72,13 +81,20 @@ def _refused(error: redis.RedisError, where: str) -> StoreError | None:
     return StoreGarbledError(what, NAMES_IT) if "WRONGTYPE" in str(error) else StoreError(what)
 
 
+def _refused_script(error: redis.ResponseError, script: str, where: str) -> StoreError:
+    if "FENCED" in str(error):
+        return FencedError(f"{script}: the lease is another's by now, or gone, or that run is no longer open")
+    if _is_forbidden(error):
+        return _forbidden(f"{script}: {where}", error)
+    return StoreError(f"{script}: {where} refused it: {error}")
+
+
 def place(client: redis.Redis | None) -> str:
     """Name the Redis of `client` at the beginning of a message."""
     return f"Redis at {address(client)}" if client else "Redis"
 
 
-def forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
-    """Return the error for a user of `redis.url` who lacks a right that RLM needs."""
+def _forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
     return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
 
@@ -88,7 +104,7 @@ def _is_embedded(client: redis.Redis) -> bool:
     return path is not None and is_own_socket(Path(path))
 
 
-def is_forbidden(error: Exception) -> bool:
+def _is_forbidden(error: Exception) -> bool:
     """Return whether Redis refused a command because of who asked. For scripts only its words tell."""
     return isinstance(error, NoPermissionError) or "ACL failure" in str(error) or "NOPERM" in str(error)
 

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-import redis
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.core.expected import Expected, Pair
@@ -109,11 +108,6 @@ MOST_RELEASED = 1000
 class Turns(Part):
     """The calls that are released, and the turns of the lanes that make them."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, revision: str) -> None:
-        super().__init__(client, keys)
-        self._dedupe_ms = round(dedupe_seconds * 1000)
-        self._revision = revision
-
     def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
         """Release calls; return how many are released by now, none once the run ends."""
         keys, encoded = self._keys, [msgspec.json.encode(one) for one in releases]
@@ -140,53 +134,20 @@ class Turns(Part):
         """
         keys, done = self._keys, completed.claim if completed else None
         settled_run = done.run_id if done else run_id
-        reply = self._run(
-            "take_turn",
-            [
-                keys.run(run_id),
-                keys.releases,
-                keys.epoch,
-                keys.limits,
-                keys.expected,
-                keys.calls(lane.worker_id),
-                keys.event(""),
-                keys.inflight(done.type if done else ""),
-                keys.tally(settled_run),
-                keys.timings(settled_run),
-                keys.ways,
-                keys.well(completed.window_id if completed else ""),
-                keys.well_hosts,
-            ],
-            [
-                lane.worker_id,
-                lane.note,
-                run_id,
-                self._revision,
-                f" {' '.join(connected)} ",
-                KEEP_SECONDS * MICROSECONDS,
-                POISON_DEATHS - 1,
-                *_completion_args(completed),
-                self._dedupe_ms,
-                f" {' '.join(reached)} ",
-                round(RECENT_SECONDS * MICROSECONDS) if completed and completed.window_id else 0,
-                SERVER_ID,
-            ],
-        )
-        settled, why, *claimed = reply
+        names = [keys.run(run_id), keys.releases, keys.epoch, keys.limits, keys.expected, keys.calls(lane.worker_id)]
+        names += [keys.event(""), keys.inflight(done.type if done else "")]
+        names += [keys.tally(settled_run), keys.timings(settled_run), keys.ways]
+        names += [keys.well(completed.window_id if completed else ""), keys.well_hosts]
+        args: list[Argument] = [lane.worker_id, lane.note, run_id, self._store.settings.revision]
+        args += [f" {' '.join(connected)} ", KEEP_SECONDS * MICROSECONDS, POISON_DEATHS - 1]
+        args += [*_completion_args(completed), self._dedupe_ms, f" {' '.join(reached)} "]
+        args += [round(RECENT_SECONDS * MICROSECONDS) if completed and completed.window_id else 0, SERVER_ID]
+        settled, why, *claimed = self._run("take_turn", names, args)
         if not claimed:
             return Turn(bool(settled), None, text(why))
         if text(why) == "probe":
             return Turn(bool(settled), None, "probe", text(claimed[0]))
-        return Turn(bool(settled), self._read_claim(lane, run_id, claimed))
-
-    def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
-        event_id, number, name, endpoint, stamp, suspect, alone, *spans, wallet, item = claimed[:13]
-        attempt, tries, runs, last, *told = claimed[13:]
-        limits, expected = _read_told(text(name), told, with_slot=bool(stamp))
-        left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
-        begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
-        history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        return Claim(*begun, text(wallet), unpack_item(item), *history, *slot, limits, expected)
+        return Turn(bool(settled), _read_claim(lane, run_id, claimed))
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""
@@ -195,7 +156,17 @@ class Turns(Part):
     @translating
     def releases(self) -> list[Release]:
         """Return the calls that are released, the next one first, without entries that are none."""
-        return list(releases_in(self._lrange(self._keys.releases, 0, -1)))
+        return list(releases_in(self._ask("LRANGE", self._keys.releases, 0, -1)))
+
+
+def _read_claim(lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
+    event_id, number, name, endpoint, stamp, suspect, alone, *spans, wallet, item = claimed[:13]
+    attempt, tries, runs, last, *told = claimed[13:]
+    limits, expected = _read_told(text(name), told, with_slot=bool(stamp))
+    left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
+    begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
+    history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
+    return Claim(*begun, text(wallet), unpack_item(item), *history, *slot, limits, expected)
 
 
 def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:
@@ -216,12 +187,7 @@ def _completion_args(completed: Completion | None) -> list[Argument]:
     if completed is None:
         return [""] * 7
     claim = completed.claim
-    return [
-        claim.event_id,
-        claim.number,
-        claim.type,
-        completed.endpoint,
-        f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}",
-        f"{completed.idle_seconds * 1000:.1f}",
-        claim.entry(completed.endpoint, CallEnd.COMPLETED, Heard(completed.answer, completed.seconds)),
-    ]
+    times = f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}"
+    entry = claim.entry(completed.endpoint, CallEnd.COMPLETED, Heard(completed.answer, completed.seconds))
+    idle_ms = f"{completed.idle_seconds * 1000:.1f}"
+    return [claim.event_id, claim.number, claim.type, completed.endpoint, times, idle_ms, entry]

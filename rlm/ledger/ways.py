@@ -15,13 +15,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
-import redis
-
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
-from rlm.ledger.processes import Processes, Role
+from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Argument, Part
 
 #: Failures in a row from which on a way is shut.
@@ -108,34 +105,22 @@ class HostWays:
 class Ways(Part):
     """The ways of all hosts. What is not in trouble has no entry, and costs nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, processes: Processes) -> None:
-        super().__init__(client, keys)
-        self._processes = processes
-
     def calling(self) -> set[str]:
         """Return the hosts that make calls, and those that would if they were given workers."""
         drained = {text(host) for host in self._hgetall(self._keys.drains)}
-        supervised = {one.host for one in self._processes.alive(Role.SUPERVISOR)}
-        return {one.host for one in self._processes.alive(Role.WORKER)} | supervised - drained
+        supervisors, workers = map(self._store.processes.alive, (Role.SUPERVISOR, Role.WORKER))
+        return {one.host for one in workers} | {one.host for one in supervisors} - drained
 
     def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
         """Count a call of `host` that `endpoint` did not answer.
 
         `endpoints` is how many there are: with one, a single shut way means that the host is cut off.
         """
-        args: list[Argument] = [
-            host,
-            endpoint.window_id,
-            int(failure.here),
-            FAILING,
-            round(FIRST_SHUT_SECONDS * MICROSECONDS),
-            round(LONGEST_SHUT_SECONDS * MICROSECONDS),
-            round(RECENT_SECONDS * MICROSECONDS),
-            min(CUT_OFF_WAYS, endpoints),
-            FAILING if failure.silent else 1,
-            failure.why,
-            *sorted(self.calling() if self.look() else ()),  # asked for only where a way may open
-        ]
+        spans = FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS
+        args: list[Argument] = [host, endpoint.window_id, int(failure.here), FAILING]
+        args += [round(seconds * MICROSECONDS) for seconds in spans]
+        args += [min(CUT_OFF_WAYS, endpoints), FAILING if failure.silent else 1, failure.why]
+        args += sorted(self.calling() if self.look() else ())  # asked for only where a way may open
         of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
         return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
 
@@ -179,7 +164,7 @@ def read_way(field: bytes, raw: bytes) -> Way | None:
     parts = _WAY.fullmatch(text(raw))
     if parts is None:
         return None
-    failures, since, till, rest = (int(parts[number]) for number in range(1, 5))
+    failures, since, till, rest = map(int, parts.groups()[:4])
     shut_until = till / MICROSECONDS if rest else None
     return Way(host, window_id, failures, since / MICROSECONDS, shut_until, parts[5])
 

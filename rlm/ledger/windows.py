@@ -7,16 +7,14 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
-import redis
-
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Command, Part
 
 if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
     from rlm.ledger.limiter import EndpointLimiter
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
@@ -28,20 +26,18 @@ _AT_ONCE = 100
 class Windows(Part):
     """The windows of all endpoints and budgets. A call takes a slot in both, or in neither."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
-        super().__init__(client, keys)
-        self._guard_seconds = guard_seconds
+    def __init__(self, store: StoreFront, guard_seconds: float | None = None) -> None:
+        """Look at them with the guard of the settings, or with another one."""
+        super().__init__(store)
+        self._guard_seconds = store.settings.run.guard_seconds if guard_seconds is None else guard_seconds
 
     @cached_property
     def _limiter(self) -> EndpointLimiter:
         """What takes a slot alone, as only workers do: nobody else waits for `limits` to be imported."""
         from rlm.ledger.limiter import EndpointLimiter, WindowStorage  # noqa: PLC0415
 
-        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds))
-
-    def with_guard(self, guard_seconds: float) -> Windows:
-        """Return the same windows with another guard."""
-        return Windows(self._client, self._keys, guard_seconds)
+        acquire_slot = self._script("acquire_slot")
+        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds, acquire_slot))
 
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
         """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
@@ -160,8 +156,7 @@ class Windows(Part):
     @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
-        found = self._lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
-        return [int(stamp) for stamp in found]
+        return list(map(int, self._ask("LRANGE", self._keys.window(limited.window_id), 0, max(0, number - 1))))
 
     def sent(self, limited: Limited, number: int) -> list[int]:
         """Return when the calls of the newest `number` slots were sent, as `sent_each` does."""

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rlm.core.text import counted, named
-from rlm.plan.limits_bind import MOST_NAMED, listed
+from rlm.core.text import counted, listed, named
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
+#: At most so many endpoints or types are named.
+MOST_NAMED: Final = 3
 #: An obstacle for less than this part of the run's window is not mentioned beside the longest one.
 WORTH_A_WORD: Final = 0.05
 #: Obstacles that are part of the job: nothing went wrong if events wait for these.

@@ -230,13 +230,9 @@ class Situation:
 
     def without_budgets(self) -> Situation:
         """Return the situation without budgets."""
-        return replace(
-            self,
-            demands=tuple(
-                replace(demand, routes=tuple(replace(route, budget=None) for route in demand.routes))
-                for demand in self.demands
-            ),
-        )
+        routes = [[replace(route, budget=None) for route in one.routes] for one in self.demands]
+        demands = (replace(one, routes=tuple(free)) for one, free in zip(self.demands, routes, strict=True))
+        return replace(self, demands=tuple(demands))
 
     def with_more(self, names: Sequence[str], number: int) -> Situation:
         """Return the situation with `number` more fresh overflow endpoints for each of the types named.

@@ -1,4 +1,4 @@
-"""A worker process as its supervisor sees it: its death, whether it is frozen, and what follows when its start failed.
+"""A worker process as its supervisor sees it: whether it is frozen, its death, what it held, how soon another starts.
 
 Only the kernel says that a process is dead. Whether a living one is frozen follows from what it last said.
 """
@@ -15,8 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Processes, Role, WorkerState
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
+from rlm.ledger import Store
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Processes, Role, WorkerState
+from rlm.processes.alive import is_dead
 from rlm.processes.fork import Forked
 from rlm.processes.signals import how_ended
 
@@ -36,6 +41,8 @@ QUICK_DEATH_SECONDS = 5.0
 #: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
@@ -119,7 +126,8 @@ class Child:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it now (KILL)."""
+        """End it now (KILL), though it was told to stop."""
+        log.warning("Worker %s is ended at once", self.worker_id, extra={"action": "kill_worker"})
         self.stopping = self.killed = True
         self._signal(signal.SIGKILL)
 
@@ -147,9 +155,7 @@ class Child:
         self.process.join()
         code = self.process.exitcode
         self.left = code == 0
-        if code is None:
-            return "for a reason that went with its template"
-        return how_ended(code)
+        return "for a reason that went with its template" if code is None else how_ended(code)
 
 
 class StartBackoff:
@@ -175,9 +181,6 @@ class StartBackoff:
         return self._not_before - now
 
 
-log = logging.getLogger(__name__)
-
-
 class FrozenWatch:
     """Looks at the workers of a supervisor, now and then, and kills the frozen: they are reaped as the dead are."""
 
@@ -193,11 +196,12 @@ class FrozenWatch:
         now = system_clock.monotonic()
         for child in self._children.values():
             if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
-                end_at_once(child)
-        calm = now < self._silent_at and all(child.ready for child in self._children.values())
-        if calm or now < self._looked_at + LOOK_SECONDS:
+                child.kill()
+        all_up = all(child.ready for child in self._children.values())
+        if (all_up and now < self._silent_at) or now < self._looked_at + LOOK_SECONDS:
             return
-        self._note_ready()
+        if not all_up:
+            self._note_ready()
         judged = [one for one in self._children.values() if _is_judged(one, now)]
         heard = self._processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
         self._looked_at, self._silent_at = now, now + SILENT_SECONDS - max(heard, default=0.0)
@@ -212,9 +216,6 @@ class FrozenWatch:
             child.silent_looks = 0
 
     def _note_ready(self) -> None:
-        """Note who of those that were coming up has come up."""
-        if all(child.ready for child in self._children.values()):
-            return
         for worker in self._processes.alive(Role.WORKER):
             if worker.id in self._children and worker.state != WorkerState.STARTING:
                 self._children[worker.id].ready = True
@@ -225,7 +226,71 @@ def _is_judged(child: Child, now: float) -> bool:
     return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
 
 
-def end_at_once(child: Child) -> None:
-    """Kill a worker that was told to stop."""
-    log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
-    child.kill()
+class Remains:
+    """What dead workers held, until it is free again: their events, and the messages that they had fetched."""
+
+    def __init__(self, store: Store, launcher: Launcher) -> None:
+        self._store = store
+        self._launcher = launcher
+        self._unfreed: dict[str, bool] = {}
+        self._restarted: list[str] = []
+        #: Workers that were killed with a supervisor that is succeeded here, by its id.
+        self._bereft: dict[str, set[str]] = {}
+
+    def add(self, worker_id: str, *, died: bool) -> None:
+        """Note a dead worker; one that was ended because all were to end at once has not `died` of what it had."""
+        self._unfreed[worker_id] = died
+
+    def count(self, worker_id: str) -> None:
+        """Note that a worker ended unexpectedly."""
+        self._restarted.append(worker_id)
+
+    def free(self) -> None:
+        """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
+        if self._restarted:
+            self._store.processes.count_restarts(self._restarted)
+            self._restarted = []
+        for worker_id, died in list(self._unfreed.items()):
+            self._free_worker(worker_id, died=died)
+            del self._unfreed[worker_id]
+
+    def free_quietly(self) -> None:
+        """Do the same, or leave it for later where Redis fails."""
+        try:
+            self.free()
+        except StoreError as error:
+            log.info("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
+
+    def succeed(self, own: Process) -> None:
+        """Free what workers held that were killed with their supervisor, another than `own` on the same host.
+
+        Both are off the register then. Else they would keep their places and its share until they were silent for so
+        long that a host is lost.
+        """
+        processes = self._store.processes
+        dead = {one.id: one for one in processes.alive(Role.SUPERVISOR) if one.id != own.id and _died_here(one, own)}
+        workers = [one for one in processes.alive(Role.WORKER) if one.supervisor in dead and _died_here(one, own)]
+        for worker in workers:
+            self._bereft.setdefault(worker.supervisor, set()).add(worker.id)
+            self.add(worker.id, died=True)
+        self.free()
+        for one in dead.values():
+            processes.sign_off(Role.SUPERVISOR, one)
+            told = "Supervisor %s was killed, and %d of its workers are dead; what they held is pending again"
+            extra = alarm(Alarm.PROCESS_DIED, "succeed")
+            log.warning(told, one.id, len(self._bereft.pop(one.id, ())), extra=extra)
+
+    def _free_worker(self, worker_id: str, *, died: bool) -> None:
+        taken = self._store.recovery.orphan_worker(worker_id, died=died)
+        crash_point("supervisor.orphaned")
+        self._launcher.forget(worker_id)
+        crash_point("supervisor.recovered")
+        self._store.processes.forget(Role.WORKER, worker_id)
+        crash_point("supervisor.freed")
+        if taken:
+            log.info("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
+
+
+def _died_here(process: Process, own: Process) -> bool:
+    """Return whether a process is dead whose number counts where that of `own` does, which calls this."""
+    return bool(own.pids) and process.pids == own.pids and is_dead(process.pid)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
+from rlm.ledger.hosts import idle_of
 from rlm.ledger.processes import LEFT, MOST_LANES, Offer, Process, Role
+from rlm.ledger.ways import HostWays
 from rlm.plan.allocation import shares
 from rlm.settings import Settings
 
@@ -25,11 +27,17 @@ def offer_of(settings: Settings) -> Offer:
     return Offer(settings.capacity, workers.min, workers.max, dict(settings.host.labels))
 
 
-def divide(wanted: int, supervisors: Iterable[Process], held: Mapping[str, int] | None = None) -> dict[str, int]:
+def divide(
+    wanted: int,
+    supervisors: Iterable[Process],
+    held: Mapping[str, int] | None = None,
+    ways: Mapping[str, HostWays] | None = None,
+) -> dict[str, int]:
     """Divide the workers wanted among supervisors, by their ids: hosts first, then the supervisors of each.
 
     Hosts that are `held` get no more than so many, and the others run what they would have run. Those that are cut off
-    are held only while there are others. `workers.min` and `workers.max` are the largest that any says, so that one
+    are held only while there are others. If all hosts with workers have the same `ways` shut, one that reaches more and
+    has no worker is given one of theirs. `workers.min` and `workers.max` are the largest that any says, so that one
     host with a configuration of its own does not change what the others run.
 
     A supervisor of a version that makes no offer takes an even part, as it always did; the others share what is left.
@@ -46,6 +54,8 @@ def divide(wanted: int, supervisors: Iterable[Process], held: Mapping[str, int] 
         if one.id in offers:
             hosts[one.host][one.id] = offers[one.id].capacity
     by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, held or {})
+    able = [host for host, capacities in hosts.items() if host not in (held or {}) and any(capacities.values())]
+    _lend(by_host, able, ways or {})
     for host, capacities in hosts.items():
         found |= shares(by_host[host], capacities)
     return found
@@ -61,6 +71,17 @@ def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int])
         spare -= kept[host]
     free = {host: 0 if host in held else capacity for host, capacity in capacities.items()}
     return shares(total - sum(kept.values()), free) | kept
+
+
+def _lend(by_host: dict[str, int], able: Iterable[str], ways: Mapping[str, HostWays]) -> None:
+    """Give one of their workers to an able host without any that reaches more than those with workers together."""
+    shut = {host: {way.window_id for way in ways[host].shut} if host in ways else set[str]() for host in sorted(able)}
+    at_work = [host for host in shut if by_host[host]]
+    barred = set.intersection(*(shut[host] for host in at_work)) if at_work else set()
+    helpers = [host for host in shut if not by_host[host] and shut[host] < barred]
+    if helpers:
+        by_host[max(at_work, key=lambda host: by_host[host])] -= 1
+        by_host[min(helpers, key=lambda host: len(shut[host]))] = 1
 
 
 def most_of(supervisors: Iterable[Process]) -> int:
@@ -148,4 +169,5 @@ class Peers:
     def share_of(self, own: Process) -> int:
         """Return how many of the workers wanted are `own`'s, whatever the register says of that one."""
         every = {one.id: one for one in self.living} | {own.id: own}
-        return divide(self._store.processes.wanted(), every.values(), self._store.hosts.idle())[own.id]
+        wanted, ways = self._store.processes.wanted(), self._store.ways.look()
+        return divide(wanted, every.values(), idle_of(ways, self._store.hosts.drains()), ways)[own.id]

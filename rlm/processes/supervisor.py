@@ -17,16 +17,7 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import Presence, pid_space
-from rlm.processes.child import (
-    QUICK_DEATH_SECONDS,
-    Child,
-    FrozenWatch,
-    Launcher,
-    StartBackoff,
-    end_at_once,
-    watch_death,
-)
-from rlm.processes.remains import Remains
+from rlm.processes.child import QUICK_DEATH_SECONDS, Child, FrozenWatch, Launcher, Remains, StartBackoff, watch_death
 from rlm.processes.sharing import Peers, offer_of
 from rlm.processes.signals import StopSignals, supervisor_grace
 from rlm.settings import Settings
@@ -54,8 +45,8 @@ class Supervisor:
         self._launcher = launcher
         self._wakeup = stop.wakeup
         self._stop = stop
-        self._started_at = system_clock.now()
-        self.id = f"{settings.host_name}:{os.getpid()}:{round(self._started_at * 1000):x}"
+        started_at = system_clock.now()
+        self.id = f"{settings.host_name}:{os.getpid()}:{round(started_at * 1000):x}"
         self._children: dict[str, Child] = {}
         self._remains = Remains(store, launcher)
         self._spawned = 0
@@ -63,7 +54,8 @@ class Supervisor:
         self._scale_at = float("-inf")
         self._crowded = False
         self._peers = Peers(store)
-        self._presence = Presence(store, self._entry(), lambda: list(self._children))
+        entry = replace(self._facts(self.id, os.getpid(), started_at), offer=offer_of(settings))
+        self._presence = Presence(store, entry, lambda: list(self._children))
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
         self._frozen = FrozenWatch(store.processes, self._children, self._grace_seconds)
@@ -160,13 +152,12 @@ class Supervisor:
                 self._spawn(worker)
         except OSError as error:  # the host has no more processes or memory to give
             wait = self._starts.hold_back()
-            log.error(  # noqa: TRY400  # the message says it all
+            told, running = (
                 "No further worker could be started (%s); tried again in %.2f s, %d are running",
-                error,
-                wait,
                 len(self._children),
-                extra=alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(self._children)}),
             )
+            extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
+            log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message says it all
             for worker in new[:admitted]:
                 if worker.id not in self._children:
                     self._store.processes.forget(Role.WORKER, worker.id)
@@ -216,23 +207,10 @@ class Supervisor:
             return
         self._remains.count(child.worker_id)
         keeps_failing = quick and self._starts.failed >= FAILING_STARTS
-        log.log(
-            logging.ERROR if keeps_failing else logging.WARNING,
-            "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
-            child.worker_id,
-            child.pid,
-            ended,
-            f" in {wait:.2f} s" if wait else "",
-            extra=alarm(
-                Alarm.NO_WORKER if keeps_failing else Alarm.WORKER_DIED,
-                "replace_worker",
-                counts={"failed_starts": self._starts.failed},
-                worker=child.worker_id,
-            ),
-        )
-
-    def _entry(self) -> Process:
-        return replace(self._facts(self.id, os.getpid(), self._started_at), offer=offer_of(self._settings))
+        level, cause = (logging.ERROR, Alarm.NO_WORKER) if keeps_failing else (logging.WARNING, Alarm.WORKER_DIED)
+        told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s"
+        extra = alarm(cause, "replace_worker", counts={"failed_starts": self._starts.failed}, worker=child.worker_id)
+        log.log(level, told, child.worker_id, child.pid, ended, f" in {wait:.2f} s" if wait else "", extra=extra)
 
     def _facts(self, process_id: str, pid: int, started_at: float) -> Process:
         return Process(
@@ -267,7 +245,7 @@ class Supervisor:
             if self._stop.immediate or system_clock.monotonic() > deadline:
                 for child in (one for one in self._children.values() if not one.killed):
                     child.cut = self._stop.immediate
-                    end_at_once(child)
+                    child.kill()
             self._selector.select(0.1)
             self._wakeup.drain()
             self._reap()

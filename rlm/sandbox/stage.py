@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rlm.core.clock import system_clock
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
-from rlm.ledger.embedded.server import running
+from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import StopSignals, group_grace

@@ -9,7 +9,7 @@ from uuid import uuid4
 from click.testing import CliRunner, Result
 
 from rlm.cli.group import rlm
-from rlm.delivery.run_end import record_so_far
+from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
 from rlm.settings import load_settings
 from tests.store import steps

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.delivery.request import Request
+from rlm.delivery.http_message import Request
 
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10.0

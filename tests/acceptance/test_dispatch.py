@@ -18,11 +18,10 @@ import pytest
 from rlm import __version__
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import connection
-from rlm.delivery.answer_parser import MAX_ANSWER_BYTES
 from rlm.delivery.connection import DOUBTFUL_CONNECT_SECONDS, UnreachableError
 from rlm.delivery.http import Dispatcher
+from rlm.delivery.http_message import MAX_ANSWER_BYTES, Request
 from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
-from rlm.delivery.request import Request
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request

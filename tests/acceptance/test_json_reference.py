@@ -158,7 +158,7 @@ def test_the_keys_of_what_changes_queues_and_dead_letters(inst):
 
 def test_the_keys_of_the_monitor(inst, monkeypatch):
     """With a run open, another on record, and arrivals known from it."""
-    monkeypatch.setattr("rlm.admin.whatif.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0))
+    monkeypatch.setattr("rlm.admin.planning.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0))
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     steps.finish(inst.store, inst.token, run)

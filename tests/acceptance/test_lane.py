@@ -25,7 +25,7 @@ from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.fence import CLOSING_SECONDS, Fence
 from rlm.ledger.claims import Admitted, LaneId
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, SECOND, TYPE, Bench

@@ -26,8 +26,7 @@ from rlm.core.files import claim_directory
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.connect import running_url
 from rlm.ledger.dataloss import Epoch, EpochFile
-from rlm.ledger.embedded import files, process
-from rlm.ledger.embedded.server import EmbeddedServer, running
+from rlm.ledger.embedded import EmbeddedServer, files, process, running
 from rlm.settings import load_settings
 from tests.wait import wait_until
 

@@ -92,7 +92,7 @@ def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
 def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
     """None where nothing is known of what arrives."""
     assert outlook_of(Documents(inst.store)) is None
-    monkeypatch.setattr("rlm.admin.whatif.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
+    monkeypatch.setattr("rlm.admin.planning.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
     inst.push(*steps.items(400, steps.TYPE))
 
     found = outlook_of(Documents(inst.store))

@@ -63,9 +63,9 @@ def working(broker):
 def test_a_message_reaches_the_lane_as_it_was_sent(broker):
     """The run, and nothing else."""
     carried = []
-    messages.declare_dispatch(broker, carried.append)
+    messages.declare(broker, messages.DISPATCH, carried.append)
     with working(broker):
-        send(broker, messages.dispatch_message(RUN))
+        send(broker, messages.message_for(messages.DISPATCH, RUN))
         wait_until(lambda: carried, message="it was carried")
 
     assert carried == [RUN]
@@ -80,10 +80,10 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
         if run_id == "r1":
             raise RuntimeError("oops")
 
-    messages.declare_dispatch(broker, carry)
+    messages.declare(broker, messages.DISPATCH, carry)
     with working(broker):
-        send(broker, messages.dispatch_message("r1"))
-        send(broker, messages.dispatch_message("r2"))
+        send(broker, messages.message_for(messages.DISPATCH, "r1"))
+        send(broker, messages.message_for(messages.DISPATCH, "r2"))
         wait_until(lambda: "r2" in carried, message="the second was carried")
 
     assert sorted(carried) == ["r1", "r2"]
@@ -92,11 +92,11 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
 def test_both_actors_live_on_one_queue(broker):
     """A message goes to the actor it names."""
     carried, closed = [], []
-    messages.declare_dispatch(broker, carried.append)
-    messages.declare_leftovers(broker, closed.append)
+    messages.declare(broker, messages.DISPATCH, carried.append)
+    messages.declare(broker, messages.LEFTOVERS, closed.append)
     with working(broker):
-        send(broker, messages.dispatch_message(RUN))
-        send(broker, messages.leftovers_message("r1"))
+        send(broker, messages.message_for(messages.DISPATCH, RUN))
+        send(broker, messages.message_for(messages.LEFTOVERS, "r1"))
         wait_until(lambda: carried and closed, message="both arrived")
 
     assert (carried, closed) == ([RUN], ["r1"])
@@ -105,7 +105,7 @@ def test_both_actors_live_on_one_queue(broker):
 
 def test_a_message_names_the_run_and_no_more():
     """No payload ever stands in the broker, and no event."""
-    message = messages.dispatch_message(RUN)
+    message = messages.message_for(messages.DISPATCH, RUN)
 
     written = json.loads(message.encode())
     assert written.pop("message_id")
@@ -121,7 +121,7 @@ def test_a_message_names_the_run_and_no_more():
 
 def sealed(**changes):
     """A message as the broker writes it, but for these changes."""
-    return messages.dispatch_message(RUN).copy(options={"redis_message_id": "m"}, **changes)
+    return messages.message_for(messages.DISPATCH, RUN).copy(options={"redis_message_id": "m"}, **changes)
 
 
 def test_a_message_is_read_back():
@@ -150,8 +150,8 @@ def test_what_no_message_of_ours_holds_is_none(args):
 def test_only_a_run_fits_either_actor(args, takes):
     """What another version's actor took is not handed to this one's."""
     broker = StubBroker(middleware=[])
-    messages.declare_dispatch(broker, lambda _run_id: None)
-    messages.declare_leftovers(broker, lambda _run_id: None)
+    messages.declare(broker, messages.DISPATCH, lambda _run_id: None)
+    messages.declare(broker, messages.LEFTOVERS, lambda _run_id: None)
 
     for name in (messages.DISPATCH, messages.LEFTOVERS):
         assert messages.fits(broker.actors[name].fn, args) is takes

@@ -29,10 +29,10 @@ def test_a_run_is_closed_by_its_name():
     """On the stub: the actor hands the run's id on, and returns nothing that Dramatiq would have to keep."""
     broker = StubBroker(middleware=[])
     closed = []
-    messages.declare_leftovers(broker, lambda run_id: closed.append(run_id) or {"a": "record"})
+    messages.declare(broker, messages.LEFTOVERS, lambda run_id: closed.append(run_id) or {"a": "record"})
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=20)
     worker.start()
-    broker.enqueue(messages.leftovers_message("r1"))
+    broker.enqueue(messages.message_for(messages.LEFTOVERS, "r1"))
     broker.join(QUEUE, fail_fast=True)
     worker.stop()
 
@@ -41,7 +41,7 @@ def test_a_run_is_closed_by_its_name():
 
 def test_a_message_names_the_run_and_no_more():
     """No record, no count stands in the broker."""
-    written = json.loads(messages.leftovers_message("r1").encode())
+    written = json.loads(messages.message_for(messages.LEFTOVERS, "r1").encode())
 
     assert (written["actor_name"], written["args"], written["kwargs"]) == ("record_leftovers", ["r1"], {})
 
@@ -53,11 +53,13 @@ def test_the_actor_records_what_was_left(bench):
     bench.release()
     bench.store.runs.advance(bench.token, bench.run_id, State.FINISHING)
     broker = WakingBroker(bench.url, bench.store.keys.dramatiq)
-    messages.declare_leftovers(broker, partial(close_run, bench.store))
+    messages.declare(broker, messages.LEFTOVERS, partial(close_run, bench.store))
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
 
-    broker.enqueue_many([messages.leftovers_message(bench.run_id), messages.leftovers_message(bench.run_id)])
+    broker.enqueue_many(
+        [messages.message_for(messages.LEFTOVERS, bench.run_id), messages.message_for(messages.LEFTOVERS, bench.run_id)]
+    )
     broker.wake()
     record = wait_until(lambda: bench.store.runs.record(bench.run_id), message="the record is written")
     broker.stop_fetching()

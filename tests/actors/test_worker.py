@@ -15,8 +15,8 @@ from actors import messages
 from actors.broker import WakingBroker
 from actors.worker import UNFIT, TemplateLauncher, worker_template
 from rlm.core.clock import timestamp
-from rlm.delivery.overdue import PATIENCE_SECONDS
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.delivery.run_end import PATIENCE_SECONDS
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
 from tests.wait import wait_until
@@ -93,7 +93,7 @@ def make_bench(valkey_only_url, tmp_path):
 
         def send(number, **more):
             bench.release(number, **more)
-            bench.broker.enqueue_many(messages.dispatch_message(bench.run_id) for _ in range(number))
+            bench.broker.enqueue_many(messages.message_for(messages.DISPATCH, bench.run_id) for _ in range(number))
             bench.store.processes.wake("workers")
 
         bench.start, bench.send = start, send

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import System
 from tests.faults.proxy import RedisProxy
 from tests.leftbehind import nothing_left_behind

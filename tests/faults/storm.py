@@ -27,7 +27,7 @@ import redis
 
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import exceeded

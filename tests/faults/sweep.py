@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rlm.admin.doctor import examine
 from rlm.core.errors import StoreError
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import System, make_item
 from tests.faults.poisons import OF_RUN, all_poisons
 from tests.wait import wait_until

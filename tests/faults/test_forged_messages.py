@@ -18,7 +18,7 @@ pytestmark = pytest.mark.rest
 
 def message(**fields):
     """A message as RLM writes it, of a run that is none, but for these fields."""
-    genuine = messages.dispatch_message("no run").asdict()
+    genuine = messages.message_for(messages.DISPATCH, "no run").asdict()
     return json.dumps({**genuine, "options": {"redis_message_id": str(uuid4())}, **fields}).encode()
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from rlm.delivery import http as dispatcher
 from rlm.delivery.http import Dispatcher
+from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
-from rlm.delivery.request import Request
 from tests.acceptance.scripted import endpoint
 from tests.faults.hostile_api import ALL_TRICKS, HostileApi
 from tests.faults.hostile_judge import misjudged, reused

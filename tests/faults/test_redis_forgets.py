@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
 

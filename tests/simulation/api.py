@@ -15,7 +15,7 @@ from rlm.delivery.outcome import Outcome, Unreachable, classify
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery.request import Request
+    from rlm.delivery.http_message import Request
     from tests.simulation.loop import Host
     from tests.simulation.world import World
 

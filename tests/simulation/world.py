@@ -17,8 +17,7 @@ from actors.broker import IDLE_SECONDS, WakingBroker
 from actors.messages import QUEUE
 from rlm.core.errors import StoreError
 from rlm.delivery.lane import Lanes
-from rlm.delivery.overdue import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch
-from rlm.delivery.run_end import close_run
+from rlm.delivery.run_end import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch, close_run
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.processes.supervisor import Supervisor

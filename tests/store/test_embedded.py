@@ -22,10 +22,9 @@ from rlm.core.errors import StoreError
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import files, process
+from rlm.ledger.embedded import EmbeddedServer, files, process, running
 from rlm.ledger.embedded.files import FileLock
 from rlm.ledger.embedded.process import spawn
-from rlm.ledger.embedded.server import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk, longest_letter
 from rlm.settings import load_settings
 from tests.wait import wait_until
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.both_servers
 USER = """
 import sys
 from pathlib import Path
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]))
 print("ready", flush=True)
 for line in sys.stdin:

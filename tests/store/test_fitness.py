@@ -8,7 +8,7 @@ import redis
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.ledger import fitness
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
 from tests.conftest import SERVERS, running_server
 from tests.each import each

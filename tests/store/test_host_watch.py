@@ -6,15 +6,15 @@ import pytest
 
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role
 from rlm.processes import sharing
-from scheduler import hosts
-from scheduler.hosts import HostWatch
+from scheduler import housekeeping
+from scheduler.housekeeping import HostWatch
 from tests.clocks import SetClock
 
 
 @pytest.fixture
 def clock(monkeypatch):
     made = SetClock()
-    for module in (sharing, hosts):
+    for module in (sharing, housekeeping):
         monkeypatch.setattr(module, "system_clock", made)
     return made
 
@@ -141,7 +141,7 @@ def test_a_host_is_forgotten_after_a_day(store, clock, watch, say, monkeypatch):
     look(watch, clock, 1)
     vanish(store, "a:1:x")
     look(watch, clock, 20)
-    monkeypatch.setattr(hosts, "FORGET_SECONDS", -1.0)
+    monkeypatch.setattr(housekeeping, "FORGET_SECONDS", -1.0)
     look(watch, clock, 1)
     assert store.hosts.lost() == {}
     assert store.processes.missing(Role.SUPERVISOR) == []

@@ -11,7 +11,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.core.item import Reason
 from rlm.core.window import FAILING
 from rlm.delivery import run_end
-from rlm.delivery.run_alarms import look_over
+from rlm.delivery.run_record import look_over
 from tests.store import steps
 from tests.store.windows import take
 

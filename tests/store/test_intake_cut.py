@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -79,7 +80,7 @@ def scenario(store, token, run, small_chunks, monkeypatch):
     """Two items that a crash left staged, seven that wait: good, bad, with duplicates, of several types, giants."""
     monkeypatch.setattr(intake, "longest_item", lambda max_item_bytes: max_item_bytes)
     monkeypatch.setattr(quarantine, "PIECE_BYTES", 30_000)
-    store.intake = Intake(store.client, store.keys, 65_536)
+    store.intake = Intake(store)
     for name in ("stage_items", "peek_items", "take_chunk", "take_giant"):
         store.client.script_load(Script(name).source)
     store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE), steps.item("i2", steps.TYPE))
@@ -97,7 +98,8 @@ def scenario(store, token, run, small_chunks, monkeypatch):
 
 
 def drain_by(store, client, token, run):
-    return list(Intake(client, store.keys, 65_536).drain(token, run.id, steps.priorities(store)))
+    other = SimpleNamespace(client=client, keys=store.keys, settings=store.settings)
+    return list(Intake(other).drain(token, run.id, steps.priorities(store)))
 
 
 def assert_drained_once(store, run):

@@ -55,7 +55,7 @@ def left(store, token, running, broker):
     run = running(2)
     before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
-    broker.enqueue_many(messages.dispatch_message(run.id) for _ in range(2))
+    broker.enqueue_many(messages.message_for(messages.DISPATCH, run.id) for _ in range(2))
     host = WakingBroker(store.url, store.keys.dramatiq)
     host.broker_id = DEAD.id
     assert host.do_fetch("rlm", 2)

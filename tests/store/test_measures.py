@@ -91,7 +91,7 @@ def test_many_calls_are_read_in_slices(store, token, running, carry, monkeypatch
 
     assert [one.milliseconds for one in store.measures.completed(run.id)] == pytest.approx(expected)
     assert [one.milliseconds for one in store.measures.follow(run.id, 0)[0]] == pytest.approx(expected)
-    assert histograms(Totals(store.client, store.keys).look(), "call")[steps.ENDPOINT].number == number
+    assert histograms(Totals(store).look(), "call")[steps.ENDPOINT].number == number
     close(store, token, run)
     assert store.measures.kept()[PAIR].milliseconds == pytest.approx(expected)
     assert len(replies) >= 2
@@ -154,24 +154,24 @@ def test_an_open_run_is_followed_call_by_call(store, running, carry):
     run = running(30)
     measuring = Measuring(store, run.id)
     measuring.look()
-    assert measuring.expected() == {}
+    assert measuring.expected == {}
 
     carry(run, [0.3] * 5)
     calls, failing = store.measures.follow(run.id, 3)
     assert ([call[:3] for call in calls], failing) == ([(*PAIR, 300.0)] * 2, {})
     measuring.look()
-    assert measuring.expected() == {PAIR: Expected(0.3, 0.3)}
+    assert measuring.expected == {PAIR: Expected(0.3, 0.3)}
 
-    before = measuring.expected()
+    before = measuring.expected
     measuring.look()
     carry(run, [0.3])
     measuring.look()
-    assert measuring.expected() is before
+    assert measuring.expected is before
 
     carry(run, [1.2, 1.2], endpoint=steps.ENDPOINT)
     carry(run, [1.0] * 5, endpoint=steps.OVERFLOW)
     measuring.look()
-    assert measuring.expected() == {PAIR: Expected(1.2, 1.2), OVERFLOW: Expected(1.0, 1.0)}
+    assert measuring.expected == {PAIR: Expected(1.2, 1.2), OVERFLOW: Expected(1.0, 1.0)}
     assert before == {PAIR: Expected(0.3, 0.3)}
 
 
@@ -185,7 +185,7 @@ def test_a_successor_follows_the_run_from_its_beginning(store, running, carry):
     second = Measuring(store, run.id)
     second.look()
 
-    assert second.expected() == first.expected() == {PAIR: Expected(0.3, 0.3, 0.5)}
+    assert second.expected == first.expected == {PAIR: Expected(0.3, 0.3, 0.5)}
 
 
 def test_what_is_kept_is_expected_until_the_run_knows_better(store, token, running, carry):
@@ -197,15 +197,15 @@ def test_what_is_kept_is_expected_until_the_run_knows_better(store, token, runni
     run = running(10)
     measuring = Measuring(store, run.id)
     kept = {PAIR: Expected(0.2, 0.2), OVERFLOW: Expected(0.4, 0.4)}
-    assert measuring.expected() == kept
+    assert measuring.expected == kept
 
     carry(run, [0.25] * 4)
     measuring.look()
-    assert measuring.expected() == kept
+    assert measuring.expected == kept
 
     carry(run, [0.25])
     measuring.look()
-    assert measuring.expected() == {**kept, PAIR: Expected(0.25, 0.25)}
+    assert measuring.expected == {**kept, PAIR: Expected(0.25, 0.25)}
 
 
 def test_calls_of_what_is_not_configured_are_passed_over(store, running, carry):
@@ -216,4 +216,4 @@ def test_calls_of_what_is_not_configured_are_passed_over(store, running, carry):
 
     measuring.look()
 
-    assert measuring.expected() == {}
+    assert measuring.expected == {}

@@ -46,7 +46,7 @@ def test_a_look_at_the_open_run_is_right_whoever_looks_meanwhile(store, running,
         assert runs.current() == run
         return batch(runs, commands)
 
-    fresh = type(store.runs)(store.client, store.keys)
+    fresh = type(store.runs)(store)
     monkeypatch.setattr(type(store.runs), "_batch", overtaken)
 
     assert fresh.current() == run

@@ -8,9 +8,8 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.run import State
-from rlm.delivery import overdue
-from rlm.delivery.overdue import AGAIN_SECONDS, LAPSE_SECONDS, PATIENCE_SECONDS, OverdueWatch
-from rlm.delivery.run_end import REDIS_AWAY
+from rlm.delivery import run_end
+from rlm.delivery.run_end import AGAIN_SECONDS, LAPSE_SECONDS, PATIENCE_SECONDS, REDIS_AWAY, OverdueWatch
 from rlm.ledger.reading.books import books
 from tests.clocks import SetClock
 from tests.store import steps
@@ -23,7 +22,7 @@ WINDOW_SECONDS = 60.0
 def clock(monkeypatch, store):
     """The clock of this host, which stands still; that of Redis is so much ahead as the run is old."""
     made = SetClock()
-    monkeypatch.setattr(overdue, "system_clock", made)
+    monkeypatch.setattr(run_end, "system_clock", made)
     real = store.runs.current_at
 
     def current_at():

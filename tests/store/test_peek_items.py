@@ -15,7 +15,7 @@ LONGEST = 1000
 
 
 def giants(store):
-    return Giants(store.client, store.keys, store.keys.processing, LONGEST)
+    return Giants(store, store.keys.processing, LONGEST)
 
 
 def look(store, token=0, count=200, size=1_000_000):

@@ -16,7 +16,7 @@ from rlm.ledger import processes
 from rlm.ledger import waker as waker_module
 from rlm.ledger.claims import Call, LaneId
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded.server import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server

@@ -20,7 +20,7 @@ from rlm.ledger.processes import (
 )
 from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
 from rlm.processes.sharing import LISTENING_SECONDS
-from scheduler.hosts import MISSING_SECONDS, RunHosts
+from scheduler.team import MISSING_SECONDS, RunHosts
 from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.ways import A, B, fail, pass_time
@@ -31,7 +31,7 @@ HERE, ALSO_HERE, THERE = f"{A}:1:1", f"{A}:1:2", f"{B}:1:1"
 @pytest.fixture
 def clock(monkeypatch):
     clock = SetClock()
-    monkeypatch.setattr("scheduler.hosts.system_clock", clock)
+    monkeypatch.setattr("scheduler.team.system_clock", clock)
     return clock
 
 

@@ -37,7 +37,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
     url = server_url if request.param == "scan" else url_of(server_url, "rlm")
     with make_client(server_url) as admin, make_client(url) as client:
         admin.flushall()
-        tests = SelfTests(SimpleNamespace(client=client, settings=settings))
+        tests = SelfTests(SimpleNamespace(client=client, keys=Keys(settings), settings=settings))
         prefix = tests.new_prefix()
         store = Store(settings_under(settings, prefix), url)
         endpoint = store.settings.endpoints[steps.ENDPOINT]

@@ -393,9 +393,7 @@ def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, servic
 def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []
-    monkeypatch.setattr(
-        "rlm.delivery.run_alarms.look_over", lambda _store, record: looked_over.append(record["run_id"])
-    )
+    monkeypatch.setattr("rlm.delivery.run_end.look_over", lambda _store, record: looked_over.append(record["run_id"]))
     tick = store.now() - store.settings.run.window_seconds
     store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)

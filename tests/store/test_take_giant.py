@@ -24,7 +24,7 @@ def run(store, token):
 def giant(store, token, run):
     """The name of a giant that was set aside by a drain that died there."""
     store.client.lpush(store.keys.processing, GIANT)
-    return Giants(store.client, store.keys, store.keys.processing, 1_000_000).peek(token, 10, 10)[0]
+    return Giants(store, store.keys.processing, 1_000_000).peek(token, 10, 10)[0]
 
 
 def take(store, token, run_id, name, letter=b'{"id": "x"}'):

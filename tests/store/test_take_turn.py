@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -161,14 +162,20 @@ def test_what_was_released_goes_with_the_run(store, token, run, end):
     assert store.turns.releases() == []
 
 
+def turns_of(store, revision):
+    """The turns of a worker that has another configuration."""
+    settings = replace(store.settings, revision=revision)
+    return Turns(SimpleNamespace(client=store.client, keys=store.keys, settings=settings))
+
+
 def test_a_run_that_took_over_another_configuration_is_that_of_its_workers(store, token, run):
     """Calls released under another revision than the run's are taken by who has the run's, and by nobody else."""
     store.runs.note(token, run.id, revision="older")
     steps.release(store, token, run)
     steps.release(store, token, run)
 
-    assert Turns(store.client, store.keys, 3600, "older").take(LaneId("worker-1", 1), run.id).claim
-    assert Turns(store.client, store.keys, 3600, "third").take(LaneId("worker-1", 1), run.id).why == "revision"
+    assert turns_of(store, "older").take(LaneId("worker-1", 1), run.id).claim
+    assert turns_of(store, "third").take(LaneId("worker-1", 1), run.id).why == "revision"
 
 
 def test_a_run_never_heard_of_is_over(store, token, run):
@@ -182,7 +189,7 @@ def test_a_run_never_heard_of_is_over(store, token, run):
 def test_a_worker_of_another_revision_claims_nothing(store, token, types, run):
     """It learns that it must be replaced; the call stays for one that is up to date."""
     steps.release(store, token, run)
-    older = Turns(store.client, store.keys, 3600, "older")
+    older = turns_of(store, "older")
 
     with looks.nothing_changes(store):
         assert older.take(LaneId("worker-1", 1), run.id).why == "revision"
@@ -233,7 +240,7 @@ def test_the_limits_of_budgets_come_with_it(store, token, types, run):
     """Budgets share the name space of the endpoints."""
     first, *others, last = types[0].endpoints
     kind = replace(types[0], endpoints=(first, *others, replace(last, budget=make_budget("9/minute"))))
-    turns = Turns(store.client, store.keys, 3600, store.settings.revision)
+    turns = store.turns
     (released,) = steps.release(store, token, run)
     terms = Terms.of(kind, first, store.keys, 0)
     store.client.delete(store.keys.releases)

@@ -59,7 +59,7 @@ def test_closing_a_run_adds_what_only_its_end_can_tell(store, token, running):
 
     added = {name: number for name, number in (now - before).items() if "_us" not in name and "<=" not in name}
     assert added == {f"leftover:{steps.TYPE}": 2, "runs:partial": 1}
-    assert Totals(store.client, store.keys).look() == now
+    assert Totals(store).look() == now
 
 
 def test_totals_are_the_sum_of_the_records(store, token, running):
@@ -97,7 +97,7 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
     """
     workload = Workload(store, token, random.Random(seed), steps.open_run(store, token))
     workload.push(20)
-    watcher, seen = Totals(store.client, store.keys), Counter()
+    watcher, seen = Totals(store), Counter()
     for _ in range(3):
         for _ in range(50):
             workload.step()
@@ -105,12 +105,12 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
         workload.next_run()
         store.recovery.fail_unknown(token, workload.run.id, steps.OTHER_TYPE)
         seen = grown(watcher, seen)
-    assert Totals(store.client, store.keys).look() == seen
+    assert Totals(store).look() == seen
     assert close(store, token, workload.run)
 
     now, records = grown(watcher, seen), store.runs.recent(100)
 
-    assert Totals(store.client, store.keys).look() == now
+    assert Totals(store).look() == now
     for name in TYPES:
         for outcome, field in OUTCOMES.items():
             assert now[f"{field}:{name}"] == sum(one["by_type"].get(name, NONE)[outcome] for one in records), outcome
@@ -155,7 +155,7 @@ def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
         finally:
             done.set()
 
-    steps.at_once(work_and_end, *[lambda: watch(Totals(store.client, store.keys)) for _ in range(2)])
+    steps.at_once(work_and_end, *[lambda: watch(Totals(store)) for _ in range(2)])
 
     assert fallen == []
     assert store.totals.look()["runs:completed"] == 5
@@ -181,7 +181,7 @@ def test_a_redis_that_came_back_as_it_was_counts_what_it_remembers(store, token,
     store.client.rpop(store.keys.timings(run.id))
     store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 2.5))
 
-    mine, anew = store.totals.look(), Totals(store.client, store.keys).look()
+    mine, anew = store.totals.look(), Totals(store).look()
 
     assert mine == anew
     assert histograms(mine, "call")[steps.ENDPOINT].seconds == 2.9
@@ -224,7 +224,7 @@ def test_a_look_that_fails_in_the_middle_drops_nothing_and_counts_nothing_twice(
             store.totals.look()
     monkeypatch.undo()
 
-    assert store.totals.look() == Totals(store.client, store.keys).look()
+    assert store.totals.look() == Totals(store).look()
     assert histograms(store.totals.look(), "call")[steps.ENDPOINT].number == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import limits
 import pytest
@@ -12,6 +13,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.connect import make_client
 from rlm.ledger.limiter import EndpointLimiter, Period, WindowStorage, periods
+from rlm.ledger.scripts import Script
 from rlm.ledger.windows import Windows
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
@@ -30,7 +32,7 @@ def ages_of(store, endpoint, now_us):
 @pytest.fixture
 def storage(store):
     """Our storage over the test's keys."""
-    return WindowStorage(store.client, store.keys, GUARD)
+    return WindowStorage(store.client, store.keys, GUARD, Script("acquire_slot"))
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_our_storage_loads_none_of_the_stock_scripts_and_opens_no_connections_of
 def test_without_redis_no_slot_is_taken_for_granted(store, tmp_path):
     """Where Redis cannot be reached acquiring fails; it is neither admitted nor refused."""
     with make_client(f"unix://{tmp_path}/nobody.sock") as client:
-        windows = Windows(client, store.keys, GUARD)
+        windows = Windows(SimpleNamespace(client=client, keys=store.keys, settings=store.settings))
 
         with pytest.raises(StoreUnreachableError):
             windows.acquire(make_endpoint())

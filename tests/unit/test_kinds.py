@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from rlm.delivery import outcome as kinds
-from rlm.delivery.answer_parser import BrokenAnswerError
+from rlm.delivery.http_message import BrokenAnswerError
 from tests.each import each
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.delivery import outcome as kinds
+from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import (
     MAX_RETRY_AFTER_SECONDS,
     Delivered,
@@ -20,7 +21,6 @@ from rlm.delivery.outcome import (
     classify,
     parse_retry_after,
 )
-from rlm.delivery.request import Request
 from tests.each import each
 
 #: Wednesday, 21 October 2015, 07:28:00 UTC.

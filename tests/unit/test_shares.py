@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.ledger.processes import Offer, Process
+from rlm.ledger.ways import HostWays, Way
 from rlm.plan.allocation import shares
 from rlm.processes.sharing import divide
 
@@ -105,6 +106,30 @@ def test_a_host_that_is_cut_off_keeps_a_worker_that_probes():
     assert divide(20, alike, {"a": 0, "b": 1, "c": 1}) == {"a": 0, "b": 10, "c": 10}
     assert divide(1, alike, {"a": 1}) == {"a": 0, "b": 1, "c": 0}
     assert divide(0, alike, {"b": 1}) == {"a": 0, "b": 0, "c": 0}
+
+
+def bars(host, *windows):
+    return HostWays(host, 0.0, tuple(Way(host, window, 3, 0.0, 1.0, "refused") for window in windows))
+
+
+def test_a_host_without_workers_gets_one_if_it_reaches_what_those_with_workers_do_not():
+    """Else nobody would call that endpoint. Not if it is no better off, is drained, or stops."""
+    every = [supervisor(name, offer=Offer(capacity, 0, 20)) for name, capacity in (("a", 20), ("b", 4), ("c", 2))]
+    a, b, c = bars("a", "x", "y"), bars("b", "x"), bars("c", "x", "z")
+
+    assert divide(1, every) == {"a": 1, "b": 0, "c": 0}
+    assert divide(1, every, {}, {"a": a}) == {"a": 0, "b": 1, "c": 0}
+    assert divide(2, every, {}, {"a": a}) == {"a": 1, "b": 1, "c": 0}
+    assert divide(2, every, {"b": 0}, {"a": a}) == {"a": 1, "b": 0, "c": 1}
+    assert divide(2, every, {}, {"a": a, "b": b}) == {"a": 1, "b": 0, "c": 1}
+    assert divide(2, every, {}, {"a": a, "b": a, "c": a}) == {"a": 2, "b": 0, "c": 0}
+    assert divide(2, every, {"b": 0}, {"a": a, "c": c}) == {"a": 2, "b": 0, "c": 0}
+    assert divide(2, every, {}, {"c": c}) == {"a": 2, "b": 0, "c": 0}
+    assert divide(4, every, {}, {"a": a, "b": b}) == {"a": 2, "b": 1, "c": 1}
+    assert divide(0, every, {}, {"a": a}) == {"a": 0, "b": 0, "c": 0}
+    assert divide(2, every, {"a": 1, "b": 1, "c": 1}, {"a": a, "b": b}) == {"a": 2, "b": 0, "c": 0}
+    stops = supervisor("b", offer=Offer(0, 0, 20))
+    assert divide(2, [every[0], stops], {}, {"a": a}) == {"a": 2, "b": 0}
 
 
 def test_two_supervisors_of_a_host_share_what_it_can_take():

@@ -110,6 +110,7 @@ class FakeStore:
     url = "unix:///nowhere"
     keys = SimpleNamespace(wake=lambda whom: f"wake:{whom}")
     guarded = staticmethod(nullcontext)
+    ways = SimpleNamespace(look=dict)
 
     def __init__(self):
         self.processes = self.ledger = self.recovery = self.hosts = self.places = self
@@ -136,7 +137,7 @@ class FakeStore:
         self._reach()
         return self.number
 
-    def idle(self):
+    def drains(self):
         self._reach()
         return self.drained
 

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.errors import ConfigurationError, StoreError, StoreUnreachableError
 from rlm.ledger import Store, open_store
-from rlm.ledger.embedded.server import running
+from rlm.ledger.embedded import running
 from rlm.ledger.fitness import Finding, fault
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, known

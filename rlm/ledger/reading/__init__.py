@@ -21,7 +21,7 @@ from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.letters import Envelope
-from rlm.ledger.scripts import SLICE, batch
+from rlm.ledger.scripts import SLICE, ask, batch
 
 #: The counts in the hash of an event, 0 where there is none.
 _COUNTS = ("attempt", "tries", "runs", "deaths", "claims", "unsent")
@@ -104,8 +104,7 @@ def fields_in(store: Store, zset: str, *fields: str) -> Iterator[list[bytes | No
     """Yield some fields of each event in a zset, page by page."""
     start = 0
     while True:
-        with translated(store.client):
-            ids = cast("list[bytes]", store.client.zrange(zset, start, start + PAGE - 1))
+        ids = ask(store.client, "ZRANGE", zset, start, start + PAGE - 1)
         if not ids:
             return
         yield from fields_of(store, map(text, ids), *fields)
@@ -182,8 +181,7 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         place = Place.LEFTOVER
     worker, note = text(fields.get(b"owner", b"")), None
     if place is Place.IN_FLIGHT:
-        with translated(store.client):
-            note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
+        note = find_note(ask(store.client, "HGET", keys.calls(worker), event_id))
     count = {name: int(fields.get(name.encode(), 0)) for name in _COUNTS}
     taken_at = float(fields[b"taken_at"]) if b"taken_at" in fields else None
     taken_in = text(fields.get(b"taken_in", b"")) or None  # as the version before this one wrote it

@@ -14,7 +14,7 @@ from rlm.ledger import Store
 from rlm.ledger.connect import text
 from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import books
-from rlm.ledger.scripts import batch
+from rlm.ledger.scripts import ask, batch
 from rlm.plan.allocation import Ranks
 
 #: Items read at the most, the oldest; the rest is only counted.
@@ -209,7 +209,7 @@ def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
 
 def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[int]:
     """Count the events of a zset in order of priority, those before `until` in the sequence of arrivals."""
-    if batch(store.client, [("EXISTS", zset)]) == [0]:
+    if not ask(store.client, "EXISTS", zset):
         return Counter()
     firsts = map(order_offset, _PRIORITIES)
     counted = batch(store.client, (("ZCOUNT", zset, first, f"({first + until}") for first in firsts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
@@ -23,7 +23,7 @@ from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_completed
 from rlm.ledger.runs import read_tally
-from rlm.ledger.scripts import SLICE, Command, batch
+from rlm.ledger.scripts import SLICE, Command, ask, batch
 from rlm.ledger.ways import read_ways
 from rlm.plan.situation import Underway
 
@@ -112,7 +112,7 @@ def books(store: Store) -> Books:
     keys, ledger = store.keys, store.ledger
     while True:
         names = store.known_types
-        run_id = cast("bytes | None", store.client.get(keys.current))
+        run_id = ask(store.client, "GET", keys.current)
         read: list[Command] = [
             ("TIME",),
             ("GET", keys.current),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
 from rlm.ledger.claims import KEEP_SECONDS
-from rlm.ledger.connect import MICROSECONDS, translated
+from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import limits_of
+from rlm.ledger.scripts import ask
 
 #: More slots than any window holds.
 _ALL = 2**31
@@ -77,8 +78,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
 def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:
     """Return from when on all calls are known, and why not since `since_us`. Slots are taken within epochs only."""
     kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
-    with translated(store.client):
-        born = cast("bytes | None", store.client.hget(store.keys.epoch, "born"))
+    born = ask(store.client, "HGET", store.keys.epoch, "born")
     began_us, why = int(born or now_us), "What this Redis remembers begins then"
     if renewal := store.epochs.last_renewal():
         began_us, why = round(renewal.at * MICROSECONDS), renewal.why
@@ -95,8 +95,7 @@ def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]],
     since_us = time.since_us
     span_us = round(limited.limit.rules[0].seconds * MICROSECONDS)
     course = most_by_part(sent, span_us, since_us, time.until_us, time.parts) if time.parts else None
-    with translated(store.client):
-        kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
+    kept = ask(store.client, "HGET", store.keys.health(limited.window_id), "kept_us")
     return {
         "calls": sum(moment >= since_us for moment in sent),
         "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / MICROSECONDS),

@@ -14,6 +14,7 @@ from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
+from rlm.ledger.scripts import ask
 
 #: Most events read for one page. If few of them fit, the next page goes on from there.
 MOST_LOOKED = 100_000
@@ -133,8 +134,7 @@ def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterat
 
 def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
     """Yield the parts that may hold what is wanted: the mark at the beginning of each, and the state of its events."""
-    with translated(store.client):
-        pending = Place.PENDING if store.client.exists(store.keys.current) else Place.LEFTOVER
+    pending = Place.PENDING if ask(store.client, "EXISTS", store.keys.current) else Place.LEFTOVER
     for name in store.known_types:
         if not wanted.types or name in wanted.types:
             for part, place in (("pending", pending), *((one.value, one) for one in WAITING[2:5])):
@@ -168,8 +168,7 @@ def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Wai
 def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[Mark, Waiter | None]]:
     """Look for the event of one item, whose id says where it would be."""
     one = event_id(item, mark.type)
-    with translated(store.client):
-        score = store.client.zscore(_zset(store, mark), one)
+    score = ask(store.client, "ZSCORE", _zset(store, mark), one)
     if score is not None and (int(score), one) > (mark.score, mark.behind):
         yield mark._replace(score=int(score), behind=one), next(_look(store, [(int(score), one)], place))
 

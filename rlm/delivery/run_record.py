@@ -1,0 +1,232 @@
+"""The record of a run, and whether the run kept its promises.
+
+Whoever closed a run looks it over, and raises an alarm for each promise that it did not keep.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import timestamp
+from rlm.core.endpoint import Budget, Limit, Limited, all_limited
+from rlm.core.errors import StoreError
+from rlm.core.expected import quantile
+from rlm.core.run import Run, make_record
+from rlm.core.tally import actual_seconds, refused_by, troubles_of, with_trouble
+from rlm.core.window import most_in_any
+from rlm.delivery.outcome import DEADLINE
+from rlm.ledger import Store
+from rlm.ledger.breaker import forget_what_is_over, raised_alarm
+from rlm.ledger.processes import Role
+from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
+from rlm.ledger.reading.compliance import excess
+from rlm.plan.cause import Ended, causes
+from rlm.plan.waits import Waits
+
+#: Fewer dead letters of a run raise no alarm, however large a part of it they are.
+LEAST_LETTERS = 5
+
+log = logging.getLogger(__name__)
+
+
+def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:
+    """Return the record that an open run would leave if it were closed at `now_us`.
+
+    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
+    """
+    return _record(store, run, read_ending(store, run, measured=measured), now_us)
+
+
+def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
+    """Return the record of a run that is being closed, with what only its end can tell."""
+    record = _record(store, run, found, found.now_us)
+    if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
+        record["plan"]["actual_seconds"] = actual
+        record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
+    if why := causes(_ended(store, run, record, found)):
+        record["why"] = [one.as_json() for one in why]
+    return record
+
+
+def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any]:
+    record = make_record(
+        run,
+        found.tally,
+        [event_type.name for event_type in store.settings.event_types],
+        _called(found),
+        finished_at=run.moment(now_us),
+        restarted=found.restarts - run.restarts_before if run.plan else 0,
+    )
+    waiting = [kind for kind in store.settings.event_types if record["by_type"][kind.name]["leftover"]]
+    wanted = {one.name for kind in waiting for one in kind.endpoints}
+    unreached = {name: what for name, what in found.unreached.items() if name in wanted}
+    if troubles := troubles_of(found.tally, found.endpoints, unreached):
+        record["troubles"] = troubles
+    if too_high := [one.as_json() for one in found.too_high if one.refusals.at >= run.started_at]:
+        record["limits_too_high"] = too_high
+    return record
+
+
+def _called(found: Ending) -> dict[str, dict[str, Any]]:
+    """Return what a record has of endpoints and, if there are any, of budgets, which have the sums of theirs."""
+    durations: dict[str, list[float]] = {}
+    for call in found.calls:
+        durations.setdefault(call.endpoint, []).append(call.milliseconds)
+    by_endpoint = {}
+    sharing: dict[Budget, list[str]] = {}
+    for name, endpoint in found.endpoints.items():
+        milliseconds = sorted(durations.get(name, []))
+        figures = {"p50_ms": quantile(milliseconds, 0.50), "p95_ms": quantile(milliseconds, 0.95)}
+        by_endpoint[name] = _calls(found, endpoint, [name]) | figures
+        if endpoint.budget:
+            sharing.setdefault(endpoint.budget, []).append(name)
+    by_budget = {budget.name: _calls(found, budget, names) for budget, names in sharing.items()}
+    return {"by_endpoint": by_endpoint, **({"by_budget": by_budget} if by_budget else {})}
+
+
+def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
+    """Return the calls of a run by answer, those of the endpoints `names`, and the most within a period of a limit.
+
+    `limit_before` is the limit that the run began with, if that was another.
+    """
+    answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
+    before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
+    return {
+        "calls": sum(answers.values()),
+        **answers,
+        "peak_in_window": _peak(found, limited),
+        "limit": limited.limit.text,
+        **({"limit_before": before} if before else {}),
+    }
+
+
+def _peak(found: Ending, limited: Limited) -> int:
+    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
+    return most_in_any(found.sent.get(limited.name, ()), round(limited.limit.rules[0].seconds * 1_000_000))
+
+
+def _released_us(run: Run) -> int | None:
+    """Return when the run's first event was released, microseconds by the clock of Redis as it is now."""
+    if run.first_release_at is None:
+        return None
+    return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
+
+
+def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:
+    """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
+    failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
+    sent = [moment for name in failing_at for moment in found.sent.get(name, ())]
+    return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
+
+
+def _used(store: Store, record: Mapping[str, Any], found: Ending, seconds: float) -> dict[str, Any]:
+    """Return how much of its lanes and slots a run used in the `seconds` in which it called.
+
+    Slots are those of the endpoints of the types that it had events of.
+    """
+    with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
+    names = {end.name for kind in store.settings.event_types if kind.name in with_events for end in kind.endpoints}
+    guard_seconds = store.settings.run.guard_seconds
+    made = {name: entry["calls"] for name, entry in record["by_endpoint"].items()}
+    lanes = record["workers"]["peak"] * record["plan"]["threads"]
+    ages = sorted(call.age_ms / 1000 for call in found.calls)
+    busy = sum(call.milliseconds for call in found.calls) / 1000
+    slots = sum(_slots(found.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
+    return {
+        "calls_per_minute": round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
+        "lanes": round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
+        "slots": round(min(1.0, sum(made.get(name, 0) for name in names) / slots), 3) if slots else 0.0,
+        "answered_p50_seconds": round(quantile(ages, 0.50), 3),
+        "answered_p95_seconds": round(quantile(ages, 0.95), 3),
+    }
+
+
+def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
+    """Return the slots that a window, open at the start, has in so many seconds: by the rule that allows the fewest."""
+    return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
+
+
+def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> Ended:
+    limits = {one.name: one.limit.text for one in all_limited(found.endpoints.values())}
+    for kind in store.settings.event_types:
+        limits.setdefault(kind.name, found.endpoints[kind.endpoints[0].name].limit.text)
+    leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
+    return Ended(
+        leftover=leftover,
+        spent=run.spent or {},
+        cut=with_trouble(DEADLINE, found.tally, store.settings.event_types, leftover),
+        waits=Waits.read(run.waits, run.opened_at),
+        window_seconds=run.window_seconds,
+        limits=limits,
+        cancelled=run.cancelled,
+        failure=run.failure,
+        stopped=run.stopped,
+    )
+
+
+def look_over(store: Store, record: Mapping[str, Any]) -> None:
+    """Raise an alarm for each promise that the run of `record` did not keep.
+
+    If Redis fails nothing is reported; `rlm doctor` looks too.
+    """
+    try:
+        _look_at_limits(store, record)
+        _look_at_books(store, record)
+        _look_at_letters(store, record)
+        forget_what_is_over(store)
+        store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
+    except StoreError as error:
+        extra = {"action": "inspect", "run_id": record["run_id"]}
+        log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)
+
+
+def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
+    over = {name: calls for name, calls in excess(store, timestamp(record["started_at"])).items() if calls}
+    if over:
+        worst = max(over, key=over.__getitem__)
+        counts = {"exceeded": len(over), "too_many": over[worst]}
+        told = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
+        extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=record["run_id"], endpoint=worst)
+        log.error(told, ", ".join(over), over[worst], extra=extra)
+
+
+def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
+    found = books(store)
+    if faults := [*found.faults, *_faults_of(record), *miscounted(store, found, record)]:
+        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"])
+        log.error("The books do not balance after run %s: %s", record["run_id"], "; ".join(faults), extra=extra)
+
+
+def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
+    """Compare the dead letters with the configured bounds, after a run that added to them."""
+    most, counts = store.settings.queue.failed_alarm, record["counts"]
+    added = counts["failed"] + counts["invalid"]
+    if not added:
+        return
+    letters = store.letters.count()
+    if (most and letters > most) or _are_many(store, record, added):
+        told = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
+        numbers = {"letters": letters, "failed": counts["failed"], "invalid": counts["invalid"]}
+        extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=numbers, run_id=record["run_id"])
+        log.warning(told, letters, added, record["run_id"], counts["completed"], extra=extra)
+
+
+def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
+    """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
+    share = store.settings.queue.failed_alarm_share
+    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record["started_at"]))
+    untold = added - refused_by(record, alarmed)
+    return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
+
+
+def _faults_of(record: Mapping[str, Any]) -> list[str]:
+    """Return what does not add up in a record, a sentence a type."""
+    return [
+        f"{name}: {entry['taken']} taken and {entry['carried_over']} carried over, but {entry['completed']} completed, "
+        f"{entry['failed']} failed and {entry['leftover']} left over"
+        for name, entry in record["by_type"].items()
+        if entry["taken"] + entry["carried_over"] != entry["completed"] + entry["failed"] + entry["leftover"]
+    ]
