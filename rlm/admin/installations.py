@@ -20,7 +20,7 @@ from rlm.admin.verdict import verdict
 from rlm.core.errors import ConfigurationError, RLMError, StoreUnreachableError
 from rlm.core.text import LONGEST_LINE, harmless
 from rlm.ledger import Store
-from rlm.ledger.connect import running_url
+from rlm.ledger.server import running_url
 from rlm.settings import Settings, load_settings, secrets_of
 from rlm.settings.secrets import EMBEDDED
 

@@ -36,10 +36,7 @@ def uncollected() -> Iterator[None]:
 
 
 def settle_streams() -> None:
-    """Open closed standard streams, make any text encodable, and ignore failed writes to stderr.
-
-    A command's process calls this before anything else.
-    """
+    """Open closed standard streams, make any text encodable, ignore failed writes to stderr; before anything else."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

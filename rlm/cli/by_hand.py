@@ -22,19 +22,25 @@ from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
-from rlm.processes.fork import is_alone
+from rlm.processes.fork import Spare, is_alone
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
-from rlm.processes.spare import Spare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
     from rlm.terminal.live import Drawn
+
+
+def import_shared() -> None:
+    """Import what the conductor and its supervisor both need, once, before one is forked from the other."""
+    import actors.broker  # noqa: F401  # as the next two are: whoever uses them finds them there
+    import rlm.delivery.run_end
+    import rlm.ledger.store  # noqa: F401
 
 
 def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractContextManager[Spare | None]:
@@ -45,33 +51,27 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
     if not is_alone():
         return nullcontext()
     drawn, context = is_terminal(err=True), click.get_current_context()
+    import_shared()
 
-    def prepare() -> None:
-        from rlm.cli.processes import import_supervisor
+    def be(is_wanted: Callable[[], bool]) -> None:
+        from rlm.cli.group import orderly
+        from rlm.cli.processes import import_supervisor, supervise, warm_template
 
         with uncollected():
             import_supervisor(settings)
-
-    def supervise() -> None:
-        from rlm.cli.group import orderly
-        from rlm.cli.processes import supervise
-
         if drawn:
             os.environ["RLM_LOG_FORMAT"] = "text"
-        with orderly(context), signals.StopSignals() as stop:
-            signals.unblock(signals.GRACEFUL)
-            supervise(settings, stop, allow_volatile=allow_volatile)
+        with orderly(context), warm_template(settings) as template:
+            if is_wanted():
+                with signals.StopSignals() as stop:
+                    signals.unblock(signals.GRACEFUL)
+                    supervise(template, settings, stop, allow_volatile=allow_volatile)
 
-    return Spare(prepare, supervise, piped=drawn)
+    return Spare(be, piped=drawn)
 
 
 def conduct_here(
-    store: Store,
-    stop: StopSignals,
-    interval: float | None,
-    *,
-    allow_volatile: bool,
-    spare: Spare | None = None,
+    store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool, spare: Spare | None = None
 ) -> dict[str, Any]:
     """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
     telemetry.set_up(store.settings, "conductor")

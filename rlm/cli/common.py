@@ -12,19 +12,7 @@ import click
 
 from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
-from rlm.core.errors import (
-    AmbiguousRunError,
-    BadQuestionError,
-    ConfigurationError,
-    FencedError,
-    InterruptedByHandError,
-    NoSuchEndpointError,
-    NoSuchHostError,
-    NoSuchLetterError,
-    NoSuchRunError,
-    RLMError,
-    StoreError,
-)
+from rlm.core import errors
 from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
@@ -33,6 +21,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.front import StoreFront
+    from rlm.ledger.server import Server
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -103,21 +92,20 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-#: What the user can put right in what he typed, or in the configuration.
-_USAGE = (ConfigurationError, AmbiguousRunError, NoSuchEndpointError, NoSuchHostError, BadQuestionError)
+#: The exit code of each error, the most special first; of any other it is FAILED.
+_EXIT_CODES = (
+    ((errors.ConfigurationError, errors.AmbiguousRunError, errors.BadQuestionError), ExitCode.USAGE),
+    ((errors.NoSuchEndpointError, errors.NoSuchHostError), ExitCode.USAGE),
+    (errors.InterruptedByHandError, ExitCode.INTERRUPTED),
+    ((errors.NoSuchRunError, errors.NoSuchLetterError), ExitCode.NOT_FOUND),
+    (errors.FencedError, ExitCode.FAILED),
+    (errors.StoreError, ExitCode.REDIS),
+)
 
 
-def exit_code_of(error: RLMError) -> ExitCode:
+def exit_code_of(error: errors.RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    if isinstance(error, _USAGE):
-        return ExitCode.USAGE
-    if isinstance(error, InterruptedByHandError):
-        return ExitCode.INTERRUPTED
-    if isinstance(error, NoSuchRunError | NoSuchLetterError):
-        return ExitCode.NOT_FOUND
-    if isinstance(error, StoreError) and not isinstance(error, FencedError):
-        return ExitCode.REDIS
-    return ExitCode.FAILED
+    return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), ExitCode.FAILED)
 
 
 class CommandError(click.ClickException):
@@ -136,13 +124,7 @@ class CommandError(click.ClickException):
 
 
 def confirm(question: str, done: str = "removed") -> None:
-    """Ask on stderr before something that cannot be undone; any answer but yes ends the command.
-
-    `done` completes the message of that end: "Nothing was removed."
-
-    Raises:
-        CommandError: the answer was not yes, or Ctrl-C.
-    """
+    """Ask before what cannot be undone; unless the answer is yes, raise CommandError: Nothing was `done`."""
     try:
         agreed = click.confirm(safe_words(question), err=True)
     except click.Abort as abort:  # there is nobody to ask, or Ctrl-C
@@ -183,7 +165,7 @@ def unread_url(settings: Settings) -> str:
         return ""
     try:
         url = parse_dotenv(read_trusted_text(file)).get("REDIS_URL", EMBEDDED)
-    except (OSError, ValueError, ConfigurationError):  # there is none, or `rlm up` says what is wrong with it
+    except (OSError, ValueError, errors.ConfigurationError):  # there is none, or `rlm up` says what is wrong with it
         return ""
     remedy = "this command looks at an embedded server instead. For the shell to know it: `set -a; . ./.env; set +a`"
     return f"{file} sets REDIS_URL, which only `rlm up` reads by itself: {remedy}" if url not in {"", EMBEDDED} else ""
@@ -195,7 +177,7 @@ def tell_new_server(settings: Settings) -> None:
         say(words)
 
 
-def show_looked_at(store: Store) -> None:
+def show_site(store: Store) -> None:
     """Print which installation an empty answer is about, since the user may have meant another."""
     from rlm.admin import words
     from rlm.admin.report import looked_at
@@ -227,39 +209,33 @@ def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
     return StopSignals(Wakeup(each_turn))
 
 
-@contextmanager
-def store_of(config: Path | None) -> Iterator[Store]:
+def store_of(config: Path | None) -> AbstractContextManager[Store]:
     """Load the settings and open their store; start the embedded server if one is configured."""
-    with opened(settings_of(config)) as store:
-        yield store
+    return opened(settings_of(config))
 
 
-@contextmanager
-def opened(settings: Settings) -> Iterator[Store]:
+def opened(settings: Settings) -> AbstractContextManager[Store]:
     """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store
 
-    with _answering(settings, open_store) as store:
-        yield store
+    tell_new_server(settings)
+    return _answering(open_store(settings))
 
 
-@contextmanager
-def opened_front(settings: Settings) -> Iterator[StoreFront]:
-    """Open the front of the store of `settings` and check that it answers."""
+def opened_front(settings: Settings, server: Server) -> AbstractContextManager[StoreFront]:
+    """Open the front of the store on the `server` of `settings` and check that it answers."""
     from rlm.ledger.front import open_front
 
-    with _answering(settings, open_front) as front:
-        yield front
+    return _answering(open_front(settings, server))
 
 
 @contextmanager
-def _answering(settings: Settings, opener: Callable[[Settings], AbstractContextManager[_Front]]) -> Iterator[_Front]:
-    tell_new_server(settings)
+def _answering(opening: AbstractContextManager[_Front]) -> Iterator[_Front]:
     waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
     waiting.daemon = True
     waiting.start()
     try:
-        with opener(settings) as front:
+        with opening as front:
             front.ping()
             waiting.cancel()
             yield front

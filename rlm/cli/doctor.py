@@ -84,16 +84,15 @@ def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]
         for one in findings
     ]
     print_json({"ok": all(one["verdict"] != "fail" for one in found), "findings": found})
-    shown = [one for verdict in ("fail", "warn", "ok") for one in found if one["verdict"] == verdict]
-    shown = [one for one in shown if verbose or not one["ok"]]
+    verdicts = ("fail", "warn", *(["ok"] if verbose else []))
+    shown = [one for verdict in verdicts for one in found if one["verdict"] == verdict]
     names = max((len(safe_line(one["name"])) for one in shown), default=0)
     for one in shown:
         show_verdict(one["verdict"], one["name"], one["message"], "" if one["ok"] else one["remedy"], names)
     if well := len(found) - len(shown):
         show(f"{styled('ok', 'ok')}    {counted(well, 'check')} found nothing wrong; -v shows each")
     show()
-    verdicts = [one["verdict"] for one in found]
-    errors, warnings = verdicts.count("fail"), verdicts.count("warn")
+    errors, warnings = (sum(one["verdict"] == verdict for one in found) for verdict in ("fail", "warn"))
     words = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}." if errors or warnings else "All is well."
     show(styled(words, "error" if errors else "warn" if warnings else "ok"))
     return found

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of, tell_unknown
-from rlm.cli.options import (
-    Duration,
-    all_of,
-    dry_run_option,
-    number_argument,
-    several,
-    several_of,
-    type_names,
-    yes_option,
-)
+from rlm.cli.common import CommandError, command, confirm, show_site, store_of, tell_unknown
+from rlm.cli.options import Duration, all_of, deal_flags, number_argument, several, type_names
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
@@ -57,7 +48,7 @@ event_filter = all_of(
 )
 @number_argument
 @event_filter
-@several_of("--state", "states", _STATES, f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.")
+@several("--state", "states", "STATE", f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
 def list_events(config: Path | None, number: int, after: str | None, **options: Any) -> None:
     """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
@@ -78,7 +69,7 @@ def list_events(config: Path | None, number: int, after: str | None, **options: 
     _list(found)
     if not found["events"] and not found["next"]:
         tell_unknown(store, wanted.types)
-        show_looked_at(store)
+        show_site(store)
 
 
 def _list(found: dict[str, Any]) -> None:
@@ -110,9 +101,7 @@ def _list(found: dict[str, Any]) -> None:
     "rlm queue drop --all --yes    # in a script",
 )
 @event_filter
-@click.option("--all", "every", is_flag=True, help="All of them.")
-@yes_option
-@dry_run_option
+@deal_flags
 def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
     """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
 

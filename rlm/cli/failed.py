@@ -12,19 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, Group, command, confirm, show_looked_at, store_of, tell_unknown
-from rlm.cli.options import (
-    Since,
-    all_of,
-    dry_run_option,
-    endpoint_names,
-    letter_ids,
-    number_argument,
-    several,
-    several_of,
-    type_names,
-    yes_option,
-)
+from rlm.cli.common import ExitCode, Group, command, confirm, show_site, store_of, tell_unknown
+from rlm.cli.options import Since, all_of, deal_flags, endpoint_names, letter_ids, number_argument, several, type_names
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
@@ -39,6 +28,13 @@ ITEM_WIDTH, IDS_WIDTH = 4000, 400
 #: The most letters that are shown at once, and refused ones that are named; the others are only counted.
 MOST_SHOWN, MOST_REFUSED = 20, 5
 
+#: What becomes of letters retried, by whether they are items as a whole: events, items that had none, or both.
+_FOLLOWS = {
+    (False,): "They go out with the next run",
+    (True,): "Their items are back on the audit list, where the next run looks at them anew",
+    (False, True): "Events go out with the next run, and items that had none are back on the audit list, where it "
+    "looks at them anew",
+}
 _LISTED = "`rlm failed list` shows them"
 _CALLED_LAST = "Those whose event this endpoint was called for last."
 _SEARCHED = "Those with this in item, wallet, event or detail."
@@ -52,7 +48,7 @@ def failed() -> None:
 #: The options that choose dead letters: the fields of a `LetterFilter`.
 letter_filter = all_of(
     several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
-    several_of("--reason", "reasons", Reason, f"Those with this reason: {', '.join(Reason)}."),
+    several("--reason", "reasons", "REASON", f"Those with this reason: {', '.join(Reason)}.", of=Reason),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
     several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
     click.option("--since", type=Since(), metavar="DURATION", help="Those of so long ago at the most."),
@@ -94,7 +90,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
         tell_unknown(store, chosen.types, chosen.endpoints)
-        show_looked_at(store)
+        show_site(store)
     elif grouped:
         _show_groups(groups, number)
     else:
@@ -179,8 +175,6 @@ def _item_text(raw: bytes) -> str:
 
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
-#: The flags of retry and drop: all letters, without asking, only counted.
-deal_options = all_of(click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option)
 
 
 @command(
@@ -192,7 +186,7 @@ deal_options = all_of(click.option("--all", "every", is_flag=True, help="All of 
 )
 @ids_argument
 @letter_filter
-@deal_options
+@deal_flags
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
@@ -215,7 +209,7 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
 )
 @ids_argument
 @letter_filter
-@deal_options
+@deal_flags
 def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
 
@@ -257,19 +251,6 @@ def _deal(
     _tell(outcomes, deal)
 
 
-def _what_follows(retried: Sequence[Outcome]) -> str:
-    """Return what becomes of the letters retried: of events, and of items that are no events yet."""
-    kinds = {one.as_item for one in retried}
-    events, items = "They go out with the next run", "Their items are back on the audit list, where the next run looks"
-    if kinds == {False, True}:
-        events, items = (
-            "Events go out with the next run",
-            "items that had none are back on the audit list, where it looks",
-        )
-    told = {False: events, True: f"{items} at them anew"}
-    return f"{', and '.join(told[kind] for kind in sorted(kinds))}; `rlm start` starts one now."
-
-
 def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
     from rlm.admin.letters import Deal
@@ -290,6 +271,7 @@ def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {deal}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
         if deal is Deal.RETRY:
-            show_words(_what_follows([one for one in outcomes if not one.refused]))
+            kinds = sorted({one.as_item for one in outcomes if not one.refused})
+            show_words(f"{_FOLLOWS[tuple(kinds)]}; `rlm start` starts one now.")
     if refused:
         raise SystemExit(int(ExitCode.FAILED))

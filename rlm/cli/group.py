@@ -16,7 +16,7 @@ import click
 
 from rlm import __version__
 from rlm.cli.common import CommandError, ExitCode, Group, examples, exit_code_of
-from rlm.cli.options import DEBUG, DEBUG_OPTION
+from rlm.cli.options import DEBUG_OPTION
 from rlm.cli.printing import is_terminal, say, say_error
 from rlm.core.errors import RLMError
 
@@ -81,7 +81,7 @@ def unread() -> SystemExit:
 
 
 def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> SystemExit:
-    if ctx.meta.get(DEBUG) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
+    if ctx.meta.get("rlm.debug") or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
     (say if code is ExitCode.INTERRUPTED else say_error)(_masked(words))
     return SystemExit(int(code))
@@ -209,12 +209,9 @@ class LazyGroup(Group):
 
 
 def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:
-    """Stop this process when the one that started it dies, for the demo, the self-test and `rlm start --wait`.
-
-    They stop their processes themselves, unless they are killed.
-    """
+    """Stop this process when the one that started it is killed: else that would have stopped it, as `rlm demo` does."""
     if parent is not None:
-        from rlm.processes.spare import die_with
+        from rlm.processes.fork import die_with
 
         if not die_with(parent):
             ctx.exit()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.printing import ask_for_json
+from rlm.cli.printing import remember
 from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A duration above 0 s, from `shortest` to `longest` seconds: `90`, `90s`, `10m`, `1h30m`, `2d`, with fractions.
-
-    The longest by default is more than anybody types.
-    """
+    """A duration of `shortest` to `longest` seconds, by default any above 0: `90`, `90s`, `10m`, `1h30m`, `2d`."""
 
     name = "duration"
 
@@ -88,23 +85,13 @@ def _reads(number: Callable[[Any], float], value: Any) -> bool:
     return not isinstance(value, str) or is_plain(value)
 
 
-#: The key in a context's `meta` that says whether `--debug` was given.
-DEBUG = "rlm.debug"
+def _flag(name: str, meaning: str, **more: Any) -> click.Option:
+    return click.Option([name], is_flag=True, expose_value=False, callback=remember, help=meaning, **more)
 
 
-def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
-
-
-DEBUG_OPTION = click.Option(
-    ["--debug"],
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
-)
-#: The options of every command, and the one of those that print data.
+DEBUG_OPTION = _flag("--debug", "Show the traceback of an error, as RLM_DEBUG=1 does.", is_eager=True)
+JSON = _flag("--json", "Print one JSON document and nothing else.")
+#: The options of every command.
 STANDARD = [
     click.Option(
         ["--config"],
@@ -113,16 +100,25 @@ STANDARD = [
     ),
     DEBUG_OPTION,
 ]
-JSON = click.Option(
-    ["--json"],
-    is_flag=True,
-    expose_value=False,
-    callback=ask_for_json,
-    help="Print one JSON document and nothing else.",
-)
+
+
+def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds these options to a command, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
+#: Of what removes or sends many: without asking, only counted; and with the choice of all before them.
+sure_flags = all_of(
+    yes_option, click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
+)
+deal_flags = all_of(click.option("--all", "every", is_flag=True, help="All of them."), sure_flags)
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
 )
@@ -130,14 +126,12 @@ volatile_option = click.option(
 number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
 
 
-def several(flag: str, name: str, metavar: str, meaning: str, **more: Any) -> Callable[[Any], Any]:
-    """Return an option that can be given several times."""
+def several(
+    flag: str, name: str, metavar: str, meaning: str, *, of: Iterable[str] = (), **more: Any
+) -> Callable[[Any], Any]:
+    """Return an option that can be given several times; each time with one of the values `of`, if there are any."""
+    more |= {"type": click.Choice([*map(str, of)])} if of else {}
     return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
-
-
-def several_of(flag: str, name: str, values: Iterable[str], meaning: str) -> Callable[[Any], Any]:
-    """Return an option that can be given several times, each time with one of `values`."""
-    return several(flag, name, flag[2:].upper(), meaning, type=click.Choice([*map(str, values)]))
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -165,17 +159,6 @@ def interval_option(default: float) -> Callable[[Any], Any]:
     return click.option(
         "--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=f"Look this often.  [default: {default:g}s]"
     )
-
-
-def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a decorator that adds these options to a command, in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 #: How long the store has to answer for a completion, seconds: a person waits for it with a key pressed.
@@ -208,7 +191,7 @@ def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], I
 
     def find(settings: Settings) -> Iterable[str]:
         from rlm.ledger import Store
-        from rlm.ledger.connect import running_url
+        from rlm.ledger.server import running_url
 
         if (url := running_url(settings)) is not None:
             with closing(Store(settings, url, answer_seconds=_ANSWER_SECONDS)) as store:

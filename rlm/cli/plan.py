@@ -133,7 +133,6 @@ def _describe(found: Forecast) -> None:
 
 
 def _compare(today: Forecast, other: Forecast) -> None:
-    """Print two plans side by side."""
     from rlm.admin.verdict import side_by_side
 
     show_words(f"What if: {other.case.assumptions}.")
@@ -245,7 +244,6 @@ def _show_last(outlook: Outlook) -> None:
 
 
 def _shortened(rows: list[list[str]], first: int, last: int) -> list[list[str]]:
-    """Leave out the middle ones of many."""
     return [*rows[:first], ["..."] * len(rows[0]), *rows[-last:]] if len(rows) > first + last + 1 else rows
 
 
@@ -271,7 +269,6 @@ def _rate(number: float) -> str:
 
 
 def _show_replay(found: Replay) -> None:
-    """Print the answer."""
     print_json(found.as_json())
     show_words(found.sentence)
     if rows := list(_replayed(found)):

@@ -57,10 +57,7 @@ def is_coloured(*, err: bool = False) -> bool:
 def styled(text: object, kind: str) -> str:
     """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`; it is coloured when it is printed, if at all.
 
-    Only `show`, `say` and `table` may print the result, for it contains marks. It may be part of a line.
-
-    Raises:
-        ValueError: no such kind.
+    Only `show`, `say` and `table` may print it, alone or in a line: it has marks. Raise ValueError for any other kind.
     """
     if kind not in _LOOKS:
         raise ValueError(f"no kind of text is called {kind!r}; there are {', '.join(_LOOKS)}")
@@ -82,19 +79,15 @@ def say_error(words: str) -> None:
     say(f"{styled('Error:', 'error')} {words}")
 
 
-#: The key in a context's `meta` that says whether `--json` was given.
-_JSON = "rlm.json"
-
-
-def ask_for_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Remember whether `--json` was given."""
-    ctx.meta[_JSON] = value
+def remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
+    """Remember in the `meta` of a context whether a flag was given, to the command or before it."""
+    ctx.meta[f"rlm.{flag.name}"] = value or ctx.meta.get(f"rlm.{flag.name}")
 
 
 def wants_json() -> bool:
     """Return whether the command was given `--json`."""
     context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get(_JSON))
+    return context is not None and bool(context.meta.get("rlm.json"))
 
 
 def show(text: str = "") -> None:
@@ -104,20 +97,14 @@ def show(text: str = "") -> None:
 
 
 def show_words(text: str, indent: int = 0) -> None:
-    """Print sentences of the answer, wrapped at words on a terminal; not for data with a layout.
-
-    `indent` is that of the first line; the others are indented by two more.
-    """
+    """Print sentences, wrapped at words on a terminal: the first line indented by `indent`, the others by two more."""
     first, *others = _broken(text, room() - indent - 2) if indent else [_wrapped(text)]
     for line in [f"{'':<{indent}}{first}", *(f"{'':<{indent + 2}}{other}" for other in others)]:
         show(line)
 
 
 def _wrapped(text: str, *, err: bool = False) -> str:
-    """Wrap a text at words for a terminal, but not between backticks, so that commands stay in one piece.
-
-    A line that begins with a space has a layout and stays.
-    """
+    """Wrap a text for a terminal, at words, but no command in backticks, nor a line that a space begins: a layout."""
     if not is_terminal(err=err):
         return text
     width = _columns(err=err)
@@ -246,10 +233,7 @@ def short_time(cell: str) -> str:
 
 
 def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int) -> None:
-    """Print a verdict, a name, what was found and the remedy, if any; wrapped in a column on a terminal.
-
-    `names` is the length of the longest name.
-    """
+    """Print a verdict, a name (the longest has `names` characters), what was found, and the remedy, in columns."""
     names = min(names, _NAMES_WIDTH) if is_terminal() else names
     indent = names + 8
     width = max(_LEAST_FOUND_WIDTH, room() - indent)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import socket
 
     from rlm.ledger import Store
+    from rlm.processes.fork import Template
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -72,16 +73,28 @@ def import_supervisor(settings: Settings) -> None:
         importlib.import_module(module)
 
 
-def supervise(settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> None:
-    """Be a supervisor until a signal. Its template comes first, before there are threads and connections."""
+@contextmanager
+def warm_template(settings: Settings) -> Iterator[Template]:
+    """Import what a supervisor and its workers need, and yield a template of workers.
+
+    Enter it before there are threads and connections.
+    """
     import_supervisor(settings)
-    from actors.worker import TemplateLauncher, worker_template
-    from rlm.ledger.fitness import require_fit
+    from actors.worker import worker_template
     from rlm.processes.fork import settle_memory
-    from rlm.processes.supervisor import Supervisor
 
     settle_memory()
-    with worker_template(settings) as template, _in_role(settings, "supervisor") as store:
+    with worker_template(settings) as template:
+        yield template
+
+
+def supervise(template: Template, settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> None:
+    """Be a supervisor until a signal, with a `template` of workers."""
+    from actors.worker import TemplateLauncher
+    from rlm.ledger.fitness import require_fit
+    from rlm.processes.supervisor import Supervisor
+
+    with _in_role(settings, "supervisor") as store:
         require_fit(store, allow_volatile=allow_volatile)
         store.load_scripts()
         Supervisor(store, settings, TemplateLauncher(template, store), stop).run()

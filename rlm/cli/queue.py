@@ -9,9 +9,9 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_site, store_of
 from rlm.cli.events import drop, list_events
-from rlm.cli.options import dry_run_option, interval_option, yes_option
+from rlm.cli.options import interval_option, sure_flags
 from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
@@ -92,7 +92,7 @@ def _describe(found: dict[str, Any], store: Store) -> None:
             show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
-        show_looked_at(store)
+        show_site(store)
         return
     show()
     rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]
@@ -192,8 +192,7 @@ def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
 
 
 @command("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script", group=queue)
-@yes_option
-@dry_run_option
+@sure_flags
 def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
     """Remove the items that wait on the audit list, for good. Asks first.
 

@@ -15,9 +15,10 @@ from rlm.cli.common import (
     command,
     opened_front,
     settings_of,
-    show_looked_at,
+    show_site,
     stop_signals,
     store_of,
+    tell_new_server,
 )
 from rlm.cli.options import (
     FOLLOW_SECONDS,
@@ -28,7 +29,6 @@ from rlm.cli.options import (
     open_run_id,
     run_ids,
     several,
-    several_of,
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
@@ -66,17 +66,23 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         raise click.UsageError("--interval is for --wait: how often to look")
     with ExitStack() as stack:
         with uncollected():  # the run waits for it
+            stop = stack.enter_context(stop_signals())
+            settings = settings_of(config)
+            tell_new_server(settings)  # before there is one
+            from rlm.ledger.server import server_of
+
+            server = server_of(settings)
+            stack.callback(server.leave)
+            is_new = server.begin()  # an embedded one comes up while the rest is imported
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
 
-            stop = stack.enter_context(stop_signals())
-            settings = settings_of(config)
             spare = None
-            if wait and not is_anybody_there(settings):
+            if wait and (is_new or not is_anybody_there(settings)):
                 from rlm.cli.by_hand import spare_supervisor
 
                 spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
-            front = stack.enter_context(opened_front(settings))
+            front = stack.enter_context(opened_front(settings, server))
             run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
@@ -176,8 +182,8 @@ def result(config: Path | None, run_id: str | None) -> None:
 
 #: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
-    several_of("--state", "states", STATE_KINDS, f"Those that are {', '.join(STATE_KINDS)}."),
-    several_of("--trigger", "triggers", Trigger, "Those started so."),
+    several("--state", "states", "STATE", f"Those that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
+    several("--trigger", "triggers", "TRIGGER", "Those started so.", of=Trigger),
     click.option("--since", type=Since(), metavar="DURATION", help="Those that started so long ago at the most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
@@ -216,7 +222,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     print_json(entries)
     if not entries:
         show_words(nothing)
-        show_looked_at(store)
+        show_site(store)
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [
@@ -225,8 +231,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
                 styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
                 entry["started_at"],
                 span(entry["duration_seconds"]),
+                *(str(entry["counts"][name]) for name in columns),
             ]
-            + [str(entry["counts"][name]) for name in columns]
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]

@@ -15,9 +15,9 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
-from rlm.ledger.connect import running_url
 from rlm.ledger.front import StoreFront
 from rlm.ledger.processes import Role
+from rlm.ledger.server import running_url
 
 if TYPE_CHECKING:
     from rlm.core.run import Run

@@ -58,11 +58,7 @@ def show_run(found: dict[str, Any]) -> None:
 
 
 def tell(record: dict[str, Any], *, waited: bool = False) -> None:
-    """Print a record; end the command with an error if the run failed, or if it `waited` and every call failed.
-
-    Raises:
-        SystemExit: the run failed.
-    """
+    """Print a record; end by SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
     if waited and every_call_failed(record):
         say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
@@ -140,11 +136,7 @@ def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Ou
 
 
 def follow_status(store: Store, run_id: str | None, interval: float) -> None:
-    """Show the status until the named run is closed or a signal comes; then print that the run goes on.
-
-    Raises:
-        NoSuchRunError: that run is neither open nor on record.
-    """
+    """Show the status until the named run is closed or a signal comes; raise NoSuchRunError if it is not known."""
     from rlm.terminal.live import Drawn
     from rlm.terminal.record import changes, line_of, picture_of
 
@@ -185,10 +177,7 @@ def watch(
     interval: float,
     is_last: Callable[[dict[str, Any]], bool] = lambda _document: False,
 ) -> dict[str, Any] | None:
-    """Show what `look` returns every `interval` seconds; return the last document, None after a signal or `q`.
-
-    If Redis goes away, the view shows that and goes on when it is back.
-    """
+    """Show what `look` returns every `interval` seconds; return the last document, None after a signal or `q`."""
     from rlm.terminal.live import keyboard
 
     try:
@@ -238,11 +227,7 @@ def detachable() -> Iterator[None]:
 
 
 def show_all(places: Sequence[Path]) -> None:
-    """Print the installations of these files and folders, as JSON or as a table.
-
-    Raises:
-        SystemExit: one of them cannot be shown: 2 if a file is at fault, else 4.
-    """
+    """Print the installations of these files and folders; exit with 2 if a file is at fault, 4 if one is silent."""
     from rlm.admin.installations import MISCONFIGURED, find_installations, overview_of_all
 
     found = overview_of_all(find_installations(places))

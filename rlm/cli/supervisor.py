@@ -12,14 +12,7 @@ from rlm.cli.options import STANDARD, log_format_option, volatile_option
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
 
-_LOOKS = {
-    "ready": "ok",
-    "unsupervised": "ok",
-    "draining": "warn",
-    "cut off": "warn",
-    "silent": "warn",
-    "lost": "error",
-}
+_LOOKS = {"ready": "ok", "unsupervised": "ok", "draining": "warn", "cut off": "warn", "silent": "warn", "lost": "error"}
 #: How often `--wait` looks whether a worker is left, seconds.
 _LOOK_SECONDS = 0.25
 
@@ -47,11 +40,13 @@ def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) ->
         if config is not None or allow_volatile:
             raise click.UsageError("Options go behind the command.", ctx)
         return
-    from rlm.cli.processes import supervise
+    from rlm.cli.processes import supervise, warm_template
     from rlm.processes.alive import AliveFile
 
     with stop_signals(AliveFile().touch) as stop:
-        supervise(settings_of(config), stop, allow_volatile=allow_volatile)
+        settings = settings_of(config)
+        with warm_template(settings) as template:
+            supervise(template, settings, stop, allow_volatile=allow_volatile)
 
 
 supervisor.params += STANDARD
@@ -140,13 +135,8 @@ def forget_host(config: Path | None, host: str) -> None:
     show_words(f"{host} is forgotten.")
 
 
-def _versions(entry: dict[str, Any]) -> object:
-    told = ", ".join(entry["versions"])
-    return styled(f"{told} (behind)", "warn") if entry["behind"] else told or None
-
-
 def _row(entry: dict[str, Any]) -> list[object]:
-    heard = entry["heard_seconds"]
+    heard, versions = entry["heard_seconds"], ", ".join(entry["versions"])
     return [
         short_host(entry["host"]),
         styled(entry["state"], _LOOKS[entry["state"]]),
@@ -155,7 +145,7 @@ def _row(entry: dict[str, Any]) -> list[object]:
         entry["workers"],
         f"{entry['busy']}/{entry['lanes']}",
         entry["scheduler"],
-        _versions(entry),
+        styled(f"{versions} (behind)", "warn") if entry["behind"] else versions or None,
         None if heard is None else f"{heard:.1f} s ago",
         ", ".join(f"{name}={value}" for name, value in entry["labels"].items()) or None,
     ]

@@ -48,7 +48,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     """
     from setproctitle import setproctitle
 
-    from rlm.ledger.connect import server_of
+    from rlm.ledger.server import server_of
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
     from rlm.settings import load_settings

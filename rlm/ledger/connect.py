@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ContextDecorator, suppress
-from dataclasses import dataclass
+from contextlib import ContextDecorator, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -21,13 +20,10 @@ from redis.retry import Retry
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient, Replicas, heed
-from rlm.ledger.embedded import EmbeddedServer, running
-from rlm.ledger.keys import longest_bulk
 from rlm.ledger.primary import sentinel_client
 from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
-from rlm.settings import Settings
-from rlm.settings.secrets import EMBEDDED, mask_url
+from rlm.settings.secrets import mask_url
 
 #: Parameters of a URL that name files which are read.
 _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -65,40 +61,6 @@ SERVER_ID = "the server of this connection"
 def text(raw: bytes) -> str:
     """Return a name as text. Bytes that are no text come through, and go back to Redis as they were."""
     return raw.decode(errors=ESCAPED)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteServer(AbstractContextManager["RemoteServer", None]):
-    """A Redis that others keep running."""
-
-    url: str
-
-    def __exit__(self, *_: object) -> None:
-        """Leave it alone."""
-
-    def revive(self) -> None:
-        """Do nothing: others see to it."""
-
-
-Server: TypeAlias = EmbeddedServer | RemoteServer
-
-
-def server_of(settings: Settings) -> Server:
-    """Return the server of `settings`. As a context manager it keeps the embedded one running, and so does `revive`.
-
-    Both raise StoreError if that cannot be started, and the end of the context if it cannot be stopped.
-    """
-    if settings.redis.url != EMBEDDED:
-        return RemoteServer(settings.redis.url)
-    longest = longest_bulk(settings.queue.max_item_bytes)
-    return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
-
-
-def running_url(settings: Settings) -> str | None:
-    """Return the URL of the server of `settings`, None for an embedded one that does not run; starts nothing."""
-    if settings.redis.url != EMBEDDED:
-        return settings.redis.url
-    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
 
 
 def make_client(

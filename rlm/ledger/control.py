@@ -212,7 +212,7 @@ class Order(msgspec.Struct, frozen=True):
     """One order, `at` in seconds since 1970 by the clock of Redis.
 
     `by` is the token or a session, at an `address`; of a command it is user@host, and there is no address.
-    `what` is an operation of rlm/web/api.py, `about` what it is to change, `reason` why, empty if that was not said.
+    `what` is an operation of rlm/web/operations.py, `about` what it is to change, `reason` why, empty if not said.
     """
 
     at: float

@@ -10,10 +10,11 @@ from typing import Self
 import redis
 
 from rlm.ledger.client import Replicas
-from rlm.ledger.connect import RemoteServer, Server, make_client, server_of, translated
+from rlm.ledger.connect import make_client, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
+from rlm.ledger.server import RemoteServer, Server
 from rlm.settings import Settings
 
 
@@ -60,7 +61,6 @@ class StoreFront:
         self.client.close()
 
 
-def open_front(settings: Settings) -> StoreFront:
-    """Return the front of the store of `settings`; the embedded server runs for as long as its context."""
-    server = server_of(settings)
+def open_front(settings: Settings, server: Server) -> StoreFront:
+    """Return the front of the store on the `server` of `settings`, which runs for as long as its context."""
     return StoreFront(settings, server.url, server)

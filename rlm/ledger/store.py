@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import MICROSECONDS, Server, server_of, text, translated
+from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import Changes, Control, Orders
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
@@ -26,6 +26,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES
+from rlm.ledger.server import Server, server_of
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.ways import Ways

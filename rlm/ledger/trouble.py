@@ -24,8 +24,8 @@ from rlm.core.errors import (
     StoreUnreachableError,
 )
 from rlm.ledger.client import CLUSTER_REMEDY, NotNowError, is_cluster
+from rlm.ledger.embedded.answers import HANGS_REMEDY
 from rlm.ledger.embedded.files import is_own_socket
-from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.primary import watch_of
 
 if TYPE_CHECKING:

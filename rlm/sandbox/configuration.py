@@ -41,10 +41,7 @@ _LISTS = ("events", "processing", "failed")
 def demo_document(settings: Settings, speed: float, base_url: str) -> str:
     """Return TOML like `settings` with every time divided by `speed`, on an embedded server, calling `base_url`/<name>.
 
-    Time-outs stay at a second or more.
-
-    Raises:
-        ValueError: `speed` is not a finite number above 0.
+    Time-outs stay at a second or more. Raise ValueError if `speed` is not a finite number above 0.
     """
     if not (math.isfinite(speed) and speed > 0):
         raise ValueError(f"the speed must be a number above 0, not {speed!r}")
@@ -61,7 +58,7 @@ def demo_document(settings: Settings, speed: float, base_url: str) -> str:
     }
     for one in settings.event_types:
         table = _type_table(one, base_url, lambda endpoint: _faster_limit(endpoint.limit, speed), timeout)
-        tables[f"types.{toml_key(one.name)}"] = {**table, "processing_seconds": one.processing_seconds / speed}
+        tables[f"types.{toml_key(one.name)}"] = table | {"processing_seconds": one.processing_seconds / speed}
     for name, budget in settings.budgets.items():
         tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
     return toml_document(tables)
@@ -100,9 +97,8 @@ def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
         "retry": {"timeout_seconds": timeout(settings.retry.timeout_seconds)},
     }
     for one in settings.event_types:
-        seconds = min(one.processing_seconds, _PROCESSING_SECONDS)
-        table = _type_table(one, base_url, limit, timeout)
-        tables[f"types.{toml_key(one.name)}"] = {**table, "processing_seconds": seconds}
+        seconds = {"processing_seconds": min(one.processing_seconds, _PROCESSING_SECONDS)}
+        tables[f"types.{toml_key(one.name)}"] = _type_table(one, base_url, limit, timeout) | seconds
     for name, budget in settings.budgets.items():
         calls = sum(events[one.name] for one in settings.event_types if budget in all_limited(one.endpoints))
         most = max(_CALLS, math.ceil(calls / _PERIODS_OF_A_BUDGET))
@@ -112,11 +108,8 @@ def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
 
 def events_by_type(settings: Settings) -> dict[str, int]:
     """Return the number of events of each type in a self-test: a few more than fit into the first period."""
-    if len(settings.event_types) > _MANY_TYPES:
-        return {one.name: _BEYOND for one in settings.event_types}
-    return {
-        one.name: _BEYOND + min(_MOST_AT_ONCE, sum(map(_first_calls, one.endpoints))) for one in settings.event_types
-    }
+    most = _MOST_AT_ONCE if len(settings.event_types) <= _MANY_TYPES else 0
+    return {one.name: _BEYOND + min(most, sum(map(_first_calls, one.endpoints))) for one in settings.event_types}
 
 
 def _first_calls(endpoint: Endpoint) -> int:

@@ -40,12 +40,8 @@ def play(
 ) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
 
-    With `linger`, which is called after the run, everything goes on until a signal, for those who look at the
-    dashboard.
-
-    Raises:
-        RunError: a process ended or made no progress, or a signal interrupted this one.
-        StoreError: the server is gone.
+    With `linger`, which is called after the run, everything goes on until a signal, to look at the dashboard. Raise
+    RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
     """
     store = stage.store
     items = make_items(events, [one.name for one in stage.settings.event_types], Random(), system_clock.now())

@@ -1,7 +1,4 @@
-"""The self-test of an installation: real processes on the configured Redis, one run judged, and all of it gone again.
-
-Each step is reported as soon as it is checked.
-"""
+"""The self-test: real processes on the configured Redis, one run judged step by step, and all of it gone again."""
 
 from __future__ import annotations
 

@@ -23,10 +23,7 @@ _reporting: list[ModuleType] = []
 
 
 def set_up(settings: Settings, role: str, worker: str = "") -> None:
-    """Set up logging and Sentry for a process of this role; `worker` is its id if it is one.
-
-    Call it before a broker is built.
-    """
+    """Set up logging and Sentry for a process of this role, `worker` being its id, before a broker is built."""
     logs.set_up(role, worker)
     if settings.sentry_dsn is not None:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above

@@ -71,11 +71,7 @@ class MetricsPage:
         return expose([build, *samples])
 
     def look(self) -> Iterator[Sample]:
-        """Yield what the ledger says at this moment.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Yield what the ledger says at this moment; raise StoreError if Redis does not answer."""
         began_at, store = system_clock.monotonic(), self._store
         store.ping()
         yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - began_at)

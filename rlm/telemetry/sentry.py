@@ -61,10 +61,8 @@ _UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
 def set_up(dsn: str, role: str, worker: str = "") -> None:
     """Report the errors and alarms of this process; `worker` is its id if it is one.
 
-    `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`.
-
-    Raises:
-        ConfigurationError: the DSN is invalid. The message does not quote it: it is a secret.
+    `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`. Raise ConfigurationError if the
+    DSN is invalid. The message does not quote it: it is a secret.
     """
     try:
         sentry_sdk.init(

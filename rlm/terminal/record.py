@@ -48,16 +48,13 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
         parts.append(Text(safe_line(record["failure"]), style="bold red"))
     if away := away_in_words(record):
         parts.append(Text(away, style="yellow"))
-    if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
-        return [*parts, *(Text(one, style=QUIET) for one in ["there was no event to send", *_troubles(record)])]
-    told = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]
-    return [*parts, *(Text(one, style=QUIET) for one in [*filter(None, told), *_troubles(record)])]
-
-
-def _troubles(record: Mapping[str, Any]) -> list[str]:
-    counts = record["counts"]
-    intake = f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}"
-    return [*troubles(record), *([intake] if counts["invalid"] or counts["duplicates"] else [])]
+    told = ["there was no event to send"]
+    if any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
+        told = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]
+    told += troubles(record)
+    if counts["invalid"] or counts["duplicates"]:
+        told.append(f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}")
+    return [*parts, *(Text(one, style=QUIET) for one in told if one)]
 
 
 def _types(record: Mapping[str, Any]) -> Table:

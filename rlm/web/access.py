@@ -23,9 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlm.core.clock import system_clock
 from rlm.telemetry.logs import Bounded
-from rlm.web.api import refused
 from rlm.web.pages.page import alone
-from rlm.web.parameters import read_body
+from rlm.web.parameters import read_body, refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit, WebSession, visit_of
 
 #: What everybody who reaches the port may read.
@@ -58,10 +57,7 @@ log = logging.getLogger(__name__)
 
 
 class Access:
-    """Finds out who makes a request (`Visit`), refuses what it may not do, and sets headers and cookie.
-
-    `token` is empty without one. A browser that lacks it is asked for it.
-    """
+    """Finds out who makes a request (`Visit`), refuses what it may not do, sets headers and cookie."""
 
     def __init__(self, app: ASGIApp, token: str, *, read_only: bool) -> None:
         self._app = app

@@ -1,28 +1,57 @@
-"""What is served where: the routes of pages, JSON and machines, behind the checks of who may do what."""
+"""What is served where: pages, JSON and machines, behind the checks of who may do what; how errors are answered.
+
+On the JSON side `OPERATIONS` are carried out in threads. A request that is not done is answered what is wrong and what
+to do, as JSON to programs, as text to others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rlm.core.errors import ConfigurationError, RLMError, StoreError
+from rlm.core import errors
 from rlm.ledger import Store
 from rlm.ledger.processes import Role
-from rlm.settings.secrets import resolve_token
+from rlm.ledger.trouble import revive
+from rlm.settings.secrets import known, resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, KnownHosts, LogIn
-from rlm.web.api import api_routes, of_error, of_http
+from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.pages import missing_page, page_routes
+from rlm.web.parameters import document, of_body, of_query, read_body, refused
+from rlm.web.session import visit_of
 
-_NOT_FOUND: Final = 404
+_JSON = "application/json"
+_ACCEPTED = 202
+#: What /openapi.json answers; `python -m tests.openapi_page` makes it of `OPERATIONS` and docs/json.md.
+_DESCRIPTION: Final = Path(__file__).with_name("openapi.json")
+
+_BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
+_DESCRIBED = "/openapi.json describes each parameter."
+#: Status and remedy of each error, the most special first.
+_ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
+    (errors.BadQuestionError, _BAD, _DESCRIBED),
+    (errors.AmbiguousRunError, _BAD, "Give more of the run's id; GET /api/runs lists them."),
+    (errors.NoSuchRunError, _NOT_FOUND, "GET /api/runs lists the runs on record, GET /api/status names the open one."),
+    (errors.NoSuchLetterError, _NOT_FOUND, "GET /api/failed lists the dead letters."),
+    (errors.NoSuchEndpointError, _NOT_FOUND, "GET /api/endpoints lists endpoints and budgets."),
+    (errors.RunUnderWayError, _CONFLICT, "Wait for its end, or cancel it first."),
+    (errors.NobodyConductsError, _UNAVAILABLE, "Start a scheduler: `rlm up`, or `rlm scheduler`."),
+    (errors.StoreError, _UNAVAILABLE, "`rlm doctor` on the host of RLM says more."),
+    (errors.ConfigurationError, _BAD, _DESCRIBED),
+    (errors.RLMError, _FAULT, "`rlm doctor` on the host of RLM says more."),
+)
 
 
 def trouble(store: Store) -> str:
@@ -32,7 +61,7 @@ def trouble(store: Store) -> str:
     """
     try:
         schedulers = store.processes.alive(Role.SCHEDULER)
-    except StoreError:
+    except errors.StoreError:
         return "Redis does not answer; `rlm doctor` on this host says more"
     return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
 
@@ -41,7 +70,7 @@ def redis_trouble(store: Store) -> str:
     """Return why Redis does not answer, and the remedy; empty if it does. It names the address: for the log only."""
     try:
         store.ping()
-    except StoreError as error:
+    except errors.StoreError as error:
         return str(error)
     return ""
 
@@ -55,11 +84,10 @@ def make_app(
     be ordered.
     """
     routes = _machines(store)
+    handlers: dict[Any, Any] = {errors.RLMError: of_error, HTTPException: of_http, Exception: of_fault}
     if not metrics_only:
         routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store)]
-    handlers: dict[Any, Any] = {RLMError: of_error, HTTPException: of_http, Exception: of_fault}
-    if not metrics_only:
-        handlers[_NOT_FOUND] = of_missing
+        handlers[404] = of_missing
     app = Starlette(
         routes=routes,
         middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
@@ -67,19 +95,6 @@ def make_app(
     )
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named
     return app
-
-
-async def of_missing(request: Request, error: HTTPException) -> Response:
-    """Return the answer for an address at which there is nothing: a page to a browser."""
-    wants_page = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
-    return missing_page(request) if wants_page else await of_http(request, error)
-
-
-async def of_fault(request: Request, error: Exception) -> Response:
-    """Return the answer for a fault of RLM. It is made outside of `Access`, so it sets the headers itself."""
-    answer = await of_http(request, error)
-    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
-    return answer
 
 
 def _machines(store: Store) -> list[BaseRoute]:
@@ -95,16 +110,84 @@ def _machines(store: Store) -> list[BaseRoute]:
     return [Route("/healthz", healthz), Route("/metrics", metrics)]
 
 
-def read_token(configured: str, environ: Mapping[str, str]) -> str:
-    """Return the token of the setting `web.token`, empty if there is none.
+def api_routes(store: Store) -> list[Route]:
+    """Return the routes of all operations, and of their description."""
 
-    Raises:
-        ConfigurationError: the variable that it names is not set, or holds no token. The message has no secret.
-    """
+    def openapi(_request: Request) -> Response:
+        return document(msgspec.Raw(_DESCRIPTION.read_bytes()))
+
+    of_path: dict[str, dict[str, Operation]] = {}
+    for one in OPERATIONS:
+        of_path.setdefault(one.path, {})[one.method] = one
+    each = [Route(path, _endpoint(store, methods), methods=list(methods)) for path, methods in of_path.items()]
+    return [*each, Route("/openapi.json", openapi)]
+
+
+def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Request], object]:
+    async def answer(request: Request) -> Response:
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        if operation.method == "GET":
+            asked = of_query(request.query_params.multi_items(), operation.takes)
+        else:
+            asked = of_body(await _json_body(request), operation.takes)
+        about = next(iter(request.path_params.values()), "")
+        found = await run_in_threadpool(_carry_out, operation, ApiCall(store, visit_of(request), about, asked))
+        return document(found.document, _ACCEPTED) if isinstance(found, Pending) else document(found)
+
+    return answer
+
+
+def _carry_out(operation: Operation, call: ApiCall) -> Any:
+    try:
+        return operation.handle(call)
+    except errors.StoreError:
+        revive(call.store)
+        raise
+
+
+async def _json_body(request: Request) -> bytes:
+    """Return the body; a form of a foreign page could not say that it is JSON."""
+    body = await read_body(request)
+    if body and request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _JSON:
+        raise HTTPException(415, f"The body must be JSON, with `Content-Type: {_JSON}`")
+    return body
+
+
+async def of_error(request: Request, error: errors.RLMError) -> Response:
+    """Return the answer for an error of RLM, with secrets masked."""
+    status, remedy = next((status, remedy) for kind, status, remedy in _ANSWERS if isinstance(error, kind))
+    if isinstance(error, errors.StoreError) and error.remedy:
+        return refused(request, status, known().mask(error.what), known().mask(error.remedy))
+    return refused(request, status, known().mask(str(error)), remedy)
+
+
+async def of_http(request: Request, error: Exception) -> Response:
+    """Return the answer for a path or a method that is not served, and for a fault of RLM."""
+    if not isinstance(error, HTTPException):
+        return refused(request, _FAULT, "This is a fault of RLM.", "The log of `rlm web` says more; report it.")
+    remedy = "/openapi.json lists what there is." if error.status_code != _BAD else ""
+    return refused(request, error.status_code, f"{error.detail}.", remedy, error.headers)
+
+
+async def of_missing(request: Request, error: HTTPException) -> Response:
+    """Return the answer for an address at which there is nothing: a page to a browser."""
+    wants_page = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
+    return missing_page(request) if wants_page else await of_http(request, error)
+
+
+async def of_fault(request: Request, error: Exception) -> Response:
+    """Return the answer for a fault of RLM. It is made outside of `Access`, so it sets the headers itself."""
+    answer = await of_http(request, error)
+    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
+    return answer
+
+
+def read_token(configured: str, environ: Mapping[str, str]) -> str:
+    """Return the token of `web.token`, empty if there is none; raise ConfigurationError if what it names has none."""
     token = resolve_token(configured, environ)
     if token:
         try:
             check_token_text(token)
         except ValueError as error:
-            raise ConfigurationError(f"web.token: what {configured} holds: {error}") from None
+            raise errors.ConfigurationError(f"web.token: what {configured} holds: {error}") from None
     return token

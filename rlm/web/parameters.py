@@ -1,4 +1,4 @@
-"""What requests may ask and order: the parameters of each query, the fields of each body, with their rules.
+"""What requests may ask and order, with the rules of each parameter and field; how one is refused that may not.
 
 The checks of a request and its description in /openapi.json are both made from these.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from anyio import move_on_after
 from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
@@ -52,6 +53,9 @@ OfType = Annotated[list[Text], Meta(max_length=100, description="Of one of these
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="With one of these codes.")]
 OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Sent to one of these endpoints last.")]
 OfAnswer = Annotated[list[Text], Meta(max_length=100, description="That this answer caused, as HTTP 500.")]
+Most = Annotated[
+    int, Meta(ge=1, le=10**9, description="No more than so many: the first ids, or the oldest that match.")
+]
 Finished = Literal["completed", "partial", "cancelled", "failed"]
 
 
@@ -154,12 +158,7 @@ class LettersOrdered(Ordered, forbid_unknown_fields=True):
     filter: LettersAsked | None = None
     all: bool = False
     dry_run: bool = False
-    most: (
-        Annotated[
-            int, Meta(ge=1, le=10**9, description="No more than so many: the first ids, or the oldest that match.")
-        ]
-        | None
-    ) = None
+    most: Most | None = None
 
 
 def ago(duration: str | None) -> float | None:
@@ -168,22 +167,14 @@ def ago(duration: str | None) -> float | None:
 
 
 def seconds_in(duration: str) -> float:
-    """Return a duration in seconds.
-
-    Raises:
-        BadQuestionError: it is 0.
-    """
+    """Return a duration in seconds; raise BadQuestionError if it is 0."""
     if not (found := seconds_of(duration)) > 0:
         raise BadQuestionError(f"{duration!r} is no length of time; write for example 90, 15m, 24h or 2d")
     return found
 
 
 def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
-    """Read a query: each parameter that may be repeated as a list.
-
-    Raises:
-        BadQuestionError: a parameter is unknown, given twice, or its value is not allowed.
-    """
+    """Read a query; raise BadQuestionError if a parameter is unknown, given twice, or its value is not allowed."""
     lists = {one.encode_name for one in msgspec.structs.fields(kind) if one.default_factory is not msgspec.NODEFAULT}
     found: dict[str, Any] = {}
     for name, value in items:
@@ -200,11 +191,7 @@ def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body.
-
-    Raises:
-        HTTPException: it is too long, or its sender has gone.
-    """
+    """Return the body; raise HTTPException if it is too long, or its sender has gone."""
     length, body = request.headers.get("Content-Length", "0"), bytearray()
     chunks = request.stream()
     try:
@@ -233,11 +220,7 @@ async def _discard(chunks: AsyncIterator[bytes]) -> None:
 
 
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
-    """Read a body, none being the same as `{}`.
-
-    Raises:
-        BadQuestionError: it is no JSON, or a field is unknown, missing or there twice, or its value is not allowed.
-    """
+    """Read a body, none being `{}`; raise BadQuestionError if it is no JSON, or has what `kind` does not allow."""
     try:
         asked = msgspec.json.decode(body or b"{}", type=kind)
         json.loads(body or b"{}", object_pairs_hook=_check_distinct)
@@ -255,3 +238,17 @@ def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
 
 def _words(error: Exception) -> str:
     return _PATTERN.sub("of another form", str(error))
+
+
+def document(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return Response(msgspec.json.encode(content), status, headers, "application/json")
+
+
+def refused(
+    request: Request, status: int, error: str, remedy: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the answer to a request that is not done, with `error` and `remedy` as sentences."""
+    if request.url.path.startswith(("/api/", "/openapi.json")):
+        return document({"error": error, "remedy": remedy}, status, headers)
+    return PlainTextResponse(f"{error}\n{remedy}\n" if remedy else f"{error}\n", status, headers)

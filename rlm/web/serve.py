@@ -195,11 +195,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
-    """Serve `app` on a bound socket until a signal; TERM ends it at once, and nothing is lost.
-
-    Raises:
-        RuntimeError: the server ended by itself.
-    """
+    """Serve `app` on a bound socket until a signal; TERM ends it at once. Raise RuntimeError if it ends by itself."""
     ceiling = Ceiling(MOST_CONNECTIONS)
     config = uvicorn.Config(
         app,

@@ -78,11 +78,8 @@ class Sessions:
         if not hmac.compare_digest(signed.encode(errors="replace"), right.encode()):
             return None
         session_id, began, until = said.split(".")
-        return (
-            None
-            if session_id in self._ended or int(until) <= self._clock.now()
-            else WebSession(session_id, int(began), int(until))
-        )
+        is_over = session_id in self._ended or int(until) <= self._clock.now()
+        return None if is_over else WebSession(session_id, int(began), int(until))
 
     def csrf(self, session: WebSession) -> str:
         """Return what a page of this session says with each write."""

@@ -49,7 +49,7 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
         "sandbox.selftest.self_test",
         "admin.doctor.examine",
         "ledger.open_store",
-        "ledger.connect.server_of",
+        "ledger.server.server_of",
     ):
         monkeypatch.setattr(f"rlm.{place}", fail)
 

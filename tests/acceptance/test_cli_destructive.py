@@ -58,7 +58,7 @@ def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, c
     unknown = inst.rlm("failed", command, "nobody", "--dry-run", code=3)
 
     assert f"3 dead letters would be {done}" in said
-    of_retry = {"left": [], "would_be_left": 0} if command == "retry" else {}
+    of_retry = {"left": [], "would_be_left": 0, "would_be_refused": 0} if command == "retry" else {}
     assert printed == {done: [], "refused": [], f"would_be_{done}": 1, **of_retry}
     assert "No dead letter 'nobody'" in unknown.stderr
     assert len(inst.json("failed", "list")) == 3

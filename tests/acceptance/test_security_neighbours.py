@@ -24,9 +24,9 @@ from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import claim_directory
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.connect import running_url
 from rlm.ledger.dataloss import Epoch, EpochFile
 from rlm.ledger.embedded import EmbeddedServer, files, process, running
+from rlm.ledger.server import running_url
 from rlm.settings import load_settings
 from tests.wait import wait_until
 

@@ -22,7 +22,7 @@ from rlm.core.errors import StoreError
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer, files, process, running
+from rlm.ledger.embedded import EmbeddedServer, answers, files, process, running
 from rlm.ledger.embedded.files import FileLock
 from rlm.ledger.embedded.process import spawn
 from rlm.ledger.keys import longest_bulk, longest_letter
@@ -158,6 +158,46 @@ def test_the_first_user_starts_it_and_the_last_stops_it(data_dir):
     assert not (data_dir / "valkey.sock").exists()
     with EmbeddedServer(data_dir) as third, client_of(third) as client:
         assert client.get("k") == b"v"
+
+
+def test_one_that_was_begun_ends_also_if_nobody_joined_it(data_dir):
+    """Whoever begins it need not come so far as to use it, and stops it without waiting for more than its start."""
+    server = EmbeddedServer(data_dir)
+    assert server.begin()
+    assert not EmbeddedServer(data_dir).begin(), "it runs"
+
+    server.leave()
+
+    assert servers_of(data_dir) == []
+
+
+def test_one_that_was_begun_serves_whoever_joins_it(data_dir, user):
+    """Another may come first, and then it goes on for that one; one that died meanwhile is started again."""
+    server, other = EmbeddedServer(data_dir), user()
+    server.begin()
+    other.do("join")
+    server.leave()
+    (first,) = servers_of(data_dir)
+    other.do("leave")
+
+    server.begin()
+    (begun,) = wait_until(lambda: servers_of(data_dir), message="it is where it is to serve")
+    os.kill(begun, signal.SIGKILL)
+    with server:
+        assert servers_of(data_dir) not in ([first], [begun])
+    assert not running(data_dir)
+
+
+def test_nobody_who_joins_a_running_server_waits_for_another(data_dir):
+    """They share the lock that whoever starts or stops it holds alone."""
+    with EmbeddedServer(data_dir), FileLock(data_dir / "start.lock") as lock:
+        assert lock.try_share()
+
+        second = EmbeddedServer(data_dir)
+        second.join()
+
+        lock.release()
+        second.leave()
 
 
 def test_a_giant_is_refused_at_the_door(tmp_path):
@@ -324,7 +364,7 @@ def test_one_that_is_starting_is_awaited_and_not_doubled(data_dir, monkeypatch):
 
 def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, monkeypatch):
     """It takes connections and says nothing: who joins hears so, and starts no other; let go on, it serves again."""
-    monkeypatch.setattr(process, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(answers, "SILENT_SECONDS", 0.2)
     with EmbeddedServer(data_dir) as member:
         (server,) = servers_of(data_dir)
         os.kill(server, signal.SIGSTOP)
@@ -485,6 +525,7 @@ def test_a_strange_server_on_the_socket_is_not_adopted(data_dir, tmp_path):
     try:
         wait_until(path.exists, message="the other server listens")
 
+        assert not EmbeddedServer(data_dir).begin()
         with pytest.raises(StoreError, match=r"keeps its data in '.*elsewhere'"):
             EmbeddedServer(data_dir).join()
 

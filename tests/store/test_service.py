@@ -419,11 +419,11 @@ def test_a_standby_that_may_not_conduct_closes_nothing(service, store, token, mo
     assert service._standby.pause_seconds == STANDBY_SECONDS
 
 
-def test_standbys_hear_of_a_run_that_opens(store, token, monkeypatch):
-    """Else they learn of it too late where it is short."""
+def test_those_who_would_close_a_run_hear_of_it_as_it_opens(store, token, monkeypatch):
+    """Else standbys learn of it too late where it is short, and workers not at all where no call is released."""
     woken = []
     monkeypatch.setattr(store.processes, "wake", lambda *whom: woken.extend(whom))
 
     open_run(store, token, Trigger.MANUAL, store.now())
 
-    assert woken == ["scheduler"]
+    assert woken == ["scheduler", "workers"]

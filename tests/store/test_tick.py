@@ -47,16 +47,6 @@ def test_a_dead_letter_that_was_retried_is_something_to_do(store):
     assert is_anything_to_do(store)
 
 
-def test_those_who_would_close_a_run_hear_of_it_as_it_opens(store, token, monkeypatch):
-    """Its conductor may die before it releases a call: workers would hear of none."""
-    woken = []
-    monkeypatch.setattr(store.processes, "wake", lambda *whom: woken.extend(whom))
-
-    open_run(store, token, Trigger.MANUAL, system_clock.now())
-
-    assert woken == ["scheduler", "workers"]
-
-
 def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):
     """Its deadline is a window after that, by the clock of this host as by that of Redis."""
     window_seconds = store.settings.run.window_seconds

@@ -21,7 +21,7 @@ OWNER = """
 import os, random, select, signal, sys, threading, time, uuid
 from rlm.processes import fork
 from rlm.processes.fork import Template
-from rlm.processes.spare import Spare
+from rlm.processes.fork import Spare
 
 def be(lifeline, what, *args):
     if what == "sleep":
@@ -219,15 +219,17 @@ def test_an_owner_that_ends_waits_for_nobody(make_owner):
 
 SPARE = """
 import os, sys, time
-from rlm.processes.spare import Spare
+from rlm.processes.fork import Spare
 from rlm.processes.signals import GRACEFUL, unblock
 
-def be():
-    unblock(GRACEFUL)
-    print("begun", os.getsid(0) == os.getpid(), flush=True)
-    time.sleep(60)
+def be(is_wanted):
+    print("ready", flush=True)
+    if is_wanted():
+        unblock(GRACEFUL)
+        print("begun", os.getsid(0) == os.getpid(), flush=True)
+        time.sleep(60)
 
-with Spare(lambda: print("ready", flush=True), be, piped=True) as spare:
+with Spare(be, piped=True) as spare:
     print(spare.pid, spare.stdout.readline().decode().strip(), flush=True)
     if sys.stdin.readline() == "begin\\n":
         spare.begin()

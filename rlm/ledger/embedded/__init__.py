@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from rlm.core.errors import StoreError
 from rlm.core.files import claim_directory, is_own_directory
-from rlm.ledger.embedded.files import FileLock, alone, held
+from rlm.ledger.embedded.files import FileLock, held, locked
 from rlm.ledger.embedded.process import ValkeyProcess
 
 #: What a server admits by itself, bytes.
@@ -24,9 +24,10 @@ LONGEST_BULK = 512 * 1024 * 1024
 class EmbeddedServer:
     """This process's use of the Valkey server in a directory: one server a directory, whoever starts it.
 
-    Three locks in the directory: `start.lock`, held alone while one starts or stops the server; `users.lock`, shared
-    by all who use it; `server.lock`, held by the server itself. The kernel drops each with its holder, so a killed
-    user is no user, and a server that outlived all its users is taken over by the next.
+    Three locks in the directory: `start.lock`, held alone while one starts or stops the server, and shared by those who
+    join one that runs; `users.lock`, shared by all who use it; `server.lock`, held by the server itself. The kernel
+    drops each with its holder, so a killed user is no user, and a server that outlived all its users is taken over by
+    the next.
 
     Example:
         >>> with EmbeddedServer(Path(".rlm")) as server:
@@ -43,12 +44,25 @@ class EmbeddedServer:
         self._longest = longest
         self._process = ValkeyProcess(self.data_dir)
         self._users: FileLock | None = None
-        self._joined_by = 0
+        self._joined_by = self._begun_by = 0
 
     @property
     def url(self) -> str:
         """Where it answers, for redis-py and Dramatiq."""
         return f"unix://{quote(str(self._process.socket_path))}"
+
+    def begin(self) -> bool:
+        """Start the server unless one runs, without waiting for it: `join` does. Return whether it was started.
+
+        In the end, `leave`, which stops it also if nobody joined it.
+
+        Raises:
+            StoreError: it cannot be started, or the directory cannot be used.
+        """
+        with self._directory(), locked(self.data_dir / "start.lock"):
+            begun = self._process.begin()
+            self._begun_by = os.getpid() if begun else 0
+        return begun
 
     def join(self) -> str:
         """Use the server, starting it unless it runs; return its URL.
@@ -58,16 +72,24 @@ class EmbeddedServer:
         Raises:
             StoreError: it cannot be started, its port is taken, or the directory cannot be used.
         """
-        with self._directory(), alone(self.data_dir / "start.lock"):
-            self._process.ensure()
-            self._process.admit(self._longest)
-            users = self._enter()
-            if self._port:
-                try:
-                    self._process.listen(self._port)
-                except StoreError:
-                    self._part(users)
-                    raise
+        start_lock = self.data_dir / "start.lock"
+        with self._directory():
+            if not self._port:  # else the last user may have to stop it again
+                with locked(start_lock, shared=True):
+                    if self._process.answers():
+                        self._process.admit(self._longest)
+                        self._enter()
+                        return self.url
+            with locked(start_lock):
+                self._process.ensure()
+                self._process.admit(self._longest)
+                users = self._enter()
+                if self._port:
+                    try:
+                        self._process.listen(self._port)
+                    except StoreError:
+                        self._part(users)
+                        raise
         return self.url
 
     def revive(self) -> None:
@@ -85,12 +107,15 @@ class EmbeddedServer:
         Raises:
             StoreError: it was the last user and the server does not stop.
         """
+        begun, self._begun_by = self._begun_by, 0
+        if self._users is None and begun == os.getpid():
+            self.join()  # one that has not come up yet cannot be stopped
         if self._users is None:
             return
         if self._joined_by != os.getpid():
             self._forget()
             return
-        with self._directory(), alone(self.data_dir / "start.lock"):
+        with self._directory(), locked(self.data_dir / "start.lock"):
             self._part(self._users)
 
     def __enter__(self) -> Self:

@@ -44,8 +44,15 @@ class FileLock:
 
     def try_alone(self) -> bool:
         """Hold it alone, or return False at once if others hold it."""
+        return self._try(fcntl.LOCK_EX)
+
+    def try_share(self) -> bool:
+        """Hold it together with others, or return False at once if one holds it alone."""
+        return self._try(fcntl.LOCK_SH)
+
+    def _try(self, how: int) -> bool:
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -77,15 +84,15 @@ def held(path: Path) -> bool:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock at `path` alone.
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock at `path` alone, or `shared` with others that share it.
 
     Raises:
         StoreError: others held it for `WAIT_SECONDS`.
     """
     deadline = system_clock.monotonic() + WAIT_SECONDS
     with FileLock(path) as lock:
-        while not lock.try_alone():
+        while not (lock.try_share() if shared else lock.try_alone()):
             if system_clock.monotonic() > deadline:
                 raise StoreError(
                     f"another process has held {str(path)!r} for {WAIT_SECONDS:.0f} s: "

@@ -5,28 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
 from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, claim_socket_dir, held, socket_path
 
+if TYPE_CHECKING:
+    from rlm.ledger.embedded.answers import ServerSocket
+
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
-#: How long it may leave a question unanswered, seconds. One that still reads its file answers, with a refusal.
-SILENT_SECONDS = 5.0
-#: What to do about a server that lives and answers nothing.
-HANGS_REMEDY = (
-    "let its process go on where it was stopped (SIGCONT), see whether its disk or its host stands still, else end it; "
-    "RLM starts it again, and no event is lost"
-)
 #: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
 LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.
@@ -73,8 +66,34 @@ class ValkeyProcess:
         self.socket_path = socket_path(data_dir)
         self.lock_path = data_dir / "server.lock"
         self._log_path = data_dir / "valkey.log"
+        self._log_start = 0  #: where in its log that begins which the last start wrote
         self._child: int | None = None
         self._child_lock: os.stat_result | None = None
+
+    def begin(self) -> bool:
+        """Start it unless it runs, without waiting until it answers; return whether it was started.
+
+        Beside a socket nothing is started: a stranger may serve there, whom `ensure` names.
+
+        Raises:
+            StoreError: there is no server for this platform.
+        """
+        self._claim_place()
+        with FileLock(self.lock_path) as lock:
+            begun = not self.socket_path.exists() and lock.try_alone()
+            if begun:
+                self._start(lock)
+        return begun
+
+    def answers(self) -> bool:
+        """Return whether it runs and answers.
+
+        Raises:
+            StoreError: it is frozen, or serves another directory.
+        """
+        self._claim_place()
+        with self._connect() as server:
+            return self._is_served(server.data_of())
 
     def ensure(self) -> None:
         """Start it unless it runs, an orphan included; return once it answers.
@@ -82,15 +101,21 @@ class ValkeyProcess:
         Raises:
             StoreError: it ended at once, does not answer in `START_SECONDS`, is frozen, or serves another directory.
         """
+        self._claim_place()
+        with self._connect() as server:
+            self._is_served(self._await_answer(server))
+
+    def _claim_place(self) -> None:
         if self.socket_path.parent != self._data_dir:
             claim_socket_dir(self.socket_path.parent)
-        with self._connect() as client:
-            serves = self._await_answer(client)
-        if not self._data_dir.samefile(serves):
+
+    def _is_served(self, serves: str | None) -> bool:
+        if serves is not None and not self._data_dir.samefile(serves):
             raise StoreError(
                 f"the server on {str(self.socket_path)!r} keeps its data in {serves!r}, not in "
                 f"{str(self._data_dir)!r}, so RLM did not start it: stop it and try again"
             )
+        return serves is not None
 
     def admit(self, longest: int) -> None:
         """Refuse commands with an argument of more than `longest` bytes, before they are read: nothing copies a giant.
@@ -113,11 +138,8 @@ class ValkeyProcess:
         self._set("port", port, failed)
 
     def _set(self, setting: str, value: int, failed: str) -> None:
-        try:
-            with self._connect() as client:
-                client.config_set(setting, value)
-        except redis.RedisError as error:
-            raise StoreError(f"{failed} ({error})") from error
+        with self._connect() as server:
+            server.set(setting, value, failed)
 
     def stop(self) -> None:
         """Stop it and return once it has ended, with all it was given on disk.
@@ -132,15 +154,15 @@ class ValkeyProcess:
             if not self.lock_path.exists():
                 self._remove_socket()
             return
-        log_start = self._log_size()
-        with self._connect() as client, suppress(redis.RedisError):  # whether it ended is the lock's to say
-            client.shutdown()
+        self._log_start = self._log_size()
+        with self._connect() as server:
+            server.shut_down()
         deadline = system_clock.monotonic() + STOP_SECONDS
         while held(self.lock_path):
             if system_clock.monotonic() > deadline:
                 raise StoreError(
                     f"the embedded server of {str(self._data_dir)!r} does not stop in {STOP_SECONDS:.0f} s: "
-                    f"end it by hand.{self._log(log_start)}"
+                    f"end it by hand.{self._log()}"
                 )
             system_clock.sleep(POLL_SECONDS)
         self._reap()
@@ -159,53 +181,38 @@ class ValkeyProcess:
         except FileNotFoundError:
             return True
 
-    def _connect(self) -> redis.Redis:
-        return redis.Redis(
-            unix_socket_path=str(self.socket_path),
-            socket_timeout=SILENT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,  # as in `connect`
-            protocol=2,
-        )
+    def _connect(self) -> closing[ServerSocket]:
+        from rlm.ledger.embedded.answers import ServerSocket  # noqa: PLC0415  # a start does not wait for redis-py
 
-    def _await_answer(self, client: redis.Redis) -> str:
+        return closing(ServerSocket(self.socket_path, self._data_dir))
+
+    def _await_answer(self, server: ServerSocket) -> str:
         """Return where the server that answers keeps its data; start one if none runs."""
         deadline = system_clock.monotonic() + START_SECONDS
-        log_start = self._log_size()
+        if self._child is None:
+            self._log_start = self._log_size()
         started = False
-        while (serves := self._data_of(client)) is None:
+        while (serves := server.data_of()) is None:
             with FileLock(self.lock_path) as lock:
                 if lock.try_alone():
                     status = self._reap()
-                    if not started and log_start > LOG_BYTES:
-                        self._log_path.replace(self._log_path.with_suffix(".log.1"))
-                        log_start = 0
                     if started:
-                        raise StoreError(f"the embedded server ended as it started ({status}).{self._log(log_start)}")
+                        raise StoreError(f"the embedded server ended as it started ({status}).{self._log()}")
                     self._start(lock)
                     started = True
             if system_clock.monotonic() > deadline:
                 raise StoreError(
                     f"the embedded server of {str(self._data_dir)!r} does not answer after {START_SECONDS:.0f} s; "
-                    f"if it still reads a large append-only file, try again, else end it.{self._log(log_start)}"
+                    f"if it still reads a large append-only file, try again, else end it.{self._log()}"
                 )
             system_clock.sleep(POLL_SECONDS)
         return serves
 
-    def _data_of(self, client: redis.Redis) -> str | None:
-        """Return where a server that has read its file keeps its data; None where none answers yet."""
-        try:
-            client.ping()  # refused while it reads the file, when the other is not
-            return str(client.config_get("dir")["dir"])
-        except redis.TimeoutError as error:
-            raise StoreError(
-                f"the embedded server of {str(self._data_dir)!r} runs and takes connections, but has answered nothing "
-                f"for {SILENT_SECONDS:g} s: {HANGS_REMEDY}"
-            ) from error
-        except redis.ConnectionError:  # none there, not yet, no more, or still reading
-            return None
-
     def _start(self, lock: FileLock) -> None:
+        self._log_start = self._log_size()
+        if self._log_start > LOG_BYTES:
+            self._log_path.replace(self._log_path.with_suffix(".log.1"))
+            self._log_start = 0
         log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
         try:
             self._child = spawn(self._command(), lock.descriptor, log, **ENVIRONMENT)
@@ -245,12 +252,12 @@ class ValkeyProcess:
     def _log_size(self) -> int:
         return self._log_path.stat().st_size if self._log_path.exists() else 0
 
-    def _log(self, start: int) -> str:
+    def _log(self) -> str:
         size = self._log_size()
-        if size <= start:
+        if size <= self._log_start:
             return ""
         with self._log_path.open("rb") as log:
-            log.seek(max(start, size - LOG_TAIL_BYTES))
+            log.seek(max(self._log_start, size - LOG_TAIL_BYTES))
             return f" Its log {str(self._log_path)!r}:\n{log.read().decode(errors='replace').strip()}"
 
 

@@ -1,7 +1,4 @@
-"""The mock API, which enforces limits strictly: RLM is tried on it, and judged by it.
-
-Here it is as a server: in a thread of a test or the demo, or as a process of its own.
-"""
+"""The mock API, which enforces limits strictly, as a server in a thread or a process; RLM is judged by it."""
 
 from __future__ import annotations
 
@@ -80,12 +77,7 @@ class MockApi(Service):
         self.set_faults({endpoint: fields})
 
     def start(self) -> None:
-        """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
-
-        Raises:
-            ListenError: the address cannot be bound, for example because its port is in use.
-            OSError: the log file cannot be written.
-        """
+        """Serve from a thread of its own; return once it listens. Raise ListenError, or OSError of the log, if not."""
         if self._thread:
             return
         listening: Future[None] = Future()

@@ -151,11 +151,7 @@ class Site:
 
 
 def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
-    """Build the site of each endpoint of `types`, by the path of its URL; host and port do not matter.
-
-    Raises:
-        ConfigurationError: two endpoints have one path, or one has a path of the mock's own.
-    """
+    """Build the site of each endpoint by the path of its URL; raise ConfigurationError if that is not its own."""
     sites: dict[str, Site] = {}
     shared: dict[str, StrictWindow] = {}
     for event_type in types:

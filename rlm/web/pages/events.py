@@ -158,11 +158,7 @@ def group(
 
 
 def event_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the page of an event, or of all events of an item, shows.
-
-    Raises:
-        NoSuchRunError: no such event is known.
-    """
+    """Return what the page of an event, or of all of an item, shows; raise NoSuchRunError if none is known."""
     asked = question.get("event_id")
     found = documents.get(("event", asked), lambda store: explain(store, asked))
     return {"title": asked, "events": [explained(one) for one in found], "command": f"rlm explain {shlex.quote(asked)}"}
@@ -197,11 +193,7 @@ def _step(at: str, kind: str, told: str, text: str = "", run: str | None = None,
 
 
 def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what is found for a text, where that is more than one thing.
-
-    Raises:
-        Elsewhere: it is one run or one event, which has a page.
-    """
+    """Return what is found for a text if it is several things; raise Elsewhere if it is one, which has a page."""
     asked = question.get("q").strip()[:_LONGEST]
     found = documents.get(("search", asked), lambda store: search(store, asked))
     if one := place(found):

@@ -51,10 +51,7 @@ class Documents:
         self._lock = Lock()
 
     def get(self, key: Hashable, find: Callable[[Store], T], seconds: float = SHARED_SECONDS) -> T:
-        """Return the document that `find` reads, at most `seconds` old. Equal keys mean the same document.
-
-        A document is shared: nobody may change it.
-        """
+        """Return the document that `find` reads, at most `seconds` old. Equal keys share one; nobody may change it."""
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = Lock(), Sparing(lambda: find(self.store), seconds)

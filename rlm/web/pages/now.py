@@ -34,14 +34,7 @@ _HEADROOM, _BEHIND = 1.12, 1.03
 #: A round number as near to the number of events as this has no line of its own.
 _NEAR = 0.88
 #: The class of each health in the pictures and badges.
-HEALTHS: Final = {
-    Circuit.OK: "well",
-    Circuit.FULL: "busy",
-    Circuit.RESTING: "bad",
-    Circuit.PROBING: "warn",
-    Circuit.PAUSED: "warn",
-    Circuit.HELD: "warn",
-}
+HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
 
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
@@ -81,7 +74,20 @@ def _team(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return the figures of an open run, or of the time between two: words, number, and its class if that is not 0."""
-    if not words.is_open(found):
+    team = []
+    if words.is_open(found):
+        counts = words.counts_in_all(found)
+        figures = [
+            (f"done of {counts.total:,}", counts.completed, ""),
+            ("under way", counts.under_way, ""),
+            ("waiting", max(0, counts.waiting), ""),
+            ("failed", counts.failed, "bad"),
+            ("carried in", found["counts"]["carried_over"], ""),
+            ("expected to be left over", (found.get("forecast") or found["plan"])["expected_leftover"], "warn"),
+            ("calls a minute", round(words.calls_a_minute(found)), ""),
+        ]
+        team = [("workers ready", f"{words.workers_ready(found):,} of {found['workers']['wanted']:,}", "")]
+    else:
         waiting = found["waiting"]
         figures = [
             ("items waiting", waiting["events"] + waiting["staged"], ""),
@@ -90,29 +96,14 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             ("dead letters", waiting["failed"], "bad"),
             ("workers alive", found["workers"], ""),
         ]
-        return [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
-    counts = words.counts_in_all(found)
-    left = (found.get("forecast") or found["plan"])["expected_leftover"]
-    figures = [
-        (f"done of {counts.total:,}", counts.completed, ""),
-        ("under way", counts.under_way, ""),
-        ("waiting", max(0, counts.waiting), ""),
-        ("failed", counts.failed, "bad"),
-        ("carried in", found["counts"]["carried_over"], ""),
-        ("expected to be left over", left, "warn"),
-        ("calls a minute", round(words.calls_a_minute(found)), ""),
-    ]
-    team = ("workers ready", f"{words.workers_ready(found):,} of {found['workers']['wanted']:,}", "")
-    return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), team]
+    return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), *team]
 
 
 def _phases(state: str) -> list[tuple[str, str]]:
     """Return the phases of a run, each with whether it is `past`, `present` or `future`."""
     place = list(PHASES).index(State(state))
-    return [
-        (word, "past" if at < place else "present" if at == place else "future")
-        for at, word in enumerate(PHASES.values())
-    ]
+    when = ["past"] * place + ["present"] + ["future"] * len(PHASES)
+    return [*zip(PHASES.values(), when, strict=False)]
 
 
 def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -135,13 +126,11 @@ def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dic
 
 def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
     """Return a column for each finished run, the newest last: done, left over, failed."""
+    kinds = {"completed": "done", "leftover": "left", "failed": "fail"}
     return [
         plots.Column(
             f"{one['started_at'][:16].replace('T', ' ')} UTC: {words.summary(one)}",
-            [
-                (one["counts"][key], kind)
-                for key, kind in (("completed", "done"), ("leftover", "left"), ("failed", "fail"))
-            ],
+            [(one["counts"][key], kind) for key, kind in kinds.items()],
             f"/runs/{one['run_id']}",
         )
         for one in reversed(records)
@@ -149,17 +138,13 @@ def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
 
 
 def _last(documents: Documents, record: Mapping[str, Any]) -> RunPlot:
-    """Return the picture of the last run, as its own page has it."""
     run_id = record["run_id"]
     sent = documents.get(f"course of {run_id}", lambda store: course(store, record), _KEPT_SECONDS)
     return plot(record, sent, LAST_HEIGHT)
 
 
 def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup | None:
-    """Return the picture of the open run; None if there is nothing to draw yet.
-
-    Events done over the window: measured, as planned, as now expected, and the deadline.
-    """
+    """Return the picture of the open run, events done over the window; None if there is nothing to draw yet."""
     if done is None or found["run_id"] != done["run_id"]:
         return None
     window, first_call = done["window_seconds"], done["first_call_seconds"]

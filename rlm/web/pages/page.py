@@ -198,10 +198,7 @@ def render(frame: Frame, template: str, values: Mapping[str, Any]) -> Rendered:
     rendered = Rendered()
 
     def live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], str]) -> Markup:
-        """Make a section that is replaced whenever its HTML changes: its id, its name for a screen reader, its class.
-
-        It must stand on the page whatever the state is; what is in it may be nothing.
-        """
+        """Make a section that is replaced when its HTML changes, with id, name for a screen reader, and class."""
         rendered.sections[name] = str(caller())
         shape = Markup('<section id="{}" class="{}" data-live aria-label="{}">{}</section>')
         return shape.format(name, kind, label, Markup(rendered.sections[name]))  # noqa: S704  # it was escaped there

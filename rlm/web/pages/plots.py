@@ -118,10 +118,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
 
 
 def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[PlotMark] = (), height: int = 260) -> Markup:
-    """Return lines over two axes that begin at 0, with marks: the course of something over time.
-
-    `label` says in words what it shows. Lines that come later lie above.
-    """
+    """Return lines over two axes that begin at 0, later ones above, with marks; `label` says in words what it shows."""
     room = height - _ABOVE - _BELOW
     x_end, y_end = axes.x_end or 1.0, axes.y_end or 1.0
     drawn = [_y_tick(at / y_end, words, room) for at, words in axes.y_ticks or round_ticks(axes.y_end, 4)]

@@ -120,11 +120,7 @@ def _before(store: Store, run_id: str) -> str:
 
 
 def compare_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the comparison of two finished runs shows.
-
-    Raises:
-        NoSuchRunError: one of them is not named, unknown, or not finished.
-    """
+    """Return what the comparison of two runs shows; raise NoSuchRunError if one is not named, unknown or open."""
     names = {name: question.get(name) for name in ("a", "b")}
     for name, asked in names.items():
         if not asked:

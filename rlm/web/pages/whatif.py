@@ -151,10 +151,7 @@ class TypeFields:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form as it was sent. `faults` are what of it cannot be understood; then there is nothing to ask.
-
-    `began_with` says what the numbers of events were to begin with.
-    """
+    """The form as it was sent, `faults` in it, and what the numbers of events `began_with`."""
 
     basis: str
     began_with: str
@@ -197,11 +194,7 @@ def read_form(
     waiting: Mapping[str, int],
     last: Mapping[str, int],
 ) -> Form:
-    """Read the form from a query.
-
-    `types` have the limits in force. `waiting` are the events that wait, by type; where none does, the form begins with
-    those of the `last` run.
-    """
+    """Read the form from a query; it begins with the events `waiting`, by type, else with those of the `last` run."""
     reader = _FormReader(question)
     busy = sum(waiting.values()) > 0
     basis = question.get("for", WAITING if busy else COUNTS)

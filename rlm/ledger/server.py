@@ -1,0 +1,57 @@
+"""Which Redis it is: an embedded server, which runs while somebody uses it, or one that others keep running.
+
+It imports no client: an embedded server starts while that is imported.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeAlias
+
+from rlm.ledger.embedded import EmbeddedServer, running
+from rlm.ledger.keys import longest_bulk
+from rlm.settings.secrets import EMBEDDED
+
+if TYPE_CHECKING:
+    from rlm.settings import Settings
+
+
+class RemoteServer(AbstractContextManager["RemoteServer", None]):
+    """A Redis that others keep running."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def begin(self) -> bool:
+        """Do nothing: others see to it."""
+        return False
+
+    def leave(self) -> None:
+        """Leave it alone."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it alone."""
+
+    def revive(self) -> None:
+        """Do nothing: others see to it."""
+
+
+Server: TypeAlias = EmbeddedServer | RemoteServer
+
+
+def server_of(settings: Settings) -> Server:
+    """Return the server of `settings`. As a context manager it keeps the embedded one running, and so does `revive`.
+
+    Both raise StoreError if that cannot be started, and the end of the context if it cannot be stopped.
+    """
+    if settings.redis.url != EMBEDDED:
+        return RemoteServer(settings.redis.url)
+    longest = longest_bulk(settings.queue.max_item_bytes)
+    return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
+
+
+def running_url(settings: Settings) -> str | None:
+    """Return the URL of the server of `settings`, None for an embedded one that does not run; starts nothing."""
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
