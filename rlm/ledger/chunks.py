@@ -72,10 +72,11 @@ class ChunkWriter:
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        packed = list(map(pack_item, items[:number])) if self._compress else []
-        args: list[Argument] = [run_id, number, digest, len(letters), repeated, len(packed)]
+        args: list[Argument] = [run_id, number, digest, len(letters), repeated, int(self._compress)]
         args += chain(chain.from_iterable(types.items()), letters, (one.id for one in by_type))
-        args += chain(chain.from_iterable(one[2:] for one in by_type), packed)
+        for one in by_type:
+            raw = items[one.item - 1]
+            args += (pack_item(raw, one.id, one.wallet_name.encode()) if self._compress else one.item, *one[3:])
         return Chunk(number, keys, args, by_type)
 
     def _sort(
