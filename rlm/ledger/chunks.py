@@ -18,7 +18,7 @@ from rlm.ledger.scripts import Argument
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
 CHUNK_WRITTEN_BYTES = 1_000_000
-CHUNK_WRITTEN = 250
+CHUNK_WRITTEN = 125
 
 
 class NewEvent(NamedTuple):
