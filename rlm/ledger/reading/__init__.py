@@ -6,7 +6,6 @@ Here are events and items one by one: where one is, since when it waits, what of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
@@ -125,8 +124,7 @@ def count_due(store: Store, place: Place, before_us: int) -> int:
     return sum(batch(store.client, (("ZCOUNT", zset, "-inf", before_us) for zset in zsets)))
 
 
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
+class Whereabouts(msgspec.Struct, frozen=True):
     """One event as it stands in the ledger, or before or behind it. Times in seconds since 1970 by the clock of Redis.
 
     `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, islice
+
+import msgspec
 
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.core.run import Run
@@ -27,8 +28,7 @@ _AGED = ("wallet", "item", "taken_at")
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct):
     """What the items in staging and on the audit list will become, as far as they were read.
 
     `events` are counted by type, `ranked` by type and the priority of the item, None if it has none;
@@ -40,9 +40,9 @@ class Waiting:
     unread: int = 0
     letters: int = 0
     duplicates: int = 0
-    events: Counter[str] = field(default_factory=Counter)
-    ranked: dict[str, Counter[int | None]] = field(default_factory=lambda: defaultdict(Counter))
-    oldest: dict[str, float] = field(default_factory=dict)
+    events: Counter[str] = msgspec.field(default_factory=Counter)
+    ranked: dict[str, Counter[int | None]] = msgspec.field(default_factory=lambda: defaultdict(Counter))
+    oldest: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
@@ -146,8 +146,7 @@ def oldest_listed(store: Store) -> float | None:
     return next((stamped_at(one) for page in store.intake.pages(store.keys.events, most=1) for one in page), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(msgspec.Struct, frozen=True):
     """What a run would have to do if it started now: events by configured type.
 
     `in_ledger` has the priorities of those in the ledger, `waiting` what was read of the items. `run` is the open one,
