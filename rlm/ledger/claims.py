@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -36,8 +35,7 @@ def host_of(process_id: str) -> str:
     return process_id.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class LaneId:
+class LaneId(msgspec.Struct, frozen=True):
     """A lane of a worker; its `number` counts from 1."""
 
     worker_id: str
@@ -225,8 +223,7 @@ def find_note(raw: bytes | None) -> CallNote | None:
     return read_note(raw) if raw and is_note(raw) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(msgspec.Struct, frozen=True):
     """What one busy lane of a worker has in hand: an event, and once it has a slot where and since when.
 
     `taken_us` is when the slot was taken, microseconds by the clock of Redis.

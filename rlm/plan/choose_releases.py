@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
+
+import msgspec
 
 from rlm.core.endpoint import Endpoint, EventType
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
@@ -25,8 +26,7 @@ BURST_LANES = 15
 BURST_SHARE = 0.15
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseState:
+class ReleaseState(msgspec.Struct, frozen=True):
     """What a release is decided on, at one moment.
 
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
@@ -40,12 +40,12 @@ class ReleaseState:
     windows: Mapping[str, WindowState]
     lanes: int
     remaining_seconds: float
-    expected: Mapping[Pair, Expected] = field(default_factory=dict)
-    begun: Mapping[str, int] = field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
+    begun: Mapping[str, int] = msgspec.field(default_factory=dict)
     strangers: int = 0
     turnaround_seconds: float = 0.0
     lag_seconds: float = 0.0
-    untaken: Mapping[str, int] = field(default_factory=dict)
+    untaken: Mapping[str, int] = msgspec.field(default_factory=dict)
     beyond: int = 0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:

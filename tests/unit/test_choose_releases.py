@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -24,6 +23,7 @@ from rlm.plan.choose_releases import (
     short_of_lanes,
 )
 from tests.each import each
+from tests.values import replace
 
 
 def endpoint(name):
