@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.broker import WakingBroker
 from rlm.admin.planning import types_in_force
@@ -144,7 +144,7 @@ class ReleaseLoop:
         counts = self._counts = self._releases.count()
         self._redis.check(float("inf") if is_last else FIT_SECONDS)
         now_us = self._redis.now_us
-        views = self._hosts.shade(self._releases.look(self._lanes), self._limited, now_us / MICROSECONDS)
+        views = self._hosts.shade(self._releases.windows.look(self._lanes), self._limited, now_us / MICROSECONDS)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,

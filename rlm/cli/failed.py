@@ -19,7 +19,7 @@ from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from rlm.admin.letters import Deal, Outcome
+    from rlm.admin.letters import Outcome
 
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
@@ -174,7 +174,10 @@ def _item_text(raw: bytes) -> str:
     return msgspec.json.format(bytes(letter.item), indent=2).decode()
 
 
-ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
+#: What retry and drop take.
+dealt_with = all_of(
+    click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids), letter_filter, deal_flags
+)
 
 
 @command(
@@ -184,9 +187,7 @@ ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete
     "rlm failed retry --all --yes    # in a script",
     group=failed,
 )
-@ids_argument
-@letter_filter
-@deal_flags
+@dealt_with
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
 
@@ -196,9 +197,7 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     letters again: no JSON, say, or too large. Exits with 1 if any cannot be retried, as one whose type is still not
     configured.
     """
-    from rlm.admin.letters import Deal
-
-    _deal(config, ids, Deal.RETRY, **options)
+    _deal(config, ids, "retried", **options)
 
 
 @command(
@@ -207,26 +206,22 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     "rlm failed drop --all --yes    # in a script",
     group=failed,
 )
-@ids_argument
-@letter_filter
-@deal_flags
+@dealt_with
 def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.admin.letters import Deal
-
-    _deal(config, ids, Deal.DROP, **options)
+    _deal(config, ids, "dropped", **options)
 
 
 def _deal(
-    config: Path | None, ids: Sequence[str], deal: Deal, *, every: bool, yes: bool, dry_run: bool, **options: Any
+    config: Path | None, ids: Sequence[str], done: str, *, every: bool, yes: bool, dry_run: bool, **options: Any
 ) -> None:
     """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
     from rlm.admin.letters import Deal, Dealing, LetterFilter
 
-    chosen = LetterFilter(**options)
+    chosen, deal = LetterFilter(**options), Deal(done)
     if bool(ids) == (every or bool(chosen)):
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
     with store_of(config) as store:
@@ -248,29 +243,27 @@ def _deal(
             confirm(f"Retry {letters}?" if deal is Deal.RETRY else f"Drop {letters} for good?", deal)
         outcomes = dealing.carry_out(store, total)
     print_json(dealing.done(outcomes))
-    _tell(outcomes, deal)
+    _tell(outcomes, done)
 
 
-def _tell(outcomes: Sequence[Outcome], deal: Deal) -> None:
+def _tell(outcomes: Sequence[Outcome], done: str) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
-    from rlm.admin.letters import Deal
-
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]
     succeeded = [one.id for one in outcomes if not one.refused]
     for one in refused[:MOST_REFUSED]:
-        say_error(f"dead letter {one.id} is not {deal}: {one.refused}")
+        say_error(f"dead letter {one.id} is not {done}: {one.refused}")
     if (more := len(refused) - MOST_REFUSED) > 0:
-        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {deal}; --json has them all")
+        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {done}; --json has them all")
     if left:
         them = "it" if len(left) == 1 else "them"
         why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
         say(f"Warning: {counted(len(left), 'dead letter')} left, for a retry of {them} cannot succeed ({why}).")
     if not outcomes:
-        show_words(f"There are no dead letters to deal with; nothing was {deal}.")
+        show_words(f"There are no dead letters to deal with; nothing was {done}.")
     elif succeeded:
-        show_words(f"{counted(len(succeeded), 'dead letter')} {deal}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
-        if deal is Deal.RETRY:
+        show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
+        if done == "retried":
             kinds = sorted({one.as_item for one in outcomes if not one.refused})
             show_words(f"{_FOLLOWS[tuple(kinds)]}; `rlm start` starts one now.")
     if refused:

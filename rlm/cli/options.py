@@ -150,6 +150,9 @@ log_format_option = click.option(
     "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
 )
 
+#: The options of processes that go on working.
+process_options = all_of(volatile_option, log_format_option)
+
 #: How often `--follow` looks by default, seconds.
 FOLLOW_SECONDS = 1.0
 

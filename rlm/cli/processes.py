@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
-from rlm.cli.options import WholeNumber, log_format_option, volatile_option
+from rlm.cli.options import WholeNumber, log_format_option, process_options
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.errors import ListenError
 
@@ -101,8 +101,7 @@ def supervise(template: Template, settings: Settings, stop: StopSignals, *, allo
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
-@volatile_option
-@log_format_option
+@process_options
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, stop):
@@ -122,8 +121,7 @@ def worker() -> None:
 
 
 @command("rlm worker start", name="start", group=worker, prints_data=False)
-@volatile_option
-@log_format_option
+@process_options
 def start_worker(config: Path | None, allow_volatile: bool) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker

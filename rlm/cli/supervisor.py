@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rlm.cli.common import Group, command, examples, settings_of, stop_signals, store_of
-from rlm.cli.options import STANDARD, log_format_option, volatile_option
+from rlm.cli.options import STANDARD, process_options
 from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
 
@@ -28,8 +28,7 @@ _LOOK_SECONDS = 0.25
         'rlm supervisor drain --wait --reason "reboot"',
     ),
 )
-@volatile_option
-@log_format_option
+@process_options
 @click.pass_context
 def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not.

@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from rlm.cli.common import command, stop_signals, tell_new_server
-from rlm.cli.options import log_format_option, volatile_option
+from rlm.cli.options import process_options
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ _LOOK_SECONDS = 1.0
 
 
 @command("rlm up", "rlm up --config /etc/rlm/rlm.toml", prints_data=False)
-@volatile_option
-@log_format_option
+@process_options
 def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
 

@@ -10,8 +10,10 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
@@ -41,8 +43,7 @@ Pair: TypeAlias = tuple[str, str]
 LEAST_SECONDS = 0.0001
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """What calls of one type to one endpoint are like, as measured.
 
     A call takes `seconds` (the median). One is begun if `needed_seconds` are left before the deadline (nearly all take
@@ -76,8 +77,7 @@ class Completed(NamedTuple):
         return self.type, self.endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What is kept of one type's calls to one endpoint: the newest durations, oldest first, and how many failed.
 
     `completed` and `errors` count calls; each later run halves the weight of earlier ones.
@@ -110,10 +110,7 @@ def merge_run(
 
 
 def expect(event_type: EventType, kept: Measured) -> Expected | None:
-    """Return what to expect from what is kept, None if that is too little.
-
-    If only failures are known well enough, the times are the configured ones.
-    """
+    """Return what to expect, None if too little is kept. Where only failures are known, times are as configured."""
     known = len(kept.milliseconds) + kept.errors
     if known < MEASURED_CALLS:
         return None
@@ -243,10 +240,7 @@ def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, E
 
 
 def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the seconds that must be left before the deadline to begin a call of a type to an endpoint.
-
-    Planning, releasing and calling all use this.
-    """
+    """Return the seconds that must be left before the deadline to begin a call, for planning, releasing and calling."""
     found = expected.get((event_type.name, endpoint))
     return (found.needed_seconds if found else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
 

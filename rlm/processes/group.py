@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from rlm.core.clock import Clock, system_clock
 from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, StopSignals
@@ -22,19 +23,15 @@ class Running(Protocol):
     @property
     def pid(self) -> int | None:
         """Its process id."""
-        ...
 
     def poll(self) -> int | None:
         """Return its exit status, negative for a signal; None while it runs."""
-        ...
 
     def send_signal(self, sig: int) -> None:
         """Send it a signal; one that has ended gets none."""
-        ...
 
 
-@dataclass(slots=True)
-class Member:
+class Member(msgspec.Struct):
     """A process of a group, its exit status once it has ended, and what it was told when, in monotonic seconds."""
 
     name: str

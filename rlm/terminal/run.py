@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -126,19 +126,18 @@ def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
     ]
 
 
-def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
-    """Return what is unusual: no conductor, endpoints that are not well, failed calls, bad items."""
-    notes: list[RenderableType] = []
+def _notes(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield what is unusual: no conductor, endpoints that are not well, failed calls, bad items."""
     if why := words.unconducted(found):
-        notes.append(Text(f"! {why}", style="bold red"))
+        yield Text(f"! {why}", style="bold red")
     if unwell := words.unwell(found):
-        notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
-    notes += [Text(f"! {one}", style="yellow") for one in call_troubles(found)]
+        yield Text(f"! {'; '.join(unwell)}", style="yellow")
+    for one in call_troubles(found):
+        yield Text(f"! {one}", style="yellow")
     counts = found["counts"]
     nouns = {"invalid": "invalid item", "duplicates": "duplicate"}
     if told := [counted(counts[key], noun) for key, noun in nouns.items() if counts[key]]:
-        notes.append(Text(f"intake: {', '.join(told)}", style=QUIET))
-    return notes
+        yield Text(f"intake: {', '.join(told)}", style=QUIET)
 
 
 def _use_cells(found: Mapping[str, Any], types: Iterable[str], room: int) -> dict[str, list[Text]]:

@@ -56,30 +56,22 @@ class StrictWindow:
 
 
 class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The faults of one endpoint, by default none. Of several faults the first one listed here wins.
+    """The faults of one endpoint, by default none. Of several faults the first one listed here wins."""
 
-    Attributes:
-        down: connections are reset before the call is read; it is no arrival.
-        outages: `(start, end)` in seconds since this was set; in between every call is answered 503 at once.
-        throttle: every call is answered 429 at once, with this many seconds as `Retry-After`.
-        reset: the share of calls (true: all) whose connection is reset once the call was read.
-        hang: the share of calls (true: all) that are read and never answered.
-        error_rate: the share of calls answered with `status`; if None, all of them where `status` is set.
-        status: the status of those; 500 if None.
-        slow: processing takes this many times as long.
-        jitter_seconds: up to this many seconds, at random, are added to it.
-        retry_after: the form `Retry-After` takes, of this endpoint's limit as well: seconds, an HTTP date, or none.
-    """
-
+    #: Connections are reset before the call is read; it is no arrival.
     down: bool = False
+    #: `(start, end)` in seconds since this was set; in between every call is answered 503 at once.
     outages: tuple[tuple[Amount, Amount], ...] = ()
+    #: Every call is answered 429 at once, with this many seconds as `Retry-After`.
     throttle: Amount | None = None
-    reset: bool | Share = False
-    hang: bool | Share = False
+    reset: bool | Share = False  #: the share of calls (true: all) whose connection is reset once the call was read
+    hang: bool | Share = False  #: the share of calls (true: all) that are read and never answered
+    #: The share of calls answered with `status`; if None, all of them where `status` is set.
     error_rate: Share | None = None
-    status: Status | None = None
-    slow: Amount = 1.0
-    jitter_seconds: Amount = 0.0
+    status: Status | None = None  #: the status of those; 500 if None
+    slow: Amount = 1.0  #: processing takes this many times as long
+    jitter_seconds: Amount = 0.0  #: up to this many seconds, at random, are added to it
+    #: The form that `Retry-After` takes, of this endpoint's limit as well.
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
     @classmethod

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -80,17 +81,13 @@ class _Site:
         async def answer(request: Request) -> Response:
             question, viewer = Query.of(request), _viewer_of(request)
             wanted = request.headers.get("Accept", "")
+            look = partial(self._state, page, question, may_write=viewer.may_write)
             if "text/event-stream" in wanted:
                 key = page.path, question, viewer.may_write
-                stream = self._channels.stream(
-                    key,
-                    lambda: self._state(page, question, may_write=viewer.may_write),
-                    lambda: visit_of(request).has_ended,
-                )
+                stream = self._channels.stream(key, look, lambda: visit_of(request).has_ended)
                 return StreamingResponse(stream, media_type="text/event-stream")
             if wanted.startswith("application/json"):
-                state = await run_in_threadpool(self._state, page, question, may_write=viewer.may_write)
-                return Response(told(state), media_type="application/json")
+                return Response(told(await run_in_threadpool(look)), media_type="application/json")
             try:
                 rendered, status = await run_in_threadpool(self._page, page, question, viewer)
             except Elsewhere as found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rlm.admin.explain import explain, search
@@ -81,22 +81,20 @@ def outlook_values(*found: Outlook) -> Mapping[str, Any]:
     """Return what the macro draws of an outlook, or of today's and the one of what might be."""
     return {
         "verdicts": [one.verdict for one in found],
-        "columns": _columns(found) if any(one.leftover for each in found for one in each.windows) else [],
+        "columns": list(_columns(found)) if any(one.leftover for each in found for one in each.windows) else [],
         "windows": max(len(one.windows) for one in found),
         "arriving": sum(found[-1].arrivals.values()),
     }
 
 
-def _columns(found: Sequence[Outlook]) -> Sequence[Column]:
-    """Return columns for each window: what it leaves over, today and beside it as it might be."""
-    drawn = []
+def _columns(found: Sequence[Outlook]) -> Iterator[Column]:
+    """Yield columns for each window: what it leaves over, today and beside it as it might be."""
     for at in range(max(len(one.windows) for one in found)):
         for name, kind, one in zip(("", "what if ") if len(found) > 1 else ("",), KINDS, found, strict=False):
             ahead = one.windows[at] if at < len(one.windows) else None
             left, of = (ahead.leftover, sum(ahead.events.values())) if ahead else (0, 0)
-            drawn.append(Column(f"window {at + 1}: {name}{left:,} of {of:,} left over", [(left, kind)]))
-        drawn += [GAP] * (len(found) - 1)
-    return drawn
+            yield Column(f"window {at + 1}: {name}{left:,} of {of:,} left over", [(left, kind)])
+        yield from [GAP] * (len(found) - 1)
 
 
 def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -168,24 +166,21 @@ def explained(one: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is shown of an event: its document, and its trail as a line of time."""
     return {
         **one,
-        "trail": trail(one),
+        "trail": list(trail(one)),
         "earlier": max(0, one["calls"] - len(one["attempts"])),
         "letters": address("/failures", {"search": [one["letter"]["id"]]}) if one["letter"] else "",
     }
 
 
-def trail(one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what happened to an event, in the order of time: each step with its time, its kind, and in words."""
-    steps: list[dict[str, Any]] = []
+def trail(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what happened to an event, in the order of time: each step with its time, its kind, and in words."""
     if one["taken_at"]:
-        steps.append(_step(one["taken_at"], "taken", "taken off the audit list", run=one["taken_in"]))
+        yield _step(one["taken_at"], "taken", "taken off the audit list", run=one["taken_in"])
     for each in one["attempts"]:
         told = f"attempt {each['attempt']} at {each['endpoint'] or 'an endpoint that is not known'}: {each['answer']}"
-        steps.append(_step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=took(each)))
+        yield _step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=took(each))
     if letter := one["letter"]:
-        told = f"became a dead letter: {letter['reason']}"
-        steps.append(_step(letter["failed_at"], "letter", told, letter["detail"]))
-    return steps
+        yield _step(letter["failed_at"], "letter", f"became a dead letter: {letter['reason']}", letter["detail"])
 
 
 def _step(at: str, kind: str, told: str, text: str = "", run: str | None = None, took: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rlm.web.pages import plots
 from rlm.web.pages.events import group
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
-from rlm.web.pages.run_plot import RunPlot, plot
+from rlm.web.pages.run_plot import RunPlot, expected_line, planned_line, plot
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
@@ -154,12 +154,12 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
     points.append((max(now, points[-1][0]), points[-1][1]))
     lines, marks = [], [plots.PlotMark(window, "deadline", "deadline")]
     if first_call is not None:
-        lines.append(plots.Line(_planned(found["plan"], first_call), "planned"))
+        lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned"))
         expected = found.get("forecast") or found["plan"]
         whole = counts.total - counts.failed - expected["expected_leftover"]
-        ahead = _expected(expected.get("course", []), first_call, points[-1], whole)
+        ahead = expected_line(expected, first_call, points[-1], whole)
         lines.append(plots.Line(ahead, "forecast"))
-        if len(ahead) > 1:
+        if ahead:
             told = f"{ahead[-1][1]:,.0f} after {span(ahead[-1][0])}"
             marks.append(plots.PlotMark(ahead[-1][0], told, "forecast", ahead[-1][1]))
     lines.append(plots.Line(points, "measured", filled=True))
@@ -169,22 +169,6 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
     axes = plots.Axes(window * _BEHIND, total * _HEADROOM, plots.time_ticks(window), [*rows, (total, f"all {total:,}")])
     label = f"{counts.completed:,} of {counted(counts.total, 'event')} done. {words.forecast(found).words}"
     return plots.curve(label, axes, lines, marks, HEIGHT)
-
-
-def _planned(plan: Mapping[str, Any], first_call: float) -> list[tuple[float, float]]:
-    """Return the line of the plan, whose times count from the first call."""
-    course = plan.get("course") or [[plan["forecast_seconds"], 0]]  # a run of an older version has none
-    return [(first_call, 0.0), *((first_call + at, float(number)) for at, number in course)]
-
-
-def _expected(
-    course: Sequence[Sequence[float]], first_call: float, last: tuple[float, float], whole: float
-) -> list[tuple[float, float]]:
-    """Return the line from the `last` point that was measured on, which ends with `whole` events done."""
-    if not course:
-        return [last]
-    short = whole - course[-1][1]  # those that are done already, or under way
-    return [last, *((max(last[0], first_call + at), max(last[1], number + short)) for at, number in course)]
 
 
 PAGE: Final = Page("/", "Now", "now.html", context, command="rlm status --follow", label="Now")

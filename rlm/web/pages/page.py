@@ -160,19 +160,14 @@ class Viewer(NamedTuple):
     is_logged_in: bool = False
 
 
-#: One who may look, and no more.
-NOBODY: Final = Viewer()
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """What stands around the content of every page: the pages to go to, who looks, when and at what."""
 
     pages: tuple[Page, ...]
     page: Page | None
     server: str
     now: float
-    viewer: Viewer = NOBODY
+    viewer: Viewer = Viewer()  # one who may look, and no more
     trouble: str = ""
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -39,7 +40,7 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
     sent = sorted(at for calls in course["calls"].values() for at in calls)
     window, ended = found["window_seconds"], _ended(found)
     began = _first_call(found, sent)
-    planned, forecast = _planned(found["plan"], began, window), _forecast(found, began, len(sent))
+    planned, forecast = planned_line(found["plan"], began, window), _forecast(found, began, len(sent))
     happened = _happened(found, course, began)
     actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
     lines = [
@@ -81,7 +82,7 @@ def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None
     return sent[0] if sent else None
 
 
-def _planned(plan: Mapping[str, Any], began: float | None, window: float) -> list[tuple[float, float]]:
+def planned_line(plan: Mapping[str, Any], began: float | None, window: float) -> list[tuple[float, float]]:
     """Return the calls answered by when, as planned from the first call on; nothing of a run of an older version."""
     course = plan.get("course")
     if began is None or not course:
@@ -94,11 +95,18 @@ def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[
     expected = found.get("forecast")
     if "finished_at" in found or not expected or began is None:
         return []
-    now, whole = _ended(found), sent + max(0, words.counts_in_all(found).waiting - expected["expected_leftover"])
+    whole = sent + max(0, words.counts_in_all(found).waiting - expected["expected_leftover"])
+    return expected_line(expected, began, (_ended(found), float(sent)), whole)
+
+
+def expected_line(
+    expected: Mapping[str, Any], began: float, last: tuple[float, float], whole: float
+) -> list[tuple[float, float]]:
+    """Return the line of a forecast from the `last` known point on, up to the `whole`; nothing if it is over."""
     course = expected.get("course") or [[expected["forecast_seconds"], whole]]
     short = whole - course[-1][1]  # what the forecast does not count, for it is done or under way
-    ahead = [(began + at, float(max(sent, number + short))) for at, number in course if began + at > now]
-    return [(now, float(sent)), *ahead] if ahead else []
+    ahead = [(began + at, float(max(last[1], number + short))) for at, number in course if began + at > last[0]]
+    return [last, *ahead] if ahead else []
 
 
 def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
@@ -109,9 +117,9 @@ def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[flo
 def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:
     """Return what happened, in the order of time: when, its kind, and in words."""
     happened = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
-    happened += [
-        (at, "worker", f"{counted(number, 'worker')} started") for at, number in _starts(course["workers"]).items()
-    ]
+    # Those of one second together; those from before the run left out.
+    starts = Counter(one["at_seconds"] // 1 for one in course["workers"] if one["at_seconds"] >= 0)
+    happened += [(at, "worker", f"{counted(number, 'worker')} started") for at, number in starts.items()]
     if began is not None:
         happened.append((began, "first", f"first call, {span(began)} after the start"))
     actual = found["plan"].get("actual_seconds")
@@ -123,16 +131,6 @@ def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float 
     else:
         happened.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
     return sorted(happened)
-
-
-def _starts(workers: Iterable[Mapping[str, Any]]) -> dict[float, int]:
-    """Return how many workers started when, those of the same second together; those from before the run left out."""
-    found: dict[float, int] = {}
-    for one in workers:
-        if one["at_seconds"] >= 0:
-            at = float(int(one["at_seconds"]))
-            found[at] = found.get(at, 0) + 1
-    return found
 
 
 def _changed(one: Mapping[str, Any]) -> str:

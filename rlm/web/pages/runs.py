@@ -20,6 +20,8 @@ from rlm.web.pages.run_plot import plot
 
 #: Runs on a page of the list.
 ON_A_PAGE = 50
+#: The parts of a run's bar.
+_PARTS = ("completed", "failed", "leftover")
 #: The states of finished runs.
 STATES = tuple(str(one) for one in State if one not in MOVES)
 #: Figures of a comparison of which less is better, whatever there was to do.
@@ -42,7 +44,7 @@ def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
         "states": STATES,
         "triggers": tuple(Trigger),
         "runs": [(one, told_of(one)) for one in found["runs"]],
-        "most": max((events_of(one) for one in found["runs"]), default=0),
+        "most": max((sum(map(one["counts"].get, _PARTS)) for one in found["runs"]), default=0),
         "open": None if before or asked.given else _open(documents.status()),
         "older": asked.address(before=found["next"]) if found["next"] else "",
         "newest": asked.address() if before else "",
@@ -56,12 +58,6 @@ def told_of(record: Mapping[str, Any]) -> str:
     """Return in a sentence what went wrong in a run, empty if nothing did."""
     wrong, dead = troubles_by_part(record), record["counts"]["failed"] + record["counts"]["invalid"]
     return record.get("failure") or (wrong[0][0] if wrong else counted(dead, "dead letter") if dead else "")
-
-
-def events_of(record: Mapping[str, Any]) -> int:
-    """Return how many events a run had to do with."""
-    counts = record["counts"]
-    return int(counts["completed"] + counts["failed"] + counts["leftover"])
 
 
 def _open(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], words.Counted, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -88,7 +88,7 @@ def _replay(store: Store, form: Form) -> Mapping[str, Any]:
     asked = form.of_runs
     found = replayed(store, read_question(store.settings, asked), form.replay)
     ends = [_clock(one.run_id) for one in (*found.runs[:1], *found.runs[-1:])]
-    return {"found": found, "columns": _runs(found), "ends": ends, "command": asked.command}
+    return {"found": found, "columns": list(_runs(found)), "ends": ends, "command": asked.command}
 
 
 def _clock(run_id: str) -> str:
@@ -97,18 +97,14 @@ def _clock(run_id: str) -> str:
     return run_id if began_at is None else f"{clock(isoformat(began_at))} UTC"
 
 
-def _runs(found: Replay) -> Sequence[Column]:
-    """Return columns for each run: what it left over then, in the replay, and as it might have been."""
-    drawn = []
+def _runs(found: Replay) -> Iterator[Column]:
+    """Yield columns for each run: what it left over then, in the replay, and as it might have been."""
     for one in found.runs:
         each = [("recorded", one.recorded, "wait"), ("replayed", one.unchanged, "left")]
         each += [("what if", one.what_if, "busy")] if one.what_if else []
-        drawn += [
-            Column(f"{one.run_id}, {name}: {run.leftover:,} of {run.events:,} left over", [(run.leftover, kind)])
-            for name, run, kind in each
-        ]
-        drawn.append(GAP)
-    return drawn
+        for name, run, kind in each:
+            yield Column(f"{one.run_id}, {name}: {run.leftover:,} of {run.events:,} left over", [(run.leftover, kind)])
+        yield GAP
 
 
 class Number(NamedTuple):
