@@ -163,11 +163,7 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the token that `web.token` names, empty if there is none. It is a secret.
-
-    Raises:
-        ConfigurationError: the variable it names is not set; the message names it.
-    """
+    """Return the token, a secret, that `web.token` names, if any; a ConfigurationError names a variable not set."""
     return _resolved(token, "web.token", environ)
 
 
