@@ -87,7 +87,6 @@ def _masked_path(found: re.Match[str]) -> str:
 
 
 def _hides(url: str, parameter: re.Match[str]) -> bool:
-    """Return whether a parameter of a URL may hold a secret."""
     plain = is_plain(parameter["value"]) or not url.lower().startswith("http")
     return is_secret(parameter["name"]) or not plain
 
