@@ -148,9 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
 def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
     """Bind a socket to listen on; port 0 picks a free one.
 
-    Raises:
-        ConfigurationError: others can reach the address, and no token is configured.
-        ListenError: the address cannot be bound.
+    Raise ListenError if it cannot be bound, ConfigurationError if others can reach it and there is no token.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
