@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from markupsafe import Markup
 
 from rlm.core.text import safe_line
 
-if TYPE_CHECKING:
-    #: A number and the class of what it counts.
-    Part = tuple[float, str]
-    Point = tuple[float, float]
-
+#: A number and the class of what it counts.
+Part = tuple[float, str]
+Point = tuple[float, float]
 #: The stretched picture inside is so many units wide and high.
 _UNITS: Final = 1000
 _INNER: Final = Markup(
