@@ -104,27 +104,16 @@ class WakingBroker(RedisBroker):
         self.woken.set()
 
     def enqueue_many(self, messages: Iterable[Message[Any]]) -> None:
-        """Enqueue messages in one round trip.
-
-        Raises:
-            StoreError: whether they were enqueued is not known.
-        """
+        """Enqueue messages in one round trip; after a StoreError it is not known whether they were."""
         with translated(self.client):
             pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
-            sent = 0
             for message in messages:
+                # As the stock script enqueues, but without its heartbeat: whoever only produces is no worker.
                 message_id = str(uuid4())
                 sealed = message.copy(options={"redis_message_id": message_id})
-                self._queue_up(pipeline, sealed, message_id)
-                sent += 1
-            if sent:
-                pipeline.execute()
-
-    def _queue_up(self, pipeline: Any, message: Message[Any], message_id: str) -> None:
-        # As the stock script enqueues, but without its heartbeat: whoever only produces is no worker.
-        queue = f"{self.namespace}:{message.queue_name}"
-        pipeline.hset(f"{queue}.msgs", message_id, message.encode())
-        pipeline.rpush(queue, message_id)
+                pipeline.hset(self._messages, message_id, sealed.encode())
+                pipeline.rpush(f"{self.namespace}:{QUEUE}", message_id)
+            pipeline.execute()  # which asks nothing of Redis if there is none
 
     def count_waiting(self) -> int:
         """Count the messages that no worker has fetched."""
@@ -139,11 +128,7 @@ class WakingBroker(RedisBroker):
             pipeline.execute()
 
     def delete_fetched(self) -> None:
-        """Delete what this worker has fetched, none of which it has in hand any more.
-
-        Raises:
-            StoreError: whether it was deleted is not known.
-        """
+        """Delete what this worker has fetched and not in hand; after a StoreError it is not known whether it was."""
         with translated(self.client):
             self._deletion(self.broker_id).execute()
 
@@ -172,13 +157,14 @@ class WakingBroker(RedisBroker):
         ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
         pipeline = self.client.pipeline(transaction=True)
         if ids:
-            pipeline.hdel(self._messages(), *ids)
+            pipeline.hdel(self._messages, *ids)
         pipeline.delete(self._acks(broker_id))
         return pipeline
 
     def _acks(self, broker_id: str) -> str:
         return f"{self.namespace}:__acks__.{broker_id}.{QUEUE}"
 
+    @property
     def _messages(self) -> str:
         return f"{self.namespace}:{QUEUE}.msgs"
 

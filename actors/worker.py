@@ -8,6 +8,7 @@ import random
 import select
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 
 from actors.broker import WakingBroker
@@ -34,10 +35,10 @@ from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.delivery.run_end import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch, close_run
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes import signals
-from rlm.processes.alive import AliveFile, pid_space
+from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import worker_grace
 from rlm.settings.secrets import resolve_headers
 
@@ -98,7 +99,8 @@ class WorkerProcess:
         self._wakeup = stop.wakeup
         self._stop = stop
         self._id = worker_id
-        self._started_at = system_clock.now()
+        known = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
+        self._process = replace(known, supervisor=supervisor_id, fenced=True)
         self._heard = True
         self._said_at = self._beat_at = float("-inf")
         self._said_every = 0.0
@@ -194,20 +196,7 @@ class WorkerProcess:
 
     def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
         """Announce this worker, and that it does so again after `every` seconds; return whether Redis has heard it."""
-        process = Process(
-            id=self._id,
-            pid=os.getpid(),
-            host=self._settings.host_name,
-            started_at=self._started_at,
-            state=state,
-            threads=self._settings.workers.threads,
-            revision=self._settings.revision,
-            supervisor=self._supervisor_id,
-            version=__version__,
-            fenced=True,
-            pids=pid_space(),
-            every=every,
-        )
+        process = replace(self._process, state=state, every=every)
         began = system_clock.boottime()
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))

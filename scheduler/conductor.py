@@ -183,7 +183,7 @@ class Conductor:
         crash_point("finish.awaited")
         has_time = left > ACTOR_SECONDS and not self._duty.hurried
         self._redis.mender.step(0.0 if has_time else LOOK_SECONDS)
-        if has_time and self._has_workers():
+        if has_time and any(one.state == WorkerState.READY for one in self._store.processes.alive(Role.WORKER)):
             try:
                 self._broker.enqueue_many([messages.message_for(messages.LEFTOVERS, run.id)])
                 self._store.processes.wake("workers")
@@ -220,9 +220,6 @@ class Conductor:
         current, now_us = self._store.runs.current_at()
         known = current if current is not None and current.id == run.id else run
         return known.left_seconds(now_us)
-
-    def _has_workers(self) -> bool:
-        return any(one.state == WorkerState.READY for one in self._store.processes.alive(Role.WORKER))
 
     def _unsettled(self) -> int:
         return sum(count.unsettled for count in self._store.ledger.count(self._store.known_types).values())

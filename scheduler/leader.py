@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import zlib
 
 from rlm import SCHEMA
 from rlm.core.clock import system_clock
@@ -13,6 +14,7 @@ from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.leases import Leases
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.processes.alive import has_died, pid_space
 from rlm.processes.signals import StopSignals
 
 #: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
@@ -40,7 +42,10 @@ class Leader:
 
     def __init__(self, leases: Leases, host: str) -> None:
         self._leases = leases
-        self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+        space = pid_space()
+        #: Processes whose numbers count where this one's does have it in their names, too; empty if that is not known.
+        self._space = f"{zlib.crc32(space.encode()):08x}" if space else ""
+        self.owner = f"{host}:{os.getpid()}:{self._space}{secrets.token_hex(4)}"
         self.token = 0
         self.holder = self._told = self.newer = ""
         self.barred = False
@@ -53,6 +58,8 @@ class Leader:
             return True
         before = self.token
         standing = self._leases.contend(self.owner, seconds)
+        if not standing.barred and self._is_dead(standing.holder) and self._leases.release(standing.holder):
+            standing = self._leases.contend(self.owner, seconds)
         self.token, self.holder, self.barred = standing.token, standing.holder, standing.barred
         self._renewed_at, self._renewed_for = now, seconds
         self._tell_newer(standing.newer)
@@ -60,6 +67,11 @@ class Leader:
             self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
+
+    def _is_dead(self, holder: str) -> bool:
+        """Return whether the holder was a process of this host, and is dead: its lease need not run out."""
+        is_near = bool(self._space) and holder.rpartition(":")[2].startswith(self._space)
+        return is_near and has_died(holder, self.owner.partition(":")[0])
 
     def prolong(self) -> bool:
         """Prolong the lease while nothing is done with it, so that nobody who is newer need be known of.

@@ -87,10 +87,7 @@ class Office:
 
 
 class HandConductor(Office):
-    """Conducts one run in the foreground, as a scheduler would.
-
-    Its methods raise FencedError if another took the lease over, and StoreError if Redis did not answer.
-    """
+    """Conducts one run in the foreground; raises FencedError if another took the lease, StoreError if Redis fails."""
 
     _cancels = True
     run_id = ""  #: that `conduct` opened

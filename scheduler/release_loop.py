@@ -144,7 +144,7 @@ class ReleaseLoop:
         counts = self._counts = self._releases.count()
         self._redis.check(float("inf") if is_last else FIT_SECONDS)
         now_us = self._redis.now_us
-        views = self._hosts.shade(self._releases.look(self._lanes), self._limited, now_us / MICROSECONDS)
+        views = self._hosts.shade(self._releases.windows.look(self._lanes), self._limited, now_us / MICROSECONDS)
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,

@@ -80,7 +80,7 @@ class Releases:
         self._leader = leader
         self._run_id = run_id
         self._types: Sequence[EventType] = ()
-        self._windows = WindowViews(store, ())
+        self.windows = WindowViews(store, ())  #: those that calls go to
         self._terms: dict[Pair, Terms] = {}
         #: Of what type each call is that was released and not taken.
         self._open: deque[str] = deque()
@@ -89,14 +89,10 @@ class Releases:
         """Release calls of these types by their limits from now on, to workers of this revision."""
         of = self._store.keys, self._store.settings.run.guard_seconds, revision
         self._types = types
-        self._windows = WindowViews(self._store, all_limited(end for kind in types for end in kind.endpoints))
+        self.windows = WindowViews(self._store, all_limited(end for kind in types for end in kind.endpoints))
         self._terms = {
             (kind.name, endpoint.name): Terms.of(kind, endpoint, *of) for kind in types for endpoint in kind.endpoints
         }
-
-    def look(self, lanes: int) -> dict[str, WindowState]:
-        """Return the windows that calls go to by name, for so many lanes."""
-        return self._windows.look(lanes)
 
     def count(self) -> dict[str, Counts]:
         """Count the events of each type by where they are, and the calls that are released for them."""

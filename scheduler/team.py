@@ -146,10 +146,7 @@ class Gathering:
         self._until: float | None = None
 
     def lanes(self, workers: Sequence[Process], wanted: int, *, begun: bool) -> int:
-        """Return how many lanes a run has; workers of a supervisor beyond those wanted are about to leave.
-
-        `begun`: its first call is released.
-        """
+        """Return how many lanes a run has, without workers about to leave; `begun`: its first call is released."""
         if not begun and workers and len(workers) < wanted:
             now = system_clock.monotonic()
             self._until = self._until or now + self._seconds

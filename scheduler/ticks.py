@@ -122,10 +122,7 @@ def full_before_opening(store: Store, run: Run, limited: Iterable[Limited]) -> s
 
 
 def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:
-    """Open a run that counts from `tick` (seconds since 1970, by the clock of Redis); return the id of the open run.
-
-    `away`: Redis failed recently.
-    """
+    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id. `away`: Redis failed recently."""
     window_seconds = store.settings.run.window_seconds
     run = Run(
         id=make_run_id(tick),

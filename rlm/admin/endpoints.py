@@ -253,11 +253,7 @@ def limit(store: Store, one: Limited, by: str, rate: str, reason: str = "") -> d
 
 
 def check_rate(rate: str) -> str:
-    """Return a limit in its one spelling.
-
-    Raises:
-        BadQuestionError: it is none.
-    """
+    """Return a limit in its one spelling; raise a BadQuestionError if it is none."""
     try:
         return check_limit(" ".join(rate.split()))
     except ValueError as error:
@@ -265,11 +261,7 @@ def check_rate(rate: str) -> str:
 
 
 def check_reason(reason: str) -> str:
-    """Return a reason as it is kept, on one line.
-
-    Raises:
-        BadQuestionError: it is too long.
-    """
+    """Return a reason as it is kept, on one line; raise a BadQuestionError if it is too long."""
     if len(reason) > LONGEST_REASON:
         raise BadQuestionError(f"the reason {cut(safe_line(reason), 40)!r} is longer than {LONGEST_REASON} characters")
     return " ".join(reason.split()).encode("utf-8", "replace").decode()

@@ -137,6 +137,7 @@ class _Found:
         every = [one for processes in roles.values() for one in processes]
         workers, supervisors, schedulers = roles[Role.WORKER], roles[Role.SUPERVISOR], roles[Role.SCHEDULER]
         offers = [one.offer for one in supervisors if one.offer]
+        leads = any(one.id == self._leader for one in schedulers)
         silence = self._silences.get(host)
         if silence is None and host in self._lost:
             silence = HEARTBEAT_TTL_SECONDS + self._lost[host]
@@ -155,7 +156,7 @@ class _Found:
             "lanes": sum(one.threads for one in workers),
             "busy": sum(self._busy[one.id] for one in workers),
             "supervisors": len(supervisors),
-            "scheduler": self._scheduler(schedulers),
+            "scheduler": ("leader" if leads else "standby") if schedulers else None,
             "heard_seconds": None if silence is None else round(max(0.0, silence), 3),
             "since": isoformat(min(one.started_at for one in every)) if every else None,
         }
@@ -197,11 +198,6 @@ class _Found:
         names = named([one["endpoint"] for one in unreached], MOST_NAMED)
         rest = ", and nothing gets through to any other" if self._is_cut_off(host) else ""
         return f"it does not reach {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
-
-    def _scheduler(self, schedulers: list[Process]) -> str | None:
-        if not schedulers:
-            return None
-        return "leader" if any(one.id == self._leader for one in schedulers) else "standby"
 
 
 def nobody_takes_workers(entries: Iterable[Mapping[str, Any]]) -> bool:

@@ -187,11 +187,7 @@ class Outcome:
 
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, in the order given.
-
-    Raises:
-        NoSuchLetterError: an id is unknown.
-    """
+    """Return the letters with these ids, in the order given; raise a NoSuchLetterError for an unknown one."""
     wanted, found = set(ids), dict[str, bytes]()
     for raw in store.letters.all():
         if (handle := DeadLetter.read(raw).id) in wanted:

@@ -96,10 +96,7 @@ class Trend:
 
     @property
     def arriving(self) -> float | None:
-        """Items that arrive per minute, None while unknown.
-
-        Arrivals while a drain empties the list cannot be seen, so that time does not count.
-        """
+        """Items that arrive per minute, None while unknown. The time of a drain, which hides them, does not count."""
         number, seconds = 0, 0.0
         for before, after in pairwise(self._recent):
             if after.taken == before.taken and after.items >= before.items:
@@ -121,10 +118,7 @@ class Trend:
 
     @property
     def growth(self) -> float | None:
-        """By how many events what waits grows per minute, negative if it shrinks; None while unknown.
-
-        It is the slope of a linear regression over the samples.
-        """
+        """By how many events a minute what waits grows: the slope of a linear regression; None while unknown."""
         recent = self._recent
         if not recent:
             return None

@@ -114,10 +114,7 @@ def plan_run(
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Events by type that arrive in `seconds`: the mean over this many `windows`, or as `given` for a type.
-
-    Without `windows` only the `given` numbers are known.
-    """
+    """Events by type that arrive in `seconds`: the mean over so many `windows`, if any, or as `given` for a type."""
 
     by_type: Mapping[str, float]
     seconds: float

@@ -229,10 +229,7 @@ def scaling(store: Store) -> dict[str, int]:
 
 
 def revision_in_force(store: Store) -> str:
-    """Return the revision of the open run, else of the scheduler, else of the configuration that was read here.
-
-    Workers of another one claim nothing.
-    """
+    """Return the revision of the open run, else of the scheduler, else of what was read here; others claim nothing."""
     run = store.runs.current()
     if run is not None:
         return run.revision
@@ -249,11 +246,7 @@ def none_finished(store: Store) -> str:
 
 
 def record(store: Store, run_id: str | None) -> dict[str, Any]:
-    """Return the record of the run named, or of the last one that finished.
-
-    Raises:
-        NoSuchRunError: it is unknown or not finished, or none has finished yet.
-    """
+    """Return the record of a run, or of the last one that finished; raise a NoSuchRunError if there is none."""
     if run_id is None:
         newest = store.runs.history(_TRIED)
         if not newest:

@@ -94,10 +94,7 @@ def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def runs_page(store: Store, wanted: RunFilter, number: int, before: str = "") -> dict[str, Any]:
-    """Return the newest `number` records that match, of runs older than `before` if that is given.
-
-    `next` is the id to go on before; None at the end.
-    """
+    """Return the newest `number` records that match, of runs `before` that id, and the `next` id to go on, if any."""
     fitting = (one for one in _records(store, before) if wanted.fits(one))
     found = list(islice(fitting, number + 1))
     return {"runs": found[:number], "next": found[number - 1]["run_id"] if len(found) > number else None}
@@ -181,11 +178,7 @@ def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def open_run(store: Store, prefix: str | None) -> Run:
-    """Return the open run. `prefix` begins its id, if it is given.
-
-    Raises:
-        NoSuchRunError: no run is open, or another one.
-    """
+    """Return the open run; raise a NoSuchRunError if none is, or one of which `prefix` begins no id."""
     run, run_id = store.runs.current(), find_run(store, prefix)
     if run is None or run_id not in {None, run.id}:
         raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")

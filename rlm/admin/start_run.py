@@ -46,11 +46,7 @@ def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], 
 
 
 def started(run_id: str | None) -> dict[str, Any]:
-    """Return the document of `rlm start` for what `ask_scheduler` returned.
-
-    Raises:
-        NobodyConductsError: no scheduler took the request up.
-    """
+    """Return what `rlm start` prints, or raise a NobodyConductsError if no scheduler took the run up."""
     if run_id is None:
         raise NobodyConductsError(
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "

@@ -42,10 +42,7 @@ def clock(moment: str) -> str:
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Return the counts of a type, from its entry in a status document or a record.
-
-    Calls that are released wait for a lane: more than there are lanes cannot be under way.
-    """
+    """Return the counts of a type, from its entry in a status or a record. Released calls wait for a lane."""
     return Counted(
         entry["taken"] + entry["carried_over"], entry["completed"], entry["failed"], entry.get("inflight", 0)
     )

@@ -22,10 +22,9 @@ from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes import signals
-from rlm.processes.fork import is_alone
+from rlm.processes.fork import Spare, is_alone
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
-from rlm.processes.spare import Spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -211,7 +211,7 @@ class LazyGroup(Group):
 def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:
     """Stop this process when the one that started it is killed: else that would have stopped it, as `rlm demo` does."""
     if parent is not None:
-        from rlm.processes.spare import die_with
+        from rlm.processes.fork import die_with
 
         if not die_with(parent):
             ctx.exit()

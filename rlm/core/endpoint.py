@@ -99,10 +99,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One API address with its own limit, and the budget that it shares with others, if any.
-
-    `headers` are as configured: secrets still read `env:NAME`.
-    """
+    """One API address with its limit, and its shared budget, if any. Secrets in `headers` still read `env:NAME`."""
 
     name: str
     url: str

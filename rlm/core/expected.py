@@ -110,10 +110,7 @@ def merge_run(
 
 
 def expect(event_type: EventType, kept: Measured) -> Expected | None:
-    """Return what to expect from what is kept, None if that is too little.
-
-    If only failures are known well enough, the times are the configured ones.
-    """
+    """Return what to expect, None if too little is kept. Where only failures are known, times are as configured."""
     known = len(kept.milliseconds) + kept.errors
     if known < MEASURED_CALLS:
         return None
@@ -243,10 +240,7 @@ def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, E
 
 
 def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the seconds that must be left before the deadline to begin a call of a type to an endpoint.
-
-    Planning, releasing and calling all use this.
-    """
+    """Return the seconds that must be left before the deadline to begin a call, for planning, releasing and calling."""
     found = expected.get((event_type.name, endpoint))
     return (found.needed_seconds if found else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
 

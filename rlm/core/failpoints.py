@@ -72,11 +72,7 @@ _passed: dict[str, int] = {}
 
 
 def crash_point(name: str) -> None:
-    """Kill this process where the environment says so; else do nothing.
-
-    Raises:
-        ConfigurationError: what the variable, or the file it names, says is no crash point.
-    """
+    """Kill this process where the environment says so; raise a ConfigurationError if that is no crash point."""
     if _at:
         _come_by(name)
 

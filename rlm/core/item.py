@@ -121,11 +121,7 @@ def type_of(event: str) -> str:
 
 
 def decode_item(raw: bytes, max_bytes: int) -> Item:
-    """Decode and validate one item from the list, of at most `max_bytes` bytes.
-
-    Raises:
-        BadItemError: with the first fault found.
-    """
+    """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError with its first fault."""
     document = _decode_document(raw, max_bytes)
     item_id = _field(document, "id", str, "a string")
     if not _ITEM_ID.fullmatch(item_id):
@@ -215,10 +211,7 @@ def _priority(document: dict[str, Any]) -> int | None:
 
 
 class Excerpt:
-    """What a letter keeps of an item that it does not hold in full: first bytes, size, SHA-256 in hex.
-
-    The item has `size` bytes and is added piece by piece.
-    """
+    """What a letter keeps of an item of `size` bytes that is too long for it: first bytes, size, SHA-256 in hex."""
 
     def __init__(self, size: int) -> None:
         self.size = size

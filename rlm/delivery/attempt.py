@@ -129,9 +129,9 @@ class Attempt:
         if connection and (slot := self._slot_in_hand(connection)):
             return self._call_with(slot, connection)
         for endpoint in _candidates(self._claim, self._type):
-            begins_by = self._begins_by(endpoint)
-            if system_clock.monotonic() > begins_by or not self._may_try(endpoint):
-                continue
+            begins_by, meant = self._begins_by(endpoint), endpoint.name == self._claim.endpoint
+            if system_clock.monotonic() > begins_by or not (meant or self._health.reaches(endpoint)):
+                continue  # the one that the call was released for is tried, whether or not this host reaches it
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
@@ -159,10 +159,6 @@ class Attempt:
     def _is_fenced(self) -> bool:
         """Whether the event may be another worker's by now."""
         return not self._lane.fence.admits(self._asked_at) or system_clock.monotonic() > self.lease_ends
-
-    def _may_try(self, endpoint: Endpoint) -> bool:
-        """Return whether this host reaches an endpoint; the one that the call was released for is tried anyway."""
-        return endpoint.name == self._claim.endpoint or self._health.reaches(endpoint)
 
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""

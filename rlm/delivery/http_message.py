@@ -126,11 +126,7 @@ class Answer:
 
     @property
     def room(self) -> int:
-        """How many more bytes may be read of it; 0 if it is cut off, though its status stands.
-
-        Raises:
-            BrokenAnswerError: its header does not end.
-        """
+        """How many more bytes may be read; 0 if it is cut off. Raise a BrokenAnswerError if its header does not end."""
         if self.status:
             return max(0, MAX_ANSWER_BYTES - self._received)
         if self._received >= MAX_HEAD_BYTES:

@@ -47,7 +47,7 @@ def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
         record["plan"]["actual_seconds"] = actual
         record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
     if why := causes(_ended(store, run, record, found)):
-        record["why"] = [one.as_json() for one in why]
+        record["why"] = why
     return record
 
 
@@ -88,24 +88,20 @@ def _called(found: Ending) -> dict[str, dict[str, Any]]:
 
 
 def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
-    """Return the calls of a run by answer, those of the endpoints `names`, and the most within a period of a limit.
+    """Return the calls of a run by answer, those of the endpoints `names`, and the most in a period of the first rule.
 
     `limit_before` is the limit that the run began with, if that was another.
     """
+    period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
     before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
     return {
         "calls": sum(answers.values()),
         **answers,
-        "peak_in_window": _peak(found, limited),
+        "peak_in_window": most_in_any(found.sent.get(limited.name, ()), period_us),
         "limit": limited.limit.text,
         **({"limit_before": before} if before else {}),
     }
-
-
-def _peak(found: Ending, limited: Limited) -> int:
-    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
-    return most_in_any(found.sent.get(limited.name, ()), round(limited.limit.rules[0].seconds * 1_000_000))
 
 
 def _released_us(run: Run) -> int | None:
@@ -168,10 +164,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
 
 
 def look_over(store: Store, record: Mapping[str, Any]) -> None:
-    """Raise an alarm for each promise that the run of `record` did not keep.
-
-    If Redis fails nothing is reported; `rlm doctor` looks too.
-    """
+    """Raise an alarm for each promise that a run did not keep; if Redis fails none is, but `rlm doctor` looks too."""
     try:
         _look_at_limits(store, record)
         _look_at_books(store, record)

@@ -247,6 +247,12 @@ class Processes(Part):
         """Return how many workers the conductor wants, over all hosts."""
         return int(self._ask("GET", self._keys.wanted) or 0)
 
+    @translating
+    def demand(self) -> tuple[int, bool]:
+        """Return how many workers are wanted, over all hosts, and whether a run is open."""
+        wanted, run = self._mget([self._keys.wanted, self._keys.current])
+        return int(wanted or 0), run is not None
+
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
         self._run("want_workers", [self._keys.lease, self._keys.wanted], [token, workers])

@@ -46,23 +46,6 @@ _WORDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
-    """Why `leftover` events of `types` were left over, in one `word` and in a sentence without its full stop.
-
-    `word` is that of an obstacle, or one of the others above.
-    """
-
-    word: str
-    types: tuple[str, ...]
-    leftover: int
-    sentence: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the cause as the record has it."""
-        return {"cause": self.word, "types": list(self.types), "leftover": self.leftover, "sentence": self.sentence}
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     """What is known of a run when it ends.
 
@@ -82,8 +65,11 @@ class Ended:
     stopped: str = ""
 
 
-def causes(run: Ended) -> list[Cause]:
-    """Return why events were left over, the cause of most of them first; nothing if none were."""
+def causes(run: Ended) -> list[dict[str, Any]]:
+    """Return why events were left over, as the record has it, the cause of most of them first; nothing if none were.
+
+    `cause` is the word of an obstacle, or one of the others above; the sentence has no full stop.
+    """
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
         return []
@@ -94,7 +80,7 @@ def causes(run: Ended) -> list[Cause]:
     spent = {name: min(number, run.spent.get(name, 0)) for name, number in left.items()}
     cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in left.items()}
     waited = {name: number - spent[name] - cut[name] for name, number in left.items()}
-    return sorted([*_spent(spent), *_waited(run, waited, cut)], key=lambda one: -one.leftover)
+    return sorted([*_spent(spent), *_waited(run, waited, cut)], key=lambda one: -int(one["leftover"]))
 
 
 def verdict(why: Sequence[Mapping[str, Any]]) -> str:
@@ -117,13 +103,13 @@ def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
     return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
-def _spent(spent: Mapping[str, int]) -> Iterator[Cause]:
+def _spent(spent: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     numbers = {name: number for name, number in spent.items() if number}
     if numbers:
         yield _cause(ATTEMPTS, numbers, f"calls for {_names(list(numbers))} failed as often as they are tried in a run")
 
 
-def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[Cause]:
+def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     """Yield a cause for each group of types that waited longest for the same, and for those that waited no more."""
     alike: dict[Wait | None, dict[str, int]] = {}
     for name, number in waited.items():
@@ -138,9 +124,10 @@ def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> It
         yield _cause(wait.obstacle if wait else DEADLINE, numbers, why)
 
 
-def _cause(word: str, leftover: Mapping[str, int], why: str) -> Cause:
+def _cause(word: str, leftover: Mapping[str, int], why: str) -> dict[str, Any]:
     number = sum(leftover.values())
-    return Cause(word, tuple(leftover), number, f"{counted(number, 'event')} left over: {why}")
+    told = f"{counted(number, 'event')} left over: {why}"
+    return {"cause": word, "types": list(leftover), "leftover": number, "sentence": told}
 
 
 def _longest(waits: Mapping[Wait, float]) -> Wait | None:

@@ -108,10 +108,7 @@ class Horizon:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An endpoint for a type's events, its budget, what a call takes, and the latest moment to begin one.
-
-    `error_rate` is the part of the calls that fails.
-    """
+    """An endpoint for a type's events, its budget, what a call takes, its latest beginning, and the part that fails."""
 
     endpoint: str
     budget: str | None

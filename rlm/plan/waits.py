@@ -210,10 +210,7 @@ class Waits:
                 self._put(kind.name, _without_slot(state, kind), max(0.0, state.remaining_seconds))
 
     def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
-        """Count the time since the last look for what each type waits for at this one.
-
-        `away`: Redis was away in between, or is not fit.
-        """
+        """Count the time since the last look for what each type waits for. `away`: Redis was away, or is unfit."""
         seconds, self.until = max(0.0, now - self.until), max(now, self.until)
         for kind in types:
             if not state.counts[kind.name].pending:

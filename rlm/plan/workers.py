@@ -112,10 +112,7 @@ class _Search:
         return max(self._target, bound.end(self._most * self._threads))
 
     def _in_order(self, goal: int) -> Iterable[int]:
-        """Return the numbers in the order in which they are tried.
-
-        The fewest first; if the goal is beyond the target, the most that can all be busy.
-        """
+        """Return the numbers to try: the fewest first; beyond the target, first the most that can all be busy."""
         if goal <= self._target:
             return self._allowed
         enough = next((one for one in self._allowed if one * self._threads >= self._busy), self._most)

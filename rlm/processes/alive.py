@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
@@ -22,6 +23,7 @@ from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
+    from rlm.settings import Settings
 
 #: A turn that takes longer hangs, and is not spoken for, seconds: a template that has to load first may take a minute.
 LONGEST_TURN_SECONDS = 90.0
@@ -149,6 +151,20 @@ def pid_space() -> str:
     except OSError:
         return ""
     return f"{boot.strip()}:{namespace}"
+
+
+def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -> Process:
+    """Return what is announced of a process with these `settings`; `started_at` is in seconds since 1970."""
+    return Process(
+        process_id,
+        pid,
+        settings.host_name,
+        started_at,
+        threads=settings.workers.threads,
+        revision=settings.revision,
+        version=__version__,
+        pids=pid_space(),
+    )
 
 
 def is_dead(pid: int) -> bool:

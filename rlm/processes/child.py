@@ -50,11 +50,9 @@ class Launcher(Protocol):
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
         """Start a worker process."""
-        ...
 
     def forget(self, worker_id: str) -> None:
         """Delete the messages that a dead worker had fetched."""
-        ...
 
 
 class Death(Protocol):
@@ -62,11 +60,9 @@ class Death(Protocol):
 
     def fileno(self) -> int:
         """Return what to select on."""
-        ...
 
     def close(self) -> None:
         """Watch no more."""
-        ...
 
 
 class PidfdDeath:

@@ -1,7 +1,8 @@
 """Processes that are forked from this one, which share with it all that it has imported, and its memory before that.
 
 A fork copies one thread and every connection. So a process is forked in a moment when it has no other thread. One that
-has threads of its own keeps a template: an idle copy, made before they were, which forks on its behalf.
+has threads of its own keeps a template: an idle copy, made before they were, which forks on its behalf. `rlm start
+--wait` makes a spare, a copy that waits to be its supervisor.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 
 from setproctitle import setproctitle
 
 from rlm.core.clock import system_clock
-from rlm.processes.signals import GRACEFUL
+from rlm.processes.signals import GRACEFUL, unblock
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
 #: too much to do for long; and any other. Meanwhile the process that has it does nothing else.
 FIRST_SECONDS = 60.0
 ANSWER_SECONDS = 5.0
-#: The same to end.
-END_SECONDS = 1.0
+END_SECONDS = 1.0  #: the same to end
 _POLL_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,7 @@ def is_alone() -> bool:
 
 
 def fork(target: Callable[..., None], *args: Any) -> int:
-    """Fork a process that is `target(*args)` and ends with it; return its pid.
-
-    It runs no exit handlers: those are this process's.
-
-    Raises:
-        OSError: the host has no more processes or memory to give.
-    """
+    """Fork a process that is `target(*args)`, without exit handlers; return its pid, or raise an OSError."""
     sys.stdout.flush()  # else both would print what is buffered
     sys.stderr.flush()
     pid = os.fork()
@@ -75,17 +70,17 @@ def _become(target: Callable[..., None], args: tuple[Any, ...]) -> NoReturn:
         os._exit(code)
 
 
+@dataclass(slots=True)
 class Forked:
     """A process that a template has forked, as its supervisor has it."""
 
-    def __init__(self, template: Template, pid: int) -> None:
-        self.pid = pid
-        self.exitcode: int | None = None  #: as `subprocess` has it; None if it is not known
-        self._template = template
+    template: Template
+    pid: int
+    exitcode: int | None = None  #: as `subprocess` has it; None if it is not known
 
     def join(self) -> None:
         """Collect it once it has died: only its parent, the template, can learn how."""
-        self.exitcode = self._template.collect(self.pid)
+        self.exitcode = self.template.collect(self.pid)
 
 
 class Template:
@@ -118,25 +113,19 @@ class Template:
         return self._process.pid if self._process else None
 
     def spawn(self, *args: Any) -> Forked:
-        """Fork a process, by another template if this one is gone.
-
-        Raises:
-            OSError: the host has no more processes or memory to give.
-        """
+        """Fork a process, by another template if this one is gone; raise an OSError if the host has none to give."""
         try:
             return Forked(self, self._ask(args))
-        except _GoneError:
+        except ConnectionError:
             log.warning("The template of the workers is gone, and is replaced", extra={"action": "replace_template"})
             self._start()
             return Forked(self, self._ask(args))
 
     def collect(self, pid: int) -> int | None:
         """Return the exit status of a process that has died, negative for a signal; None if its template is gone."""
-        try:
-            status: int | None = self._ask(pid)
-        except OSError:
-            status = None
-        return status
+        with suppress(OSError):
+            return int(self._ask(pid))
+        return None
 
     def _start(self) -> None:
         alone = is_alone()
@@ -153,14 +142,14 @@ class Template:
 
     def _ask(self, order: Any) -> Any:
         if self._orders is None:
-            raise _GoneError
+            raise ConnectionError("there is no template of the workers")
         answer, seconds = None, ANSWER_SECONDS if self._has_answered else FIRST_SECONDS
         with suppress(EOFError, ConnectionError):
             self._orders.send(order)
             answer = self._orders.recv() if self._orders.poll(seconds) else None
         if answer is None:
             self._give_up()
-            raise _GoneError("the template of the workers does not answer")
+            raise ConnectionError("the template of the workers does not answer")
         self._has_answered = True
         if isinstance(answer, OSError):
             raise answer
@@ -181,10 +170,6 @@ class Template:
             process.join()
 
 
-class _GoneError(OSError):
-    """Raised when a template does not answer."""
-
-
 def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection], target: Callable[..., None]) -> None:
     """Be a template: fork for arguments, collect for a pid, until nobody orders any more.
 
@@ -201,7 +186,7 @@ def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection],
             order = orders.recv()
             try:
                 if isinstance(order, int):
-                    orders.send(_collect(order))
+                    orders.send(os.waitstatus_to_exitcode(os.waitpid(order, 0)[1]))
                 else:
                     _fork_off(orders, lifeline, target, order)
             except ConnectionError:
@@ -229,10 +214,6 @@ def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., No
         os.close(begin)
 
 
-def _collect(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def settle_memory() -> None:
     """Give back what only the imports needed, and have the garbage collector leave the rest alone.
 
@@ -246,3 +227,72 @@ def settle_memory() -> None:
     gc.enable()  # a copy that was made amid imports has it off
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         libc.malloc_trim(0)
+
+
+class Spare:
+    """A copy of this process that waits to be `target()`, as a member of a `ProcessGroup`; used as a context manager.
+
+    Make it before this process has threads and connections. It leads a session of its own, so that Ctrl-C is for this
+    process, and gets TERM when this process dies. The `target` is given what waits until it is told to begin, and
+    returns whether it is: it does beforehand what can be done. It writes to `stdout` if it is `piped`, else to stderr.
+    """
+
+    def __init__(self, target: Callable[[Callable[[], bool]], None], *, piped: bool = False) -> None:
+        self._begun = False
+        self._returncode: int | None = None
+        word, self._word = os.pipe()
+        reader, output = os.pipe() if piped else (None, 2)
+        signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)  # one that comes before it listens waits until then
+        try:
+            self.pid = fork(self._be, os.getpid(), word, output, target)
+        finally:
+            unblock(GRACEFUL)
+            os.close(word)
+            if piped:
+                os.close(output)
+        self.stdout: IO[bytes] | None = os.fdopen(reader, "rb") if reader is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self._word)
+        if not self._begun and self.poll() is None:
+            self._reap(0)
+
+    def begin(self) -> None:
+        """Make it what it is for. It lets signals through once it listens to them."""
+        self._begun = True
+        with suppress(BrokenPipeError):  # it has died, as `poll` says
+            os.write(self._word, b"!")
+
+    def poll(self) -> int | None:
+        """Return its exit status, negative for a signal; None while it runs."""
+        if self._returncode is None:
+            self._reap(os.WNOHANG)
+        return self._returncode
+
+    def _reap(self, how: int) -> None:
+        pid, status = os.waitpid(self.pid, how)
+        self._returncode = os.waitstatus_to_exitcode(status) if pid else None
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal; one that has ended gets none."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def _be(self, parent: int, word: int, output: int, target: Callable[[Callable[[], bool]], None]) -> None:
+        os.setsid()
+        os.close(self._word)
+        for stream, file in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
+            os.dup2(file, stream)
+        target(lambda: die_with(parent) and bool(os.read(word, 1)))
+
+
+def die_with(parent: int) -> bool:
+    """Arrange for this process to get TERM when its `parent` dies; return False if that has happened."""
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415  # nobody else needs it
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    return os.getppid() == parent

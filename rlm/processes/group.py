@@ -22,15 +22,12 @@ class Running(Protocol):
     @property
     def pid(self) -> int | None:
         """Its process id."""
-        ...
 
     def poll(self) -> int | None:
         """Return its exit status, negative for a signal; None while it runs."""
-        ...
 
     def send_signal(self, sig: int) -> None:
         """Send it a signal; one that has ended gets none."""
-        ...
 
 
 @dataclass(slots=True)

@@ -46,7 +46,8 @@ def divide(
     offers = {one.id: one.offer for one in every if one.offer}
     least = max((one.least for one in offers.values()), default=0)
     total = min(max(wanted, least), most_of(every))
-    found = {one.id: _evenly(total, len(every), place) for place, one in enumerate(every) if one.id not in offers}
+    evenly = ((total + place) // len(every) for place in reversed(range(len(every))))
+    found = {one.id: part for one, part in zip(every, evenly, strict=True) if one.id not in offers}
     total -= sum(found.values())
 
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
@@ -100,10 +101,6 @@ def room(supervisors: Iterable[Process], held: Mapping[str, int]) -> int | None:
     return sum(by_host.values()) if by_host else None
 
 
-def _evenly(total: int, number: int, place: int) -> int:
-    return total // number + (place < total % number)
-
-
 #: After a longer pause between two looks silence counts from the second on, seconds: Redis may have been away, or this
 #: host have stood still.
 LISTENING_SECONDS = 2.0
@@ -131,6 +128,7 @@ class Peers:
         self._store = store
         self._peers: dict[str, Peer] = {}
         self._looked_at = system_clock.monotonic()
+        self.run_open = False  #: as shares were last looked at
 
     def look(self) -> dict[str, Process | None]:
         """Hear who lives; return what the register says, by id: None of those that it has not heard of lately."""
@@ -169,5 +167,6 @@ class Peers:
     def share_of(self, own: Process) -> int:
         """Return how many of the workers wanted are `own`'s, whatever the register says of that one."""
         every = {one.id: one for one in self.living} | {own.id: own}
-        wanted, ways = self._store.processes.wanted(), self._store.ways.look()
+        wanted, self.run_open = self._store.processes.demand()
+        ways = self._store.ways.look()
         return divide(wanted, every.values(), idle_of(ways, self._store.hosts.drains()), ways)[own.id]

@@ -39,10 +39,7 @@ LINGER_SECONDS: Final = 5.0
 
 
 class Wakeup:
-    """A pipe a loop selects on: `wake` from any thread or handler, `drain` in the loop, once each time it goes round.
-
-    `each_turn` is called by every `drain`.
-    """
+    """A pipe to select on: `wake` from any thread or handler; each turn of the loop calls `drain`, that `each_turn`."""
 
     def __init__(self, each_turn: Callable[[], None] | None = None) -> None:
         self._each_turn = each_turn

@@ -16,7 +16,7 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import Presence, pid_space
+from rlm.processes.alive import Presence, entry_of
 from rlm.processes.child import QUICK_DEATH_SECONDS, Child, FrozenWatch, Launcher, Remains, StartBackoff, watch_death
 from rlm.processes.sharing import Peers, offer_of
 from rlm.processes.signals import StopSignals, supervisor_grace
@@ -54,7 +54,7 @@ class Supervisor:
         self._scale_at = float("-inf")
         self._crowded = False
         self._peers = Peers(store)
-        entry = replace(self._facts(self.id, os.getpid(), started_at), offer=offer_of(settings))
+        entry = replace(entry_of(settings, self.id, os.getpid(), started_at), offer=offer_of(settings))
         self._presence = Presence(store, entry, lambda: list(self._children))
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
@@ -86,7 +86,7 @@ class Supervisor:
         self._reap()
         try:
             with self._store.guarded():  # whatever stands in Redis is no reason to end
-                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1
+                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1 and self._peers.run_open
                 self._presence.turn()
                 self._remains.free()
                 self._frozen.look()
@@ -144,7 +144,8 @@ class Supervisor:
         missing = min(missing, self._settings.capacity - len(self._children))
         names = [f"{self.id}:{self._spawned + number}" for number in range(1, missing + 1)]
         now = system_clock.now()
-        new = [replace(self._facts(one, 0, now), state=WorkerState.STARTING, supervisor=self.id) for one in names]
+        entries = (entry_of(self._settings, name, 0, now) for name in names)
+        new = [replace(one, state=WorkerState.STARTING, supervisor=self.id) for one in entries]
         admitted = self._store.places.admit(new, len(self._children), self._peers.most)
         self._crowded = admitted < missing
         try:
@@ -211,18 +212,6 @@ class Supervisor:
         told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s"
         extra = alarm(cause, "replace_worker", counts={"failed_starts": self._starts.failed}, worker=child.worker_id)
         log.log(level, told, child.worker_id, child.pid, ended, f" in {wait:.2f} s" if wait else "", extra=extra)
-
-    def _facts(self, process_id: str, pid: int, started_at: float) -> Process:
-        return Process(
-            id=process_id,
-            pid=pid,
-            host=self._settings.host_name,
-            started_at=started_at,
-            threads=self._settings.workers.threads,
-            revision=self._settings.revision,
-            version=__version__,
-            pids=pid_space(),
-        )
 
     def _hand_over(self) -> None:
         """Leave this host's share to the others, who need not wait for the last call here."""

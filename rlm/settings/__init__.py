@@ -15,21 +15,10 @@ from pydantic import ValidationError
 from rlm import RELEASES
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
+from rlm.settings import secrets
 from rlm.settings.document import Document, Layers, layered, leaves
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.rules import rule_faults
-from rlm.settings.secrets import (
-    FROM_ENVIRONMENT,
-    MASK,
-    Secrets,
-    from_environment,
-    is_plain,
-    is_secret,
-    mask_value,
-    parts_of,
-    remember,
-    url_secrets,
-)
 from rlm.settings.sources import choose_file, current_directory, put_environment, put_options, read_file
 from rlm.settings.toml import dotted
 from rlm.settings.values import check_dsn
@@ -170,7 +159,7 @@ def _dsn_faults(dsn: str | None) -> Iterator[Fault]:
 
 
 def _remembered(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    remember(secrets_of(settings, environ))
+    secrets.remember(secrets_of(settings, environ))
     return settings
 
 
@@ -261,8 +250,8 @@ def _facts(event_type: EventType) -> list[Any]:
 
 def _shown(tables: Mapping[str, Any], layers: Layers, dsn: str | None) -> Iterator[Shown]:
     for place, value in leaves(tables):
-        yield Shown(dotted(place), mask_value(place, value), layers.where(place))
-    yield Shown("sentry_dsn", MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
+        yield Shown(dotted(place), secrets.mask_value(place, value), layers.where(place))
+    yield Shown("sentry_dsn", secrets.MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
 
 
 def settings_under(settings: Settings, prefix: str) -> Settings:
@@ -275,19 +264,19 @@ def settings_under(settings: Settings, prefix: str) -> Settings:
     )
 
 
-def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secrets:
     """Return the secrets in URLs, headers, the web token and Sentry's DSN, those in environment variables as well."""
     names = (*settings.types, *settings.endpoints, *settings.budgets)
-    return Secrets(_secret_values(settings, environ), names=names)
+    return secrets.Secrets(_secret_values(settings, environ), names=names)
 
 
 def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    yield from url_secrets(settings.redis.url)
-    yield from url_secrets(settings.sentry_dsn or "")
-    yield from_environment(settings.web.token, environ)
+    yield from secrets.url_secrets(settings.redis.url)
+    yield from secrets.url_secrets(settings.sentry_dsn or "")
+    yield secrets.from_environment(settings.web.token, environ)
     for endpoint in (one for event_type in settings.event_types for one in event_type.endpoints):
-        yield from url_secrets(endpoint.url)
+        yield from secrets.url_secrets(endpoint.url)
         for name, value in endpoint.headers.items():
-            harmless = name.lower() in _HARMLESS_HEADERS or is_plain(value)
-            if value.startswith(FROM_ENVIRONMENT) or is_secret(name) or not harmless:
-                yield from parts_of(from_environment(value, environ))
+            harmless = name.lower() in _HARMLESS_HEADERS or secrets.is_plain(value)
+            if value.startswith(secrets.FROM_ENVIRONMENT) or secrets.is_secret(name) or not harmless:
+                yield from secrets.parts_of(secrets.from_environment(value, environ))

@@ -56,8 +56,10 @@ def check_redis_url(url: str) -> str:
         service, _, database = path.strip("/").partition("/")
         if not service:
             raise ValueError("sentinels are asked for a service: redis+sentinel://host:port,host:port/service/0")
-        for each in hosts.split(","):
-            _check_sentinel(_split(f"//{each}"))
+        for sentinel in (_split(f"//{each}") for each in hosts.split(",")):
+            if not sentinel.hostname:
+                raise ValueError("each sentinel is a host: redis+sentinel://host:port,host:port/service/0")
+            _port(sentinel)
         _check_database(database or "0")
         _check_sentinel_parameters(scheme, query)
         return url
@@ -69,12 +71,6 @@ def check_redis_url(url: str) -> str:
         _check_database(parts.path.strip("/") or "0")
     _check_parameters(parts.query, (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ())))
     return url
-
-
-def _check_sentinel(parts: SplitResult) -> None:
-    if not parts.hostname:
-        raise ValueError("each sentinel is a host: redis+sentinel://host:port,host:port/service/0")
-    _port(parts)
 
 
 def _check_database(text: str) -> None:
@@ -143,11 +139,7 @@ def check_web_host(host: str) -> str:
 
 
 def check_host(host: str) -> str:
-    """Return a host, given in lower case, as in a URL's authority.
-
-    Raises:
-        ValueError: it is none that is accepted; the message says what to write.
-    """
+    """Return a host, in lower case, as in a URL; raise a ValueError that says what to write if it is not accepted."""
     if ":" in host:
         address: ipaddress.IPv4Address | ipaddress.IPv6Address = _ipv6(host)
     elif _NUMBER.fullmatch(host.rpartition(".")[2]):

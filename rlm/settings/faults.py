@@ -157,10 +157,7 @@ def _table(place: list[str | int]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """Return, for the end of a message, the known name that `name` was probably meant to be; empty if there is none.
-
-    Upper and lower case are the same.
-    """
+    """Return, for the end of a message, the known name that `name` may mean, in any case; empty if none is near."""
     if len(name) > _LONGEST_KEY:
         return ""
     folded = {candidate.lower(): candidate for candidate in known}

@@ -54,11 +54,7 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def current_directory() -> Path:
-    """Return the current directory of this process.
-
-    Raises:
-        ConfigurationError: it was removed, or may not be read.
-    """
+    """Return the current directory; raise a ConfigurationError if it was removed, or may not be read."""
     try:
         return Path.cwd()
     except OSError as error:
@@ -120,10 +116,7 @@ def _syntax_error(message: str, text: str) -> str:
 
 
 def put_environment(layers: Layers, environ: Mapping[str, str]) -> list[Fault]:
-    """Put the values of `environ` into the tables; return a fault for each variable that overrides nothing.
-
-    `REDIS_URL` counts as well, below `RLM_REDIS__URL`.
-    """
+    """Put `environ` into the tables, `REDIS_URL` below the others; return a fault for each variable without effect."""
     known: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for table in layers.settable():
         for place in ((*table, key) for key in fields_at(table) if key != "endpoints"):

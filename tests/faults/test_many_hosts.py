@@ -18,6 +18,7 @@ from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Role
 from tests.acceptance.system import System, make_item
 from tests.faults.proxy import RedisProxy
+from tests.store import steps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -95,9 +96,14 @@ def forget_all_that_expires(store):
         store.client.delete(key)
 
 
-def speaks_often(store):
-    """Return whether each supervisor has announced itself since it has workers and others to replace them."""
-    return [one.every for one in store.processes.alive(Role.SUPERVISOR)] == [BRISK_SECONDS] * len(NAMES)
+def open_run(store):
+    """Open a run, and wait until each supervisor announces itself as often as while it has workers in one."""
+    steps.open_run(store, store.leases.acquire(steps.CONDUCTOR, 600), 600)
+    often = [BRISK_SECONDS] * len(NAMES)
+    wait_until(
+        lambda: [one.every for one in store.processes.alive(Role.SUPERVISOR)] == often,
+        message="all supervisors announce themselves often",
+    )
 
 
 def seconds_until(samples, expected, timeout=40):
@@ -121,7 +127,7 @@ def test_a_clock_step_moves_no_worker(hosts):
 @pytest.mark.long
 def test_the_share_of_a_host_that_vanished_is_taken_over(hosts):
     """Frozen with its workers, as where a host is gone; when it is back, nobody has more than there may be for long."""
-    wait_until(lambda: speaks_often(hosts.store), message="all supervisors announce themselves often")
+    open_run(hosts.store)
     frozen = hosts.processes["c"]
     workers = [pid for template in hosts.samples._children(frozen.pid) for pid in hosts.samples._children(template)]
     for pid in (frozen.pid, *workers):
@@ -179,7 +185,7 @@ def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_i
                 system.start(name, "supervisor")
             with Samples({name: system.processes[name].pid for name in NAMES}) as samples:
                 settle(samples, dict.fromkeys(NAMES, MOST // 3))
-                wait_until(lambda: speaks_often(system.store), message="all supervisors announce themselves often")
+                open_run(system.store)
                 proxy.refuse()
                 took = seconds_until(samples, {"a": MOST // 2, "b": MOST // 2, "c": MOST // 3})
                 proxy.accept()

@@ -21,7 +21,7 @@ OWNER = """
 import os, random, select, signal, sys, threading, time, uuid
 from rlm.processes import fork
 from rlm.processes.fork import Template
-from rlm.processes.spare import Spare
+from rlm.processes.fork import Spare
 
 def be(lifeline, what, *args):
     if what == "sleep":
@@ -219,7 +219,7 @@ def test_an_owner_that_ends_waits_for_nobody(make_owner):
 
 SPARE = """
 import os, sys, time
-from rlm.processes.spare import Spare
+from rlm.processes.fork import Spare
 from rlm.processes.signals import GRACEFUL, unblock
 
 def be(is_wanted):

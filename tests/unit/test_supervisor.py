@@ -119,6 +119,7 @@ class FakeStore:
         self.signed_off = {}
         self.away = False
         self.number = 0
+        self.run_open = True
         self.entries = {role: {} for role in Role}
         self.load = Counter()
         self.silence = Counter()
@@ -133,9 +134,9 @@ class FakeStore:
         if self.away:
             raise StoreUnreachableError("Redis cannot be reached: start it")
 
-    def wanted(self):
+    def demand(self):
         self._reach()
-        return self.number
+        return self.number, self.run_open
 
     def drains(self):
         self._reach()
@@ -639,7 +640,7 @@ def test_a_redis_that_answers_late_makes_nobody_silent(host):
 
 
 def test_a_supervisor_speaks_often_while_it_has_workers_that_others_would_replace(host):
-    """Alone, or without workers, it need not."""
+    """Alone, between runs, or without workers, it need not."""
     host.want(4)
     said = []
 
@@ -654,14 +655,19 @@ def test_a_supervisor_speaks_often_while_it_has_workers_that_others_would_replac
     host.turn()
     assert host.store.entries[Role.SUPERVISOR][host.supervisor.id].every == HEARTBEAT_SECONDS
     speak()
+    host.store.run_open = False
+    speak()
+    assert host.running
+    host.store.run_open = True
     host.want(0)
     for one in list(host.supervisor._children.values()):
         host.process(one).die(0)
     speak()
 
     assert said[0] == (10, BRISK_SECONDS)
-    assert said[1][0] <= 4
-    assert said[1][1] == HEARTBEAT_SECONDS
+    for number, every in said[1:]:
+        assert number <= 4
+        assert every == HEARTBEAT_SECONDS
 
 
 def test_one_that_goes_on_saying_so_is_never_taken_for_gone(host):

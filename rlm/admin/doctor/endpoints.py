@@ -36,10 +36,7 @@ CAUTIOUS_TIMES = 2.0
 
 
 def check_endpoints(store: Store) -> Iterator[Finding]:
-    """Check for endpoints and budgets that are paused, held or resting, and for types that have no endpoint left.
-
-    Those with the same reason are one finding.
-    """
+    """Check for endpoints and budgets that are shut, those of one reason together, and for types with none left."""
     entries = endpoint_list(store)
     shut = {entry["name"]: entry for entry in entries if entry["health"] in _WORDS}
     if probing := [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]:

@@ -139,10 +139,7 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[
 
 
 class Searched(NamedTuple):
-    """The events that wait in an item, and the number of items that were not read.
-
-    `moving`: a drain moved items meanwhile, so that some were not read anywhere.
-    """
+    """The events that wait in an item, how many items were not read, and whether a drain was `moving` some then."""
 
     queued: list[Whereabouts]
     unread: int = 0
@@ -187,10 +184,7 @@ class _Identified(msgspec.Struct):
 
 
 def item_id_of(raw: bytes) -> str:
-    """Return the id of an invalid item as text; empty if it has none.
-
-    In what is no JSON, or only the beginning of an item, the first id counts.
-    """
+    """Return the id of an invalid item, in what is no JSON the first one in it; empty if it has none."""
     try:
         found = msgspec.json.decode(raw, type=_Identified).id
     except (ValueError, RecursionError):
