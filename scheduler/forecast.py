@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock

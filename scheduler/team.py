@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
@@ -40,8 +41,7 @@ MISSING_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Team:
+class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready`, and how many of them a forecast may count on.
 
     `supervised`: a supervisor lives that starts more. `shortage` says in words what is wrong, empty if those wanted are

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from uuid import uuid4
 
 from rlm.core.endpoint import in_force
@@ -18,6 +17,7 @@ from rlm.ledger.turns import Release, Terms
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
 from rlm.settings.secrets import resolve_headers
+from tests.values import replace
 
 TYPE = "T"
 FIRST, SECOND = "first", "second"

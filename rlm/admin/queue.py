@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
+
+from msgspec.structs import replace
 
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line

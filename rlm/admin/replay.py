@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
+
+from msgspec.structs import replace
 
 from rlm.admin.whatif import Case, expected_with, limits_told, told
 from rlm.core.clock import timestamp

@@ -6,9 +6,12 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.admin import planning
 from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
@@ -33,8 +36,7 @@ _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
 WORTH_TELLING = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, frozen=True):
     """What a backlog is planned with: as things are, or as they might be.
 
     `gone_seconds` is the time from a run's start to its first call; `added` are the endpoints that do not exist; `room`

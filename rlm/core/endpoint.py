@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
+from msgspec.structs import replace
 
 #: What a call needs beyond its expected duration to be answered before a deadline, seconds: network and scheduling.
 ANSWER_SLACK_SECONDS = 0.02
@@ -29,16 +31,14 @@ _RULE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """At most `amount` calls in any `seconds` (fractions allowed)."""
 
     amount: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One or more rules that hold together, and the text they were read from."""
 
     text: str
@@ -84,8 +84,7 @@ def target_of(url: str) -> tuple[str, int, str]:
     return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """A limit that several endpoints share because they use one upstream account. No endpoint has its name."""
 
     name: str
@@ -97,15 +96,14 @@ class Budget:
         return _window_id(f"budget {self.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One API address with its limit, and its shared budget, if any. Secrets in `headers` still read `env:NAME`."""
 
     name: str
     url: str
     limit: Limit
     timeout_seconds: float
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     budget: Budget | None = None
 
     @property
@@ -144,8 +142,7 @@ def _limited(one: _Limited, limits: Mapping[str, str]) -> _Limited:
     return one if text == one.limit.text else replace(one, limit=Limit.parse(text))
 
 
-@dataclass(frozen=True, slots=True)
-class EventType:
+class EventType(msgspec.Struct, frozen=True):
     """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first).
 
     `share` is the part of a run's calls that goes to the type while it has events waiting, whatever its priority.

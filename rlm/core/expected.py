@@ -10,8 +10,10 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
@@ -41,8 +43,7 @@ Pair: TypeAlias = tuple[str, str]
 LEAST_SECONDS = 0.0001
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """What calls of one type to one endpoint are like, as measured.
 
     A call takes `seconds` (the median). One is begun if `needed_seconds` are left before the deadline (nearly all take
@@ -76,8 +77,7 @@ class Completed(NamedTuple):
         return self.type, self.endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What is kept of one type's calls to one endpoint: the newest durations, oldest first, and how many failed.
 
     `completed` and `errors` count calls; each later run halves the weight of earlier ones.

@@ -8,7 +8,6 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Required, TypedDict, Unpack
 
@@ -78,8 +77,7 @@ class BadItemError(ValueError):
         return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One type of one item."""
 
     id: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from rlm.core.clock import isoformat
 
@@ -73,8 +74,7 @@ def run_at(run_ids: Iterable[str], moment: float) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """An open run in Redis. Times are in seconds since 1970, by the clock of Redis as it was when the run opened.
 
     `deadline_us`, in microseconds, is corrected whenever that clock is set. `tick` is the tick that it serves. `plan`
@@ -104,7 +104,7 @@ class Run:
     tick: float = 0.0
     waits: Mapping[str, Any] | None = None
     spent: Mapping[str, int] | None = None
-    late: Mapping[str, float] = field(default_factory=dict)
+    late: Mapping[str, float] = msgspec.field(default_factory=dict)
     ever_taken: int | None = None
     away_seconds: float = 0.0
     untaken: int = 0

@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from rlm.core.endpoint import Endpoint, EventType, target_of
 from rlm.core.text import named, span
@@ -155,8 +156,7 @@ def refused_by(record: Entry, endpoints: Collection[str]) -> int:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(msgspec.Struct, frozen=True):
     """How many took at most as many seconds as each bound, the last of which is infinite; and the sum, `seconds`."""
 
     at_most: Mapping[float, int]

@@ -9,10 +9,10 @@ settles or gives back an event writes its entry in the same step, with the time 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 #: Entries kept of an event, the newest; the scripts rely on this number.
 LENGTH = 50
@@ -36,8 +36,7 @@ class Place(StrEnum):
     NOWHERE = "nowhere"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """How many events of one type are in each place.
 
     For `released` of those that wait a call is released, which no lane has made yet; `pending` are the others.
@@ -79,8 +78,7 @@ class CallEnd(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """The answer to a call in words, and how many seconds it took; None without an answer.
 
     `kind` is the word for it among the troubles of its run, empty if it is none.

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.core.endpoint import Limit, Rule
 
@@ -22,8 +24,7 @@ _MICROSECONDS = 1_000_000
 FAILING: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class WindowState:
+class WindowState(msgspec.Struct, frozen=True):
     """The window of an endpoint or a budget. An endpoint's says nothing of its budget, which has a window of its own.
 
     `free` slots there are now, and `wait_seconds` until the next one. `rest_seconds` is what is left of the longest
@@ -97,8 +98,7 @@ def circuit_of(window: WindowState, budget: WindowState | None = None) -> Circui
     return Circuit.FULL if full else Circuit.OK
 
 
-@dataclass(frozen=True, slots=True)
-class Peak:
+class Peak(msgspec.Struct, frozen=True):
     """The most calls in any period of a rule; `at_us` is the last call of the fullest period, None without calls.
 
     `in_force`: the rule is part of the current limit. `limit` is the text it was read from.

@@ -11,8 +11,9 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
+
+import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, StoreUnreachableError
@@ -38,8 +39,7 @@ _LOOK_SECONDS = 0.02
 _OVERDUE_SECONDS = 0.5
 
 
-@dataclass(slots=True)
-class LaneContext:
+class LaneContext(msgspec.Struct):
     """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
 
     `unsettled` are the events whose calls were made and could not be settled before their leases ended. `leaving` says
@@ -54,7 +54,7 @@ class LaneContext:
     fence: Fence
     leaving: Callable[[], bool]
     answered_at: float | None = None
-    unsettled: set[str] = field(default_factory=set)
+    unsettled: set[str] = msgspec.field(default_factory=set)
 
     def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
         """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""

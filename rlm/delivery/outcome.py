@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from http import HTTPStatus
@@ -95,8 +94,7 @@ class Delivered(msgspec.Struct, frozen=True):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(msgspec.Struct, frozen=True):
     status: int
     seconds: float
 
@@ -106,15 +104,13 @@ class _Refusal:
         return kind_of_status(self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class Throttled(_Refusal):
+class Throttled(_Refusal, frozen=True):
     """The endpoint wants a rest (429, or 503 with `Retry-After`); None if it did not say how long, in seconds."""
 
     retry_after: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected(_Refusal):
+class Rejected(_Refusal, frozen=True):
     """The endpoint will never take the event (other 4xx, 3xx)."""
 
     detail: str
@@ -125,8 +121,7 @@ class Rejected(_Refusal):
         return self.status in OF_ENDPOINT
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(msgspec.Struct, frozen=True):
     """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None.
 
     `kind` is the word in which it is counted, one of those above. `unsent`: no connection could be opened. `here`: that
@@ -218,8 +213,9 @@ class Answered(msgspec.Struct, frozen=True):
 
 def completion_of(claim: Claim, answered: Answered, delivered: Delivered) -> Completion:
     """Return what an event has that was delivered: it is settled with its lane's next turn."""
-    waited = answered.waited_seconds, answered.idle_seconds
-    return Completion(claim, answered.endpoint.name, delivered.seconds, f"HTTP {delivered.status}", *waited)
+    waited, endpoint = (answered.waited_seconds, answered.idle_seconds), answered.endpoint
+    answer = f"HTTP {delivered.status}"
+    return Completion(claim, endpoint.name, delivered.seconds, answer, *waited, endpoint.window_id)
 
 
 def settlement_of(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.text import ordinal
@@ -35,16 +36,14 @@ _REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
 _HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", "failed_with", *_REFUSED)
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """What a failure did: how long the endpoint rests from now, 0 for not at all; `opened` if it did not before."""
 
     rest_seconds: float
     opened: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
+class Refusals(msgspec.Struct, frozen=True):
     """Calls that an endpoint refused as too many though its `limit` allows them.
 
     `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
@@ -57,8 +56,7 @@ class Refusals:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
 
     Times are in seconds since 1970. `paused_until` is None for a pause without an end, and without a pause.
@@ -171,8 +169,7 @@ def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, 
     return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / MICROSECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class TooHigh:
+class TooHigh(msgspec.Struct, frozen=True):
     """An endpoint, as it is in force, and the refusals noted of it under that limit."""
 
     endpoint: Endpoint

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -36,8 +35,7 @@ def host_of(process_id: str) -> str:
     return process_id.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class LaneId:
+class LaneId(msgspec.Struct, frozen=True):
     """A lane of a worker; its `number` counts from 1."""
 
     worker_id: str
@@ -136,7 +134,7 @@ class Completion(msgspec.Struct, frozen=True):
     """A claimed event that `endpoint` has completed in `seconds`.
 
     `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
-    `answer` is the answer in words, for the event's trail.
+    `answer` is the answer in words, for the event's trail. `window_id` is the endpoint's: it answers this host.
     """
 
     claim: Claim
@@ -145,6 +143,7 @@ class Completion(msgspec.Struct, frozen=True):
     answer: str = ""
     waited_seconds: float = 0.0
     idle_seconds: float = 0.0
+    window_id: str = ""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -224,8 +223,7 @@ def find_note(raw: bytes | None) -> CallNote | None:
     return read_note(raw) if raw and is_note(raw) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(msgspec.Struct, frozen=True):
     """What one busy lane of a worker has in hand: an event, and once it has a slot where and since when.
 
     `taken_us` is when the slot was taken, microseconds by the clock of Redis.

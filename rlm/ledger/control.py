@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -150,8 +149,7 @@ def _words(change: Change) -> str:
     return f"{words} ({change.reason})" if change.reason else words
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(msgspec.Struct, frozen=True):
     """What a resume ended: a pause, a rest for what the endpoint answered."""
 
     paused: bool

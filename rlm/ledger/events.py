@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
@@ -24,8 +25,7 @@ _PER_TYPE = 5
 _NOTHING = Heard()
 
 
-@dataclass(frozen=True, slots=True)
-class _Called:
+class _Called(msgspec.Struct, frozen=True):
     """A call that did not settle its event. `failing`: the endpoint failed for the moment; `excused`: by its host."""
 
     claim: Claim

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import redis
 
 from rlm.core.errors import StoreUnfitError
@@ -35,8 +35,7 @@ class Severity(Enum):
     WARNING = "warning"  #: it does, with a risk that is worth knowing
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One thing that was looked at; `remedy` is empty where it is `ok`."""
 
     name: str
@@ -61,8 +60,7 @@ def fault(message: str, remedy: str, name: str = "") -> Finding:
     return Finding(name, ok=False, message=message, remedy=remedy)
 
 
-@dataclass(frozen=True, slots=True)
-class Fitness:
+class Fitness(msgspec.Struct, frozen=True):
     """All that was found."""
 
     findings: tuple[Finding, ...]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
+import msgspec
 import redis
 
 from rlm.core.clock import system_clock
@@ -50,8 +50,7 @@ _NEVER = -1
 _WHOLE = {"epoch", "run"}
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFlaw:
+class KeyFlaw(msgspec.Struct, frozen=True):
     """A key that holds what it cannot; `of` is whose it is. Without wrong `entries` it is wrong as a whole."""
 
     family: str

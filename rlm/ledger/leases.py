@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -37,8 +36,7 @@ class Standing(NamedTuple):
     barred: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tenure:
+class Tenure(msgspec.Struct, frozen=True):
     """Who took the lease last and has not given it up, and for how much longer; negative once it ran out."""
 
     owner: str

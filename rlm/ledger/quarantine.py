@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,8 +32,7 @@ class Aside(msgspec.Struct, frozen=True):
     where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Successor:
+class Successor(msgspec.Struct, frozen=True):
     """What is written when a key is set aside: fields of a hash; a value `+N` is N microseconds from now.
 
     The hash is `epoch`, `limits`, `limits_filed`, or the `health` of the window `window_id`.

@@ -12,8 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
@@ -36,8 +38,7 @@ RECENT_SECONDS = 30.0
 CUT_OFF_WAYS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """A call that got no answer: why, in a few words of `rlm.delivery.outcome`.
 
     `here`: its host cannot call at all. `silent`: nothing came back for seconds, not even a refusal; where others are
@@ -49,8 +50,7 @@ class Failure:
     silent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(msgspec.Struct, frozen=True):
     """What a failure did. `of_host`: it is the host's trouble, whose way is shut for `shut_seconds` from now, 0 if not.
 
     `state` is '', 'part' or 'cut': no way of the host is known to be in trouble, some are, or it is cut off. `news`:
@@ -63,8 +63,7 @@ class Trouble:
     news: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """The way of a host to the endpoints of a window, after `failures` in a row since `since` (seconds since 1970).
 
     It is shut until `shut_until`, or being probed; None if it is not shut. `why` is the last failure, in a few words.
@@ -78,8 +77,7 @@ class Way:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class HostWays:
+class HostWays(msgspec.Struct, frozen=True):
     """What is wrong with a host since when (seconds since 1970): which ways are shut; `cut_off`: nothing gets through.
 
     Until `tries_at` (seconds since 1970) a host that is cut off tries nothing.

@@ -11,8 +11,10 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from rlm.core.endpoint import Limited, all_limited
 from rlm.core.window import WindowState
@@ -29,8 +31,7 @@ COURSE_POINTS: Final = 24
 RELEASE_SHARE: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class TypePlan:
+class TypePlan(msgspec.Struct, frozen=True):
     """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
 
     events: int
@@ -38,8 +39,7 @@ class TypePlan:
     forecast_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRelease:
+class PlannedRelease(msgspec.Struct, frozen=True):
     """How many events go to an endpoint in one filling of its window, the first of them at `at_seconds`."""
 
     at_seconds: float
@@ -47,8 +47,7 @@ class PlannedRelease:
     events: int
 
 
-@dataclass(frozen=True, slots=True)
-class Utilisation:
+class Utilisation(msgspec.Struct, frozen=True):
     """How much of lanes and slots a plan uses from its first call on, as parts of 1.
 
     `lanes`: the time of all lanes until the last answer. `endpoints`: the slots until the last call begins, of all
@@ -59,8 +58,7 @@ class Utilisation:
     endpoints: float
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
     `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from

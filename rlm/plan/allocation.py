@@ -11,7 +11,8 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from rlm.core.endpoint import Endpoint
 
@@ -145,16 +146,14 @@ def shares(wanted: int, capacities: Mapping[str, int]) -> dict[str, int]:
     return given
 
 
-@dataclass(frozen=True, slots=True)
-class Ranks:
+class Ranks(msgspec.Struct, frozen=True):
     """The waiting events of one type, by priority: those carried over from an earlier run, and the new ones."""
 
-    carried: Mapping[int, int] = field(default_factory=dict)
-    new: Mapping[int, int] = field(default_factory=dict)
+    carried: Mapping[int, int] = msgspec.field(default_factory=dict)
+    new: Mapping[int, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Sacrifice:
+class Sacrifice(msgspec.Struct, frozen=True):
     """The events of one type that are left over, by priority, the lowest first.
 
     Of the priorities in `whole` all are left. `carried` of the events were carried over before.

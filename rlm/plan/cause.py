@@ -7,8 +7,9 @@ A cause speaks of what was seen, never of what might have been: what the events 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from rlm.core.text import counted, listed, named
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
@@ -45,8 +46,7 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """What is known of a run when it ends.
 
     `leftover`, `spent` and `cut` count events by type, the last two those that had all their attempts and those whose

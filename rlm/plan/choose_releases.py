@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
+
+import msgspec
 
 from rlm.core.endpoint import Endpoint, EventType
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
@@ -25,8 +26,7 @@ BURST_LANES = 15
 BURST_SHARE = 0.15
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseState:
+class ReleaseState(msgspec.Struct, frozen=True):
     """What a release is decided on, at one moment.
 
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
@@ -40,12 +40,12 @@ class ReleaseState:
     windows: Mapping[str, WindowState]
     lanes: int
     remaining_seconds: float
-    expected: Mapping[Pair, Expected] = field(default_factory=dict)
-    begun: Mapping[str, int] = field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
+    begun: Mapping[str, int] = msgspec.field(default_factory=dict)
     strangers: int = 0
     turnaround_seconds: float = 0.0
     lag_seconds: float = 0.0
-    untaken: Mapping[str, int] = field(default_factory=dict)
+    untaken: Mapping[str, int] = msgspec.field(default_factory=dict)
     beyond: int = 0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
@@ -148,11 +148,15 @@ def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
 def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: float) -> float:
     """Return the seconds until the next release can be due, at `most` so many.
 
-    While every lane has a call, and calls are released for when it is free, that is not before half of them were made.
+    It is now while more lanes are to be woken than one burst. While every lane has a call, and calls are released for
+    when it is free, it is not before half of them were made.
     """
+    released = sum(count.released for count in state.counts.values())
+    idle = state.lanes - sum(count.inflight for count in state.counts.values())
+    if min(released, idle) > burst_of(state.lanes):
+        return 0.0
     wait = next_slot_seconds(state, types)
-    calls = sum(count.released + count.inflight for count in state.counts.values())
-    if wait == 0 and calls > state.lanes:
+    if wait == 0 and released > idle:
         wait = state.ahead_seconds / 2
     return most if wait is None else min(wait, most)
 

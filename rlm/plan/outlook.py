@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, all_limited
 from rlm.core.text import counted
@@ -18,15 +19,14 @@ SPAN: Final = 60
 NO_GROWTH: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class LongRun:
+class LongRun(msgspec.Struct, frozen=True):
     """The most calls per window in the long run: `by_type` if each has its endpoints to itself, and all `together`.
 
     Whatever the plans of some windows show, no more can go on for ever. After `cycle` windows every limit has been
     through its period; before that no trend is certain.
     """
 
-    by_type: Mapping[str, float] = field(default_factory=dict)
+    by_type: Mapping[str, float] = msgspec.field(default_factory=dict)
     together: float = math.inf
     cycle: float = 0.0
 
@@ -54,8 +54,7 @@ class LongRun:
         return max(of_each, sum(arrivals.values()) - self.together)
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
+class Ahead(msgspec.Struct, frozen=True):
     """One window ahead: by type the events waiting at its start, and those of them left over at its end."""
 
     events: Mapping[str, int]
@@ -67,8 +66,7 @@ class Ahead:
         return sum(self.left.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """The windows ahead, as many as asked for or until nothing new came, and the `arrivals` between two of them.
 
     They are certain for themselves only. Beyond them, a settled trend counts, and what the limits admit in the

@@ -11,8 +11,9 @@ import functools
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from rlm.core.expected import backoff
 from rlm.plan.allocation import divide, due
@@ -30,16 +31,15 @@ class Start(NamedTuple):
     takes: int
 
 
-@dataclass(slots=True)
-class Course:
+class Course(msgspec.Struct):
     """The result of a simulation: all starts in order of time, and by type what is left and when the last is answered.
 
     `failed` of those left had all their attempts.
     """
 
-    starts: list[Start] = field(default_factory=list)
-    left: dict[str, int] = field(default_factory=dict)
-    answered: dict[str, int] = field(default_factory=dict)
+    starts: list[Start] = msgspec.field(default_factory=list)
+    left: dict[str, int] = msgspec.field(default_factory=dict)
+    answered: dict[str, int] = msgspec.field(default_factory=dict)
     failed: int = 0
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.core.endpoint import Endpoint, EventType, all_limited
 from rlm.core.expected import Expected, Pair
@@ -20,8 +22,7 @@ MANY_ENDPOINTS: Final = 1000
 FRESH: Final = WindowState()
 
 
-@dataclass(frozen=True, slots=True)
-class Underway:
+class Underway(msgspec.Struct, frozen=True):
     """A call under way when the plan is made, begun `age_seconds` ago."""
 
     type: str
@@ -29,21 +30,19 @@ class Underway:
     age_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunProgress:
+class RunProgress(msgspec.Struct, frozen=True):
     """How far a run is when the rest of it is planned: the calls under way, and by type the calls begun so far.
 
     Of its lanes `ready_lanes` are ready now, and more come up after `coming_up_seconds`; None if all are ready.
     """
 
     underway: tuple[Underway, ...] = ()
-    begun: Mapping[str, int] = field(default_factory=dict)
+    begun: Mapping[str, int] = msgspec.field(default_factory=dict)
     ready_lanes: int | None = None
     coming_up_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(msgspec.Struct, frozen=True):
     """The work to plan, and what it meets.
 
     `backlog` counts the events waiting, by type. A type that is not among `types` is left out: a run makes its events
@@ -54,8 +53,8 @@ class Workload:
 
     backlog: Mapping[str, int]
     types: Sequence[EventType]
-    windows: Mapping[str, WindowState] = field(default_factory=dict)
-    expected: Mapping[Pair, Expected] = field(default_factory=dict)
+    windows: Mapping[str, WindowState] = msgspec.field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
     progress: RunProgress | None = None
 
     @property
@@ -64,8 +63,7 @@ class Workload:
         return {name for name, window in self.windows.items() if window.suspect}
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(msgspec.Struct, frozen=True):
     """How many workers there may be, and how many lanes, `threads`, each of them has.
 
     `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next. `of_hosts`: the
@@ -90,8 +88,7 @@ class Capacity:
         return replace(self, min_workers=workers, max_workers=workers, of_hosts=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Horizon:
+class Horizon(msgspec.Struct, frozen=True):
     """Until when calls must be answered, by when they should be, and the guard added to every period. Seconds.
 
     An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
@@ -106,8 +103,7 @@ class Horizon:
     gone_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """An endpoint for a type's events, its budget, what a call takes, its latest beginning, and the part that fails."""
 
     endpoint: str
@@ -122,8 +118,7 @@ class Route:
         return (self.endpoint,) if self.budget is None else (self.endpoint, self.budget)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """A type's waiting events and their routes, the primary's first. `takes` is the shortest duration of a call.
 
     `begun` of its events have been begun already; `share` is the part of all begun events that is due to the type.
@@ -144,8 +139,7 @@ class Demand:
         return {name for route in self.routes for name in route.windows}
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(msgspec.Struct, frozen=True):
     """A lane with a call under way, and when that is answered.
 
     `type` is None for a call to a suspect endpoint: it is not expected to succeed, and its event counts as waiting.
@@ -155,8 +149,7 @@ class Busy:
     answered_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes.
 
     Demands go from high to low priority; `windows` are those of endpoints and budgets, by name. A lane needs a

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from rlm.core.window import RECOVERING, Circuit, WindowState, circuit_of
 
@@ -46,8 +49,7 @@ class Obstacle(StrEnum):
 _OBSTACLES: Final = frozenset(Obstacle)
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
 
     obstacle: Obstacle

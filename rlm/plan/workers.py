@@ -15,8 +15,9 @@ import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.situation import Capacity, Demand, Horizon, Situation
@@ -28,8 +29,7 @@ FINENESS: Final = 32
 LEAST_FINENESS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The number of workers, their course, the best course of any allowed number, and the bound that nobody beats.
 
     `alone` is the course of all types if each had its endpoints to itself and a lane for every event.

@@ -12,8 +12,9 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
@@ -93,14 +94,13 @@ def watch_death(pid: int) -> Death | None:
         return None
 
 
-@dataclass(slots=True)
-class Child:
+class Child(msgspec.Struct):
     """A worker process that a supervisor has spawned; `spawned_at` and `told_at`, to stop, in monotonic seconds."""
 
     worker_id: str
     process: Forked
     death: Death | None
-    spawned_at: float = field(default_factory=system_clock.monotonic)
+    spawned_at: float = msgspec.field(default_factory=system_clock.monotonic)
     stopping: bool = False
     told_at: float = float("inf")
     killed: bool = False

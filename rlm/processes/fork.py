@@ -17,9 +17,9 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 
+import msgspec
 from setproctitle import setproctitle
 
 from rlm.core.clock import system_clock
@@ -70,8 +70,7 @@ def _become(target: Callable[..., None], args: tuple[Any, ...]) -> NoReturn:
         os._exit(code)
 
 
-@dataclass(slots=True)
-class Forked:
+class Forked(msgspec.Struct):
     """A process that a template has forked, as its supervisor has it."""
 
     template: Template

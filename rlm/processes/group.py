@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from rlm.core.clock import Clock, system_clock
 from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, StopSignals
@@ -30,8 +31,7 @@ class Running(Protocol):
         """Send it a signal; one that has ended gets none."""
 
 
-@dataclass(slots=True)
-class Member:
+class Member(msgspec.Struct):
     """A process of a group, its exit status once it has ended, and what it was told when, in monotonic seconds."""
 
     name: str

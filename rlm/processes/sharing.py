@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
@@ -108,8 +109,7 @@ LISTENING_SECONDS = 2.0
 OVERDUE = 1.5
 
 
-@dataclass(slots=True)
-class Peer:
+class Peer(msgspec.Struct):
     """What a supervisor said last, and for how long it has said nothing since, seconds."""
 
     said: Process

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic import ValidationError
 
 from rlm import RELEASES
@@ -35,8 +36,7 @@ _LISTS = ("events", "processing", "failed")
 _HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control"})
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """A setting for display: its key, its value with secrets masked, its origin."""
 
     key: str

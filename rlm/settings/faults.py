@@ -6,9 +6,9 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic import ValidationError
 
 from rlm.core.text import cut, safe_line
@@ -33,8 +33,7 @@ _NO_LINE = sys.maxsize
 _NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One fault. `subject` is the key, with its value if it has one; secrets are masked in it."""
 
     place: Place

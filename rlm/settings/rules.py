@@ -10,9 +10,10 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rlm.core.endpoint import Limit, Rule, all_limited
 from rlm.settings.addresses import check_endpoint_url
@@ -104,8 +105,7 @@ def _shares(layers: Layers) -> Iterator[Problem]:
             return
 
 
-@dataclass(frozen=True, slots=True)
-class _Mention:
+class _Mention(msgspec.Struct, frozen=True):
     """An endpoint in one type. `rules` is None if its limit is faulty or missing, `budget` if it has none."""
 
     place: Place

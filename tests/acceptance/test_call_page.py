@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from rlm import __version__
 from tests import bench as benches
 from tests.acceptance.scripted import OK, Server, answering
+from tests.values import replace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "call.md").read_text(encoding="utf-8")
 #: What the page has for the secret of the endpoint's configuration.

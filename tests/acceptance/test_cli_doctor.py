@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +23,7 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from tests.store import steps
 from tests.store.windows import pass_time, set_health
+from tests.values import replace
 from tests.wait import wait_until
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +24,7 @@ from rlm.ledger.selftests import LEFT_SECONDS, SelfTest, SelfTests
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import steps
+from tests.values import replace
 from tests.wait import wait_until
 
 

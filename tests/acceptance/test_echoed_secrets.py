@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +14,7 @@ from rlm.cli.group import rlm
 from rlm.settings.secrets import Secrets, _remembered
 from tests.acceptance.scripted import Server
 from tests.bench import FIRST, SECOND, Bench
+from tests.values import replace
 
 TOKEN = "t0ken/of+the house"
 QUERY_KEY = "k3y-0f-the-query"

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -29,6 +28,7 @@ from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, SECOND, TYPE, Bench
+from tests.values import replace
 from tests.wait import wait_until
 
 #: Seconds until something that ought to have happened has not.

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 
 import pytest
 
@@ -20,6 +19,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi import MockApi, recount
 from tests.acceptance.jsonpage import documented
+from tests.values import replace
 
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10

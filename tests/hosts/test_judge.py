@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.hosts.api import SeenCall
 from tests.hosts.bench import Layout
 from tests.hosts.figures import figures
 from tests.hosts.judge import TrialEvidence, faults
+from tests.values import replace
 
 _TICK = 1_800_000_000.0
 _LAYOUT = Layout(types=1, endpoints=1, amount=2)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from rlm.settings import load_settings
 from tests.simulation.faults import PROCESS_FAULTS
 from tests.simulation.loop import Doom
 from tests.simulation.world import World
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

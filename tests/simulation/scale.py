@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import all_limited
@@ -20,6 +20,7 @@ from rlm.sandbox.mockapi.service import recount
 from tests.simulation import seams
 from tests.simulation.case import settings_of
 from tests.simulation.world import World, _Launcher
+from tests.values import replace
 
 if TYPE_CHECKING:
     from rlm.settings import Settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from scheduler.office import HandConductor
 from tests.conftest import SERVERS
 from tests.store import steps
 from tests.store.windows import trust
+from tests.values import replace
 
 #: Each script has a file of its own, and is tried on both servers.
 OF_SCRIPTS = {f"test_{script}" for script in SOURCES}

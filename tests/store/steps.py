@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import structs
@@ -16,6 +15,7 @@ from rlm.ledger.claims import Claim, Completion, LaneId
 from rlm.ledger.intake import Drain
 from rlm.ledger.turns import Release, Terms
 from scheduler.release_loop import ReleaseLoop
+from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
 from rlm.ledger.hosts import SILENT_SECONDS
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_TTL_SECONDS, SILENT_TIMES, Process, Role
 from rlm.ledger.store import Store
+from tests.values import replace
 
 pytestmark = pytest.mark.both_servers
 

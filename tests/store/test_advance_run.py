@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import MOVES, State
 from tests.store import looks, steps
+from tests.values import replace
 from tests.wait import wait_until
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.run import State
 from tests.store import looks, steps
+from tests.values import replace
 
 
 def test_without_an_open_run_there_is_nothing_to_cancel(store, token):

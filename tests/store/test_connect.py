@@ -8,7 +8,6 @@ import socketserver
 import subprocess
 import threading
 from contextlib import closing, contextmanager
-from dataclasses import replace
 
 import pytest
 import redis
@@ -23,6 +22,7 @@ from rlm.ledger.trouble import address, goes_by_sentinel
 from rlm.settings import load_settings
 from rlm.settings.secrets import Secrets, known, remember
 from tests.each import each
+from tests.values import replace
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers

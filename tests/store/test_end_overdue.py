@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.errors import FencedError
 from rlm.core.run import State
 from tests.store import looks, steps
+from tests.values import replace
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -14,6 +13,7 @@ from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.office import HandConductor
 from tests.faults.proxy import Proxy
 from tests.store import steps
+from tests.values import replace
 
 pytestmark = pytest.mark.long
 

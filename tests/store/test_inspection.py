@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from rlm.delivery import run_end
 from rlm.delivery.run_record import look_over
 from tests.store import steps
 from tests.store.windows import take
+from tests.values import replace
 
 
 @pytest.fixture

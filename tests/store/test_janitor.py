@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from actors import messages
@@ -14,6 +12,7 @@ from scheduler import housekeeping as cleaning
 from scheduler.housekeeping import Janitor
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
+from tests.values import replace
 
 DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.errors import FencedError
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
+from tests.values import replace
 
 #: Seconds.
 DAY = 86_400

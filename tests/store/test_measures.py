@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import redis
@@ -17,6 +16,7 @@ from rlm.ledger.claims import Completion
 from rlm.ledger.measures import Measuring, Totals, learned
 from rlm.ledger.reading import books
 from tests.store import looks, steps
+from tests.values import replace
 
 PAIR = (steps.TYPE, steps.ENDPOINT)
 OVERFLOW = (steps.TYPE, steps.OVERFLOW)

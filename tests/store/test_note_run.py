@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.errors import FencedError
 from tests.store import looks, steps
+from tests.values import replace
 
 
 def test_fields_are_written_and_the_state_stays(store, token, running):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.clock import system_clock
@@ -13,6 +11,7 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
+from tests.values import replace
 from tests.wait import wait_until
 
 SCRIPT = Script("orphan_event")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.admin.planning import capacity_of, live_windows, room_of, types_in_force
@@ -11,6 +9,7 @@ from rlm.core.window import WindowState
 from rlm.ledger.processes import Offer, Process, Role
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
+from tests.values import replace
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from tests.conftest import SERVERS, running_server
 from tests.faults.proxy import RedisProxy
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint
+from tests.values import replace
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.errors import FencedError
 from rlm.core.expected import Expected
 from tests.store import looks, steps
+from tests.values import replace
 
 USUAL = {(steps.TYPE, steps.ENDPOINT): Expected(2.0, 2.5), (steps.OTHER_TYPE, steps.ENDPOINT): Expected(0.125, 1 / 3)}
 

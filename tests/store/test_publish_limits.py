@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from rlm.ledger import Store
 from rlm.ledger.reading.compliance import compliance
 from tests.store import looks, steps
 from tests.store.windows import take
+from tests.values import replace
 
 
 @pytest.fixture

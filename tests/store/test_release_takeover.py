@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.clock import system_clock
@@ -11,6 +9,7 @@ from rlm.core.run import State
 from rlm.ledger.processes import Process, Role, WorkerState
 from scheduler.release_loop import APART_SECONDS
 from tests.store import looks, steps
+from tests.values import replace
 
 OLD = "of before"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -22,6 +21,7 @@ from scheduler.leader import LEASE_SECONDS, RENEW_SECONDS
 from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
+from tests.values import replace
 from tests.wait import wait_until
 
 BUDGET = make_budget("50/minute")

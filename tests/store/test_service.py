@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
 from unittest import mock
@@ -22,6 +21,7 @@ from scheduler.office import STANDBY_SECONDS
 from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.ticks import RedisClock, open_run
 from tests.store import steps
+from tests.values import replace
 from tests.wait import wait_until
 
 DUE = 1_800_000_000.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.endpoint import Limit
@@ -12,6 +10,7 @@ from rlm.ledger.claims import Refused
 from rlm.ledger.control import Change, What, limits_of
 from tests.store import looks, steps
 from tests.store.windows import take
+from tests.values import replace
 
 BY = "someone@somewhere"
 

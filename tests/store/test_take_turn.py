@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -15,6 +14,7 @@ from rlm.ledger.claims import Claim, Held, LaneId
 from rlm.ledger.turns import MOST_TRIED, Terms, Turns
 from tests.store import looks, steps
 from tests.store.windows import make_budget
+from tests.values import replace
 from tests.wait import wait_until
 
 

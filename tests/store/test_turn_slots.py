@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.ledger.turns import Terms
 from tests.store import looks, steps
 from tests.store.windows import health, make_budget, set_health, stamps, take
+from tests.values import replace
 
 pytestmark = pytest.mark.both_servers
 

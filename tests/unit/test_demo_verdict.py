@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec.structs import replace as replaced
 
@@ -13,6 +11,7 @@ from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from rlm.settings import load_settings
 from tests.each import each
+from tests.values import replace
 
 LIMIT = Limit.parse("30 per 6 second")
 TYPES = [EventType("T", 1, 0.5, (Endpoint("a", "http://x/a", LIMIT, 10.0), Endpoint("b", "http://x/b", LIMIT, 10.0)))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -11,6 +10,7 @@ from limits import parse_many
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force
 from rlm.plan.allocation import in_order_of_use
 from tests.each import each
+from tests.values import replace
 
 
 def endpoint(name, url=""):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.admin.explain.look import EndpointGate, TypeStatus
@@ -14,6 +12,7 @@ from rlm.core.trail import Place
 from rlm.core.window import Circuit
 from rlm.ledger.reading import Whereabouts
 from tests.each import each
+from tests.values import replace
 
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +20,7 @@ from rlm.plan.situation import Underway
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
+from tests.values import replace
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
 WELL = WindowState(30, 0.0, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -14,6 +13,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.connection import Received
 from rlm.sandbox.mockapi.endpoint import NoAnswer
 from rlm.sandbox.mockapi.service import Service
+from tests.values import replace
 
 
 class StoppedClock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +18,7 @@ from rlm.plan.allocation import divide, in_order_of_use
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND
+from tests.values import replace
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
 EIGHTHS = st.integers(min_value=0, max_value=48).map(lambda number: number / 8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from rlm.core.run import Run, State, Trigger
 from rlm.core.window import most_in_any
 from rlm.delivery.run_end import _is_as_before, _log_end
+from tests.values import replace
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 

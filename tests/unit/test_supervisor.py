@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +41,7 @@ from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
 from rlm.processes.supervisor import CROWDED_SECONDS, POLL_SECONDS, SCALE_SECONDS, Supervisor
 from rlm.settings import load_settings
 from tests.clocks import SetClock
+from tests.values import replace
 
 
 class FakeProcess:

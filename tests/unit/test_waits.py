@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
@@ -12,6 +10,7 @@ from rlm.core.window import WindowState
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 from tests.each import each
+from tests.values import replace
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))

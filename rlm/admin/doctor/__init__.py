@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
+
+from msgspec.structs import replace
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.errors import ConfigurationError, StoreError, StoreUnreachableError

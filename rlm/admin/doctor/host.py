@@ -213,7 +213,7 @@ def _try(opener: Opener, url: str, ends_at: float) -> str | None:
     try:
         opener.open(url, seconds).close()
     except UnreachableError as error:
-        return error.kind
+        return error.outcome.kind
     return ""
 
 

@@ -6,9 +6,11 @@ It searches the ledger, then the items that wait, then the dead letters.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
+
+from msgspec.structs import replace
 
 from rlm.admin.explain.look import TypeStatus, letters_with, look_around, search_items, search_letters
 from rlm.admin.explain.words import sentence

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, islice
+
+import msgspec
 
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.core.run import Run
@@ -21,12 +22,13 @@ from rlm.plan.allocation import Ranks
 MOST_ITEMS = 100_000
 #: Events of the ledger read at the most to find the oldest, of each kind of zset: a tenth of a second.
 MOST_AGED = 5_000
+#: What says since when an event waits.
+_AGED = ("wallet", "item", "taken_at")
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct):
     """What the items in staging and on the audit list will become, as far as they were read.
 
     `events` are counted by type, `ranked` by type and the priority of the item, None if it has none;
@@ -38,9 +40,9 @@ class Waiting:
     unread: int = 0
     letters: int = 0
     duplicates: int = 0
-    events: Counter[str] = field(default_factory=Counter)
-    ranked: dict[str, Counter[int | None]] = field(default_factory=lambda: defaultdict(Counter))
-    oldest: dict[str, float] = field(default_factory=dict)
+    events: Counter[str] = msgspec.field(default_factory=Counter)
+    ranked: dict[str, Counter[int | None]] = msgspec.field(default_factory=lambda: defaultdict(Counter))
+    oldest: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
@@ -107,8 +109,8 @@ def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
     oldest, most = oldest_pending(store, types), max(1, MOST_AGED // max(1, len(types)))
     for name in types:
         for zset in store.keys.zsets(name).values():
-            for entry in islice(fields_in(store, zset, "item", "taken_at"), most):
-                if (at := waits_since(*entry)) is not None:
+            for event_id, entry in islice(fields_in(store, zset, *_AGED), most):
+                if (at := waits_since(event_id, *entry)) is not None:
                     oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
@@ -132,9 +134,9 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
             first.append((name, text(event_id)))
             lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
-    entries = fields_of(store, (event_id for _, event_id in first), "item", "taken_at")
-    for (name, _), entry in zip(first, entries, strict=True):
-        if (at := waits_since(*entry)) is not None:
+    entries = fields_of(store, (event_id for _, event_id in first), *_AGED)
+    for (name, event_id), entry in zip(first, entries, strict=True):
+        if (at := waits_since(event_id, *entry)) is not None:
             oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
@@ -144,8 +146,7 @@ def oldest_listed(store: Store) -> float | None:
     return next((stamped_at(one) for page in store.intake.pages(store.keys.events, most=1) for one in page), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(msgspec.Struct, frozen=True):
     """What a run would have to do if it started now: events by configured type.
 
     `in_ledger` has the priorities of those in the ledger, `waiting` what was read of the items. `run` is the open one,
@@ -202,7 +203,7 @@ def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
     carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
     # The zsets of the holders are in another order.
     entries = chain.from_iterable(fields_in(store, holder, "score") for holder in keys.holders(type_name))
-    held = [int(score) for (score,) in entries if score is not None]
+    held = [int(score) for _, (score,) in entries if score is not None]
     held_before = _by_priority(score for score in held if score % PRIORITY_STEP < until)
     return Ranks(carried + held_before, pending - carried + (_by_priority(held) - held_before) + retried)
 

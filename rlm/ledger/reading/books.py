@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
@@ -28,8 +29,7 @@ from rlm.ledger.ways import read_ways
 from rlm.plan.situation import Underway
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """One type: what the open run took and carried over, what it settled, and where the rest is.
 
     `retried` are events of the next run, dead letters before; they are outside the open run's books.
@@ -58,8 +58,7 @@ class Account:
         return self.taken + self.carried_over - self.completed - self.failed - self.unsettled
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
+class Books(msgspec.Struct, frozen=True):
     """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
     `run_id` names the open run, None between runs. `dropped` says of which run how many leftovers were dropped by hand.
@@ -71,7 +70,7 @@ class Books:
     staged: int
     letters: int
     by_type: Mapping[str, Account]
-    dropped: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def unsettled(self) -> int:
@@ -175,8 +174,7 @@ def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[st
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """`counts` by type; `ages` of the slots that count, in seconds, by the name of endpoint or budget; the `calls`."""
 
     counts: Mapping[str, Counts]
@@ -214,8 +212,7 @@ ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors
 _ALL, _NONE = (0, -1), (1, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
     `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that

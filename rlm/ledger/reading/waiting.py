@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any, NamedTuple, cast
+
+import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
@@ -26,8 +27,7 @@ _MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
 _LISTS = ("staging", "list")
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
+class EventFilter(msgspec.Struct, frozen=True):
     """Which events are meant: those that fit all that is given, and one of the types and states."""
 
     types: Collection[str] = ()
@@ -178,7 +178,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
         priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
+        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(one, wallet, item, taken_at), due)
         yield waiter if item is not None else None
 
 

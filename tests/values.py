@@ -1,0 +1,15 @@
+"""Values with other fields, whatever they are made by: most are structs, those with fields hidden from view are not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+import msgspec
+
+_V = TypeVar("_V")
+
+
+def replace(value: _V, **changes: Any) -> _V:
+    """Return a copy of a struct or a dataclass with other fields."""
+    return (msgspec.structs if isinstance(value, msgspec.Struct) else dataclasses).replace(value, **changes)
