@@ -134,7 +134,7 @@ class Completion(msgspec.Struct, frozen=True):
     """A claimed event that `endpoint` has completed in `seconds`.
 
     `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
-    `answer` is the answer in words, for the event's trail.
+    `answer` is the answer in words, for the event's trail. `window_id` is the endpoint's: it answers this host.
     """
 
     claim: Claim
@@ -143,6 +143,7 @@ class Completion(msgspec.Struct, frozen=True):
     answer: str = ""
     waited_seconds: float = 0.0
     idle_seconds: float = 0.0
+    window_id: str = ""
 
 
 class Turn(msgspec.Struct, frozen=True):

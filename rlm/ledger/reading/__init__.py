@@ -71,11 +71,11 @@ def stamped_at(raw: bytes) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
+def waits_since(event_id: str, wallet: bytes | None, item: bytes | None, taken_at: bytes | None) -> float | None:
     """Return since when an event waits, by its item, else by when it was taken; None for one that is settled."""
     if item is None:
         return None
-    stamped = stamped_at(unpack_item(item))
+    stamped = stamped_at(unpack_item(item, event_id, wallet))
     return stamped if stamped is not None or taken_at is None else float(taken_at)
 
 
@@ -99,14 +99,14 @@ def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[st
     return [text(value or b"") for (value,) in fields_of(store, event_ids, field)]
 
 
-def fields_in(store: Store, zset: str, *fields: str) -> Iterator[list[bytes | None]]:
-    """Yield some fields of each event in a zset, page by page."""
+def fields_in(store: Store, zset: str, *fields: str) -> Iterator[tuple[str, list[bytes | None]]]:
+    """Yield each event in a zset with some fields of it, page by page."""
     start = 0
     while True:
-        ids = ask(store.client, "ZRANGE", zset, start, start + PAGE - 1)
+        ids = list(map(text, ask(store.client, "ZRANGE", zset, start, start + PAGE - 1)))
         if not ids:
             return
-        yield from fields_of(store, map(text, ids), *fields)
+        yield from zip(ids, fields_of(store, ids, *fields), strict=True)
         start += len(ids)
 
 

@@ -178,7 +178,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
         priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
+        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(one, wallet, item, taken_at), due)
         yield waiter if item is not None else None
 
 
