@@ -35,16 +35,13 @@ def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
 
 #: How each field of a run's hash is read.
 _READ: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
     "state": State,
     "trigger": Trigger,
-    "deadline_us": int,
-    "revision": str,
     "cancelled": bool,
+    **dict.fromkeys(("started_at", "deadline", "window_seconds", "first_release_at", "tick", "away_seconds"), float),
+    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), int),
+    **dict.fromkeys(("revision", "failure", "stopped"), str),
     **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
-    **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
-    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken", "untaken"), int),
-    **dict.fromkeys(("failure", "stopped"), str),
 }
 
 
