@@ -133,7 +133,6 @@ def _settings(client: redis.Redis, version: tuple[int, ...]) -> dict[str, str]:
 
 
 def _version(info: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return which Redis it is, or stands for."""
     return tuple(int(part) if part.isdecimal() else 0 for part in str(info["redis_version"]).split("."))
 
 
@@ -143,7 +142,6 @@ def _checked(name: str, ok: object, well: str, message: str, remedy: str) -> Fin
 
 
 def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
-    """Check what it is, and whether it takes writes."""
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
     shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {text}"
     message = f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}"
@@ -179,7 +177,6 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
 
 
 def _waiting(info: Mapping[str, Any], wanted: Replicas | None) -> Finding:
-    """Check that the replicas are there that are waited for."""
     there = int(info.get("connected_slaves", 0))
     if wanted is None:
         return good("no replica is waited for (redis.wait_replicas is 0)", "waiting")

@@ -109,10 +109,7 @@ class Runs(Part):
         return run, seconds * MICROSECONDS + microseconds
 
     def _look(self, *commands: Command) -> tuple[Run | None, list[Any]]:
-        """Return the open run, or None, and what Redis replies to `commands`.
-
-        In one round trip, unless it is another than the last time.
-        """
+        """Return the open run and the replies to `commands`, in one round trip unless it is another than before."""
         keys, last = self._keys, self._last  # another thread may look meanwhile
         known = [("HGETALL", keys.run(last))] if last else []
         current, *found = self._batch([("GET", keys.current), *known, *commands])

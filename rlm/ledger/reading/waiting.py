@@ -149,7 +149,6 @@ def _zset(store: Store, mark: Mark) -> str:
 
 
 def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Go through a zset by score, a page at a time."""
     zset = _zset(store, mark)
     passed = 0  # of the score at which a page begins: only where more have the same than fit a page
     while True:
