@@ -1,4 +1,4 @@
-"""A connection to an endpoint: opened, used for one call after the other, each by a deadline."""
+"""A connection to an endpoint: its name looked up, opened, used for one call after the other, each by a deadline."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import socket
 import ssl
 import struct
 import termios
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.http_message import Answer
-from rlm.delivery.outcome import NO_ANSWER, NO_WAY, Unreachable, kind_of_error, lies_here
-from rlm.delivery.resolver import Addresses, Resolver
+from rlm.delivery.outcome import NO_ANSWER, Unreachable, kind_of_error, lies_here
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
 #: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
@@ -33,28 +36,35 @@ DOUBTFUL_CONNECT_SECONDS = 1.0
 #: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
 SILENT_SECONDS = 4.0
 
+#: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
+Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 _READ_BYTES = 65_536
+#: Of a socket, by level and number: no delay, and what finds out that its way is cut.
+_TCP_OPTIONS = {
+    "TCP_NODELAY": 1,
+    "TCP_KEEPIDLE": 1,  # of Linux; it and the next two are in seconds
+    "TCP_KEEPALIVE": 1,  # the same, of macOS
+    "TCP_KEEPINTVL": 1,
+    "TCP_KEEPCNT": round(SILENT_SECONDS) - 1,
+    "TCP_USER_TIMEOUT": round(SILENT_SECONDS * 1000),
+}
+_OPTIONS: dict[tuple[int, int], int] = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1} | {
+    (socket.IPPROTO_TCP, getattr(socket, name)): value for name, value in _TCP_OPTIONS.items() if hasattr(socket, name)
+}
 #: SO_LINGER on with a time of 0, as the kernel reads it: whoever closes, or dies, drops what has not arrived. Else the
 #: kernel would go on sending it, and a call that was given up would arrive minutes later, when its slot is free again.
 _DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 class UnreachableError(DispatchError):
-    """Raised when no connection to an endpoint could be opened; nothing was sent. `kind` is its word, see `outcome`.
+    """Raised when no connection to an endpoint could be opened. The `outcome` is that of the call that was to be made.
 
     `here`: it lies with this host, which can call nobody, or not there.
     """
 
-    def __init__(self, message: str, kind: str = NO_WAY, *, here: bool = False) -> None:
+    def __init__(self, message: str, kind: str, *, here: bool = False) -> None:
         super().__init__(message)
-        self.kind = kind
-        self.here = here
-
-    @property
-    def outcome(self) -> Unreachable:
-        """What came of the call that was to be made."""
-        silent = self.kind == NO_ANSWER
-        return Unreachable(str(self), None, self.kind, unsent=True, here=self.here, silent=silent)
+        self.outcome = Unreachable(message, None, kind, unsent=True, here=here, silent=kind == NO_ANSWER)
 
 
 class Connection:
@@ -107,23 +117,14 @@ class Connection:
         return False
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Send all of `data` by `deadline` (monotonic seconds).
-
-        Raises:
-            OSError: it could not be sent, or not in time; some of it may have been.
-        """
+        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; some of it may have been sent."""
         self._busy, self._unacknowledged = True, len(data)
         left = memoryview(data)
         while left:
             left = left[self._write(left, deadline) :]
 
     def receive(self, deadline: float) -> Answer:
-        """Read one answer by `deadline` (monotonic seconds), to its end or to the most that is read.
-
-        Raises:
-            BrokenAnswerError: what came is no answer.
-            OSError: the connection broke, or no whole answer came in time.
-        """
+        """Read an answer by `deadline`, to its end or to the most that is read; raise a BrokenAnswerError, OSError."""
         answer = Answer()
         try:
             while not answer.whole and (room := answer.room):
@@ -176,7 +177,9 @@ class Connection:
         while not self._is_ready(select.POLLIN, min(deadline, system_clock.monotonic() + SILENT_SECONDS)):
             if system_clock.monotonic() >= deadline:
                 raise TimeoutError("timed out")
-            left = _unacknowledged(self._sock)
+            left = 0
+            with suppress(OSError):  # the system does not say
+                left = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))[0]
             if left and left >= self._unacknowledged:
                 raise OSError(errno.ETIMEDOUT, "nothing was acknowledged any more")
             self._unacknowledged = left
@@ -195,12 +198,17 @@ class Connection:
 
 
 class Opener:
-    """Opens connections, all with one context of TLS: certificates are checked against what the host trusts."""
+    """Opens connections, all with one context of TLS: certificates are checked against what the host trusts.
+
+    Each name is looked up once at a time, in a thread that nobody waits for at the end of the process: a look-up that
+    hangs holds no call beyond its time, and a name has one thread at most. Nothing is cached.
+    """
 
     def __init__(self) -> None:
         #: Whether the way of this host may be cut: nobody there acknowledged anything, and no call was answered since.
         self.in_doubt = False
-        self._resolver = Resolver()
+        self._under_way: dict[tuple[str, int], Future[Addresses]] = {}
+        self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
 
     def open(self, url: str, seconds: float, *, doubtful: bool = False) -> Connection:
@@ -215,11 +223,34 @@ class Opener:
         host, port, scheme = target_of(url)
         tcp_seconds = DOUBTFUL_CONNECT_SECONDS if doubtful or self.in_doubt else CONNECT_SECONDS
         try:
-            sock = _reach(self._resolver.resolve(host, port, seconds), deadline, tcp_seconds)
+            sock = _reach(self._resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
             told = f"no connection to {host}:{port}: {error}"
             raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
+
+    def _resolve(self, host: str, port: int, seconds: float) -> Addresses:
+        with suppress(socket.gaierror):  # it is a name
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        with self._lock:
+            found = self._under_way.get((host, port))
+            if found is None:
+                found = self._under_way[host, port] = Future()
+                args = host, port, found
+                threading.Thread(target=self._look_up, args=args, name=f"resolve {host}", daemon=True).start()
+        try:
+            return found.result(max(0.0, seconds))
+        except TimeoutError:
+            raise TimeoutError("timed out while its name was looked up") from None
+
+    def _look_up(self, host: str, port: int, found: Future[Addresses]) -> None:
+        try:
+            end = partial(found.set_result, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            end = partial(found.set_exception, error)
+        with self._lock:  # before it ends: whoever asks after its end begins a new one
+            del self._under_way[host, port]
+        end()
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:
@@ -254,31 +285,6 @@ def _connect(sock: socket.socket, address: Any, deadline: float) -> socket.socke
         sock.close()
         raise
     return sock
-
-
-def _options() -> dict[tuple[int, int], int]:
-    """Return the options of a socket by level and number: no delay, and what finds out that its way is cut."""
-    tcp = {
-        "TCP_NODELAY": 1,
-        "TCP_KEEPIDLE": 1,  # of Linux; it and the next two are in seconds
-        "TCP_KEEPALIVE": 1,  # the same, of macOS
-        "TCP_KEEPINTVL": 1,
-        "TCP_KEEPCNT": round(SILENT_SECONDS) - 1,
-        "TCP_USER_TIMEOUT": round(SILENT_SECONDS * 1000),
-    }
-    known = {getattr(socket, name): value for name, value in tcp.items() if hasattr(socket, name)}
-    kept = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1}
-    return kept | {(socket.IPPROTO_TCP, number): value for number, value in known.items()}
-
-
-_OPTIONS = _options()
-
-
-def _unacknowledged(sock: socket.socket) -> int:
-    """Return how many bytes that were written nobody has acknowledged; 0 if the system does not say."""
-    with suppress(OSError):
-        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
-    return 0
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:

@@ -18,7 +18,7 @@ from rlm.ledger.scripts import Argument
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
 CHUNK_WRITTEN_BYTES = 1_000_000
-CHUNK_WRITTEN = 250
+CHUNK_WRITTEN = 125
 
 
 class NewEvent(NamedTuple):
@@ -72,10 +72,11 @@ class ChunkWriter:
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        packed = list(map(pack_item, items[:number])) if self._compress else []
-        args: list[Argument] = [run_id, number, digest, len(letters), repeated, len(packed)]
+        args: list[Argument] = [run_id, number, digest, len(letters), repeated, int(self._compress)]
         args += chain(chain.from_iterable(types.items()), letters, (one.id for one in by_type))
-        args += chain(chain.from_iterable(one[2:] for one in by_type), packed)
+        for one in by_type:
+            raw = items[one.item - 1]
+            args += (pack_item(raw, one.id, one.wallet_name.encode()) if self._compress else one.item, *one[3:])
         return Chunk(number, keys, args, by_type)
 
     def _sort(

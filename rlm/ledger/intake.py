@@ -17,7 +17,7 @@ from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Giants, Quarantine
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import CHUNK, Part
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -32,7 +32,7 @@ PIECE_SECONDS = 0.05
 SHORTEST_SECONDS = 0.001
 
 #: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
-CHUNK_ITEMS = 200
+CHUNK_ITEMS = 100
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
 #: What `take_chunk` returns if the key of an event holds something else.
@@ -244,7 +244,7 @@ class Intake(Part):
         An item that is too large to be taken comes back empty.
         """
         longest = self._max_item_bytes
-        while page := self._run("look_items", [items], [skip, min(most, CHUNK_ITEMS), CHUNK_BYTES, longest]):
+        while page := self._run("look_items", [items], [skip, min(most, CHUNK), CHUNK_BYTES, longest]):
             yield page
             skip += len(page)
             most -= len(page)

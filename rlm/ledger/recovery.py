@@ -25,13 +25,17 @@ OUT_OF_THE_WAY = 2**53 - 1
 _LOST = {"dead": "died", "ended": "was ended", "lost": "is lost with its host"}
 
 
+def _unpacked(event_id: str, item: bytes | None, wallet: bytes | None) -> bytes:
+    return unpack_item(item or b"null", event_id, wallet)
+
+
 class Recovery(Part):
     """Brings events back. Every method may be repeated: the second time changes nothing."""
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
-        event, (found,) = self._keys.event(event_id), self._fields(event_id, "item")
-        item, wrong = unpack_item(found or b"null"), "is not the hash of an event that can be sent"
+        event, found = self._keys.event(event_id), self._fields(event_id, "item", "wallet")
+        item, wrong = _unpacked(event_id, *found), "is not the hash of an event that can be sent"
         Quarantine(self._store).set_aside(token, event, wrong)
         try:
             decode_item(item, len(item))
@@ -49,11 +53,10 @@ class Recovery(Part):
         detail = f"{type_name!r} is no longer a configured type"
         while True:
             ids = list(map(text, self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)))
-            found = self._batch(("HGET", self._keys.event(event_id), "item") for event_id in ids)
-            items = [unpack_item(item or b"null") for item in found]
+            found = self._batch(("HMGET", self._keys.event(event_id), "item", "wallet") for event_id in ids)
             calls = [
-                self._failing(token, run_id, type_name, event_id, (item, Reason.UNKNOWN_TYPE, detail))
-                for event_id, item in zip(ids, items, strict=True)
+                self._failing(token, run_id, type_name, one, (_unpacked(one, *kept), Reason.UNKNOWN_TYPE, detail))
+                for one, kept in zip(ids, found, strict=True)
             ]
             failed += sum(self._run_each("fail_pending", calls))
             if not ids or not goes_on():
@@ -77,11 +80,12 @@ class Recovery(Part):
         """Make events pending again whose back-off is over; return how many."""
         names = list(types)
         due = self._due(map(self._keys.backoff, names), now_us)
-        return sum(self._promote(name, self._keys.backoff(name), ids) for name, ids in zip(names, due, strict=True))
-
-    def _promote(self, name: str, zset: str, ids: Sequence[str]) -> int:
-        keys = [zset, self._keys.pending(name), *map(self._keys.event, ids)]
-        return int(self._run("promote_events", keys, ids)) if ids else 0
+        calls = [
+            ([self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)], ids)
+            for name, ids in zip(names, due, strict=True)
+            if ids
+        ]
+        return sum(self._run_each("promote_events", calls))
 
     def void_releases(self, token: int) -> int:
         """Take back the released calls that no lane has made in time; return how many."""
@@ -95,15 +99,6 @@ class Recovery(Part):
         for name, ids in zip(names, found, strict=True):
             for event_id in ids:
                 self.condemn(token, run_id, name, text(event_id))
-
-    def take_over(self, types: Iterable[str]) -> int:
-        """Make events pending that a version before this one had released; return how many."""
-        taken = 0
-        for name in types:
-            released = self._keys.released(name)
-            while found := self._promote(name, released, self._due([released], "+inf")[0]):
-                taken += found
-        return taken
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
         """Remove events for good that are left over, and forget them.
@@ -155,10 +150,10 @@ class Recovery(Part):
         if waits_alone(call):  # its lane had not begun to carry it: others may have killed its worker
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
         run = text(self._ask("GET", keys.current) or b"")
-        item, attempt = self._fields(event_id, "item", "attempt")
+        item, wallet, attempt = self._fields(event_id, "item", "wallet", "attempt")
         number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
-        item, why = unpack_item(item or b"null"), f"{POISON_DEATHS} workers died or froze while they had it"
+        item, why = _unpacked(event_id, item, wallet), f"{POISON_DEATHS} workers died or froze while they had it"
         called, at = {"endpoint": note.endpoint} if note.endpoint else {}, self._now()
         letter = encode_letter(item, Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called)
         entry = trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id)
@@ -223,11 +218,11 @@ class Recovery(Part):
     def find_types(self) -> None:
         """Find the types that have events in the ledger, after their names were lost."""
         keys = self._keys
-        zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
+        zsets = [keys.pending, keys.backoff, keys.spent, keys.inflight, keys.retried]
         if found := {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}:
             self._ask("SADD", keys.types, *found)
 
-    def _due(self, zsets: Iterable[str], until_us: int | str, since_us: int = 0) -> list[list[str]]:
+    def _due(self, zsets: Iterable[str], until_us: int, since_us: int = 0) -> list[list[str]]:
         """Return of each zset the events that are due, at most a chunk, in one round trip."""
         found = self._batch(("ZRANGEBYSCORE", one, since_us, until_us, "LIMIT", 0, CHUNK) for one in zsets)
         return [[text(one) for one in ids] for ids in found]

@@ -88,7 +88,7 @@ class QueueSettings(Section):
         from_zero=True,
     )
     compress: bool = switch(
-        "Whether items wait compressed, in about a quarter less of Redis' memory. Versions of RLM that lack this"
+        "Whether items wait compressed, in about a third less of Redis' memory. Versions of RLM that lack this"
         " setting cannot read them: no worker of one may run while any waits, also once this is off."
     )
     failed_max: int = whole(

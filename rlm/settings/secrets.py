@@ -86,7 +86,6 @@ def _masked_path(found: re.Match[str]) -> str:
 
 
 def _hides(url: str, parameter: re.Match[str]) -> bool:
-    """Return whether a parameter of a URL may hold a secret."""
     plain = is_plain(parameter["value"]) or not url.lower().startswith("http")
     return is_secret(parameter["name"]) or not plain
 
@@ -166,11 +165,7 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the token that `web.token` names, empty if there is none. It is a secret.
-
-    Raises:
-        ConfigurationError: the variable it names is not set; the message names it.
-    """
+    """Return the token, a secret, that `web.token` names, if any; a ConfigurationError names a variable not set."""
     return _resolved(token, "web.token", environ)
 
 

@@ -38,7 +38,7 @@ SENT = ("worker.sent", "worker.answered", "worker.reported")
 
 EVENTS = 40
 #: Items of which most are taken while calls are made, and the chunk at which that goes on.
-LONG_LIST, IN_MID_RUN = 30_000, 60
+LONG_LIST, IN_MID_RUN = 30_000, 200
 #: Seconds from one tick to the next, where there are any.
 TICK = 7
 #: A window that no run here fills, however busy the machine.

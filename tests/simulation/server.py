@@ -286,7 +286,9 @@ class Pipeline(redis.client.Pipeline):
         self._client = client
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Run what was queued."""
+        """Run what was queued; as redis-py does, ask nothing if that is nothing."""
+        if not self.command_stack:
+            return []
         stack, self.command_stack = self.command_stack, []
         replies = self._client._ask([self._client.encoded(args) for args, _ in stack], self.transaction)
         return [

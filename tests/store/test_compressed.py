@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.item import Reason
 from rlm.core.packing import unpack_item
+from rlm.delivery.outcome import refuse_unsound
 from rlm.ledger import leases as leases_module
 from rlm.ledger.reading.backlog import oldest_in_ledger
 from rlm.ledger.recovery import POISON_DEATHS
@@ -32,12 +33,16 @@ def kept(store, number=1, type_name=steps.TYPE):
     return store.client.hget(store.keys.event(steps.event_id(number, type_name)), "item")
 
 
+def unpacked(store, number=1, type_name=steps.TYPE):
+    return unpack_item(kept(store, number, type_name), steps.event_id(number, type_name), b"wallet of i%d" % number)
+
+
 def test_each_event_has_its_own_item_packed(compressing, run):
     """Also behind one that is a dead letter; nothing else of an event is another."""
     assert looks.tally(compressing, run) == {f"taken:{steps.TYPE}": 2, f"taken:{steps.OTHER_TYPE}": 1, "invalid": 1}
-    assert unpack_item(kept(compressing)) == unpack_item(kept(compressing, 1, steps.OTHER_TYPE)) == ITEM
+    assert unpacked(compressing) == unpacked(compressing, 1, steps.OTHER_TYPE) == ITEM
     assert len(kept(compressing)) < len(ITEM) / 2
-    assert unpack_item(kept(compressing, 2)) == steps.item("i2", steps.TYPE)
+    assert unpacked(compressing, 2) == steps.item("i2", steps.TYPE)
     assert set(compressing.client.hkeys(compressing.keys.event(steps.event_id(1)))) == {
         *(b"wallet", b"item", b"score", b"taken_at")
     }
@@ -47,6 +52,16 @@ def test_a_lane_gets_it_as_it_came(compressing, store, token, run):
     """Whether its worker packs or not: the setting may have been changed since."""
     assert steps.claim_next(compressing, token, run).item == ITEM
     assert steps.claim_next(store, token, run).item == steps.item("i2", steps.TYPE)
+
+
+def test_an_item_beside_which_another_wallet_stands_is_not_sent(compressing, token, run):
+    """Unpacked with it, it would be another item."""
+    compressing.client.hset(compressing.keys.event(steps.event_id(1)), "wallet", "another's")
+
+    claim = steps.claim_next(compressing, token, run)
+
+    assert claim.item == kept(compressing)
+    assert refuse_unsound(compressing.ledger, claim) is not None
 
 
 def test_a_dead_letter_holds_it_as_it_came(compressing, token, run):
@@ -85,7 +100,7 @@ def test_an_item_pushed_twice_is_taken_once(compressing, token, run):
 
     assert steps.drain(compressing, token, run) == 1
 
-    assert unpack_item(kept(compressing, 3)) == steps.item("i3", steps.TYPE)
+    assert unpacked(compressing, 3) == steps.item("i3", steps.TYPE)
 
 
 def test_a_scheduler_that_cannot_read_it_conducts_no_more(compressing, store, monkeypatch):

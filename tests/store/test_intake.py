@@ -51,11 +51,11 @@ def test_what_waits_is_counted_over_both_lists(store):
 
 def test_all_that_waits_is_taken_chunk_by_chunk(store, token, run):
     """Each chunk tells how many events it took, so that the conductor may look around in between."""
-    steps.push(store, *steps.items(500, steps.TYPE))
+    steps.push(store, *steps.items(250, steps.TYPE))
 
-    assert list(store.intake.drain(token, run.id, steps.priorities(store))) == [200, 200, 100]
+    assert list(store.intake.drain(token, run.id, steps.priorities(store))) == [100, 100, 50]
 
-    assert looks.pending(store) == steps.event_ids(500)
+    assert looks.pending(store) == steps.event_ids(250)
     assert waiting(store) == ([], [])
 
 

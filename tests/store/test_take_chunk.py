@@ -105,10 +105,10 @@ def test_exactly_the_chunk_leaves_staging(store, token, run):
     items = steps.items(250, steps.TYPE)
     fill(store, *items)
 
-    assert take(store, token, run, *items[:200]) == (200, 0)
+    assert take(store, token, run, *items[:100]) == (100, 0)
 
-    assert staged(store) == items[200:]
-    assert looks.pending(store) == steps.event_ids(200)
+    assert staged(store) == items[100:]
+    assert looks.pending(store) == steps.event_ids(100)
 
 
 def test_a_repeated_call_changes_nothing(store, token, run):

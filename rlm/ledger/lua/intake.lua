@@ -41,17 +41,17 @@ return redis.call('LLEN', staging)
 -- ARGV[8]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
 -- ARGV[9]  letters   number of dead letters
 -- ARGV[10] repeated  number of events that are another one's of the chunk, and not among those below
--- ARGV[11] packed    number of packed items: that of the items, or 0 to keep them as they stand in staging
+-- ARGV[11] packed    1 if items come as they are to be kept, 0 to keep them as they stand in staging
 -- then for each type, in the order of their keys: its name, and the number of its events; then the letters; then the ids
--- of the events, type by type; then for each of them: index of its item, wallet, what its priority adds to its score;
--- then the packed items
+-- of the events, type by type; then for each of them: its item, or the index of it, wallet, what its priority adds to
+-- its score
 -- Returns  {taken, duplicates, then the items read}, or {-1, 0} when staging is no longer as it was read and nothing was
 --          written; {-2, index} if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence, family =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local token, run_id, digest = ARGV[1], ARGV[6], ARGV[8]
-local items, letters, repeated, packed = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local items, letters, repeated, packed = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
 -- include fence
 -- include fence_run
 -- include oldest_entries
@@ -62,8 +62,7 @@ for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
 local letters_at = 11 + 2 * (#KEYS - 8)
 local ids_at = letters_at + letters
-local packed_at = #ARGV - packed
-local events = (packed_at - ids_at) / 4
+local events = (#ARGV - ids_at) / 4
 local hashes = {unpack(ARGV, ids_at + 1, ids_at + events)}  -- at its full size at once: growing costs more
 for index = 1, events do hashes[index] = family .. hashes[index] end
 local known, new = {}, events
@@ -89,7 +88,7 @@ for place = 1, #KEYS - 8 do
       local event_id, at = ARGV[ids_at + index], ids_at + events + 3 * index
       arrival = arrival + 1
       local score = string.format('%d', ARGV[at] + arrival)  -- exact below 2^53
-      local item = packed > 0 and ARGV[packed_at + ARGV[at - 2]] or raw[items + 1 - ARGV[at - 2]]
+      local item = packed and ARGV[at - 2] or raw[items + 1 - ARGV[at - 2]]
       redis.call('HSET', family .. event_id, 'wallet', ARGV[at - 1], 'item', item, 'score', score, 'taken_at', taken_at)
       scored[2 * taken + 1], scored[2 * taken + 2] = score, event_id
       taken = taken + 1

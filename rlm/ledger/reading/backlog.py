@@ -22,6 +22,8 @@ from rlm.plan.allocation import Ranks
 MOST_ITEMS = 100_000
 #: Events of the ledger read at the most to find the oldest, of each kind of zset: a tenth of a second.
 MOST_AGED = 5_000
+#: What says since when an event waits.
+_AGED = ("wallet", "item", "taken_at")
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
@@ -107,8 +109,8 @@ def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
     oldest, most = oldest_pending(store, types), max(1, MOST_AGED // max(1, len(types)))
     for name in types:
         for zset in store.keys.zsets(name).values():
-            for entry in islice(fields_in(store, zset, "item", "taken_at"), most):
-                if (at := waits_since(*entry)) is not None:
+            for event_id, entry in islice(fields_in(store, zset, *_AGED), most):
+                if (at := waits_since(event_id, *entry)) is not None:
                     oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
@@ -132,9 +134,9 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
             first.append((name, text(event_id)))
             lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
-    entries = fields_of(store, (event_id for _, event_id in first), "item", "taken_at")
-    for (name, _), entry in zip(first, entries, strict=True):
-        if (at := waits_since(*entry)) is not None:
+    entries = fields_of(store, (event_id for _, event_id in first), *_AGED)
+    for (name, event_id), entry in zip(first, entries, strict=True):
+        if (at := waits_since(event_id, *entry)) is not None:
             oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
@@ -201,7 +203,7 @@ def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
     carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
     # The zsets of the holders are in another order.
     entries = chain.from_iterable(fields_in(store, holder, "score") for holder in keys.holders(type_name))
-    held = [int(score) for (score,) in entries if score is not None]
+    held = [int(score) for _, (score,) in entries if score is not None]
     held_before = _by_priority(score for score in held if score % PRIORITY_STEP < until)
     return Ranks(carried + held_before, pending - carried + (_by_priority(held) - held_before) + retried)
 

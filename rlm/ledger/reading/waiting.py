@@ -144,13 +144,8 @@ def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
         yield from ((Mark(part, ""), Place.QUEUED) for part in _LISTS)
 
 
-def _zset(store: Store, mark: Mark) -> str:
-    return store.keys.zsets(mark.type)[Place(mark.part)]
-
-
 def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Go through a zset by score, a page at a time."""
-    zset = _zset(store, mark)
+    zset = store.keys.zsets(mark.type)[Place(mark.part)]
     passed = 0  # of the score at which a page begins: only where more have the same than fit a page
     while True:
         with translated(store.client):
@@ -168,7 +163,7 @@ def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Wai
 def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[Mark, Waiter | None]]:
     """Look for the event of one item, whose id says where it would be."""
     one = event_id(item, mark.type)
-    score = ask(store.client, "ZSCORE", _zset(store, mark), one)
+    score = ask(store.client, "ZSCORE", store.keys.zsets(mark.type)[Place(mark.part)], one)
     if score is not None and (int(score), one) > (mark.score, mark.behind):
         yield mark._replace(score=int(score), behind=one), next(_look(store, [(int(score), one)], place))
 
@@ -178,7 +173,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
         priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
+        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(one, wallet, item, taken_at), due)
         yield waiter if item is not None else None
 
 
