@@ -236,9 +236,6 @@ class Lane(msgspec.Struct, frozen=True):
 
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Return what a worker has in hand by its hash of notes, the calls that are longest under way first."""
-    found = []
-    for event_id, raw in notes.items():
-        note = read_note(raw)
-        name = text(event_id)
-        found.append(Lane(name, note.endpoint, int(note.stamp)) if note else Lane(name))
+    read = ((text(event_id), read_note(raw)) for event_id, raw in notes.items())
+    found = [Lane(event_id, note.endpoint, int(note.stamp)) if note else Lane(event_id) for event_id, note in read]
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))

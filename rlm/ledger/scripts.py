@@ -109,6 +109,8 @@ class Script:
 
         Raises the same as one call does, after all have run.
         """
+        if not calls:
+            return []
         with translated(client):
             replies = self._run_each(client, calls)
             forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]

@@ -101,7 +101,6 @@ class Windows(Part):
                 calls.append(([keys.lease, keys.budgets, *both], args))
         self._run_each("join_budget", calls)
 
-    @translating
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
         keys, args = [self._keys.epoch], [KEEP_SECONDS * MICROSECONDS]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
@@ -132,10 +132,9 @@ class ValkeyProcess:
             StoreError: the port cannot be bound.
         """
         failed = (
-            f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program does: "
-            "end that one, or change redis.embedded_port"
+            f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program does"
         )
-        self._set("port", port, failed)
+        self._set("port", port, f"{failed}: end that one, or change redis.embedded_port")
 
     def _set(self, setting: str, value: int, failed: str) -> None:
         with self._connect() as server:
@@ -275,15 +274,11 @@ def spawn(command: list[str], stdin: int, output: int, **environment: str) -> in
     In contrast to `subprocess.Popen` it starts with no signal blocked or ignored, and nothing complains that it
     outlives whoever started it.
     """
-    files = [
-        (os.POSIX_SPAWN_DUP2, stdin, 0),
-        (os.POSIX_SPAWN_DUP2, output, 1),
-        (os.POSIX_SPAWN_DUP2, output, 2),
-        *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable_descriptors()),
-    ]
-    return os.posix_spawn(
-        command[0], command, environment, file_actions=files, setsid=True, setsigmask=(), setsigdef=RESTORED_SIGNALS
-    )
+    files: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, stdin, 0)]
+    files += [(os.POSIX_SPAWN_DUP2, output, standard) for standard in (1, STANDARD_ERROR)]
+    files += [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable_descriptors()]
+    clean: dict[str, Any] = {"setsid": True, "setsigmask": (), "setsigdef": RESTORED_SIGNALS}
+    return os.posix_spawn(command[0], command, environment, file_actions=files, **clean)
 
 
 def _inheritable_descriptors() -> Iterator[int]:
