@@ -73,7 +73,6 @@ class Conductor:
         """
         state = run.state
         self._types = self._store.known_types
-        self._store.recovery.take_over(self._types)
         if state is State.FINISHING:
             return self.finish(run)
         drain = Drain(self._store, self._leader.token, run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import EventType, Limit, all_limited
-from rlm.core.expected import Expected, Pair, Turnaround
+from rlm.core.expected import Turnaround
 from rlm.core.run import Run
 from rlm.core.text import counted
 from rlm.ledger import Store
@@ -49,27 +50,16 @@ class Forecaster:
         self._types = types
         self._names = [one.name for one in types]
         self._limited = all_limited(end for one in types for end in one.endpoints)
-        self._measuring = Measuring(store, run.id)
-        self._turnaround = Turnaround()
-        self._published = self._measuring.expected
+        self.measuring = Measuring(store, run.id)  #: what calls are expected to be like, as of the last look
+        self.turnaround = Turnaround()  #: what a lane needs between two calls, as of the last look
+        self._published = self.measuring.expected
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
         self._short = 0
         self._leftover: int | None = None
         self._begins_at: float | None = None
-        self._coming_up: float | None = None
         self._room_now: int | None = None
         self._room_until = float("-inf")
-
-    @property
-    def expected(self) -> Mapping[Pair, Expected]:
-        """The expected times of calls, as of the last look."""
-        return self._measuring.expected
-
-    @property
-    def turnaround_seconds(self) -> float:
-        """What a lane needs between two calls, as of the last look."""
-        return self._turnaround.seconds
 
     def follow(self, types: Sequence[EventType]) -> None:
         """Plan by other limits from now on; the types and their endpoints are the same."""
@@ -83,14 +73,14 @@ class Forecaster:
         `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
         """
         began = system_clock.monotonic()
-        self._turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
+        self.turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
         if began < self._plan_next_at:
             return
         self._plan_next_at = began + REPLAN_SECONDS
-        for call in self._measuring.look():
-            self._turnaround.complete(call, self._run.moment(call.at_us))
-        if self.expected is not self._published:
-            self._published = self.expected
+        for call in self.measuring.look():
+            self.turnaround.complete(call, self._run.moment(call.at_us))
+        if self.measuring.expected is not self._published:
+            self._published = self.measuring.expected
             self._store.measures.publish(self._leader.token, self._published)
         if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
             self._forecast(scene, workers, team, first_release_at)
@@ -132,19 +122,19 @@ class Forecaster:
             waiting,
             [_by(lower, one) for one in self._types],
             windows | {name: replace(windows[name], suspect=False) for name in lower},
-            self.expected,
+            self.measuring.expected,
             RunProgress(
                 snapshot.calls,
                 {name: max(0, in_all[name] - number) for name, number in waiting.items()},
                 scene.lanes or None,  # without any, all is planned for the moment at which they come up
-                self._coming_up_seconds(),
+                self._coming_up_seconds,
             ),
         )
         settings = self._store.settings
         return plan_run(
             settings,
             workload,
-            capacity_of(settings, wanted, self._turnaround.seconds, room=self._room()).exactly(counted_on),
+            capacity_of(settings, wanted, self.turnaround.seconds, room=self._room()).exactly(counted_on),
             gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
         )
@@ -155,7 +145,7 @@ class Forecaster:
             return plan.forecast_seconds
         if plan.forecast_seconds:
             return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
-        answered_us = max(self._measuring.answered_us.values(), default=0)
+        answered_us = max(self.measuring.answered_us.values(), default=0)
         return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
 
     def _lower_limits(self) -> dict[str, Limit]:
@@ -163,7 +153,7 @@ class Forecaster:
 
         Such an endpoint answers after the rest that it asked for, unless it answered nothing in the period before.
         """
-        answered_us = self._measuring.answered_us
+        answered_us = self.measuring.answered_us
         endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
         return {
             name: Limit.parse(one.suggested)
@@ -178,14 +168,13 @@ class Forecaster:
             return 0.0
         now = system_clock.monotonic()
         if self._begins_at is None:
-            self._begins_at = now + self._coming_up_seconds()
+            self._begins_at = now + self._coming_up_seconds
         return max(0.0, self._begins_at - now)
 
+    @cached_property
     def _coming_up_seconds(self) -> float:
-        """Return how long workers take until they are ready; read once in a run."""
-        if self._coming_up is None:
-            self._coming_up = coming_up_seconds(self._store)
-        return self._coming_up
+        """How long workers take until they are ready; read once in a run."""
+        return coming_up_seconds(self._store)
 
     def _room(self) -> int | None:
         """Return how many workers the hosts take, as of a heartbeat ago at most."""

@@ -95,10 +95,7 @@ class HandConductor(Office):
     def campaign(self, seconds: float) -> None:
         """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
 
-        Call `resign` in the end, also if this raises: the lease may have been taken by then.
-
-        Raises:
-            RunError: a living one holds it.
+        Call `resign` in the end, also if this raises, as it does a RunError where a living one holds the lease.
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():

@@ -116,7 +116,6 @@ class Releases:
         return bool(chosen)
 
     def _add(self, chosen: Mapping[str, Sequence[str]], scene: ReleaseState, now_us: int) -> None:
-        """Release a call for each of `chosen`, endpoints by type."""
         deadline_us = now_us + round(scene.remaining_seconds * MICROSECONDS)
         releases = [
             Release(

@@ -203,7 +203,6 @@ class SchedulerService(Office):
         return True
 
     def _start_requested(self) -> bool:
-        """Start the run that somebody asked for."""
         request = self._store.schedule.next_request()
         if request is None:
             return False

@@ -241,11 +241,7 @@ def workers_on(store: Store, host: str) -> int:
 
 
 def forget(store: Store, host: str, by: str) -> dict[str, Any]:
-    """Remove a host that is lost from the register: it is named no more, until it is back.
-
-    Raises:
-        NoSuchHostError: no such host is known, or it is heard of.
-    """
+    """Remove a lost host from the register, until it is back; raise a NoSuchHostError if it is unknown or heard of."""
     entry = _known(store, host)
     if entry["state"] not in {HostState.LOST, HostState.SILENT}:
         instead = f"to have it work no more, stop its supervisor, or `rlm supervisor drain {host}`"

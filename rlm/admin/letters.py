@@ -111,7 +111,6 @@ class LetterFilter:
 
 
 def _searched(letter: DeadLetter) -> str:
-    """Return the texts to search, one per line."""
     fields = letter.item_fields
     item = [fields.get("id"), fields.get("wallet_name")] if fields else [letter.item_bytes.decode(errors="replace")]
     return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *item) if one is not None)
@@ -291,6 +290,5 @@ def _retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
 
 
 def _drop(store: Store, raw: bytes) -> Outcome:
-    """Remove a letter for good and forget its event."""
     gone = "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it"
     return Outcome(DeadLetter.read(raw).id, gone)

@@ -137,7 +137,6 @@ class Trend:
 
 
 def _settled(before: QueueSample, after: QueueSample) -> int:
-    """Return how many events left the ledger between two samples."""
     return max(0, after.taken - before.taken - (after.in_ledger - before.in_ledger))
 
 

@@ -102,12 +102,7 @@ class PlanAnswer:
 
 
 def read_question(settings: Settings, asked: PlanAsk) -> Question:
-    """Check what was asked for about the installation of `settings`.
-
-    Raises:
-        BadQuestionError: it cannot be asked; `option` names the part that is at fault.
-        ConfigurationError: a setting cannot have that value.
-    """
+    """Check a question; raise a BadQuestionError with the `option` that is at fault, or a ConfigurationError."""
     counts = _numbers("--count", asked.counts, settings)
     arriving = _numbers("--arrivals", asked.arriving, settings)
     for name in asked.add:

@@ -237,7 +237,6 @@ def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
 
 
 def _leftovers(store: Store, wanted: EventFilter) -> Iterator[str]:
-    """Yield the ids of the leftovers that match."""
     now = store.now()
     of_leftovers = replace(wanted, states=frozenset({Place.LEFTOVER}))
     return (one.event_id for _, one in walk(store, of_leftovers) if one is not None and wanted.fits(one, now))

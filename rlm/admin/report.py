@@ -34,10 +34,7 @@ _TRIED = 10
 def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
     """Return the status of the open run or of the run named, or that none is open.
 
-    `measured` is as for `open_status`.
-
-    Raises:
-        NoSuchRunError: no run of that id is open or on record.
+    `measured` is as for `open_status`. A NoSuchRunError is raised if no run of that id is open or on record.
     """
     while (run := store.runs.current()) is not None and run_id in {None, run.id}:
         found = open_status(store, run, measured=measured)
@@ -50,11 +47,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
-    """Return the id of the run, open or on record, that begins with `prefix`; `prefix` itself if none does.
-
-    Raises:
-        AmbiguousRunError: there are several.
-    """
+    """Return the id of the run that `prefix` begins, or else `prefix`; raise an AmbiguousRunError for several."""
     if not prefix:
         return prefix
     found = runs_beginning(store, prefix)

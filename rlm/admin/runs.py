@@ -82,7 +82,6 @@ class RunFilter:
 
 
 def _searched(record: Mapping[str, Any]) -> str:
-    """Return the texts to search, one per line."""
     why = [one["sentence"] for one in record.get("why", ())]
     troubles = [f"{one['endpoint']} {one['what']}" for one in record.get("troubles", ())]
     return "\n".join([record["run_id"], record.get("failure", ""), *why, *troubles])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -34,10 +35,6 @@ from rlm.cli.options import (
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
 from rlm.core.run import RUN_ID_START, State, Trigger
 from rlm.core.text import counted, span
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}

@@ -242,10 +242,7 @@ def replace_own(path: Path, content: bytes) -> None:
 def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: int | None = None) -> None:
     """Replace the file `name` of `directory` as a whole, by way of another beside it whose name nobody can guess.
 
-    It gets `mode` as far as the umask allows, or `exactly` that one.
-
-    Raises:
-        OSError: it cannot be written; it is as it was.
+    It gets `mode` as far as the umask allows, or `exactly` that one. After an OSError it is as it was.
     """
     beside = f"{name}.{secrets.token_hex(8)}"
     file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | CAREFUL, mode, dir_fd=directory)

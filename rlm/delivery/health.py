@@ -15,7 +15,7 @@ from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
 from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Failure, Trouble
 
-#: How often it is noted that an endpoint answers this host, seconds, by each worker; sooner after a failure.
+#: How often it is noted that an endpoint answers this host where no event is completed, seconds, by each worker.
 NOTE_SECONDS = 3.0
 #: The news of a trouble that nobody knew of.
 _NEW: Final = 1
@@ -64,7 +64,7 @@ class HealthKeeper:
         if answered.stale:  # it is another worker's event by now, and long ago that this was true
             return True
         if not unanswered:
-            self._note_answer(endpoint, suspect=answered.slot.suspect)
+            self._note_answer(endpoint, suspect=answered.slot.suspect, completed=isinstance(outcome, Delivered))
         match outcome:
             case Throttled():
                 self._rest(endpoint, outcome, answered.slot, others=others)
@@ -105,11 +105,14 @@ class HealthKeeper:
         extra |= {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}
         log.warning(told, self._host, what, endpoint.name, outcome.detail, extra=extra)
 
-    def _note_answer(self, endpoint: Endpoint, *, suspect: bool) -> None:
-        """Note that an endpoint answers this host, now and then, and at once after a failure at any endpoint."""
+    def _note_answer(self, endpoint: Endpoint, *, suspect: bool, completed: bool) -> None:
+        """Note that an endpoint answers this host, now and then, and at once after a failure at any endpoint.
+
+        While there was none, that is noted as the event that was `completed` is settled.
+        """
         now, name = system_clock.monotonic(), endpoint.window_id
         noted_at = self._noted_at.get(name, float("-inf"))
-        if not suspect and now - noted_at < NOTE_SECONDS and noted_at > self._failed_at:
+        if not suspect and noted_at >= self._failed_at and (completed or now - noted_at < NOTE_SECONDS):
             return
         opened, over = self._ways.open(endpoint, self._host)
         self._noted_at[name] = now

@@ -55,11 +55,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return the whole request to `url`, with `headers` beside RLM's own.
-
-    Raises:
-        ValueError: a header is not what HTTP allows; the message quotes none, since it may be a secret.
-    """
+    """Return the request to `url`, with `headers` beside RLM's own, or raise a ValueError that quotes no header."""
     body = request.encode()
     own = f"Content-Length: {len(body)}", f"Idempotency-Key: {_sound(request.event_id)}"
     try:

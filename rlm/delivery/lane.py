@@ -260,7 +260,6 @@ class Lanes:
         return self._store.ledger.begin_alone(claim)
 
     def _complete(self, lane: LaneContext, completed: Completion) -> None:
-        """Settle what is completed, without another turn."""
         claim = completed.claim
         until = system_clock.monotonic() + claim.lease_seconds
         lane.settle(claim, partial(self._store.turns.complete, completed), until)
@@ -283,7 +282,6 @@ class Lanes:
             system_clock.sleep(AGAIN_SECONDS)
 
     def _make_lane(self) -> LaneContext:
-        """Return another lane; they are numbered from 1 as they come up."""
         lane_id = LaneId(self._worker_id, next(self._numbers))
         made_of = self._store, self._settings, self._dispatcher, self._health, self.fence
         return LaneContext(lane_id, *made_of, leaving=lambda: self.leaving)

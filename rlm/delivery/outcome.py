@@ -213,8 +213,9 @@ class Answered(msgspec.Struct, frozen=True):
 
 def completion_of(claim: Claim, answered: Answered, delivered: Delivered) -> Completion:
     """Return what an event has that was delivered: it is settled with its lane's next turn."""
-    waited = answered.waited_seconds, answered.idle_seconds
-    return Completion(claim, answered.endpoint.name, delivered.seconds, f"HTTP {delivered.status}", *waited)
+    waited, endpoint = (answered.waited_seconds, answered.idle_seconds), answered.endpoint
+    answer = f"HTTP {delivered.status}"
+    return Completion(claim, endpoint.name, delivered.seconds, answer, *waited, endpoint.window_id)
 
 
 def settlement_of(

@@ -134,7 +134,7 @@ class Completion(msgspec.Struct, frozen=True):
     """A claimed event that `endpoint` has completed in `seconds`.
 
     `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
-    `answer` is the answer in words, for the event's trail.
+    `answer` is the answer in words, for the event's trail. `window_id` is the endpoint's: it answers this host.
     """
 
     claim: Claim
@@ -143,6 +143,7 @@ class Completion(msgspec.Struct, frozen=True):
     answer: str = ""
     waited_seconds: float = 0.0
     idle_seconds: float = 0.0
+    window_id: str = ""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -235,9 +236,6 @@ class Lane(msgspec.Struct, frozen=True):
 
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Return what a worker has in hand by its hash of notes, the calls that are longest under way first."""
-    found = []
-    for event_id, raw in notes.items():
-        note = read_note(raw)
-        name = text(event_id)
-        found.append(Lane(name, note.endpoint, int(note.stamp)) if note else Lane(name))
+    read = ((text(event_id), read_note(raw)) for event_id, raw in notes.items())
+    found = [Lane(event_id, note.endpoint, int(note.stamp)) if note else Lane(event_id) for event_id, note in read]
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))

@@ -66,11 +66,7 @@ class _Heeding:
     """A connection that is dropped when its server says that it can do nothing just now."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:
-        """Return the next reply.
-
-        Raises:
-            NotNowError: it was refused for what the server is at the moment.
-        """
+        """Return the next reply. Raises NotNowError if it was refused for what the server is at the moment."""
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
         except BusyLoadingError:
@@ -210,8 +206,7 @@ def replicas_of(client: redis.Redis) -> Replicas | None:
 def run_lasting(client: redis.Redis, *command: Any) -> Any:
     """Run a command and return its reply once the replicas have what it wrote, in one round trip.
 
-    Raises:
-        NotNowError: too few have it in time; it was carried out here, and may be lost.
+    Raises NotNowError if too few have it in time: it was carried out here, and may be lost.
     """
     wanted = replicas_of(client)
     if wanted is None:

@@ -20,8 +20,7 @@ from redis.retry import Retry
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
 from rlm.ledger.client import LedgerClient, Replicas, heed
-from rlm.ledger.primary import sentinel_client
-from rlm.ledger.sentinel import SENTINEL_PORT, SENTINEL_SCHEMES
+from rlm.ledger.primary import SENTINEL_PORT, SENTINEL_SCHEMES, sentinel_client
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
 from rlm.settings.secrets import mask_url
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -82,14 +83,11 @@ class Changes(Part):
 
 def read_changes(found: Iterable[bytes]) -> list[Change]:
     """Read changes, those left out that only a later version knows."""
-    return [one for raw in found if (one := _read(raw)) is not None]
-
-
-def _read(raw: bytes) -> Change | None:
-    try:
-        return msgspec.json.decode(raw, type=Change)
-    except msgspec.ValidationError:
-        return None
+    changes = []
+    for raw in found:
+        with suppress(msgspec.ValidationError):
+            changes.append(msgspec.json.decode(raw, type=Change))
+    return changes
 
 
 def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[str, Change]:
@@ -157,10 +155,7 @@ class Resumed(msgspec.Struct, frozen=True):
 
 
 class Control(Part):
-    """Each change is made for all workers at once, and recorded in the same step.
-
-    After a StoreError it is not known whether it was made.
-    """
+    """Makes each change for all workers at once, recorded in the same step; after a StoreError that is not known."""
 
     def publish(self, token: int, limited: Collection[Limited]) -> None:
         """Publish the limits of the file, those set by hand since excepted: workers obey what is published.

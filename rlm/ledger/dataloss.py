@@ -114,8 +114,7 @@ class EpochFile:
             return None
         except (OSError, UnsafeError, msgspec.DecodeError, UnicodeDecodeError) as error:
             told = "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s"
-            extra = {"action": "read_epoch"}
-            log.warning(told, self._path, error, extra=extra)
+            log.warning(told, self._path, error, extra={"action": "read_epoch"})
             return None
 
     def save(self, epoch: Epoch, *, at_once: bool = False) -> None:
@@ -159,8 +158,8 @@ class Epochs(Part):
         seen = (known.born, known.id, known.slots) if known else (0, "", 0)
         marks = int(replicas_of(self._client) is not None)  # slots that no replica has yet are no use to know of
         args: list[Argument] = [token, *seen, secrets.token_hex(8), marks]
-        reply = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
-        now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
+        told = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
+        now_us, shifted_us, verdict, born, epoch_id, slots, why = told
         if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
         return Vouched(Continuity(text(verdict)), int(now_us), int(shifted_us), text(why))
@@ -172,13 +171,10 @@ class Epochs(Part):
         They are held for `underway_seconds` more, the longest time that a call under way may still take: its slot,
         of which nobody knows any more, would be blocked for a period from its end.
         """
-        known = self._newest
-        reply = self._run(
-            "renew_epoch",
-            [self._keys.lease, self._keys.epoch],
-            [token, known.born if known else 0, secrets.token_hex(8), why, round(underway_seconds * MICROSECONDS)],
-        )
-        self._know(Epoch(int(reply[0]), text(reply[1]), 0))
+        after, underway_us = known.born if (known := self._newest) else 0, round(underway_seconds * MICROSECONDS)
+        args: list[Argument] = [token, after, secrets.token_hex(8), why, underway_us]
+        born, epoch_id = self._run("renew_epoch", [self._keys.lease, self._keys.epoch], args)
+        self._know(Epoch(int(born), text(epoch_id), 0))
 
     def shift(
         self, token: int, run_id: str, shift_us: int, why: str, *, healths: Sequence[str], moments: Sequence[str]

@@ -72,8 +72,7 @@ class Ledger(Part):
 
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
-        called = _Called(claim, endpoint, CallEnd.THROTTLED, heard)
-        return self._give_back(claim, "pending", called)
+        return self._give_back(claim, "pending", _Called(claim, endpoint, CallEnd.THROTTLED, heard))
 
     def retry(
         self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
@@ -87,30 +86,28 @@ class Ledger(Part):
 
     def pass_on(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again whose call failed by the trouble of its host: no attempt is spent."""
-        called = _Called(claim, endpoint, CallEnd.ERROR, heard, excused=True)
-        return self._give_back(claim, "pending", called)
+        return self._give_back(claim, "pending", _Called(claim, endpoint, CallEnd.ERROR, heard, excused=True))
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
-        called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=True)
-        return self._give_back(claim, "spent", called)
+        return self._give_back(claim, "spent", _Called(claim, endpoint, CallEnd.ERROR, heard, failing=True))
 
     def _give_back(self, claim: Claim, where: str, called: _Called | None = None, delay_seconds: float = 0.0) -> bool:
         """Give an event back to `where`, with the call that was made for it, if one was."""
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
-        args = [*_settle_args(claim), claim.run_id, where, round(delay_seconds * MICROSECONDS)]
+        keys, args = self._settling(claim)
+        args += [claim.run_id, where, round(delay_seconds * MICROSECONDS)]
         args += called.args if called else ["", "", "", b"", ""]
-        keys = [*self._settle_keys(claim), target(claim.type)]
-        return bool(self._run("return_event", keys, args))
+        return bool(self._run("return_event", [*keys, target(claim.type)], args))
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
         facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": endpoint}
         letter = encode_letter(claim.item, reason, detail, failed_at=self._now(), **facts)
         entry = claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard)
-        args = [*_settle_args(claim), claim.type, endpoint, int(reason is Reason.ATTEMPTS_SPENT), self._dedupe_ms]
-        keys = [*self._settle_keys(claim), self._keys.failed]
-        return bool(self._run("fail_event", keys, [*args, letter, entry, heard.kind]))
+        keys, args = self._settling(claim)
+        args += [claim.type, endpoint, int(reason is Reason.ATTEMPTS_SPENT), self._dedupe_ms, letter, entry, heard.kind]
+        return bool(self._run("fail_event", [*keys, self._keys.failed], args))
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be the name of one."""
@@ -122,7 +119,11 @@ class Ledger(Part):
 
     def count_commands(self, types: Sequence[str]) -> list[Command]:
         """Return the commands whose replies `read_counts` reads."""
-        return [*self._zset_commands(types), ("LRANGE", self._keys.releases, 0, -1)]
+        commands: list[Command] = []
+        for name in types:
+            commands += [("ZCARD", key) for key in (self._keys.pending(name), *self._keys.holders(name))]
+            commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
+        return [*commands, ("LRANGE", self._keys.releases, 0, -1)]
 
     def read_counts(self, replies: Sequence[Any], types: Sequence[str]) -> dict[str, Counts]:
         """Read the replies to the commands of `count_commands`."""
@@ -135,20 +136,10 @@ class Ledger(Part):
         released, *numbers = self._run("count_events", [self._keys.releases, *places], [])
         return _counts(numbers, types, {}), int(released)
 
-    def _zset_commands(self, types: Sequence[str]) -> list[Command]:
-        commands: list[Command] = []
-        for name in types:
-            commands += [("ZCARD", key) for key in (self._keys.pending(name), *self._keys.holders(name))]
-            commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
-        return commands
-
-    def _settle_keys(self, claim: Claim) -> list[str]:
-        of_claim = self._keys.event(claim.event_id), self._keys.inflight(claim.type)
-        return [*of_claim, self._keys.calls(claim.worker_id), self._keys.tally(claim.run_id)]
-
-
-def _settle_args(claim: Claim) -> list[Argument]:
-    return [claim.event_id, claim.worker_id, claim.number]
+    def _settling(self, claim: Claim) -> tuple[list[str], list[Argument]]:
+        """Return the first keys and arguments of a script that settles a claim or gives it back."""
+        keys = [self._keys.event(claim.event_id), self._keys.inflight(claim.type), self._keys.calls(claim.worker_id)]
+        return [*keys, self._keys.tally(claim.run_id)], [claim.event_id, claim.worker_id, claim.number]
 
 
 def _counts(numbers: Sequence[int], types: Sequence[str], released: Mapping[str, int]) -> dict[str, Counts]:

@@ -133,27 +133,25 @@ def _settings(client: redis.Redis, version: tuple[int, ...]) -> dict[str, str]:
 
 
 def _version(info: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return which Redis it is, or stands for."""
     return tuple(int(part) if part.isdecimal() else 0 for part in str(info["redis_version"]).split("."))
 
 
-def _checked(name: str, ok: object, well: str, message: str, remedy: str) -> Finding:
-    """Return a finding that it is `well`, or else the fault."""
-    return good(well, name) if ok else fault(message, remedy, name)
+def _checked(ok: object, well: str, otherwise: Finding) -> Finding:
+    """Return a finding that all is `well`, unless it is not `ok`."""
+    return good(well, otherwise.name) if ok else otherwise
 
 
 def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
-    """Check what it is, and whether it takes writes."""
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
     shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {text}"
-    message = f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}"
-    yield _checked("version", _version(info) >= OLDEST_VERSION, shown, message, "upgrade it, or use another")
-    message, remedy = "it is still reading its data", "wait until it has, and try again"
-    yield _checked("loading", not info.get("loading"), "it has read all its data", message, remedy)
-    message, remedy = "it is a replica, which takes no writes", "name its primary in redis.url"
-    yield _checked("role", info.get("role") == "master", "it takes writes", message, remedy)
+    older = f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}"
+    yield _checked(_version(info) >= OLDEST_VERSION, shown, fault(older, "upgrade it, or use another", "version"))
+    loading = fault("it is still reading its data", "wait until it has, and try again", "loading")
+    yield _checked(not info.get("loading"), "it has read all its data", loading)
+    replica = fault("it is a replica, which takes no writes", "name its primary in redis.url", "role")
+    yield _checked(info.get("role") == "master", "it takes writes", replica)
     message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
-    yield _checked("cluster", not info.get("cluster_enabled"), "it is no cluster", message, CLUSTER_REMEDY)
+    yield _checked(not info.get("cluster_enabled"), "it is no cluster", fault(message, CLUSTER_REMEDY, "cluster"))
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
@@ -179,14 +177,12 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
 
 
 def _waiting(info: Mapping[str, Any], wanted: Replicas | None) -> Finding:
-    """Check that the replicas are there that are waited for."""
     there = int(info.get("connected_slaves", 0))
     if wanted is None:
         return good("no replica is waited for (redis.wait_replicas is 0)", "waiting")
     message = f"{there} replicas are connected, of which {wanted.number} are waited for (redis.wait_replicas)"
-    if there >= wanted.number:
-        return good(message, "waiting")
-    return warning(f"{message}: nothing is sent", "bring its replicas back, or lower redis.wait_replicas", "waiting")
+    remedy = "bring its replicas back, or lower redis.wait_replicas"
+    return _checked(there >= wanted.number, message, warning(f"{message}: nothing is sent", remedy, "waiting"))
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -201,11 +197,9 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
         message = f"it would evict keys if maxmemory were set (maxmemory-policy is {policy})"
         yield warning(message, remedy, "eviction")
     message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)" if most else ""
-    if used > FULL * most > 0:
-        remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
-        yield warning(message, remedy, "memory")
-    else:
-        yield good(message or "its memory has no bound of its own (maxmemory is 0)", "memory")
+    remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
+    well = message or "its memory has no bound of its own (maxmemory is 0)"
+    yield _checked(not used > FULL * most > 0, well, warning(message, remedy, "memory"))
 
 
 def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool) -> Iterator[Finding]:
@@ -223,17 +217,13 @@ def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_
         tell = warning if allow_volatile else fault
         yield tell(lost, "set appendonly to yes, or accept the loss with --allow-volatile", "persistence")
         yield good("it has no append-only file to be late with", "sync")
+    message = "it cannot write its append-only file, and refuses to take more"
+    refused = fault(message, "read its log; make room on its disk", "appending")
     well = "its last write to the append-only file succeeded"
-    message, remedy = (
-        "it cannot write its append-only file, and refuses to take more",
-        "read its log; make room on its disk",
-    )
-    yield _checked("appending", info.get("aof_last_write_status", "ok") == "ok", well, message, remedy)
+    yield _checked(info.get("aof_last_write_status", "ok") == "ok", well, refused)
     remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
-    if info.get("aof_last_bgrewrite_status", "ok") == "ok":
-        yield good("it can shorten its append-only file", "rewriting")
-    else:
-        yield warning("it cannot shorten its append-only file, which grows", remedy, "rewriting")
+    grows = warning("it cannot shorten its append-only file, which grows", remedy, "rewriting")
+    yield _checked(info.get("aof_last_bgrewrite_status", "ok") == "ok", "it can shorten its append-only file", grows)
     if info.get("rdb_last_bgsave_status", "ok") == "ok":
         yield good("its last snapshot did not fail", "snapshots")
     elif save == "" or settings.get("stop-writes-on-bgsave-error") == "no":

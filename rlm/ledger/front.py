@@ -10,10 +10,11 @@ from typing import Self
 import redis
 
 from rlm.ledger.client import Replicas
-from rlm.ledger.connect import make_client, translated
+from rlm.ledger.connect import make_client
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
+from rlm.ledger.scripts import ask
 from rlm.ledger.server import RemoteServer, Server
 from rlm.settings import Settings
 
@@ -53,8 +54,7 @@ class StoreFront:
 
     def ping(self) -> None:
         """Return once Redis has answered."""
-        with translated(self.client):
-            self.client.ping()
+        ask(self.client, "PING")
 
     def close(self) -> None:
         """Close its connections."""

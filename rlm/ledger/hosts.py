@@ -18,10 +18,10 @@ from rlm.ledger.claims import host_of
 from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.scripts import Part
-from rlm.ledger.ways import HostWays, Ways, cut_off, shade
+from rlm.ledger.ways import HostWays, cut_off, shade
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger import Store
 
 
 class DrainOrder(msgspec.Struct, frozen=True):
@@ -35,9 +35,7 @@ class DrainOrder(msgspec.Struct, frozen=True):
 class Hosts(Part):
     """Orders and findings about hosts. They stand until somebody takes them back."""
 
-    def __init__(self, store: StoreFront) -> None:
-        super().__init__(store)
-        self._ways = Ways(store)
+    _store: Store
 
     def drain(self, host: str, by: str, reason: str = "") -> bool:
         """Order that a host takes no share; return whether that is new."""
@@ -55,19 +53,19 @@ class Hosts(Part):
 
     def idle(self) -> dict[str, int]:
         """Return the hosts that get no share now, and how many workers they keep."""
-        return idle_of(self._ways.look(), self.drains())
+        return idle_of(self._store.ways.look(), self.drains())
 
     def shade(
         self, windows: Mapping[str, WindowState], limited: Sequence[Limited], now_us: int = 0
     ) -> dict[str, WindowState]:
         """Return the windows as they are for the hosts that make calls, or would: see `rlm.ledger.ways.shade`."""
-        ways = self._ways.look()
-        return shade(windows, limited, ways, self._ways.calling() if ways else set(), now_us / MICROSECONDS)
+        ways = self._store.ways.look()
+        return shade(windows, limited, ways, self._store.ways.calling() if ways else set(), now_us / MICROSECONDS)
 
     def unreached(self, endpoints: Sequence[Endpoint], ways: Mapping[str, HostWays]) -> dict[str, str]:
         """Return the endpoints that none of these hosts reaches, by name with what calls fail with there."""
         windows = {one.name: WindowState() for one in endpoints}
-        found = shade(windows, endpoints, ways, self._ways.calling() if ways else set(), now=0.0)
+        found = shade(windows, endpoints, ways, self._store.ways.calling() if ways else set(), now=0.0)
         return {name: window.unreached for name, window in found.items() if window.unreached}
 
     def lose(self, host: str) -> bool:

@@ -16,13 +16,13 @@ import redis
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.schema import ZSETS, Test, families, is_run_id
-from rlm.ledger.scripts import Command
+from rlm.ledger.scripts import Command, ask
 
 #: Entries read at either end of a list that is not read as a whole.
 ENDS = 50
@@ -83,7 +83,11 @@ def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
     run_id, lost = _open_run(store)
     places = [_Place(family, key, of, *known[family]) for family, key, of in _spelled(store, known, run_id)]
     commands = [_asking(one, deep=deep, records=records) for one in places]
-    replies = iter(_replies(store, chain.from_iterable(commands)))
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=False)
+        for command in chain.from_iterable(commands):
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        replies = iter(pipeline.execute(raise_on_error=False))
     looked = (_flaw(store, one, [next(replies) for _ in asked]) for one, asked in zip(places, commands, strict=True))
     flaws = [one for one in looked if one]
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
@@ -158,7 +162,7 @@ def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
 
 def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None:
     """Return what is wrong with a key by the replies to what it was asked: its type, its expiry, or its entries."""
-    if any(map(_is_wrong_type, replies)):
+    if any(isinstance(one, redis.ResponseError) and "WRONGTYPE" in str(one) for one in replies):
         return place.flaw(f"is a {_type_of(store, place.key)}, where a {place.kind} is expected")
     if place.family in _EXPIRING:
         return place.flaw("is a string, as it should be, and never expires") if replies[-1] == _NEVER else None
@@ -173,7 +177,7 @@ def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None
 
 def _type_of(store: Store, key: str) -> str:
     for kind, command in _LENGTHS.items():
-        if not isinstance(_asked(store, command, key), redis.ResponseError):
+        if not isinstance(_asked(store, command, key), StoreGarbledError):
             return str(kind)
     return "key of some module"
 
@@ -189,26 +193,12 @@ def _told(reply: Any) -> list[tuple[bytes, ...]]:
 
 def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> list[str]:
     told = _asked(store, command, key, *args)
-    return [] if isinstance(told, Exception) else sorted(text(one) for one in told)
+    return [] if isinstance(told, StoreGarbledError) else sorted(map(text, told))
 
 
 def _asked(store: Store, *command: str | int) -> Any:
     """Run a command; return the error if the key is of another type."""
-    with translated(store.client):
-        (reply,) = _replies(store, [command])
-        if isinstance(reply, Exception) and not _is_wrong_type(reply):
-            raise reply
-    return reply
-
-
-def _replies(store: Store, commands: Iterable[Command]) -> list[Any]:
-    """Run commands in one round trip; return what each replied, or its error."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute(raise_on_error=False)
-
-
-def _is_wrong_type(reply: object) -> bool:
-    return isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply)
+    try:
+        return ask(store.client, *command)
+    except StoreGarbledError as error:
+        return error

@@ -19,7 +19,6 @@ types                      set     names of the types that have or had events in
 event:ID                   hash    one event, its trail with it (rlm/core/trail.py); until settled, then
                                    `queue.dedupe_seconds` without its item, perhaps compressed (rlm/core/packing.py)
 pending:TYPE               zset    events that wait for a call, by priority, then age; leftovers while no run is open
-released:TYPE              zset    events that a version before this one had released; pending once a run is conducted
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
 spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
 inflight:TYPE              zset    claimed events, by the end of their lease; negative until they have a slot
@@ -117,53 +116,33 @@ class Keys:
         self.events = settings.queue.events
         self.processing = settings.queue.processing
         self.failed = settings.queue.failed
-        self.lease = f"{prefix}:lease"
-        self.schemas = f"{prefix}:schemas"
-        self.epoch = f"{prefix}:epoch"
-        self.sequence = f"{prefix}:sequence"
-        self.types = f"{prefix}:types"
-        self.releases = f"{prefix}:releases"
-        self.current = f"{prefix}:current"
-        self.records = f"{prefix}:records"
-        self.totals = f"{prefix}:totals"
-        self.runs = f"{prefix}:runs"
-        self.last_tick = f"{prefix}:last_tick"
-        self.budgets = f"{prefix}:budgets"
-        self.limits, self.limits_filed = f"{prefix}:limits", f"{prefix}:limits:filed"
+        self.lease, self.schemas, self.epoch = f"{prefix}:lease", f"{prefix}:schemas", f"{prefix}:epoch"
+        self.sequence, self.types, self.releases = f"{prefix}:sequence", f"{prefix}:types", f"{prefix}:releases"
+        self.current, self.records, self.runs = f"{prefix}:current", f"{prefix}:records", f"{prefix}:runs"
+        self.totals, self.last_tick, self.requests = f"{prefix}:totals", f"{prefix}:last_tick", f"{prefix}:requests"
+        self.budgets, self.limits, self.limits_filed = f"{prefix}:budgets", f"{prefix}:limits", f"{prefix}:limits:filed"
         self.changes, self.orders = f"{prefix}:changes", f"{prefix}:orders"
         self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
         self.drains, self.lost = f"{prefix}:drains", f"{prefix}:lost"
         self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
-        self.coming_up = f"{prefix}:coming_up"
-        self.restarts = f"{prefix}:restarts"
-        self.requests = f"{prefix}:requests"
-        self.quarantine = f"{prefix}:quarantine"
-        self.dramatiq = f"{prefix}:dramatiq"
+        self.coming_up, self.restarts = f"{prefix}:coming_up", f"{prefix}:restarts"
+        self.quarantine, self.dramatiq = f"{prefix}:quarantine", f"{prefix}:dramatiq"
         self.ways, self.well_hosts = f"{prefix}:ways", f"{prefix}:well"
-        self.well = self._each("well")  #: of an endpoint, as window
-        self.aside = self._each("aside")  #: of a list
-        self.giant = self._each("giant")
-        self.event = self._each("event")
-        self.pending = self._each("pending")  #: of a type, as the next five
-        self.backoff = self._each("backoff")
-        self.spent = self._each("spent")
-        self.released = self._each("released")
-        self.inflight = self._each("inflight")
-        self.retried = self._each("retried")
-        self.run = self._each("run")
-        self.tally = self._each("tally")  #: of a run
-        self.timings = self._each("timings")  #: of a run
-        self.window = self._each("window")  #: by the hash of an endpoint's URL, or of a budget's name
-        self.moved = self._each("moved")  #: likewise
-        self.health = self._each("health")  #: likewise
-        self.processes = self._each("processes")  #: of a role
-        self.calls = self._each("calls")  #: of a worker
-        self.restarted = self._each("restarted")  #: of a worker
-        self.reply = self._each("reply")  #: to a request
-        self.wake = self._each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
+        each = self._each
+        self.event, self.giant = each("event"), each("giant")
+        self.aside = each("aside")  #: of a list
+        #: Of a type.
+        self.pending, self.backoff, self.spent = each("pending"), each("backoff"), each("spent")
+        self.inflight, self.retried = each("inflight"), each("retried")
+        self.run, self.tally, self.timings = each("run"), each("tally"), each("timings")  #: of a run
+        #: By the hash of an endpoint's URL, or of a budget's name.
+        self.window, self.moved, self.health, self.well = each("window"), each("moved"), each("health"), each("well")
+        self.processes = each("processes")  #: of a role
+        self.calls, self.restarted = each("calls"), each("restarted")  #: of a worker
+        self.reply = each("reply")  #: to a request
+        self.wake = each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
 
     def _each(self, family: str) -> Callable[[str], str]:
-        """Return what spells the key of each member of a family."""
         start = f"{self._prefix}:{family}:"
         return lambda name: f"{start}{name}"
 

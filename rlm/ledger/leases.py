@@ -46,17 +46,12 @@ class Tenure(msgspec.Struct, frozen=True):
 class Leases(Part):
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
-    @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
         return self._contend(owner, ttl_seconds, []).token
 
-    @translating
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or prolong the lease as `acquire` does, and look who is newer.
-
-        A holder that is barred gives it up.
-        """
+        """Take or prolong the lease as `acquire` does, and look who is newer. A holder that is barred gives it up."""
         return self._contend(owner, ttl_seconds, [self._keys.schemas])
 
     def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:

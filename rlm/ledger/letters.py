@@ -136,8 +136,7 @@ class Letters(Part):
             raise SpentLetterError(letter.reason, why)
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
         if event:
-            name = type_of(event)
-            if name not in priorities:
+            if (name := type_of(event)) not in priorities:
                 raise BadItemError.unknown_type(name)
             decoded = decode_item(item, max_bytes=len(item))
             if not _is_own(event, decoded):

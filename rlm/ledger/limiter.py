@@ -73,13 +73,8 @@ class WindowStorage(RedisStorage):
         Raises:
             StoreError: Redis did not answer; no slot may be taken for granted.
         """
-        args: list[str | int] = [
-            cost,
-            KEEP_SECONDS * MICROSECONDS,
-            round(probe_seconds * MICROSECONDS),
-            call.event_id if call else "",
-            write_note(call.lane, call.endpoint, list(rules)) if call else "",
-        ]
+        args: list[str | int] = [cost, KEEP_SECONDS * MICROSECONDS, round(probe_seconds * MICROSECONDS)]
+        args += [call.event_id, write_note(call.lane, call.endpoint, list(rules))] if call else ["", ""]
         keys = [*call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
         for window_id, together in rules.items():
             keys += [self._keys.window(window_id), self._keys.health(window_id)]

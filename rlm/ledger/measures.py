@@ -42,7 +42,6 @@ class Measures(Part):
             found += self._list_from(timings, last + 1)
         return list(map(read_completed, found)), failing({text(name): int(number) for name, number in tally.items()})
 
-    @translating
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
         return self.read_kept(self._hgetall(self._keys.measured))
@@ -96,10 +95,10 @@ def _pair(name: str) -> Pair:
 
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
-    endpoint, type_name, milliseconds, *more = text(raw).split(" ")
+    endpoint, type_name, took_ms, *more = text(raw).split(" ")
     waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # a worker of an older version writes fewer
-    times = float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
-    return Completed(type_name, endpoint, float(milliseconds), *times)
+    times = float(took_ms), float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
+    return Completed(type_name, endpoint, *times)
 
 
 def read_expected(raw: bytes) -> Expected:
@@ -120,8 +119,7 @@ def _following(store: Store, types: Sequence[EventType]) -> dict[Pair, Following
 
 
 def _expected(followed: Mapping[Pair, Following]) -> dict[Pair, Expected]:
-    found = ((pair, one.expected) for pair, one in followed.items())
-    return {pair: expected for pair, expected in found if expected}
+    return {pair: expected for pair, one in followed.items() if (expected := one.expected)}
 
 
 class Measuring:

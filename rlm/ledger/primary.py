@@ -17,18 +17,21 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 import redis
 
 from rlm.core.clock import system_clock
 from rlm.ledger.client import HeedingConnection, HeedingTlsConnection, LeanPool, LedgerClient, NotNowError
-from rlm.ledger.sentinel import Address, SentinelURL
 
+SENTINEL_PORT = 26379
+#: By which a URL names sentinels; with the second one sentinels and primary are spoken to by TLS.
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 #: How often one of the sentinels is asked, seconds.
 LOOK_SECONDS = 1.0
 #: How long a sentinel may take to be connected to, and to answer, seconds.
-_CONNECT_SECONDS = 0.5
-_ANSWER_SECONDS = 1.0
+_PATIENCE = {"socket_connect_timeout": 0.5, "socket_timeout": 1.0}
 #: The answer of a sentinel that was not heard of since is forgotten after this many seconds.
 _FORGET_SECONDS = 30.0
 #: What a sentinel says when another primary is in its place, and just before it puts it there.
@@ -37,6 +40,56 @@ _BEGINS = "+failover-state-send-slaveof-noone"
 #: How long nothing goes to the old primary meanwhile, seconds: a fail-over may be given up.
 _LONGEST_SWITCH_SECONDS = 5.0
 _REMEDY = "start the sentinels, or correct redis.url (or REDIS_URL)"
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
+class SentinelURL(msgspec.Struct, frozen=True):
+    """What a URL of sentinels says: who is asked for which service, and how they and the primary are spoken to."""
+
+    scheme: str
+    sentinels: tuple[Address, ...]
+    service: str
+    asking: Mapping[str, Any]
+    connecting: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, url: str) -> SentinelURL:
+        """Read it. Raises ValueError if it is none."""
+        parts = urlsplit(url)
+        service, _, db = parts.path.strip("/").partition("/")
+        if not service:
+            raise ValueError("a service is missing")
+        sentinels = tuple(_address(place) for place in parts.netloc.rpartition("@")[2].split(","))
+        options = dict(parse_qsl(parts.query))
+        both = {name: value for name, value in options.items() if name.startswith("ssl_")}
+        tls = parts.scheme == SENTINEL_SCHEMES[1]
+        asked_by_tls = options.get("sentinel_tls", "yes" if tls else "no") == "yes"
+        login = {"username": parts.username, "password": parts.password}
+        connecting: dict[str, Any] = {name: unquote(value) for name, value in login.items() if value}
+        connecting |= {name: float(options[name]) for name in _PATIENCE if name in options}
+        asking: dict[str, Any] = {name: options[f"sentinel_{name}"] for name in login if f"sentinel_{name}" in options}
+        asking |= both | {"connection_class": redis.SSLConnection} if asked_by_tls else {}
+        connecting |= {"connection_class": _PrimaryTlsConnection if tls else _PrimaryConnection, "db": int(db or 0)}
+        connecting |= both if tls else {}
+        return cls(parts.scheme, sentinels, unquote(service), asking, connecting)
+
+    @property
+    def shown(self) -> str:
+        """The sentinels and the service, without any login."""
+        return f"{self.scheme}://{','.join(f'{host}:{port}' for host, port in self.sentinels)}/{self.service}"
+
+
+def _address(place: str) -> Address:
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return Address(parts.hostname, parts.port or SENTINEL_PORT)
 
 
 class _Answer(NamedTuple):
@@ -52,16 +105,9 @@ class _Answer(NamedTuple):
 
 
 def sentinel_client(url: str, options: Mapping[str, Any]) -> LedgerClient:
-    """Make a client of the primary that the sentinels of `url` name; `options` are those of its connections.
-
-    Raises:
-        ValueError: it is no URL of sentinels.
-    """
+    """Make a client of the primary that the sentinels of `url` name, or raise ValueError; `options` are redis-py's."""
     watch = PrimaryWatch.of(url, options)
-    pool = LeanPool(
-        connection_class=_PrimaryTlsConnection if watch.url.by_tls else _PrimaryConnection,
-        **{**options, **watch.url.connecting, "watch": watch},
-    )
+    pool = LeanPool(**{**options, **watch.url.connecting, "watch": watch})
     watch.pools.add(pool)
     return LedgerClient(connection_pool=pool)
 
@@ -81,17 +127,10 @@ class PrimaryWatch:
         self.url = url
         #: Those whose connections are shut on a switch.
         self.pools: weakref.WeakSet[redis.ConnectionPool] = weakref.WeakSet()
-        connection_class = redis.SSLConnection if url.asked_by_tls else redis.Connection
-        patience = {"socket_timeout": _ANSWER_SECONDS, "socket_connect_timeout": _CONNECT_SECONDS}
         shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
-        self._clients = [
-            redis.Redis(
-                connection_pool=redis.ConnectionPool(
-                    connection_class=connection_class, host=host, port=port, **{**shared, **patience, **url.asking}
-                )
-            )
-            for host, port in url.sentinels
-        ]
+        asking = {**shared, **_PATIENCE, **url.asking}
+        pools = (redis.ConnectionPool(host=host, port=port, **asking) for host, port in url.sentinels)
+        self._clients = [redis.Redis(connection_pool=pool) for pool in pools]
         self._begin()
 
     def _begin(self) -> None:
@@ -107,14 +146,8 @@ class PrimaryWatch:
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, Any]) -> PrimaryWatch:
-        """Return the watch of a URL.
-
-        Raises:
-            ValueError: it is no URL of sentinels.
-        """
-        if url not in cls._all:
-            cls._all[url] = cls(SentinelURL.read(url), options)
-        return cls._all[url]
+        """Return the watch of a URL. Raises ValueError if it is no URL of sentinels."""
+        return cls._all.get(url) or cls._all.setdefault(url, cls(SentinelURL.read(url), options))
 
     @classmethod
     def after_fork(cls) -> None:
@@ -123,11 +156,7 @@ class PrimaryWatch:
             one._begin()  # noqa: SLF001  # its own class
 
     def primary(self) -> Address:
-        """Return where the primary is.
-
-        Raises:
-            NotNowError: no sentinel says.
-        """
+        """Return where the primary is. Raises NotNowError if no sentinel says."""
         if self._named is None or len(self._threads) < len(self._clients):
             with self._lock:
                 self._named = self._named or self._ask_all()
@@ -149,8 +178,7 @@ class PrimaryWatch:
     def follow(self, address: Address, primary: Address | None) -> None:
         """Note that the server at `address` is a replica of `primary`; None: it cannot be connected to.
 
-        Sentinels take half a minute to see that (a FAILOVER that was not theirs). What they name is tried again if it
-        leads nowhere.
+        Sentinels see it after half a minute (a FAILOVER not theirs). What they name is tried again if it leads nowhere.
         """
         if self.is_current(address):
             self._followed = primary if self._followed is None else None
@@ -174,16 +202,11 @@ class PrimaryWatch:
     def _ask(self, number: int) -> Address:
         """Ask one sentinel; return the primary by all that they said lately."""
         state: Any = self._clients[number].sentinel_master(self.url.service)
-        answer = _Answer(
-            int(state["config-epoch"]),
-            "failover_in_progress" not in state["flags"].split(","),
-            Address(str(state["ip"]), int(state["port"])),
-            system_clock.monotonic(),
-        )
+        address, now = Address(state["ip"], int(state["port"])), system_clock.monotonic()
+        over = "failover_in_progress" not in state["flags"].split(",")
         with self._lock:
-            self._answers[number] = answer
-            for one in [one for one, known in self._answers.items() if answer.at - known.at > _FORGET_SECONDS]:
-                del self._answers[one]
+            answers = {**self._answers, number: _Answer(int(state["config-epoch"]), over, address, now)}
+            self._answers = {one: said for one, said in answers.items() if now - said.at <= _FORGET_SECONDS}
             named, used = max(self._answers.values()).address, self._followed or self._named
             if named != self._named:
                 self._named, self._followed, self._switching_until = named, None, 0.0
@@ -249,11 +272,7 @@ class _ToPrimary:
             raise
 
     def require_primary(self, replication: bytes) -> None:
-        """Return if the server is a primary by its INFO, and still the one that is to be used.
-
-        Raises:
-            NotNowError: it is not.
-        """
+        """Return if the server is a primary by its INFO, and still the one to be used. Raises NotNowError if not."""
         address = Address(self.host, self.port)
         told = dict(re.findall(rb"(role|master_host|master_port):([^\r\n]+)", replication))
         if told.get(b"role") == b"slave":

@@ -57,10 +57,7 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a supervisor offers: up to `capacity` workers on its host, of `least` to `most` over all hosts.
-
-    `labels` are those of the host.
-    """
+    """What a supervisor offers: `capacity` workers on its host, which has `labels`, of `least` to `most` in all."""
 
     capacity: int
     least: int = 0
@@ -136,7 +133,6 @@ class Processes(Part):
         remove = ("SREM", self._keys.processes(role), process.id)
         self._batch([remove, ("SET", self._keys.process(role, process.id), left, "PX", _ttl_ms())], transaction=True)
 
-    @translating
     def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
         """Return what the processes of a role and those `known` say, by id: those that signed off, too.
 
@@ -145,7 +141,6 @@ class Processes(Part):
         ids = sorted({*map(text, self._ask("SMEMBERS", self._keys.processes(role))), *known})
         return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
 
-    @translating
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
         """Return the whole register in two round trips: for each role the ids, what they say, seconds since they did.
 
@@ -180,7 +175,6 @@ class Processes(Part):
         return [one for one, entry in zip(ids, entries, strict=True) if _read(entry) is None]
 
     def _members(self, roles: Iterable[Role]) -> list[tuple[Role, str]]:
-        """Return the processes in the register, by role and id."""
         every = list(roles)
         members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
         return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
@@ -209,7 +203,6 @@ class Processes(Part):
         """
         return list(map(_silence, self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)))
 
-    @translating
     def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
         """Return how long ago each process of this host announced itself, as it says, seconds; in one command.
 
@@ -273,17 +266,11 @@ def _ttl_ms() -> int:
 
 
 def _read(entry: bytes | None) -> Process | None:
-    """Read an entry of the register; None without one, and for what another program wrote there.
-
-    A worker that does not say when it announced itself is of a version that knew no turns: it takes no call that this
-    one releases, and so counts as one of another configuration.
-    """
+    """Read an entry of the register; None without one, and for what another program wrote there."""
     try:
         found = msgspec.json.decode(entry or b"", type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if found.threads and not found.said_at:
-        found = replace(found, revision="")
     offer = found.offer or Offer(0)
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
     return found if possible and min(offer.capacity, offer.least, offer.most) >= 0 else None

@@ -80,11 +80,12 @@ class Recovery(Part):
         """Make events pending again whose back-off is over; return how many."""
         names = list(types)
         due = self._due(map(self._keys.backoff, names), now_us)
-        return sum(self._promote(name, self._keys.backoff(name), ids) for name, ids in zip(names, due, strict=True))
-
-    def _promote(self, name: str, zset: str, ids: Sequence[str]) -> int:
-        keys = [zset, self._keys.pending(name), *map(self._keys.event, ids)]
-        return int(self._run("promote_events", keys, ids)) if ids else 0
+        calls = [
+            ([self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)], ids)
+            for name, ids in zip(names, due, strict=True)
+            if ids
+        ]
+        return sum(self._run_each("promote_events", calls))
 
     def void_releases(self, token: int) -> int:
         """Take back the released calls that no lane has made in time; return how many."""
@@ -98,15 +99,6 @@ class Recovery(Part):
         for name, ids in zip(names, found, strict=True):
             for event_id in ids:
                 self.condemn(token, run_id, name, text(event_id))
-
-    def take_over(self, types: Iterable[str]) -> int:
-        """Make events pending that a version before this one had released; return how many."""
-        taken = 0
-        for name in types:
-            released = self._keys.released(name)
-            while found := self._promote(name, released, self._due([released], "+inf")[0]):
-                taken += found
-        return taken
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
         """Remove events for good that are left over, and forget them.
@@ -226,11 +218,11 @@ class Recovery(Part):
     def find_types(self) -> None:
         """Find the types that have events in the ledger, after their names were lost."""
         keys = self._keys
-        zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
+        zsets = [keys.pending, keys.backoff, keys.spent, keys.inflight, keys.retried]
         if found := {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}:
             self._ask("SADD", keys.types, *found)
 
-    def _due(self, zsets: Iterable[str], until_us: int | str, since_us: int = 0) -> list[list[str]]:
+    def _due(self, zsets: Iterable[str], until_us: int, since_us: int = 0) -> list[list[str]]:
         """Return of each zset the events that are due, at most a chunk, in one round trip."""
         found = self._batch(("ZRANGEBYSCORE", one, since_us, until_us, "LIMIT", 0, CHUNK) for one in zsets)
         return [[text(one) for one in ids] for ids in found]

@@ -35,16 +35,13 @@ def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
 
 #: How each field of a run's hash is read.
 _READ: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
     "state": State,
     "trigger": Trigger,
-    "deadline_us": int,
-    "revision": str,
     "cancelled": bool,
+    **dict.fromkeys(("started_at", "deadline", "window_seconds", "first_release_at", "tick", "away_seconds"), float),
+    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), int),
+    **dict.fromkeys(("revision", "failure", "stopped"), str),
     **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
-    **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
-    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken", "untaken"), int),
-    **dict.fromkeys(("failure", "stopped"), str),
 }
 
 
@@ -109,10 +106,7 @@ class Runs(Part):
         return run, seconds * MICROSECONDS + microseconds
 
     def _look(self, *commands: Command) -> tuple[Run | None, list[Any]]:
-        """Return the open run, or None, and what Redis replies to `commands`.
-
-        In one round trip, unless it is another than the last time.
-        """
+        """Return the open run and the replies to `commands`, in one round trip unless it is another than before."""
         keys, last = self._keys, self._last  # another thread may look meanwhile
         known = [("HGETALL", keys.run(last))] if last else []
         current, *found = self._batch([("GET", keys.current), *known, *commands])

@@ -32,7 +32,7 @@ LONGEST_CALL_MS = 86_400_000.0
 #: What a record must have for anybody to show it.
 RECORD = ("run_id", "state", "started_at", "finished_at", "duration_seconds", "counts", "by_type", "by_endpoint")
 #: The families of a type's sorted sets.
-ZSETS = ("pending", "backoff", "spent", "released", "inflight", "retried")
+ZSETS = ("pending", "backoff", "spent", "inflight", "retried")
 
 
 def is_run_id(raw: bytes) -> bool:
@@ -86,12 +86,10 @@ def _is_limit(raw: bytes) -> bool:
 
 
 def _is_measured(raw: bytes) -> bool:
-    found = _decoded(raw, Measured)
-    return (
-        found is not None
-        and all(0 <= one <= LONGEST_CALL_MS for one in found.milliseconds)
-        and all(0 <= one < MOST for one in (found.completed, found.errors))
-    )
+    if (found := _decoded(raw, Measured)) is None:
+        return False
+    counts = found.completed, found.errors
+    return all(0 <= one <= LONGEST_CALL_MS for one in found.milliseconds) and all(0 <= one < MOST for one in counts)
 
 
 def _is_completed(raw: bytes) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -25,7 +25,7 @@ from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import SOURCES
+from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.server import Server, server_of
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
@@ -75,9 +75,8 @@ class Store(StoreFront):
 
     def now_us(self) -> int:
         """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
-        with translated(self.client):
-            seconds, microseconds = self.client.time()
-        return seconds * MICROSECONDS + microseconds
+        seconds, microseconds = ask(self.client, "TIME")
+        return int(seconds * MICROSECONDS + microseconds)
 
     def now(self) -> float:
         """Return the same in seconds since 1970."""
@@ -90,8 +89,7 @@ class Store(StoreFront):
 
     def server_info(self) -> dict[str, Any]:
         """Return what `INFO server` says: versions, and how it was built."""
-        with translated(self.client):
-            return dict(self.client.info("server"))
+        return dict(ask(self.client, "INFO", "server"))
 
     def admitted_bytes(self) -> int | None:
         """Return the longest argument that Redis admits, bytes; None if this user of Redis may not ask."""
@@ -127,9 +125,7 @@ class Store(StoreFront):
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force, by the name of the endpoint or the budget, as text."""
-        with translated(self.client):
-            found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
-        return {text(name): text(limit) for name, limit in found.items()}
+        return {text(name): text(limit) for name, limit in ask(self.client, "HGETALL", self.keys.limits).items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
@@ -165,6 +161,5 @@ def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Store:
 
 
 def _anew(settings: Settings) -> Store:
-    """Return the store of settings that another process has loaded."""
-    remember(secrets_of(settings, os.environ))
+    remember(secrets_of(settings, os.environ))  # another process has loaded them
     return open_store(settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,19 +52,15 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
     if (refused := _refused(error, where)) is not None:
         return refused
     if (distrust := _distrust(error)) is not None:
-        remedy = (
-            "name the CA that signed its certificate with "
-            f"ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}, and a host that stands in the certificate"
-        )
+        remedy = f"name the CA that signed its certificate with ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}"
+        remedy = f"{remedy}, and a host that stands in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
+    facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
     remedy = f"start it, or correct {URL_SETTING}"
-    if client and _is_embedded(client):
-        remedy = "it is the embedded server, which RLM starts again by itself"
-        if isinstance(error, redis.TimeoutError):  # it lives
-            remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
-    facts = client.connection_pool.connection_kwargs if client else {}
-    patience = facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
-    waited_seconds = patience if isinstance(error, redis.TimeoutError) else 0.0
+    if (path := facts.get("path")) is not None and is_own_socket(Path(path)):
+        then = f"and hangs: {HANGS_REMEDY}" if is_silent else "which RLM starts again by itself"
+        remedy = f"it is the embedded server, {then}"
+    waited_seconds = (facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS) if is_silent else 0.0
     return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
 
 
@@ -97,11 +94,6 @@ def place(client: redis.Redis | None) -> str:
 def _forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
     return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
-
-
-def _is_embedded(client: redis.Redis) -> bool:
-    path = client.connection_pool.connection_kwargs.get("path")
-    return path is not None and is_own_socket(Path(path))
 
 
 def _is_forbidden(error: Exception) -> bool:
@@ -148,9 +140,8 @@ def revive(store: Store) -> None:
     except StoreError as error:
         if system_clock.monotonic() >= store.told_until:  # not at each turn of a loop
             store.told_until = system_clock.monotonic() + TOLD_SECONDS
-            log.error(  # noqa: TRY400  # the message says it all
-                "The embedded server cannot be started again: %s", error, extra=alarm(Alarm.REDIS_AWAY, "revive")
-            )
+            told, extra = "The embedded server cannot be started again: %s", alarm(Alarm.REDIS_AWAY, "revive")
+            log.error(told, error, extra=extra)  # noqa: TRY400  # the message says it all
 
 
 class Outage:
@@ -175,16 +166,11 @@ class Outage:
         if lasted < self._lasting_seconds:
             # What cannot be read may be a fault of RLM's own, of which only the traceback tells.
             traceback = isinstance(error, StoreGarbledError)
-            extra = {"action": self._action, **facts}
+            extra: Mapping[str, object] = {"action": self._action, **facts}
             self._log.warning("Redis failed; %s: %s", then, error, exc_info=traceback, extra=extra)
         else:
-            self._log.error(
-                "Redis has been failing for %.0f s; %s: %s",
-                lasted,
-                then,
-                error,
-                extra=alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts),
-            )
+            extra = alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts)
+            self._log.error("Redis has been failing for %.0f s; %s: %s", lasted, then, error, extra=extra)
 
     def over(self) -> float:
         """Note that Redis answered. If it had failed, log for how long and return that, seconds."""

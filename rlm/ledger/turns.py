@@ -24,6 +24,7 @@ from rlm.ledger.keys import Keys
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.ways import RECENT_SECONDS
 
 #: The most endpoints that a lane tries for one event: each release names them, however many its type has.
 MOST_TRIED = 16
@@ -136,9 +137,11 @@ class Turns(Part):
         names = [keys.run(run_id), keys.releases, keys.epoch, keys.limits, keys.expected, keys.calls(lane.worker_id)]
         names += [keys.event(""), keys.inflight(done.type if done else "")]
         names += [keys.tally(settled_run), keys.timings(settled_run), keys.ways]
+        names += [keys.well(completed.window_id if completed else ""), keys.well_hosts]
         args: list[Argument] = [lane.worker_id, lane.note, run_id, self._store.settings.revision]
         args += [f" {' '.join(connected)} ", KEEP_SECONDS * MICROSECONDS, POISON_DEATHS - 1]
-        args += [*_completion_args(completed), self._dedupe_ms, f" {' '.join(reached)} ", SERVER_ID]
+        args += [*_completion_args(completed), self._dedupe_ms, f" {' '.join(reached)} "]
+        args += [round(RECENT_SECONDS * MICROSECONDS) if completed and completed.window_id else 0, SERVER_ID]
         settled, why, *claimed = self._run("take_turn", names, args)
         if not claimed:
             return Turn(bool(settled), None, text(why))

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Argument, Part
 
@@ -137,7 +137,6 @@ class Ways(Part):
         if gone := found - set(hosts):
             self._run("forget_hosts", [self._keys.ways, self._keys.epoch], sorted(gone))
 
-    @translating
     def look(self) -> dict[str, HostWays]:
         """Return what is wrong with hosts, by name: those of which some way is shut."""
         return read_ways(self._hgetall(self._keys.ways))

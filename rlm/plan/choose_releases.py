@@ -148,11 +148,15 @@ def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
 def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: float) -> float:
     """Return the seconds until the next release can be due, at `most` so many.
 
-    While every lane has a call, and calls are released for when it is free, that is not before half of them were made.
+    It is now while more lanes are to be woken than one burst. While every lane has a call, and calls are released for
+    when it is free, it is not before half of them were made.
     """
+    released = sum(count.released for count in state.counts.values())
+    idle = state.lanes - sum(count.inflight for count in state.counts.values())
+    if min(released, idle) > burst_of(state.lanes):
+        return 0.0
     wait = next_slot_seconds(state, types)
-    calls = sum(count.released + count.inflight for count in state.counts.values())
-    if wait == 0 and calls > state.lanes:
+    if wait == 0 and released > idle:
         wait = state.ahead_seconds / 2
     return most if wait is None else min(wait, most)
 

@@ -89,7 +89,6 @@ class _Simulation:
         return self._course
 
     def _serve(self, at: int) -> None:
-        """Give the idle lanes to the types that wait for one."""
         lanes, starts = self._lanes, self._course.starts
         if self._sharing and lanes.idle > 0:
             total = sum(queue.begun for queue in self._queues) + lanes.idle

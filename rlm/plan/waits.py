@@ -139,12 +139,10 @@ def _before_opening(
 
 
 def _nobody(*, begun: bool) -> dict[Wait, float]:
-    """Return what is waited for while nobody conducts."""
     return {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
 
 
 def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
-    """Return which part of them each wait is."""
     return {wait: number / len(waits) for wait, number in Counter(waits).items()}
 
 

@@ -95,7 +95,6 @@ class _Search:
         return Choice(workers, self._run(workers), best, self._bound.alone, soonest)
 
     def _best(self) -> Course:
-        """Return the best course of all numbers."""
         best = self._run(self._most)
         for workers in reversed(self._allowed):
             if not self._may_do(workers, best):

@@ -39,7 +39,7 @@ LINGER_SECONDS: Final = 5.0
 
 
 class Wakeup:
-    """A pipe to select on: `wake` from any thread or handler; each turn of the loop calls `drain`, that `each_turn`."""
+    """A pipe to select on: `wake` it from any thread or handler, `drain` it each turn, which calls `each_turn`."""
 
     def __init__(self, each_turn: Callable[[], None] | None = None) -> None:
         self._each_turn = each_turn

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,8 +27,7 @@ WALLET = "rlm test"
 LETTERS = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What is known of a run when everything has stopped: its `record`, and what the API saw, by endpoint and budget.
 
     `arrivals` may include calls of other runs; `unsettled` events are in the ledger.
@@ -73,8 +71,7 @@ class Evidence:
         return exceeded(self.arrivals, [endpoint for one in self.types for endpoint in one.endpoints])
 
 
-@dataclass(frozen=True, slots=True)
-class DemoVerdict:
+class DemoVerdict(NamedTuple):
     """What came of a demo of `items` items, `speed` times as fast, by the `evidence` of its run.
 
     `answered_seconds` is from the first call to the last answer of the run, None without calls; `doubled` events
@@ -145,8 +142,7 @@ def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
     yield from evidence.exceeded()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Items to push, and the ids of the events that must be completed; of the rest become `LETTERS` and a duplicate."""
 
     items: tuple[bytes, ...]

@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
@@ -87,7 +86,6 @@ def _masked_path(found: re.Match[str]) -> str:
 
 
 def _hides(url: str, parameter: re.Match[str]) -> bool:
-    """Return whether a parameter of a URL may hold a secret."""
     plain = is_plain(parameter["value"]) or not url.lower().startswith("http")
     return is_secret(parameter["name"]) or not plain
 
@@ -134,6 +132,10 @@ def _mask_no_url(value: Any) -> Any:
     """Return what may be shown of a value of `url` that is no URL: `embedded` or nearly so, a host, plain pieces."""
     if host := _HOST.fullmatch(str(value)):
         return _masked_path(host)
+    if value == EMBEDDED:
+        return value
+    from difflib import SequenceMatcher  # noqa: PLC0415  # needed for a typing error only
+
     text = str(value)[: 2 * len(EMBEDDED)]
     return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
 
@@ -163,11 +165,7 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the token that `web.token` names, empty if there is none. It is a secret.
-
-    Raises:
-        ConfigurationError: the variable it names is not set; the message names it.
-    """
+    """Return the token, a secret, that `web.token` names, if any; a ConfigurationError names a variable not set."""
     return _resolved(token, "web.token", environ)
 
 

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
@@ -25,6 +25,7 @@ from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from rlm.core.tally import forecast_error
 from rlm.core.window import Circuit, circuit_of
+from rlm.ledger import Store
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
@@ -32,9 +33,6 @@ from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess
 from rlm.ledger.trouble import revive
 from rlm.telemetry.catalogue import METRICS, OUTCOMES, Sample, counters
-
-if TYPE_CHECKING:
-    from rlm.ledger import Store
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -46,8 +45,7 @@ _MOST_NAMED: Final = 10
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiCall:
+class ApiCall(NamedTuple):
     """A request to an operation: the part of its path that is a parameter, if any, and what it asks or orders."""
 
     store: Store
@@ -221,8 +219,7 @@ def _limited(call: ApiCall) -> Limited:
     return one
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One method of one path. The answer is the JSON that `command` prints, or has these keys where none prints it."""
 
     method: str

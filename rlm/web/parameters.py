@@ -24,7 +24,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
 from rlm.core.run import RUN_ID_START, Trigger  # msgspec reads the annotations
-from rlm.core.text import seconds_of
+from rlm.core.text import DURATIONS, seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)
 
@@ -169,7 +169,7 @@ def ago(duration: str | None) -> float | None:
 def seconds_in(duration: str) -> float:
     """Return a duration in seconds; raise BadQuestionError if it is 0."""
     if not (found := seconds_of(duration)) > 0:
-        raise BadQuestionError(f"{duration!r} is no length of time; write for example 90, 15m, 24h or 2d")
+        raise BadQuestionError(f"{duration!r} is no length of time; write for example {DURATIONS}")
     return found
 
 

@@ -39,10 +39,8 @@ _MOST_BYTES = 16_384
 _MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES + MOST_DISCARDED
 #: Threads that ask Redis; further requests wait for one.
 THREADS = 16
-#: How often to try an address that is taken, seconds.
-_AGAIN_SECONDS = 2.0
-#: How often to check that the server still serves, seconds.
-_LOOK_SECONDS = 1.0
+#: How often to try an address that is taken, and to check that the server still serves, seconds.
+_AGAIN_SECONDS, _LOOK_SECONDS = 2.0, 1.0
 #: The host and port of a target that is a whole URL, as proxies are sent.
 _AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 #: The type of an answer that has no end.
@@ -148,9 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
 def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
     """Bind a socket to listen on; port 0 picks a free one.
 
-    Raises:
-        ConfigurationError: others can reach the address, and no token is configured.
-        ListenError: the address cannot be bound.
+    Raise ListenError if it cannot be bound, ConfigurationError if others can reach it and there is no token.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

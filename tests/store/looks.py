@@ -22,7 +22,6 @@ def where(store: Store, event_id: str) -> list[str]:
     name, keys = type_of(event_id), store.keys
     zsets = {
         "pending": keys.pending(name),
-        "released": keys.released(name),
         "inflight": keys.inflight(name),
         "backoff": keys.backoff(name),
         "spent": keys.spent(name),

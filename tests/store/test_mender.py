@@ -75,7 +75,7 @@ def _families(store, window_id):
     keys = store.keys
     found = {name: (getattr(keys, name), kind) for name, kind in _table().items() if hasattr(keys, name)}
     found = {name: pair for name, pair in found.items() if isinstance(pair[0], str) and name != "quarantine"}
-    for name in ("pending", "backoff", "spent", "released", "inflight", "retried"):
+    for name in ("pending", "backoff", "spent", "inflight", "retried"):
         found[name] = (getattr(keys, name)(steps.TYPE), "zset")
     for name, kind in (("window", "list"), ("moved", "list"), ("health", "hash")):
         found[name] = (getattr(keys, name)(window_id), kind)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from rlm.ledger.reading.books import books
-from rlm.ledger.scripts import CHUNK, Script
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
 SCRIPT = Script("promote_events")
@@ -100,20 +97,3 @@ def test_twenty_calls_at_once_promote_each_event_once(store, token, running):
 
     assert sum(promoted) == 10
     assert looks.pending(store) == steps.event_ids(10)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2 * CHUNK + 1])
-def test_what_a_version_before_had_released_is_pending_in_its_old_place(store, running, number):
-    """Its messages find no event any more; it may be more than one script moves."""
-    running(number + 1)
-    ids = steps.event_ids(number)
-    for event_id in ids:
-        store.client.zrem(store.keys.pending(steps.TYPE), event_id)
-        store.client.zadd(store.keys.released(steps.TYPE), {event_id: 1})
-
-    assert store.recovery.take_over(store.known_types) == number
-
-    assert looks.pending(store) == steps.event_ids(number + 1)
-    assert not store.client.exists(store.keys.released(steps.TYPE))
-    assert books(store).faults == []
-    assert store.recovery.take_over(store.known_types) == 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
+from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS, RECENT_SECONDS
 from tests.store import looks, steps
 from tests.store.ways import A, B, fail, pass_time
 
@@ -192,3 +193,59 @@ def test_a_thousand_calls_that_it_cannot_make_are_not_all_looked_at(store, token
 
     assert steps.turn(store, run, HERE).why == "shut"
     assert len(store.turns.releases()) == len(released)
+
+
+def complete(store, token, run, endpoint, *, worker=HERE):
+    """Have a worker claim the next event, and settle it as completed by an endpoint; return whether it was."""
+    claim = steps.claim_next(store, token, run, worker=worker)
+    return store.turns.complete(structs.replace(steps.completed(claim), window_id=endpoint.window_id))
+
+
+def noted(store, endpoint):
+    """Return when it was noted last that an endpoint answered host A, and that any did."""
+    return [store.client.zscore(key, A) for key in (store.keys.well(endpoint.window_id), store.keys.well_hosts)]
+
+
+def test_an_event_that_is_completed_notes_that_the_endpoint_answers_its_host(store, token, run, first, second):
+    """Else whoever fails to call it would not know whose trouble that is. Now and then is enough."""
+    complete(store, token, run, first)
+    at = noted(store, first)
+    assert None not in at
+    assert noted(store, second) == [None, at[1]]
+    complete(store, token, run, first)
+    assert noted(store, first) == at
+    pass_time(store, RECENT_SECONDS / 10)
+
+    complete(store, token, run, first)
+
+    assert all(later > before for later, before in zip(noted(store, first), at, strict=True))
+
+
+def test_it_is_noted_at_once_while_calls_fail(store, token, run, first, second):
+    """Wherever: it is the last answer by which is told whether a host is cut off, and whether a streak goes on."""
+    store.ways.open(first, B)
+    complete(store, token, run, first)
+    fail(store, first, times=FAILING - 1)
+    fail(store, second, B)
+
+    complete(store, token, run, first)
+
+    assert fail(store, first).shut_seconds == 0
+
+
+def test_a_claim_that_was_lost_notes_nothing(store, token, run, first):
+    """A host that was frozen would tell what was true long ago."""
+    claim = steps.claim_next(store, token, run, worker=HERE)
+    store.ledger.give_back(claim)
+
+    assert not store.turns.complete(structs.replace(steps.completed(claim), window_id=first.window_id))
+
+    assert noted(store, first) == [None, None]
+
+
+def test_what_cannot_be_noted_is_no_reason_not_to_settle(store, token, run, first):
+    """The call was made, and its event is completed."""
+    for key in (store.keys.well(first.window_id), store.keys.well_hosts):
+        store.client.set(key, "no zset")
+
+    assert complete(store, token, run, first)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
 import pytest
 
 from rlm import SCHEMA
-from rlm.admin.doctor.processes import check_versions, check_workers
+from rlm.admin.doctor.processes import check_versions
 from rlm.admin.hosts import hosts
 from rlm.core import trail
 from rlm.core.errors import FencedError, RunError
@@ -252,18 +251,6 @@ def test_a_run_in_a_state_that_is_not_known_is_left_to_the_newer_version(store, 
         conductor._leader.keep()
 
     assert store.client.hget(store.keys.run(run.id), "state") == b"rehearsing"
-
-
-def test_a_worker_that_knows_no_turns_is_one_of_another_configuration(store):
-    """Else a run would release call after call to it, which it drops, and say in the end that all lanes were busy."""
-    fields = {"pid": 1, "host": "h", "started_at": 1.0, "state": "ready", "threads": 5, "version": "0.1.0"}
-    entry = msgspec.json.encode({"id": "h:1:w", **fields, "revision": store.settings.revision})  # as those wrote it
-    store.client.set(store.keys.process(Role.WORKER, "h:1:w"), entry)
-    store.processes.enter(Role.WORKER, ["h:1:w"])
-
-    (worker,) = store.processes.alive(Role.WORKER)
-    assert (worker.id, worker.revision) == ("h:1:w", "")
-    assert "of another configuration: h:1:w" in check_workers(store).message
 
 
 def test_who_has_been_restarted_with_a_changed_file_is_not_behind(store, conductor):

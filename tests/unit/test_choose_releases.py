@@ -260,6 +260,20 @@ def test_the_next_look_can_wait_while_lanes_have_calls_ahead():
     assert wait(ahead, views()) == wait(counts(Counts(inflight=20)), wide) == 0.05
 
 
+def test_more_lanes_are_woken_at_once_while_a_burst_is_not_enough():
+    """However many calls are released ahead: they wake nobody, and lanes that sleep make none of them."""
+    free = {name: WindowState(900, 0.0, 0.0) for name in views()}
+
+    def wait(windows=free, **states):
+        scene = ReleaseState(counts(Counts(**states)), windows, 100, 60.0)
+        return next_look_seconds(scene, TYPES, most=0.05)
+
+    assert wait(pending=800, released=80, inflight=100 - BURST_LANES - 1) == 0.0
+    assert wait(views(), released=80, inflight=0) == 0.0
+    assert wait(pending=800, released=80, inflight=100 - BURST_LANES) == 0.025
+    assert wait(views(), released=BURST_LANES, inflight=0) == 0.05
+
+
 def test_a_type_goes_first_while_it_has_had_less_than_its_share():
     """A fifth of the calls is the low type's, as long as it has events and slots; the rest goes by priority."""
     low = EventType("LOW", 1, 1.0, LOW.endpoints, share=0.2)

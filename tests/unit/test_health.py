@@ -9,7 +9,7 @@ import pytest
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import health
 from rlm.delivery.health import NOTE_SECONDS, HealthKeeper
-from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Unreachable
+from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Throttled, Unreachable
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Trouble
@@ -30,6 +30,7 @@ class Store:
         self.breaker = SimpleNamespace(
             fail=lambda endpoint, **_: self.told.append("endpoint") or Failed(0.0, opened=False),
             reopen=lambda endpoint: bool(self.told.append("reopen")),
+            rest=lambda endpoint, _seconds: self.told.append("rest"),
         )
         self.windows = SimpleNamespace(block=lambda *_args, **_options: self.told.append("block"))
         self.ways = self
@@ -105,14 +106,16 @@ def test_a_way_that_is_shut_is_known_without_asking(store, told, clock):
 
 
 def test_answers_are_noted_now_and_then(store, told, clock):
-    """And at once after a failure anywhere, so that streaks end."""
-    good = Delivered(200, 0.1)
-    for _ in range(3):
-        told.report(answered(good), others=False)
-    assert store.told == ["open api"]
-    clock.time += NOTE_SECONDS
+    """And at once after a failure anywhere, so that streaks end. Those that complete events are with these."""
+    good, throttled = Delivered(200, 0.1), Throttled(503, 0.1, 1.0)
     told.report(answered(good), others=False)
-    assert store.told == ["open api"] * 2
+    assert store.told == []
+    for _ in range(3):
+        told.report(answered(throttled), others=False)
+    assert store.told == ["open api", *["rest"] * 3]
+    clock.time += NOTE_SECONDS
+    told.report(answered(throttled), others=False)
+    assert store.told[-2:] == ["open api", "rest"]
     clock.time += 0.1
     told.fail(OTHER, UNSENT)
     store.told.clear()

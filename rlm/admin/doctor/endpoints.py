@@ -183,5 +183,4 @@ def _median_seconds(milliseconds: Sequence[float]) -> float:
 
 
 def _rounded(seconds: float) -> float:
-    """Round to two digits, for a file."""
     return float(f"{seconds:.2g}")

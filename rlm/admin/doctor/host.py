@@ -90,11 +90,7 @@ def check_file(path: Path) -> Iterator[Finding]:
 
 
 def _holds_secret(path: Path) -> bool:
-    """Return whether the file holds a value that is masked when shown, except harmless headers.
-
-    Raises:
-        RLMError: it cannot be read.
-    """
+    """Return whether a file holds a value that is masked when shown, but for harmless headers; raise an RLMError."""
     masked = [place for place, value in leaves(read_file(path).file) if place and MASK in str(mask_value(place, value))]
     return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 

@@ -167,7 +167,6 @@ def check_stuck(store: Store) -> list[Finding]:
 
 
 def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
-    """Yield a warning for each type whose oldest event has waited for longer than `long` seconds."""
     for name in store.known_types:
         waits: dict[str, float] = {}
         for place in (Place.PENDING, Place.RETRIED):

@@ -47,11 +47,7 @@ _SHORTEST = len("20261125")
 
 
 def explanation(store: Store, asked: str) -> dict[str, Any]:
-    """Explain an event, all events of an item, or list those of a wallet, as `rlm explain` prints it.
-
-    Raises:
-        NoSuchRunError: none of these is known.
-    """
+    """Explain an event, all events of an item, or list those of a wallet; raise a NoSuchRunError if none is known."""
     try:
         found = explain(store, asked)
     except NoSuchRunError:

@@ -60,7 +60,6 @@ def _in_order(event: Whereabouts) -> str:
 
 
 def _why(event: Whereabouts, status: TypeStatus) -> str:
-    """Return what a pending event of an open run waits for."""
     run = status.run
     if run is None:  # it was closed between two reads
         return _next_run(status)
@@ -116,7 +115,6 @@ def _shut(gates: Sequence[EndpointGate]) -> str:
 
 
 def _whose(gate: EndpointGate) -> str:
-    """Return the name of what is shut: an endpoint, or its budget."""
     endpoint = f"its endpoint {gate.endpoint}"
     return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
 

@@ -95,6 +95,7 @@ end
 --        ways_of(ways, host)  those of a host, by the field of the hash
 --        is_shut(way)  whether a call may not go there now; a rest that is too far off is one of a clock that was set back
 --        write_way(ways, epoch, host, window, way)
+--        note_well(well, hosts, host, recent_us)  that a call of a host was answered; what cannot be noted is not
 local WAY = '^(%d+) (%d+) (%d+) (%d+) (%d) (.*)$'
 local function parsed(raw)
   local failures, since, till, rest, probing, why = string.match(raw or '', WAY)
@@ -119,4 +120,57 @@ local function write_way(ways, epoch, host, window, way)
   redis.call('HSET', ways, host .. ' ' .. window, string.format('%d %.0f %.0f %.0f %d %s', way.failures, way.since,
     way.till, way.rest, way.probing, way.why or ''))
   redis.call('HSET', epoch, 'ways', 1)
+end
+local function note_well(well, hosts, host, recent_us)
+  for _, list in ipairs({well, hosts}) do
+    redis.pcall('ZADD', list, string.format('%.0f', now), host)
+    redis.pcall('ZREMRANGEBYSCORE', list, '-inf', string.format('(%.0f', now - recent_us))
+  end
+end
+
+--- slots
+-- Takes slots of windows, each by its rules and its health.
+-- Uses   now, restamp_ahead, younger
+-- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot
+--          rules: {{limit, span in microseconds}, ...}; trust: {server, since, underway_us} of the epoch
+--        take_slot(slot, cost, stamp, probe_us)  takes what can be had
+local function ask_slot(window, health, cost, rules, keep_us, trust)
+  local newest = tonumber(redis.call('LINDEX', window, 0) or nil)
+  if newest and newest > now then
+    restamp_ahead(window)
+    newest = now
+  end
+  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us',
+    'held_until_us', 'paused_until_us')
+  local wait, longest = 0, 0
+  for _, rule in ipairs(rules) do
+    local limit, span = rule[1], rule[2]
+    if cost > limit then return -1 end
+    if newest and newest + span > now then  -- else none of its slots counts any more
+      wait = math.max(wait, (redis.call('LINDEX', window, limit - cost) or -math.huge) + span - now)
+    end
+    longest = math.max(longest, span)
+  end
+  local held = math.max(tonumber(told[6] or 0), (trust[2] or -math.huge) + (trust[3] or 0) + longest) - now
+  local kept, keep = tonumber(told[5] or 0), math.max(keep_us, longest)
+  if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
+    held = math.max(held, longest - kept)
+    redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
+    redis.call('PEXPIRE', window, math.ceil(keep / 1000) + 60000)
+  end
+  if kept ~= keep then redis.call('HSET', health, 'kept_us', string.format('%.0f', keep)) end
+  wait = math.max(wait, held, (told[1] or 0) - now, (told[7] or 0) - now, (told[2] and told[3] or 0) - now)
+  return math.ceil(wait), {window = window, health = health, keep = keep, newest = newest, probing = told[2],
+    suspect = told[2] or told[4]}
+end
+local function take_slot(slot, cost, stamp, probe_us)
+  for _ = 1, cost do redis.call('LPUSH', slot.window, stamp) end
+  -- Once a minute is enough to forget what is older than it is kept.
+  if not slot.newest or math.floor(slot.newest / 60000000) ~= math.floor(now / 60000000) then
+    redis.call('LTRIM', slot.window, 0, younger(slot.window, now - slot.keep) - 1)
+    redis.call('PEXPIRE', slot.window, math.ceil(slot.keep / 1000) + 60000)
+  end
+  if slot.probing then
+    redis.call('HSET', slot.health, 'probing', stamp, 'probe_until_us', string.format('%.0f', now + probe_us))
+  end
 end

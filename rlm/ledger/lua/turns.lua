@@ -29,10 +29,12 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- KEYS[7]  family    of the hashes of events: the key of one is this and its id
 -- KEYS[8]  inflight  zset of the type of the event that is settled; unused without one
 -- KEYS[9]  tally     hash of the counts of that event's run
--- KEYS[10] timings   list of that run, for each completed call: endpoint, type, milliseconds that it took, milliseconds
---                    from its event's claim to its slot, microseconds of Redis time of its answer, milliseconds from
---                    when its event was taken to its answer, milliseconds its lane was idle before it
+-- KEYS[10] timings   list of that run, for each completed call: endpoint, type, ms that it took, ms from its event's claim
+--                    to its slot, microseconds of Redis time of its answer, ms from when its event was taken to its
+--                    answer, ms its lane was idle before it
 -- KEYS[11] ways      as in fail_way
+-- KEYS[12] well      as in fail_way, of the endpoint that answered
+-- KEYS[13] hosts     likewise
 -- ARGV[1]  worker
 -- ARGV[2]  lane       what begins the note of its call: its number and a colon
 -- ARGV[3]  run id     of the run to claim for; empty: claim nothing
@@ -49,31 +51,65 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 -- ARGV[14] entry      of the event's trail: the call and its answer, JSON
 -- ARGV[15] dedupe_ms  how long the event is remembered, to recognise duplicates
 -- ARGV[16] reached    likewise those that a turn named to probe them, and its worker could connect to
--- ARGV[17] server     run id of the server that this connection leads to
+-- ARGV[17] recent_us  for how long it is kept that the endpoint answered the worker's host; 0: it is not noted
+-- ARGV[18] server     run id of the server that this connection leads to
 -- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
 --          released, 'shut' is the way of its host to the endpoints of all that is, 'over' is the run, 'revision': the
 --          worker must be replaced. Or {settled, 'probe', endpoint}: the way there was shut, and the lane is to connect
---          before it gets a call there, for which no event waits. Else {settled, 'claimed', event id, claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item,
---          attempt, tries, runs, last}: what follows is the name and the limit of each window that the slot was taken in.
---          Without a slot stamp is empty, and what follows is the number of endpoints of the type, the name of each and
---          what to expect of it, and the name and the limit of all that has one there, or empty; suspect as in
---          acquire_slot; alone is 1 if the event is to be carried alone; remaining_us and begin_us are the time to the
---          deadline, and to when the call must have begun
+--          before it gets a call there, for which no event waits. Else {settled, 'claimed', event id, claims, type, endpoint,
+--          stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item, attempt, tries, runs, last}, and
+--          the name and the limit of each window that the slot was taken in; without a slot stamp is empty, and it is the
+--          number of endpoints of the type, the name of each, what to expect of it, and the name and the limit, or empty,
+--          of all that has one. suspect: as in acquire_slot; alone: 1 if the event is to be carried alone; remaining_us,
+--          begin_us: the time to the deadline, and to when the call must have begun
 -- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
-local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings, ways =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings, ways, well, hosts =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 -- include now
 -- include restamp_ahead
 -- include younger
 -- include slots
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
+local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')
+-- include ways
 -- include settle_completed
 -- include first_event
--- include ways
 -- include way_to
 -- include reply_claim
-local function claim(release, trust)
+-- include claim
+local settled, left = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0, {}
+if type(settled) == 'table' then return settled end
+if run_id == '' then return {settled, 'none'} end
+-- include refusal
+local function turned(reply)  -- what this host cannot call is left to the others, in its order
+  for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end
+  return reply
+end
+while trust[1] == ARGV[18] and #left < 50 do
+  local raw = redis.call('LPOP', releases)
+  if not raw then break end
+  local read, release = pcall(cjson.decode, raw)
+  local sound = read and type(release) == 'table' and type(release.of) == 'table'
+  local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
+  if why then  -- it is another lane's
+    redis.call('LPUSH', releases, raw)
+    return turned({settled, why})
+  end
+  local claimed = sound and claim(release)
+  if claimed == 'shut' or (claimed and claimed[2] == 'probe') then left[#left + 1] = raw end
+  if claimed and claimed ~= 'shut' then
+    claimed[1] = settled
+    return turned(claimed)
+  end
+end
+return turned({settled, refusal() or (#left > 0 and 'shut' or 'none')})
+
+--- claim
+-- Claims the first event that waits for a call that is released, with a slot if the lane is connected.
+-- Uses   the KEYS and ARGV of take_turn, and now, stamp, trust, first_event, way_to, probe_way, slots, reply_claim
+-- Gives  claim(release)  the reply of take_turn, 'shut', or nil if the call cannot be made
+local function claim(release)
   local of = release.of
   if release.run ~= run_id or now > release.void or now > release.begin then return end
   for _, one in ipairs(of.windows) do  -- it was released by a limit that has changed since
@@ -110,37 +146,10 @@ local function claim(release, trust)
     alone and 1 or 0, release.deadline - now, release.begin - now, release.call, lease, told[1], told[2], told[7] or '0',
     tries, told[9] or '0', told[3] or ''})
 end
-local settled = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
-if type(settled) == 'table' then return settled end
-if run_id == '' then return {settled, 'none'} end
--- include refusal
-local trust, left = redis.call('HMGET', epoch, 'server', 'since', 'underway_us', 'ways'), {}
-local function turned(reply)  -- what this host cannot call is left to the others, in its order
-  for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end
-  return reply
-end
-while trust[1] == ARGV[17] and #left < 50 do
-  local raw = redis.call('LPOP', releases)
-  if not raw then break end
-  local read, release = pcall(cjson.decode, raw)
-  local sound = read and type(release) == 'table' and type(release.of) == 'table'
-  local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
-  if why then  -- it is another lane's
-    redis.call('LPUSH', releases, raw)
-    return turned({settled, why})
-  end
-  local claimed = sound and claim(release, trust)
-  if claimed == 'shut' or (claimed and claimed[2] == 'probe') then left[#left + 1] = raw end
-  if claimed and claimed ~= 'shut' then
-    claimed[1] = settled
-    return turned(claimed)
-  end
-end
-return turned({settled, refusal() or (#left > 0 and 'shut' or 'none')})
 
 --- settle_completed
 -- Settles the event that a lane has completed.
--- Uses   the KEYS and ARGV of take_turn, and time, now, stamp
+-- Uses   the KEYS and ARGV of take_turn, and time, now, stamp, trust, note_well
 -- Gives  settle_completed(event)  1, 0 if its claim is not the lane's any more, or the error of Redis
 local function settle_completed(event)
   local event_id, number, kind, endpoint = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -161,6 +170,12 @@ local function settle_completed(event)
   if owned or told[1] ~= worker or told[2] == number then redis.call('HDEL', calls, event_id) end  -- a newer one stays
   if not owned then return 0 end
   redis.pcall('HINCRBY', tally, 'delivered:' .. endpoint, 1)  -- one that is no number costs itself
+  local recent_us, host = tonumber(ARGV[17]), string.match(worker, '^[^:]*')
+  if recent_us > 0 then
+    -- A tenth of that time is soon enough, unless somewhere calls fail: whose trouble it is depends on what came last.
+    local noted = not trust[4] and tonumber(redis.pcall('ZSCORE', well, host) or nil)
+    if not noted or noted > now or now - noted > recent_us / 10 then note_well(well, hosts, host, recent_us) end
+  end
   local dedupe_ms, written = tonumber(ARGV[15]), (tonumber(told[5]) or 0) + 1
   if dedupe_ms <= 0 then return redis.call('DEL', event) and 1 end
   redis.call('HSET', event, 'state', 'completed', 'last', endpoint, 'attempt', (tonumber(told[4]) or 0) + 1, 'trail',
@@ -187,51 +202,6 @@ local function first_event(pending)
     if sound then return head[1], told end
     redis.call('ZADD', pending, '9007199254740991', head[1])
   end
-end
-
---- slots
--- Takes slots of windows, each by its rules and its health.
--- Uses   now, restamp_ahead, younger
--- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot
---          rules: {{limit, span in microseconds}, ...}; trust: {server, since, underway_us} of the epoch
---        take_slot(slot, cost, stamp, probe_us)  takes what can be had
-local function ask_slot(window, health, cost, rules, keep_us, trust)
-  local newest = tonumber(redis.call('LINDEX', window, 0) or nil)
-  if newest and newest > now then
-    restamp_ahead(window)
-    newest = now
-  end
-  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us',
-    'held_until_us', 'paused_until_us')
-  local wait, longest = 0, 0
-  for _, rule in ipairs(rules) do
-    local limit, span = rule[1], rule[2]
-    if cost > limit then return -1 end
-    if newest and newest + span > now then  -- else none of its slots counts any more
-      wait = math.max(wait, (redis.call('LINDEX', window, limit - cost) or -math.huge) + span - now)
-    end
-    longest = math.max(longest, span)
-  end
-  local held = math.max(tonumber(told[6] or 0), (trust[2] or -math.huge) + (trust[3] or 0) + longest) - now
-  local kept, keep = tonumber(told[5] or 0), math.max(keep_us, longest)
-  if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
-    held = math.max(held, longest - kept)
-    redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
-    redis.call('PEXPIRE', window, math.ceil(keep / 1000) + 60000)
-  end
-  if kept ~= keep then redis.call('HSET', health, 'kept_us', string.format('%.0f', keep)) end
-  wait = math.max(wait, held, (told[1] or 0) - now, (told[7] or 0) - now, (told[2] and told[3] or 0) - now)
-  return math.ceil(wait), {window = window, health = health, keep = keep, newest = newest, probing = told[2],
-    suspect = told[2] or told[4]}
-end
-local function take_slot(slot, cost, stamp, probe_us)
-  for _ = 1, cost do redis.call('LPUSH', slot.window, stamp) end
-  -- Once a minute is enough to forget what is older than it is kept.
-  if not slot.newest or math.floor(slot.newest / 60000000) ~= math.floor(now / 60000000) then
-    redis.call('LTRIM', slot.window, 0, younger(slot.window, now - slot.keep) - 1)
-    redis.call('PEXPIRE', slot.window, math.ceil(slot.keep / 1000) + 60000)
-  end
-  if slot.probing then redis.call('HSET', slot.health, 'probe_until_us', string.format('%.0f', now + probe_us)) end
 end
 
 --- refusal

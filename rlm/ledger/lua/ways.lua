@@ -88,10 +88,7 @@ local ways, well, hosts, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local host, window, recent_us = ARGV[1], ARGV[2], tonumber(ARGV[3])
 -- include now
 -- include ways
-for _, list in ipairs({well, hosts}) do
-  redis.call('ZADD', list, string.format('%.0f', now), host)
-  redis.call('ZREMRANGEBYSCORE', list, '-inf', string.format('(%.0f', now - recent_us))
-end
+note_well(well, hosts, host, recent_us)
 if redis.call('HEXISTS', epoch, 'ways') == 0 then return {0, ''} end
 local way = read_way(ways, host, window)
 redis.call('HDEL', ways, host .. ' ' .. window)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -20,10 +20,10 @@ from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.letters import Envelope
-from rlm.ledger.scripts import SLICE, ask, batch
+from rlm.ledger.scripts import SLICE, Command, ask, batch
 
-#: The counts in the hash of an event, 0 where there is none.
-_COUNTS = ("attempt", "tries", "runs", "deaths", "claims", "unsent")
+#: The counts of `Whereabouts`, by the fields of an event's hash, 0 where there is none.
+_COUNTS = {name: name.encode() for name in ("attempt", "tries", "runs", "deaths", "unsent")} | {"releases": b"claims"}
 #: Events of a zset that are read at once.
 PAGE = 200
 
@@ -53,20 +53,14 @@ class Waiter(NamedTuple):
 
 
 class _Stamped(msgspec.Struct):
-    timestamp: object = None
+    timestamp: str = ""
 
 
 def stamped_at(raw: bytes) -> float | None:
-    """Return the time in an item's `timestamp`, seconds since 1970, or None if it is none.
-
-    It is ISO 8601; without a zone it is UTC.
-    """
+    """Return the `timestamp` of an item, ISO 8601, without a zone UTC, in seconds since 1970; None if it is none."""
     try:
-        text = msgspec.json.decode(raw, type=_Stamped).timestamp
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        moment = datetime.fromisoformat(msgspec.json.decode(raw, type=_Stamped).timestamp)
     except (ValueError, RecursionError):
-        return None
-    if moment is None:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -102,10 +96,7 @@ def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[st
 def fields_in(store: Store, zset: str, *fields: str) -> Iterator[tuple[str, list[bytes | None]]]:
     """Yield each event in a zset with some fields of it, page by page."""
     start = 0
-    while True:
-        ids = list(map(text, ask(store.client, "ZRANGE", zset, start, start + PAGE - 1)))
-        if not ids:
-            return
+    while ids := list(map(text, ask(store.client, "ZRANGE", zset, start, start + PAGE - 1))):
         yield from zip(ids, fields_of(store, ids, *fields), strict=True)
         start += len(ids)
 
@@ -161,15 +152,9 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     """Read where an event is, at one instant; None if the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
-    read = [
-        ("TIME",),
-        ("GET", keys.current),
-        ("LRANGE", keys.runs, 0, SLICE - 1),
-        ("HGETALL", keys.event(event_id)),
-        ("ZRANK", keys.pending(name), event_id),
-        ("ZCARD", keys.pending(name)),
-        *(("ZSCORE", key, event_id) for key in zsets.values()),
-    ]
+    read: list[Command] = [("TIME",), ("GET", keys.current), ("LRANGE", keys.runs, 0, SLICE - 1)]
+    read += [("HGETALL", keys.event(event_id)), ("ZRANK", keys.pending(name), event_id), ("ZCARD", keys.pending(name))]
+    read += [("ZSCORE", key, event_id) for key in zsets.values()]
     (seconds, microseconds), current, runs, fields, rank, pending, *scores = batch(store.client, read, transaction=True)
     if not fields:
         return None
@@ -180,7 +165,7 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     worker, note = text(fields.get(b"owner", b"")), None
     if place is Place.IN_FLIGHT:
         note = find_note(ask(store.client, "HGET", keys.calls(worker), event_id))
-    count = {name: int(fields.get(name.encode(), 0)) for name in _COUNTS}
+    counts: dict[str, Any] = {name: int(fields.get(field, 0)) for name, field in _COUNTS.items()}
     taken_at = float(fields[b"taken_at"]) if b"taken_at" in fields else None
     taken_in = text(fields.get(b"taken_in", b"")) or None  # as the version before this one wrote it
     if taken_in is None and taken_at is not None and b"type" not in fields:  # that has one that was retried by hand
@@ -194,12 +179,7 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         of=None if rank is None else pending,
         worker=worker,
         called=(note.endpoint, int(note.stamp) / MICROSECONDS) if note else None,
-        attempt=count["attempt"],
-        tries=count["tries"],
-        runs=count["runs"],
-        deaths=count["deaths"],
-        releases=count["claims"],
-        unsent=count["unsent"],
+        **counts,
         calls=trail.written_in(fields),
         taken_at=taken_at,
         taken_in=taken_in,

@@ -112,19 +112,12 @@ def books(store: Store) -> Books:
     while True:
         names = store.known_types
         run_id = ask(store.client, "GET", keys.current)
-        read: list[Command] = [
-            ("TIME",),
-            ("GET", keys.current),
-            ("SMEMBERS", keys.types),
-            ("HGETALL", keys.tally(text(run_id or b""))),
-            ("HGETALL", keys.dropped),
-            *(("LLEN", one) for one in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed)),
-            *(("ZCARD", keys.retried(name)) for name in names),
-            *ledger.count_commands(names),
-        ]
-        now, current, types, tally, gone, events, staged, aside, letters, *more = batch(
-            store.client, read, transaction=True
-        )
+        lists = keys.events, keys.processing, keys.aside(keys.processing), keys.failed
+        read: list[Command] = [("TIME",), ("GET", keys.current), ("SMEMBERS", keys.types)]
+        read += [("HGETALL", keys.tally(text(run_id or b""))), ("HGETALL", keys.dropped)]
+        read += [*(("LLEN", one) for one in lists), *(("ZCARD", keys.retried(name)) for name in names)]
+        found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
+        (seconds, microseconds), current, types, tally, gone, events, staged, aside, letters, *more = found
         # What was asked for depends on the run and the types; where they changed meanwhile, ask again.
         if current == run_id and {one.decode() for one in types if is_type_name(one)} <= set(names):
             break
@@ -142,16 +135,8 @@ def books(store: Store) -> Books:
         for name, retried in zip(names, more, strict=False)
     }
     dropped = {name.decode(): value.decode() for name, value in gone.items()}
-    seconds, microseconds = now
-    return Books(
-        seconds + microseconds / MICROSECONDS,
-        text(run_id) if run_id else None,
-        events,
-        staged + aside,
-        letters,
-        accounts,
-        dropped,
-    )
+    now, run_name = seconds + microseconds / MICROSECONDS, text(run_id) if run_id else None
+    return Books(now, run_name, events, staged + aside, letters, accounts, dropped)
 
 
 def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
@@ -239,20 +224,12 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read what the record of a run is made of."""
     keys, named = store.keys, store.settings.endpoints
     with translated(store.client):
-        (seconds, microseconds), found, published, restarts, timings, changes, kept, ways, *health = batch(
-            store.client,
-            [
-                ("TIME",),
-                ("HGETALL", keys.tally(run.id)),
-                ("HGETALL", keys.limits),
-                ("GET", keys.restarts),
-                ("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE)),
-                ("LRANGE", keys.changes, *(_ALL if measured else _NONE)),
-                ("HGETALL", keys.measured),
-                ("HGETALL", keys.ways),
-                *store.breaker.health_commands(list(named.values())),
-            ],
-        )
+        read: list[Command] = [("TIME",), ("HGETALL", keys.tally(run.id)), ("HGETALL", keys.limits)]
+        read += [("GET", keys.restarts), ("HGETALL", keys.measured), ("HGETALL", keys.ways)]
+        read += [("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE))]
+        read += [("LRANGE", keys.changes, *(_ALL if measured else _NONE))]
+        replies = batch(store.client, [*read, *store.breaker.health_commands(list(named.values()))])
+        (seconds, microseconds), found, published, restarts, kept, ways, timings, changes, *health = replies
         tally, limits = read_tally(found), {text(name): text(limit) for name, limit in published.items()}
         endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
         calls = [read_completed(one) for one in timings]

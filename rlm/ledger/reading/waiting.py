@@ -144,13 +144,8 @@ def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
         yield from ((Mark(part, ""), Place.QUEUED) for part in _LISTS)
 
 
-def _zset(store: Store, mark: Mark) -> str:
-    return store.keys.zsets(mark.type)[Place(mark.part)]
-
-
 def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Go through a zset by score, a page at a time."""
-    zset = _zset(store, mark)
+    zset = store.keys.zsets(mark.type)[Place(mark.part)]
     passed = 0  # of the score at which a page begins: only where more have the same than fit a page
     while True:
         with translated(store.client):
@@ -168,7 +163,7 @@ def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Wai
 def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[Mark, Waiter | None]]:
     """Look for the event of one item, whose id says where it would be."""
     one = event_id(item, mark.type)
-    score = ask(store.client, "ZSCORE", _zset(store, mark), one)
+    score = ask(store.client, "ZSCORE", store.keys.zsets(mark.type)[Place(mark.part)], one)
     if score is not None and (int(score), one) > (mark.score, mark.behind):
         yield mark._replace(score=int(score), behind=one), next(_look(store, [(int(score), one)], place))
 

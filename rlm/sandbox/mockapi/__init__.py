@@ -33,18 +33,9 @@ class MockApi(Service):
 
     Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
     with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: this is
-    how a test plays an outage.
-
-    Args:
-        types: whose endpoints are served.
-        host: the address to listen on.
-        port: 0 picks a free one, which `port` and `url` show once it has started.
-        log_path: a file that gets a JSON line for each arrival, appended.
-        clock: stamps the arrivals; answers are always sent in real time.
-        seed: makes the faults' chances repeatable.
-
-    Raises:
-        ConfigurationError: two endpoints cannot be told apart by their paths.
+    how a test plays an outage. Port 0 picks a free one, which `port` and `url` show then. `log_path` gets a JSON line
+    for each arrival, stamped by `clock`; answers are always sent in real time. `seed` makes the faults' chances
+    repeatable. Raise ConfigurationError if two endpoints cannot be told apart by their paths.
     """
 
     def __init__(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -84,8 +83,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigurationError(f"{dict(fields)!r} is no fault: {error}; the fields are {known}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The call is answered `after_seconds`, with `retry_after_seconds` in a header."""
 
     status: int

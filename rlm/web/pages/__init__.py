@@ -1,14 +1,6 @@
 """The dashboard: its pages, and how each is answered, as a whole or section by section.
 
-A page is added in three steps:
-
-1. A module here with a function from `Documents` and a `Query` to the values of its template, and `PAGE`, a `Page`
-   that names both. It reads through functions of `rlm.admin` only (`documents.get(key, find)`), so that page, terminal
-   and JSON agree, and computes nothing. Pictures come from `plots.py`.
-2. A template in `rlm/web/templates/` that extends `base.html`. What changes by itself stands in a live section:
-   `{% call live("workers", "Workers") %}...{% endcall %}`, on the page whatever the state is. Buttons that write stand
-   in `{% if frame.may_write %}`.
-3. The `PAGE` in `PAGES` below: its place there is its place in the navigation.
+docs/development.md says how a page is added.
 """
 
 from __future__ import annotations

@@ -136,8 +136,7 @@ class Elsewhere(Exception):  # noqa: N818  # no error
         self.address = address
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page. `context` reads documents and returns the values for `template`.
 
     `path` is a Starlette path. A page with a `label` stands in the navigation. `command` is the command that shows the

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
 from rlm.core.text import safe_line
 
-if TYPE_CHECKING:
-    #: A number and the class of what it counts.
-    Part = tuple[float, str]
-    Point = tuple[float, float]
-
+#: A number and the class of what it counts.
+Part = tuple[float, str]
+Point = tuple[float, float]
 #: The stretched picture inside is so many units wide and high.
 _UNITS: Final = 1000
 _INNER: Final = Markup(
@@ -38,8 +35,7 @@ _TURN = 0.65
 _MINUTE, _HOUR = 60, 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a class that rises at its points; `filled`: the area below has a colour."""
 
     points: Sequence[Point]
@@ -47,8 +43,7 @@ class Line:
     filled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PlotMark:
+class PlotMark(NamedTuple):
     """A moment, drawn as a vertical line with words above it, or a dot where `y` is given."""
 
     x: float
@@ -57,8 +52,7 @@ class PlotMark:
     y: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One of several columns: what it is in words, its parts from the bottom up, and where it leads."""
 
     words: str
@@ -66,14 +60,13 @@ class Column:
     href: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Axes:
+class Axes(NamedTuple):
     """How far a picture goes, from 0, and the numbers to write along it; by default round ones."""
 
     x_end: float
     y_end: float
-    x_ticks: Sequence[tuple[float, str]] = field(default=())
-    y_ticks: Sequence[tuple[float, str]] = field(default=())
+    x_ticks: Sequence[tuple[float, str]] = ()
+    y_ticks: Sequence[tuple[float, str]] = ()
 
 
 def bar(label: str, *parts: Part, whole: float = 0, height: int = 12) -> Markup:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
 
@@ -24,8 +23,7 @@ _HEADROOM: Final = 1.12
 _HEIGHT: Final = 210
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlot:
+class RunPlot(NamedTuple):
     """The `curve`, None if there is nothing to draw; a picture for each endpoint; `happened`, numbered in the curve."""
 
     curve: Markup | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rlm.admin.planning import types_in_force
@@ -130,8 +129,7 @@ class Number(NamedTuple):
         return f"{self.value}{self.unit}"
 
 
-@dataclass(frozen=True, slots=True)
-class TypeFields:
+class TypeFields(NamedTuple):
     """What can be asked of one type: its events, the limits of its endpoints, and more endpoints."""
 
     name: str
@@ -145,8 +143,7 @@ class TypeFields:
         return any(one.told for one in (self.events, *self.limits, self.added))
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """The form as it was sent, `faults` in it, and what the numbers of events `began_with`."""
 
     basis: str
@@ -155,7 +152,7 @@ class Form:
     types: tuple[TypeFields, ...]
     budgets: tuple[Number, ...]
     replay: int
-    faults: list[str] = field(default_factory=list)
+    faults: list[str]
 
     @property
     def busiest(self) -> str:
