@@ -66,7 +66,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 def import_supervisor(settings: Settings) -> None:
     """Import what a supervisor needs, and its workers."""
     needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
-    needed.append("encodings.idna")  # else each worker loads it when it connects
+    needed += ["rlm.ledger.embedded.answers", "encodings.idna"]  # else each worker loads them when it connects
     if settings.sentry_dsn is not None:  # else each worker would load the library
         needed.append("rlm.telemetry.sentry")
     for module in needed:

@@ -1,8 +1,9 @@
-"""Modules of libraries that are left empty until somebody asks for what is in them.
+"""Modules that are left empty until somebody asks for what is in them.
 
 redis-py and limits import their asynchronous halves with themselves, which takes as long as the rest, and a quarter of
-a process's memory. RLM never uses them. Whoever does, in the same process, notices nothing: the first name that is
-looked up in such a module fills it.
+a process's memory. redis-py imports what reads the versions of packages as well, and with it what reads mail. RLM never
+uses them. Whoever does, in the same process, notices nothing: the first name that is looked up in such a module fills
+it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
-#: Packages that their parents import and that RLM does not use.
-UNUSED = frozenset({"redis.asyncio", "limits.aio"})
+#: Packages that libraries import and that RLM does not use.
+UNUSED = frozenset({"redis.asyncio", "limits.aio", "importlib.metadata"})
 
 _filling = threading.RLock()
 

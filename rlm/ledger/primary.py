@@ -16,10 +16,10 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 import redis
 
 from rlm.core.clock import system_clock
@@ -49,8 +49,7 @@ class Address(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True)
-class SentinelURL:
+class SentinelURL(msgspec.Struct, frozen=True):
     """What a URL of sentinels says: who is asked for which service, and how they and the primary are spoken to."""
 
     scheme: str

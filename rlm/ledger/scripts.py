@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import redis
@@ -42,7 +42,7 @@ _INCLUDE = re.compile(rb"\n *-- include ([a-z_]+)(?=\n)")
 def _read_sections() -> dict[str, bytes]:
     """Read the sections of all files of `lua/` by their titles, which are lines `--- TITLE`."""
     found: dict[str, bytes] = {}
-    for file in resources.files("rlm.ledger").joinpath("lua").iterdir():
+    for file in Path(__file__).with_name("lua").iterdir():
         _, *parts = _SECTION.split(file.read_bytes())
         found.update(zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True))
     return found

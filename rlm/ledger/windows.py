@@ -79,7 +79,8 @@ class Windows(Part):
         limited = list(all_limited([endpoint]))
         kept_ms = [round(1000 * max(KEEP_SECONDS, one.limit.longest_seconds + self._guard_seconds)) for one in limited]
         lists = [spell(one.window_id) for one in limited for spell in (self._keys.window, self._keys.moved)]
-        keys = [lists[0], *call_keys(self._keys, call), *lists[1:]]
+        health = self._keys.health(endpoint.window_id)
+        keys = [lists[0], *call_keys(self._keys, call), lists[1], health, *lists[2:]]
         args = [slot.stamp, call.event_id if call else "", *told, MOST_MOVED, *kept_ms]
         return text(self._run("return_slot", keys, args))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -159,6 +158,8 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return, for the end of a message, the known name that `name` may mean, in any case; empty if none is near."""
     if len(name) > _LONGEST_KEY:
         return ""
+    import difflib  # noqa: PLC0415  # needed for a typing error only
+
     folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)
     return f" (did you mean {folded[near[0]]!r}?)" if near else ""

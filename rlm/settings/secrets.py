@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
@@ -133,6 +132,10 @@ def _mask_no_url(value: Any) -> Any:
     """Return what may be shown of a value of `url` that is no URL: `embedded` or nearly so, a host, plain pieces."""
     if host := _HOST.fullmatch(str(value)):
         return _masked_path(host)
+    if value == EMBEDDED:
+        return value
+    from difflib import SequenceMatcher  # noqa: PLC0415  # needed for a typing error only
+
     text = str(value)[: 2 * len(EMBEDDED)]
     return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
 

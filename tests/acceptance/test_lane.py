@@ -576,6 +576,25 @@ def test_an_endpoint_that_keeps_failing_is_rested_and_one_good_answer_reopens_it
     bench.check()
 
 
+def test_a_retry_probes_an_endpoint_that_it_has_a_connection_to(make_bench):
+    """The slot that comes with its claim is given back, for a retry has a fresh connection: so the probe is as well."""
+    bench = make_bench(max_attempts=100)
+    (event_id,) = bench.take()
+    bench.api.set_fault(SECOND, status=500)
+    bench.carry(SECOND)
+    bench.promote()
+    first = bench.settings.endpoints[FIRST]
+    bench.dispatcher.keep(first, bench.dispatcher.connect(first, PATIENCE))
+    bench.store.client.hset(bench.store.keys.health(first.window_id), "probing", 1)
+
+    bench.carry()
+
+    assert bench.calls() == [(SECOND, 1, 500), (FIRST, 2, 200)]
+    assert bench.event(event_id)["state"] == "completed"
+    assert bench.store.windows.look([first])[1][FIRST].free > 1
+    bench.check()
+
+
 # -- time
 
 

@@ -6,7 +6,16 @@ import pytest
 
 from rlm.ledger.claims import Admitted, Call, LaneId
 from tests.store import looks, steps
-from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_clock_back, stamps, take
+from tests.store.windows import (
+    make_budget,
+    make_endpoint,
+    pass_time,
+    refusal,
+    set_clock_back,
+    set_health,
+    stamps,
+    take,
+)
 
 CALL = Call(LaneId("w1", 1), "i1:T", "api")
 
@@ -75,6 +84,22 @@ def test_many_slots_given_back_at_once_free_as_many(store):
     steps.at_once(*[take_and_give_back] * 10)
 
     assert stamps(store, endpoint) == []
+
+
+def test_a_probe_that_was_not_sent_leaves_the_next_one_free(store, endpoint):
+    """Else its endpoint stayed shut for as long as a call may take, though nobody had called it."""
+    (earlier,) = take(store, endpoint)
+    set_health(store, endpoint, probing=1)
+    (probe,) = take(store, endpoint)
+
+    store.windows.give_back(endpoint, earlier)
+    refusal(store, endpoint)
+    store.windows.give_back(endpoint, probe)
+
+    (again,) = take(store, endpoint)
+    assert again.suspect
+    store.windows.give_back(endpoint, probe)
+    refusal(store, endpoint)
 
 
 def test_a_blocked_slot_counts_from_now(store, endpoint):

@@ -76,13 +76,11 @@ class EmbeddedServer:
         with self._directory():
             if not self._port:  # else the last user may have to stop it again
                 with locked(start_lock, shared=True):
-                    if self._process.answers():
-                        self._process.admit(self._longest)
+                    if self._process.admit(self._longest):
                         self._enter()
                         return self.url
             with locked(start_lock):
-                self._process.ensure()
-                self._process.admit(self._longest)
+                self._process.ensure(self._longest)
                 users = self._enter()
                 if self._port:
                     try:

@@ -85,45 +85,43 @@ class ValkeyProcess:
                 self._start(lock)
         return begun
 
-    def answers(self) -> bool:
-        """Return whether it runs and answers.
+    def admit(self, longest: int) -> bool:
+        """Return whether it runs and answers; then it refuses arguments of more than `longest` bytes.
+
+        It does so before they are read: nothing copies a giant.
 
         Raises:
             StoreError: it is frozen, or serves another directory.
         """
         self._claim_place()
         with self._connect() as server:
-            return self._is_served(server.data_of())
+            serves = server.data_of()
+            if serves is not None:
+                self._admit(server, serves, longest)
+        return serves is not None
 
-    def ensure(self) -> None:
-        """Start it unless it runs, an orphan included; return once it answers.
+    def ensure(self, longest: int) -> None:
+        """Start it unless it runs, an orphan included; return once it answers, as `admit` does.
 
         Raises:
             StoreError: it ended at once, does not answer in `START_SECONDS`, is frozen, or serves another directory.
         """
         self._claim_place()
         with self._connect() as server:
-            self._is_served(self._await_answer(server))
+            self._admit(server, self._await_answer(server), longest)
 
     def _claim_place(self) -> None:
         if self.socket_path.parent != self._data_dir:
             claim_socket_dir(self.socket_path.parent)
 
-    def _is_served(self, serves: str | None) -> bool:
-        if serves is not None and not self._data_dir.samefile(serves):
+    def _admit(self, server: ServerSocket, serves: str, longest: int) -> None:
+        if not self._data_dir.samefile(serves):
             raise StoreError(
                 f"the server on {str(self.socket_path)!r} keeps its data in {serves!r}, not in "
                 f"{str(self._data_dir)!r}, so RLM did not start it: stop it and try again"
             )
-        return serves is not None
-
-    def admit(self, longest: int) -> None:
-        """Refuse commands with an argument of more than `longest` bytes, before they are read: nothing copies a giant.
-
-        Raises:
-            StoreError: the server does not answer any more.
-        """
-        self._set("proto-max-bulk-len", longest, f"the embedded server of {str(self._data_dir)!r} does not answer")
+        failed = f"the embedded server of {str(self._data_dir)!r} does not answer"
+        server.set("proto-max-bulk-len", longest, failed)
 
     def listen(self, port: int) -> None:
         """Listen on loopback `port` too, where programs other than RLM expect it.
@@ -134,11 +132,8 @@ class ValkeyProcess:
         failed = (
             f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program does"
         )
-        self._set("port", port, f"{failed}: end that one, or change redis.embedded_port")
-
-    def _set(self, setting: str, value: int, failed: str) -> None:
         with self._connect() as server:
-            server.set(setting, value, failed)
+            server.set("port", port, f"{failed}: end that one, or change redis.embedded_port")
 
     def stop(self) -> None:
         """Stop it and return once it has ended, with all it was given on disk.

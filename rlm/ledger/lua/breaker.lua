@@ -1,8 +1,8 @@
 --- rest_endpoint
 -- Rests an endpoint for all workers at once; when the rest is over a single probe may reopen it.
--- KEYS[1]  health  hash of the endpoint: rest_until_us, probing, probe_until_us, failures, opened_us, and of calls that
---          it refused though its limit allows them: refused_limit, refused_nth, refused_calls, refused_us,
---          refused_stamps; failed_with, in words
+-- KEYS[1]  health  hash of the endpoint: rest_until_us, probing (1, or the stamp of the last probe's slot), probe_until_us,
+--          failures, opened_us, and of calls that it refused though its limit allows them: refused_limit, refused_nth,
+--          refused_calls, refused_us, refused_stamps; failed_with, in words
 -- KEYS[2]  window  list of its slots
 -- ARGV[1]  rest_us    how long, microseconds; for a failure: the first rest, doubled with each further failure
 -- ARGV[2]  longest_us a failure never rests it longer

@@ -170,5 +170,7 @@ local function take_slot(slot, cost, stamp, probe_us)
     redis.call('LTRIM', slot.window, 0, younger(slot.window, now - slot.keep) - 1)
     redis.call('PEXPIRE', slot.window, math.ceil(slot.keep / 1000) + 60000)
   end
-  if slot.probing then redis.call('HSET', slot.health, 'probe_until_us', string.format('%.0f', now + probe_us)) end
+  if slot.probing then
+    redis.call('HSET', slot.health, 'probing', stamp, 'probe_until_us', string.format('%.0f', now + probe_us))
+  end
 end

@@ -57,7 +57,8 @@ return {1, 0, stamp, suspect}
 -- KEYS[2]  calls     hash of the worker: event id -> its call; unused without an event id
 -- KEYS[3]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
 -- KEYS[4]  moved     list of those of the window's slots that count from later than their calls were sent
--- KEYS[5..] both     the window of the endpoint's budget and its `moved`; missing if it has none
+-- KEYS[5]  health    hash of the endpoint: probing, probe_until_us
+-- KEYS[6..] both     the window of the endpoint's budget and its `moved`; missing if it has none
 -- ARGV[1]  stamp     of the slot
 -- ARGV[2]  event id  it was taken for, or empty
 -- ARGV[3]  call      what is noted of the call from now on, %s being the new stamp; empty: the slot is given back
@@ -68,12 +69,14 @@ return {1, 0, stamp, suspect}
 -- ARGV[7..] kept_ms  how long each `moved` is kept, milliseconds
 -- Returns  the slot's stamp from now on, '0' when it is given back or was no longer there
 -- Atomic because the slot may not be missing for an instant, nor be moved without the note of when its call was sent.
--- Without that it would count as a call of the moment it is moved to.
-local window, calls, inflight, moved, budget, budget_moved = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Without that it would count as a call of the moment it is moved to. And a probe that was not sent leaves the next one free.
+local window, calls, inflight, moved, health, budget, budget_moved =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local stamp, event_id, call, ago_us, shortest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('LREM', window, 1, stamp) == 0 then return '0' end
 if budget then redis.call('LREM', budget, 1, stamp) end
 if call == '' then
+  if redis.call('HGET', health, 'probing') == stamp then redis.call('HDEL', health, 'probe_until_us') end
   local noted = event_id ~= '' and redis.call('HGET', calls, event_id)
   if noted then
     redis.call('HSET', calls, event_id, string.match(noted, '^%d+:') or '')
