@@ -140,7 +140,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             for starts in _fillings(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
-        binds=what_binds(situation, choice, capacity, horizon),
+        binds=str(what_binds(situation, choice, capacity, horizon)),
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 

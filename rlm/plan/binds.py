@@ -1,15 +1,13 @@
-"""What keeps a plan from ending sooner or leaving less over, in words: it is compared with more lanes or endpoints.
-
-That limits bind is told with until when, for how many events, and what more endpoints would change.
-"""
+"""What keeps a plan from ending sooner or leaving less over, found by comparing it with more lanes or endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rlm.core.text import counted, listed, named
+from rlm.core.text import counted
 from rlm.core.window import Circuit
+from rlm.plan.limits_bind import LimitsBind, MoreEndpoints, ShutWindow, clock, first_of
 from rlm.plan.simulate import Course, simulate
 from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Demand, Horizon, Situation
 from rlm.plan.window import NEVER, SECOND, SimulatedWindow, ticks
@@ -19,22 +17,12 @@ from rlm.plan.workers import Choice
 WORTH_IT: Final = 0.9
 #: At most so many more overflow endpoints for each type are tried.
 MOST_ADDED: Final = 3
-#: At most so many shut endpoints and budgets of a kind are named.
-MOST_NAMED: Final = 3
 
 _LAST_CALLS: Final = "nothing binds: the last calls are under way"
-_SHUT: Final[Mapping[str, tuple[str, str]]] = {
-    Circuit.PROBING: ("is not counted on until it answers well", "are not counted on until they answer well"),
-    "endless": ("is paused until resumed", "are paused until resumed"),
-    Circuit.PAUSED: ("is paused until {}", "are paused until {} at the latest"),
-    Circuit.HELD: ("is held until {}", "are held until {} at the latest"),
-    Circuit.RESTING: ("rests until {}", "rest until {} at the latest"),
-}
-_ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> str:
-    """Return the constraint that binds as a sentence without its full stop, its times counted from the run's start.
+def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> str | LimitsBind:
+    """Return the constraint that binds; `str` of it is its sentence, without its full stop.
 
     If limits bind, and if there is time for it, it says what more overflow endpoints would change.
     """
@@ -60,13 +48,13 @@ class _Comparison:
         if has_budget and len(situation.windows) <= MANY_ENDPOINTS:
             self._free = simulate(situation.without_budgets(), capacity.lanes)
 
-    def leftover(self) -> str:
+    def leftover(self) -> str | LimitsBind:
         """Return why events are left over."""
         situation, course, plenty = self._situation, self._course, self._plenty
         late = [demand for demand in situation.demands if demand.events and course.left[demand.name]]
         limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
-        number, leave = self._fewer_left(limited)
-        if plenty.leftover < min(course.leftover, leave):
+        more = self._fewer_left(limited)
+        if plenty.leftover < min(course.leftover, more.leave if more else course.leftover):
             return self._workers_bind(f"{course.leftover:,} are left over", f"{plenty.leftover:,}")
         if course.failed == course.leftover:
             attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
@@ -75,63 +63,52 @@ class _Comparison:
             told = f"{_events_are(course.leftover)} not expected to be answered before the deadline"
             return f"calls under way bind: {told}"
         if not limited:
-            return (
-                f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {_names(late)}"
-            )
-        advice = f"; {_more(number, limited)} would leave {f'{leave:,}' if leave else 'none over'}" if number else ""
-        return self._limits_leave(limited, advice)
+            types = first_of(one.name for one in late)
+            return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {types}"
+        unreachable = self._is_unreachable(limited)
+        budgeted = [] if unreachable else [one for one in limited if self._is_held_by_budget(one)]
+        return LimitsBind(
+            by_limit={one.name: course.left[one.name] for one in limited if one not in budgeted},
+            by_budget={one.name: course.left[one.name] for one in budgeted},
+            budgets=_budgets(budgeted),
+            until=self._at(situation.deadline),
+            unreachable=unreachable,
+            leftover=sum(course.left[one.name] for one in limited),
+            least=plenty.leftover if plenty.leftover < course.leftover else None,
+            more_endpoints=more,
+            shut=self._shut(limited),
+        )
 
-    def _limits_leave(self, limited: Sequence[Demand], advice: str) -> str:
-        course, plenty, shut = self._course, self._plenty, self._shut_windows(limited)
-        fewer = plenty.leftover < course.leftover
-        change = f"with more workers {plenty.leftover:,}" if fewer else "however many workers"
-        result = f"{sum(course.left[one.name] for one in limited):,} will be left over, {change}"
-        late = {window.name for window in shut if window.rest >= self._situation.deadline}
-        unreachable = all(late.intersection(route.windows) for one in limited for route in one.routes)
-        if unreachable and (probed := [one.name for one in shut if one.shut is Circuit.PROBING]):
-            # Calls go there one at a time, and the first good answer opens it: that there is none is an assumption.
-            others = [one for one in shut if one.shut is not Circuit.PROBING]
-            names = listed(probed) if len(probed) <= MOST_NAMED else named(probed, 1)
-            assumed = f"no call to {names} is counted on until a probe is answered well: unless one is"
-            return f"{assumed}, {result}{self._told(others)}"
-        who = f"no endpoint of {_names(limited)} can be called" if unreachable else self._who(limited)
-        return f"{who} until the deadline at {self._at(self._situation.deadline)}: {result}{advice}{self._told(shut)}"
-
-    def _who(self, limited: Sequence[Demand]) -> str:
-        """Return whose limits bind, and of how many events left over if budgets do beside them."""
-        left, free = self._course.left, self._free
-        of_budget = [one for one in limited if free and _budgets([one]) and free.left[one.name] < left[one.name]]
-        others = [one for one in limited if one not in of_budget]
-        if not of_budget or not others:
-            return _budgets_bind(of_budget) if of_budget else _limits_bind(others)
-        by_budget, by_limit = (sum(left[one.name] for one in some) for some in (of_budget, others))
-        budgets = f"{_budgets_bind(of_budget)} ({by_budget:,} of {_names(of_budget)})"
-        return f"{budgets} and {_limits_bind(others)} ({by_limit:,})"
-
-    def end(self, target: int) -> str:
+    def end(self, target: int) -> str | LimitsBind:
         """Return what the end waits for."""
         course, plenty, best = self._course, self._plenty, self._choice.best
-        end, soonest = self._at(course.forecast), self._at(plenty.forecast)
+        soonest = self._at(plenty.forecast)
         if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
-            done = f"with {counted(self._choice.workers, 'worker')} all is done at {end}"
-            return f"nothing binds: {done}, before the target of {self._at(target)}; with more it could be {soonest}"
+            done = f"with {counted(self._choice.workers, 'worker')} all is done at {clock(self._at(course.forecast))}"
+            early = f"before the target of {clock(self._at(target))}; with more it could be {clock(soonest)}"
+            return f"nothing binds: {done}, {early}"
         if plenty.forecast < WORTH_IT * best.forecast:
-            return self._workers_bind(f"all is done at {self._at(best.forecast)}", soonest)
+            return self._workers_bind(f"all is done at {clock(self._at(best.forecast))}", clock(soonest))
         last = max(plenty.starts, key=lambda start: start.at + start.takes)
         if last.at + last.takes < plenty.forecast:
             return _LAST_CALLS
         if last.at < last.takes:
-            begun = f"begins at {self._at(last.at)} and takes {_seconds(last.takes)}"
+            begun = f"begins at {clock(self._at(last.at))} and takes {_seconds(last.takes)}"
             return f"nothing binds: the last call, of {last.type}, {begun}"
         begins = {start.type: start.at for start in plenty.starts}
         limited = [one for one in self._situation.demands if begins.get(one.name, 0) >= WORTH_IT * last.at]
-        by_budget = self._free and _budgets(limited) and self._free.forecast < WORTH_IT * course.forecast
-        binds = _budgets_bind(limited) if by_budget else _limits_bind(limited)
-        change, besides = "more workers change nothing", ""
-        if soonest != end:
-            change, besides = f"with more workers the end could be {soonest} instead of {end}", "they and "
-        advice = f"; {besides}{sooner}" if (sooner := self._sooner(limited)) else ""
-        return f"{binds} until {self._at(last.at)}; {change}{advice}{self._told(self._shut_windows(limited))}"
+        types = dict.fromkeys((one.name for one in limited), 0)
+        by_budget = bool(self._free and _budgets(limited) and self._free.forecast < WORTH_IT * course.forecast)
+        return LimitsBind(
+            by_limit={} if by_budget else types,
+            by_budget=types if by_budget else {},
+            budgets=_budgets(limited),
+            until=self._at(last.at),
+            end=self._at(course.forecast),
+            soonest=soonest,
+            more_endpoints=self._sooner(limited),
+            shut=self._shut(limited),
+        )
 
     def _workers_bind(self, now: str, better: str) -> str:
         capacity = self._capacity
@@ -140,21 +117,21 @@ class _Comparison:
         maximum = " (the hosts take no more)" if capacity.of_hosts else maximum
         return f"workers bind: with {most}{maximum} {now}; with more it could be {better}"
 
-    def _sooner(self, limited: Sequence[Demand]) -> str:
-        """Return what the fewest more overflow endpoints would change that make a difference to the end, if any do."""
+    def _sooner(self, limited: Sequence[Demand]) -> MoreEndpoints | None:
+        """Return the fewest more overflow endpoints that make a difference to the end."""
         for number, other in self._with_more(limited):
             if other.forecast < WORTH_IT * self._course.forecast:
-                return f"{_more(number, limited)} would finish at {self._at(other.forecast)}"
-        return ""
+                return _more_endpoints(number, limited, end=self._at(other.forecast))
+        return None
 
-    def _fewer_left(self, limited: Sequence[Demand]) -> tuple[int, int]:
-        """Return the fewest more overflow endpoints that leave none over, else 1, and what it leaves; 0 if no fewer."""
+    def _fewer_left(self, limited: Sequence[Demand]) -> MoreEndpoints | None:
+        """Return the fewest more overflow endpoints that leave none over, or else what a single one would leave."""
         of_one = self._course.leftover
         for number, other in self._with_more(limited):
             if not other.leftover:
-                return number, 0
+                return _more_endpoints(number, limited)
             of_one = other.leftover if number == 1 else of_one
-        return int(of_one < self._course.leftover), of_one
+        return _more_endpoints(1, limited, leave=of_one) if of_one < self._course.leftover else None
 
     def _with_more(self, limited: Sequence[Demand]) -> Iterator[tuple[int, Course]]:
         """Yield number and course for each number of more overflow endpoints, while there is time for it.
@@ -167,63 +144,36 @@ class _Comparison:
             for number in range(1, MOST_ADDED + 1):
                 yield number, simulate(self._situation.with_more(names, number), self._capacity.lanes)
 
+    def _is_held_by_budget(self, demand: Demand) -> bool:
+        free = self._free
+        return free is not None and bool(_budgets([demand])) and free.left[demand.name] < self._course.left[demand.name]
+
+    def _is_unreachable(self, demands: Sequence[Demand]) -> bool:
+        late = {window.name for window in self._shut_windows(demands) if window.rest >= self._situation.deadline}
+        return all(late.intersection(route.windows) for one in demands for route in one.routes)
+
+    def _shut(self, demands: Sequence[Demand]) -> tuple[ShutWindow, ...]:
+        return tuple(
+            ShutWindow(window.name, window.shut, None if window.rest == NEVER else self._at(window.rest))
+            for window in self._shut_windows(demands)
+        )
+
     def _shut_windows(self, demands: Sequence[Demand]) -> list[SimulatedWindow]:
         """Return the windows of endpoints and budgets of these types that are shut, in the order of use, each once."""
         names = dict.fromkeys(name for one in demands for route in one.routes for name in route.windows)
         return [window for window in (self._situation.windows[name] for name in names) if window.rest > 0]
 
-    def _told(self, shut: Sequence[SimulatedWindow]) -> str:
-        """Name the endpoints and budgets that are shut, and why: that makes a limit tighter than it is."""
-        alike: dict[str, list[SimulatedWindow]] = {}
-        for one in shut:
-            endless = one.rest == NEVER and one.shut is not Circuit.PROBING
-            alike.setdefault("endless" if endless else one.shut, []).append(one)
-        parts: list[str] = []
-        for reason, group in alike.items():
-            of_one, of_many = _SHUT[reason]
-            if len(group) <= MOST_NAMED:
-                parts += [f"{one.name} {of_one.format(self._at(one.rest))}" for one in group]
-            else:
-                last = self._at(max(one.rest for one in group))
-                parts.append(f"{group[0].name} and {len(group) - 1:,} more {of_many.format(last)}")
-        return f" ({', '.join(parts)})" if parts else ""
-
-    def _at(self, moment: int) -> str:
-        """Return a moment in minutes and seconds since the run's start: `1:40`."""
-        minutes, seconds = divmod(round((self._situation.gone + moment) / SECOND), 60)
-        return f"{minutes}:{seconds:02}"
+    def _at(self, moment: int) -> int:
+        return self._situation.gone + moment
 
 
-def _limits_bind(demands: Sequence[Demand]) -> str:
-    several = len(demands) > 1
-    return f"the limit{'s' if several else ''} of {_names(demands)} {'bind' if several else 'binds'}"
+def _budgets(demands: Sequence[Demand]) -> tuple[str, ...]:
+    return tuple(sorted({route.budget for demand in demands for route in demand.routes if route.budget is not None}))
 
 
-def _budgets_bind(demands: Sequence[Demand]) -> str:
-    first, *others = _budgets(demands)
-    if not others:
-        return f"the budget {first} binds"
-    return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
-
-
-def _budgets(demands: Sequence[Demand]) -> list[str]:
-    return sorted({route.budget for demand in demands for route in demand.routes if route.budget is not None})
-
-
-def _more(number: int, demands: Sequence[Demand]) -> str:
-    """Name so many more overflow endpoints for each type, a single one by its place if that is the same for all."""
-    each = " for each" if len(demands) > 1 else ""
-    if number > 1:
-        return f"{number} more overflow endpoints{each}"
-    place, *others = {len(demand.routes) for demand in demands}
-    one = "one more" if others or place >= len(_ORDINALS) else f"a {_ORDINALS[place]}"
-    return f"{one} overflow endpoint{each}"
-
-
-def _names(demands: Sequence[Demand]) -> str:
-    """Name two types, or the first of more and how many others there are."""
-    first, *others = (one.name for one in demands)
-    return f"{first} and {len(others)} more types" if len(others) > 1 else " and ".join([first, *others])
+def _more_endpoints(number: int, demands: Sequence[Demand], *, end: int = 0, leave: int = 0) -> MoreEndpoints:
+    next_one = {len(demand.routes) for demand in demands}
+    return MoreEndpoints(number, next_one.pop() if len(next_one) == 1 else None, len(demands) > 1, end, leave)
 
 
 def _events_are(number: int) -> str:

@@ -12,7 +12,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan import COURSE_POINTS, compute_plan
-from rlm.plan.binds import what_binds
+from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, SimulatedWindow
@@ -80,17 +80,17 @@ def course_of(backlog, types, lanes, *, windows=FRESH, deadline=180.0, guard=0.5
     return simulate(Situation.of(Workload(backlog, types, windows), Horizon(deadline, deadline, guard)), lanes)
 
 
-def test_what_binds_has_its_figures():
-    """How many are left over, however many workers, until when, and what would leave none."""
+def test_what_binds_is_a_value():
+    """The constraint and its figures, from which the sentence is made."""
     horizon, capacity = HORIZON, CAPACITY.exactly(20)
     situation = Situation.of(Workload({"OPEN_ORDER_DETECTED": 500}, TYPES), horizon)
 
     found = what_binds(situation, choose_workers(situation, capacity, horizon), capacity, horizon)
 
-    assert found == (
-        "the limit of OPEN_ORDER_DETECTED binds until the deadline at 3:00: 140 will be left over, however many "
-        "workers; 2 more overflow endpoints would leave none over"
-    )
+    assert isinstance(found, LimitsBind)
+    assert found.by_limit == {"OPEN_ORDER_DETECTED": 140}
+    assert (found.leftover, found.least, found.until) == (140, None, 180 * SECOND)
+    assert found.more_endpoints == MoreEndpoints(2, 4, each=False)
 
 
 def test_full_load_fits_with_workers_to_spare():

@@ -1,0 +1,161 @@
+"""That limits bind a plan: until when, for how many events, what more endpoints would change; and all that in words.
+
+Moments are in ticks since the run's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rlm.core.text import listed, named
+from rlm.core.window import Circuit
+from rlm.plan.window import SECOND
+
+#: At most so many shut endpoints and budgets of a kind are named.
+MOST_NAMED: Final = 3
+
+_SHUT: Final[Mapping[str, tuple[str, str]]] = {
+    Circuit.PROBING: ("is not counted on until it answers well", "are not counted on until they answer well"),
+    "endless": ("is paused until resumed", "are paused until resumed"),
+    Circuit.PAUSED: ("is paused until {}", "are paused until {} at the latest"),
+    Circuit.HELD: ("is held until {}", "are held until {} at the latest"),
+    Circuit.RESTING: ("rests until {}", "rest until {} at the latest"),
+}
+_ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+@dataclass(frozen=True, slots=True)
+class MoreEndpoints:
+    """What `number` more overflow endpoints, for each type if `each`, would change: the `end`, or how many they leave.
+
+    `ordinal` is the place of the next one among a type's endpoints, None if the types differ.
+    """
+
+    number: int
+    ordinal: int | None
+    each: bool
+    end: int = 0
+    leave: int = 0
+
+    def __str__(self) -> str:
+        each = " for each" if self.each else ""
+        if self.number > 1:
+            return f"{self.number} more overflow endpoints{each}"
+        if self.ordinal is None or self.ordinal >= len(_ORDINALS):
+            return f"one more overflow endpoint{each}"
+        return f"a {_ORDINALS[self.ordinal]} overflow endpoint{each}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShutWindow:
+    """An endpoint or a budget that admits no call `until` then; None for one without an end."""
+
+    name: str
+    reason: Circuit
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsBind:
+    """Limits or `budgets` admit no more `until` then: `leftover` events are left over, or else the end is `end`.
+
+    `by_limit` and `by_budget` have the types they bind, each with the events left over. `unreachable`: no endpoint of
+    these types can be called before the deadline. With more workers `least` are left over, or the end is `soonest`.
+    """
+
+    by_limit: Mapping[str, int]
+    by_budget: Mapping[str, int]
+    budgets: tuple[str, ...]
+    until: int
+    unreachable: bool = False
+    leftover: int = 0
+    least: int | None = None
+    end: int = 0
+    soonest: int = 0
+    more_endpoints: MoreEndpoints | None = None
+    shut: tuple[ShutWindow, ...] = ()
+
+    def __str__(self) -> str:
+        return self._left_over() if self.leftover else self._delayed()
+
+    def _left_over(self) -> str:
+        change = "however many workers" if self.least is None else f"with more workers {self.least:,}"
+        result = f"{self.leftover:,} will be left over, {change}"
+        probed = [one.name for one in self.shut if one.reason is Circuit.PROBING]
+        if self.unreachable and probed:
+            # Calls go there one at a time, and the first good answer opens it: that there is none is an assumption.
+            others = [one for one in self.shut if one.reason is not Circuit.PROBING]
+            names = listed(probed) if len(probed) <= MOST_NAMED else named(probed, 1)
+            assumed = f"no call to {names} is counted on until a probe is answered well: unless one is"
+            return f"{assumed}, {result}{_shut(others)}"
+        advice, more = "", self.more_endpoints
+        if more:
+            advice = f"; {more} would leave {f'{more.leave:,}' if more.leave else 'none over'}"
+        return f"{self._who()} until the deadline at {clock(self.until)}: {result}{advice}{_shut(self.shut)}"
+
+    def _delayed(self) -> str:
+        change, besides, advice = "more workers change nothing", "", ""
+        end, soonest = clock(self.end), clock(self.soonest)
+        if soonest != end:
+            change, besides = f"with more workers the end could be {soonest} instead of {end}", "they and "
+        if more := self.more_endpoints:
+            advice = f"; {besides}{more} would finish at {clock(more.end)}"
+        binds = _budgets_bind(self.budgets) if self.by_budget else _limits_bind(self.by_limit)
+        return f"{binds} until {clock(self.until)}; {change}{advice}{_shut(self.shut)}"
+
+    def _who(self) -> str:
+        by_limit, by_budget = self.by_limit, self.by_budget
+        if self.unreachable:
+            return f"no endpoint of {first_of([*by_limit, *by_budget])} can be called"
+        if not by_budget:
+            return _limits_bind(by_limit)
+        budgets = _budgets_bind(self.budgets)
+        if not by_limit:
+            return budgets
+        of_budgets = f"{sum(by_budget.values()):,} of {first_of(by_budget)}"
+        return f"{budgets} ({of_budgets}) and {_limits_bind(by_limit)} ({sum(by_limit.values()):,})"
+
+
+def _limits_bind(types: Iterable[str]) -> str:
+    names = list(types)
+    return f"the limit of {first_of(names)} binds" if len(names) == 1 else f"the limits of {first_of(names)} bind"
+
+
+def _budgets_bind(budgets: Sequence[str]) -> str:
+    first, *others = budgets
+    if not others:
+        return f"the budget {first} binds"
+    return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
+
+
+def _shut(windows: Sequence[ShutWindow]) -> str:
+    """Name the endpoints and budgets that are shut, and why: that makes a limit tighter than it is."""
+    alike: dict[str, list[ShutWindow]] = {}
+    for one in windows:
+        endless = one.until is None and one.reason is not Circuit.PROBING
+        alike.setdefault("endless" if endless else one.reason, []).append(one)
+    parts: list[str] = []
+    for reason, group in alike.items():
+        of_one, of_many = _SHUT[reason]
+        if len(group) <= MOST_NAMED:
+            parts += [f"{one.name} {of_one.format(clock(one.until or 0))}" for one in group]
+        else:
+            last = clock(max(one.until or 0 for one in group))
+            parts.append(f"{group[0].name} and {len(group) - 1:,} more {of_many.format(last)}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def first_of(types: Iterable[str]) -> str:
+    """Name two types, or the first of more and how many others there are."""
+    first, *others = types
+    if len(others) > 1:
+        return f"{first} and {len(others)} more types"
+    return " and ".join([first, *others])
+
+
+def clock(moment: int) -> str:
+    """Write a moment of the run, in minutes and seconds since its start: `1:40`."""
+    minutes, seconds = divmod(round(moment / SECOND), 60)
+    return f"{minutes}:{seconds:02}"
