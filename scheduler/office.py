@@ -51,6 +51,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
         started_at=system_clock.now(),
         revision=store.settings.revision,
         version=__version__,
+        ticks_every=store.settings.run.every_seconds,
     )
     changes, watch = ChangeTeller(store), HostWatch(store)
     said_at, others = float("-inf"), False

@@ -87,6 +87,8 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     if unconducted(found):
         return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
     expected = found.get("forecast") or found["plan"]
+    if why := lacking(found):
+        return Expectation("nothing is sent before a worker comes up", why, fits=False)
     when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
     alone = left
     if not expected["expected_leftover"]:
@@ -188,6 +190,15 @@ def unconducted(found: Mapping[str, Any]) -> str:
     """Return a warning if nobody conducts an open run, else ''."""
     is_conducted = found.get("conductor", "-") is not None
     return "" if is_conducted else "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+
+
+def lacking(found: Mapping[str, Any]) -> str:
+    """Return why a run sends nothing, the open one or the next, until its conductor says so itself; else ''."""
+    if not is_open(found):
+        return str(found.get("lacking") or "")
+    team, known = found["workers"], (found.get("forecast") or {}).get("shortage")
+    is_due = found["state"] == State.RUNNING and team["wanted"] and not known
+    return str(team.get("lacking") or "") if is_due else ""
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:

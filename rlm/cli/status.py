@@ -18,7 +18,7 @@ import click
 from rlm.admin import report
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import call_troubles, troubles
-from rlm.admin.words import forecast, is_open, shut, unconducted
+from rlm.admin.words import forecast, is_open, lacking, shut, unconducted
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, styled, table, wants_json
@@ -95,7 +95,9 @@ def _describe_plan(found: dict[str, Any]) -> None:
     bound = f"even with the most workers not before {plan['lower_bound_seconds']:.1f} s"
     done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
     show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
-    if now is not None:
+    if why := lacking(found):
+        show_words(f"By now: {forecast(found).words}. {sentence(why)}")
+    elif now is not None:
         team = counted(now["workers"], "worker")
         show_words(f"By now: {forecast(found).words}, with {team}. {sentence(now['binds'])}")
 
