@@ -73,7 +73,8 @@ class Process:
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
     that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older. `pids`
     is where `pid` counts (`pid_space`), empty if that is not known. `every` is how soon it announces itself again,
-    seconds; 0 if it does not say so.
+    seconds; 0 if it does not say so. `insists_on_file`: it is a scheduler that trusts only a Redis that keeps an
+    append-only file.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Process:
     schema: int = field(default=0, compare=False)
     pids: str = ""
     every: float = field(default=0.0, compare=False)
+    insists_on_file: bool = False
 
     @property
     def silent_after(self) -> float:
