@@ -18,7 +18,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
-from rlm.core.text import span
+from rlm.core.text import done_after, span
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger import Store
 from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
@@ -149,9 +149,10 @@ class Conductor:
         crash_point("plan.written")
         store.processes.want(self._leader.token, plan.workers)
         crash_point("plan.workers_wanted")
-        told = "Run %s is planned: workers %d, done %.1f s after its first call, left over %d: %s"
+        told = "Run %s is planned: workers %d, %s, left over %d: %s"
         extra = {"action": "plan", "run_id": run.id}
-        log.info(told, run.id, plan.workers, plan.forecast_seconds, plan.expected_leftover, plan.binds, extra=extra)
+        done = done_after(plan.forecast_seconds)
+        log.info(told, run.id, plan.workers, done, plan.expected_leftover, plan.binds, extra=extra)
 
     def _release(self, run: Run, drain: Drain) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""

@@ -16,7 +16,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import EventType, Limit, all_limited
 from rlm.core.expected import Turnaround
 from rlm.core.run import Run
-from rlm.core.text import counted
+from rlm.core.text import counted, done_after
 from rlm.ledger import Store
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
@@ -190,9 +190,10 @@ class Forecaster:
         self._leftover = leftover
         if before is not None:
             self._report_next_at = system_clock.monotonic() + REPORT_SECONDS
-            told = "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d: %s"
+            told = "Run %s is planned anew: %s, left over %d instead of %d: %s"
             extra = {"action": "replan", "run_id": self._run.id}
-            log.info(told, self._run.id, forecast["forecast_seconds"], leftover, before, forecast["binds"], extra=extra)
+            done = done_after(forecast["forecast_seconds"])
+            log.info(told, self._run.id, done, leftover, before, forecast["binds"], extra=extra)
 
     def _scale(self, workers: int, wanted: int) -> None:
         """Want more workers if the plan takes more. Never fewer: they leave when the run is closed."""

@@ -141,8 +141,8 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `pushed`.
 
-    Yields a warning for each line that will become a dead letter, or is too long even for that. After a StoreError it
-    is not known whether the items after `pushed.items` were pushed.
+    Yields a warning for each line that will become a dead letter, or is too long even for that. After a
+    StoreUnreachableError that is no StoreRefusingError, those after `pushed.items` may have been pushed.
     """
     chunk: list[bytes] = []
     size = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rlm.admin import words
 from rlm.core import tally
 from rlm.core.run import State
-from rlm.core.text import capital, counted, of_another_configuration, safe_line, sentence, span
+from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
@@ -147,8 +147,8 @@ def length(seconds: float) -> str:
 def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
     """Return what was `planned` for a run, and if it has ended what came of it `in fact`."""
     plan, team = found["plan"], found["workers"]
-    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
-    told = {"planned": f"{counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}"}
+    parts = counted(plan["workers"], "worker"), done_after(plan["forecast_seconds"]), _left(plan["expected_leftover"])
+    told = {"planned": ", ".join(parts)}
     if "finished_at" in found:
         actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
         left = _left(found["counts"]["leftover"])

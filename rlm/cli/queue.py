@@ -13,7 +13,7 @@ from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show
 from rlm.cli.events import drop, list_events
 from rlm.cli.options import interval_option, sure_flags
 from rlm.cli.printing import print_json, say, show, show_words, table
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
@@ -130,8 +130,10 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
             for warning in push_lines(store, checked if strict else lines, pushed):
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
-        except StoreError:
-            say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
+        except StoreError as error:
+            is_unknown = isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
+            after = "whether the next were is not known" if is_unknown else "none was after that"
+            say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
         full = [one for one in check_fitness(store).warnings if one.name == "memory"]

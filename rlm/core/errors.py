@@ -29,6 +29,10 @@ class StoreUnreachableError(StoreError):
     """Raised when Redis cannot be reached. Start it, or correct `redis.url`."""
 
 
+class StoreRefusingError(StoreUnreachableError):
+    """Raised when Redis says that it can do nothing just now, as a replica or with a full memory: it was not done."""
+
+
 class StoreForbiddenError(StoreError):
     """Raised when the user of `redis.url` lacks a right. docs/security.md lists those that RLM's user needs."""
 

@@ -181,6 +181,11 @@ def span(seconds: float | None) -> str:
     return f"{seconds / _DAY:.1f} d"
 
 
+def done_after(seconds: float) -> str:
+    """Return when a plan is done by its forecast, which is 0 if no call can be made in time."""
+    return f"done {span(seconds)} after the first call" if seconds else "no call"
+
+
 def is_plain(text: str) -> bool:
     """Return whether a number may be read from `text`: Python also reads `1_0` and the digits of other scripts."""
     return text.isascii() and "_" not in text

@@ -22,6 +22,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     ClusterDownError,
     MasterDownError,
+    OutOfMemoryError,
     ReadOnlyError,
 )
 
@@ -41,25 +42,42 @@ _MEANING = {
         "it cannot write to its disk, and takes no writes until it can",
         "read its log; give it disk and memory",
     ),
+    "OOM": (
+        "its memory is full, and it takes no writes until there is room, by maxmemory",
+        "raise maxmemory on it, or remove what other programs keep there; events go on by themselves then",
+    ),
     "MASTERDOWN": ("it is a replica that has lost its primary", "bring its primary back, or promote a replica"),
     "DENIED": (
         "it is in protected mode: other hosts are refused while its user `default` has no password",
         "give that user one (ACL SETUSER default >PASSWORD and ACL SAVE, or requirepass), on the host of Redis",
+    ),
+    "DB index": (
+        "it has no database of that number",
+        "correct the number at the end of redis.url (or REDIS_URL); `databases` in its settings says how many it has",
     ),
     "CLUSTERDOWN": ("it is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY),
 }
 #: In a script that was refused, older servers have their own words before it.
 _WORD = re.compile(rf"(?:^|-)({'|'.join(_MEANING)})\b")
 #: For these redis-py has classes of its own, and leaves the word out.
-_CLASSES = {ReadOnlyError: "READONLY", MasterDownError: "MASTERDOWN", ClusterDownError: "CLUSTERDOWN"}
+_CLASSES = {
+    ReadOnlyError: "READONLY",
+    OutOfMemoryError: "OOM",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+}
 
 
 class NotNowError(redis.ConnectionError):
-    """Raised when a server can do nothing just now; its connection is dropped. `remedy` says what to do."""
+    """Raised when a server can do nothing just now; its connection is dropped. `remedy` says what to do.
 
-    def __init__(self, what: str, remedy: str) -> None:
+    `undone`: it refused, so nothing was carried out.
+    """
+
+    def __init__(self, what: str, remedy: str, *, undone: bool = True) -> None:
         super().__init__(what)
         self.remedy = remedy
+        self.undone = undone
 
 
 class _Heeding:
@@ -220,5 +238,6 @@ def run_lasting(client: redis.Redis, *command: Any) -> Any:
             raise one
     if have < wanted.number:
         what = f"{have} of {wanted.number} replicas had what was written within {wanted.milliseconds} ms"
-        raise NotNowError(f"{what} (redis.wait_replicas)", "bring its replicas back, or lower redis.wait_replicas")
+        remedy = "bring its replicas back, or lower redis.wait_replicas"
+        raise NotNowError(f"{what} (redis.wait_replicas)", remedy, undone=False)
     return reply

@@ -21,6 +21,7 @@ from rlm.core.errors import (
     StoreError,
     StoreForbiddenError,
     StoreGarbledError,
+    StoreRefusingError,
     StoreUnfitError,
     StoreUnreachableError,
 )
@@ -46,7 +47,8 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
     if script and isinstance(error, redis.ResponseError) and not is_cluster(error):
         return _refused_script(error, script, where)
     if isinstance(error, NotNowError):
-        return StoreUnreachableError(f"{where} cannot be used now: {error}", error.remedy)
+        kind = StoreRefusingError if error.undone else StoreUnreachableError
+        return kind(f"{where} cannot be used now: {error}", error.remedy)
     if isinstance(error, BusyLoadingError):
         return StoreUnreachableError(f"{where} is still loading its data", "wait and try again")
     if (refused := _refused(error, where)) is not None:

@@ -181,4 +181,6 @@ def _events_are(number: int) -> str:
 
 
 def _seconds(time: int) -> str:
-    return f"{time / SECOND:g} s"
+    """Return a duration as exactly as a forecast can be: to a tenth of a second, or two digits below one."""
+    seconds = time / SECOND
+    return f"{round(seconds, 1):g} s" if seconds >= 1 else f"{seconds:.2g} s"

@@ -9,7 +9,7 @@ import pytest
 
 from rlm.admin.queue import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.errors import StoreUnreachableError
+from rlm.core.errors import StoreRefusingError, StoreUnreachableError
 from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
@@ -308,13 +308,16 @@ def test_a_line_is_read_in_constant_memory():
     assert max(map(len, read)) == 6
 
 
-def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch):
-    """What was pushed is pushed, what was on its way may be; exit 4."""
+@pytest.mark.parametrize(
+    ("failure", "next_were"), [(StoreUnreachableError, "is not known"), (StoreRefusingError, "none was after that")]
+)
+def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch, failure, next_were):
+    """What was pushed is pushed, what was on its way may be unless Redis refused it; exit 4."""
     push = Intake.push
 
     def fail_second_time(self, items):
         if queued(inst):
-            raise StoreUnreachableError("Redis cannot be reached")
+            raise failure("Redis cannot be reached")
         return push(self, items)
 
     monkeypatch.setattr(Intake, "push", fail_second_time)
@@ -323,6 +326,7 @@ def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch):
 
     assert done.stdout == ""
     assert f"{PUSH_ITEMS} items had been pushed before this" in done.stderr
+    assert next_were in done.stderr
     assert "cannot be reached" in done.stderr
     assert len(queued(inst)) == PUSH_ITEMS
 

@@ -409,6 +409,19 @@ def test_nothing_binds_where_every_call_begins_at_once():
     )
 
 
+@pytest.mark.parametrize(
+    ("expected", "told"), [(1.3526, "1.4 s"), (0.99999, "1 s"), (0.0536, "0.054 s"), (30.04, "30 s")]
+)
+def test_no_call_is_told_more_exactly_than_it_is_known(expected, told):
+    """How long calls take is measured to the microsecond, and differs from call to call by more than a tenth."""
+    pair = ("OPEN_ORDER_DETECTED", "open_order_api")
+    kind = EventType(pair[0], 1, 1.0, (endpoint(pair[1]),))
+
+    plan = plan_of({pair[0]: 1}, types=(kind,), expected={pair: Expected(expected, expected)})
+
+    assert plan.binds == f"nothing binds: the last call, of OPEN_ORDER_DETECTED, begins at 0:00 and takes {told}"
+
+
 def test_the_deadline_binds_where_no_call_fits():
     """When a call takes longer than the time there is, neither limits nor workers are blamed."""
     plan = plan_of({"REBALANCE_NEEDED": 5}, horizon=Horizon(1.9, 1.5, 0.5))

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
-from rlm.core.errors import ConfigurationError, StoreError, StoreUnreachableError
+from rlm.core.errors import ConfigurationError, StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
 from rlm.ledger.fitness import Finding, fault
@@ -124,6 +124,6 @@ class Examination:
 
     def _note(self, name: str, error: StoreError) -> None:
         """Remember that a check failed because Redis refused it or was unreachable."""
-        if isinstance(error, StoreUnreachableError):
+        if isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError):
             self._away = error
         self._refused.setdefault(error.what, (error, []))[1].append(name)
