@@ -152,18 +152,22 @@ class Processes(Part):
         keys = [self._keys.process(role, one) for role, one in ids]
         entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
-        for (role, one), entry, left_ms in zip(ids, entries, left, strict=True):
-            found[role].append((one, _read(entry), _silence(left_ms)))
+        for (role, one), raw, left_ms in zip(ids, entries, left, strict=True):
+            if (entry := _read(raw)) is None or entry.pid:
+                found[role].append((one, entry, _silence(left_ms)))
         return found
 
     def alive(self, role: Role) -> list[Process]:
-        """List the processes of a role, oldest first; those no longer heard of are `missing`."""
+        """List the processes of a role, oldest first; those no longer heard of are `missing`.
+
+        A place that was taken for a worker which is not forked yet is no process.
+        """
         return self.look(role)[0]
 
     def look(self, role: Role) -> tuple[list[Process], list[str]]:
         """Return the processes of a role as `alive` and `missing` do, of one moment."""
         entries = self.heard(role)
-        alive = sorted((one for one in entries.values() if one), key=lambda one: (one.started_at, one.id))
+        alive = sorted((one for one in entries.values() if one and one.pid), key=lambda one: (one.started_at, one.id))
         return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:
