@@ -42,8 +42,11 @@ _ARRIVAL_SECONDS = 0.01
 log = logging.getLogger(__name__)
 
 
-def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
-    """Announce a scheduler every few seconds until it has `stopped`, and log what operators change."""
+def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_volatile: bool) -> None:
+    """Announce a scheduler every few seconds until it has `stopped`, and log what operators change.
+
+    `allow_volatile`: it trusts a Redis that keeps no append-only file, too.
+    """
     process = Process(
         id=leader.owner,
         pid=os.getpid(),
@@ -51,6 +54,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event) -> None:
         started_at=system_clock.now(),
         revision=store.settings.revision,
         version=__version__,
+        insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
     changes, watch = ChangeTeller(store), HostWatch(store)

@@ -24,6 +24,7 @@ from rlm.ledger.fitness import require_fit
 from rlm.ledger.inspection import KeyFlaw, inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
+from rlm.ledger.trouble import TOLD_SECONDS
 from rlm.processes.signals import longest_call
 from scheduler.leader import Leader
 from scheduler.ticks import RedisClock, open_run
@@ -61,8 +62,8 @@ class RedisWatch:
         store.epochs.claim()
         self._store = store
         self._leader = leader
-        self._allow_volatile = allow_volatile
-        self._fit_at = float("-inf")
+        self.allow_volatile = allow_volatile
+        self._fit_at = self._told_until = float("-inf")
         self._step_guard = StepGuard()
         self.clock = RedisClock()
         self.mender = Mender(store, leader)
@@ -74,6 +75,8 @@ class RedisWatch:
 
     def check(self, fit_seconds: float = FIT_SECONDS) -> None:
         """Vouch for the server that answers, or hold every endpoint; set `unfit`, as of the last `fit_seconds`.
+
+        While it is unfit that is looked at as often as in a run.
 
         After a step of its clock all moments to come are moved with it, the deadline of an open run too.
         """
@@ -91,7 +94,7 @@ class RedisWatch:
             self._hold(vouched.why or FORGOT, Alarm.REDIS_FORGOT)
         elif vouched.verdict is Continuity.UNKNOWN:
             self._hold(UNKNOWN, Alarm.REDIS_FORGOT)
-        if system_clock.monotonic() - self._fit_at >= fit_seconds:
+        if system_clock.monotonic() - self._fit_at >= (min(fit_seconds, FIT_SECONDS) if self.unfit else fit_seconds):
             self._fit_at = system_clock.monotonic()
             self._look_at_fitness()
 
@@ -115,13 +118,13 @@ class RedisWatch:
         self._limits = self._store.limits() or self._limits
         before, self.unfit = self.unfit, ""
         try:
-            require_fit(self._store, allow_volatile=self._allow_volatile)
+            require_fit(self._store, allow_volatile=self.allow_volatile)
         except StoreUnfitError as error:
             self.unfit = str(error)
-        if self.unfit and self.unfit != before:
-            log.error(
-                "Nothing is released until Redis is fit again: %s", self.unfit, extra=alarm(Alarm.REDIS_UNFIT, "unfit")
-            )
+        if self.unfit and (self.unfit != before or self._fit_at >= self._told_until):
+            self._told_until = self._fit_at + TOLD_SECONDS
+            extra = alarm(Alarm.REDIS_UNFIT, "unfit")
+            log.error("Nothing is released until Redis is fit again: %s", self.unfit, extra=extra)
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -93,8 +94,9 @@ class SchedulerService(Office):
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
         clock = start_clock(self._store.settings.run.every_seconds, self._clock.now, self._wakeup.wake)
         waker.start()
+        announcing = partial(announce, allow_volatile=self._redis.allow_volatile)
         args = self._store, self._leader, self._stopped
-        announcer = threading.Thread(target=announce, args=args, name="announce", daemon=True)
+        announcer = threading.Thread(target=announcing, args=args, name="announce", daemon=True)
         announcer.start()
         told, every = "Scheduler %s (rlm %s, pid %d) starts a run every %g s", self._store.settings.run.every_seconds
         log.info(told, self._leader.owner, __version__, os.getpid(), every, extra={"action": "start_scheduler"})
@@ -131,7 +133,8 @@ class SchedulerService(Office):
 
     def _rest(self) -> None:
         """Wait until woken, or until another look is due; not at all for a stop that the run before was woken by."""
-        until, token = system_clock.monotonic() + IDLE_SECONDS, self._leader.token
+        idle_seconds = FIT_SECONDS if self._redis.unfit else IDLE_SECONDS
+        until, token = system_clock.monotonic() + idle_seconds, self._leader.token
         if self._duty.stopping:
             return
         self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(self._standby.pause_seconds)

@@ -95,7 +95,7 @@ class Conducted:
         now, shape = system_clock.now(), self.shape
         facts = WorkerState.READY, shape.threads, self.settings.revision
         for number, name in enumerate(self.workers):
-            self.store.processes.announce(Role.WORKER, Process(name, number, f"host-{number}", now, *facts))
+            self.store.processes.announce(Role.WORKER, Process(name, number + 1, f"host-{number}", now, *facts))
 
     def _go_on_announcing(self) -> None:
         while not self._over.wait(ANNOUNCE_SECONDS):

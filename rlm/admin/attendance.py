@@ -5,10 +5,13 @@ That nobody is heard of does not mean that nobody lives: Redis may have forgotte
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from rlm.admin.hosts import NO_HOST
+from rlm.core.run import State
 from rlm.ledger import Store
+from rlm.ledger.fitness import unfit
 from rlm.ledger.processes import Process, Role, WorkerState
 
 NO_SCHEDULER: Final = "no scheduler is heard of; `rlm up` or `rlm scheduler` starts one"
@@ -78,9 +81,24 @@ def nobody_sends(store: Store) -> str:
 
 
 def nobody_does(store: Store) -> str:
-    """Return why nothing comes of a plan as things are: nobody conducts, or nobody sends; empty if neither is so."""
+    """Return why nothing comes of a plan as things are: Redis is not fit, or nobody conducts, or sends; else empty."""
+    if why := unfit(store):
+        return f"nothing is sent until Redis is fit: {why}"
     by_hand = store.leases.holder() is not None
     return "; ".join(filter(None, ["" if by_hand else no_scheduler(store), nobody_sends(store)]))
+
+
+def lacking(found: Mapping[str, Any]) -> str:
+    """Return what `nobody_sends` found for a status, until the conductor of its run says what is amiss; else ''.
+
+    Of a Redis that is not fit nothing else is known: nobody can be heard of there.
+    """
+    if found.get("unfit"):
+        return ""
+    if found["state"] != State.RUNNING:
+        return str(found.get("lacking") or "")
+    team, known = found["workers"], (found.get("forecast") or {}).get("shortage")
+    return str(team.get("lacking") or "") if team["wanted"] and not known else ""
 
 
 def _differs(process: Process, revision: str) -> bool:

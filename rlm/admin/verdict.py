@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
-from rlm.admin.attendance import NO_SCHEDULER
+from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.core import tally
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
@@ -47,11 +47,13 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
 def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on an open run, the worst first; the last one always holds."""
     expected, team = words.forecast(found), found["workers"]
-    if words.unconducted(found):
+    if unfit := words.unfit(found):
+        yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
+    elif words.halted(found):
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
     if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
         other = team.get("other_configuration")
-        missing = words.lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
+        missing = lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
         missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
         short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
         yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing, expected.leftover if short else ""))
@@ -85,9 +87,11 @@ def _failing(found: Mapping[str, Any]) -> str:
 
 def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on the time between two runs, the worst first; the last one always holds."""
+    if unfit := words.unfit(found):
+        yield Verdict(Level.BAD, "No run starts", _joined(unfit))
     if not found["schedulers"]:
         yield Verdict(Level.BAD, "Nothing conducts", _joined(NO_SCHEDULER))
-    if why := words.lacking(found):
+    if why := lacking(found):
         yield Verdict(Level.BAD, "Nothing would send", _joined(why))
     last = found["last_record"]
     if last and last["state"] == State.FAILED:
@@ -108,17 +112,18 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def verdict_on(found: Forecast) -> Verdict:
     """Return the verdict on a forecast: is all done in time, and what is left over if not."""
-    plan = found.plan
+    plan, alone = found.plan, safe_line(found.case.lacking)
     if not found.events:
         return Verdict(Level.REST, "Nothing to do")
     if not plan.fits:
         left = f"{plan.expected_leftover:,} of {counted(found.events, 'event')} will be left over"
-        return Verdict(Level.WARN if plan.releases else Level.BAD, left, plan.binds)
+        may_wait = plan.releases and not alone
+        return Verdict(Level.WARN if may_wait else Level.BAD, left, alone or plan.binds)
     early = found.case.settings.run.window_seconds - found.end_seconds
     done = "The event is" if found.events == 1 else f"All {found.events:,} events are"
     done += f" done {span(max(0.0, early))} before the deadline"
-    if lacking := found.case.lacking:
-        return Verdict(Level.BAD, f"{done}, once there is somebody to do it", safe_line(lacking))
+    if alone:
+        return Verdict(Level.BAD, f"{done}, once there is somebody to do it", alone)
     return Verdict(Level.WELL, done, plan.binds)
 
 

@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rlm.admin.attendance import lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
+from rlm.core.clock import timestamp
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
+#: An open run is closed so long after its deadline at the latest, seconds, or it is called overdue.
+OVERDUE_SECONDS = 1.0
 
 
 class Counted(NamedTuple):
@@ -55,8 +59,15 @@ def counts_in_all(found: Mapping[str, Any]) -> Counted:
 
 
 def countdown(found: Mapping[str, Any]) -> str:
-    """Return how much of its window an open run has left."""
-    return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
+    """Return how much of its window an open run has left, or for how long it is overdue."""
+    return f"{left_of(found)} of {span(found['window_seconds'])}"
+
+
+def left_of(found: Mapping[str, Any]) -> str:
+    """Return how long an open run has left, or that it is overdue."""
+    left = found["seconds_left"]
+    overdue = 0.0 if left else timestamp(found["as_of"]) - timestamp(found["deadline"])
+    return f"{span(overdue)} past the deadline" if overdue > OVERDUE_SECONDS else f"{span(left)} left"
 
 
 #: The forecast of a run that has none yet, or needs none any more.
@@ -84,8 +95,9 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     """Return the present forecast of an open run."""
     if phase := _PHASES.get(found["state"]):
         return Expectation(phase, "", fits=True)
-    if unconducted(found):
-        return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
+    if halted(found):
+        until = "Redis is fit" if unfit(found) else "somebody conducts it"
+        return Expectation(f"nothing more is sent until {until}", "", fits=False)
     expected = found.get("forecast") or found["plan"]
     if why := lacking(found):
         return Expectation("nothing is sent before a worker comes up", why, fits=False)
@@ -117,7 +129,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     if expected.get("shortage") and not expected["workers"]:
         return "nothing is being sent"
     if called is None:
-        after = f"done {span(forecast_seconds)} after the first call, which is to come"
+        after = f"{done_after(forecast_seconds)}, which is to come"
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
@@ -136,7 +148,7 @@ def spare_seconds(found: Mapping[str, Any]) -> float | None:
 
 def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
     """Return in how many seconds the last answer of an open run is expected; None as long as no call was made."""
-    if found["state"] != State.RUNNING or unconducted(found) or (called := found["called_seconds"]) is None:
+    if found["state"] != State.RUNNING or halted(found) or (called := found["called_seconds"]) is None:
         return None
     return float(max(0.0, (found.get("forecast") or found["plan"])["forecast_seconds"] - called))
 
@@ -144,9 +156,8 @@ def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
 def progress(found: Mapping[str, Any]) -> str:
     """Return how much of an open run is done, how fast it calls, and how many calls failed."""
     counts = counts_in_all(found)
-    told = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
-    told += [counted(counts.failed, "dead letter")] if counts.failed else []
-    return ", ".join([*told, *_calling(found)])
+    dead = [counted(counts.failed, "dead letter")] if counts.failed else []
+    return ", ".join([f"{counts.completed:,} of {counted(counts.total, 'event')} done", *dead, *_calling(found)])
 
 
 def calls_in_all(found: Mapping[str, Any]) -> list[int]:
@@ -163,8 +174,7 @@ def calls_a_minute(found: Mapping[str, Any]) -> float:
 def _calling(found: Mapping[str, Any]) -> list[str]:
     """Return how fast a run calls, and how many calls failed or were throttled."""
     _, errors, throttled = calls_in_all(found)
-    rate = calls_a_minute(found)
-    told = [f"{rate:,.0f} calls a minute"] if rate else []
+    told = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
     told += [counted(errors, "error")] if errors else []
     return told + ([f"{throttled:,} throttled"] if throttled else [])
 
@@ -186,19 +196,15 @@ def looked_at(found: Mapping[str, Any]) -> str:
     return f"{config}, Redis {found['redis']}, prefix {found['prefix']}" if "redis" in found else ""
 
 
-def unconducted(found: Mapping[str, Any]) -> str:
-    """Return a warning if nobody conducts an open run, else ''."""
-    is_conducted = found.get("conductor", "-") is not None
-    return "" if is_conducted else "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+def halted(found: Mapping[str, Any]) -> str:
+    """Return why an open run does not go on, and what to do: Redis is not fit, or nobody conducts it; else ''."""
+    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+    return unfit(found) or (nobody if found.get("conductor", "-") is None else "")
 
 
-def lacking(found: Mapping[str, Any]) -> str:
-    """Return why a run sends nothing, the open one or the next, until its conductor says so itself; else ''."""
-    if not is_open(found):
-        return str(found.get("lacking") or "")
-    team, known = found["workers"], (found.get("forecast") or {}).get("shortage")
-    is_due = found["state"] == State.RUNNING and team["wanted"] and not known
-    return str(team.get("lacking") or "") if is_due else ""
+def unfit(found: Mapping[str, Any]) -> str:
+    """Return why nothing is sent if Redis is not fit, and what to do; else ''."""
+    return f"nothing is sent until Redis is fit: {safe_line(found['unfit'])}" if found.get("unfit") else ""
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
@@ -265,9 +271,10 @@ def workers(found: Mapping[str, Any]) -> str:
         return "no worker is wanted yet"
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
-    other = one.get("other_configuration", 0)  # a status of an older version has none
     told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
-    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
+    told += (
+        [f"{of_another_configuration(other)}, see `rlm doctor`"] if (other := one.get("other_configuration")) else []
+    )
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
 
@@ -291,5 +298,5 @@ def line(found: Mapping[str, Any]) -> str:
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
     words += [", ".join(calling)] if (calling := _calling(found)) else []
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
-    words += [why] if (why := unconducted(found)) else []
+    words += [why] if (why := halted(found) or lacking(found)) else []
     return "; ".join(words)

@@ -105,8 +105,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
         if not stat.S_ISLNK(facts.st_mode):
             here = step
             continue
-        links += 1
-        if links > _MOST_LINKS:
+        if (links := links + 1) > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         target = step.readlink()
         here = _ROOT if target.is_absolute() else here
@@ -237,6 +236,16 @@ def replace_own(path: Path, content: bytes) -> None:
     """Replace a file as a whole, even a link in its place; raise as `opened_directory` and `replace_in` do."""
     with opened_directory(path.parent) as directory:
         replace_in(directory, path.name, content, FILE_MODE)
+
+
+def overwrite_own(path: Path, content: bytes) -> None:
+    """Write over a file that is there, which takes no more room on its disk; raise as `read_own` does."""
+    with (
+        opened_directory(path.parent, make=False) as directory,
+        os.fdopen(open_own(directory, path.name, os.O_WRONLY), "wb") as opened,
+    ):
+        opened.write(content)
+        opened.truncate()
 
 
 def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: int | None = None) -> None:

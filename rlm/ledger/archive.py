@@ -68,13 +68,16 @@ class Archive:
         return path
 
     def files(self, kind: ArchiveKind | None = None) -> list[Path]:
-        """Return the files of one kind, or of all, oldest first by kind; none if there is no archive yet.
+        """Return the files of one kind, or of all, oldest first by kind; none if nothing was archived yet.
+
+        A full disk leaves an empty file, which counts for none.
 
         Raises:
             OSError: the directory may not be read.
         """
         kinds = [kind] if kind else list(ArchiveKind)
-        return [path for one in kinds for path in sorted(self.directory.glob(f"{one}-*.jsonl"))]
+        found = (path for one in kinds for path in sorted(self.directory.glob(f"{one}-*.jsonl")))
+        return [path for path in found if path.stat().st_size]
 
     def hint(self, kind: ArchiveKind) -> str:
         """Return a sentence about where older ones are, after a space; empty if this host has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ import redis
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.client import CLUSTER_REMEDY, Replicas, replicas_of
 from rlm.ledger.connect import translated
+from rlm.ledger.processes import Role
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
+    from rlm.ledger.front import StoreFront
 
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)
@@ -24,6 +25,10 @@ OLDEST_VERSION = (6, 2)
 MANY_VERSION = (7, 0)
 #: More than this share of `maxmemory` in use is worth a warning.
 FULL = 0.9
+#: What this user may not ask.
+UNTOLD = "info"
+#: As long as one of these is not well, Redis takes no writes, so nobody who runs can say so there.
+REFUSING = frozenset({"role", "memory", "appending", "snapshots"})
 #: What INFO does not say and CONFIG GET does.
 SETTINGS = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "min-replicas-max-lag")
 
@@ -76,7 +81,7 @@ class Fitness(msgspec.Struct, frozen=True):
         return tuple(found for found in self.findings if not found.ok and found.severity is Severity.WARNING)
 
 
-def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
+def check_fitness(store: StoreFront, *, allow_volatile: bool = False) -> Fitness:
     """Look at the Redis of `store` and return all that was found.
 
     With `allow_volatile` a Redis that does not keep an append-only file is a warning, no error.
@@ -91,13 +96,13 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
             info = client.info()
         except redis.ResponseError as error:
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
-            return Fitness((fault(f"it does not say what it is ({error})", remedy, "info"),))
+            return Fitness((fault(f"it does not say what it is ({error})", remedy, UNTOLD),))
         sentinel = goes_by_sentinel(client)
         fitness = judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
         return Fitness((*fitness.findings, _waiting(info, replicas_of(client))))
 
 
-def require_fit(store: Store, *, allow_volatile: bool = False) -> None:
+def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
     """Return if the Redis of `store` is fit.
 
     Raises:
@@ -105,8 +110,20 @@ def require_fit(store: Store, *, allow_volatile: bool = False) -> None:
         StoreError: it cannot be reached or refuses the login.
     """
     if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
-        lines = (f"- {found.message}: {found.remedy}" for found in errors)
-        raise StoreUnfitError("\n".join(("this Redis could lose events or refuse them", *lines)))
+        raise StoreUnfitError("this Redis could lose events or refuse them", _each(errors))
+
+
+def unfit(store: StoreFront) -> str:
+    """Return why nothing is trusted to this Redis, with the remedies; '' if it is fit, or may not be asked.
+
+    An append-only file counts if a scheduler that is known insists on it.
+    """
+    insists = any(one.insists_on_file for one in store.processes.alive(Role.SCHEDULER))
+    return _each(one for one in check_fitness(store, allow_volatile=not insists).errors if one.name != UNTOLD)
+
+
+def _each(errors: Iterable[Finding]) -> str:
+    return "; ".join(f"{one.message}: {one.remedy}" for one in errors)
 
 
 def judge(
@@ -197,6 +214,10 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
         message = f"it would evict keys if maxmemory were set (maxmemory-policy is {policy})"
         yield warning(message, remedy, "eviction")
     message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)" if most else ""
+    if used - int(info.get("mem_not_counted_for_evict", 0)) > most > 0 and policy == "noeviction":
+        remedy = "raise maxmemory, or remove what other programs keep there"
+        yield fault(f"its memory is full, and it takes no writes until there is room: {message}", remedy, "memory")
+        return
     remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
     well = message or "its memory has no bound of its own (maxmemory is 0)"
     yield _checked(not used > FULL * most > 0, well, warning(message, remedy, "memory"))

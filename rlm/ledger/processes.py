@@ -73,7 +73,8 @@ class Process:
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
     that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older. `pids`
     is where `pid` counts (`pid_space`), empty if that is not known. `every` is how soon it announces itself again,
-    seconds; 0 if it does not say so. `ticks_every` is a scheduler's: how often it starts runs, seconds; likewise.
+    seconds; 0 if it does not say so. Of a scheduler: `ticks_every` is how often it starts runs, likewise;
+    `insists_on_file`: it trusts only a Redis that keeps an append-only file.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Process:
     schema: int = field(default=0, compare=False)
     pids: str = ""
     every: float = field(default=0.0, compare=False)
+    insists_on_file: bool = False
     ticks_every: float = 0.0
 
     @property
@@ -151,18 +153,22 @@ class Processes(Part):
         keys = [self._keys.process(role, one) for role, one in ids]
         entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
-        for (role, one), entry, left_ms in zip(ids, entries, left, strict=True):
-            found[role].append((one, _read(entry), _silence(left_ms)))
+        for (role, one), raw, left_ms in zip(ids, entries, left, strict=True):
+            if (entry := _read(raw)) is None or entry.pid:
+                found[role].append((one, entry, _silence(left_ms)))
         return found
 
     def alive(self, role: Role) -> list[Process]:
-        """List the processes of a role, oldest first; those no longer heard of are `missing`."""
+        """List the processes of a role, oldest first; those no longer heard of are `missing`.
+
+        A place that was taken for a worker which is not forked yet is no process.
+        """
         return self.look(role)[0]
 
     def look(self, role: Role) -> tuple[list[Process], list[str]]:
         """Return the processes of a role as `alive` and `missing` do, of one moment."""
         entries = self.heard(role)
-        alive = sorted((one for one in entries.values() if one), key=lambda one: (one.started_at, one.id))
+        alive = sorted((one for one in entries.values() if one and one.pid), key=lambda one: (one.started_at, one.id))
         return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import report, words
-from rlm.admin.attendance import NO_SCHEDULER
+from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import against_plan, troubles, used
 from rlm.core.tally import away_in_words
@@ -120,7 +120,9 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago" if found["last_tick"] else ""
     )
     yield "last tick", Text(last or "none yet")
-    if found["schedulers"]:
+    if unfit := words.unfit(found):
+        yield "next tick", Text(f"none: {unfit}", style="bold red")
+    elif found["schedulers"]:
         following = f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}"
         if found["conductor"] is None:  # it died, and its entry has not ended yet
             yield "next tick", Text(f"{following}, if a scheduler leads by then: none does now", style="yellow")
@@ -142,7 +144,7 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     if gone := hosts_unwell(found):
         yield "hosts", Text("; ".join(gone), style="yellow")
     alive = f"{found['workers']:,} alive" if found["workers"] else "none"
-    if why := words.lacking(found):
+    if why := lacking(found):
         yield "workers", Text(f"{alive}, and {why}", style="bold red")
     else:
         yield "workers", Text(alive if found["workers"] else f"{alive}; they start when a run needs them")
@@ -172,8 +174,8 @@ def rest_line(found: Mapping[str, Any]) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
     record = found["last_record"]
     told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
-    amiss = [one for one in (words.lacking(found), safe_line(found.get("led_otherwise") or "")) if one]
-    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *amiss])
+    amiss = [words.unfit(found), lacking(found), safe_line(found.get("led_otherwise") or "")]
+    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *filter(None, amiss)])
 
 
 def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
@@ -199,4 +201,4 @@ def changes(found: Mapping[str, Any]) -> Hashable:
         return found["run_id"], found["state"]
     healths = tuple((name, entry["health"]) for name, entry in words.shut(found).items())
     counts, ready = words.counts_in_all(found), found["workers"]["ready"]
-    return found["run_id"], found["state"], counts, ready, healths, words.unconducted(found)
+    return found["run_id"], found["state"], counts, ready, healths, words.halted(found)

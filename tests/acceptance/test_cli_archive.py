@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from rlm.admin.doctor.host import ARCHIVED_SOON
+from rlm.admin.doctor.host import ARCHIVED_SOON, check_archive
 from rlm.core.clock import system_clock
 from rlm.ledger.archive import Archive, ArchiveKind
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_cli_doctor import findings
 from tests.store import steps
+from tests.unit.test_archive import disk_that_takes
 
 
 @pytest.fixture
@@ -112,7 +113,18 @@ def test_doctor_tells_of_a_place_that_cannot_be_written(inst):
     found = findings(inst.json("doctor"))["archive"]
 
     assert (found["ok"], found["severity"]) == (False, "warning")
-    assert "cannot be written to; 9 dead letters more than" in found["message"]
+    assert "cannot be written to (Not a directory); 9 dead letters more than" in found["message"]
+
+
+def test_doctor_tells_of_a_full_disk(inst, archive):
+    """Nothing but the attempt to write finds it out; the attempt leaves nothing behind."""
+    before = sorted(archive.directory.iterdir())
+    with disk_that_takes(0):
+        (found,) = check_archive(inst.store)
+
+    assert not found.ok
+    assert found.message == f"{archive.directory} cannot be written to (File too large)"
+    assert sorted(archive.directory.iterdir()) == before
 
 
 def test_a_push_into_a_redis_that_is_nearly_full_is_warned_of(inst, monkeypatch):

@@ -216,7 +216,7 @@ def test_the_monitor_learns_how_many_events_items_become(inst):
 def test_a_redraw_is_cheap(inst, run, monkeypatch):
     """However many types, endpoints and workers there are, it takes a few round trips."""
     for number in range(20):
-        inst.store.processes.announce(Role.WORKER, Process(f"w{number}", number, "host", 0.0, "ready", 5))
+        inst.store.processes.announce(Role.WORKER, Process(f"w{number}", 7 + number, "host", 0.0, "ready", 5))
     monitor = Monitor(inst.store, 0.3)
     monitor.look()
     sent, send = [], AbstractConnection.send_packed_command

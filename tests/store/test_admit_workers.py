@@ -23,7 +23,7 @@ def workers(supervisor, number, first=1):
 
 
 def entered(store):
-    return sorted(one.id for one in store.processes.alive(Role.WORKER))
+    return sorted(name for name, one in store.processes.heard(Role.WORKER).items() if one)
 
 
 def test_as_many_are_entered_as_there_are_places(store):

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 import redis
 
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
-from rlm.ledger import fitness
+from rlm.ledger import Store, fitness
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
+from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit, unfit
+from rlm.ledger.processes import Process, Role
 from tests.conftest import SERVERS, running_server
 from tests.each import each
 from tests.store.test_connect import free_port
@@ -77,6 +79,8 @@ def bad(fitness):
         ({"maxmemory": 1000}, {}, {}),
         ({"maxmemory": 1000, "used_memory": 900}, {}, {}),
         ({"maxmemory": 1000, "used_memory": 901}, {}, {"memory": Severity.WARNING}),
+        ({"maxmemory": 1000, "used_memory": 1001}, {}, {"memory": Severity.ERROR}),
+        ({"maxmemory": 1000, "used_memory": 1001, "mem_not_counted_for_evict": 1}, {}, {"memory": Severity.WARNING}),
         ({"maxmemory": 0, "used_memory": 901}, {}, {}),
         ({"maxmemory_policy": "allkeys-lru"}, {}, {"eviction": Severity.WARNING}),
         ({"maxmemory": 1000, "maxmemory_policy": "volatile-ttl"}, {}, {"eviction": Severity.ERROR}),
@@ -174,12 +178,36 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_remedy(own_client):
     with pytest.raises(StoreUnfitError) as raised:
         require_fit(over(own_client))
 
-    lines = str(raised.value).splitlines()
-    assert len(lines) == 3
-    assert "allkeys-lru" in lines[1]
-    assert "set maxmemory-policy to noeviction" in lines[1]
-    assert "appendonly is no" in lines[2]
-    assert "--allow-volatile" in lines[2]
+    evicts, keeps_nothing = str(raised.value).split("; ")
+    assert "allkeys-lru" in evicts
+    assert "set maxmemory-policy to noeviction" in evicts
+    assert "appendonly is no" in keeps_nothing
+    assert "--allow-volatile" in keeps_nothing
+    assert "\n" not in str(raised.value), "it is one line of a log"
+
+
+def test_a_full_memory_is_refused(own_client):
+    """As Redis refuses every write until there is room."""
+    own_client.config_set("maxmemory", 1)
+
+    with pytest.raises(redis.ConnectionError, match="OOM"):
+        own_client.set("k", "v")
+    with pytest.raises(StoreUnfitError, match=r"memory is full.*raise maxmemory"):
+        require_fit(over(own_client))
+
+
+def test_why_it_is_unfit_goes_by_what_a_scheduler_insists_on(settings, tmp_path):
+    """By what every view tells: a missing file counts if a scheduler insists on one, eviction always."""
+    with running_server("valkey", tmp_path / "server") as url, closing(Store(settings, url)) as store:
+        store.client.config_set("appendonly", "no")
+        assert unfit(store) == ""
+        scheduler = Process(id="here:1", pid=1, host="here", started_at=0.0, insists_on_file=True)
+        store.processes.announce(Role.SCHEDULER, scheduler)
+        assert "set appendonly to yes" in unfit(store)
+        store.processes.forget(Role.SCHEDULER, scheduler.id)
+        store.client.config_set("maxmemory", "100mb")
+        store.client.config_set("maxmemory-policy", "allkeys-lru")
+        assert "set maxmemory-policy to noeviction" in unfit(store)
 
 
 def test_a_volatile_server_may_be_allowed(own_client):

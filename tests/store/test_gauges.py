@@ -85,7 +85,7 @@ def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, 
     run = running(4)
     store.publish_limits(token)
     for number, state in enumerate(("ready", "starting")):
-        process = Process(f"w{number}", number, "h", system_clock.now(), state, threads=5)
+        process = Process(f"w{number}", 7 + number, "h", system_clock.now(), state, threads=5)
         store.processes.announce(Role.WORKER, process)
     store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", 0.0))
     store.processes.want(token, 2)

@@ -149,3 +149,12 @@ def test_the_hint_names_the_files_where_there_are_any(archive):
 
     assert archive.hint(ArchiveKind.RECORDS) == f" Older ones are in {archive.directory}/records-*.jsonl."
     assert archive.hint(ArchiveKind.FAILED) == ""
+
+
+def test_the_hint_names_no_file_that_a_full_disk_left_empty(archive):
+    """Nothing was ever archived there: what is on the list is all there is."""
+    with disk_that_takes(0), pytest.raises(ArchiveError):
+        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+
+    assert archive.files() == []
+    assert archive.hint(ArchiveKind.RECORDS) == ""

@@ -245,10 +245,10 @@ class Host:
         monkeypatch.setattr(supervisor, "Waker", FakeWaker)
         monkeypatch.setattr(child, "os", SimpleNamespace(kill=self.table.kill))
         environ = {f"RLM_WORKERS__{name.upper()}": str(value) for name, value in workers.items()}
-        settings = load_settings(None, environ)
-        self.longest = settings.retry.timeout_seconds
+        self.settings = load_settings(None, environ)
+        self.longest = self.settings.retry.timeout_seconds
         self._born = {}
-        self.supervisor = Supervisor(self.store, settings, self.table, self.stop)
+        self.supervisor = Supervisor(self.store, self.settings, self.table, self.stop)
 
     def turn(self, number=1):
         """Let the loop go round, without its wait."""
@@ -317,6 +317,7 @@ def test_the_wanted_number_is_spawned_and_announced(host):
     assert [entry.state for entry in entries.values()] == [WorkerState.STARTING] * 3
     assert {entry.pid for entry in entries.values()} == {1, 2, 3}
     assert {entry.supervisor for entry in entries.values()} == {host.supervisor.id}
+    assert {entry.revision for entry in entries.values()} == {host.settings.revision}
     assert list(host.store.entries[Role.SUPERVISOR]) == [host.supervisor.id]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -169,14 +170,24 @@ def _archive(store: Store) -> Finding:
         is_there = directory.exists()
     except OSError as error:
         return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
-    if is_there and not (directory.is_dir() and os.access(directory, os.W_OK)):
-        return warning(f"{directory} cannot be written to{told}", _MAKE_WRITABLE)
+    if is_there and (why := _refusal(directory)):
+        return warning(f"{directory} cannot be written to ({why}){told}", _MAKE_WRITABLE)
     soon = ARCHIVED_SOON if store.runs.current() else {}
     if any(number > soon.get(what, 0) for what, number in surplus.items()):
         return warning(waiting, _ARCHIVED_LATER)
     if not files:
         return good(f"empty on this host; what Redis is not to keep goes to {directory}{told}")
     return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")
+
+
+def _refusal(directory: Path) -> str:
+    """Return why nothing can be written in a directory, empty if it can: a full disk refuses only who writes."""
+    try:
+        with TemporaryFile(dir=directory) as file:
+            file.write(b"{}\n")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def check_reach(settings: Settings) -> Iterator[Finding]:
