@@ -12,7 +12,7 @@ from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
 from rlm.core.clock import timestamp
 from rlm.core.run import MOVES, State
-from rlm.core.text import counted, named, of_another_configuration, safe_line, span
+from rlm.core.text import counted, done_after, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
 #: The most endpoints that are named in a sentence.
@@ -269,12 +269,10 @@ def workers(found: Mapping[str, Any]) -> str:
     one = found["workers"]
     if not one["wanted"] and not one["now"]:
         return "no worker is wanted yet"
-    lanes = sum(each["threads"] for each in one["each"])
-    busy = sum(each["busy"] for each in one["each"])
+    lanes, busy = (sum(each[key] for each in one["each"]) for key in ("threads", "busy"))
     told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
-    told += (
-        [f"{of_another_configuration(other)}, see `rlm doctor`"] if (other := one.get("other_configuration")) else []
-    )
+    other = one.get("other_configuration", 0)  # a status of an older version has none
+    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
 
@@ -286,9 +284,8 @@ def workers_ready(found: Mapping[str, Any]) -> int:
 
 def _call(call: Mapping[str, Any]) -> str:
     event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
-    if call["endpoint"] is None:
-        return f"{event} waits for a slot"
-    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
+    at = f"at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
+    return f"{event} {'waits for a slot' if call['endpoint'] is None else at}"
 
 
 def line(found: Mapping[str, Any]) -> str:
