@@ -18,6 +18,7 @@ from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Lane
+from rlm.ledger.fitness import unfit
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.settings.secrets import EMBEDDED, mask_url
@@ -43,7 +44,8 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
     if run_id is not None:
         return record(store, run_id)
     last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
-    return {"state": IDLE, "last": last, "last_tick": None if ticked_at is None else isoformat(ticked_at)}
+    ticked = None if ticked_at is None else isoformat(ticked_at)
+    return {"state": IDLE, "last": last, "last_tick": ticked, "unfit": unfit(store) or None}
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
@@ -152,6 +154,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
         **({"forecast": dict(run.forecast)} if run.forecast else {}),
         "state": run.state,
         "conductor": store.leases.holder(),
+        "unfit": unfit(store) or None,
         "hosts": hosts(store),
         "as_of": isoformat(now),
         "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import NobodyConductsError, RunUnderWayError
+from rlm.core.errors import NobodyConductsError, RunUnderWayError, StoreUnfitError
 from rlm.core.run import State
 from rlm.ledger.processes import Role
 
@@ -45,8 +45,17 @@ def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], 
     return str(reply["run_id"])
 
 
-def started(run_id: str | None) -> dict[str, Any]:
-    """Return what `rlm start` prints, or raise a NobodyConductsError if no scheduler took the run up."""
+def started(store: StoreFront, run_id: str | None) -> dict[str, Any]:
+    """Return what `rlm start` prints.
+
+    Raises:
+        StoreUnfitError: Redis is not fit, so no scheduler took the run up.
+        NobodyConductsError: none took it up although it is.
+    """
+    from rlm.ledger.fitness import unfit  # noqa: PLC0415  # a run that starts does not need it
+
+    if run_id is None and (why := unfit(store)):
+        raise StoreUnfitError(f"no run starts until Redis is fit: {why}")
     if run_id is None:
         raise NobodyConductsError(
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "

@@ -49,7 +49,9 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
 def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on an open run, the worst first; the last one always holds."""
     expected, team = words.forecast(found), found["workers"]
-    if words.unconducted(found):
+    if unfit := words.unfit(found):
+        yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
+    elif words.halted(found):
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
     if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
         other = team.get("other_configuration")
@@ -87,6 +89,8 @@ def _failing(found: Mapping[str, Any]) -> str:
 
 def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on the time between two runs, the worst first; the last one always holds."""
+    if unfit := words.unfit(found):
+        yield Verdict(Level.BAD, "No run starts", _joined(unfit))
     if not found["schedulers"]:
         yield Verdict(Level.BAD, "Nothing conducts", _joined(NO_SCHEDULER))
     if not found["workers"] and not found["supervisors"]:

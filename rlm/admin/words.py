@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
+from rlm.core.clock import timestamp
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
+#: An open run is closed so long after its deadline at the latest, seconds, or it is called overdue.
+OVERDUE_SECONDS = 1.0
 
 
 class Counted(NamedTuple):
@@ -55,8 +58,15 @@ def counts_in_all(found: Mapping[str, Any]) -> Counted:
 
 
 def countdown(found: Mapping[str, Any]) -> str:
-    """Return how much of its window an open run has left."""
-    return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
+    """Return how much of its window an open run has left, or for how long it is overdue."""
+    return f"{left_of(found)} of {span(found['window_seconds'])}"
+
+
+def left_of(found: Mapping[str, Any]) -> str:
+    """Return how long an open run has left, or that it is overdue."""
+    left = found["seconds_left"]
+    overdue = 0.0 if left else timestamp(found["as_of"]) - timestamp(found["deadline"])
+    return f"{span(overdue)} past the deadline" if overdue > OVERDUE_SECONDS else f"{span(left)} left"
 
 
 #: The forecast of a run that has none yet, or needs none any more.
@@ -84,8 +94,9 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     """Return the present forecast of an open run."""
     if phase := _PHASES.get(found["state"]):
         return Expectation(phase, "", fits=True)
-    if unconducted(found):
-        return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
+    if halted(found):
+        until = "Redis is fit" if unfit(found) else "somebody conducts it"
+        return Expectation(f"nothing more is sent until {until}", "", fits=False)
     expected = found.get("forecast") or found["plan"]
     when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
     alone = left
@@ -134,7 +145,7 @@ def spare_seconds(found: Mapping[str, Any]) -> float | None:
 
 def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
     """Return in how many seconds the last answer of an open run is expected; None as long as no call was made."""
-    if found["state"] != State.RUNNING or unconducted(found) or (called := found["called_seconds"]) is None:
+    if found["state"] != State.RUNNING or halted(found) or (called := found["called_seconds"]) is None:
         return None
     return float(max(0.0, (found.get("forecast") or found["plan"])["forecast_seconds"] - called))
 
@@ -184,10 +195,15 @@ def looked_at(found: Mapping[str, Any]) -> str:
     return f"{config}, Redis {found['redis']}, prefix {found['prefix']}" if "redis" in found else ""
 
 
-def unconducted(found: Mapping[str, Any]) -> str:
-    """Return a warning if nobody conducts an open run, else ''."""
-    is_conducted = found.get("conductor", "-") is not None
-    return "" if is_conducted else "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+def halted(found: Mapping[str, Any]) -> str:
+    """Return why an open run does not go on, and what to do: Redis is not fit, or nobody conducts it; else ''."""
+    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+    return unfit(found) or (nobody if found.get("conductor", "-") is None else "")
+
+
+def unfit(found: Mapping[str, Any]) -> str:
+    """Return why nothing is sent if Redis is not fit, and what to do; else ''."""
+    return f"nothing is sent until Redis is fit: {safe_line(found['unfit'])}" if found.get("unfit") else ""
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
@@ -280,5 +296,5 @@ def line(found: Mapping[str, Any]) -> str:
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
     words += [", ".join(calling)] if (calling := _calling(found)) else []
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
-    words += [why] if (why := unconducted(found)) else []
+    words += [why] if (why := halted(found)) else []
     return "; ".join(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -57,13 +58,13 @@ def orderly(ctx: click.Context) -> Iterator[None]:
             say("")  # ends the line that shows ^C
         raise SystemExit(int(ExitCode.INTERRUPTED)) from error
     except OSError as error:
-        raise _end(ctx, error, f"{error}; run it again with --debug to see where", ExitCode.FAILED) from error
+        raise _end(ctx, error, _full(error) or f"{error}; run it again with --debug to see where") from error
     except Exception as error:
         if logging.getLogger().handlers:  # this process keeps a log, from which Sentry gets it
             logging.getLogger("rlm.process").critical(
                 "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
             )
-        raise _end(ctx, error, _fault(error), ExitCode.FAILED) from error
+        raise _end(ctx, error, _fault(error)) from error
 
 
 def _refuse_negative(error: Exception) -> None:
@@ -80,7 +81,14 @@ def unread() -> SystemExit:
     return SystemExit(int(ExitCode.PIPE))
 
 
-def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> SystemExit:
+def _full(error: OSError) -> str:
+    """Return the message if there is no room for what is written; '' for any other error."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT} or error.filename:
+        return ""
+    return f"nothing more can be written ({error.strerror}): make room where this command writes"
+
+
+def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode = ExitCode.FAILED) -> SystemExit:
     if ctx.meta.get("rlm.debug") or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
     (say if code is ExitCode.INTERRUPTED else say_error)(_masked(words))
@@ -190,8 +198,8 @@ class LazyGroup(Group):
             return super().make_context(*args, **extra)
         except BrokenPipeError as error:
             raise unread() from error
-        except OSError as error:  # for example a full disk
-            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(_full(error) or str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command inside `orderly`."""

@@ -84,7 +84,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
-            print_json(started(run_id))
+            print_json(started(front, run_id))
             record = None
         elif run_id is not None:
             from rlm.ledger import open_store

@@ -18,7 +18,7 @@ import click
 from rlm.admin import report
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import call_troubles, troubles
-from rlm.admin.words import forecast, is_open, shut, unconducted
+from rlm.admin.words import forecast, halted, is_open, left_of, shut
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, styled, table, wants_json
@@ -72,9 +72,9 @@ def tell(record: dict[str, Any], *, waited: bool = False) -> None:
 def describe(found: dict[str, Any]) -> None:
     """Print a run, open or finished, as text."""
     left = found.get("seconds_left")
-    ends = f" after {span(found['duration_seconds'])}" if left is None else f", {span(left)} left"
+    ends = f" after {span(found['duration_seconds'])}" if left is None else f", {left_of(found)}"
     show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{ends}")
-    if why := unconducted(found):
+    if why := halted(found):
         show_words(sentence(why))
     _describe_plan(found)
     for one in troubles(found) if left is None else call_troubles(found):

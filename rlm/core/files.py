@@ -27,6 +27,8 @@ LARGEST_FILE = 1_000_000
 _MOST_LINKS = 40
 _ROOT = Path("/")
 _KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFLNK: "a link",
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -78,11 +80,14 @@ def require_regular(path: Path, facts: os.stat_result | None = None) -> None:
     """
     facts = facts or path.stat()
     if not stat.S_ISREG(facts.st_mode):
-        what, remedy = _KINDS.get(stat.S_IFMT(facts.st_mode), "something else"), "name a regular file"
-        raise UnsafeError(f"file {path}: cannot be read: it is {what}", remedy)
+        raise UnsafeError(f"file {path}: cannot be read: it is {_kind_of(facts)}", "name a regular file")
     if facts.st_size > LARGEST_FILE:
         what, remedy = f"it has {facts.st_size:,} bytes", f"at most {LARGEST_FILE:,} are read"
         raise UnsafeError(f"file {path}: cannot be read: {what}", remedy)
+
+
+def _kind_of(facts: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
 
 
 def weakness(path: Path) -> Weakness | None:
@@ -105,8 +110,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
         if not stat.S_ISLNK(facts.st_mode):
             here = step
             continue
-        links += 1
-        if links > _MOST_LINKS:
+        if (links := links + 1) > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         target = step.readlink()
         here = _ROOT if target.is_absolute() else here
@@ -178,10 +182,10 @@ def opened_directory(directory: Path, *, make: bool = True) -> Iterator[int]:
         directory.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             directory.mkdir(mode=DIRECTORY_MODE)
-    _require_own(directory, directory.lstat())
+    require_own(directory, directory.lstat())
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | CAREFUL)
     try:
-        _require_own(directory, os.fstat(descriptor))
+        require_own(directory, os.fstat(descriptor))
         _close_to_others(directory, descriptor)
         yield descriptor
     finally:
@@ -239,6 +243,16 @@ def replace_own(path: Path, content: bytes) -> None:
         replace_in(directory, path.name, content, FILE_MODE)
 
 
+def overwrite_own(path: Path, content: bytes) -> None:
+    """Write over a file that is there, which takes no more room on its disk; raise as `read_own` does."""
+    with (
+        opened_directory(path.parent, make=False) as directory,
+        os.fdopen(open_own(directory, path.name, os.O_WRONLY), "wb") as opened,
+    ):
+        opened.write(content)
+        opened.truncate()
+
+
 def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: int | None = None) -> None:
     """Replace the file `name` of `directory` as a whole, by way of another beside it whose name nobody can guess.
 
@@ -258,15 +272,14 @@ def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: in
         raise
 
 
-def _require_own(directory: Path, facts: os.stat_result) -> None:
+def require_own(directory: Path, facts: os.stat_result) -> None:
+    """Check by its status `facts` that `directory` is one, and this user's; raise an UnsafeError if it is not."""
     us, owner, path = user_name(os.geteuid()), user_name(facts.st_uid), shlex.quote(str(directory))
-    expected = f"{str(directory)!r} is not a directory of user {us} but"
+    what = f"{str(directory)!r} is not a directory of user {us} but {_kind_of(facts)} of {owner}"
     if not stat.S_ISDIR(facts.st_mode):
-        kind = "a link" if stat.S_ISLNK(facts.st_mode) else "no directory"
-        raise UnsafeError(f"{expected} {kind}, made by {owner}", f"see what it is, and remove it: rm {path}")
+        raise UnsafeError(what, f"see what it is, and remove it: rm {path}")
     if facts.st_uid != os.geteuid():
-        remedy = f"run RLM as {owner}, or, if what is in it is yours: chown -R {us} {path}"
-        raise UnsafeError(f"{expected} of {owner}", remedy)
+        raise UnsafeError(what, f"run RLM as {owner}, or, if what is in it is yours: chown -R {us} {path}")
 
 
 def _close_to_others(directory: Path, descriptor: int) -> None:

@@ -48,16 +48,24 @@ class _Later:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        names, begun = module.__dict__, False
+
         def fill(name: str) -> Any:
             """Be the module's `__getattr__`: the import system looks names with underscores up, and gets none."""
-            if name.startswith("__") and name != "__all__":
+            nonlocal begun
+            missing = name.startswith("__") and name != "__all__"
+            if not missing:
+                with _filling:  # other threads wait here until it is full
+                    if not begun:
+                        begun = True
+                        self._loader.exec_module(module)
+                        names.pop("__getattr__", None)
+                    missing = name not in names
+            if missing:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            with _filling:
-                if module.__dict__.pop("__getattr__", None) is not None:
-                    self._loader.exec_module(module)
-            return getattr(module, name)
+            return names[name]
 
-        module.__dict__["__getattr__"] = fill
+        names["__getattr__"] = fill
 
 
 def leave_unused_empty() -> None:

@@ -235,9 +235,10 @@ class Opener:
         with self._lock:
             found = self._under_way.get((host, port))
             if found is None:
-                found = self._under_way[host, port] = Future()
+                found = Future()
                 args = host, port, found
                 threading.Thread(target=self._look_up, args=args, name=f"resolve {host}", daemon=True).start()
+                self._under_way[host, port] = found  # once it is begun: it cannot end before the lock is free
         try:
             return found.result(max(0.0, seconds))
         except TimeoutError:

@@ -8,41 +8,25 @@ server process only if that remembers as many.
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from rlm.core.clock import system_clock
-from rlm.core.errors import UnsafeError
-from rlm.core.files import opened_directory, read_own, replace_own
 from rlm.ledger.client import replicas_of
 from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.epoch_file import UNSURE, Epoch, EpochFile, is_sane
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
 
-#: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
-#: conductor dies at the same moment as Redis.
-SAVE_SECONDS = 0.1
-
-#: No epoch was born later than so long from now, seconds: a clock may have been set back since. Nor has any more slots.
-AHEAD_SECONDS = 366 * 86_400
-MOST_SLOTS = 2**53
-
 #: Seconds by which the two clocks may part without a step, and by how much more in each second: a clock that NTP slews
 #: does half of that (500 ppm, the kernel's bound). One that runs away faster is a step as soon as it adds up.
 TOLERANCE_SECONDS = 0.005
 TOLERANCE_SHARE = 0.001
-
-log = logging.getLogger(__name__)
 
 
 class Continuity(StrEnum):
@@ -53,14 +37,6 @@ class Continuity(StrEnum):
     NEW = "new"
     FORGOT = "forgot"
     UNKNOWN = "unknown"
-
-
-class Epoch(msgspec.Struct, frozen=True):
-    """When it was `born` (microseconds of Redis time), its id, how many slots were taken in it so far."""
-
-    born: int
-    id: str
-    slots: int
 
 
 class Vouched(NamedTuple):
@@ -82,56 +58,6 @@ class Renewal(NamedTuple):
     why: str
 
 
-def _is_sane(epoch: Epoch, now: float) -> bool:
-    """Return whether an epoch is possible. One that is not is neither used nor remembered."""
-    return 0 < epoch.born <= (now + AHEAD_SECONDS) * MICROSECONDS and 0 <= epoch.slots < MOST_SLOTS
-
-
-class EpochFile:
-    """What a conductor has seen of the epoch, for the next one on this host. Trouble with the disk stops nothing."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._saved: Epoch | None = None
-        self._saved_at = float("-inf")
-        self._refused = False
-
-    def claim(self) -> None:
-        """Require the directory to be this user's alone. `save` reports one that cannot be made or written.
-
-        Raises:
-            UnsafeError: it is not.
-        """
-        with suppress(OSError), opened_directory(self._path.parent):
-            pass
-
-    def read(self) -> Epoch | None:
-        """Return what was saved; None if nothing can be read."""
-        try:
-            found = msgspec.json.decode(read_own(self._path), type=Epoch)
-            return found if _is_sane(found, system_clock.now()) else None
-        except FileNotFoundError:
-            return None
-        except (OSError, UnsafeError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            told = "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s"
-            log.warning(told, self._path, error, extra={"action": "read_epoch"})
-            return None
-
-    def save(self, epoch: Epoch, *, at_once: bool = False) -> None:
-        """Write it unless it is written already. Unless `at_once`, it waits `SAVE_SECONDS` after the last one."""
-        now = system_clock.monotonic()
-        if epoch == self._saved or (now - self._saved_at < SAVE_SECONDS and not at_once):
-            return
-        self._saved, self._saved_at = epoch, now
-        try:
-            replace_own(self._path, msgspec.json.encode(epoch))
-            self._refused = False
-        except (OSError, UnsafeError) as error:
-            if not self._refused:
-                log.warning("%s cannot be written: %s", self._path, error, extra={"action": "save_epoch"})
-            self._refused = True
-
-
 class Epochs(Part):
     """The epoch as Redis has it, and as this process knows it."""
 
@@ -147,6 +73,10 @@ class Epochs(Part):
         """Claim the directory of the file, before anything is read of it or written; see `EpochFile.claim`."""
         self._file.claim()
 
+    def doubt(self) -> str:
+        """Return why a conductor could not rely on the file of this host, and what follows; empty if it could."""
+        return self._file.doubt()
+
     @property
     def _newest(self) -> Epoch | None:
         return self._known or self._file.read()
@@ -154,8 +84,8 @@ class Epochs(Part):
     @translating
     def vouch(self, token: int) -> Vouched:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it."""
-        known = self._newest
-        seen = (known.born, known.id, known.slots) if known else (0, "", 0)
+        known = self._known or self._file.take_over()
+        seen = (known.born, known.id, known.slots) if known else (0, "", UNSURE)
         marks = int(replicas_of(self._client) is not None)  # slots that no replica has yet are no use to know of
         args: list[Argument] = [token, *seen, secrets.token_hex(8), marks]
         told = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
@@ -187,16 +117,17 @@ class Epochs(Part):
 
     @translating
     def watch(self) -> tuple[int, int]:
-        """Remember the epoch of Redis without judging it: a standby needs it once it conducts.
+        """Remember the epoch of a server that was vouched for, without judging it: a standby needs it once it conducts.
 
         Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
         """
-        read = ("HMGET", self._keys.epoch, "born", "id", "slots", "shifted_us", "since")
-        (seconds, microseconds), fields = self._batch([("TIME",), read], transaction=True)
-        born, epoch_id, slots, shifted_us, since = fields
-        if born and epoch_id and slots:
+        read = ("HMGET", self._keys.epoch, "born", "id", "slots", "shifted_us", "since", "server")
+        commands = [("TIME",), read, ("INFO", "server")]
+        (seconds, microseconds), fields, info = self._batch(commands, transaction=True)
+        born, epoch_id, slots, shifted_us, since, server = fields
+        if born and epoch_id and slots and server == info["run_id"].encode():
             seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._newest
-            if _is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
+            if is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * MICROSECONDS + microseconds, int(shifted_us or 0)
 
@@ -212,7 +143,7 @@ class Epochs(Part):
             self._file.save(self._known, at_once=True)
 
     def _know(self, epoch: Epoch) -> None:
-        if not _is_sane(epoch, system_clock.now()):
+        if not is_sane(epoch, system_clock.now()):
             raise ValueError(f"no epoch was born then, or has so many slots: {epoch}")
         self._known, self._conducted = epoch, True
         self._file.save(epoch)

@@ -6,8 +6,9 @@ Moments are in ticks since the run's start.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from rlm.core.text import listed, named
 from rlm.core.window import Circuit
@@ -26,8 +27,7 @@ _SHUT: Final[Mapping[str, tuple[str, str]]] = {
 _ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-@dataclass(frozen=True, slots=True)
-class MoreEndpoints:
+class MoreEndpoints(msgspec.Struct, frozen=True):
     """What `number` more overflow endpoints, for each type if `each`, would change: the `end`, or how many they leave.
 
     `ordinal` is the place of the next one among a type's endpoints, None if the types differ.
@@ -48,8 +48,7 @@ class MoreEndpoints:
         return f"a {_ORDINALS[self.ordinal]} overflow endpoint{each}"
 
 
-@dataclass(frozen=True, slots=True)
-class ShutWindow:
+class ShutWindow(msgspec.Struct, frozen=True):
     """An endpoint or a budget that admits no call `until` then; None for one without an end."""
 
     name: str
@@ -57,8 +56,7 @@ class ShutWindow:
     until: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsBind:
+class LimitsBind(msgspec.Struct, frozen=True):
     """Limits or `budgets` admit no more `until` then: `leftover` events are left over, or else the end is `end`.
 
     `by_limit` and `by_budget` have the types they bind, each with the events left over. `unreachable`: no endpoint of

@@ -120,7 +120,9 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago" if found["last_tick"] else ""
     )
     yield "last tick", Text(last or "none yet")
-    if found["schedulers"]:
+    if unfit := words.unfit(found):
+        yield "next tick", Text(f"none: {unfit}", style="bold red")
+    elif found["schedulers"]:
         following = f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}"
         if found["conductor"] is None:  # it died, and its entry has not ended yet
             yield "next tick", Text(f"{following}, if a scheduler leads by then: none does now", style="yellow")
@@ -140,7 +142,7 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         yield "endpoints", Text("; ".join(unwell), style="yellow")
     if gone := hosts_unwell(found):
         yield "hosts", Text("; ".join(gone), style="yellow")
-    if found["workers"] or found["supervisors"]:
+    if found["workers"] or found["supervisors"] or unfit:
         alive = f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
         yield "workers", Text(alive)
     else:
@@ -171,7 +173,8 @@ def rest_line(found: Mapping[str, Any]) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
     record = found["last_record"]
     told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
-    lacking = [] if found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
+    lacking = [unfit] if (unfit := words.unfit(found)) else []
+    lacking = lacking if lacking or found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
     return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *lacking])
 
 
@@ -198,4 +201,4 @@ def changes(found: Mapping[str, Any]) -> Hashable:
         return found["run_id"], found["state"]
     healths = tuple((name, entry["health"]) for name, entry in words.shut(found).items())
     counts, ready = words.counts_in_all(found), found["workers"]["ready"]
-    return found["run_id"], found["state"], counts, ready, healths, words.unconducted(found)
+    return found["run_id"], found["state"], counts, ready, healths, words.halted(found)

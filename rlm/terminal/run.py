@@ -128,7 +128,7 @@ def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
 
 def _notes(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield what is unusual: no conductor, endpoints that are not well, failed calls, bad items."""
-    if why := words.unconducted(found):
+    if why := words.halted(found):
         yield Text(f"! {why}", style="bold red")
     if unwell := words.unwell(found):
         yield Text(f"! {'; '.join(unwell)}", style="yellow")

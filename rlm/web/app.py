@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from rlm.core import errors
 from rlm.ledger import Store
+from rlm.ledger.fitness import unfit
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import revive
 from rlm.settings.secrets import known, resolve_token
@@ -55,14 +56,16 @@ _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
 
 
 def trouble(store: Store) -> str:
-    """Return why RLM is not up; empty if Redis answers and a scheduler is alive.
+    """Return why RLM is not up; empty if Redis answers, is fit, and a scheduler is alive.
 
     Everybody who can reach the port may read it, so it names neither the address of Redis nor its user.
     """
     try:
-        schedulers = store.processes.alive(Role.SCHEDULER)
+        schedulers, is_unfit = store.processes.alive(Role.SCHEDULER), bool(unfit(store))
     except errors.StoreError:
         return "Redis does not answer; `rlm doctor` on this host says more"
+    if is_unfit:
+        return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
     return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
 
 

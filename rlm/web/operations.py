@@ -152,7 +152,7 @@ def scaling(call: ApiCall) -> Any:
 def start_run(call: ApiCall) -> Any:
     """Start a run now, by the scheduler."""
     call.note("start_run")
-    return started(ask_scheduler(call.store, patient=True))
+    return started(call.store, ask_scheduler(call.store, patient=True))
 
 
 def cancel_run(call: ApiCall) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from rlm import __version__
@@ -16,9 +18,11 @@ from rlm.admin.explain.words import moment
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import Measured
+from rlm.core.files import replace_own
 from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger import fitness
+from rlm.ledger.epoch_file import UNSURE, Epoch
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from tests.store import steps
@@ -367,6 +371,25 @@ def test_windows_that_could_not_be_trusted_are_told_with_the_end_of_it(inst):
     assert f" held until {moment(ends, ends).partition('.')[0]}" in memory()
     pass_time(inst.store, inst.settings.endpoints[steps.ENDPOINT], 1000)
     assert "Every endpoint was held until " in memory()
+
+
+def test_an_epoch_that_could_not_be_written_is_told(inst, monkeypatch):
+    """The file is named, what follows, and what to do; so is one that cannot be written now."""
+    inst.store.leases.acquire(steps.CONDUCTOR, 60)
+    inst.store.epochs.renew(inst.token + 1, "Redis lost its mind")
+    file = inst.store.epochs._file._path
+
+    def told():
+        return findings(inst.json("doctor")).get("memory.file", {"message": "", "remedy": ""})
+
+    assert told()["message"] == ""
+    replace_own(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
+    assert told()["message"].startswith(f"{file} could not be written as calls were made: ")
+    assert "every endpoint is held" in told()["message"]
+    assert told()["remedy"].startswith("make room on its disk")
+    inst.store.epochs.close()
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != file.parent)
+    assert inst.store.epochs.doubt().startswith(f"{file} cannot be written: ")
 
 
 @pytest.mark.parametrize(("admitted", "ok"), [(512_000_000, False), (64_000_000, True), (2_000_000, False)])

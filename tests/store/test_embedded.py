@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import dramatiq
 import pytest
@@ -169,6 +170,21 @@ def test_one_that_was_begun_ends_also_if_nobody_joined_it(data_dir):
     server.leave()
 
     assert servers_of(data_dir) == []
+
+
+def test_one_that_did_not_come_up_is_waited_for_once(data_dir, monkeypatch):
+    """Whoever could not join it leaves at once, and says once what was wrong."""
+    server = EmbeddedServer(data_dir)
+    server.begin()
+    with monkeypatch.context() as context:
+        context.setattr(process.ValkeyProcess, "admit", Mock(side_effect=StoreError("no answer")))
+        with pytest.raises(StoreError, match="no answer"):
+            server.join()
+        server.leave()
+
+    with EmbeddedServer(data_dir):
+        pass
+    assert not running(data_dir)
 
 
 def test_one_that_was_begun_serves_whoever_joins_it(data_dir, user):

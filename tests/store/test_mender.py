@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 
@@ -13,6 +14,7 @@ from rlm.ledger import keys
 from rlm.ledger.inspection import inspect
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import books
+from scheduler import redis_watch
 from scheduler.leader import MOST_ASKS, Duty, Leader
 from scheduler.redis_watch import LOOKING_PART, Mender
 from tests.faults import poisons
@@ -221,3 +223,18 @@ def test_a_look_that_takes_long_is_made_less_often(mender, monkeypatch):
         now[0] += 1.0
 
     assert [round(b - a) for a, b in pairwise(looks_made)] == [2 * LOOKING_PART] * 2
+
+
+def test_what_refuses_the_mender_as_well_is_told_once(leader, mender, monkeypatch, caplog):
+    """Whoever met it tells of it now and then; the mender would tell of it several times a second."""
+    caplog.set_level("INFO", logger="scheduler.redis_watch")
+    refused = StoreError("Redis refuses the login", "correct user and password")
+    monkeypatch.setattr(redis_watch, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(redis_watch, "inspect", mock.Mock(side_effect=refused))
+
+    for _ in range(3):
+        mender.after(StoreError(refused.what))
+    assert not caplog.messages
+
+    mender.after(StoreError("something else"))
+    assert caplog.messages == [f"What Redis holds could not be mended yet: {refused}"]

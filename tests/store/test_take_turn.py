@@ -89,6 +89,17 @@ def test_each_lane_claims_its_own(store, token, running):
     assert looks.pending(store) == [steps.event_id(5)]
 
 
+def test_what_is_completed_is_settled_while_the_epoch_cannot_be_read(store, token, run):
+    """There is no slot until it is mended; the answer is written all the same, or the call would be made again."""
+    claim = steps.claim_next(store, token, run)
+    store.client.set(store.keys.epoch, "x")
+
+    assert store.turns.complete(steps.completed(claim))
+
+    assert steps.turn(store, run).claim is None
+    assert looks.counts(store).unsettled == 0
+
+
 def test_nothing_released_claims_nothing(store, run):
     """However many events wait."""
     with looks.nothing_changes(store):

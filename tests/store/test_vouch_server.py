@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
+from rlm.core import files
 from rlm.core.errors import FencedError
 from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.dataloss import Continuity
@@ -153,22 +157,130 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_stop(fresh, make_store, toke
     assert "cannot be read" in caplog.text
 
 
+def look_again(store, token):
+    """Vouch once more, and save what is known by now."""
+    store.epochs._file._saved_at = float("-inf")
+    return verdict(store, token)
+
+
 def test_a_file_that_cannot_be_written_is_told_once(fresh, token, endpoint, caplog, tmp_path):
     """The conductor goes on with what it has in its memory."""
     (tmp_path / "in the way").write_text("")
     fresh.epochs._file._path = tmp_path / "in the way" / "epoch.json"
 
-    fresh.epochs._file.save(fresh.epochs._file.read() or epoch_of(fresh, token))
-    fresh.epochs._file._saved_at = float("-inf")
-    take(fresh, endpoint)
     fresh.epochs.vouch(token)
+    take(fresh, endpoint)
+    assert look_again(fresh, token) is Continuity.KEPT
 
     assert caplog.text.count("cannot be written") == 1
 
 
-def epoch_of(store, token):
+@pytest.fixture(params=["full", "read-only"])
+def disk(request):
+    """A disk that takes no new file once it is told to; a full one has what is there overwritten."""
+
+    class Disk:
+        kind = request.param
+
+        def fail(self):
+            def refuse(number):
+                raise OSError(number, os.strerror(number), "epoch.json.beside")
+
+            full = self.kind == "full"
+            patch.setattr(files, "replace_in", lambda *_: refuse(errno.ENOSPC if full else errno.EROFS))
+            if not full:
+                opened = files.open_own
+                patch.setattr(
+                    files, "open_own", lambda *args: opened(*args) if args[2] == os.O_RDONLY else refuse(errno.EROFS)
+                )
+
+        def recover(self):
+            patch.undo()
+
+    with pytest.MonkeyPatch.context() as patch:
+        yield Disk()
+
+
+def lose_sight(store, token, endpoint, disk):
+    """Have a conductor save one slot, and take three more that it cannot save."""
     store.epochs.vouch(token)
-    return store.epochs._known
+    take(store, endpoint)
+    look_again(store, token)
+    disk.fail()
+    take(store, endpoint, 3)
+    assert look_again(store, token) is Continuity.KEPT
+
+
+@pytest.mark.parametrize("remembered", [1, 2])
+def test_a_file_that_could_not_be_written_vouches_for_no_other_server(
+    fresh, make_store, token, endpoint, disk, remembered
+):
+    """It says of fewer slots than were taken: an older state of Redis would pass for complete."""
+    lose_sight(fresh, token, endpoint, disk)
+    fresh.epochs.close()
+    restart(fresh, slots=remembered)
+    successor = make_store()
+
+    for _ in range(2):
+        assert verdict(successor, token) is Continuity.UNKNOWN
+        assert isinstance(fresh.windows.acquire(endpoint), Refused)
+
+
+def test_a_redis_that_came_back_empty_is_noticed_without_the_number(fresh, make_store, token, endpoint, disk):
+    """That there were slots is known all the same."""
+    lose_sight(fresh, token, endpoint, disk)
+    fresh.client.delete(fresh.keys.epoch)
+
+    assert verdict(make_store(), token) is Continuity.FORGOT
+
+
+def test_a_scheduler_alone_that_starts_anew_holds_nothing_up(fresh, make_store, token, endpoint, disk):
+    """The same server knows every slot that it gave."""
+    lose_sight(fresh, token, endpoint, disk)
+    successor = make_store()
+
+    assert verdict(successor, token) is Continuity.KEPT
+    disk.recover()
+    assert look_again(successor, token) is Continuity.KEPT
+    assert make_store().epochs._file.read().slots == 4
+
+
+def test_once_the_file_can_be_written_it_is_relied_on_again(fresh, make_store, token, endpoint, disk):
+    """However little happens meanwhile."""
+    lose_sight(fresh, token, endpoint, disk)
+    disk.recover()
+    look_again(fresh, token)
+    restart(fresh)
+
+    assert verdict(make_store(), token) is Continuity.RESTARTED
+    restart(fresh, slots=3)
+    assert verdict(make_store(), token) is Continuity.FORGOT
+
+
+def test_what_follows_from_a_file_that_cannot_be_written_is_told(fresh, make_store, token, endpoint, disk, caplog):
+    """The log and `rlm doctor` say by name which file it is, what that may cost, and what to do."""
+    assert fresh.epochs.doubt() == ""
+    lose_sight(fresh, token, endpoint, disk)
+
+    (told,) = [one.getMessage() for one in caplog.records if one.action == "save_epoch"]
+    for words in (str(fresh.epochs._file._path), "every endpoint is held", "make room"):
+        assert words in told
+    assert "beside" not in told
+    doubt = make_store().epochs.doubt()
+    assert ("could not be written as calls were made" in doubt) == (disk.kind == "full")
+
+
+def test_a_standby_learns_nothing_of_a_server_that_nobody_vouched_for(fresh, make_store, token, endpoint, tmp_path):
+    """It came up while the lease of a dead conductor stood: what it sees first may be what is left of more."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint)
+    restart(fresh)
+    standby = make_store()
+    standby.epochs._file._path = tmp_path / "another host.json"
+
+    standby.epochs.watch()
+
+    assert verdict(standby, token) is Continuity.UNKNOWN
 
 
 def test_an_epoch_that_somebody_began_who_knew_nothing_is_not_trusted_by_who_knows(

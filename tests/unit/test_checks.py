@@ -11,7 +11,10 @@ from rlm.admin.doctor.endpoints import check_times
 from rlm.admin.doctor.host import check_file, check_files
 from rlm.admin.doctor.server import identify, known_holes
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.errors import UnsafeError
 from rlm.core.expected import MEASURED_CALLS, Measured
+from rlm.core.files import claim_directory
+from rlm.ledger.fitness import Severity
 from rlm.settings import load_settings
 from tests.each import each
 
@@ -81,6 +84,23 @@ def test_a_file_with_a_secret_is_not_for_others_to_read(tmp_path, text, secret):
     found = [one for one in check_files(settings) if str(config) in one.message]
 
     assert [one.ok for one in found] == ([False] if secret else [])
+
+
+def test_a_file_in_the_place_of_rlms_folder_is_named_as_such(tmp_path):
+    """Whatever Redis it is; it is not to be opened to its owner alone, but to be removed. Nothing else is wrong."""
+    (tmp_path / ".rlm").touch()
+    config = tmp_path / "rlm.toml"
+    config.write_text('[redis]\nurl = "redis://h/0"')
+    config.chmod(0o600)
+
+    (found,) = (one for one in check_files(load_settings(config, {})) if str(tmp_path) in one.message)
+
+    assert found.severity is Severity.ERROR
+    assert " but a file of " in found.message
+    assert "data of the ledger" not in found.message
+    assert "remove it" in found.remedy
+    with pytest.raises(UnsafeError, match=r"is not a directory of user \S+ but a file of"):
+        claim_directory(tmp_path / ".rlm")
 
 
 @pytest.mark.parametrize(("mode", "own", "told"), [(0o640, True, []), (0o640, False, [False]), (0o604, True, [False])])

@@ -12,6 +12,10 @@ import pytest
 pytestmark = pytest.mark.rest
 
 
+#: What is said if there is no room for the output.
+FULL = b"Error: nothing more can be written (No space left on device): make room where this command writes\n"
+
+
 def run(line, where, **environ):
     """Run what a person would type into a shell."""
     line = line.replace("rlm", f"{sys.executable} -m rlm", 1)
@@ -26,7 +30,8 @@ def run(line, where, **environ):
         ("rlm config show run >&- <&-", 0, b""),
         ("rlm config show nothing 2>&-", 2, b""),
         ("rlm nothing 2>/dev/full", 2, b""),
-        ("rlm --help >/dev/full", 1, b"Error: [Errno 28] No space left on device\n"),
+        ("rlm --help >/dev/full", 1, FULL),
+        ("rlm config show run >/dev/full", 1, FULL),
     ],
 )
 def test_a_stream_that_cannot_be_used_changes_no_exit_code(tmp_path, line, code, said):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from contextlib import closing
+from unittest.mock import Mock
 
 import pytest
 
@@ -53,6 +55,17 @@ def test_a_call_that_is_given_up_does_not_arrive_later(server):
 
     with peer, pytest.raises(ConnectionResetError):
         read_all(peer)
+
+
+def test_a_name_is_looked_up_again_after_no_thread_could_be_begun(server, monkeypatch):
+    """A host may be at its limit of threads for a moment; that costs the call of that moment."""
+    opener, url = Opener(), f"http://localhost:{server.getsockname()[1]}/"
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no more")))
+        with pytest.raises(RuntimeError, match="no more"):
+            opener.open(url, 5)
+
+    opener.open(url, 5).close()
 
 
 def test_the_call_of_a_killed_process_does_not_arrive_later(server):

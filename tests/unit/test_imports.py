@@ -120,3 +120,15 @@ from {module} import *
 """
 
     assert module in imported(code)
+
+
+def test_a_module_that_is_left_empty_is_full_for_each_of_many_threads():
+    """One fills it, and the others wait for that."""
+    imported("""
+import redis, sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+module, barrier = sys.modules["importlib.metadata"], Barrier(20)
+with ThreadPoolExecutor(20) as pool:
+    assert all(pool.map(lambda _: barrier.wait() < 20 and module.version("redis"), range(20)))
+""")

@@ -13,7 +13,7 @@ from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.errors import ConfigurationError, StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
-from rlm.ledger.fitness import Finding, fault
+from rlm.ledger.fitness import REFUSING, Finding, Severity, fault, warning
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, known
 
@@ -54,6 +54,8 @@ IN_REDIS: Checks[Store] = {
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
+#: Those of them that go by the signs of life that processes write there.
+SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers"})
 #: Those of them that do not depend on the configuration.
 ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
@@ -113,7 +115,14 @@ class Examination:
         fit = partial(server.check_redis, allow_volatile=allow_volatile)
         try:
             with open_store(settings) as store:
-                yield from self.make({"redis": fit, **checks}, store)
+                found = list(self.make({"redis": fit}, store))
+                yield from found
+                silent = SIGNS & checks.keys() if any(_is_refusing(one) for one in found) else frozenset()
+                yield from self.make({name: one for name, one in checks.items() if name not in silent}, store)
+            if silent:
+                message = "while Redis takes no writes, no process can say there that it lives"
+                unseen = ", ".join(name for name in checks if name in silent)
+                yield warning(f"{message}; so not looked at: {unseen}", "mend Redis first", "processes")
         except StoreError as error:  # the embedded server does not come up
             self._note("redis", error)
         for refusal, names in self._refused.values():
@@ -127,3 +136,9 @@ class Examination:
         if isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError):
             self._away = error
         self._refused.setdefault(error.what, (error, []))[1].append(name)
+
+
+def _is_refusing(found: Finding) -> bool:
+    """Return whether a finding about Redis says that it takes no writes."""
+    name = found.name.removeprefix("redis.")
+    return not found.ok and found.severity is Severity.ERROR and name in REFUSING

@@ -18,8 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
-from rlm.core.errors import ConfigurationError, RLMError
-from rlm.core.files import Weakness, others, user_name, weakness
+from rlm.core.errors import ConfigurationError, RLMError, UnsafeError
+from rlm.core.files import Weakness, others, require_own, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
 from rlm.delivery.connection import Opener, UnreachableError
@@ -73,10 +73,11 @@ def check_files(settings: Settings) -> list[Finding]:
         found += _closed(directory / ".env", "is where secrets stand", secret=True)
     with suppress(OSError):  # the server reports it
         if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
-            message = f"{settings.data_dir} holds the data of the ledger, and is refused: {weak.what}"
+            message = f"{settings.data_dir} is for the data of the ledger, and is refused: {weak.what}"
             found.append(fault(message, weak.remedy))
-    found += _private(settings.data_dir, "holds the data of the ledger")
-    found += _private(settings.archive_dir, "holds items")
+    is_embedded = settings.redis.url == EMBEDDED
+    found += _private(settings.data_dir, f"is for {'the data of the ledger' if is_embedded else 'what RLM keeps here'}")
+    found += _private(settings.archive_dir, "is for what is archived")
     return found or [good("nobody else can change the configuration or read what is secret")]
 
 
@@ -112,14 +113,11 @@ def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
 
 def _private(directory: Path, what: str) -> Iterator[Finding]:
     try:
-        facts = directory.lstat()
-    except OSError:
+        require_own(directory, directory.lstat())
+    except UnsafeError as error:
+        yield fault(f"{error.what}; it {what}, so nothing is written there", error.remedy)
         return
-    owner = user_name(facts.st_uid)
-    foreign = f"is a link, made by {owner}" if stat.S_ISLNK(facts.st_mode) else f"belongs to {owner}"
-    if stat.S_ISLNK(facts.st_mode) or facts.st_uid != os.geteuid():
-        remedy = "run RLM and its commands as its owner, or see what it is and remove it"
-        yield fault(f"{directory} {what}, and {foreign}, so nothing is written there", remedy)
+    except OSError:
         return
     mode, may = _modes(directory)
     if may:

@@ -14,6 +14,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.ledger import Store
+from rlm.ledger.epoch_file import REMEDY as EPOCH_REMEDY
 from rlm.ledger.fitness import Finding, check_fitness, good, warning
 from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
@@ -121,14 +122,17 @@ def check_clock(store: Store) -> Finding:
     return warning(message, "have both set by NTP (chrony, systemd-timesyncd)")
 
 
-def check_memory(store: Store) -> Finding:
-    """Check whether Redis lost data, or its clock stepped, a while ago; then no window could be trusted."""
+def check_memory(store: Store) -> Iterator[Finding]:
+    """Check whether Redis lost data, or its clock stepped, and whether the next loss would be noticed here."""
+    if doubt := store.epochs.doubt():
+        yield warning(doubt, EPOCH_REMEDY, "file")
     found, now = store.epochs.last_renewal(), system_clock.now()
     if found is None or now - found.at > TOLD_SECONDS:
-        return good("Redis has forgotten no call that is known of")
+        yield good("Redis has forgotten no call that is known of")
+        return
     until = _held_until(store, found.at)
     ends = moment(until, now).partition(".")[0]
-    return warning(
+    yield warning(
         f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}",
         "find out why (docs/troubleshooting.md, under its symptom); events that Redis lost RLM cannot bring back",
     )

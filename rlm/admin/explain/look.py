@@ -23,6 +23,7 @@ from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.fitness import unfit
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
@@ -78,6 +79,7 @@ class TypeStatus:
     workers: frozenset[str]
     max_runs: int
     conducted: bool = True
+    unfit: str = ""
     strangers: int = 0
 
     @property
@@ -118,6 +120,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
         workers=frozenset(one.id for one in workers),
         max_runs=store.settings.retry.max_runs,
         conducted=store.leases.holder() is not None,
+        unfit=unfit(store),
         strangers=len(up) - len(ready),
     )
 

@@ -78,8 +78,9 @@ def _stopped(run: Run, status: TypeStatus) -> str:
         return "its type is no longer configured, so it becomes a dead letter when the next run starts"
     if run.cancelled or run.state is State.FINISHING:
         return f"run {run.id} is ending, so it will be left over; {_next_run(status)}"
-    if not status.conducted:
-        return f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` goes on with it"
+    if status.unfit or not status.conducted:
+        nobody = f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` goes on with it"
+        return f"nothing is sent until Redis is fit: {status.unfit}" if status.unfit else nobody
     if run.state is not State.RUNNING:
         return f"run {run.id} is still {run.state}, and nothing is released before it is running"
     left = max(0.0, status.remaining_seconds)
@@ -206,6 +207,8 @@ def _failed(event: Whereabouts, _status: TypeStatus) -> str:
 
 
 def _next_run(status: TypeStatus) -> str:
+    if status.unfit:
+        return f"no run starts until Redis is fit: {status.unfit}"
     if status.next_run_at is None and status.run and status.conducted:
         return "no other run follows by itself (`rlm start` starts one)"
     if status.next_run_at is None:

@@ -73,6 +73,7 @@ class EmbeddedServer:
             StoreError: it cannot be started, its port is taken, or the directory cannot be used.
         """
         start_lock = self.data_dir / "start.lock"
+        self._begun_by = 0  # `leave` need not wait for what does not come up here
         with self._directory():
             if not self._port:  # else the last user may have to stop it again
                 with locked(start_lock, shared=True):
@@ -105,8 +106,7 @@ class EmbeddedServer:
         Raises:
             StoreError: it was the last user and the server does not stop.
         """
-        begun, self._begun_by = self._begun_by, 0
-        if self._users is None and begun == os.getpid():
+        if self._users is None and self._begun_by == os.getpid():
             self.join()  # one that has not come up yet cannot be stopped
         if self._users is None:
             return

@@ -5,7 +5,7 @@
 -- ARGV[1]  token
 -- ARGV[2]  born   of the epoch that the conductor knows, 0 if it knows none
 -- ARGV[3]  id     of that epoch
--- ARGV[4]  slots  that it knows to have been taken in it
+-- ARGV[4]  slots  that it knows to have been taken in it, -1 if it does not know how many
 -- ARGV[5]  new id for an epoch that begins here
 -- ARGV[6]  1: a mark is written, so that WAIT after this waits for all slots that were counted here; missing: none
 -- Returns  {now_us, shifted_us, verdict, born, id, slots, why}: 'kept' this server was vouched for before; 'restarted' it
@@ -35,7 +35,7 @@ if forgot or told[6] then
   return {at, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}
 end
 if told[4] == server then return {at, shifted, 'kept', told[1], told[2], tonumber(told[3]), ''} end
-if born == 0 and tonumber(told[3]) > 0 then return {at, shifted, 'unknown', told[1], told[2], tonumber(told[3]), ''} end
+if slots < 0 and (born > 0 or tonumber(told[3]) > 0) then return {at, shifted, 'unknown', told[1], told[2], tonumber(told[3]), ''} end
 redis.call('HSET', epoch, 'server', server)
 return {at, shifted, 'restarted', told[1], told[2], tonumber(told[3]), ''}
 

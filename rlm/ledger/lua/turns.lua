@@ -71,7 +71,7 @@ local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARG
 -- include younger
 -- include slots
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
-local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')
+local trust = redis.pcall('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')  -- refused: no slot, but settled
 -- include ways
 -- include settle_completed
 -- include first_event

@@ -83,7 +83,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             ("waiting", max(0, counts.waiting), ""),
             ("failed", counts.failed, "bad"),
             ("carried in", found["counts"]["carried_over"], ""),
-            ("expected to be left over", (found.get("forecast") or found["plan"])["expected_leftover"], "warn"),
+            *_expected(found),
             ("calls a minute", round(words.calls_a_minute(found)), ""),
         ]
         team = [("workers ready", f"{words.workers_ready(found):,} of {found['workers']['wanted']:,}", "")]
@@ -97,6 +97,13 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             ("workers alive", found["workers"], ""),
         ]
     return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), *team]
+
+
+def _expected(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Return the figure of what is expected to be left over; none if the run does not go on, so nobody knows."""
+    if words.halted(found):
+        return []
+    return [("expected to be left over", (found.get("forecast") or found["plan"])["expected_leftover"], "warn")]
 
 
 def _phases(state: str) -> list[tuple[str, str]]:

@@ -1,0 +1,108 @@
+"""What is said while Redis is not fit: every face names it, and none blames a scheduler or promises the next run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+
+from rlm.admin import report, start_run
+from rlm.admin.verdict import Level, verdict
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import Process, Role
+from rlm.web.app import trouble
+from rlm.web.pages.now import _figures
+from tests.acceptance.cli import Installation
+from tests.conftest import running_server
+from tests.store import steps
+
+
+@contextmanager
+def evicting(client):
+    client.config_set("maxmemory", "1gb")
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    yield "maxmemory-policy is allkeys-lru"
+    client.config_set("maxmemory-policy", "noeviction")
+
+
+@contextmanager
+def full(client):
+    client.config_set("maxmemory", 1)
+    yield "memory is full"
+    client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def following(client):
+    client.replicaof("127.0.0.1", "1")
+    yield "it is a replica"
+    client.replicaof("NO", "ONE")
+
+
+@pytest.fixture
+def inst(tmp_path):
+    """An installation on a server of its own, with a scheduler and an event that waits."""
+    with running_server("valkey", tmp_path / "server") as url, Installation(tmp_path, url) as made:
+        scheduler = Process("here:1", 1, "here", system_clock.now(), revision=made.settings.revision)
+        made.store.processes.announce(Role.SCHEDULER, scheduler)
+        made.push(steps.item("one", steps.TYPE))
+        yield made
+
+
+@pytest.mark.parametrize("unfit", [evicting, full, following])
+def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
+    """By the status, the page, the health check and the one who asks for a run, until it is fit again."""
+    monkeypatch.setattr(start_run, "ANSWER_SECONDS", 0.0)
+    with unfit(inst.store.client) as why:
+        shown = inst.rlm("status").stdout
+        told, found = verdict(report.overview(inst.store)), inst.json("status")
+
+        assert why in found["unfit"]
+        assert "next tick     none: nothing is sent until Redis is fit" in shown
+        assert why in " ".join(shown.split())
+        assert (told.level, told.words) == (Level.BAD, "No run starts")
+        assert why in told.more
+        assert "not fit" in trouble(inst.store)
+        assert "No scheduler took" not in inst.rlm("start", code=4).stderr
+
+    assert inst.json("status")["unfit"] is None
+    assert "next tick     none" not in inst.rlm("status").stdout
+    assert trouble(inst.store) == ""
+
+
+@pytest.mark.parametrize("unfit", [evicting, full, following])
+def test_of_an_open_run_it_is_said_that_nothing_is_sent(inst, unfit):
+    """Nobody is told to start a scheduler, and no end is promised: whoever conducts may not say so there."""
+    run = inst.start_run()
+    inst.store.leases.release(steps.CONDUCTOR)
+    with unfit(inst.store.client) as why:
+        shown = " ".join(inst.rlm("status").stdout.split())
+        found = report.overview(inst.store)
+
+        assert why in shown
+        assert "rlm scheduler" not in shown
+        assert verdict(found).words == "Nothing is sent"
+        assert "expected to be left over" not in [word for word, *_ in _figures(found)]
+        assert why in " ".join(inst.rlm("explain", f"one:{steps.TYPE}").stdout.split())
+
+    assert inst.json("status", run.id)["unfit"] is None
+
+
+def test_a_run_that_cannot_be_closed_is_overdue(inst):
+    """Its deadline has passed, and nobody can write that it is closed."""
+    inst.start_run(window_seconds=-3.0)
+
+    with full(inst.store.client):
+        assert "past the deadline" in inst.rlm("status").stdout
+
+
+@pytest.mark.parametrize("unfit", [full, following])
+def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
+    """The fault is Redis's: exit 4, and no process is to be restarted."""
+    with unfit(inst.store.client) as why:
+        found = inst.json("doctor", code=4)["findings"]
+
+    failed = [one for one in found if one["verdict"] == "fail"]
+    assert any(why in one["message"] and one["name"].startswith("redis.") for one in failed)
+    assert not {"scheduler", "leader", "supervisor", "workers"} & {one["name"] for one in found}
+    assert any("not looked at: scheduler, leader, supervisor" in one["message"] for one in found)
