@@ -26,7 +26,7 @@ from rlm.ledger.runs import write_waits
 from rlm.ledger.trouble import Outage, revive
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
-from rlm.plan.waits import Waits
+from rlm.plan.waits import Wait, Waits
 from scheduler.forecast import Forecaster
 from scheduler.leader import Duty, Leader
 from scheduler.redis_watch import FIT_SECONDS, RedisWatch
@@ -156,7 +156,7 @@ class ReleaseLoop:
         if self.cancelled or self._duty.stopping:
             return None
         measured, turnaround = self._forecaster.measuring.expected, self._forecaster.turnaround.seconds
-        begun = self._begun(counts), self._team.strangers
+        begun = self._begun(counts), self._lack(counts)
         untaken = self._drain.untaken(remaining), self._drain.left - self._drain.takes(remaining)
         scene = ReleaseState(counts, views, self._lanes, remaining, measured, *begun, turnaround, lag_seconds, *untaken)
         if remaining <= 0:
@@ -206,6 +206,11 @@ class ReleaseLoop:
         """Return by type how many events of the run have left pending, and are not back there."""
         return {one: max(0, self._drain.taken[one] + self._carried[one] - n.pending) for one, n in counts.items()}
 
+    def _lack(self, counts: Mapping[str, Counts]) -> Wait | None:
+        waiting = sum(one.pending + one.released for one in counts.values())
+        claimed = sum(self._drain.taken[one] + self._carried[one] for one in counts) - waiting
+        return self._watch.lack(self._team, self._lanes, claimed)
+
     def _look_around(self, now_us: int, counts: Mapping[str, Counts]) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
         if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
@@ -241,6 +246,7 @@ class ReleaseLoop:
     def _free_overdue(self, now_us: int, counts: Mapping[str, Counts]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
         if voided := recovery.void_releases(self._leader.token):
+            self._watch.note_void()
             log.warning("Not made in time: %s", counted(voided, "released call"), extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)

@@ -17,6 +17,7 @@ from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off, shade
+from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait
 from rlm.processes.sharing import LISTENING_SECONDS, room
 from scheduler.housekeeping import report_death, report_lost, unheard
 from scheduler.leader import Duty
@@ -69,6 +70,26 @@ class TeamWatch:
         self._short_since: float | None = None
         self._met = False
         self._told = False
+        self._claimed = 0
+        self._is_silent = False
+
+    def note_void(self) -> None:
+        """Note that released calls were not made in time."""
+        self._is_silent = True
+
+    def lack(self, team: Team, lanes: int, claimed: int) -> Wait | None:
+        """Return what is known to be wrong with a `team` of so many `lanes`; None if nothing is.
+
+        `claimed` counts the run's events that were ever claimed, without those that are back: with one more, somebody
+        takes calls. After Redis was away nobody knows which supervisors live.
+        """
+        self._is_silent = self._is_silent and claimed <= self._claimed
+        self._claimed = claimed
+        if lanes:
+            return Wait(Obstacle.SILENT) if self._is_silent else None
+        if team.strangers:
+            return Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION)
+        return None if team.supervised or self._duty.lately_away else Wait(Obstacle.WORKERS, NO_SUPERVISOR)
 
     def look(self, ready: int, wanted: int, *, strangers: int = 0, cut: Collection[str] = ()) -> Team:
         """Return the team that `ready` workers are if so many are `wanted`, beside `strangers` and hosts `cut` off."""

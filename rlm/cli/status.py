@@ -100,7 +100,8 @@ def _describe_plan(found: dict[str, Any]) -> None:
         show_words(f"By now: {forecast(found).words}. {sentence(why)}")
     elif now is not None:
         team = counted(now["workers"], "worker")
-        show_words(f"By now: {forecast(found).words}, with {team}. {sentence(now['binds'])}")
+        with_whom = "." if halted(found) else f", with {team}. {sentence(now['binds'])}"
+        show_words(f"By now: {forecast(found).words}{with_whom}")
 
 
 def _describe_workers(found: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from rlm.core.text import counted, listed, named
-from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 
 #: At most so many endpoints or types are named.
 MOST_NAMED: Final = 3
@@ -30,11 +30,20 @@ CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped
 #: Causes that lie with endpoints; whether one has raised an alarm is known of the endpoint.
 OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
+#: Obstacles that count together with another when the longest is looked for.
+_AKIN: Final = {Obstacle.SILENT: Obstacle.WORKERS}
+#: Why no worker was ready, where that is known.
+_LACKS: Final = {
+    ANOTHER_CONFIGURATION: f", for those there had {ANOTHER_CONFIGURATION}",
+    NO_SUPERVISOR: ", for no supervisor was heard of",
+}
+
 #: How many `{seconds}` an obstacle stood in the way. Of endpoints only the `{name}` of those that were shut: others may
 #: have admitted calls meanwhile.
 _WORDS: Final = {
     Obstacle.START: "no call was made in the first {seconds}",
     Obstacle.WORKERS: "no worker was ready for {seconds}",
+    Obstacle.SILENT: "no worker took the calls released for {seconds}",
     Obstacle.LANES: "all lanes were busy for {seconds}",
     Obstacle.PAUSED: "{name} {was} paused",
     Obstacle.RESTING: "{name} {was} resting or probed",
@@ -136,9 +145,10 @@ def _longest(waits: Mapping[Wait, float]) -> Wait | None:
         return None
     together: dict[Obstacle, float] = {}
     for wait, seconds in waits.items():
-        together[wait.obstacle] = together.get(wait.obstacle, 0.0) + seconds
-    obstacle = max(together, key=together.__getitem__)
-    return max((one for one in waits if one.obstacle is obstacle), key=waits.__getitem__)
+        akin = _AKIN.get(wait.obstacle, wait.obstacle)
+        together[akin] = together.get(akin, 0.0) + seconds
+    most = max(together, key=together.__getitem__)
+    return max((one for one in waits if _AKIN.get(one.obstacle, one.obstacle) is most), key=waits.__getitem__)
 
 
 def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
@@ -184,7 +194,7 @@ def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
     told = _WORDS[obstacle].format(
         name=_names(names), was="was" if len(names) == 1 else "were", seconds=_seconds(sum(longest.values()))
     )
-    return f"{told}, for those there had {ANOTHER_CONFIGURATION}" if ANOTHER_CONFIGURATION in names else told
+    return f"{told}{_LACKS.get(names[0], '')}"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.allocation import due, in_order_of_use
+
+if TYPE_CHECKING:
+    from rlm.plan.waits import Wait
 
 #: About how long a lane takes from the release of a call to its claim, seconds: lanes that are free by then count.
 AHEAD_SECONDS = 0.05
@@ -30,8 +34,8 @@ class ReleaseState(msgspec.Struct, frozen=True):
     """What a release is decided on, at one moment.
 
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
-    what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
-    workers of another configuration, which claim nothing. A lane needs `turnaround_seconds` between two calls. Such
+    what calls are `expected` to be like, and by type the events `begun` in this run so far. `lack` is what
+    is known to be wrong with the workers, None for nothing. A lane needs `turnaround_seconds` between two calls. Such
     moments come up to `lag_seconds` late, on a busy host. `untaken` estimates by type the events of items that the run
     still takes in before its deadline, `beyond` how many items it does not.
     """
@@ -42,7 +46,7 @@ class ReleaseState(msgspec.Struct, frozen=True):
     remaining_seconds: float
     expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
     begun: Mapping[str, int] = msgspec.field(default_factory=dict)
-    strangers: int = 0
+    lack: Wait | None = None
     turnaround_seconds: float = 0.0
     lag_seconds: float = 0.0
     untaken: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 #: is far away a look takes long by itself: then they are so many times as far apart as the quickest of this conductor.
 GAP_SECONDS: Final = 2.0
 GAP_LOOKS: Final = 3
-#: What is wrong with workers that are ready and claim nothing of a run.
+#: What is known to be wrong where no worker is ready: those that are up claim nothing of a run, or nobody starts any.
 ANOTHER_CONFIGURATION: Final = "another configuration"
+NO_SUPERVISOR: Final = "no supervisor"
 
 
 class Obstacle(StrEnum):
@@ -34,6 +35,7 @@ class Obstacle(StrEnum):
 
     START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
     WORKERS = "workers"  # no worker is ready, or those that are have another configuration
+    SILENT = "silent"  # calls were released that no worker took in time, though some count as ready
     LANES = "lanes"  # a slot is free, and every lane is busy
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
@@ -50,7 +52,7 @@ _OBSTACLES: Final = frozenset(Obstacle)
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
+    """What an event waits for; `name` is the endpoint, the budget, or what is wrong with workers; empty without one."""
 
     obstacle: Obstacle
     name: str = ""
@@ -73,6 +75,10 @@ _SHUT: Final = {
 }
 
 
+#: What versions that did not know these obstacles would have found.
+_BEFORE: Final = {Obstacle.UNREACHED: Obstacle.RESTING, Obstacle.SILENT: Obstacle.WORKERS}
+
+
 def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
     """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
 
@@ -80,19 +86,25 @@ def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait,
     run has made a call.
     """
     usable = state.usable(kind)
-    if not state.counts[kind.name].pending or not usable:
+    if not _waiting(state, kind) or not usable:
         return {}
     has_slot = any(state.wait_seconds(endpoint) <= 0 for endpoint in usable)
     if not has_slot and all(_shut_at(one, state.windows) for one in kind.endpoints):
         return _without_slot(state, kind)
-    if not state.lanes and state.strangers:
-        return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
+    if state.lack and (has_slot or not state.lanes):
+        return {state.lack: 1.0}
     if not state.lanes:
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
     if has_slot:
         busy = sum(count.released + count.inflight for count in state.counts.values())
         return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
     return _without_slot(state, kind)
+
+
+def _waiting(state: ReleaseState, kind: EventType) -> int:
+    """Return how many events of a type wait: those whose calls are released do if no worker takes such calls."""
+    counts = state.counts[kind.name]
+    return counts.pending + (counts.released if state.lack == Wait(Obstacle.SILENT) else 0)
 
 
 def _without_slot(state: ReleaseState, kind: EventType) -> dict[Wait, float]:
@@ -147,10 +159,10 @@ def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
 
 
 def _before_unreached(waits: Mapping[Wait, float]) -> dict[Wait, float]:
-    """Return waits as versions knew them that had no `UNREACHED`: such endpoints were resting."""
+    """Return waits as versions knew them that had no `UNREACHED`: such endpoints were resting; nor any word since."""
     found: dict[Wait, float] = {}
     for wait, seconds in waits.items():
-        known = replace(wait, obstacle=Obstacle.RESTING) if wait.obstacle is Obstacle.UNREACHED else wait
+        known = replace(wait, obstacle=_BEFORE.get(wait.obstacle, wait.obstacle))
         found[known] = found.get(known, 0.0) + seconds
     return found
 
@@ -213,7 +225,7 @@ class Waits:
         """Count the time since the last look for what each type waits for. `away`: Redis was away, or is unfit."""
         seconds, self.until = max(0.0, now - self.until), max(now, self.until)
         for kind in types:
-            if not state.counts[kind.name].pending:
+            if not _waiting(state, kind):
                 continue
             if away:
                 found = {Wait(Obstacle.REDIS): 1.0}

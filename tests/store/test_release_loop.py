@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.ledger.claims import LaneId
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.plan.waits import NO_SUPERVISOR, Obstacle, Wait
+from scheduler import releases
 from scheduler.leader import LEASE_SECONDS
 from tests.store import looks, steps
+from tests.wait import wait_until
 
 LANES = 5
 
@@ -108,6 +113,44 @@ def test_the_first_release_waits_a_moment_for_the_rest_of_the_wanted_workers(sto
     loop._looked_at = float("-inf")
     loop._turn()
     assert messages(store) == LANES
+
+
+def lasts(store):
+    """Whether the call released first is not void for a while."""
+    first = store.client.lindex(store.keys.releases, 0)
+    return first is not None and json.loads(first)["void"] > store.now_us() + 500_000
+
+
+def test_calls_that_no_worker_takes_are_what_their_events_wait_for(store, start, monkeypatch):
+    """Until one takes one. Frozen workers count as ready, and the limit was the cause though its slots were free."""
+    monkeypatch.setattr(releases, "CLAIM_SECONDS", 0.01)
+    loop = start(2 * LANES)
+    announce(store, "w1")
+
+    def turned():
+        loop._looked_at = float("-inf")
+        loop._turn()
+        return loop._waits.by_type.get(steps.TYPE, {}).get(Wait(Obstacle.SILENT), 0.0)
+
+    wait_until(turned, message="a look counts what a worker is waited for that takes calls")
+    monkeypatch.undo()
+    wait_until(lambda: turned() and lasts(store), message="calls are released that stay so for a second")
+    seconds = turned()
+    assert steps.claim(store, loop._run, worker="w1") is not None
+    assert turned() == turned() >= seconds
+
+
+def test_nobody_to_start_workers_is_why_none_is_ready_from_the_first_look_on(store, start, conductor):
+    """As the open run says: not that the first call was not made yet."""
+    loop = start(1)
+    store.processes.want(conductor._leader.token, 1)
+
+    for _ in range(2):
+        loop._looked_at = float("-inf")
+        loop._turn()
+
+    assert Wait(Obstacle.START) not in loop._waits.by_type[steps.TYPE]
+    assert loop._waits.by_type[steps.TYPE][Wait(Obstacle.WORKERS, NO_SUPERVISOR)] > 0
 
 
 def test_more_workers_than_are_wanted_are_about_to_leave(store, start, conductor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
-from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 from tests.each import each
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
@@ -40,6 +40,8 @@ def test_nothing_left_over_has_no_cause():
             Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION),
             "no worker was ready for 40 s, for those there had another configuration",
         ),
+        (Wait(Obstacle.WORKERS, NO_SUPERVISOR), "no worker was ready for 40 s, for no supervisor was heard of"),
+        (Wait(Obstacle.SILENT), "no worker took the calls released for 40 s"),
         (LANES, "all lanes were busy for 40 s"),
         (Wait(Obstacle.START), "no call was made in the first 40 s"),
         (Wait(Obstacle.PAUSED, "a1"), "a1 was paused"),
@@ -55,6 +57,18 @@ def test_what_was_waited_for_longest_is_the_cause(wait, words):
 
     assert figures(found) == (wait.obstacle, ["A"], 1234)
     assert found["sentence"] == f"1,234 events left over: {words}"
+
+
+def test_workers_that_took_no_calls_and_none_that_were_ready_count_together():
+    """Frozen workers count as ready for a heartbeat's life. No alarm stands for them but that of what is left over."""
+    waits = {"A": {LIMIT: 4.5, Wait(Obstacle.SILENT): 4.0, WORKERS: 3.0}}
+
+    found = causes(ended({"A": 10}, waits))
+
+    assert [one["sentence"] for one in found] == [
+        "10 events left over: no worker took the calls released for 4.0 s; besides, no worker was ready for 3.0 s"
+    ]
+    assert not alarmed(found)
 
 
 def test_types_that_waited_for_the_same_are_told_together_and_others_apart():

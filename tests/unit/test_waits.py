@@ -8,7 +8,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.choose_releases import ReleaseState
-from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, NO_SUPERVISOR, Obstacle, Wait, Waits, waits_of
 from tests.each import each
 from tests.values import replace
 
@@ -28,10 +28,11 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0):
     return ReleaseState({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
 
 
-def test_workers_of_another_configuration_are_named_before_the_first_call_as_well():
-    """They are up and claim nothing, so nobody is on the way."""
-    seen = replace(scene({"a": FREE}, lanes=0), strangers=1)
-    named = {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
+@pytest.mark.parametrize("known", [ANOTHER_CONFIGURATION, NO_SUPERVISOR])
+def test_what_is_known_of_workers_is_named_before_the_first_call_as_well(known):
+    """They are up and claim nothing, or nobody starts any, so nobody is on the way."""
+    seen = replace(scene({"a": FREE}, lanes=0), lack=Wait(Obstacle.WORKERS, known))
+    named = {Wait(Obstacle.WORKERS, known): 1.0}
 
     assert waits_of(seen, kind("a"), begun=False) == waits_of(seen, kind("a"), begun=True) == named
     assert {Wait.read(str(one)): part for one, part in named.items()} == named
@@ -56,6 +57,22 @@ def test_workers_of_another_configuration_are_named_before_the_first_call_as_wel
 def test_what_is_in_the_way_is_named(seen, expected):
     """Nothing where an event is about to go, none waits, or there is no time for a call."""
     assert waits_of(seen, kind("a"), begun=True) == expected
+
+
+def test_events_whose_calls_no_worker_takes_wait_for_one_that_does():
+    """Their calls are released again and again, so none of them is pending. Where no slot is free, that is why."""
+    silent = Wait(Obstacle.SILENT)
+    state = ReleaseState({"T": Counts(released=9)}, {"a": FREE}, 10, 60.0, lack=silent)
+    waits = Waits(0.0)
+
+    waits.look(1.0, state, [kind("a")], begun=True, away=False)
+
+    assert waits.by_type == {"T": {silent: 1.0}}
+    assert waits_of(replace(state, windows={"a": FULL}), kind("a"), begun=True) == {Wait(Obstacle.LIMIT): 1.0}
+    assert waits_of(replace(state, lack=None), kind("a"), begun=True) == {}
+    written = waits.as_json()
+    assert written["by_type"] == {"T": {"workers": 1.0}}
+    assert Waits.read(written, 0.0) == waits
 
 
 def test_before_the_first_call_a_missing_worker_is_one_that_comes_up():
