@@ -176,6 +176,13 @@ class Janitor:
         if role is Role.SUPERVISOR and unheard(self._store, [process_id]):
             report_lost(self._store, host_of(process_id))  # it stays in the register, for its host to be named
             return
+        if role is not Role.WORKER and self._is_restored(self._missed[role, process_id]):
+            self._store.processes.forget(role, process_id)
+            told = (
+                "The %s %s has not been heard of since Redis came back in another state: it may have signed off before"
+            )
+            log.info(told, role, process_id, extra={"action": "forget_process"})
+            return
         if role is not Role.WORKER:
             report_death(self._store, role, process_id)
             return
@@ -185,6 +192,12 @@ class Janitor:
         told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
         extra = {"action": "forget_worker"}
         log.info(told, process_id, extra=extra)
+
+    def _is_restored(self, since: float) -> bool:
+        """Return whether a process missing `since` then was not heard of after Redis came back older, or empty."""
+        renewal, missing_seconds = self._store.epochs.last_renewal(), system_clock.monotonic() - since
+        not_heard_seconds = missing_seconds + LOOK_SECONDS + HEARTBEAT_TTL_SECONDS
+        return renewal is not None and self._store.now() - renewal.at <= not_heard_seconds
 
 
 def unheard(store: Store, missing: Iterable[str]) -> set[str]:

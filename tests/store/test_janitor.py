@@ -152,6 +152,24 @@ def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor,
     assert store.processes.missing(role) == []
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_no_process_is_said_to_have_died_that_only_an_older_state_of_redis_knows(
+    store, janitor, leader, clock, caplog, heard
+):
+    """It may have signed off since that state was saved. One that was heard of after the restore died."""
+    store.processes.announce(Role.SCHEDULER, DEAD)
+    store.epochs.renew(leader.token, "it forgot")
+    if heard:  # long ago by now
+        store.client.hincrby(store.keys.epoch, "since", -60_000_000)
+    store.client.delete(store.keys.process(Role.SCHEDULER, DEAD.id))
+    for _ in range(4):
+        janitor.step()
+        clock(6)
+
+    assert [one.alarm for one in caplog.records if one.levelname == "WARNING"] == (["process_died"] if heard else [])
+    assert store.processes.missing(Role.SCHEDULER) == []
+
+
 def test_the_supervisor_of_a_lost_host_is_the_hosts_alarm(store, janitor, clock, left, caplog):
     """One alarm, which names the host; its entry stays until the host is back, or is forgotten."""
     store.processes.announce(Role.SUPERVISOR, DEAD)
