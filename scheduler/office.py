@@ -55,6 +55,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         revision=store.settings.revision,
         version=__version__,
         insists_on_file=not allow_volatile,
+        ticks_every=store.settings.run.every_seconds,
     )
     changes, watch = ChangeTeller(store), HostWatch(store)
     said_at, others = float("-inf"), False

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rlm.admin.attendance import led_otherwise, nobody_sends, revision_in_force, ticks_every_seconds
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
@@ -103,11 +104,12 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
 
     The next tick assumes a live scheduler; `schedulers` says whether there is one, by entries that outlive it for some
-    seconds, and `conductor` which of them leads at this moment.
+    seconds, and `conductor` which of them leads at this moment. `lacking` is why the next run would send nothing, and
+    `led_otherwise` that it goes by another configuration; both empty if that is not so.
     """
     now = store.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
-    every_seconds = store.settings.run.every_seconds
+    every_seconds = ticks_every_seconds(store)
     next_tick = (now // every_seconds + 1) * every_seconds
     return {
         **idle,
@@ -120,6 +122,8 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "by_endpoint": standing(store)[1],
         **{f"{role}s": len(store.processes.alive(role)) for role in Role},
         "conductor": store.leases.holder(),
+        "lacking": nobody_sends(store),
+        "led_otherwise": led_otherwise(store),
         "hosts": hosts(store),
     }
 
@@ -171,6 +175,7 @@ def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
         "ready": sum(one.state == WorkerState.READY for one in alive),
         "wanted": store.processes.wanted(),
         "other_configuration": sum(one["other_configuration"] for one in each),
+        "lacking": nobody_sends(store) or None,
         "each": each,
     }
 
@@ -222,15 +227,6 @@ def scaling(store: Store) -> dict[str, int]:
         "alive": len(alive),
         "ready": sum(one.state == WorkerState.READY for one in alive),
     }
-
-
-def revision_in_force(store: Store) -> str:
-    """Return the revision of the open run, else of the scheduler, else of what was read here; others claim nothing."""
-    run = store.runs.current()
-    if run is not None:
-        return run.revision
-    schedulers = store.processes.alive(Role.SCHEDULER)
-    return schedulers[0].revision if schedulers else store.settings.revision
 
 
 def none_finished(store: Store) -> str:

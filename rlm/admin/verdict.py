@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
+from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.core import tally
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
@@ -19,9 +20,6 @@ FAILING_PART: Final = 0.1
 FAILING_CALLS: Final = 5
 #: A first call this long after the run's start is worth a line, seconds.
 WORTH_A_LINE_SECONDS: Final = 0.1
-
-NO_SUPERVISOR: Final = "no supervisor is alive to start workers: `rlm up` or `rlm supervisor` starts one"
-NO_SCHEDULER: Final = "no scheduler is running; `rlm up` or `rlm scheduler` starts one"
 
 
 class Level(StrEnum):
@@ -55,7 +53,7 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
     if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
         other = team.get("other_configuration")
-        missing = f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
+        missing = lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
         missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
         short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
         yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing, expected.leftover if short else ""))
@@ -93,13 +91,15 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "No run starts", _joined(unfit))
     if not found["schedulers"]:
         yield Verdict(Level.BAD, "Nothing conducts", _joined(NO_SCHEDULER))
-    if not found["workers"] and not found["supervisors"]:
-        yield Verdict(Level.BAD, "Nothing would send", _joined(NO_SUPERVISOR))
+    if why := lacking(found):
+        yield Verdict(Level.BAD, "Nothing would send", _joined(why))
     last = found["last_record"]
     if last and last["state"] == State.FAILED:
         yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.get("failure", ""))))
     if found["conductor"] is None:
         yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
+    if otherwise := found.get("led_otherwise"):
+        yield Verdict(Level.WARN, "Another configuration is in force", _joined(safe_line(otherwise)))
     if unwell := words.unwell(found):
         yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
     if last and (left := last["counts"]["leftover"]):
@@ -112,15 +112,19 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def verdict_on(found: Forecast) -> Verdict:
     """Return the verdict on a forecast: is all done in time, and what is left over if not."""
-    plan = found.plan
+    plan, alone = found.plan, safe_line(found.case.lacking)
     if not found.events:
         return Verdict(Level.REST, "Nothing to do")
     if not plan.fits:
         left = f"{plan.expected_leftover:,} of {counted(found.events, 'event')} will be left over"
-        return Verdict(Level.WARN if plan.releases else Level.BAD, left, plan.binds)
+        may_wait = plan.releases and not alone
+        return Verdict(Level.WARN if may_wait else Level.BAD, left, alone or plan.binds)
     early = found.case.settings.run.window_seconds - found.end_seconds
     done = "The event is" if found.events == 1 else f"All {found.events:,} events are"
-    return Verdict(Level.WELL, f"{done} done {span(max(0.0, early))} before the deadline", plan.binds)
+    done += f" done {span(max(0.0, early))} before the deadline"
+    if alone:
+        return Verdict(Level.BAD, f"{done}, once there is somebody to do it", alone)
+    return Verdict(Level.WELL, done, plan.binds)
 
 
 def side_by_side(*found: Forecast) -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
+from rlm.admin.attendance import led_otherwise, nobody_does
 from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
 from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted
@@ -40,7 +41,8 @@ class Case(msgspec.Struct, frozen=True):
     """What a backlog is planned with: as things are, or as they might be.
 
     `gone_seconds` is the time from a run's start to its first call; `added` are the endpoints that do not exist; `room`
-    is how many workers the hosts take, if that is known.
+    is how many workers the hosts take, if that is known. `lacking` is why nothing would come of it as things are now,
+    `led_otherwise` that runs go by another configuration; empty if that is not so.
     """
 
     settings: Settings
@@ -51,6 +53,8 @@ class Case(msgspec.Struct, frozen=True):
     workers: int | None = None
     added: tuple[Endpoint, ...] = ()
     room: int | None = None
+    lacking: str = ""
+    led_otherwise: str = ""
 
     @property
     def suspect(self) -> list[str]:
@@ -134,6 +138,8 @@ class Forecast:
             "start_seconds": round(self.case.gone_seconds, 3),
             "failing": self.case.failing,
             "open_run": self.open_run,
+            "lacking": self.case.lacking or None,
+            "led_otherwise": self.case.led_otherwise or None,
         }
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]
@@ -158,10 +164,12 @@ class Forecast:
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
-    """Return the case of a run that starts now; `fresh` leaves out what the windows hold."""
+    """Return the case of a run that starts now; `fresh` leaves out what the windows hold and who is there."""
     types = planning.types_in_force(store)
     windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
-    return Case(store.settings, types, windows, learned(store, types), gone_seconds, room=planning.room_of(store))
+    expected, room, lacking = learned(store, types), planning.room_of(store), "" if fresh else nobody_does(store)
+    otherwise = led_otherwise(store)
+    return Case(store.settings, types, windows, expected, gone_seconds, None, (), room, lacking, otherwise)
 
 
 def as_it_might_be(
@@ -183,9 +191,20 @@ def as_it_might_be(
         added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
-    expected = expected_with(today, types, settings, added)
+    expected, lacking = expected_with(today, types, settings, added), "" if workers else today.lacking
     room = today.room if settings.workers == today.settings.workers else None  # what hosts take follows workers.max
-    return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added), room)
+    return Case(
+        settings,
+        types,
+        windows,
+        expected,
+        today.gone_seconds,
+        workers,
+        tuple(added),
+        room,
+        lacking,
+        today.led_otherwise,
+    )
 
 
 def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rlm.admin.attendance import lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
 from rlm.core.clock import timestamp
 from rlm.core.run import MOVES, State
-from rlm.core.text import counted, named, of_another_configuration, safe_line, span
+from rlm.core.text import counted, done_after, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
 #: The most endpoints that are named in a sentence.
@@ -98,6 +99,8 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
         until = "Redis is fit" if unfit(found) else "somebody conducts it"
         return Expectation(f"nothing more is sent until {until}", "", fits=False)
     expected = found.get("forecast") or found["plan"]
+    if why := lacking(found):
+        return Expectation("nothing is sent before a worker comes up", why, fits=False)
     when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
     alone = left
     if not expected["expected_leftover"]:
@@ -126,7 +129,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     if expected.get("shortage") and not expected["workers"]:
         return "nothing is being sent"
     if called is None:
-        after = f"done {span(forecast_seconds)} after the first call, which is to come"
+        after = f"{done_after(forecast_seconds)}, which is to come"
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
@@ -153,9 +156,8 @@ def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
 def progress(found: Mapping[str, Any]) -> str:
     """Return how much of an open run is done, how fast it calls, and how many calls failed."""
     counts = counts_in_all(found)
-    told = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
-    told += [counted(counts.failed, "dead letter")] if counts.failed else []
-    return ", ".join([*told, *_calling(found)])
+    dead = [counted(counts.failed, "dead letter")] if counts.failed else []
+    return ", ".join([f"{counts.completed:,} of {counted(counts.total, 'event')} done", *dead, *_calling(found)])
 
 
 def calls_in_all(found: Mapping[str, Any]) -> list[int]:
@@ -172,8 +174,7 @@ def calls_a_minute(found: Mapping[str, Any]) -> float:
 def _calling(found: Mapping[str, Any]) -> list[str]:
     """Return how fast a run calls, and how many calls failed or were throttled."""
     _, errors, throttled = calls_in_all(found)
-    rate = calls_a_minute(found)
-    told = [f"{rate:,.0f} calls a minute"] if rate else []
+    told = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
     told += [counted(errors, "error")] if errors else []
     return told + ([f"{throttled:,} throttled"] if throttled else [])
 
@@ -268,10 +269,9 @@ def workers(found: Mapping[str, Any]) -> str:
     one = found["workers"]
     if not one["wanted"] and not one["now"]:
         return "no worker is wanted yet"
-    lanes = sum(each["threads"] for each in one["each"])
-    busy = sum(each["busy"] for each in one["each"])
-    other = one.get("other_configuration", 0)  # a status of an older version has none
+    lanes, busy = (sum(each[key] for each in one["each"]) for key in ("threads", "busy"))
     told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    other = one.get("other_configuration", 0)  # a status of an older version has none
     told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
@@ -284,9 +284,8 @@ def workers_ready(found: Mapping[str, Any]) -> int:
 
 def _call(call: Mapping[str, Any]) -> str:
     event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
-    if call["endpoint"] is None:
-        return f"{event} waits for a slot"
-    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
+    at = f"at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
+    return f"{event} {'waits for a slot' if call['endpoint'] is None else at}"
 
 
 def line(found: Mapping[str, Any]) -> str:
@@ -296,5 +295,5 @@ def line(found: Mapping[str, Any]) -> str:
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
     words += [", ".join(calling)] if (calling := _calling(found)) else []
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
-    words += [why] if (why := halted(found)) else []
+    words += [why] if (why := halted(found) or lacking(found)) else []
     return "; ".join(words)

@@ -93,9 +93,12 @@ def _show(answered: PlanAnswer) -> None:
         window = span(last.case.settings.run.window_seconds)
         show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
         show()
+    if otherwise := today.case.led_otherwise:
+        show_words(sentence(otherwise))
     if waiting.letters or waiting.duplicates:
         letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
-        show_words(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
+        come = "would come of what waits by this configuration" if otherwise else "will come of what waits"
+        show_words(f"Not planned for: {letters} and {duplicates} that {come}.")
     if not last.events:
         show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
     elif asked:
@@ -177,8 +180,10 @@ def _counted_from(found: Forecast) -> str:
 
 def _left_over(found: Forecast) -> None:
     plan = found.plan
+    if found.case.lacking:
+        show_words(f"As things are nobody does this: {sentence(found.case.lacking)}")
     if plan.fits:
-        show_words("Nothing will be left over.")
+        show_words(f"Nothing {'would' if found.case.lacking else 'will'} be left over.")
         return
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
     told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run"

@@ -115,7 +115,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
     from rlm.admin.queue import Pushed, push_lines, read_lines, waiting_items
-    from rlm.ledger.fitness import check_fitness
+    from rlm.ledger.fitness import check_fitness, unfit
     from rlm.ledger.keys import longest_item
     from rlm.ledger.processes import Role
 
@@ -137,9 +137,10 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
         full = [one for one in check_fitness(store).warnings if one.name == "memory"]
+        halted = unfit(store)
     _warn(pushed, full)
     print_json(_as_json(pushed, waiting))
-    _describe_push(pushed, waiting, conducted=conducted)
+    _describe_push(pushed, waiting, conducted=conducted, unfit=halted)
     if pushed.refused:
         raise SystemExit(int(ExitCode.FAILED))
 
@@ -153,14 +154,16 @@ def _warn(pushed: Pushed, full: Iterable[Finding]) -> None:
         say(f"{counted(pushed.refused, 'line')} not pushed, being too long (queue.max_item_bytes).")
 
 
-def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
+def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool, unfit: str) -> None:
     if not pushed.items:
         show_words(
             "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
         )
         return
     show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
-    if conducted:
+    if unfit:
+        show_words(f"No run takes them until Redis is fit: {unfit}.")
+    elif conducted:
         show_words("The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it.")
     else:
         then = "`rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."

@@ -233,7 +233,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
+        # The id and the other columns say as much; of a narrow terminal the state is what is worth its room.
+        spare = ["started", "taken", "carried_over", "took", "failed", "leftover", "completed"]
         table(headings, rows, right=["took", *columns], spare=spare)
         if older and len(records) < number:
             show()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.admin import report
+from rlm.admin.attendance import lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import call_troubles, troubles
 from rlm.admin.words import forecast, halted, is_open, left_of, shut
@@ -95,9 +96,12 @@ def _describe_plan(found: dict[str, Any]) -> None:
     bound = f"even with the most workers not before {plan['lower_bound_seconds']:.1f} s"
     done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
     show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
-    if now is not None:
+    if why := lacking(found):
+        show_words(f"By now: {forecast(found).words}. {sentence(why)}")
+    elif now is not None:
         team = counted(now["workers"], "worker")
-        show_words(f"By now: {forecast(found).words}, with {team}. {sentence(now['binds'])}")
+        with_whom = "." if halted(found) else f", with {team}. {sentence(now['binds'])}"
+        show_words(f"By now: {forecast(found).words}{with_whom}")
 
 
 def _describe_workers(found: dict[str, Any]) -> None:

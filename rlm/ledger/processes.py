@@ -73,8 +73,8 @@ class Process:
     host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
     that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older. `pids`
     is where `pid` counts (`pid_space`), empty if that is not known. `every` is how soon it announces itself again,
-    seconds; 0 if it does not say so. `insists_on_file`: it is a scheduler that trusts only a Redis that keeps an
-    append-only file.
+    seconds; 0 if it does not say so. Of a scheduler: `ticks_every` is how often it starts runs, likewise;
+    `insists_on_file`: it trusts only a Redis that keeps an append-only file.
     """
 
     id: str
@@ -93,6 +93,7 @@ class Process:
     pids: str = ""
     every: float = field(default=0.0, compare=False)
     insists_on_file: bool = False
+    ticks_every: float = 0.0
 
     @property
     def silent_after(self) -> float:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import report, words
+from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import against_plan, troubles, used
 from rlm.core.text import counted, harmless, safe_line, span
@@ -19,7 +20,6 @@ from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
 #: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96
-_NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
 
 
 def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: bool = True) -> Picture:
@@ -126,8 +126,9 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         else:
             yield "next tick", Text(following, style="cyan")
     else:
-        none = "none: no scheduler is running; `rlm up` or `rlm scheduler` starts one"
-        yield "next tick", Text(none, style="bold red")
+        yield "next tick", Text(f"none: {NO_SCHEDULER}", style="bold red")
+    if otherwise := found.get("led_otherwise"):
+        yield "scheduler", Text(safe_line(otherwise), style="yellow")
     yield "waiting", Text(_waiting(found["waiting"]))
     if letters := found["waiting"]["failed"]:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
@@ -139,11 +140,11 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         yield "endpoints", Text("; ".join(unwell), style="yellow")
     if gone := hosts_unwell(found):
         yield "hosts", Text("; ".join(gone), style="yellow")
-    if found["workers"] or found["supervisors"] or unfit:
-        alive = f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
-        yield "workers", Text(alive)
+    alive = f"{found['workers']:,} alive" if found["workers"] else "none"
+    if why := lacking(found):
+        yield "workers", Text(f"{alive}, and {why}", style="bold red")
     else:
-        yield "workers", Text(f"none, and {_NO_SUPERVISOR}", style="bold red")
+        yield "workers", Text(alive if found["workers"] else f"{alive}; they start when a run needs them")
     if told := words.looked_at(found):
         yield "looking at", Text(told, style=QUIET)
 
@@ -170,9 +171,8 @@ def rest_line(found: Mapping[str, Any]) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
     record = found["last_record"]
     told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
-    lacking = [unfit] if (unfit := words.unfit(found)) else []
-    lacking = lacking if lacking or found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
-    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *lacking])
+    amiss = [words.unfit(found), lacking(found), safe_line(found.get("led_otherwise") or "")]
+    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *filter(None, amiss)])
 
 
 def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:

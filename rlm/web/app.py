@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from rlm.admin.attendance import no_scheduler
 from rlm.core import errors
 from rlm.ledger import Store
 from rlm.ledger.fitness import unfit
-from rlm.ledger.processes import Role
 from rlm.ledger.trouble import revive
 from rlm.settings.secrets import known, resolve_token
 from rlm.settings.values import check_token_text
@@ -56,17 +56,16 @@ _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
 
 
 def trouble(store: Store) -> str:
-    """Return why RLM is not up; empty if Redis answers, is fit, and a scheduler is alive.
+    """Return why RLM is not up; empty if Redis answers, is fit, and a scheduler leads, or may be about to.
 
     Everybody who can reach the port may read it, so it names neither the address of Redis nor its user.
     """
     try:
-        schedulers, is_unfit = store.processes.alive(Role.SCHEDULER), bool(unfit(store))
+        if unfit(store):
+            return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
+        return no_scheduler(store)
     except errors.StoreError:
         return "Redis does not answer; `rlm doctor` on this host says more"
-    if is_unfit:
-        return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
-    return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
 
 
 def redis_trouble(store: Store) -> str:

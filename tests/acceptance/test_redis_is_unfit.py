@@ -66,6 +66,7 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
         assert "No scheduler took" not in inst.rlm("start", code=4).stderr
 
     assert inst.json("status")["unfit"] is None
+    assert "The next tick takes them" in inst.rlm("queue", "push", input=steps.item("three", steps.TYPE)).stdout
     assert "next tick     none" not in inst.rlm("status").stdout
     assert trouble(inst.store) == ""
 
@@ -98,11 +99,22 @@ def test_a_run_that_cannot_be_closed_is_overdue(inst):
 
 @pytest.mark.parametrize("unfit", [full, following])
 def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
-    """The fault is Redis's: exit 4, and no process is to be restarted."""
+    """The fault is Redis's: exit 4, and no process is to be started or restarted, even for a run that is overdue."""
+    inst.start_run(window_seconds=-10.0)
     with unfit(inst.store.client) as why:
         found = inst.json("doctor", code=4)["findings"]
 
     failed = [one for one in found if one["verdict"] == "fail"]
     assert any(why in one["message"] and one["name"].startswith("redis.") for one in failed)
-    assert not {"scheduler", "leader", "supervisor", "workers"} & {one["name"] for one in found}
+    assert not {"scheduler", "leader", "supervisor", "workers", "run", "orphans"} & {one["name"] for one in found}
     assert any("not looked at: scheduler, leader, supervisor" in one["message"] for one in found)
+
+
+def test_who_pushes_is_told_that_no_run_takes_it(inst):
+    """The item is there all the same."""
+    with evicting(inst.store.client) as why:
+        told = inst.rlm("queue", "push", input=steps.item("two", steps.TYPE)).stdout
+
+    assert "No run takes them until Redis is fit" in told
+    assert why in " ".join(told.split())
+    assert "next tick" not in told

@@ -115,5 +115,7 @@ def rest(**more):
         "conductor": "h:1:a",
         "supervisors": 1,
         "workers": 0,
+        "lacking": "",
+        "led_otherwise": "",
         **more,
     }

@@ -82,6 +82,17 @@ def test_the_forecast_of_an_open_run_counts_its_workers(capsys, workers, words):
     assert "As it was planned" not in told
 
 
+def test_a_run_that_does_not_go_on_has_no_forecast(capsys):
+    """What bound it before is no reason any more, and nobody sends."""
+    forecast = {"forecast_seconds": 1.0, "expected_leftover": 9, "workers": 2, "binds": BINDS}
+
+    describe(run(leftover=5, seconds_left=3.0, called_seconds=0.5, forecast=forecast, unfit="it is full: make room"))
+
+    told = capsys.readouterr().out
+    assert "\nNothing is sent until Redis is fit: it is full: make room.\n" in told
+    assert "\nBy now: nothing more is sent until Redis is fit.\n" in told
+
+
 def test_an_open_run_names_the_hosts_that_are_not_in_service(capsys):
     """In a pipe as in its picture."""
     lost = {"host": "h1", "state": "lost", "why": "its supervisor is not heard of for 10 s", "capacity": None}

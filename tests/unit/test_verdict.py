@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin.attendance import NO_SUPERVISOR
 from rlm.admin.verdict import Level, troubles, troubles_by_part, verdict
 from tests.unit.statuses import endpoint, record, rest, status
 
@@ -45,7 +46,7 @@ def test_an_open_run(found, level, words):
         ),
         (rest(schedulers=0, conductor=None), Level.BAD, "Nothing conducts"),
         (rest(conductor=None), Level.WARN, "No scheduler leads"),
-        (rest(supervisors=0), Level.BAD, "Nothing would send"),
+        (rest(lacking=NO_SUPERVISOR), Level.BAD, "Nothing would send"),
     ],
 )
 def test_between_two_runs(found, level, words):
@@ -73,7 +74,7 @@ def test_workers_of_another_configuration_are_not_ready():
 
 def test_what_stands_beside_it_is_a_sentence():
     """It says more, with a command where there is something to do."""
-    assert verdict(rest(schedulers=0)).more == "No scheduler is running; `rlm up` or `rlm scheduler` starts one."
+    assert verdict(rest(schedulers=0)).more == "No scheduler is heard of; `rlm up` or `rlm scheduler` starts one."
     assert verdict(status(forecast=LEFT)).more == "The last answer comes in 50 s. The limit of A binds."
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlm.admin import words
+from rlm.admin.attendance import NO_SUPERVISOR
 from rlm.admin.monitoring import QueueSample, Trend
 from rlm.terminal import drawing
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
@@ -364,7 +365,7 @@ def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
 
-    assert "no scheduler is running; `rlm up`" in picture
+    assert "no scheduler is heard of; `rlm up`" in picture
     assert "`rlm start --wait` starts one now" in picture
 
 
@@ -500,15 +501,20 @@ def test_a_name_is_cut_in_its_middle():
 
 
 @pytest.mark.parametrize(
-    ("workers", "supervisors", "told"),
-    [(0, 1, "none; they start when a run needs them"), (0, 0, "none, and no supervisor is alive"), (3, 0, "3 alive")],
+    ("workers", "lacking", "told"),
+    [
+        (0, "", "none; they start when a run needs them"),
+        (0, NO_SUPERVISOR, "none, and no supervisor is heard of"),
+        (3, "", "3 alive"),
+        (3, "every supervisor has another configuration", "3 alive, and every supervisor has another configuration"),
+    ],
 )
-def test_between_runs_workers_are_promised_only_by_a_supervisor_that_lives(workers, supervisors, told):
+def test_between_runs_workers_are_promised_only_by_a_supervisor_that_lives(workers, lacking, told):
     """Else none will start, and the next run fails for it."""
-    found = rest(workers=workers, supervisors=supervisors)
+    found = rest(workers=workers, lacking=lacking)
 
     assert dict(rest_rows(found))["workers"].plain.startswith(told)
-    assert ("no supervisor is alive" in rest_line(found)) is ("no supervisor" in told)
+    assert ("supervisor" in rest_line(found)) is bool(lacking)
 
 
 def test_a_forecast_that_leaves_probes_out_says_so():

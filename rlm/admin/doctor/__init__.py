@@ -54,8 +54,8 @@ IN_REDIS: Checks[Store] = {
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
-#: Those of them that go by the signs of life that processes write there.
-SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers"})
+#: Those of them that go by what living processes write there.
+SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers", "run", "orphans"})
 #: Those of them that do not depend on the configuration.
 ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from rlm.admin.attendance import led_otherwise
 from rlm.core import tally
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import BadItemError, decode_item
@@ -33,6 +34,7 @@ MOST_PAGES = 10
 MOST_NAMED = 10
 _OVERDUE_US = round(OVERDUE_SECONDS * MICROSECONDS)
 _CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
+_BY_LEADER = "but whether a run takes them or makes dead letters of them is not known here: {}"
 _UNKNOWN = (
     "add a [types.*] table and restart the processes before the next run, or correct who pushes them; afterwards "
     "`rlm failed retry` brings them back"
@@ -187,14 +189,16 @@ def check_unknown_types(store: Store) -> list[Finding]:
     accounts = books(store).by_type
     in_ledger = {name: one.unsettled + one.retried for name, one in accounts.items() if name not in known}
     in_items, pages = _unknown_in_items(store, known)
-    found = []
+    found, otherwise = [], led_otherwise(store)
     if any(in_ledger.values()):
-        message = f"in the ledger wait {_counted(in_ledger)}: no such type is configured, so they become dead letters"
-        found.append(warning(f"{message} when the next run starts", _UNKNOWN))
+        then = _BY_LEADER.format(otherwise) if otherwise else "so they become dead letters when the next run starts"
+        message = f"in the ledger wait {_counted(in_ledger)}: no such type is configured"
+        found.append(warning(f"{message}, {then}", _UNKNOWN))
     if in_items:
         read = "" if pages < MOST_PAGES else ", of the oldest"
+        then = _BY_LEADER.format(otherwise) if otherwise else "so they become dead letters when they are taken"
         message = f"on the audit list wait{read} {_counted(in_items)}: no such type is configured"
-        found.append(warning(f"{message}, so they become dead letters when they are taken", _UNKNOWN))
+        found.append(warning(f"{message}, {then}", _UNKNOWN))
     return found or [good("no event waits whose type is not configured")]
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rlm import __version__
+from rlm.admin.attendance import TAKEOVER_SECONDS, revision_in_force
 from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
-from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
 from rlm.ledger import Store
@@ -25,8 +25,6 @@ _LEFT_ALONE = "what it cannot read it leaves alone"
 #: Processes named in a finding; the others are counted.
 MOST_NAMED = 5
 
-#: A live scheduler takes a free lease within this, seconds; it looks four times a second.
-TAKEOVER_SECONDS = 2.0
 #: A live scheduler renews its lease within this, seconds; it does so twice a second.
 PROLONG_SECONDS = 1.0
 _RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from rlm.admin.attendance import ticks_every_seconds
 from rlm.admin.endpoints import reason_of
 from rlm.admin.letters import DeadLetter
 from rlm.admin.planning import types_in_force
@@ -101,7 +102,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     run = store.runs.current()
     up = [one for one in workers if one.state == WorkerState.READY]
     ready = [one for one in up if run is None or one.revision == run.revision]
-    every_seconds = store.settings.run.every_seconds
+    every_seconds = ticks_every_seconds(store)
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
     now = now_us / MICROSECONDS
     next_tick = (now // every_seconds + 1) * every_seconds

@@ -11,11 +11,13 @@ from rlm.admin.planning import types_in_force
 from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question, replayed
 from rlm.admin.replay import Replay
 from rlm.admin.verdict import side_by_side, verdict_on
+from rlm.admin.whatif import Forecast
 from rlm.admin.words import clock
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.run import started_at_of
+from rlm.core.text import sentence
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import backlog
 from rlm.settings import Settings, load_settings
@@ -71,7 +73,7 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
         "rows": list(side_by_side(*found.forecasts)),
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
-        "remarks": [*question.remarks(), *_edited(store.settings, asked)],
+        "remarks": [*question.remarks(), *_edited(store.settings, asked), *_led(today)],
         "outlooks": outlook_values(*outlooks) if any(one.windows for one in outlooks) else None,
         "command": asked.command,
     }
@@ -81,6 +83,12 @@ def _edited(settings: Settings, asked: PlanAsk) -> Iterator[str]:
     """Yield that the file is not what `rlm web` has read: a setting is asked for in addition to what it has now."""
     if asked.told and load_settings(settings.source).shown != settings.shown:
         yield "The configuration has changed since rlm web started: what if goes by the file as it is now."
+
+
+def _led(today: Forecast) -> Iterator[str]:
+    """Yield that runs go by another configuration than this one, if they do."""
+    if today.case.led_otherwise:
+        yield sentence(today.case.led_otherwise)
 
 
 def _replay(store: Store, form: Form) -> Mapping[str, Any]:

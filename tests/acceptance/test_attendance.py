@@ -1,0 +1,102 @@
+"""No command promises what nobody is there to do, nor what only a configuration has that is not in force."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm.admin.attendance import NO_SUPERVISOR
+from rlm.admin.doctor.ledger import check_unknown_types
+from rlm.admin.report import overview
+from rlm.admin.verdict import Level, verdict
+from rlm.core.clock import system_clock, timestamp
+from rlm.ledger.processes import Process, Role
+from tests.acceptance.cli import Installation
+from tests.store import steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def enter(inst, role, name, revision=None, **facts):
+    """Have a process be heard of; one with another configuration if its revision is named."""
+    process = Process(name, 1, "h", system_clock.now(), revision=revision or inst.settings.revision, **facts)
+    inst.store.processes.announce(role, process)
+
+
+def words_of(done):
+    """Return what a command printed, on one line."""
+    return " ".join(done.stdout.split())
+
+
+def test_a_plan_says_that_nobody_would_do_it(inst):
+    """The figures stay: a run that is conducted by hand, with a supervisor of its own, has them."""
+    inst.push(*steps.items(5, steps.TYPE))
+    said = words_of(inst.rlm("plan"))
+
+    assert f"As things are nobody does this: N{NO_SUPERVISOR[1:]}. Nothing would be left over." in said
+    assert inst.json("plan")["lacking"] == NO_SUPERVISOR
+    assert inst.json("plan", "--count", f"{steps.TYPE}=5")["lacking"] is None, "that is of numbers, not of this moment"
+    assert inst.json("plan", "--workers", "2")["lacking"] is None, "that asks what if there were some"
+
+    enter(inst, Role.SUPERVISOR, "h:1:a", "another")
+    assert inst.json("plan")["lacking"].startswith("every supervisor has another configuration")
+
+    enter(inst, Role.SUPERVISOR, "h:2:b")
+    assert inst.json("plan")["lacking"] is None
+    assert "Nothing will be left over." in inst.rlm("plan").stdout
+
+
+def test_an_open_run_without_a_supervisor_is_not_on_track(inst):
+    """From the first look on, whatever was planned: its conductor waits a while before it calls that a shortage."""
+    inst.push(*steps.items(5, steps.TYPE))
+    run = inst.start_run()
+    inst.store.processes.want(inst.token, 1)
+    planned = {"workers": 1, "forecast_seconds": 2.0, "expected_leftover": 0, "binds": "nothing binds", "shortage": ""}
+    inst.store.runs.note(inst.token, run.id, forecast=json.dumps(planned))
+
+    assert inst.json("status")["workers"]["lacking"] == NO_SUPERVISOR
+    said = words_of(inst.rlm("status"))
+    assert f"By now: nothing is sent before a worker comes up. N{NO_SUPERVISOR[1:]}." in said
+    assert verdict(overview(inst.store))[:2] == (Level.BAD, "No worker is ready")
+
+    enter(inst, Role.SUPERVISOR, "h:1:a")
+    assert inst.json("status")["workers"]["lacking"] is None
+    assert "all of it fits, with 1 worker" in words_of(inst.rlm("status"))
+
+
+def test_the_next_tick_is_that_of_the_scheduler_that_leads(inst):
+    """The file was edited and the scheduler not restarted, or another installation shares the prefix."""
+    enter(inst, Role.SUPERVISOR, "h:1:a", "another")
+    enter(inst, Role.SCHEDULER, steps.CONDUCTOR, "another", ticks_every=7.0)
+    found = overview(inst.store)
+
+    assert timestamp(found["next_tick"]) % 7 == pytest.approx(0, abs=0.001)
+    assert 0 < found["next_tick_seconds"] <= 7
+    assert verdict(found)[:2] == (Level.WARN, "Another configuration is in force")
+    assert f"he scheduler {steps.CONDUCTOR} has another configuration" in words_of(inst.rlm("status"))
+
+
+def test_what_becomes_of_a_type_is_up_to_the_scheduler_that_leads(inst):
+    """A type was removed from the file, and the scheduler still has it: nobody here knows that it makes letters."""
+    inst.push(steps.item("i1", "REMOVED"))
+
+    assert "so they become dead letters" in of_types(inst)
+    assert "1 dead letter and 0 duplicates that will come of what waits" in words_of(inst.rlm("plan"))
+
+    enter(inst, Role.SCHEDULER, steps.CONDUCTOR, "another", ticks_every=7.0)
+    assert "is not known here: " in (said := of_types(inst))
+    assert f"he scheduler {steps.CONDUCTOR} has another configuration" in said
+    assert "that would come of what waits by this configuration" in (planned := words_of(inst.rlm("plan")))
+    assert f"he scheduler {steps.CONDUCTOR} has another configuration" in planned
+    assert inst.json("plan")["led_otherwise"]
+
+
+def of_types(inst):
+    """Return what `rlm doctor` finds of types that are not configured."""
+    (found,) = check_unknown_types(inst.store)
+    return found.message

@@ -1,0 +1,110 @@
+"""Who is there to do a run, by what is heard of processes and by the configuration of the scheduler that leads."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.admin.attendance import (
+    NO_LEADER,
+    NO_SCHEDULER,
+    NO_SUPERVISOR,
+    TAKEOVER_SECONDS,
+    leader,
+    led_otherwise,
+    no_scheduler,
+    nobody_does,
+    nobody_sends,
+    revision_in_force,
+    ticks_every_seconds,
+)
+from rlm.admin.hosts import NO_HOST
+from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.web.app import trouble
+
+
+def enter(store, role, name, revision=None, **facts):
+    """Have a process announce itself, with the configuration of the store if no other is named."""
+    revision = store.settings.revision if revision is None else revision
+    store.processes.announce(role, Process(name, 7, name.partition(":")[0], 1.0, revision=revision, **facts))
+
+
+def pass_lease(store, seconds):
+    """Let the lease be so much older."""
+    store.client.hincrby(store.keys.lease, "expires_us", -round(seconds * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("role", "revision", "state", "told"),
+    [
+        (None, None, "", NO_SUPERVISOR),
+        (Role.SUPERVISOR, None, "", ""),
+        (Role.SUPERVISOR, "", "", ""),  # it does not say what it has
+        (Role.SUPERVISOR, "another", "", "every supervisor has another configuration"),
+        (Role.WORKER, None, WorkerState.READY, ""),  # started by hand
+        (Role.WORKER, None, WorkerState.STOPPING, NO_SUPERVISOR),
+        (Role.WORKER, "another", WorkerState.READY, NO_SUPERVISOR),
+    ],
+)
+def test_a_run_is_promised_only_by_who_could_send(store, role, revision, state, told):
+    """By what is heard of them, and by whether they would claim anything; what they do not say is not counted."""
+    if role is not None:
+        enter(store, role, "h:1:a", revision, state=state)
+
+    found = nobody_sends(store)
+
+    assert (found[: len(told)], bool(found)) == (told, bool(told))
+
+
+def test_without_a_host_in_service_nothing_is_sent(store):
+    """All of them are drained; one that is not suffices."""
+    enter(store, Role.SUPERVISOR, "a:1:x")
+    store.hosts.drain("a", "somebody", "")
+    assert nobody_sends(store) == NO_HOST
+
+    enter(store, Role.SUPERVISOR, "b:1:x")
+    assert not nobody_sends(store)
+
+
+def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):
+    """Not that of the file that was read here, nor of the standby that has been there for longest."""
+    assert (ticks_every_seconds(store), revision_in_force(store)) == (
+        store.settings.run.every_seconds,
+        store.settings.revision,
+    )
+    enter(store, Role.SCHEDULER, "h:1:a", ticks_every=77.0)
+    enter(store, Role.SCHEDULER, "h:2:b", "another", ticks_every=12.0)
+    assert not led_otherwise(store)
+
+    store.leases.acquire("h:2:b", 20.0)
+
+    assert leader(store).id == "h:2:b"
+    assert (ticks_every_seconds(store), revision_in_force(store)) == (12.0, "another")
+    assert led_otherwise(store).startswith("the scheduler h:2:b has another configuration")
+    assert nobody_sends(store) == NO_SUPERVISOR
+
+
+def test_a_scheduler_that_was_killed_is_missed_as_soon_as_its_lease_has_run_out(store):
+    """Its entry outlives it by seconds. A standby is given the time that a takeover takes."""
+    assert (no_scheduler(store), trouble(store)) == (NO_SCHEDULER, NO_SCHEDULER)
+    enter(store, Role.SCHEDULER, "h:1:a")
+    assert not no_scheduler(store), "it has just come up"
+
+    store.leases.acquire("h:1:a", 20.0)
+    assert not trouble(store)
+
+    pass_lease(store, 20.5)
+    assert (no_scheduler(store), trouble(store)) == (NO_LEADER, NO_LEADER)
+
+    enter(store, Role.SCHEDULER, "h:2:b")
+    assert not trouble(store), "the other is about to take it"
+    pass_lease(store, TAKEOVER_SECONDS)
+    assert trouble(store) == NO_LEADER
+
+
+def test_nothing_comes_of_a_plan_that_nobody_does(store):
+    """Neither conducts anybody nor sends; a command that conducts needs no scheduler."""
+    assert nobody_does(store) == f"{NO_SCHEDULER}; {NO_SUPERVISOR}"
+    enter(store, Role.SUPERVISOR, "h:1:a")
+    store.leases.acquire("by hand", 20.0)
+
+    assert not nobody_does(store)
