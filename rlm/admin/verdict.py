@@ -180,8 +180,9 @@ def used(record: Mapping[str, Any]) -> str:
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Return why a finished run left events over, which calls failed, and its dead letters."""
+    """Return why a finished run left events over, how long Redis was away, which calls failed, its dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
+    told += [away] if (away := tally.away_in_words(record)) else []
     told += call_troubles(record)
     failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
     if dead := failed + invalid:
@@ -196,6 +197,7 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return the troubles of an open or a finished run as a list: each in a few words, and the parts that it has."""
     why = () if words.is_open(found) else found.get("why", ())
     told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
+    told += [(away, [])] if (away := tally.away_in_words(found)) else []
     if number := _failed(found):
         told.append((number, [safe_line(one) for one in tally.each_in_words(_called(found), addresses=False)]))
     return [*told, *((one, []) for one in [*_unreached(found), *_too_high(found)])]

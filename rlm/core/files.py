@@ -31,12 +31,9 @@ _KINDS = {
     stat.S_IFLNK: "a link",
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
-DIRECTORY_MODE = 0o700
-FILE_MODE = 0o600
+DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 #: No link is followed, and no pipe is waited for. All are opened by the descriptor of their directory, so that swapping
 #: the directory meanwhile changes nothing.
 CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -87,7 +84,7 @@ def require_regular(path: Path, facts: os.stat_result | None = None) -> None:
 
 
 def _kind_of(facts: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
+    return _KINDS.get(stat.S_IFMT(facts.st_mode), "a device")
 
 
 def weakness(path: Path) -> Weakness | None:
@@ -207,9 +204,9 @@ def claim_directory(directory: Path) -> None:
 
 def is_own_directory(directory: Path) -> bool:
     """Return whether `directory` is one of this user, and no link to one."""
-    with suppress(OSError):
-        facts = directory.lstat()
-        return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+    with suppress(OSError, UnsafeError):
+        require_own(directory, directory.lstat())
+        return True
     return False
 
 
@@ -275,11 +272,10 @@ def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: in
 def require_own(directory: Path, facts: os.stat_result) -> None:
     """Check by its status `facts` that `directory` is one, and this user's; raise an UnsafeError if it is not."""
     us, owner, path = user_name(os.geteuid()), user_name(facts.st_uid), shlex.quote(str(directory))
-    what = f"{str(directory)!r} is not a directory of user {us} but {_kind_of(facts)} of {owner}"
-    if not stat.S_ISDIR(facts.st_mode):
-        raise UnsafeError(what, f"see what it is, and remove it: rm {path}")
-    if facts.st_uid != os.geteuid():
-        raise UnsafeError(what, f"run RLM as {owner}, or, if what is in it is yours: chown -R {us} {path}")
+    remedy = f"run RLM as {owner}, or, if what is in it is yours: chown -R {us} {path}"
+    if not (is_directory := stat.S_ISDIR(facts.st_mode)) or facts.st_uid != os.geteuid():
+        what = f"{str(directory)!r} is not a directory of user {us} but {_kind_of(facts)} of {owner}"
+        raise UnsafeError(what, remedy if is_directory else f"see what it is, and remove it: rm {path}")
 
 
 def _close_to_others(directory: Path, descriptor: int) -> None:

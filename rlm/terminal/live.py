@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import shutil
+import stat
 import sys
 import termios
 import threading
@@ -158,19 +159,32 @@ class JSONLines(Output):
 
 
 class Keyboard:
-    """The keys typed during a view; none if stdin is not a terminal."""
+    """The keys typed during a view, none if stdin is not a terminal; and the reader of its `pipe`, if it has one."""
 
-    def __init__(self, file: int | None) -> None:
+    def __init__(self, file: int | None, pipe: int | None = None) -> None:
         self._file = file
+        self._pipe = pipe
 
     def wait(self, seconds: float) -> bool:
-        """Wait this long or until `q` is typed; return whether it was."""
-        if self._file is None:
+        """Wait this long or until `q` is typed; return whether it was.
+
+        Raises:
+            BrokenPipeError: nobody reads the pipe on, which a view with nothing to write would not notice.
+        """
+        if self._file is None and self._pipe is None:
             system_clock.sleep(seconds)
             return False
         until = system_clock.monotonic() + seconds
         while (left := until - system_clock.monotonic()) > 0:
-            if not select.select([self._file], [], [], left)[0]:
+            watched = select.poll()
+            if self._pipe is not None:
+                watched.register(self._pipe, 0)  # only that its reader is gone is told of it
+            if self._file is not None:
+                watched.register(self._file, select.POLLIN)
+            ready = {one for one, _ in watched.poll(left * 1000)}
+            if self._pipe in ready:
+                raise BrokenPipeError
+            if self._file is None or self._file not in ready:
                 return False
             typed = b""
             with suppress(OSError):
@@ -188,12 +202,12 @@ def keyboard() -> Iterator[Keyboard]:
     """Read single keys during the block; only in the foreground, since otherwise the shell owns the keyboard."""
     file = _terminal()
     if file is None:
-        yield Keyboard(None)
+        yield Keyboard(None, _pipe())
         return
     before = termios.tcgetattr(file)
     tty.setcbreak(file)
     try:
-        yield Keyboard(file)
+        yield Keyboard(file, _pipe())
     finally:
         termios.tcsetattr(file, termios.TCSAFLUSH, before)
 
@@ -204,6 +218,15 @@ def _terminal() -> int | None:
         file = sys.stdin.fileno()
         return file if os.isatty(file) and os.tcgetpgrp(file) == os.getpgrp() else None
     except (OSError, ValueError, AttributeError):  # closed, or replaced by something else
+        return None
+
+
+def _pipe() -> int | None:
+    """Return the descriptor of stdout if that is a pipe, else None."""
+    try:
+        file = sys.stdout.fileno()
+        return file if stat.S_ISFIFO(os.fstat(file).st_mode) else None
+    except (OSError, ValueError, AttributeError):  # as above
         return None
 
 

@@ -13,7 +13,6 @@ from rlm.admin import report, words
 from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import against_plan, troubles, used
-from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
@@ -46,8 +45,6 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
     if record.get("failure"):
         parts.append(Text(safe_line(record["failure"]), style="bold red"))
-    if away := away_in_words(record):
-        parts.append(Text(away, style="yellow"))
     told = ["there was no event to send"]
     if any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
         told = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]

@@ -114,6 +114,15 @@ def in_a_pipe(inst, *args):
                 process.kill()
 
 
+def test_a_follower_leaves_with_its_reader_though_nothing_changes(inst):
+    """As in `rlm status --follow | head -1` between two runs, with the exit code of a closed pipe."""
+    with in_a_pipe(inst, "status", "--follow", "--interval", "0.1") as follower:
+        assert "no run is open" in follower.stdout.readline()
+        follower.stdout.close()
+
+        assert follower.wait(timeout=20) == 141
+
+
 def close(inst, run):
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)

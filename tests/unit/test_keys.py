@@ -54,6 +54,19 @@ def test_without_a_terminal_it_only_waits():
         assert not found.wait(0.01)
 
 
+def test_a_view_in_a_pipe_ends_when_its_reader_is_gone():
+    """At once, and not with the next line, which may be due in hours: the view wrote nothing while nothing changed."""
+    reading, writing = os.pipe()
+    found = Keyboard(None, writing)
+    assert not found.wait(0.01)
+
+    os.close(reading)
+
+    with pytest.raises(BrokenPipeError):
+        found.wait(20.0)
+    os.close(writing)
+
+
 def test_a_terminal_that_is_gone_is_read_no_more():
     """Else it would be ready for ever, and the view would spin."""
     reading, writing = os.pipe()

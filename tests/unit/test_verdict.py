@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.attendance import NO_SUPERVISOR
-from rlm.admin.verdict import Level, verdict
+from rlm.admin.verdict import Level, troubles, troubles_by_part, verdict
 from tests.unit.statuses import endpoint, record, rest, status
 
 LEFT = {"forecast_seconds": 120.0, "expected_leftover": 12, "workers": 3, "binds": "the limit of A binds"}
@@ -83,3 +83,12 @@ def test_names_from_outside_are_made_visible():
     found = status(by_endpoint=FAILING, troubles=[{**TROUBLES[0], "what": "\x1b[31mHTTP"}])
 
     assert verdict(found).words.endswith("\\u001b[31mHTTP")
+
+
+def test_how_long_redis_was_away_is_told_of_a_run_that_left_nothing_over_as_well():
+    """In text, in the picture and on the page alike: only the log's closing line and the picture had it."""
+    found = record() | {"redis_away_seconds": 8.7}
+
+    assert "Redis was away for 8.7 s" in troubles(found)
+    assert ("Redis was away for 8.7 s", []) in troubles_by_part(found)
+    assert not any("away" in one for one in troubles(record()))

@@ -11,7 +11,6 @@ from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
-from rlm.core.tally import away_in_words
 from rlm.core.text import counted, span
 from rlm.ledger import Store
 from rlm.web.pages.live import Documents
@@ -105,7 +104,7 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
         return [*told, ("not well", words.unwell(found)), ("calls", call_troubles(found))]
     wrong, causes = troubles(found), len(found.get("why", ()))
     failure = [found["failure"]] if found.get("failure") else []
-    use = [*filter(None, [used(found), away_in_words(found)])]
+    use = [*filter(None, [used(found)])]
     return [*told, ("used", use), ("why", [*failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
 
 
