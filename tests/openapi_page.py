@@ -48,7 +48,7 @@ _WORDS: Final = {
 MACHINES: Final = {
     "/healthz": (
         "healthz",
-        "Whether Redis answers and is fit and a scheduler lives.",
+        "Whether Redis answers and is fit and a scheduler leads, or is about to.",
         {"200": "They do.", "503": "They do not; the text says why."},
     ),
     "/metrics": (

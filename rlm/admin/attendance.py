@@ -5,35 +5,37 @@ That nobody is heard of does not mean that nobody lives: Redis may have forgotte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from rlm.admin.hosts import NO_HOST
 from rlm.core.run import State
 from rlm.ledger import Store
-from rlm.ledger.fitness import unfit
+from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.reading.present import Present, present
 
 NO_SCHEDULER: Final = "no scheduler is heard of; `rlm up` or `rlm scheduler` starts one"
 NO_LEADER: Final = "no scheduler leads: those heard of died, or cannot; see `rlm doctor`"
 NO_SUPERVISOR: Final = "no supervisor is heard of to start workers: `rlm up` or `rlm supervisor` starts one"
+BY_HAND: Final = "`rlm start --wait` does a run without a scheduler, with workers of its own if no supervisor lives"
 #: A live scheduler takes a free lease within this, seconds; it looks four times a second.
 TAKEOVER_SECONDS: Final = 2.0
 _STRANGERS: Final = "every supervisor has another configuration, so its workers claim nothing: see `rlm doctor`"
 
 
-def leader(store: Store) -> Process | None:
+def leader(store: Store, there: Present | None = None) -> Process | None:
     """Return the scheduler that leads; if none does at this moment, or a command conducts, the one that may next."""
-    schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
-    return next((one for one in schedulers if one.id == holder), schedulers[0] if schedulers else None)
+    return next(iter((there or present(store)).candidates), None)
 
 
-def no_scheduler(store: Store) -> str:
+def no_scheduler(store: Store, there: Present | None = None) -> str:
     """Return why no scheduler conducts runs; empty if one leads, or may be about to.
 
     Entries outlive a scheduler that was killed by some seconds; a lease that ran out and is not taken shows it sooner.
     """
-    found, tenure = store.processes.alive(Role.SCHEDULER), store.leases.tenure()
+    there = there or present(store)
+    found, tenure = there.living(Role.SCHEDULER), there.tenure
     if not found:
         return NO_SCHEDULER
     others = any(tenure is None or one.id != tenure.owner for one in found)
@@ -41,23 +43,23 @@ def no_scheduler(store: Store) -> str:
     return NO_LEADER if free_seconds > (TAKEOVER_SECONDS if others else 0.0) else ""
 
 
-def ticks_every_seconds(store: Store) -> float:
+def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
     """Return how often runs start, by the scheduler that leads; by the settings if none says so."""
-    leads = leader(store)
+    leads = leader(store, there)
     return (leads.ticks_every if leads else 0.0) or store.settings.run.every_seconds
 
 
-def revision_in_force(store: Store) -> str:
+def revision_in_force(store: Store, there: Present | None = None) -> str:
     """Return the revision of the open run, else of the scheduler, else of what was read here; others claim nothing."""
     if run := store.runs.current():
         return run.revision
-    leads = leader(store)
+    leads = leader(store, there)
     return leads.revision if leads else store.settings.revision
 
 
-def led_otherwise(store: Store) -> str:
+def led_otherwise(store: Store, there: Present | None = None) -> str:
     """Return that the scheduler has another configuration than this process, so that what this one has counts later."""
-    leads = leader(store)
+    leads = leader(store, there)
     if leads is None or not _differs(leads, store.settings.revision):
         return ""
     return (
@@ -65,13 +67,22 @@ def led_otherwise(store: Store) -> str:
     )
 
 
-def nobody_sends(store: Store) -> str:
-    """Return why no call of a run would be made, the open one or the next; empty if nothing speaks against it."""
-    revision = revision_in_force(store)
-    workers = [one for one in store.processes.alive(Role.WORKER) if one.state != WorkerState.STOPPING]
+def nobody_sends(
+    store: Store, there: Present | None = None, *, revision: str = "", distrusted: Iterable[Finding] = ()
+) -> str:
+    """Return why no call of a run would be made, the open one or the next; empty if nothing speaks against it.
+
+    `revision` is that of the open run, if it is known. Where what is `distrusted` of Redis has it refuse writes nobody
+    can be heard of there, so nothing speaks against it.
+    """
+    if any(one.name in REFUSING for one in distrusted):
+        return ""
+    there = there or present(store)
+    revision = revision or revision_in_force(store, there)
+    workers = [one for one in there.living(Role.WORKER) if one.state != WorkerState.STOPPING]
     if any(one.revision == revision for one in workers):
         return ""
-    supervisors = store.processes.alive(Role.SUPERVISOR)
+    supervisors = there.living(Role.SUPERVISOR)
     if not supervisors:
         return NO_SUPERVISOR
     if all(_differs(one, revision) for one in supervisors):
@@ -82,19 +93,15 @@ def nobody_sends(store: Store) -> str:
 
 def nobody_does(store: Store) -> str:
     """Return why nothing comes of a plan as things are: Redis is not fit, or nobody conducts, or sends; else empty."""
-    if why := unfit(store):
+    there = present(store)
+    if why := unfit(store, there):
         return f"nothing is sent until Redis is fit: {why}"
-    by_hand = store.leases.holder() is not None
-    return "; ".join(filter(None, ["" if by_hand else no_scheduler(store), nobody_sends(store)]))
+    alone = "" if there.holder is not None else no_scheduler(store, there)
+    return "; ".join(filter(None, [alone, nobody_sends(store, there), alone and BY_HAND]))
 
 
 def lacking(found: Mapping[str, Any]) -> str:
-    """Return what `nobody_sends` found for a status, until the conductor of its run says what is amiss; else ''.
-
-    Of a Redis that is not fit nothing else is known: nobody can be heard of there.
-    """
-    if found.get("unfit"):
-        return ""
+    """Return what `nobody_sends` found for a status, until the conductor of its run says what is amiss; else ''."""
     if found["state"] != State.RUNNING:
         return str(found.get("lacking") or "")
     team, known = found["workers"], (found.get("forecast") or {}).get("shortage")

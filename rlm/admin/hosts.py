@@ -19,6 +19,7 @@ from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.hosts import DrainOrder, idle_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.reading.present import Present, present
 from rlm.processes.sharing import divide
 
 #: How to bring a process up to date.
@@ -93,21 +94,21 @@ class HostState(StrEnum):
     LOST = "lost"  #: it is not heard of any more, and did not sign off
 
 
-def hosts(store: Store) -> list[dict[str, Any]]:
+def hosts(store: Store, there: Present | None = None) -> list[dict[str, Any]]:
     """Return every host that works, stands by, or did not sign off, by name, as `rlm supervisor list` prints them."""
-    found = _Found(store)
+    found = _Found(store, there or present(store))
     return [found.describe(host) for host in sorted(found.names)]
 
 
 class _Found:
     """What the register says at one moment."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, there: Present) -> None:
         processes = store.processes
         self._by_host: dict[str, dict[Role, list[Process]]] = defaultdict(lambda: {role: [] for role in Role})
         self._silences: dict[str, float] = {}
         missing: list[str] = []
-        for role, found in processes.register().items():
+        for role, found in there.register.items():
             for name, one, silence in found:
                 if one is None:
                     missing += [name] if role is Role.SUPERVISOR else []
@@ -123,7 +124,7 @@ class _Found:
         for endpoint in store.settings.endpoints.values():
             self._names[endpoint.window_id].append(endpoint.name)
         self.names = gone | set(self._by_host) | set(self._drains)
-        self._leader = store.leases.holder()
+        self._leader = there.holder
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
         self._behind = behind(living, self._leader, store.settings.revision)
         idle = idle_of(self._ways, self._drains)

@@ -19,9 +19,10 @@ from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Lane
-from rlm.ledger.fitness import unfit
+from rlm.ledger.fitness import Finding, distrusted, in_words, unfit
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
+from rlm.ledger.reading.present import Present, present
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 #: The state of a status while no run is open.
@@ -109,7 +110,9 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     """
     now = store.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
-    every_seconds = ticks_every_seconds(store)
+    there = present(store)
+    amiss = distrusted(store, there) if idle["unfit"] else ()
+    every_seconds = ticks_every_seconds(store, there)
     next_tick = (now // every_seconds + 1) * every_seconds
     return {
         **idle,
@@ -120,11 +123,11 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "next_tick_seconds": next_tick - now,
         "waiting": {name: number for name, number in lengths(books(store)).items() if name != "processing"},
         "by_endpoint": standing(store)[1],
-        **{f"{role}s": len(store.processes.alive(role)) for role in Role},
-        "conductor": store.leases.holder(),
-        "lacking": nobody_sends(store),
-        "led_otherwise": led_otherwise(store),
-        "hosts": hosts(store),
+        **{f"{role}s": len(there.living(role)) for role in Role},
+        "conductor": there.holder,
+        "lacking": nobody_sends(store, there, distrusted=amiss),
+        "led_otherwise": led_otherwise(store, there),
+        "hosts": hosts(store, there),
     }
 
 
@@ -150,24 +153,26 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
     for name, entry in standings.items():
         known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
     del known["finished_at"]
-    known["workers"] |= _workers(store, run, now_us)
+    there = present(store)
+    amiss = distrusted(store, there)
+    known["workers"] |= _workers(store, run, now_us, there, amiss)
     now = run.moment(now_us)
     called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
     return {
         **known,
         **({"forecast": dict(run.forecast)} if run.forecast else {}),
         "state": run.state,
-        "conductor": store.leases.holder(),
-        "unfit": unfit(store) or None,
-        "hosts": hosts(store),
+        "conductor": there.holder,
+        "unfit": in_words(amiss) or None,
+        "hosts": hosts(store, there),
         "as_of": isoformat(now),
         "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),
         "called_seconds": called_seconds,
     }
 
 
-def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
-    alive = store.processes.alive(Role.WORKER)
+def _workers(store: Store, run: Run, now_us: int, there: Present, amiss: Sequence[Finding]) -> dict[str, Any]:
+    alive = there.living(Role.WORKER)
     lanes = store.processes.lanes([one.id for one in alive])
     each = [_worker(one, held, run, now_us) for one, held in zip(alive, lanes, strict=True)]
     return {
@@ -175,7 +180,7 @@ def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
         "ready": sum(one.state == WorkerState.READY for one in alive),
         "wanted": store.processes.wanted(),
         "other_configuration": sum(one["other_configuration"] for one in each),
-        "lacking": nobody_sends(store) or None,
+        "lacking": nobody_sends(store, there, revision=run.revision, distrusted=amiss) or None,
         "each": each,
     }
 

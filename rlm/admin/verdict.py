@@ -116,7 +116,8 @@ def verdict_on(found: Forecast) -> Verdict:
     if not found.events:
         return Verdict(Level.REST, "Nothing to do")
     if not plan.fits:
-        left = f"{plan.expected_leftover:,} of {counted(found.events, 'event')} will be left over"
+        of = f"{plan.expected_leftover:,} of {counted(found.events, 'event')}"
+        left = f"{of} {'would' if alone else 'will'} be left over"
         may_wait = plan.releases and not alone
         return Verdict(Level.WARN if may_wait else Level.BAD, left, alone or plan.binds)
     early = found.case.settings.run.window_seconds - found.end_seconds

@@ -179,14 +179,14 @@ def _counted_from(found: Forecast) -> str:
 
 
 def _left_over(found: Forecast) -> None:
-    plan = found.plan
+    plan, would_be = found.plan, "would be" if found.case.lacking else "will be"
     if found.case.lacking:
-        show_words(f"As things are nobody does this: {sentence(found.case.lacking)}")
+        show_words(f"As things are nobody does this: {found.case.lacking}.")
     if plan.fits:
-        show_words(f"Nothing {'would' if found.case.lacking else 'will'} be left over.")
+        show_words(f"Nothing {would_be} left over.")
         return
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
-    told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run"
+    told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} {would_be} left over for the next run"
     show_words(f"{told}{unless}.")
     show_words("By the rule - the higher priority first, in it the older - these wait:")
     for name, chosen in found.left_over.items():

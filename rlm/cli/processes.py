@@ -173,8 +173,8 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
 
     / is the dashboard. Under /api is the JSON of the commands, to read and to order; /openapi.json describes it.
     /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
-    of them. /healthz answers 200 while Redis answers and is fit and a scheduler lives, else 503 with the reason. It
-    starts without Redis too, and says that it is away.
+    of them. /healthz answers 200 while Redis answers and is fit and a scheduler leads, or is about to, else 503 with
+    the reason. It starts without Redis too, and says that it is away.
 
     On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
     then ask for: a program says "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists what was ordered.

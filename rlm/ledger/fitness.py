@@ -13,7 +13,7 @@ import redis
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.client import CLUSTER_REMEDY, Replicas, replicas_of
 from rlm.ledger.connect import translated
-from rlm.ledger.processes import Role
+from rlm.ledger.reading.present import Present, present
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
@@ -110,19 +110,26 @@ def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
         StoreError: it cannot be reached or refuses the login.
     """
     if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
-        raise StoreUnfitError("this Redis could lose events or refuse them", _each(errors))
+        raise StoreUnfitError("this Redis could lose events or refuse them", in_words(errors))
 
 
-def unfit(store: StoreFront) -> str:
-    """Return why nothing is trusted to this Redis, with the remedies; '' if it is fit, or may not be asked.
+def distrusted(store: StoreFront, there: Present | None = None) -> tuple[Finding, ...]:
+    """Return why nothing is trusted to this Redis; nothing if it is fit, or may not be asked.
 
-    An append-only file counts if a scheduler that is known insists on it.
+    An append-only file counts if the scheduler that leads insists on it; where none leads, if one of them does.
     """
-    insists = any(one.insists_on_file for one in store.processes.alive(Role.SCHEDULER))
-    return _each(one for one in check_fitness(store, allow_volatile=not insists).errors if one.name != UNTOLD)
+    insists = any(one.insists_on_file for one in (there or present(store)).candidates)
+    errors = check_fitness(store, allow_volatile=not insists).errors
+    return tuple(one for one in errors if one.name != UNTOLD)
 
 
-def _each(errors: Iterable[Finding]) -> str:
+def unfit(store: StoreFront, there: Present | None = None) -> str:
+    """Return in words what is `distrusted`, with the remedies; '' if nothing is."""
+    return in_words(distrusted(store, there))
+
+
+def in_words(errors: Iterable[Finding]) -> str:
+    """Return what is wrong and the remedy of each, in one line."""
     return "; ".join(f"{one.message}: {one.remedy}" for one in errors)
 
 

@@ -144,7 +144,8 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     if why := lacking(found):
         yield "workers", Text(f"{alive}, and {why}", style="bold red")
     else:
-        yield "workers", Text(alive if found["workers"] else f"{alive}; they start when a run needs them")
+        told = "" if found["workers"] or found.get("unfit") else "; they start when a run needs them"
+        yield "workers", Text(f"{alive}{told}")
     if told := words.looked_at(found):
         yield "looking at", Text(told, style=QUIET)
 
@@ -152,7 +153,8 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
 def _last_run(found: Mapping[str, Any]) -> Text:
     record = found["last_record"]
     if record is None:
-        return Text(f"none yet; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now")
+        begin = f"; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now"
+        return Text(f"none yet{'' if found.get('unfit') else begin}")
     when = f"{safe_line(record['run_id'])}, {span(found['last_ended_seconds'])} ago, "
     return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
 

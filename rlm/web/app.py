@@ -23,6 +23,7 @@ from rlm.admin.attendance import no_scheduler
 from rlm.core import errors
 from rlm.ledger import Store
 from rlm.ledger.fitness import unfit
+from rlm.ledger.reading.present import present
 from rlm.ledger.trouble import revive
 from rlm.settings.secrets import known, resolve_token
 from rlm.settings.values import check_token_text
@@ -61,9 +62,10 @@ def trouble(store: Store) -> str:
     Everybody who can reach the port may read it, so it names neither the address of Redis nor its user.
     """
     try:
-        if unfit(store):
+        there = present(store)
+        if unfit(store, there):
             return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
-        return no_scheduler(store)
+        return no_scheduler(store, there)
     except errors.StoreError:
         return "Redis does not answer; `rlm doctor` on this host says more"
 

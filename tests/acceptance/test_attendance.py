@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from rlm.admin.attendance import NO_SUPERVISOR
+from rlm.admin.attendance import BY_HAND, NO_SCHEDULER, NO_SUPERVISOR
 from rlm.admin.doctor.ledger import check_unknown_types
 from rlm.admin.report import overview
-from rlm.admin.verdict import Level, verdict
+from rlm.admin.verdict import Level, verdict, verdict_on
+from rlm.admin.whatif import as_it_is
 from rlm.core.clock import system_clock, timestamp
 from rlm.ledger.processes import Process, Role
+from rlm.ledger.reading.backlog import backlog
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
@@ -38,7 +41,7 @@ def test_a_plan_says_that_nobody_would_do_it(inst):
     inst.push(*steps.items(5, steps.TYPE))
     said = words_of(inst.rlm("plan"))
 
-    assert f"As things are nobody does this: N{NO_SUPERVISOR[1:]}. Nothing would be left over." in said
+    assert f"As things are nobody does this: {NO_SUPERVISOR}. Nothing would be left over." in said
     assert inst.json("plan")["lacking"] == NO_SUPERVISOR
     assert inst.json("plan", "--count", f"{steps.TYPE}=5")["lacking"] is None, "that is of numbers, not of this moment"
     assert inst.json("plan", "--workers", "2")["lacking"] is None, "that asks what if there were some"
@@ -49,6 +52,21 @@ def test_a_plan_says_that_nobody_would_do_it(inst):
     enter(inst, Role.SUPERVISOR, "h:2:b")
     assert inst.json("plan")["lacking"] is None
     assert "Nothing will be left over." in inst.rlm("plan").stdout
+
+
+def test_what_would_be_left_over_is_no_promise_either(inst):
+    """Nobody does the rest, so nothing "will" be left over of all: by the plan and by the page What if."""
+    inst.push(*steps.items(860, steps.TYPE))
+    inst.store.leases.release(steps.CONDUCTOR)
+    said, found = words_of(inst.rlm("plan")), as_it_is(inst.store, 0.0, fresh=False).forecast(backlog(inst.store))
+
+    assert f"As things are nobody does this: {NO_SCHEDULER}; {NO_SUPERVISOR}; {BY_HAND}." in said
+    assert re.search(r"\d+ events of 860 would be left over for the next run", said)
+    assert verdict_on(found).words.endswith("of 860 events would be left over")
+
+    enter(inst, Role.SCHEDULER, steps.CONDUCTOR)
+    enter(inst, Role.SUPERVISOR, "h:1:a")
+    assert re.search(r"\d+ events of 860 will be left over for the next run", words_of(inst.rlm("plan")))
 
 
 def test_an_open_run_without_a_supervisor_is_not_on_track(inst):

@@ -182,7 +182,7 @@ def test_from_run_to_run_as_json(inst, run):
 
     assert [one for one in dict.fromkeys(states) if one != "finishing"] == ["running", "partial", "idle"]
     assert states.count("partial") == 1
-    assert document == {"state": "idle", "last": run.id, "last_tick": None}
+    assert document == {"state": "idle", "last": run.id, "last_tick": None, "unfit": None}
     assert errors == "This view has ended; RLM goes on. `rlm status` shows how it is.\n"
     assert follower.returncode == 0
 
@@ -226,6 +226,8 @@ def test_a_redraw_is_cheap(inst, run, monkeypatch):
     """However many types, endpoints and workers there are, it takes a few round trips."""
     for number in range(20):
         inst.store.processes.announce(Role.WORKER, Process(f"w{number}", 7 + number, "host", 0.0, "ready", 5))
+    for role in (Role.SUPERVISOR, Role.SCHEDULER):
+        inst.store.processes.announce(role, Process(f"host:{role}", 1, "host", 0.0, revision=inst.settings.revision))
     monitor = Monitor(inst.store, 0.3)
     monitor.look()
     sent, send = [], AbstractConnection.send_packed_command

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report, start_run
+from rlm.admin.attendance import NO_SUPERVISOR
 from rlm.admin.verdict import Level, verdict
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role
@@ -59,6 +60,9 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
 
         assert why in found["unfit"]
         assert "next tick     none: nothing is sent until Redis is fit" in shown
+        assert "starts one now" not in shown, "no run starts"
+        assert "when a run needs them" not in shown, "no worker does either"
+        assert ("no supervisor is heard of" in shown) is (unfit is evicting), "elsewhere none can write that it lives"
         assert why in " ".join(shown.split())
         assert (told.level, told.words) == (Level.BAD, "No run starts")
         assert why in told.more
@@ -82,6 +86,7 @@ def test_of_an_open_run_it_is_said_that_nothing_is_sent(inst, unfit):
 
         assert why in shown
         assert "rlm scheduler" not in shown
+        assert (found["workers"]["lacking"] == NO_SUPERVISOR) is (unfit is evicting)
         assert verdict(found).words == "Nothing is sent"
         assert "expected to be left over" not in [word for word, *_ in _figures(found)]
         assert why in " ".join(inst.rlm("explain", f"one:{steps.TYPE}").stdout.split())

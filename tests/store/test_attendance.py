@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.attendance import (
+    BY_HAND,
     NO_LEADER,
     NO_SCHEDULER,
     NO_SUPERVISOR,
@@ -103,7 +104,7 @@ def test_a_scheduler_that_was_killed_is_missed_as_soon_as_its_lease_has_run_out(
 
 def test_nothing_comes_of_a_plan_that_nobody_does(store):
     """Neither conducts anybody nor sends; a command that conducts needs no scheduler."""
-    assert nobody_does(store) == f"{NO_SCHEDULER}; {NO_SUPERVISOR}"
+    assert nobody_does(store) == f"{NO_SCHEDULER}; {NO_SUPERVISOR}; {BY_HAND}"
     enter(store, Role.SUPERVISOR, "h:1:a")
     store.leases.acquire("by hand", 20.0)
 

@@ -210,6 +210,22 @@ def test_why_it_is_unfit_goes_by_what_a_scheduler_insists_on(settings, tmp_path)
         assert "set maxmemory-policy to noeviction" in unfit(store)
 
 
+def test_the_scheduler_that_leads_decides_whether_a_file_is_insisted_on(settings, tmp_path):
+    """A standby that insists on one stops nobody; where none leads, either may be the next."""
+    with running_server("valkey", tmp_path / "server") as url, closing(Store(settings, url)) as store:
+        store.client.config_set("appendonly", "no")
+        for name, insists in (("volatile", False), ("strict", True)):
+            store.processes.announce(Role.SCHEDULER, Process(name, 1, "here", 0.0, insists_on_file=insists))
+        assert "set appendonly to yes" in unfit(store)
+
+        store.leases.acquire("volatile", 20.0)
+        assert unfit(store) == ""
+
+        store.leases.release("volatile")
+        store.leases.acquire("strict", 20.0)
+        assert "set appendonly to yes" in unfit(store)
+
+
 def test_a_volatile_server_may_be_allowed(own_client):
     """With `allow_volatile` a missing append-only file is a warning, and nothing else is let through."""
     own_client.config_set("appendonly", "no")

@@ -517,6 +517,15 @@ def test_between_runs_workers_are_promised_only_by_a_supervisor_that_lives(worke
     assert ("supervisor" in rest_line(found)) is bool(lacking)
 
 
+def test_of_an_unfit_redis_nothing_is_promised_between_runs():
+    """Neither workers nor what `rlm start` would do; who is missing is said as well."""
+    rows = dict(rest_rows(rest(unfit="it evicts: do not", last_record=None)))
+    assert (rows["workers"].plain, rows["last run"].plain) == ("none", "none yet")
+
+    rows = dict(rest_rows(rest(unfit="it evicts: do not", lacking=NO_SUPERVISOR)))
+    assert rows["workers"].plain == f"none, and {NO_SUPERVISOR}"
+
+
 def test_a_forecast_that_leaves_probes_out_says_so():
     """The run lasts longer than what fits, and what is left over may be fewer."""
     found = status(state="running", forecast={**status()["plan"], "expected_leftover": 6, "probed": ["pay_b"]})
