@@ -110,7 +110,7 @@ def test_doctor_tells_of_a_place_that_cannot_be_written(inst):
     inst.settings.archive_dir.parent.mkdir(exist_ok=True)
     inst.settings.archive_dir.write_text("")
 
-    found = findings(inst.json("doctor"))["archive"]
+    found = findings(inst.json("doctor", code=1))["archive"]
 
     assert (found["ok"], found["severity"]) == (False, "warning")
     assert "cannot be written to (Not a directory); 9 dead letters more than" in found["message"]
