@@ -112,7 +112,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     now = store.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
     there = present(store)
-    amiss = distrusted(store, there) if idle["unfit"] else ()
+    amiss = distrusted(store, there) if idle.get("unfit") else ()
     every_seconds = ticks_every_seconds(store, there)
     next_tick = (now // every_seconds + 1) * every_seconds
     return {
