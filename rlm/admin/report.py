@@ -46,7 +46,8 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
         return record(store, run_id)
     last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
     ticked = None if ticked_at is None else isoformat(ticked_at)
-    return {"state": IDLE, "last": last, "last_tick": ticked, "unfit": unfit(store) or None}
+    why = unfit(store)
+    return {"state": IDLE, "last": last, "last_tick": ticked, **({"unfit": why} if why else {})}
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:

@@ -118,7 +118,7 @@ def test_the_keys_of_runs(inst):
     ended = {one for one in record if one.startswith(at_end)}
     assert running == (record - ended) | (documented("rlm status") - CONDUCTED - {"last", "last_tick"})
     assert of_all == keys_under("All installations")
-    assert idle == {"state", "last", "last_tick", "unfit"}
+    assert idle == {"state", "last", "last_tick"}
     assert listed == documented("rlm list")
 
 

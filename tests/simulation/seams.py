@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import random
@@ -222,6 +223,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (actors.broker.WakingBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis
         (dramatiq.brokers.redis, "current_millis", lambda: int(1000 * (EPOCH + loop.now))),
         (rlm.ledger.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
+        (rlm.ledger.scripts.Part, "_script", staticmethod(functools.cache(rlm.ledger.scripts.Script))),  # a world's own
         (rlm.delivery.lane.LaneContext, "log", _complaining(world, rlm.delivery.lane.LaneContext.log)),
         (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),
         # Nobody is hurried here, and each turn costs: half as many.
