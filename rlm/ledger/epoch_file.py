@@ -113,8 +113,10 @@ class EpochFile:
         from rlm.core.writable import refusal_of  # noqa: PLC0415  # only `rlm doctor` needs what it imports
 
         directory = self._path.parent
+        nearest = directory if os.path.lexists(directory) else directory.parent  # where it would be made
+        if not is_own_directory(nearest):
+            return ""
         if os.path.lexists(self._path) and (saved := self.read()) and saved.slots == UNSURE:
             return f"{self._path} could not be written as calls were made: {_FOLLOWS}"
-        nearest = directory if os.path.lexists(directory) else directory.parent  # where it would be made
-        why = refusal_of(nearest) if is_own_directory(nearest) else ""
+        why = refusal_of(nearest)
         return f"{self._path} cannot be written ({why}): {_FOLLOWS}" if why else ""

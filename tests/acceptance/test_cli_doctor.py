@@ -390,6 +390,18 @@ def test_an_epoch_that_could_not_be_written_is_told(inst):
     assert told()["remedy"].startswith("make room on its disk")
 
 
+def test_an_epoch_of_another_user_is_not_looked_at(inst, tmp_path, caplog):
+    """As through a link: the finding `files` is of that, and nothing is said of the epoch."""
+    inst.store.leases.acquire(steps.CONDUCTOR, 60)
+    inst.store.epochs.renew(inst.token + 1, "Redis lost its mind")
+    directory = inst.store.epochs._file._path.parent
+    directory.rename(tmp_path / "elsewhere")
+    directory.symlink_to(tmp_path / "elsewhere")
+
+    assert inst.store.epochs.doubt() == ""
+    assert caplog.text == ""
+
+
 def test_an_epoch_that_cannot_be_written_now_is_told(inst):
     """Nothing but the attempt finds a full disk: with the file, without it, and without its directory."""
     inst.store.leases.acquire(steps.CONDUCTOR, 60)
