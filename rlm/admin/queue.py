@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from msgspec.structs import replace
 
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
@@ -141,8 +142,8 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `pushed`.
 
-    Yields a warning for each line that will become a dead letter, or is too long even for that. After a
-    StoreUnreachableError that is no StoreRefusingError, those after `pushed.items` may have been pushed.
+    Yields a warning for each line that will become a dead letter, or is too long even for that. After a StoreError
+    those after `pushed.items` may have been pushed, unless it `is_known_undone`.
     """
     chunk: list[bytes] = []
     size = 0
@@ -156,6 +157,14 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
             _push(store, chunk, pushed)
             chunk, size = [], 0
     _push(store, chunk, pushed)
+
+
+def is_known_undone(store: Store, error: StoreError) -> bool:
+    """Return whether an `error` of a push says that Redis took none of the items that it was about.
+
+    With `redis.wait_replicas` it may be the wait that was refused, which comes after the push.
+    """
+    return isinstance(error, StoreRefusingError | StoreForbiddenError) and not store.settings.redis.wait_replicas
 
 
 def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:

@@ -13,7 +13,7 @@ from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show
 from rlm.cli.events import drop, list_events
 from rlm.cli.options import interval_option, sure_flags
 from rlm.cli.printing import print_json, say, show, show_words, table
-from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
-    from rlm.admin.queue import Pushed, push_lines, read_lines, waiting_items
+    from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit
     from rlm.ledger.keys import longest_item
     from rlm.ledger.processes import Role
@@ -131,8 +131,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
-            is_unknown = isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
-            after = "whether the next were is not known" if is_unknown else "none was after that"
+            is_known = is_known_undone(store, error)
+            after = "none was after that" if is_known else "whether the next were is not known"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))

@@ -30,7 +30,11 @@ class StoreUnreachableError(StoreError):
 
 
 class StoreRefusingError(StoreUnreachableError):
-    """Raised when Redis says that it can do nothing just now, as a replica or with a full memory: it was not done."""
+    """Raised when Redis says that it can do nothing just now, as a replica or with a full memory.
+
+    The command that it refused was not done. Those before it in the same round trip may have been, unless they are one
+    transaction.
+    """
 
 
 class StoreForbiddenError(StoreError):

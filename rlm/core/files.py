@@ -241,7 +241,7 @@ def replace_own(path: Path, content: bytes) -> None:
 
 
 def overwrite_own(path: Path, content: bytes) -> None:
-    """Write over a file that is there, which takes no more room on its disk; raise as `read_own` does."""
+    """Write over a file that is there, which most disks need no room for; raise as `read_own` does."""
     with (
         opened_directory(path.parent, make=False) as directory,
         os.fdopen(open_own(directory, path.name, os.O_WRONLY), "wb") as opened,

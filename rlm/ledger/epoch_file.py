@@ -1,8 +1,8 @@
 """What a conductor has seen of the epoch of Redis, on disk: the next one on this host must know of as many slots.
 
 A file that cannot be written says of fewer slots than were taken, and an older state of Redis would pass for complete.
-So it is overwritten with that nobody knows how many there are. Where that fails too, as on a disk that is read-only,
-the next conductor does not rely on it, because it cannot be written.
+So it is overwritten with that nobody knows how many there are. Where that fails too, as on a disk that is read-only, or
+full and one that copies what is overwritten, the next conductor does not rely on it as long as it cannot be written.
 """
 
 from __future__ import annotations
@@ -109,10 +109,14 @@ class EpochFile:
             self._saved, self._refused = epoch, False
 
     def doubt(self) -> str:
-        """Return why a conductor could not rely on the file, if there is one, and what follows; empty if it could."""
-        if not (is_own_directory(self._path.parent) and os.path.lexists(self._path)):
+        """Return why a conductor of this user could not rely on the file, and what follows; empty if it could."""
+        from rlm.core.writable import refusal_of  # noqa: PLC0415  # only `rlm doctor` needs what it imports
+
+        directory = self._path.parent
+        nearest = directory if os.path.lexists(directory) else directory.parent  # where it would be made
+        if not is_own_directory(nearest):
             return ""
-        saved = self.read()
-        if saved and saved.slots == UNSURE:
+        if os.path.lexists(self._path) and (saved := self.read()) and saved.slots == UNSURE:
             return f"{self._path} could not be written as calls were made: {_FOLLOWS}"
-        return "" if os.access(self._path.parent, os.W_OK) else f"{self._path} cannot be written: {_FOLLOWS}"
+        why = refusal_of(nearest)
+        return f"{self._path} cannot be written ({why}): {_FOLLOWS}" if why else ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
+from shutil import rmtree
 from types import SimpleNamespace
 
 import msgspec
@@ -27,6 +27,7 @@ from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from tests.store import steps
 from tests.store.windows import pass_time, set_health
+from tests.unit.test_archive import disk_that_takes
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -373,8 +374,8 @@ def test_windows_that_could_not_be_trusted_are_told_with_the_end_of_it(inst):
     assert "Every endpoint was held until " in memory()
 
 
-def test_an_epoch_that_could_not_be_written_is_told(inst, monkeypatch):
-    """The file is named, what follows, and what to do; so is one that cannot be written now."""
+def test_an_epoch_that_could_not_be_written_is_told(inst):
+    """The file is named, what follows, and what to do."""
     inst.store.leases.acquire(steps.CONDUCTOR, 60)
     inst.store.epochs.renew(inst.token + 1, "Redis lost its mind")
     file = inst.store.epochs._file._path
@@ -387,9 +388,33 @@ def test_an_epoch_that_could_not_be_written_is_told(inst, monkeypatch):
     assert told()["message"].startswith(f"{file} could not be written as calls were made: ")
     assert "every endpoint is held" in told()["message"]
     assert told()["remedy"].startswith("make room on its disk")
-    inst.store.epochs.close()
-    monkeypatch.setattr(os, "access", lambda path, _mode: path != file.parent)
-    assert inst.store.epochs.doubt().startswith(f"{file} cannot be written: ")
+
+
+def test_an_epoch_of_another_user_is_not_looked_at(inst, tmp_path, caplog):
+    """As through a link: the finding `files` is of that, and nothing is said of the epoch."""
+    inst.store.leases.acquire(steps.CONDUCTOR, 60)
+    inst.store.epochs.renew(inst.token + 1, "Redis lost its mind")
+    directory = inst.store.epochs._file._path.parent
+    directory.rename(tmp_path / "elsewhere")
+    directory.symlink_to(tmp_path / "elsewhere")
+
+    assert inst.store.epochs.doubt() == ""
+    assert caplog.text == ""
+
+
+def test_an_epoch_that_cannot_be_written_now_is_told(inst):
+    """Nothing but the attempt finds a full disk: with the file, without it, and without its directory."""
+    inst.store.leases.acquire(steps.CONDUCTOR, 60)
+    inst.store.epochs.renew(inst.token + 1, "Redis lost its mind")
+    file = inst.store.epochs._file._path
+
+    for there in (lambda: None, file.unlink, lambda: rmtree(file.parent)):
+        there()
+        before = sorted(file.parent.parent.rglob("*"))
+        assert inst.store.epochs.doubt() == ""
+        with disk_that_takes(0):
+            assert inst.store.epochs.doubt().startswith(f"{file} cannot be written (File too large): ")
+        assert sorted(file.parent.parent.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("admitted", "ok"), [(512_000_000, False), (64_000_000, True), (2_000_000, False)])

@@ -9,12 +9,13 @@ import pytest
 
 from rlm.admin.queue import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.errors import StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError, StoreUnreachableError
 from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog, stamped_at
+from tests.acceptance.redisusers import make_user, url_of
 from tests.store import steps
 
 #: A moment in 2023 that items tell, and seconds since then at least.
@@ -309,7 +310,13 @@ def test_a_line_is_read_in_constant_memory():
 
 
 @pytest.mark.parametrize(
-    ("failure", "next_were"), [(StoreUnreachableError, "is not known"), (StoreRefusingError, "none was after that")]
+    ("failure", "next_were"),
+    [
+        (StoreUnreachableError, "is not known"),
+        (StoreError, "is not known"),
+        (StoreRefusingError, "none was after that"),
+        (StoreForbiddenError, "none was after that"),
+    ],
 )
 def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch, failure, next_were):
     """What was pushed is pushed, what was on its way may be unless Redis refused it; exit 4."""
@@ -329,6 +336,22 @@ def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch, failure, 
     assert next_were in done.stderr
     assert "cannot be reached" in done.stderr
     assert len(queued(inst)) == PUSH_ITEMS
+
+
+def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
+    """Redis took them: what its user lacks is the right to wait for replicas."""
+    admin, server = inst.store.client, inst.settings.redis.url
+    make_user(admin, inst.prefix, ["on", ">PASSWORD", "~*", "&*", "+@all", "-wait"])
+    monkeypatch.setenv("RLM_REDIS__URL", url_of(server, inst.prefix))
+    monkeypatch.setenv("RLM_REDIS__WAIT_REPLICAS", "1")
+    try:
+        done = inst.rlm("queue", "push", input=b"\n".join(steps.items(3, steps.TYPE)), code=4)
+    finally:
+        admin.acl_deluser(inst.prefix)
+
+    assert "0 items had been pushed before this; whether the next were is not known" in done.stderr
+    assert "does not allow RLM what it needs" in done.stderr
+    assert len(queued(inst)) == 3
 
 
 def test_push_of_no_file_is_a_usage_error(inst, tmp_path):

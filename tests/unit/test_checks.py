@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from types import SimpleNamespace
 
@@ -101,6 +102,25 @@ def test_a_file_in_the_place_of_rlms_folder_is_named_as_such(tmp_path):
     assert "remove it" in found.remedy
     with pytest.raises(UnsafeError, match=r"is not a directory of user \S+ but a file of"):
         claim_directory(tmp_path / ".rlm")
+
+
+@pytest.mark.parametrize(
+    ("flag", "why", "remedy"),
+    [(os.ST_RDONLY, "its file system is read-only", "mount it for writing"), (0, "its owner (", "chmod 700 ")],
+)
+def test_why_its_owner_cannot_write_in_a_directory_is_named(tmp_path, monkeypatch, flag, why, remedy):
+    """The owner is not sent to the owner."""
+    config = tmp_path / "rlm.toml"
+    config.write_text('[redis]\nurl = "redis://h/0"')
+    config.chmod(0o600)
+    (tmp_path / ".rlm").mkdir(0o700)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flag))
+
+    (found,) = (one for one in check_files(load_settings(config, {})) if str(tmp_path) in one.message)
+
+    assert why in found.message
+    assert found.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(("mode", "own", "told"), [(0o640, True, []), (0o640, False, [False]), (0o604, True, [False])])

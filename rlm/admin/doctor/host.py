@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,6 +21,7 @@ from rlm.core.errors import ConfigurationError, RLMError, UnsafeError
 from rlm.core.files import Weakness, others, require_own, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
+from rlm.core.writable import refusal_of
 from rlm.delivery.connection import Opener, UnreachableError
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive
@@ -36,6 +36,7 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 #: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.
 ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
 _ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
+_REMOUNT = "mount it for writing, or name another directory in RLM_DATA_DIR or archive.directory"
 _MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
 _ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
 
@@ -123,8 +124,9 @@ def _private(directory: Path, what: str) -> Iterator[Finding]:
     if may:
         yield warning(f"{directory} {what}, and others can enter it (mode {mode:03o})", _chmod(700, directory))
     if not os.access(directory, os.W_OK | os.X_OK):
-        message = f"{directory} {what}, and this user ({os.geteuid()}) cannot write there"
-        yield warning(message, "run RLM and its commands as its owner, or give it to the user they run as")
+        is_fixed = os.statvfs(directory).f_flag & os.ST_RDONLY
+        why = "its file system is read-only" if is_fixed else f"its owner ({os.geteuid()}) cannot write there"
+        yield warning(f"{directory} {what}, and {why}", _REMOUNT if is_fixed else _chmod(700, directory))
 
 
 def _chmod(mode: int, path: Path) -> str:
@@ -168,7 +170,7 @@ def _archive(store: Store) -> Finding:
         is_there = directory.exists()
     except OSError as error:
         return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
-    if is_there and (why := _refusal(directory)):
+    if is_there and (why := refusal_of(directory)):
         return warning(f"{directory} cannot be written to ({why}){told}", _MAKE_WRITABLE)
     soon = ARCHIVED_SOON if store.runs.current() else {}
     if any(number > soon.get(what, 0) for what, number in surplus.items()):
@@ -176,16 +178,6 @@ def _archive(store: Store) -> Finding:
     if not files:
         return good(f"empty on this host; what Redis is not to keep goes to {directory}{told}")
     return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")
-
-
-def _refusal(directory: Path) -> str:
-    """Return why nothing can be written in a directory, empty if it can: a full disk refuses only who writes."""
-    try:
-        with TemporaryFile(dir=directory) as file:
-            file.write(b"{}\n")
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def check_reach(settings: Settings) -> Iterator[Finding]:
