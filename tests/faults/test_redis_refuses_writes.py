@@ -37,7 +37,7 @@ def out_of_memory(client, directory):
 def read_only(client, directory):
     """A replica, of a primary that is not there: READONLY."""
     client.replicaof("127.0.0.1", "1")
-    yield "read only"
+    yield "it is a replica, which takes no writes"
     client.replicaof("NO", "ONE")
 
 
