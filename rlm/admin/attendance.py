@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rlm.admin.hosts import NO_HOST
 from rlm.core.run import State
+from rlm.core.text import safe_line
 from rlm.ledger import Store
 from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -62,9 +63,8 @@ def led_otherwise(store: Store, there: Present | None = None) -> str:
     leads = leader(store, there)
     if leads is None or not _differs(leads, store.settings.revision):
         return ""
-    return (
-        f"the scheduler {leads.id} has another configuration than was read here, and runs go by that until its restart"
-    )
+    named = f"the scheduler {safe_line(leads.id)}"  # some faces print it among lines of their own
+    return f"{named} has another configuration than was read here, and runs go by that until its restart"
 
 
 def nobody_sends(
