@@ -235,6 +235,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         *(_DEEP if world.seed % 2 else ()),
         (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
         (scheduler.leader, "os", no_kill),
+        (scheduler.leader, "has_died", world.has_died),
         (scheduler.service, "os", no_kill),
         (scheduler.service, "threading", threads),
         (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),

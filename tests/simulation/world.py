@@ -251,6 +251,10 @@ class World:
         """Return the number of a process."""
         return self._pids.setdefault(host, len(self._pids) + 1)
 
+    def has_died(self, owner: str, _here: str) -> bool:
+        """Return whether the process that a lease names is dead."""
+        return any(host is not None and host.dead and f":{pid}:" in owner for host, pid in self._pids.items())
+
     def signal(self, pid: int, signum: int) -> None:
         """Signal a worker, as its supervisor does."""
         for worker in self.workers.values():
