@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +167,14 @@ def server_url(request, tmp_path_factory):
         return
     with running_server(kind, tmp_path_factory.mktemp(kind)) as url:
         yield url
+
+
+@pytest.fixture
+def dead_pid():
+    """The number of a process that was."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
 
 
 @pytest.fixture

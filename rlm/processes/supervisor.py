@@ -153,10 +153,8 @@ class Supervisor:
                 self._spawn(worker)
         except OSError as error:  # the host has no more processes or memory to give
             wait = self._starts.hold_back()
-            told, running = (
-                "No further worker could be started (%s); tried again in %.2f s, %d are running",
-                len(self._children),
-            )
+            told = "No further worker could be started (%s); tried again in %.2f s, %d are running"
+            running = len(self._children)
             extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
             log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message says it all
             for worker in new[:admitted]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -34,14 +32,6 @@ def one(store, pass_time):
     leader = Leader(store.leases, "here")
     assert leader.campaign()
     return leader
-
-
-@pytest.fixture
-def dead_pid():
-    """The number of a process that was."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
@@ -498,14 +496,6 @@ def other(name, **facts):
 
 def worker_of(name, number):
     return Process(id=f"{name}:{number}", pid=1, host=name, started_at=0.0, supervisor=name)
-
-
-@pytest.fixture
-def dead_pid():
-    """The number of a process that was."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 @pytest.mark.parametrize(
