@@ -14,6 +14,7 @@ from rlm.ledger.processes import Process, Role
 from rlm.web.app import trouble
 from rlm.web.pages.now import _figures
 from tests.acceptance.cli import Installation
+from tests.acceptance.webapp import served
 from tests.conftest import running_server
 from tests.store import steps
 
@@ -68,6 +69,10 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
         assert why in told.more
         assert "not fit" in trouble(inst.store)
         assert "No scheduler took" not in inst.rlm("start", code=4).stderr
+        with served(inst.store) as web:
+            page = web.get("/").data.decode()
+        assert why in page
+        assert "<code>rlm start" not in page, "it would be refused"
 
     assert "unfit" not in inst.json("status")
     assert "The next tick takes them" in inst.rlm("queue", "push", input=steps.item("three", steps.TYPE)).stdout
