@@ -9,12 +9,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 from msgspec.structs import replace
 
-from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.keys import longest_item
+from rlm.ledger.inspection import wrong_kind
+from rlm.ledger.keys import KeyType, longest_item
 from rlm.ledger.reading.backlog import oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
@@ -25,6 +26,10 @@ from rlm.settings.faults import did_you_mean
 #: Most items in one push, and bytes after which a push is due.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
+#: What to do if the audit list is none.
+_OTHER_KIND = (
+    "a scheduler sets it aside; if another program keeps it, name another list in queue.events. Push again then"
+)
 #: Lines and types named for one fault, the first ones.
 MOST_NAMED = 5
 #: Columns of an unknown type's name.
@@ -164,13 +169,21 @@ def is_known_undone(store: Store, error: StoreError) -> bool:
 
     With `redis.wait_replicas` it may be the wait that was refused, which comes after the push.
     """
+    if isinstance(error, StoreGarbledError):
+        return True
     return isinstance(error, StoreRefusingError | StoreForbiddenError) and not store.settings.redis.wait_replicas
 
 
 def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
-    if chunk:
+    if not chunk:
+        return
+    try:
         store.intake.push(chunk)
-        pushed.items += len(chunk)
+    except StoreGarbledError as error:
+        events = store.keys.events
+        what = f"the audit list {events} (queue.events) {wrong_kind(store, events, KeyType.LIST)}"
+        raise StoreGarbledError(what, _OTHER_KIND) from error
+    pushed.items += len(chunk)
 
 
 def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:
