@@ -114,7 +114,7 @@ class _Comparison:
         capacity = self._capacity
         most = counted(capacity.max_workers, "worker")
         maximum = " (the maximum)" if capacity.min_workers < capacity.max_workers else ""
-        maximum = " (the hosts take no more)" if capacity.of_hosts else maximum
+        maximum = " (no host takes more)" if capacity.of_hosts else maximum
         return f"workers bind: with {most}{maximum} {now}; with more it could be {better}"
 
     def _sooner(self, limited: Sequence[Demand]) -> MoreEndpoints | None:

@@ -374,7 +374,7 @@ def test_hosts_that_take_no_more_are_told_from_the_maximum():
 
     plan = plan_of({"A": 8000}, types=(kind,), capacity=replace(CAPACITY, of_hosts=True))
 
-    assert plan.binds.startswith("workers bind: with 20 workers (the hosts take no more) all is done")
+    assert plan.binds.startswith("workers bind: with 20 workers (no host takes more) all is done")
 
 
 def test_workers_bind_where_more_would_leave_less():
