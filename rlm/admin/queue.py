@@ -14,8 +14,8 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.inspection import wrong_kind
-from rlm.ledger.keys import KeyType, longest_item
+from rlm.ledger.inspection import no_audit_list
+from rlm.ledger.keys import longest_item
 from rlm.ledger.reading.backlog import oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
@@ -180,9 +180,7 @@ def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
     try:
         store.intake.push(chunk)
     except StoreGarbledError as error:
-        events = store.keys.events
-        what = f"the audit list {events} (queue.events) {wrong_kind(store, events, KeyType.LIST)}"
-        raise StoreGarbledError(what, _OTHER_KIND) from error
+        raise StoreGarbledError(no_audit_list(store), _OTHER_KIND) from error
     pushed.items += len(chunk)
 
 
