@@ -15,7 +15,7 @@ from actors.broker import WakingBroker
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.core.run import State, Trigger
+from rlm.core.run import Run, State, Trigger
 from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
@@ -129,13 +129,16 @@ class HandConductor(Office):
         run = self._store.runs.current()
         if run is not None:
             log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
-            self._conductor.conduct(run)
+            self._conduct(run)
 
     def conduct(self) -> dict[str, Any] | None:
         """Open a run now and conduct it to its record; return the record."""
         self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         if (run := self._store.runs.current()) is None or run.id != self.run_id:
             return self._store.runs.record(self.run_id)
+        return self._conduct(run)
+
+    def _conduct(self, run: Run) -> dict[str, Any] | None:
         record = self._conductor.conduct(run)
         try:
             self._housekeeper.after_run(record)

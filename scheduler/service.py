@@ -9,14 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from rlm import __version__
+from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
-from rlm.core.errors import FencedError, StoreError
+from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.ledger import Store
@@ -82,8 +81,9 @@ class SchedulerService(Office):
         self._up_since = system_clock.boottime()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
-        #: The run in which Redis failed. If it is closed when Redis is back, the steps after a run are still due.
-        self._lost_sight_of: Run | None = None
+        #: Whether the steps after the last run are known to be done: not if Redis failed while it was closed, or if
+        #: another scheduler, which may have died, conducted it.
+        self._saw_last_end = False
         #: Whether this turn follows a wake-up or a tick; if not, it only checks for a lost wake-up.
         self._woken = True
         #: The token of the lease with which this scheduler took over.
@@ -117,12 +117,12 @@ class SchedulerService(Office):
                 self._schedule()
         except FencedError as error:
             self._leader.token = 0
-            self._lost_sight_of = None
             log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
         except HandedOverError as error:
             log.info("Run %s is left to a standby", error, extra={"action": "hand_over"})
         except StoreError as error:
             self._duty.note_outage()
+            self._saw_last_end = False
             self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
             self._mend_after(error)
@@ -156,7 +156,6 @@ class SchedulerService(Office):
         if self._take_office():
             self._lead()
         else:
-            self._lost_sight_of = None  # the new leader handles it
             self._standby.step(woken=self._woken)
 
     def _mend_after(self, error: StoreError) -> None:
@@ -173,6 +172,7 @@ class SchedulerService(Office):
         if self._leader.token != self._in_office:
             self._mender.mend()
             self._clock.look(self._store)
+            self._saw_last_end = False
             # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
             self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
             self._in_office = self._leader.token  # last: if Redis fails earlier, the next turn repeats this
@@ -182,7 +182,7 @@ class SchedulerService(Office):
         """Repeat the first step that has something to do, until none has."""
         while not self._duty.stopping and self._leader.campaign():
             self._mender.step(IDLE_LOOK_SECONDS)
-            open_steps = (self._go_on, self._end_lost_run)
+            open_steps = (self._go_on, self._see_to_last)
             free_steps = (self._start_requested, self._start_due, self._keep_house)
             self._redis.check(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
             if not any(step() for step in (open_steps if self._redis.unfit else (*open_steps, *free_steps))):
@@ -198,11 +198,17 @@ class SchedulerService(Office):
         self._conduct(run)
         return True
 
-    def _end_lost_run(self) -> bool:
-        """Do the steps after a run that was closed while Redis failed."""
-        if self._lost_sight_of is None:
+    def _see_to_last(self) -> bool:
+        """Do the steps after the last run, unless `rlm.delivery.run_record.look_over` has noted that they are done."""
+        if self._saw_last_end:
             return False
-        self._see_to_end(self._conductor.finish(self._lost_sight_of))
+        last = self._store.runs.recent(1)
+        if last and last[0]["run_id"] != self._store.leases.last_end():
+            with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
+                if not last[0].get("overdue"):  # else whoever closed it has told of it
+                    telemetry.run_ended(self._store.settings, None, last[0])
+                self._housekeeper.after_run(last[0])
+        self._saw_last_end = True
         return True
 
     def _start_requested(self) -> bool:
@@ -249,13 +255,8 @@ class SchedulerService(Office):
             self._conduct(run)
 
     def _conduct(self, run: Run) -> None:
-        self._lost_sight_of = run
         record = self._conductor.conduct(run)
         crash_point("run.conducted")
-        self._see_to_end(record)
-
-    def _see_to_end(self, record: dict[str, Any] | None) -> None:
-        self._lost_sight_of = None
         self._housekeeper.after_run(record)
 
     def _sign_off(self) -> None:

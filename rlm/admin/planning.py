@@ -68,8 +68,15 @@ def live_windows(
 
 
 def room_of(store: Store) -> int | None:
-    """Return how many workers the living hosts take; None if there is no supervisor or one does not say."""
-    return sharing.room(store.processes.alive(Role.SUPERVISOR), store.hosts.idle())
+    """Return how many workers the living hosts take; None if it is unknown, or there is neither supervisor nor worker.
+
+    Without a supervisor it is the number of workers started by hand, because nobody starts more.
+    """
+    if supervisors := store.processes.alive(Role.SUPERVISOR):
+        return sharing.room(supervisors, store.hosts.idle())
+    workers, revision = store.processes.alive(Role.WORKER), store.settings.revision
+    by_hand = [one for one in workers if not one.supervisor and one.state != WorkerState.STOPPING]
+    return sum(one.revision == revision for one in by_hand) or None
 
 
 def capacity_of(

@@ -9,11 +9,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 from msgspec.structs import replace
 
-from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
 from rlm.core.trail import Place
 from rlm.ledger import Store
+from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
 from rlm.ledger.reading.backlog import oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import Books, books
@@ -25,6 +26,10 @@ from rlm.settings.faults import did_you_mean
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
+#: The remedy if the audit list is not a list.
+_OTHER_KIND = (
+    "a scheduler sets it aside; if another program keeps it, name another list in queue.events. Push again then"
+)
 #: Most lines and types to name for one fault, the first ones.
 MOST_NAMED = 5
 #: Most columns of an unknown type's name.
@@ -164,13 +169,19 @@ def is_known_undone(store: Store, error: StoreError) -> bool:
 
     With `redis.wait_replicas` the refused command may be the wait, which follows the push.
     """
+    if isinstance(error, StoreGarbledError):
+        return True
     return isinstance(error, StoreRefusingError | StoreForbiddenError) and not store.settings.redis.wait_replicas
 
 
 def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
-    if chunk:
+    if not chunk:
+        return
+    try:
         store.intake.push(chunk)
-        pushed.items += len(chunk)
+    except StoreGarbledError as error:
+        raise StoreGarbledError(no_audit_list(store), _OTHER_KIND) from error
+    pushed.items += len(chunk)
 
 
 def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:

@@ -164,13 +164,17 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
 
 
 def look_over(store: Store, record: Mapping[str, Any]) -> None:
-    """Raise an alarm for each promise that a run did not keep; if Redis fails none is, but `rlm doctor` looks too."""
+    """Raise an alarm for each promise that a run did not keep, and note that this is done.
+
+    If Redis fails none is raised, but `rlm doctor` looks too, and so does whoever conducts next.
+    """
     try:
         _look_at_limits(store, record)
         _look_at_books(store, record)
         _look_at_letters(store, record)
         forget_what_is_over(store)
         store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
+        store.leases.note_end(record["run_id"])
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record["run_id"]}
         log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)

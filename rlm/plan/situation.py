@@ -66,8 +66,8 @@ class Workload(msgspec.Struct, frozen=True):
 class Capacity(msgspec.Struct, frozen=True):
     """How many workers there may be, and how many lanes, `threads`, each of them has.
 
-    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next. `of_hosts`: the
-    hosts take no more workers, though the settings allow more.
+    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next. `of_hosts`: no
+    host takes more workers, though the settings allow more.
     """
 
     min_workers: int

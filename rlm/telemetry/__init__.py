@@ -50,11 +50,21 @@ def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | Non
         sentry.check_in(settings, due, ok=ok, seconds=seconds)
 
 
-def run_ended(settings: Settings, run: Run, record: Mapping[str, Any] | None) -> None:
-    """Report the end of the tick that a run served, if it served one; `record` is None if it is no longer kept."""
+def run_ended(settings: Settings, run: Run | None, record: Mapping[str, Any] | None) -> None:
+    """Report the end of the tick that a run served, if it served one.
+
+    `record` is None if it is no longer kept, `run` is None if only the record is known.
+    """
+    from rlm.core.clock import timestamp  # noqa: PLC0415
     from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a run, and the rest with it
     from rlm.plan.cause import went_wrong  # noqa: PLC0415
 
-    if run.trigger is Trigger.SCHEDULE:
+    if run is not None:
+        trigger, tick = run.trigger, run.tick
+    elif record is not None:
+        trigger, tick = Trigger(record["trigger"]), timestamp(record["started_at"])
+    else:
+        return
+    if trigger is Trigger.SCHEDULE:
         well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
-        tick_ended(settings, run.tick, ok=well, seconds=record["duration_seconds"] if record else None)
+        tick_ended(settings, tick, ok=well, seconds=record["duration_seconds"] if record else None)
