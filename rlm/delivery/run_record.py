@@ -164,13 +164,17 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
 
 
 def look_over(store: Store, record: Mapping[str, Any]) -> None:
-    """Raise an alarm for each broken promise of a run. If Redis fails there is none, but `rlm doctor` checks too."""
+    """Raise an alarm for each broken promise of a run, and record that this is done.
+
+    If Redis fails there is no alarm, but `rlm doctor` checks too, and so does the next conductor.
+    """
     try:
         _look_at_limits(store, record)
         _look_at_books(store, record)
         _look_at_letters(store, record)
         forget_what_is_over(store)
         store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
+        store.leases.note_end(record["run_id"])
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record["run_id"]}
         log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)

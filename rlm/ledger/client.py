@@ -34,7 +34,7 @@ _MEANING = {
         "name its primary in redis.url, or the sentinels that know it (redis+sentinel://); after a failover wait",
     ),
     "NOREPLICAS": (
-        "too few of its replicas hear it, by min-replicas-to-write",
+        "too few of its replicas hear it, and it takes no writes until more do, by min-replicas-to-write",
         "bring its replicas back; right after a failover they come by themselves",
     ),
     "MISCONF": (

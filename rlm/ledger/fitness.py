@@ -28,7 +28,7 @@ FULL = 0.9
 #: The finding that this user may not run INFO.
 UNTOLD = "info"
 #: With one of these faults Redis takes no writes, so running processes cannot announce themselves there.
-REFUSING = frozenset({"role", "memory", "appending", "snapshots"})
+REFUSING = frozenset({"role", "replicas", "memory", "appending", "snapshots"})
 #: Settings that INFO lacks and CONFIG GET has.
 SETTINGS = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "min-replicas-max-lag")
 
@@ -181,11 +181,17 @@ def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
     """Check that a primary stops taking writes when it is cut off and replaced; otherwise there are two ledgers.
 
-    Either setting turns this off with 0, see redis.conf.
+    Either setting turns this off with 0, see redis.conf. INFO shows how many replicas hear it only if both are set; if
+    these are too few, it is cut off now.
     """
+    least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
+    heard = info.get("min_slaves_good_slaves")
+    if heard is not None and int(heard) < int(least or 1):
+        few = f"too few of its replicas hear it ({heard}, and min-replicas-to-write is {least or 'not told'})"
+        message, remedy = f"it takes no writes: {few}", "bring its replicas back, or lower min-replicas-to-write"
+        return fault(message, remedy, "replicas")
     if not sentinel and not int(info.get("connected_slaves", 0)):
         return good("it has no replica that could take its place while it goes on", "replicas")
-    least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
     remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
     if not least or not lag:
         message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"

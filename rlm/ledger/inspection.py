@@ -163,7 +163,7 @@ def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
 def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None:
     """Return the flaw that the replies about a key show: in its type, its expiry or its entries."""
     if any(isinstance(one, redis.ResponseError) and "WRONGTYPE" in str(one) for one in replies):
-        return place.flaw(f"is a {_type_of(store, place.key)}, where a {place.kind} is expected")
+        return place.flaw(_wrong_kind(store, place.key, place.kind))
     if place.family in _EXPIRING:
         return place.flaw("is a string, as it should be, and never expires") if replies[-1] == _NEVER else None
     told = [entry for reply in replies for entry in _told(reply)]
@@ -173,6 +173,15 @@ def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None
     whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
     shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
     return place.flaw(f"is a {place.kind}, as it should be, and holds what it cannot: {shown}", () if whole else bad)
+
+
+def no_audit_list(store: Store) -> str:
+    """Return what is wrong with the key of the audit list, which is of another type."""
+    return f"the audit list {store.keys.events} (queue.events) {_wrong_kind(store, store.keys.events, KeyType.LIST)}"
+
+
+def _wrong_kind(store: Store, key: str, kind: KeyType) -> str:
+    return f"is a {_type_of(store, key)}, where a {kind} is expected"
 
 
 def _type_of(store: Store, key: str) -> str:

@@ -10,7 +10,8 @@ aside:LIST                 list    names of a list's giants (staged items or dea
                                    each is a dead letter, or archived
 giant:NAME                 string  one giant
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
-                                   (the schema that a scheduler must have, rlm/__init__.py)
+                                   (the schema that a scheduler must have, rlm/__init__.py), ended (the last run whose
+                                   end was handled)
 schemas                    hash    schema of rlm/__init__.py -> the version that worked with it; permanent
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    the epoch that Redis is vouched for with: born, id, server, slots ever taken; and

@@ -84,6 +84,15 @@ class Leases(Part):
         """Give the lease up; return False if it was no longer the owner's."""
         return bool(self._run("release_lease", [self._keys.lease], [owner]))
 
+    def note_end(self, run_id: str) -> None:
+        """Note of a run that is closed that what follows its end is done."""
+        self._ask("HSET", self._keys.lease, "ended", run_id)
+
+    @translating
+    def last_end(self) -> str:
+        """Return the last run of which that is done, empty if none is known."""
+        return text(self._ask("HGET", self._keys.lease, "ended") or b"")
+
     def holder(self) -> str | None:
         """Return the process that holds an unexpired lease, or None."""
         tenure = self.tenure()

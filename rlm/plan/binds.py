@@ -7,7 +7,7 @@ from typing import Final
 
 from rlm.core.text import counted
 from rlm.core.window import Circuit
-from rlm.plan.limits_bind import LimitsBind, MoreEndpoints, ShutWindow, clock, first_of
+from rlm.plan.limits_bind import LimitsBind, MoreEndpoints, ShutWindow, clock, first_of, left_over
 from rlm.plan.simulate import Course, simulate
 from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Demand, Horizon, Situation
 from rlm.plan.window import NEVER, SECOND, SimulatedWindow, ticks
@@ -55,7 +55,7 @@ class _Comparison:
         limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
         more = self._fewer_left(limited)
         if plenty.leftover < min(course.leftover, more.leave if more else course.leftover):
-            return self._workers_bind(f"{course.leftover:,} are left over", f"{plenty.leftover:,}")
+            return self._workers_bind(left_over(course.leftover), f"{plenty.leftover:,}")
         if course.failed == course.leftover:
             attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
             return f"failing calls bind: {_events_are(course.failed)} expected to fail in {attempts}"
@@ -114,7 +114,7 @@ class _Comparison:
         capacity = self._capacity
         most = counted(capacity.max_workers, "worker")
         maximum = " (the maximum)" if capacity.min_workers < capacity.max_workers else ""
-        maximum = " (the hosts take no more)" if capacity.of_hosts else maximum
+        maximum = " (no host takes more)" if capacity.of_hosts else maximum
         return f"workers bind: with {most}{maximum} {now}; with more it could be {better}"
 
     def _sooner(self, limited: Sequence[Demand]) -> MoreEndpoints | None:

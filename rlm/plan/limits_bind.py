@@ -80,7 +80,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
 
     def _left_over(self) -> str:
         change = "however many workers" if self.least is None else f"with more workers {self.least:,}"
-        result = f"{self.leftover:,} will be left over, {change}"
+        result = f"{left_over(self.leftover)}, {change}"
         probed = [one.name for one in self.shut if one.reason is Circuit.PROBING]
         if self.unreachable and probed:
             # Calls go there one at a time, and a good answer would open it; the plan assumes that none comes.
@@ -114,6 +114,11 @@ class LimitsBind(msgspec.Struct, frozen=True):
             return budgets
         of_budgets = f"{sum(by_budget.values()):,} of {first_of(by_budget)}"
         return f"{budgets} ({of_budgets}) and {_limits_bind(by_limit)} ({sum(by_limit.values()):,})"
+
+
+def left_over(number: int) -> str:
+    """Return that so many events are left over by a plan, which does not say whether anybody carries it out."""
+    return f"{number:,} {'is' if number == 1 else 'are'} left over"
 
 
 def _limits_bind(types: Iterable[str]) -> str:

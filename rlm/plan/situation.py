@@ -66,8 +66,8 @@ class Workload(msgspec.Struct, frozen=True):
 class Capacity(msgspec.Struct, frozen=True):
     """How many workers there may be, and how many lanes (`threads`) each has.
 
-    `turnaround_seconds` is what a lane needs from an answer to its next call. `of_hosts`: the hosts take no more
-    workers, although the settings allow more.
+    `turnaround_seconds` is what a lane needs from an answer to its next call. `of_hosts`: no host takes more workers,
+    although the settings allow more.
     """
 
     min_workers: int
