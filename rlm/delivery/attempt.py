@@ -1,8 +1,8 @@
 """One claimed event on its way through a lane: connect, slot, send, answer, settle, in this order.
 
 The connection is open before the slot is taken, so that the slot is used at once. If the lane had a connection at hand,
-the slot came with the claim. From sending on the call counts, whatever becomes of Redis: what cannot be written now is
-written later.
+the slot came with the claim, unless that is a retry. From sending on the call counts, whatever becomes of Redis: what
+cannot be written now is written later.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 LEAVING_SHARE = 0.4
 #: How long a slot whose answer came too late to use it is asked for again, seconds.
 LEAVING_TRIES_SECONDS = 1.0
-#: Pause between two tries to write to a Redis that is away, seconds.
+#: Pause between two tries to write to a Redis that is away, or to get a slot from one that is slow, seconds.
 AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Attempt:
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; if it cannot be used at once it is given back."""
         in_time = self._claimed_at <= self._asked_at + self._leaving_seconds
-        if in_time and not self._is_retry and connection.is_usable():
+        if in_time and connection.is_usable():
             endpoint, admitted = self._endpoint, Admitted(self._claim.stamp, suspect=self._claim.suspect)
             return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
         self._return_slot(connection)
@@ -214,6 +214,7 @@ class Attempt:
                 suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
+            system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would else be asked hundreds of times
             if answered_at > tries_end:
                 told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
                 extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}
