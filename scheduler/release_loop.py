@@ -18,6 +18,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.text import counted
 from rlm.core.trail import Counts
+from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.intake import Drain
@@ -151,7 +152,7 @@ class ReleaseLoop:
         )
         if remaining > 0 and not is_last:
             left_at = system_clock.monotonic()
-            self._look_around(now_us, counts)
+            self._look_around(now_us, counts, views)
             remaining -= system_clock.monotonic() - left_at  # that takes long where Redis is far away
         if self.cancelled or self._duty.stopping:
             return None
@@ -211,7 +212,7 @@ class ReleaseLoop:
         claimed = sum(self._drain.taken[one] + self._carried[one] for one in counts) - waiting
         return self._watch.lack(self._team, self._lanes, claimed)
 
-    def _look_around(self, now_us: int, counts: Mapping[str, Counts]) -> None:
+    def _look_around(self, now_us: int, counts: Mapping[str, Counts], views: Mapping[str, WindowState]) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
         if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
             return
@@ -240,14 +241,16 @@ class ReleaseLoop:
         if (current := store.runs.current()) is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self.cancelled = current.cancelled
-        self._free_overdue(now_us, counts)
+        self._free_overdue(now_us, counts, views)
         self._duty.serve(self._run)
 
-    def _free_overdue(self, now_us: int, counts: Mapping[str, Counts]) -> None:
+    def _free_overdue(self, now_us: int, counts: Mapping[str, Counts], views: Mapping[str, WindowState]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
         if voided := recovery.void_releases(self._leader.token):
-            self._watch.note_void()
-            log.warning("Not made in time: %s", counted(voided, "released call"), extra={"action": "void", **extra})
+            if not all(name in views and views[name].unreached for name in voided):  # which lanes pass over
+                self._watch.note_void()
+            told = counted(len(voided), "released call")
+            log.warning("Not made in time: %s", told, extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)

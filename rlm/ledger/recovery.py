@@ -83,9 +83,9 @@ class Recovery(Part):
         ]
         return sum(self._run_each("promote_events", calls))
 
-    def void_releases(self, token: int) -> int:
-        """Take back the released calls that no lane has made in time; return how many."""
-        return int(self._run("void_releases", [self._keys.lease, self._keys.releases], [token]))
+    def void_releases(self, token: int) -> list[str]:
+        """Take back the released calls that no lane has made in time; return the endpoint of each."""
+        return list(map(text, self._run("void_releases", [self._keys.lease, self._keys.releases], [token])))
 
     def condemn_unsound(self, token: int, run_id: str, types: Iterable[str]) -> None:
         """Make dead letters of the pending events that lanes found to be none that can be sent."""
