@@ -62,6 +62,7 @@ def test_what_would_be_left_over_is_no_promise_either(inst):
 
     assert f"As things are nobody does this: {NO_SCHEDULER}; {NO_SUPERVISOR}; {BY_HAND}." in said
     assert re.search(r"\d+ events of 860 would be left over for the next run", said)
+    assert "will be left over" not in said, "what binds is of the plan, not of what comes"
     assert verdict_on(found).words.endswith("of 860 events would be left over")
 
     enter(inst, Role.SCHEDULER, steps.CONDUCTOR)

@@ -770,7 +770,7 @@ def test_that_no_probe_is_answered_well_is_told_as_an_assumption(inst):
     told = inst.rlm("plan").stdout.replace("\n", " ")
 
     assert "No call is counted on" in told
-    assert "until a probe is answered well: unless one is, 5 will be left over" in told
+    assert "until a probe is answered well: unless one is, 5 are left over" in told
     assert "5 events of 5 would be left over for the next run, unless a probe is answered well before the" in told
     assert "can be called" not in told
     assert "No call can begin" not in told

@@ -354,6 +354,17 @@ def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
     assert len(queued(inst)) == 3
 
 
+def test_push_names_a_key_that_is_no_list(inst):
+    """Which it is, what it is, and what to do; nothing was pushed, and that is known."""
+    inst.store.client.set(inst.store.keys.events, "text")
+
+    told = " ".join(inst.rlm("queue", "push", input=steps.item("one", steps.TYPE), code=4).stderr.split())
+
+    assert "0 items had been pushed before this; none was after that" in told
+    assert f"{inst.store.keys.events} (queue.events) is a string, where a list is expected" in told
+    assert "a scheduler sets it aside" in told
+
+
 def test_push_of_no_file_is_a_usage_error(inst, tmp_path):
     """The file is named."""
     done = inst.rlm("queue", "push", str(tmp_path / "none.jsonl"), code=2)

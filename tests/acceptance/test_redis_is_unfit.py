@@ -41,6 +41,13 @@ def following(client):
     client.replicaof("NO", "ONE")
 
 
+@contextmanager
+def unheard(client):
+    client.config_set("min-replicas-to-write", 1)
+    yield "too few of its replicas hear it"
+    client.config_set("min-replicas-to-write", 0)
+
+
 @pytest.fixture
 def inst(tmp_path):
     """An installation on a server of its own, with a scheduler and an event that waits."""
@@ -51,7 +58,7 @@ def inst(tmp_path):
         yield made
 
 
-@pytest.mark.parametrize("unfit", [evicting, full, following])
+@pytest.mark.parametrize("unfit", [evicting, full, following, unheard])
 def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
     """By the status, the page, the health check and the one who asks for a run, until it is fit again."""
     monkeypatch.setattr(start_run, "ANSWER_SECONDS", 0.0)
@@ -80,7 +87,7 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
     assert trouble(inst.store) == ""
 
 
-@pytest.mark.parametrize("unfit", [evicting, full, following])
+@pytest.mark.parametrize("unfit", [evicting, full, following, unheard])
 def test_of_an_open_run_it_is_said_that_nothing_is_sent(inst, unfit):
     """Nobody is told to start a scheduler, and no end is promised: whoever conducts may not say so there."""
     run = inst.start_run()
@@ -107,7 +114,7 @@ def test_a_run_that_cannot_be_closed_is_overdue(inst):
         assert "past the deadline" in inst.rlm("status").stdout
 
 
-@pytest.mark.parametrize("unfit", [full, following])
+@pytest.mark.parametrize("unfit", [full, following, unheard])
 def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
     """The fault is Redis's: exit 4, and no process is to be started or restarted, even for a run that is overdue."""
     inst.start_run(window_seconds=-10.0)
@@ -118,6 +125,16 @@ def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
     assert any(why in one["message"] and one["name"].startswith("redis.") for one in failed)
     assert not {"scheduler", "leader", "supervisor", "workers", "run", "orphans"} & {one["name"] for one in found}
     assert any("not looked at: scheduler, leader, supervisor" in one["message"] for one in found)
+
+
+def test_who_pushes_to_one_that_its_replicas_do_not_hear_is_told_so(inst):
+    """Nothing was pushed, and what to do about it is said."""
+    with unheard(inst.store.client) as why:
+        told = " ".join(inst.rlm("queue", "push", input=steps.item("two", steps.TYPE), code=4).stderr.split())
+
+    assert "0 items had been pushed before this; none was after that" in told
+    assert why in told
+    assert "bring its replicas back" in told
 
 
 def test_who_pushes_is_told_that_no_run_takes_it(inst):

@@ -174,6 +174,7 @@ def test_a_worker_started_by_hand_works_beside_the_others(make_system):
         system.start("worker", "worker", "start")
         wait_until(system.workers, timeout=30, message="the worker is ready")
         events = system.push_evenly(60)
+        planned = json.loads(system.rlm("plan", "--count", f"{system.types[0]}=5000", "--json").stdout)
         listed = json.loads(system.rlm("worker", "list", "--json").stdout)
         wait_until(system.store.leases.holder, timeout=30, message="the scheduler leads")
 
@@ -184,6 +185,8 @@ def test_a_worker_started_by_hand_works_beside_the_others(make_system):
         ]
         assert set(listed[0]) == {"pid", "host", "state", "threads", "busy", "started_at", "other_configuration"}
         assert record["counts"]["completed"] == 60
+        assert (planned["workers"], record["plan"]["workers"]) == (1, 1), "nobody starts more"
+        assert "starts any" not in system.log("scheduler")
         assert system.stop("worker") == 0
         assert not system.repeats()
         system.assert_promises(events, [record])

@@ -105,6 +105,10 @@ def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
             if point == "drain.giant_aside":
                 system.store.intake.push([b"G" * 2_000_000])
             records.append(kill_conductor_at(system, point, window_seconds))
+            wait_until(
+                lambda: system.store.leases.last_end() == records[-1]["run_id"],
+                message=f"the end of the run is seen to after {point}",
+            )
             if window_seconds > 10 and number <= EVENTS:
                 assert records[-1]["counts"]["completed"] == number, (point, records[-1]["counts"])
         assert sorted(system.store.runs.history(100)) == sorted(one["run_id"] for one in records), "one record each"

@@ -71,6 +71,8 @@ def bad(fitness):
         ({"cluster_enabled": 1}, {}, {"cluster": Severity.ERROR}),
         ({"connected_slaves": 1}, {}, {"replicas": Severity.WARNING}),
         ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, {}),
+        ({"connected_slaves": 2, "min_slaves_good_slaves": 1}, {"min-replicas-to-write": "1"}, {}),
+        ({"min_slaves_good_slaves": 1}, {"min-replicas-to-write": "2"}, {"replicas": Severity.ERROR}),
         (
             {"connected_slaves": 2},
             {"min-replicas-to-write": "1", "min-replicas-max-lag": "0"},
@@ -114,6 +116,8 @@ def test_what_may_not_be_asked_is_taken_for_the_worse():
         "sync": Severity.WARNING,
         "replicas": Severity.WARNING,
     }
+    assert bad(judge(INFO | {"connected_slaves": 1, "min_slaves_good_slaves": 1}, {}))["replicas"] is Severity.WARNING
+    assert bad(judge(INFO | {"min_slaves_good_slaves": 0}, {}))["replicas"] is Severity.ERROR
 
 
 def test_what_sentinel_names_may_be_replaced_although_no_replica_shows():
@@ -147,6 +151,7 @@ def test_the_remedy_for_a_primary_with_a_replica_keeps_it_from_writing_once_it_i
 
         assert before == {"replicas": Severity.WARNING}
         assert after == {}
+        assert bad(check_fitness(over(client))) == {"replicas": Severity.ERROR}
         with pytest.raises(redis.ConnectionError, match="NOREPLICAS"):
             client.set("k", "w")
 

@@ -6,7 +6,7 @@ import pytest
 
 from rlm.admin.planning import capacity_of, live_windows, room_of, types_in_force
 from rlm.core.window import WindowState
-from rlm.ledger.processes import Offer, Process, Role
+from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
 from tests.values import replace
@@ -87,6 +87,20 @@ def test_types_in_force_have_the_limits_in_force_their_budgets_too(store, token,
         "8/minute",
     )
     assert found.endpoints[1:] == first.endpoints[1:]
+
+
+def test_without_a_supervisor_those_workers_are_planned_with_that_were_started_by_hand(store):
+    """Nobody starts more. One that leaves or has another configuration claims nothing; those of a supervisor leave."""
+    said = {"revision": store.settings.revision, "state": WorkerState.READY}
+    workers = [said, said, said | {"state": WorkerState.STOPPING}, said | {"revision": "x"}, said | {"supervisor": "s"}]
+    for number, one in enumerate(workers):
+        store.processes.announce(Role.WORKER, Process(f"a:{number}:x", 1, "a", 0.0, **one))
+
+    found = capacity_of(store.settings, room=room_of(store))
+    store.processes.announce(Role.SUPERVISOR, Process("a:9:x", 1, "a", 0.0, offer=Offer(7, 0, 20)))
+
+    assert (found.max_workers, found.of_hosts) == (2, True)
+    assert capacity_of(store.settings, room=room_of(store)).max_workers == 7
 
 
 def test_no_more_workers_are_planned_than_the_hosts_take(store):

@@ -6,6 +6,7 @@ from datetime import datetime
 from types import SimpleNamespace
 from unittest import mock
 
+import msgspec
 import pytest
 
 from rlm import telemetry
@@ -14,12 +15,12 @@ from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
-from rlm.delivery import run_end
+from rlm.delivery import run_end, run_record
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
 from scheduler.office import STANDBY_SECONDS
 from scheduler.service import IDLE_SECONDS, SchedulerService
-from scheduler.ticks import RedisClock, open_run
+from scheduler.ticks import RedisClock, last_due, open_run
 from tests.store import steps
 from tests.values import replace
 from tests.wait import wait_until
@@ -74,6 +75,51 @@ def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(stor
     assert looked_over == [run_id]
 
 
+def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor(store, token, service, monkeypatch):
+    """The end-of-run actor closed it, so none is open: what follows a run is done once, by whoever leads next."""
+    looked_over, told = [], []
+    look_over = run_record.look_over
+    monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
+    monkeypatch.setattr(
+        "scheduler.housekeeping.look_over",
+        lambda store, record: looked_over.append(record["run_id"]) or look_over(store, record),
+    )
+    every = store.settings.run.every_seconds
+    tick = last_due(store.now(), every) - every
+    run_id = open_run(store, token, Trigger.SCHEDULE, tick)
+    steps.finish(store, token, store.runs.current())
+    assert run_end.close_run(store, run_id)
+    store.leases.release(steps.CONDUCTOR)
+
+    for _ in range(3):
+        service._turn()
+
+    assert looked_over == [run_id]
+    assert told.count(tick) == 1
+    service._leader.resign()
+    service._turn()
+    assert looked_over == [run_id], "the next one to lead knows that it is done"
+
+
+def test_a_last_record_that_cannot_be_read_keeps_no_run_from_starting(store, service):
+    """Whoever writes to Redis may have written it; nobody has looked it over, and a leader would."""
+    record = steps.record_of(run_id="r", trigger=7, by_type=[], by_endpoint="", counts={"failed": "x", "invalid": 1})
+    store.client.hset(store.keys.records, "r", msgspec.json.encode(record))
+    store.client.lpush(store.keys.runs, "r")
+    request = store.schedule.request()
+
+    def conduct(run):
+        steps.finish(store, service._leader.token, run)
+        return run_end.close_run(store, run.id)
+
+    service._conductor.conduct = conduct
+
+    for _ in range(3):
+        service._turn()
+
+    assert store.schedule.reply(request), "a run was started"
+
+
 def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store, service, monkeypatch):
     """Who closes one that is overdue does, whatever state it was in: each alarm is raised once, its tick ends once."""
     looked_over, told = [], []
@@ -95,7 +141,7 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
             service._turn()
 
         assert store.runs.record(run_id)["overdue"]
-        assert service._lost_sight_of is None
+        assert service._saw_last_end
         assert tick not in told
 
     assert looked_over == []
@@ -105,8 +151,10 @@ def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):
     """Who has lost the lease has lost the run with it."""
     closed_and_lost(store, service, FencedError("another conducts"))
 
-    for _ in range(2):
-        service._turn()
+    service._turn()
+    store.leases.release(service._leader.owner)
+    store.leases.acquire("another", 600)
+    service._turn()
 
     told, looked_over = seen_to
     assert DUE not in dict(told)

@@ -125,7 +125,7 @@ def test_what_the_limits_do_not_let_through_is_left_over():
     assert {part.expected_leftover for part in plan.by_type.values()} == {140}
     assert plan.forecast_seconds == plan_of(of_each(360)).forecast_seconds
     assert plan.binds == (
-        "the limits of REBALANCE_NEEDED and 4 more types bind until the deadline at 3:00: 700 will be left over, "
+        "the limits of REBALANCE_NEEDED and 4 more types bind until the deadline at 3:00: 700 are left over, "
         "however many workers; 2 more overflow endpoints for each would leave none over"
     )
 
@@ -254,7 +254,7 @@ def test_where_a_pause_binds_no_other_endpoint_is_advised(paused):
     left_over = plan_of({"A": 240}, types=(kind,), windows={paused: WindowState(rest_seconds=FOREVER)})
     later = plan_of({"A": 100}, types=(kind,), windows={paused: WindowState(rest_seconds=50, paused_seconds=50)})
 
-    assert left_over.binds.endswith(f"will be left over, however many workers ({paused} is paused until resumed)")
+    assert left_over.binds.endswith(f"are left over, however many workers ({paused} is paused until resumed)")
     assert "overflow endpoint" not in later.binds
     assert later.binds.endswith(f" ({paused} is paused until 0:50)")
 
@@ -268,7 +268,7 @@ def test_where_no_endpoint_opens_no_limit_is_blamed(shut):
     plan = plan_of({"A": 5}, types=(kind,), windows=dict.fromkeys(shut, WindowState(rest_seconds=FOREVER)))
 
     assert plan.binds == (
-        "no endpoint of A can be called until the deadline at 3:00: 5 will be left over, however many workers "
+        "no endpoint of A can be called until the deadline at 3:00: 5 are left over, however many workers "
         f"({', '.join(f'{name} is paused until resumed' for name in shut)})"
     )
 
@@ -282,7 +282,7 @@ def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused, words):
     plan = plan_of({"A": 5}, types=(kind,), windows=windows)
 
     assert plan.binds == (
-        "no call to a and b is counted on until a probe is answered well: unless one is, 5 will be left over, however "
+        "no call to a and b is counted on until a probe is answered well: unless one is, 5 are left over, however "
         f"many workers{words}"
     )
 
@@ -374,7 +374,7 @@ def test_hosts_that_take_no_more_are_told_from_the_maximum():
 
     plan = plan_of({"A": 8000}, types=(kind,), capacity=replace(CAPACITY, of_hosts=True))
 
-    assert plan.binds.startswith("workers bind: with 20 workers (the hosts take no more) all is done")
+    assert plan.binds.startswith("workers bind: with 20 workers (no host takes more) all is done")
 
 
 def test_workers_bind_where_more_would_leave_less():
@@ -615,11 +615,11 @@ def test_what_more_endpoints_would_do_is_told_of_those_that_could_be_added():
     budgeted = EventType("B", 1, 1.0, (replace(endpoint("b"), budget=budget), endpoint("b2")))
 
     assert plan_of({"A": 195}, types=(kind,)).binds == (
-        "the limit of A binds until the deadline at 3:00: 90 will be left over, however many workers; "
+        "the limit of A binds until the deadline at 3:00: 90 are left over, however many workers; "
         "a second overflow endpoint would leave none over"
     )
     assert plan_of({"B": 210}, types=(budgeted,)).binds == (
-        "the budget account binds until the deadline at 3:00: 90 will be left over, however many workers; "
+        "the budget account binds until the deadline at 3:00: 90 are left over, however many workers; "
         "a second overflow endpoint would leave none over"
     )
 
@@ -640,7 +640,7 @@ def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls():
     limited = plan_of({"A": 25, "B": 25}, types=kinds, progress=RunProgress())
     failed = plan_of({"A": 100}, types=(failing,), expected={("A", "a"): Expected(1, 1, 0.5)}, progress=RunProgress())
 
-    assert limited.binds.endswith("until the deadline at 3:00: 20 will be left over, however many workers")
+    assert limited.binds.endswith("until the deadline at 3:00: 20 are left over, however many workers")
     assert failed.binds == "failing calls bind: 12 events are expected to fail in 3 attempts"
 
 

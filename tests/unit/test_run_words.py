@@ -8,7 +8,7 @@ from rlm.admin.verdict import troubles
 from rlm.cli.status import describe
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
-BINDS = "the limit of A binds until the deadline at 3:00: 5 will be left over, however many workers"
+BINDS = "the limit of A binds until the deadline at 3:00: 5 are left over, however many workers"
 
 
 def run(*, leftover=0, **more):
