@@ -1,7 +1,7 @@
 """The Dramatiq broker: messages only wake lanes, and consumers sleep until they are woken.
 
 A message may be lost, doubled or late without harm, because the ledger decides. So there are no retries, no delays and
-no results here, and an acknowledgement that cannot be made is no reason to stop a lane.
+no results here, and a failed acknowledgement does not stop a lane.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded
 
-#: An idle consumer looks for itself after this many seconds, in case a wake-up was lost: with its connection, without
-#: either end being told. Whoever conducts wakes again while messages wait.
+#: Seconds after which an idle consumer looks for messages unasked. A wake-up is lost with its connection, and neither
+#: end notices. The conductor wakes consumers again while messages wait.
 IDLE_SECONDS = 10.0
-#: How often a lane looks whether it is to end, once all are, seconds.
+#: Seconds between two looks of a lane whether it is to end, once all lanes are to end.
 _ENDING_SECONDS = 0.01
 #: Minimum seconds between two log lines about dropped messages.
 _QUIET_SECONDS: Final = 60.0
@@ -39,20 +39,20 @@ log = logging.getLogger(__name__)
 
 
 class LaneQueue(PriorityQueue[Any]):
-    """Where lanes wait for their next message, asleep: a stock worker wakes each of its threads all the time."""
+    """Where lanes sleep until their next message; a stock worker wakes each of its threads all the time."""
 
     def __init__(self) -> None:
         super().__init__()
         self._closed = False
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Let nobody wait any longer."""
         with self.mutex:
             self._closed = True
             self.not_empty.notify_all()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002  # it is the queue that says when
-        """Return the next message, or raise Empty if there is none and it is closed, or who asks does not `block`."""
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002  # the queue decides how long
+        """Return the next message; raise Empty if there is none and the queue is closed or `block` is False."""
         with self.not_empty:
             if block:
                 self.not_empty.wait_for(lambda: self._qsize() or self._closed)
@@ -66,19 +66,18 @@ class LaneQueue(PriorityQueue[Any]):
 class WakingBroker(RedisBroker):
     """A Redis broker without delay queues, whose consumers wait to be woken instead of polling.
 
-    A consumer that lost Redis leaves to its successor: which messages are `held`, by identity, in the lanes or on their
-    way there; whether there is something to fetch (`woken`); whether to end (`stopping`); and the bound on log lines
-    about `dropped` messages.
+    It keeps what a consumer that lost Redis passes to its successor: the identities of the messages `held` in lanes or
+    on their way there, `woken` (there may be messages), `stopping`, and the limit on log lines about dropped messages.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
-        # Without maintenance: what a dead worker has fetched is deleted by who frees it.
+        # No maintenance: what a dead worker has fetched is deleted by the process that frees it.
         super().__init__(client=make_client(url), middleware=[], namespace=namespace, maintenance_chance=0)  # type: ignore[no-untyped-call]
         self.woken = threading.Event()
         self.stopping = threading.Event()
         self.held: set[int] = set()
         self.dropped = Bounded(_QUIET_SECONDS)
-        #: Whether a version with a schema works here: its messages are left to it, those of any other are dropped.
+        #: Whether a version with this schema has worked here: its messages are left to it, others are dropped.
         self.has_worked: Callable[[int], bool] = lambda _schema: False
 
     def declare_queue(self, queue_name: str) -> None:
@@ -89,9 +88,9 @@ class WakingBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WakefulConsumer:  # noqa: ARG002  # dramatiq's signature
-        """Return a consumer that sleeps until `wake` while there is nothing to fetch, or nobody to hand it to."""
+        """Return a consumer that sleeps until `wake` if there are no messages or no lane is free."""
         self.put_back_left()
-        self.wake()  # it looks at once
+        self.wake()  # the first fetch does not sleep
         return WakefulConsumer(self, prefetch)
 
     def wake(self) -> None:
@@ -99,21 +98,21 @@ class WakingBroker(RedisBroker):
         self.woken.set()
 
     def stop_fetching(self) -> None:
-        """Fetch no more: the worker is about to stop."""
+        """Stop fetching: the worker is about to stop."""
         self.stopping.set()
         self.woken.set()
 
     def enqueue_many(self, messages: Iterable[Message[Any]]) -> None:
         """Enqueue messages in one round trip; after a StoreError it is not known whether they were."""
         with translated(self.client):
-            pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
+            pipeline = self.client.pipeline(transaction=True)  # otherwise a message could stay unqueued
             for message in messages:
-                # As the stock script enqueues, but without its heartbeat: whoever only produces is no worker.
+                # Like the stock script, but without a heartbeat: a producer is not a worker.
                 message_id = str(uuid4())
                 sealed = message.copy(options={"redis_message_id": message_id})
                 pipeline.hset(self._messages, message_id, sealed.encode())
                 pipeline.rpush(f"{self.namespace}:{QUEUE}", message_id)
-            pipeline.execute()  # which asks nothing of Redis if there is none
+            pipeline.execute()  # no round trip without messages
 
     def count_waiting(self) -> int:
         """Count the messages that no worker has fetched."""
@@ -121,22 +120,22 @@ class WakingBroker(RedisBroker):
             return self.client.llen(f"{self.namespace}:{QUEUE}")
 
     def forget(self, broker_id: str) -> None:
-        """Delete what a worker that has ended had fetched, and its heartbeat: others are woken for what is released."""
+        """Delete a dead worker's fetched messages and its heartbeat; released calls get messages of their own."""
         with translated(self.client):
             pipeline = self._deletion(broker_id)
             pipeline.zrem(f"{self.namespace}:__heartbeats__", broker_id)
             pipeline.execute()
 
     def delete_fetched(self) -> None:
-        """Delete what this worker has fetched and not in hand; after a StoreError it is not known whether it was."""
+        """Delete this worker's unacknowledged messages; after a StoreError it is unknown whether they were deleted."""
         with translated(self.client):
             self._deletion(self.broker_id).execute()
 
     def leave(self, message_id: str) -> None:
-        """Put a fetched message aside for workers of a newer version, which look there as they begin to consume.
+        """Put a fetched message aside for workers of a newer version, which put it back when they start to consume.
 
         Raises:
-            StoreError: whether it was put aside is not known; it is deleted with the others when this worker ends.
+            StoreError: it is not known whether it was put aside; otherwise it is deleted when this worker ends.
         """
         with translated(self.client):
             pipeline = self.client.pipeline(transaction=True)
@@ -145,8 +144,8 @@ class WakingBroker(RedisBroker):
             pipeline.execute()
 
     def put_back_left(self) -> None:
-        """Put the messages back that others have left: this worker may be of the version that can read them."""
-        with suppress(redis.RedisError):  # the next one that begins to consume does
+        """Put back the messages that other workers have put aside: this worker may be able to read them."""
+        with suppress(redis.RedisError):  # the next worker that starts to consume does it
             for _ in range(self.client.llen(self._left())):
                 self.client.rpoplpush(self._left(), f"{self.namespace}:{QUEUE}")
 
@@ -170,10 +169,10 @@ class WakingBroker(RedisBroker):
 
 
 class WakefulConsumer(Consumer):
-    """Hands out messages; sleeps if there is none, or nobody to hand it to; drops what RLM did not write.
+    """Hands out messages; sleeps if there is none or no lane is free; drops messages that RLM did not write.
 
-    Dramatiq's own consumer hands out whatever can be decoded: a message that names another queue would end the lane
-    that takes it, one for a far day would be waited for, and each would take up the room of a real one.
+    Dramatiq's own consumer hands out whatever it can decode. A message that names another queue would end its lane, a
+    delayed one would be waited for, and each would take the place of a real message.
     """
 
     def __init__(self, broker: WakingBroker, prefetch: int) -> None:
@@ -183,13 +182,13 @@ class WakefulConsumer(Consumer):
         self._littered = False
 
     def __next__(self) -> MessageProxy | None:
-        """Return the next message, or None to let the thread look around."""
+        """Return the next message, or None to let Dramatiq's thread check whether it is to end."""
         if not self._fetched:
             self._fetch()
         return self._take() if self._fetched else None
 
     def _fetch(self) -> None:
-        """Fetch as many messages as there is room for; sleep if there is none."""
+        """Fetch as many messages as lanes can take; sleep if there is none."""
         stopping, wake = self._broker.stopping, self._broker.woken
         if stopping.is_set():
             threading.Event().wait(0.01)  # the thread is about to be told to end
@@ -201,7 +200,7 @@ class WakefulConsumer(Consumer):
             try:
                 if woken or self._broker.client.llen(f"{self._broker.namespace}:{QUEUE}"):
                     self._fetched.extend(self._broker.do_fetch(QUEUE, room))
-            except redis.RedisError as error:  # time-outs and refusals would end the thread
+            except redis.RedisError as error:  # a time-out or refusal would end the thread
                 raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
         if not self._fetched:
             self._tidy()
@@ -224,16 +223,16 @@ class WakefulConsumer(Consumer):
         return actor is not None and fits(actor.fn, message.args)
 
     def _leave(self, data: bytes | None) -> bool:
-        """Leave a message of a newer version to its workers; return False if it is none."""
+        """Put a message of a newer version aside for its workers; return whether it was one."""
         message_id, schema = read_newer(data)
-        with suppress(StoreError):  # if it is left or dropped matters little: it only wakes
+        with suppress(StoreError):  # dropping it does no harm: a message only wakes
             if message_id and self._broker.has_worked(schema):
                 self._broker.leave(message_id)
                 return True
         return False
 
     def _drop(self) -> None:
-        """Pass a message over. It stays fetched until nothing else is, since its id may be that of another."""
+        """Skip a message. It stays fetched until no other is, because another message may have the same id."""
         self._littered = True
         left_out = self._broker.dropped.admit(QUEUE)
         if left_out is not None:
@@ -241,14 +240,14 @@ class WakefulConsumer(Consumer):
             log.warning("A message that is none of RLM's is dropped%s", more, extra={"action": "drop_message"})
 
     def _tidy(self) -> None:
-        """Delete what was dropped: with nothing in hand, it is all that is fetched."""
+        """Delete dropped messages, if no message is in hand: then they are all that is fetched."""
         if self._littered and not self._broker.held:
-            with suppress(StoreError):  # tried again, and deleted when this worker ends at the latest
+            with suppress(StoreError):  # tried again; the end of this worker deletes them at the latest
                 self._broker.delete_fetched()
                 self._littered = False
 
     def ack(self, message: MessageProxy) -> None:
-        """Acknowledge a message. While Redis is away it stays fetched; it is deleted when this worker ends."""
+        """Acknowledge a message. If Redis is away it stays fetched, and is deleted when this worker ends."""
         try:
             self._broker.do_ack(QUEUE, message.options["redis_message_id"])
         except redis.RedisError as error:
@@ -258,11 +257,11 @@ class WakefulConsumer(Consumer):
             self._broker.wake()
 
     def nack(self, message: MessageProxy) -> None:
-        """Acknowledge a failed message too: its event is in the ledger."""
+        """Acknowledge a failed message too: the ledger has its event."""
         self.ack(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Put messages back that no lane has begun."""
+        """Put back messages that no lane has begun."""
         held = list(messages)
         if not held:
             return
@@ -274,4 +273,4 @@ class WakefulConsumer(Consumer):
             self._broker.held.difference_update(map(id, held))
 
     def close(self) -> None:
-        """Close nothing: the connection is the broker's."""
+        """Do nothing: the connection belongs to the broker."""

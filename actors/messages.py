@@ -1,8 +1,8 @@
-"""The two actors, both thin, and the messages of their queue, which name a run and no event.
+"""The two thin actors, and the messages of their queue, which name a run but no event.
 
-`dispatch_events` has a lane take turns for as long as calls are released, `record_leftovers` has a run closed. Whoever
-reaches Redis may have written other messages, which nobody acts on. A version that writes messages which this one
-cannot read puts its schema (rlm/__init__.py) into the option `schema`.
+`dispatch_events` makes a lane take turns while calls are released, `record_leftovers` closes a run. Anyone with access
+to Redis may have written other messages; they are ignored. A version whose messages this one cannot read puts its
+schema (rlm/__init__.py) into the option `schema`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from dramatiq.errors import DecodeError
 
 from rlm import SCHEMA
 
-#: The one queue, and the names of the actors.
+#: The only queue, and the names of the actors.
 QUEUE = "rlm"
 DISPATCH, LEFTOVERS = "dispatch_events", "record_leftovers"
 
-#: A message is no longer than this, bytes, and a text in it than this, characters: ids are shorter.
+#: The longest message (bytes) and the longest text in one (characters); ids are shorter.
 _LONGEST_MESSAGE = 4096
 _LONGEST_TEXT = 400
-#: The one option that the broker adds.
+#: The only option, added by the broker.
 _OPTION = "redis_message_id"
 
 
 def declare(broker: dramatiq.Broker, actor: str, function: Callable[[str], object]) -> None:
-    """Declare an actor, by its name, which calls `function` with the id of the run."""
+    """Declare an actor by its name; it calls `function` with the id of the run."""
 
     def act(run_id: str) -> None:
         function(run_id)
@@ -39,12 +39,12 @@ def declare(broker: dramatiq.Broker, actor: str, function: Callable[[str], objec
 
 
 def message_for(actor: str, run_id: str) -> Message[Any]:
-    """Return the message that has an actor do its work for a run."""
+    """Return the message that makes an actor work for a run."""
     return Message(queue_name=QUEUE, actor_name=actor, args=(run_id,), kwargs={}, options={})
 
 
 def read_message(data: bytes | None) -> Message[Any] | None:
-    """Return the message that `data` is, or None if RLM cannot have written it."""
+    """Return the decoded message, or None if RLM cannot have written it."""
     if data is None or len(data) > _LONGEST_MESSAGE:
         return None
     try:
@@ -55,7 +55,7 @@ def read_message(data: bytes | None) -> Message[Any] | None:
 
 
 def read_newer(data: bytes | None) -> tuple[str, int]:
-    """Return the id of a message whose schema is above this version's, and that schema; else empty and 0."""
+    """Return the id and schema of a message whose schema is above this version's; else empty and 0."""
     try:
         found = msgspec.json.decode(data or b"", type=_Newer).options
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -69,14 +69,14 @@ class _Options(msgspec.Struct):
 
 
 class _Newer(msgspec.Struct):
-    """What the messages of all versions have."""
+    """The part that messages of all versions have in common."""
 
     options: _Options
 
 
 def _is_ours(message: Message[Any]) -> bool:
-    """Return whether a message is of the queue, and has only positional arguments, which are texts."""
-    options: object = message.options  # unchecked: it may be anything
+    """Return whether a message is for this queue and has only positional text arguments."""
+    options: object = message.options  # unchecked: it may have any type
     if not isinstance(options, dict) or [*options] != [_OPTION]:
         return False
     names = (message.actor_name, message.message_id, options[_OPTION])
@@ -93,7 +93,7 @@ def _is_plain(value: object) -> bool:
 
 
 def fits(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-    """Return whether the function of an actor takes these arguments, by the types in its signature."""
+    """Return whether the arguments match the types in the signature of an actor's function."""
     return tuple(map(type, args)) == _kinds(function)
 
 

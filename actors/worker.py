@@ -1,4 +1,4 @@
-"""A worker process: a `dramatiq.Worker` whose threads are lanes, alive as long as somebody wants it."""
+"""A worker process: a `dramatiq.Worker` whose threads are lanes, alive as long as it is wanted."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import worker_grace
 from rlm.settings.secrets import resolve_headers
 
-#: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
+#: The exit status of a worker that could not go on: a consumer or lane died, or the grace period was over.
 UNFIT = 70
-#: How soon a worker announces itself again if Redis did not answer, seconds.
+#: Seconds until a worker repeats a failed announcement.
 AGAIN_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,14 @@ log = logging.getLogger(__name__)
 def run_worker(
     made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "", *, allow_volatile: bool = False
 ) -> None:
-    """Be a worker process until TERM, the death of its supervisor, or a configuration that is no longer the run's.
+    """Run a worker process until TERM, the death of its supervisor, or an open run with another configuration.
 
-    It opens the store that was `made`, perhaps before a fork. `worker_id` is its name in the ledger and at the broker.
-    The `lifeline` becomes readable when its supervisor is gone; one that was started by hand has neither. That one
-    takes a Redis without an append-only file only with `allow_volatile`.
+    It opens the store `made`, which may have been made before a fork. `worker_id` is its name in the ledger and at the
+    broker. The `lifeline` becomes readable when its supervisor is gone. A worker started by hand has no lifeline and no
+    supervisor, and accepts a Redis without an append-only file only with `allow_volatile`.
 
     Raises:
-        StoreError: started by hand, it found no Redis that it can work with; under a supervisor it waits for one.
+        StoreError: no usable Redis, for a worker started by hand; under a supervisor it waits for one.
     """
     if supervisor_id:
         os.setsid()
@@ -75,7 +75,7 @@ def run_worker(
                 WorkerProcess(store, worker_id, supervisor_id, lifeline, stop).run()
         except Exception as error:
             if not supervisor_id:
-                raise  # the command shows what is wrong
+                raise  # the command prints the error
             if isinstance(error, StoreError):
                 log.warning("Worker %s ends, for Redis failed: %s", worker_id, error, extra={"action": "stop_worker"})
             else:
@@ -87,7 +87,7 @@ def run_worker(
 
 
 class WorkerProcess:
-    """The main loop of a worker: announce, listen, and in the end stop without cutting a call."""
+    """The main loop of a worker: announce, listen, and at the end stop without cutting a call."""
 
     def __init__(
         self, store: Store, worker_id: str, supervisor_id: str, lifeline: Connection | None, stop: signals.StopSignals
@@ -118,7 +118,7 @@ class WorkerProcess:
         threads = self._settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads)
         self._messages = self._worker.work_queue = LaneQueue()
-        # One message for each lane: another would wait here although a lane elsewhere may be free.
+        # One message for each lane: more would wait here while a lane of another worker may be free.
         self._worker.queue_prefetch = threads
 
     def _close(self, run_id: str) -> None:
@@ -127,7 +127,7 @@ class WorkerProcess:
         crash_point("worker.closed")
 
     def run(self) -> None:
-        """Work until it is time to stop, then stop."""
+        """Work until there is a reason to stop, then stop."""
         crash_point("worker.started")
         waker = Waker(self._store.url, self._store.keys.wake("workers"), self._woken)
         waker.start()
@@ -148,15 +148,15 @@ class WorkerProcess:
         if not clean:
             sys.stdout.flush()
             telemetry.flush()
-            os._exit(UNFIT)  # hung threads must not keep the process alive; the supervisor frees what they held
+            os._exit(UNFIT)  # hung threads must not keep the process alive; the supervisor frees their events
 
     def _woken(self) -> None:
-        """Look for messages, and which run is open: other workers may have all of its messages, and die."""
+        """Look for messages and for the open run: the workers that have all of its messages may die."""
         self._broker.wake()
         self._overdue.ask()
 
     def _work(self) -> str:
-        """Announce this worker until there is a reason to stop; return that."""
+        """Announce this worker until there is a reason to stop; return the reason."""
         watched: list[signals.Wakeup | Connection] = [self._wakeup, *([self._lifeline] if self._lifeline else [])]
         while True:
             pause = self._keep_announced()
@@ -173,16 +173,16 @@ class WorkerProcess:
                 return "its consumer or a lane died"
 
     def _is_whole(self) -> bool:
-        """Return whether no lane and no consumer has died; one that was asked to end has not."""
+        """Return whether no lane and no consumer has died; one that was asked to end does not count."""
         consumers, lanes = self._worker.consumers.values(), self._worker.workers
         died = any(one.running and not one.is_alive() for one in consumers)
         return not died and not any(one.running and not one.is_alive() for one in lanes)
 
     def _keep_announced(self) -> float:
-        """Announce this worker if that is due; return the time until it is again, seconds.
+        """Announce this worker if that is due; return the seconds until the next announcement.
 
-        With events in hand it does so more often: what it has is taken back the sooner if its host is lost, and a Redis
-        that was away for less than the fence leaves it cuts no call.
+        With events in hand it announces more often. Then they are taken back sooner if its host is lost, and an outage
+        of Redis cuts no call if it ends before the fence is due.
         """
         every = HEARTBEAT_SECONDS if self._lanes.rest() else BRISK_SECONDS
         due = self._due_seconds(every)
@@ -191,18 +191,18 @@ class WorkerProcess:
         return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
 
     def _due_seconds(self, every: float) -> float:
-        """Return the time until an announcement is due, by what the last one said as well: else it seems silent."""
+        """Return the seconds until an announcement is due, also by the interval that was announced last."""
         return min(self._said_at + min(every, self._said_every), self._beat_at) - system_clock.monotonic()
 
     def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
-        """Announce this worker, and that it does so again after `every` seconds; return whether Redis has heard it."""
+        """Announce this worker and its interval, `every` seconds; return whether Redis received it."""
         process = replace(self._process, state=state, every=every)
         began = system_clock.boottime()
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
             self._overdue.note_outage(system_clock.monotonic())
-            level = logging.INFO if self._heard else logging.DEBUG  # once an outage: it tries anew twice a second
+            level = logging.INFO if self._heard else logging.DEBUG  # once per outage: it retries twice a second
             log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
             self._heard = False
             return False
@@ -212,7 +212,7 @@ class WorkerProcess:
         return True
 
     def _wind_down(self) -> bool:
-        """Finish what is in flight, claim nothing more; return False if that took too long or a signal cut it."""
+        """Finish calls in flight, claim nothing more; return False if that took too long or a signal cut it short."""
         self._announce(WorkerState.STOPPING)
         crash_point("worker.leaving")
         self._broker.stop_fetching()
@@ -226,13 +226,13 @@ class WorkerProcess:
             now = system_clock.monotonic()
             if self._stop.immediate or now > deadline:
                 return False
-            if now > heard_until:  # else its supervisor would take it for frozen
+            if now > heard_until:  # otherwise its supervisor would take it for frozen
                 self._announce(WorkerState.STOPPING)
                 heard_until = now + BRISK_SECONDS
             stopping.join(0.02)
         try:
             self._broker.forget(self._id)
-            if self._lifeline is None or self._lifeline.poll():  # else its supervisor does, once this process has died
+            if self._lifeline is None or self._lifeline.poll():  # otherwise its supervisor does it later
                 self._store.processes.forget(Role.WORKER, self._id)
         except StoreError as error:
             log.warning("Worker %s could not sign off: %s", self._id, error, extra={"action": "stop_worker"})
@@ -240,16 +240,16 @@ class WorkerProcess:
 
 
 def worker_template(settings: Settings) -> Template:
-    """Return a template of workers: enter it before this process has threads and connections.
+    """Return a template of workers; enter it before this process has threads and connections.
 
-    Each worker has the settings given here: a configuration file that was edited meanwhile is not read, and a secret in
-    it stands on no command line. It opens a store that was made here: its memory is shared.
+    Each worker has these settings: it does not read a configuration file that was edited since, and a secret in the
+    file is not on its command line. It opens the store made here, whose memory is shared.
     """
     return Template(partial(run_worker, open_store(settings)))
 
 
 class TemplateLauncher:
-    """Spawns workers from a template: 20 are ready in half a second, and share what it has imported."""
+    """Spawns workers from a template: 20 are ready in half a second, and share the imported modules."""
 
     def __init__(self, template: Template, store: Store) -> None:
         self._template = template

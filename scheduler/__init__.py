@@ -1,1 +1,1 @@
-"""The scheduler: ticks on the wall clock, one conductor at a time, each run from its drain to its record."""
+"""The scheduler: ticks by the clock of Redis, one conductor at a time, each run from its drain to its record."""

@@ -30,13 +30,13 @@ from scheduler.leader import Duty, Leader
 from scheduler.redis_watch import LOOK_SECONDS, RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
-#: Calls are cut at the deadline; what their workers write within this many seconds still counts.
+#: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
-#: How long the end-of-run actor has to close a run before the conductor does it, seconds; which does it at once if less
-#: is left to the deadline.
+#: Seconds that the end-of-run actor has to close a run before the conductor closes it. With less time to the deadline
+#: the conductor closes it at once.
 ACTOR_SECONDS = 1.0
-#: How often others are served while calls are awaited, and while a run drains, seconds: a chunk takes some
-#: milliseconds, and asking between any two of them would take nearly as long.
+#: Seconds between two answers to requests while calls are awaited, and while a run drains. A chunk takes milliseconds,
+#: and asking after each would take nearly as long.
 SERVE_SECONDS = 0.5
 DRAINING_SECONDS = 0.05
 
@@ -44,52 +44,52 @@ log = logging.getLogger(__name__)
 
 
 class HandedOverError(Exception):
-    """Raised out of a run that a standby goes on with, because this process is stopping."""
+    """Raised out of a run that a standby continues, because this process is stopping."""
 
 
 class Conductor:
-    """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing.
+    """Conducts one run at a time. Every write carries the lease's token, so a deposed conductor changes nothing.
 
     The methods raise FencedError if another conductor took over, and StoreError if Redis did not answer.
     """
 
     def __init__(self, store: Store, broker: WakingBroker, leader: Leader, duty: Duty, redis: RedisWatch) -> None:
-        """Conduct with the lease of `leader` on a Redis that `redis` vouches for."""
+        """Conduct with the lease of `leader`; `redis` checks that Redis can be trusted."""
         self._store = store
         self._broker = broker
         self._leader = leader
         self._duty = duty
-        self._types: Sequence[str] = ()  #: those with events as the run that is conducted was taken up
+        self._types: Sequence[str] = ()  #: those with events when this conductor took the run up
         self._redis = redis
         self._looks_at = 0.0
 
     def conduct(self, run: Run) -> dict[str, Any] | None:
-        """Take a run from whatever state it is in to its record; return that, or None if it is no longer kept.
+        """Conduct a run from its current state to its record; return the record, or None if it is no longer kept.
 
         After a StoreError conduct the run again later; the release loop itself waits for Redis.
 
         Raises:
-            HandedOverError: this process is stopping, and a standby goes on.
+            HandedOverError: this process is stopping, and a standby continues the run.
         """
         state = run.state
         self._types = self._store.known_types
         if state is State.FINISHING:
             return self.finish(run)
         drain = Drain(self._store, self._leader.token, run)
-        if state in {State.DRAINING, State.PLANNING}:  # a plan rests on what its own conductor has taken
+        if state in {State.DRAINING, State.PLANNING}:  # a plan needs its conductor's own drain
             self._begin_drain(run, drain)
             crash_point("drain.done")
             self._advance(run, State.PLANNING)
             self._plan(run, drain.untaken(self._left_seconds(run)))
-        elif not drain.over:  # what a piece holds says what the rest holds, which the first forecast counts
+        elif not drain.over:  # the first forecast estimates the rest by this piece
             drain.work(PIECE_SECONDS, lambda: self._goes_on(run))
         self._release(run, drain)
         return self.finish(run)
 
     def _begin_drain(self, run: Run, drain: Drain) -> None:
-        """Drain for a moment, which takes all unless the audit list is very long; the rest is taken while calls go.
+        """Drain for a moment, which is enough unless the audit list is very long; the release loop takes the rest.
 
-        With very many endpoints all is taken first: there the first plan stands, so it may not rest on an estimate.
+        With very many endpoints take everything first: there the first plan is final, and may not rest on an estimate.
         """
         for name in self._store.known_types:
             if name not in self._store.settings.types:
@@ -105,7 +105,7 @@ class Conductor:
             log.warning(told, failed, name, extra=extra)
 
     def _goes_on(self, run: Run) -> bool:
-        """Keep the lease and answer requests between chunks of a drain; return whether to go on with it."""
+        """Keep the lease and answer requests between chunks of a drain; return whether to continue the drain."""
         now = system_clock.monotonic()
         if now < self._looks_at and not self._duty.stopping:
             return True
@@ -119,7 +119,7 @@ class Conductor:
         return current.left_seconds(self._store.now_us()) > 0
 
     def _plan(self, run: Run, untaken: Mapping[str, int]) -> None:
-        """Plan what is pending and `untaken` as yet; publish the limits, the plan, the wanted number of workers."""
+        """Plan pending and still `untaken` events; publish the limits, the plan and the wanted number of workers."""
         store = self._store
         store.publish_limits(self._leader.token)
         types = types_in_force(store)
@@ -155,7 +155,7 @@ class Conductor:
         log.info(told, run.id, plan.workers, done, plan.expected_leftover, plan.binds, extra=extra)
 
     def _release(self, run: Run, drain: Drain) -> None:
-        """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
+        """Release calls until the run is to end, then mark it finishing: after that nothing is claimed."""
         loop = ReleaseLoop(self._store, self._broker, self._leader, self._redis, self._duty, drain)
         loop.run()
         if self._duty.stopping and self._duty.cancels:
@@ -173,12 +173,12 @@ class Conductor:
         crash_point("finish.marked")
 
     def _hand_over(self, run: Run) -> None:
-        """Leave the run as it is if this process is stopping and a standby lives, which drains and sends the rest."""
+        """Leave the run open if this process is stopping and a standby lives, which drains and sends the rest."""
         if self._duty.stopping and not self._duty.cancels and self._duty.standby():
             raise HandedOverError(run.id)
 
     def finish(self, run: Run) -> dict[str, Any] | None:
-        """Wait for the calls under way, then have the end-of-run actor close the run; if there is no time, close it."""
+        """Wait for calls in flight, then have the end-of-run actor close the run, or close it here if time is short."""
         left = self._await_calls(run)
         crash_point("finish.awaited")
         has_time = left > ACTOR_SECONDS and not self._duty.hurried
@@ -196,12 +196,12 @@ class Conductor:
                 self._leader.keep()
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id, keep=self._leader.keep) or self._store.runs.record(run.id)
-        if record is None or not record.get("overdue"):  # else whoever closed it has told of it
+        if record is None or not record.get("overdue"):  # otherwise the process that closed it has reported it
             telemetry.run_ended(self._store.settings, run, record)
         return record
 
     def _await_calls(self, run: Run) -> float:
-        """Wait until no call is under way, or all are cut; return the time to the deadline, negative after it."""
+        """Wait until no call is in flight or all are cut; return the seconds to the deadline, negative after it."""
         types, serve_at = self._types or self._store.known_types, system_clock.monotonic()
         deadline = serve_at + self._left_seconds(run)
         while (now := system_clock.monotonic()) < deadline + OVERTIME_SECONDS and not self._duty.hurried:
@@ -216,7 +216,7 @@ class Conductor:
         return deadline - system_clock.monotonic()
 
     def _left_seconds(self, run: Run) -> float:
-        """Return the time to the deadline, negative after it. The run is read anew: its clock may have been set."""
+        """Return the seconds to the deadline, negative after it. Reads the run anew: a clock step may have moved it."""
         current, now_us = self._store.runs.current_at()
         known = current if current is not None and current.id == run.id else run
         return known.left_seconds(now_us)

@@ -1,4 +1,4 @@
-"""The forecast of a run under way: a new plan of what remains, several times a second."""
+"""The forecast of an open run: what remains is planned anew several times a second."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from rlm.plan.situation import MANY_ENDPOINTS, RunProgress, Workload
 from scheduler.leader import Leader
 from scheduler.team import Team
 
-#: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
+#: Minimum seconds between two plans: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25
-#: Planning takes at most one part in so many of the time of the release loop.
+#: Planning takes at most one part in so many of the release loop's time.
 PLANNING_PART = 10
 #: Minimum seconds between two log lines about a forecast that changed.
 REPORT_SECONDS = 10.0
-#: More workers are wanted once so many plans in a row ask for them: a single one may follow a hiccup.
+#: So many plans in a row must ask for more workers before more are wanted: a single one may follow a hiccup.
 SHORT_PLANS = 2
 
 log = logging.getLogger(__name__)
 
 
 class Forecaster:
-    """Follows one run: measures its calls, forecasts its end, and has more workers started if they would help."""
+    """Follows one run: measures its calls, forecasts its end, and requests more workers if they would help."""
 
     def __init__(self, store: Store, leader: Leader, run: Run, types: Sequence[EventType]) -> None:
         self._store = store
@@ -50,8 +50,8 @@ class Forecaster:
         self._types = types
         self._names = [one.name for one in types]
         self._limited = all_limited(end for one in types for end in one.endpoints)
-        self.measuring = Measuring(store, run.id)  #: what calls are expected to be like, as of the last look
-        self.turnaround = Turnaround()  #: what a lane needs between two calls, as of the last look
+        self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
+        self.turnaround = Turnaround()  #: the time of a lane between two calls, as of the last look
         self._published = self.measuring.expected
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
@@ -62,15 +62,15 @@ class Forecaster:
         self._room_until = float("-inf")
 
     def follow(self, types: Sequence[EventType]) -> None:
-        """Plan by other limits from now on; the types and their endpoints are the same."""
+        """Plan with changed limits from now on; the types and their endpoints stay the same."""
         self._types = types
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._plan_next_at = float("-inf")
 
     def look(self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
-        """Plan what remains if the last plan is old enough; publish the forecast, and the workers it takes.
+        """Plan what remains if the last plan is old enough; publish the forecast and the wanted number of workers.
 
-        `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
+        `workers` are the ids of all that may have calls in flight; `first_release_at` is in seconds since 1970.
         """
         began = system_clock.monotonic()
         self.turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
@@ -82,7 +82,7 @@ class Forecaster:
         if self.measuring.expected is not self._published:
             self._published = self.measuring.expected
             self._store.measures.publish(self._leader.token, self._published)
-        if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
+        if len(self._limited) <= MANY_ENDPOINTS:  # with more a plan takes seconds, so the first one is final
             self._forecast(scene, workers, team, first_release_at)
         self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
 
@@ -126,7 +126,7 @@ class Forecaster:
             RunProgress(
                 snapshot.calls,
                 {name: max(0, in_all[name] - number) for name, number in waiting.items()},
-                scene.lanes or None,  # without any, all is planned for the moment at which they come up
+                scene.lanes or None,  # without lanes, the plan begins when they come up
                 self._coming_up_seconds,
             ),
         )
@@ -140,7 +140,7 @@ class Forecaster:
         )
 
     def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:
-        """Return the forecast from the run's first release on, seconds: until its last answer if no more come."""
+        """Return the forecast in seconds from the run's first release; if no call remains, until its last answer."""
         if first_release_at is None:
             return plan.forecast_seconds
         if plan.forecast_seconds:
@@ -149,9 +149,9 @@ class Forecaster:
         return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
 
     def _lower_limits(self) -> dict[str, Limit]:
-        """Return the limits of endpoints that refused what was too much for them, as they seem to be.
+        """Return the limits that seem to apply to endpoints that refuse calls within their configured limit.
 
-        Such an endpoint answers after the rest that it asked for, unless it answered nothing in the period before.
+        Only endpoints that answered since a period before their refusals count: they answer again after their rest.
         """
         answered_us = self.measuring.answered_us
         endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
@@ -162,7 +162,7 @@ class Forecaster:
         }
 
     def _lead_seconds(self, scene: ReleaseState) -> float:
-        """Return how long it takes until a call can be made: if no worker is ready, until they have come up."""
+        """Return the seconds until a call can be made: 0 if a lane is ready, else until workers have come up."""
         if scene.lanes:
             self._begins_at = None
             return 0.0
@@ -173,17 +173,17 @@ class Forecaster:
 
     @cached_property
     def _coming_up_seconds(self) -> float:
-        """How long workers take until they are ready; read once in a run."""
+        """Seconds until a new worker is ready; read once in a run."""
         return coming_up_seconds(self._store)
 
     def _room(self) -> int | None:
-        """Return how many workers the hosts take, as of a heartbeat ago at most."""
+        """Return how many workers the hosts take, at most one heartbeat interval old."""
         if (now := system_clock.monotonic()) >= self._room_until:
             self._room_now, self._room_until = room_of(self._store), now + HEARTBEAT_SECONDS
         return self._room_now
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
-        """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""
+        """Log a forecast whose leftover differs from the last one logged, at most every `REPORT_SECONDS`."""
         leftover, before = forecast["expected_leftover"], self._leftover
         if before is not None and (before == leftover or system_clock.monotonic() < self._report_next_at):
             return
@@ -196,7 +196,7 @@ class Forecaster:
             log.info(told, self._run.id, done, leftover, before, forecast["binds"], extra=extra)
 
     def _scale(self, workers: int, wanted: int) -> None:
-        """Want more workers if the plan takes more. Never fewer: they leave when the run is closed."""
+        """Want more workers if the plan needs more. Never want fewer: workers leave when the run closes."""
         self._short = self._short + 1 if workers > wanted else 0
         if self._short >= SHORT_PLANS:
             self._short = 0
@@ -206,19 +206,19 @@ class Forecaster:
 
 
 def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:
-    """Return what binds, in words: missing workers if events are left over because of them; and `spent` attempts.
+    """Return in words what binds: missing workers if they cause leftovers, otherwise the plan's own constraint.
 
-    Then how many items are `beyond` what can be taken in time.
+    Then `spent`, the events without attempts left in this run, and `beyond`, the items that cannot be taken in time.
     """
     told = plan.binds
     if team.shortage and plan.expected_leftover:
-        told = team.shortage  # how many are left over is said beside it
+        told = team.shortage  # the forecast states the leftover separately
     told = f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
     return f"{told}; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else told
 
 
 def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> list[str]:
-    """Name the endpoints that no plan counts on, and that are or will be probed with what is still open."""
+    """Return the suspect endpoints with open events whose rest ends before the deadline: they are probed."""
     views = {
         each.name: scene.windows[each.name]
         for kind in types
@@ -229,7 +229,7 @@ def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot)
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:
-    """Return by type how many events have no call begun, those in flight without a known call included."""
+    """Return by type how many events have no known call; events in flight without one count as waiting."""
     calls = Counter(call.type for call in snapshot.calls)
     return {
         name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
@@ -238,6 +238,6 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
 
 
 def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
-    """Return a type whose endpoints have these limits, if they have one."""
+    """Return a type whose endpoints have the given limits where there is one."""
     endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
     return replace(kind, endpoints=tuple(endpoints))

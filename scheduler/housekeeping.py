@@ -1,14 +1,14 @@
-"""What a leader does between runs, a step at a time, so that the next run never waits for it.
+"""What a leader does between runs, in small steps, so that the next run never waits for it.
 
-After a run it looks whether its promises were kept. The archivist moves what is more than Redis is to keep to the
-archive. The janitor removes what processes left there that died without signing off. While a run is open that does no
-harm: leases run out, and other workers go on.
+After a run it checks whether the promises were kept. The archivist moves what exceeds the bounds of Redis to the
+archive. The janitor removes what processes left in Redis when they died. An open run needs neither: leases expire, and
+other workers continue.
 
-In mid-run too it names the hosts that are lost, once, and says when they are back. A host is lost if none of its
-supervisors and schedulers is heard of for a heartbeat's life, and one did not sign off; its share of the workers is the
-others' by then (rlm/processes/sharing.py).
+Lost hosts are reported during a run too: once when a host is lost, and once when it is back. A host is lost if none of
+its supervisors and schedulers was heard of within the lifetime of a heartbeat, and one did not sign off. By then the
+other hosts have its share of the workers (rlm/processes/sharing.py).
 
-Archivist and janitor raise FencedError once another scheduler leads, which may have a run open; they log trouble with
+Archivist and janitor raise FencedError if another scheduler leads, because it may have a run open. They log errors of
 Redis.
 """
 
@@ -31,27 +31,27 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
 
-#: How long is archived right after a run, seconds; the rest is done while there is nothing else to do.
+#: Seconds of archiving right after a run; the rest follows when there is nothing else to do.
 AFTER_RUN_SECONDS = 0.1
-#: Pause after the archive could not be written, seconds: so often that is logged.
+#: Pause after a failed write to the archive, seconds; each failure is logged.
 REFUSED_SECONDS = 60.0
-#: Pause after Redis failed, seconds.
+#: Pause after a failure of Redis, seconds.
 AWAY_SECONDS = 1.0
 
-#: How often the janitor looks, seconds.
+#: Seconds between two looks of the janitor.
 LOOK_SECONDS = 5.0
-#: Whose death it looks for.
+#: The roles whose dead processes it removes.
 ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
-#: The most processes that it cleans up after at one look, so that no run has to wait for it.
+#: The most processes to clean up after at one look, so that no run waits for it.
 MOST_AT_ONCE = 50
-#: A host that has been lost for so long is forgotten, seconds.
+#: Seconds after which a lost host is forgotten.
 FORGET_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
 
 
 class Housekeeper:
-    """Inspects a run, archives what is more than Redis is to keep, and removes what the dead left there."""
+    """Inspects closed runs, archives what exceeds the bounds of Redis, and removes what dead processes left there."""
 
     def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
         self._archivist = Archivist(store, leader)
@@ -59,22 +59,22 @@ class Housekeeper:
         self._store = store
 
     def after_run(self, record: Mapping[str, Any] | None) -> None:
-        """Do a little, right after a run was closed; `record` is None if that is no longer kept."""
-        if record is not None and not record.get("overdue"):  # else whoever closed it has looked
+        """Do a little work right after a run was closed; `record` is None if it is no longer kept."""
+        if record is not None and not record.get("overdue"):  # otherwise the process that closed it has looked
             look_over(self._store, record)
         self._archivist.work()
         self._janitor.step()
 
     def step(self) -> bool:
-        """Do a step while there is nothing else to do; return whether to go on."""
+        """Do one step when there is nothing else to do; return whether there is more."""
         self._janitor.step()
         return self._archivist.step()
 
 
 class Archivist:
-    """Moves run records beyond `run.history` and dead letters beyond their two bounds, a chunk at a time.
+    """Moves run records beyond `run.history` and dead letters beyond their two bounds to the archive, in chunks.
 
-    Each step carries the lease's token, so that a deposed conductor removes nothing.
+    Each step carries the lease's token, so a deposed conductor removes nothing.
     """
 
     def __init__(self, store: Store, leader: Leader) -> None:
@@ -85,14 +85,14 @@ class Archivist:
         self._not_before = float("-inf")
 
     def work(self, seconds: float = AFTER_RUN_SECONDS) -> None:
-        """Move what a run has added, for about `seconds`."""
+        """Archive for about `seconds` after a run."""
         self._due = True
         until = system_clock.monotonic() + seconds
         while self.step() and system_clock.monotonic() < until:
             continue
 
     def step(self) -> bool:
-        """Move a chunk; return whether there was one. After none there is no other until a run has ended."""
+        """Move a chunk; return whether there may be more. Without more nothing is due until the next run ends."""
         if not self._due or system_clock.monotonic() < self._not_before:
             return False
         try:
@@ -107,7 +107,7 @@ class Archivist:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
             told = "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s"
             extra = alarm(Alarm.NO_ARCHIVE, "archive")
-            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message says it all
+            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
             return False
         return self._due
 
@@ -130,7 +130,7 @@ class Archivist:
 
 
 def report_death(store: Store, role: Role, process_id: str) -> None:
-    """Take a dead scheduler or supervisor off the register, and raise the alarm."""
+    """Remove a dead scheduler or supervisor from the register, and raise the alarm."""
     store.processes.forget(role, process_id)
     told = "The %s %s has not been heard of, and never signed off: it, or its host, died"
     extra = alarm(Alarm.PROCESS_DIED, "forget_process")
@@ -138,9 +138,9 @@ def report_death(store: Store, role: Role, process_id: str) -> None:
 
 
 class Janitor:
-    """Forgets processes that were not heard of for long, workers for longer than any lease lasts; only between runs.
+    """Removes processes that were missing for long, workers only after any lease has expired; only between runs.
 
-    Redis does not show since when a worker is missing, so only a process that has looked for so long can tell.
+    Redis does not record since when a worker is missing, so the janitor measures that itself.
     """
 
     def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
@@ -152,7 +152,7 @@ class Janitor:
         self._looked_at = float("-inf")
 
     def step(self) -> None:
-        """Look now and then who is missing, and clean up after those who stay so. No run may be open."""
+        """If a look is due, clean up after processes that are missing for too long. No run may be open."""
         now = system_clock.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return
@@ -169,12 +169,12 @@ class Janitor:
             log.info("What the dead left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
 
     def _patience_seconds(self, role: Role) -> float:
-        """Return how long one is missing before it is dead. After Redis was away all are missing for a heartbeat."""
+        """Return after how many seconds a missing process is dead. After an outage of Redis all are missing briefly."""
         return self._grace_seconds if role is Role.WORKER else HEARTBEAT_TTL_SECONDS
 
     def _forget(self, role: Role, process_id: str) -> None:
         if role is Role.SUPERVISOR and unheard(self._store, [process_id]):
-            report_lost(self._store, host_of(process_id))  # it stays in the register, for its host to be named
+            report_lost(self._store, host_of(process_id))  # it stays registered, so that its host can be named
             return
         if role is not Role.WORKER and self._is_restored(self._missed[role, process_id]):
             self._store.processes.forget(role, process_id)
@@ -194,14 +194,14 @@ class Janitor:
         log.info(told, process_id, extra=extra)
 
     def _is_restored(self, since: float) -> bool:
-        """Return whether a process missing `since` then was not heard of after Redis came back older, or empty."""
+        """Return whether Redis came back older or empty after a process, missing `since` then, was last heard of."""
         renewal, missing_seconds = self._store.epochs.last_renewal(), system_clock.monotonic() - since
         not_heard_seconds = missing_seconds + LOOK_SECONDS + HEARTBEAT_TTL_SECONDS
         return renewal is not None and self._store.now() - renewal.at <= not_heard_seconds
 
 
 def unheard(store: Store, missing: Iterable[str]) -> set[str]:
-    """Return the hosts of which nothing is heard, neither supervisor nor scheduler, among those of `missing` ones."""
+    """Return the hosts of `missing` processes on which no supervisor and no scheduler is alive."""
     hosts = {host_of(one) for one in missing}
     if not hosts:
         return set()
@@ -209,7 +209,7 @@ def unheard(store: Store, missing: Iterable[str]) -> set[str]:
 
 
 def report_lost(store: Store, host: str) -> None:
-    """Name a host that is lost, and raise the alarm, unless somebody has."""
+    """Log a lost host and raise the alarm, unless that has been done."""
     if store.hosts.lose(host):
         told = "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share"
         extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
@@ -223,10 +223,10 @@ class HostWatch:
         self._store = store
         self._peers = Peers(store)
         self._began_at = system_clock.monotonic()
-        self._lost = True  #: as far as it knows there are some that are lost
+        self._lost = True  #: some hosts may be lost
 
     def look(self, *, aloud: bool) -> bool:
-        """Note who lives; name who is lost or is back, if `aloud`. Return whether there are other hosts to follow."""
+        """Note who lives; if `aloud`, report hosts that are lost or back. Return whether there are other hosts."""
         found = self._peers.look()
         living = {one.host for one in self._peers.living}
         missing = [name for name, one in found.items() if one is None]
@@ -235,11 +235,11 @@ class HostWatch:
             for host in sorted(silent - living):
                 report_lost(self._store, host)
             self._see_back(silent)
-        # One that is silent is still in the register: as soon as it is not, it is named.
+        # A silent host counts while it is registered, so that it is reported as soon as it no longer is.
         return bool((living | {one.host for one in found.values() if one}) - {self._store.settings.host_name})
 
     def _see_back(self, silent: set[str]) -> None:
-        """Take note of those that are back, and of those that are not expected back any more."""
+        """Forget lost hosts that are back, and those that were lost for `FORGET_SECONDS`."""
         for host, seconds in self._store.hosts.lost().items():
             if host not in silent:
                 self._store.hosts.forget(host)

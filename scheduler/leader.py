@@ -1,4 +1,4 @@
-"""Who leads: by the lease, with what is owed to others meanwhile."""
+"""The leader: its lease, and its duties to other processes while it works."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.alive import has_died, pid_space
 from rlm.processes.signals import StopSignals
 
-#: Seconds after which a standby may take the lease of a scheduler that fell silent; of one that releases calls, since
-#: nobody does meanwhile; and beside these so many turns of its loop.
+#: Seconds after which a standby may take the lease of a silent scheduler; the same if it releases calls, since then
+#: nobody releases any; to the latter so many turns of its loop are added.
 LEASE_SECONDS, BRISK_LEASE_SECONDS, TURNS_LEASED = 3.0, 1.5, 4
-#: How often the holder prolongs it, seconds; at once if it was to last for less than it is to now, by so much.
+#: Minimum seconds between two renewals; a lease that is to last longer by as much is renewed at once.
 RENEW_SECONDS = 0.25
-#: The most requests for a run that are answered at once: a flooded list does not hold the run up.
+#: The most requests for a run to answer at once, so that a flooded list does not delay the run.
 MOST_ASKS = 100
-#: How long after Redis has answered again an outage counts as recent, seconds.
+#: Seconds for which an outage counts as recent after Redis has answered again.
 LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
 
-#: What a newer version means that has conducted.
+#: The consequence if a newer version has conducted.
 BARRED = "what it left this one cannot go on with, so it does not conduct"
 
 log = logging.getLogger(__name__)
 
 
 class Leader:
-    """One process's claim to lead. `token` is 0 while another holds the lease, the `holder`.
+    """One process's claim to lead. `token` is 0 while another process, the `holder`, has the lease.
 
-    `newer` is the version of processes whose schema is above this one's, empty without any. `barred`: such a scheduler
-    has conducted, and this one may not go on with what it left.
+    `newer` is the version of processes with a higher schema than this one; empty if there are none. `barred`: such a
+    scheduler has conducted, and this one may not continue what it left.
     """
 
     def __init__(self, leases: Leases, host: str) -> None:
         self._leases = leases
         space = pid_space()
-        #: Processes whose numbers count where this one's does have it in their names, too; empty if that is not known.
+        #: The hashed PID namespace, part of the owner's name: there its pid is valid. Empty if it is not known.
         self._space = f"{zlib.crc32(space.encode()):08x}" if space else ""
         self.owner = f"{host}:{os.getpid()}:{self._space}{secrets.token_hex(4)}"
         self.token = 0
@@ -52,7 +52,7 @@ class Leader:
         self._renewed_at, self._renewed_for = float("-inf"), 0.0
 
     def campaign(self, seconds: float = LEASE_SECONDS) -> bool:
-        """Take the lease if it is free, prolong it to `seconds` if it is ours; return whether we hold it."""
+        """Take the lease if it is free, or extend ours to `seconds`; return whether we hold it."""
         now = system_clock.monotonic()
         if self.token and max(now - self._renewed_at, seconds - self._renewed_for) < RENEW_SECONDS:
             return True
@@ -69,14 +69,14 @@ class Leader:
         return bool(self.token)
 
     def _is_dead(self, holder: str) -> bool:
-        """Return whether the holder was a process of this host, and is dead: its lease need not run out."""
+        """Return whether the holder is a dead process of this host: then there is no need to wait for its lease."""
         is_near = bool(self._space) and holder.rpartition(":")[2].startswith(self._space)
         return is_near and has_died(holder, self.owner.partition(":")[0])
 
     def prolong(self) -> bool:
-        """Prolong the lease while nothing is done with it, so that nobody who is newer need be known of.
+        """Extend the lease while idle, without learning of newer versions.
 
-        Return whether it was ours all the time; if not, `campaign` sees who leads.
+        Return whether it was ours without a break; if not, `campaign` finds out who leads.
         """
         began = system_clock.monotonic()
         if self._leases.acquire(self.owner, LEASE_SECONDS) == self.token:
@@ -86,7 +86,7 @@ class Leader:
         return False
 
     def tell_holder(self) -> None:
-        """Log who leads while this one stands by, whenever that is another."""
+        """Log which scheduler leads while this one stands by, whenever that changes."""
         if self.holder == self._told or not self.holder:
             return
         self._told = self.holder
@@ -96,7 +96,7 @@ class Leader:
         log.info(told, self.owner, host, process.partition(":")[0], extra=extra)
 
     def _tell_newer(self, newer: str) -> None:
-        """Log that a newer version works here, whenever that is another."""
+        """Log that a newer version works here, whenever that version changes."""
         if newer and newer != self.newer:
             told = "rlm %s works here, whose schema is above that of this scheduler (%d): %s; upgrade this host"
             then = BARRED if self.barred else "what this one cannot read is left alone, and nothing is mended"
@@ -104,10 +104,10 @@ class Leader:
         self.newer = newer
 
     def keep(self, turn_seconds: float | None = None) -> None:
-        """Prolong the lease when it is time; for less if it is seen to again after at most `turn_seconds`.
+        """Extend the lease if that is due; only briefly if the next call follows within `turn_seconds`.
 
         Raises:
-            FencedError: another scheduler took it over meanwhile; stop conducting.
+            FencedError: another scheduler has taken it over; stop conducting.
         """
         before = self.token
         brisk = LEASE_SECONDS if turn_seconds is None else BRISK_LEASE_SECONDS + TURNS_LEASED * turn_seconds
@@ -115,27 +115,27 @@ class Leader:
             raise FencedError(f"{self.owner} no longer holds the conductor's lease")
 
     def resign(self) -> None:
-        """Give the lease up."""
+        """Release the lease."""
         self.token = 0
         self._renewed_at = float("-inf")
         self._leases.release(self.owner)
 
 
 class Duty:
-    """What a leader owes others while it works: to notice a stop, to answer requests for a run, to be woken.
+    """What a leader must do while it works: notice a stop, answer requests for a run, wait so that it can be woken.
 
-    The service and the run that it conducts share one: one thread, one place to wait.
+    The service and its conductor share one, because they are one thread.
     """
 
     def __init__(self, store: Store, stop: StopSignals, scheduler_id: str, *, cancels: bool = False) -> None:
-        """Heed the signals of this process; `cancels`: a stop cancels the run, which was started by hand here."""
+        """Follow the signals of this process; `cancels`: a stop cancels the run, which was started by hand here."""
         self._store = store
         self._stop = stop
         self._id = scheduler_id
         self.cancels = cancels
-        #: Nobody took the lease when a run was to be handed over: any other scheduler is about to stop as well.
+        #: Nobody took the lease when a run was to be handed over: any other scheduler is about to stop too.
         self.forsaken = False
-        self.failed_at = float("-inf")  #: when Redis last did not answer, monotonic seconds
+        self.failed_at = float("-inf")  #: when Redis last failed, monotonic seconds
 
     def note_outage(self) -> None:
         """Note that Redis did not answer just now."""
@@ -143,7 +143,7 @@ class Duty:
 
     @property
     def lately_away(self) -> bool:
-        """Whether Redis was away recently: the living may not be known yet, and a run may have stood still."""
+        """Whether Redis failed recently: the register may be incomplete, and a run may have stood still."""
         return system_clock.monotonic() - self.failed_at < LATELY_SECONDS
 
     @property
@@ -153,20 +153,20 @@ class Duty:
 
     @property
     def hurried(self) -> bool:
-        """Whether it has been asked a second time: calls under way are no longer awaited."""
+        """Whether it has been asked a second time: calls in flight are no longer awaited."""
         return self._stop.immediate
 
     def wait(self, seconds: float) -> bool:
-        """Wait `seconds`, or until woken; return whether that was so."""
+        """Wait up to `seconds` for a wake-up; return whether one came."""
         return self._stop.wakeup.wait(seconds)
 
     def serve(self, run: Run) -> None:
-        """Answer those who asked for a run that this one is under way."""
+        """Answer requests for a run: this one is open."""
         for _ in range(MOST_ASKS):
             if (request := self._store.schedule.next_request()) is None:
                 return
             self._store.schedule.answer(request, {"open": run.id})
 
     def standby(self) -> bool:
-        """Return whether another scheduler is alive that can go on with a run."""
+        """Return whether another scheduler is alive that can continue a run."""
         return not self.forsaken and any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))

@@ -1,6 +1,6 @@
-"""Who may conduct runs: a scheduler, or a command that conducts one run; and what a scheduler does while another leads.
+"""Who may conduct runs: a scheduler, or a command that conducts one run; and what a standby scheduler does.
 
-A standby knows what a successor must, and closes a run that is overdue.
+A standby keeps the knowledge that a successor needs, and closes an overdue run.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from scheduler.leader import BARRED, LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
 
-#: How long a standby waits between two looks at the lease, seconds: a part of the time a takeover takes.
+#: Seconds between two looks of a standby at the lease; part of the time that a takeover takes.
 STANDBY_SECONDS = 0.25
-#: How often it looks which run is open, in case a wake-up was lost, seconds.
+#: Seconds between its looks for an open run, in case a wake-up was lost.
 RUN_SECONDS = 4.0
-#: How often it is looked whether other hosts live, where there are any, seconds.
+#: Seconds between two looks whether other hosts live, if there are any.
 LOOK_SECONDS = 1.0
 
-#: How often a command asks for the lease again, seconds.
+#: Seconds between two attempts of a command to take the lease.
 _CAMPAIGN_SECONDS = 0.2
-#: How often it looks whether its supervisor is there, seconds: the run waits for that.
+#: Seconds between two looks whether its supervisor has arrived: the run waits for it.
 _ARRIVAL_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_volatile: bool) -> None:
     """Announce a scheduler every few seconds until it has `stopped`, and log what operators change.
 
-    `allow_volatile`: it trusts a Redis that keeps no append-only file, too.
+    `allow_volatile`: it accepts a Redis without an append-only file.
     """
     process = Process(
         id=leader.owner,
@@ -73,13 +73,13 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
 
 
 class Office:
-    """What it takes to conduct: a lease, trust in Redis, what is owed to others, a conductor, and who keeps house."""
+    """What conducting needs: the lease, a watch on Redis, the duties to others, a conductor and a housekeeper."""
 
     #: Whether a stop cancels the run.
     _cancels = False
 
     def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
-        """Conduct on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
+        """Conduct on `store`; with `allow_volatile` also if its Redis has no append-only file."""
         self._store = store
         self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
@@ -95,12 +95,12 @@ class HandConductor(Office):
     """Conducts one run in the foreground; raises FencedError if another took the lease, StoreError if Redis fails."""
 
     _cancels = True
-    run_id = ""  #: that `conduct` opened
+    run_id = ""  #: the run that `conduct` opened
 
     def campaign(self, seconds: float) -> None:
-        """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
+        """Take the lease; wait up to `seconds` for one that a dead scheduler left.
 
-        Call `resign` in the end, also if this raises, as it does a RunError where a living one holds the lease.
+        Raise a RunError if a living scheduler keeps the lease. Call `resign` at the end even then.
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
@@ -116,7 +116,7 @@ class HandConductor(Office):
             raise StoreUnfitError(self._redis.unfit)
 
     def await_supervisor(self, seconds: float) -> None:
-        """Wait up to `seconds` for the supervisor that was just started, or a run would miss it and raise an alarm."""
+        """Wait up to `seconds` for the supervisor that was just started; without it the run would raise an alarm."""
         until = system_clock.monotonic() + seconds
         while not self._store.processes.alive(Role.SUPERVISOR):
             if system_clock.monotonic() > until or self._duty.stopping:
@@ -125,14 +125,14 @@ class HandConductor(Office):
             self._duty.wait(_ARRIVAL_SECONDS)
 
     def finish_open(self) -> None:
-        """Finish, or close if it is overdue, a run that a dead conductor left open."""
+        """Finish a run that a dead conductor left open; close it if it is overdue."""
         run = self._store.runs.current()
         if run is not None:
             log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
             self._conduct(run)
 
     def conduct(self) -> dict[str, Any] | None:
-        """Open a run now and conduct it to its record."""
+        """Open a run now and conduct it to its record; return the record."""
         self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         if (run := self._store.runs.current()) is None or run.id != self.run_id:
             return self._store.runs.record(self.run_id)
@@ -142,12 +142,12 @@ class HandConductor(Office):
         record = self._conductor.conduct(run)
         try:
             self._housekeeper.after_run(record)
-        except FencedError as error:  # the run is closed, and whoever conducts now tidies up
+        except FencedError as error:  # the run is closed, and the new conductor tidies up
             log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
     def close_open(self, run_id: str) -> dict[str, Any] | None:
-        """Close that run now, if it is open: calls under way are awaited, the rest is leftover."""
+        """Close that run now, if it is open: calls in flight are awaited, the rest becomes leftovers."""
         run = self._store.runs.current()
         if run is None or run.id != run_id:
             return None
@@ -156,7 +156,7 @@ class HandConductor(Office):
         return self._conductor.finish(run)
 
     def resign(self) -> None:
-        """Give the lease up, if it is ours. If Redis fails it runs out by itself."""
+        """Release the lease, if it is ours. If Redis fails it expires by itself."""
         try:
             self._leader.resign()
         except StoreError as error:
@@ -164,7 +164,7 @@ class HandConductor(Office):
 
 
 class Standby:
-    """What a scheduler that does not lead does at each of its turns."""
+    """What a scheduler that does not lead does in each of its turns."""
 
     def __init__(self, store: Store, redis: RedisWatch, leader: Leader, duty: Duty) -> None:
         self._store = store
@@ -177,14 +177,14 @@ class Standby:
 
     @property
     def pause_seconds(self) -> float:
-        """The time until its next turn."""
+        """Seconds until its next turn."""
         return min(STANDBY_SECONDS, self._overdue.pause_seconds)
 
     def step(self, *, woken: bool) -> None:
-        """Learn which run is open, if a wake-up may have been for that, and close one that is overdue."""
+        """After a wake-up look for an open run; close an overdue one."""
         self._redis.watch()
         if self._leader.barred:
-            return  # what a newer version has opened this one may not close
+            return  # it may not close a run of a newer version
         now = system_clock.monotonic()
         if woken or now - self._looked_at >= RUN_SECONDS:
             self._looked_at = now

@@ -1,9 +1,9 @@
-"""Watches whether Redis can be trusted: data loss, steps of its clock, its fitness, keys that hold what they cannot.
+"""Watches whether Redis can be trusted: lost data, steps of its clock, unfit settings, keys with invalid content.
 
 If windows cannot be trusted, every endpoint is held for its longest period before its next call. If Redis would lose
-what it is told, nothing is released until it is fit again. What a key holds that it cannot hold is set aside under the
-lease, and what that cost is repaired. What could not be done since Redis did not answer (StoreError), or another
-conductor took over (FencedError), whoever conducts at the next check does.
+writes, nothing is released until it is fit again. Invalid content of a key is set aside under the lease, and the damage
+is repaired. After a StoreError (Redis did not answer) or FencedError (another conductor took over), the next check of
+the current conductor repeats what failed.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from rlm.processes.signals import longest_call
 from scheduler.leader import Leader
 from scheduler.ticks import RedisClock, open_run
 
-#: How often the fitness of Redis to keep the ledger is checked, seconds, for somebody may change its settings; and how
-#: often while no run is open.
+#: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed; and the same
+#: while no run is open.
 FIT_SECONDS = 2.0
 IDLE_FIT_SECONDS = 10.0
 
-#: Why windows are not to be trusted if slots that are known of are missing.
+#: Why windows cannot be trusted if known slots are missing.
 FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten calls that were made"
-#: The same if there are slots, and nobody here has ever seen any.
+#: The same if there are slots, but nobody here has ever seen any of them.
 UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
 
-#: How often the mender looks by itself, seconds: in a run, before which it looks too; while none is open, for those who
-#: only watch; and at most after Redis refused something.
+#: Seconds between two looks of the mender: in a run (it looks before a run too), while none is open, and after Redis
+#: refused a command.
 LOOK_SECONDS = 3.0
 IDLE_LOOK_SECONDS = 120.0
 AGAIN_SECONDS = 0.2
-#: Looking takes at most one part in so many of the time: with thousands of endpoints a look takes long.
+#: Looking takes at most one part in so many of the time: with thousands of endpoints one look takes long.
 LOOKING_PART = 20
 
 log = logging.getLogger(__name__)
 
 
 class RedisWatch:
-    """Vouches for Redis on behalf of a conductor. There is one in each process, which remembers what it has seen."""
+    """Checks Redis for a conductor. Each process has one, which remembers what it has seen."""
 
     def __init__(self, store: Store, leader: Leader, *, allow_volatile: bool) -> None:
-        """Watch the Redis of `store`, which need not keep an append-only file with `allow_volatile`.
+        """Watch the Redis of `store`; with `allow_volatile` it needs no append-only file.
 
         Raises:
-            UnsafeError: the directory in which the epoch is remembered is another user's.
+            UnsafeError: the directory in which the epoch is remembered belongs to another user.
         """
         store.epochs.claim()
         self._store = store
@@ -68,17 +68,17 @@ class RedisWatch:
         self.clock = RedisClock()
         self.mender = Mender(store, leader)
         self._limits: dict[str, str] = {}
-        #: Why this Redis is not fit to be told anything more; empty if it is.
+        #: Why this Redis may not be written to for now; empty if it is fit.
         self.unfit = ""
-        #: The time of Redis at the last check, and by how much moments to come were moved with it, microseconds.
+        #: The time of Redis at the last check, and by how much future moments were moved with it, microseconds.
         self.now_us = self.shifted_us = 0
 
     def check(self, fit_seconds: float = FIT_SECONDS) -> None:
-        """Vouch for the server that answers, or hold every endpoint; set `unfit`, as of the last `fit_seconds`.
+        """Trust the server that answers, or hold every endpoint; update `unfit` if it is older than `fit_seconds`.
 
-        While it is unfit that is looked at as often as in a run.
+        An unfit Redis is checked as often as in a run.
 
-        After a step of its clock all moments to come are moved with it, the deadline of an open run too.
+        After a step of its clock all future moments are moved with it, including the deadline of an open run.
         """
         asked_at = system_clock.boottime()
         vouched = self._store.epochs.vouch(self._leader.token)
@@ -99,7 +99,7 @@ class RedisWatch:
             self._look_at_fitness()
 
     def watch(self) -> None:
-        """Look on while another conducts, so that a successor knows what it knew."""
+        """Observe while another scheduler conducts, so that a successor knows what its predecessor knew."""
         asked_at = system_clock.boottime()
         now_us, shifted_us = self._store.epochs.watch()
         answered_at = system_clock.boottime()
@@ -129,7 +129,7 @@ class RedisWatch:
             log.info("Redis is fit again", extra={"action": "fit"})
 
     def _hold(self, why: str, cause: Alarm) -> None:
-        # A limit set by hand may have been forgotten with the rest: the longer period of both counts.
+        # A limit set by hand may be lost with the rest: the longer period of both counts.
         longest, known = (
             max(one.limit.longest_seconds for one in all_limited(endpoints))
             for endpoints in (
@@ -145,9 +145,9 @@ class RedisWatch:
 
 
 class Mender:
-    """Mends what `inspect` finds. A lost window fails closed: its endpoint is held before the key is gone.
+    """Repairs what `inspect` finds. A lost window fails closed: its endpoint is held before the key is removed.
 
-    Where a newer version works it mends nothing: what this one takes for damage that one may have written.
+    If a newer version works here it repairs nothing: what looks damaged may have been written by that version.
     """
 
     def __init__(self, store: Store, leader: Leader) -> None:
@@ -158,7 +158,7 @@ class Mender:
         self._untidy = False
 
     def step(self, seconds: float = LOOK_SECONDS) -> None:
-        """Look at what can be read quickly, if the last look is `seconds` ago, and longer if it took long."""
+        """Look at what can be read quickly, if the last look is `seconds` ago; less often if a look takes long."""
         if system_clock.monotonic() - self._looked_at >= max(seconds, LOOKING_PART * self.took_seconds):
             self.look()
 
@@ -168,17 +168,17 @@ class Mender:
         self.look()
 
     def tidy(self) -> None:
-        """Look at the records as well, once after each run, while there is nothing else to do."""
+        """Look at the run records too, once after each run, when there is nothing else to do."""
         if self._untidy:
             self._untidy = False
             self.look(records=True)
 
     def mend(self) -> None:
-        """Look at everything, at each entry of large lists too."""
+        """Look at everything, including each entry of large lists."""
         self.look(deep=True, records=True)
 
     def after(self, error: StoreError) -> None:
-        """Look at everything after Redis refused something: a key may hold what it cannot. Raises only FencedError."""
+        """Look at everything after Redis refused a command: a key may be invalid. Raises only FencedError."""
         if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError) or not self._leader.token:
             return
         if system_clock.monotonic() - self._looked_at < AGAIN_SECONDS:
@@ -188,12 +188,12 @@ class Mender:
         except FencedError:
             raise
         except StoreError as trouble:
-            if trouble.what == error.what:  # whoever met it tells of it
+            if trouble.what == error.what:  # the caller reports that one
                 return
             log.info("What Redis holds could not be mended yet: %s", trouble, extra={"action": "mend"})
 
     def look(self, *, deep: bool = False, records: bool = False) -> None:
-        """Mend what can be read quickly; with `deep` each entry of large lists, too, with `records` those of runs."""
+        """Repair what can be read quickly; with `deep` also entries of large lists, with `records` also run records."""
         self._looked_at = system_clock.monotonic()
         if self._leader.newer:
             return
@@ -204,7 +204,7 @@ class Mender:
 
     def _mend(self, flaw: KeyFlaw) -> None:
         if flaw.family == "lease":
-            return  # whoever takes or prolongs it mends it
+            return  # it is repaired by taking or extending it
         if flaw.family == "current" and flaw.of:  # it names a run that is lost
             self._reopen(flaw)
             return
@@ -214,25 +214,25 @@ class Mender:
         self._repair(flaw)
 
     def _successor(self, flaw: KeyFlaw) -> Successor | None:
-        """Return what is written in the step that sets a key aside."""
+        """Return the key to write in the same step that sets a key aside; None if there is none."""
         match flaw.family:
             case "window" | "health":
                 return self._hold(flaw.of)
             case "epoch":  # a new one holds every endpoint
                 return Successor("epoch", {"distrust": f"{flaw.key} held what it cannot"})
-            case "limits":  # those set by hand, which hold until those of the file change
+            case "limits":  # those set by hand apply until the file's change
                 return Successor("limits", self._limits_by_hand())
-            case "limits_filed":  # as published; otherwise those set by hand would be replaced by the file's
+            case "limits_filed":  # as published; otherwise the file's would replace those set by hand
                 limited = all_limited(self._store.settings.endpoints.values())
                 return Successor("limits_filed", {one.name: one.limit.text for one in limited})
         return None
 
     def _hold(self, name: str) -> Successor:
-        """Hold an endpoint or a budget for its longest period: calls to it may be among what was lost."""
+        """Hold an endpoint or budget for its longest period: calls to it may be among the lost data."""
         settings = self._store.settings
         limited = {one.name: one for one in all_limited(settings.endpoints.values())}[name]
         longest = limited.limit.longest_seconds
-        with suppress(StoreError, ValueError):  # the limits may be lost as well
+        with suppress(StoreError, ValueError):  # the limits may be lost too
             others = [one for one in all_limited(self._store.endpoints().values()) if one.name == name]
             longest = max(longest, *(one.limit.longest_seconds for one in others))
         seconds = longest + settings.run.guard_seconds + longest_call(settings)
@@ -250,7 +250,7 @@ class Mender:
         match flaw.family:
             case "types":
                 store.recovery.find_types()
-            case "sequence":  # beyond all earlier arrivals
+            case "sequence":  # larger than that of all earlier arrivals
                 store.intake.begin_sequence(round(system_clock.now() * 1000))
             case "runs":
                 store.runs.list_again()
@@ -265,7 +265,7 @@ class Mender:
                 log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
     def _restore_run(self) -> None:
-        """Find the open run again by its hash; if there is none, open one for the events that it left."""
+        """Restore the open run by its hash; if there is none, open a run for the events that the lost one left."""
         store, token = self._store, self._leader.token
         for run_id in store.runs.left_open():
             if store.runs.restore(token, run_id):
@@ -276,7 +276,7 @@ class Mender:
             store.runs.restate(token, run_id, store.known_types)
 
     def _reopen(self, flaw: KeyFlaw) -> None:
-        """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
+        """Restore what is needed to close a lost run: its events become leftovers, and its record names the reason."""
         store, now = self._store, self._store.now()
         store.runs.advance(
             self._leader.token,

@@ -38,6 +38,8 @@ from scheduler.ticks import full_before_opening
 #: How long a turn waits, seconds: at least, and at most.
 BUSY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
+#: The latter while items are taken in: a turn costs as much as some chunks.
+DRAINING_SECONDS = 0.25
 #: How often the workers, the run's own state and what is overdue are read, seconds.
 LOOK_SECONDS = 0.1
 #: Maximum assumed skew between Redis and host clocks, seconds. By the host clock no run outlives its deadline by more.
@@ -178,7 +180,8 @@ class ReleaseLoop:
         if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
             self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * (self._turn_seconds or 0))
-        pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
+        most = QUIET_SECONDS if self._drain.over else min(DRAINING_SECONDS, remaining)
+        pause = max(choose_releases.next_look_seconds(scene, self._types, most), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 
     def _follow_waits(self, scene: ReleaseState) -> None:
@@ -232,8 +235,7 @@ class ReleaseLoop:
         self._team = self._watch.look(len(usable), wanted, strangers=strangers, cut=cut)
         self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
         # If no host reaches anything, the ways are probed as far as they may be: see `RunHosts.shade`.
-        begun = self._first_release_at is not None
-        lanes = self._gathering.lanes(usable, wanted, begun=begun)
+        lanes = self._gathering.lanes(usable, wanted, begun=self._first_release_at is not None)
         self._lanes = lanes + self._hosts.held_beside(usable) if lanes else min(1, len(cut))
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
@@ -246,11 +248,9 @@ class ReleaseLoop:
 
     def _free_overdue(self, now_us: int, counts: Mapping[str, Counts], views: Mapping[str, WindowState]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
-        if voided := recovery.void_releases(self._leader.token):
-            if not all(name in views and views[name].unreached for name in voided):  # which lanes pass over
-                self._watch.note_void()
-            told = counted(len(voided), "released call")
-            log.warning("Not made in time: %s", told, extra={"action": "void", **extra})
+        if void := recovery.void_releases(self._leader.token):
+            self._watch.note_void(void, views)
+            log.warning("Not made in time: %s", counted(len(void), "released call"), extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)

@@ -1,4 +1,4 @@
-"""The calls that a run has released, and the lanes that are woken for them."""
+"""The calls that a run has released, and the messages that wake lanes for them."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from rlm.plan import choose_releases
 from rlm.plan.choose_releases import MOST_AHEAD, ReleaseState, burst_of
 from scheduler.leader import Leader
 
-#: For how long windows with so many times the slots that can be released are not looked at again, seconds.
+#: Seconds for which windows are not read again, if each has `PLENTY` times the slots that can be released meanwhile.
 FRESH_SECONDS = 0.2
 PLENTY = 2
-#: More is no lag, but a halt, seconds.
+#: A longer lag counts as a halt and is ignored beyond this, seconds.
 MOST_LAG_SECONDS = 0.15
-#: What is left of a lag after each turn: a forecast, up to four times a second, makes a turn late, and what was
-#: forgotten by the next would have every lane run out of calls.
+#: The part of a lag that remains after each turn. A forecast, up to four times a second, delays a turn; if the next
+#: turn forgot that, every lane would run out of calls.
 LAG_LEFT = 0.99
 
 
 class Rhythm:
-    """Follows how much later than meant the turns of a loop come: on a busy host lanes need enough to do meanwhile."""
+    """Follows how late the turns of a loop begin: on a busy host, lanes need more calls to bridge the delay."""
 
     def __init__(self) -> None:
         self._began = self._due = system_clock.monotonic()
         self._lag_seconds = MOST_LAG_SECONDS / 4  # not known yet
 
     def begin(self) -> float:
-        """Begin a turn; return how late turns have been lately, seconds."""
+        """Begin a turn; return how late turns have begun recently, seconds."""
         self._began = system_clock.monotonic()
         self._lag_seconds = min(max(self._began - self._due, LAG_LEFT * self._lag_seconds), MOST_LAG_SECONDS)
         return self._lag_seconds
 
     def pause(self, seconds: float) -> float:
-        """Let the next turn begin `seconds` after this one has, as if it took no time; return `seconds`."""
+        """Set the next turn to begin `seconds` after this one began, whatever this one takes; return `seconds`."""
         self._due = self._began + seconds
         return seconds
 
 
 class WindowViews:
-    """The windows, looked at anew each time, unless all had more slots than lanes can take meanwhile."""
+    """The windows, read anew each time unless all had more slots than lanes can take meanwhile."""
 
     def __init__(self, store: Store, limited: Sequence[Limited]) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class WindowViews:
         self._views: dict[str, WindowState] = {}
 
     def look(self, lanes: int) -> dict[str, WindowState]:
-        """Return the windows by name, for so many lanes."""
+        """Return the windows by name, for this number of lanes."""
         now = system_clock.monotonic()
         scarce = any(one.free <= PLENTY * MOST_AHEAD * lanes for one in self._views.values())
         if scarce or now - self._looked_at >= FRESH_SECONDS:
@@ -71,7 +71,7 @@ class WindowViews:
 class Releases:
     """Releases calls of one run, and wakes idle lanes to make them.
 
-    Lanes take the oldest first, so those that are left are the newest, as many as the list in Redis is long.
+    Lanes take the oldest calls first. So the calls left are the newest, and the list in Redis gives their number.
     """
 
     def __init__(self, store: Store, broker: WakingBroker, leader: Leader, run_id: str) -> None:
@@ -80,13 +80,13 @@ class Releases:
         self._leader = leader
         self._run_id = run_id
         self._types: Sequence[EventType] = ()
-        self.windows = WindowViews(store, ())  #: those that calls go to
+        self.windows = WindowViews(store, ())  #: those of the endpoints that are called
         self._terms: dict[Pair, Terms] = {}
-        #: Of what type each call is that was released and not taken.
+        #: The type of each released call that was not taken yet.
         self._open: deque[str] = deque()
 
     def follow(self, types: Sequence[EventType], revision: str) -> None:
-        """Release calls of these types by their limits from now on, to workers of this revision."""
+        """Release calls of these types, with their limits, to workers of this revision from now on."""
         of = self._store.keys, self._store.settings.run.guard_seconds, revision
         self._types = types
         self.windows = WindowViews(self._store, all_limited(end for kind in types for end in kind.endpoints))
@@ -95,9 +95,9 @@ class Releases:
         }
 
     def count(self) -> dict[str, Counts]:
-        """Count the events of each type by where they are, and the calls that are released for them."""
+        """Return for each type its events by state, and the calls released for them."""
         waiting, released = self._store.ledger.count_waiting([kind.name for kind in self._types])
-        if released > len(self._open):  # another conductor released some before
+        if released > len(self._open):  # another conductor released some earlier
             self._open = deque(release.of.type for release in self._store.turns.releases())
         while len(self._open) > released:
             self._open.popleft()
@@ -105,9 +105,9 @@ class Releases:
         return {name: count.release(calls[name]) for name, count in waiting.items()}
 
     def release(self, scene: ReleaseState, now_us: int) -> bool:
-        """Release the calls that may go now, `now_us` being the moment of the `scene`; return whether there were any.
+        """Release the calls that may go at `now_us`, the moment of the `scene`; return whether there were any.
 
-        Idle lanes are woken for all that is released by then.
+        Then wake idle lanes for all calls released so far.
         """
         chosen = choose_releases.choose_releases(scene, self._types)
         if chosen:
@@ -134,7 +134,7 @@ class Releases:
         crash_point("release.released")
 
     def _wake(self, scene: ReleaseState) -> None:
-        """Wake as many idle lanes as there are calls released, but for those that a message waits for already."""
+        """Wake an idle lane for each released call, minus the messages that wait already."""
         idle = scene.lanes - sum(count.inflight for count in scene.counts.values())
         called_for = min(len(self._open), idle)
         if called_for <= 0:
@@ -143,4 +143,4 @@ class Releases:
         if wanted > 0:
             self._broker.enqueue_many(messages.message_for(messages.DISPATCH, self._run_id) for _ in range(wanted))
             crash_point("release.enqueued")
-        self._store.processes.wake("workers")  # again, if messages wait: the last time may not have been heard
+        self._store.processes.wake("workers")  # even if messages wait: the last wake-up may be lost

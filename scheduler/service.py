@@ -1,4 +1,4 @@
-"""The scheduler process: APScheduler gives the ticks, the lease says who leads, one thread does the work."""
+"""The scheduler process: APScheduler provides the ticks, the lease decides who leads, one thread does the work."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from scheduler.office import Office, Standby, announce
 from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
-#: How long an idle leader sleeps unless it is woken, seconds, in case that was lost.
+#: Seconds that an idle leader sleeps unless it is woken, in case a wake-up was lost.
 IDLE_SECONDS = 4.0
-#: How often it prolongs its lease meanwhile, seconds; its next turn does the last time.
+#: Seconds between its renewals of the lease meanwhile; its next turn makes the last one.
 IDLE_RENEW_SECONDS = IDLE_SECONDS / 3
-#: Pause after Redis failed, seconds.
+#: Pause after a failure of Redis, seconds.
 AWAY_SECONDS = 0.5
-#: How long a stopping scheduler waits for a standby to take the lease, and how often it looks, seconds.
+#: Seconds that a stopping scheduler waits for a standby to take the lease, and seconds between two looks.
 TAKEOVER_SECONDS = 2.0
 POLL_SECONDS = 0.02
 
@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 class TickTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
     """Fires at multiples of a period by the clock of Redis.
 
-    The stock trigger goes by the clock of the host. After a leap of that, such as from 1970 to today while a machine
-    boots, it would count through all the multiples in between, one by one.
+    The stock trigger uses the clock of the host. If that leaps, such as from 1970 to today while a machine boots, it
+    would count through all the multiples in between, one by one.
     """
 
     def __init__(self, every_seconds: float, redis_now: Callable[[], float]) -> None:
@@ -53,14 +53,14 @@ class TickTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
         self._redis_now = redis_now
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        """Return when the next multiple comes, by the clock of this host, which is at `now`."""
+        """Return the time of the next multiple by the clock of this host, which is at `now`."""
         redis_now = self._redis_now()
         left = last_due(redis_now, self._every_seconds) + self._every_seconds - redis_now
         return datetime.fromtimestamp(now.timestamp() + left, UTC)
 
 
 def start_clock(every_seconds: float, now: Callable[[], float], on_tick: Callable[[], None]) -> BackgroundScheduler:
-    """Start APScheduler, which calls `on_tick` at multiples of `every_seconds` by `now`, late rather than never."""
+    """Start APScheduler; it calls `on_tick` at multiples of `every_seconds` by `now`, late rather than never."""
     clock = BackgroundScheduler(timezone=UTC)
     trigger = TickTrigger(every_seconds, now)
     clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
@@ -72,25 +72,25 @@ class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
     def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
-        """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
+        """Schedule on `store`; with `allow_volatile` also if its Redis has no append-only file."""
         super().__init__(store, stop, allow_volatile=allow_volatile)
         self._wakeup = stop.wakeup
         self._standby = Standby(store, self._redis, self._leader, self._duty)
-        #: The last tick that was taken; None if another look at it is due.
+        #: The last tick that was taken; None if it is to be looked at again.
         self._taken: float | None = None
         self._up_since = system_clock.boottime()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
-        #: Whether it is known that what follows a run is done of the last one: not if Redis failed while it was closed,
-        #: or another conducted it, who may have died.
+        #: Whether the steps after the last run are known to be done: not if Redis failed while it was closed, or if
+        #: another scheduler, which may have died, conducted it.
         self._saw_last_end = False
-        #: Whether there may be something to do: this turn is no look in case a wake-up was lost.
+        #: Whether this turn follows a wake-up or a tick; if not, it only checks for a lost wake-up.
         self._woken = True
         #: The token of the lease with which this scheduler took over.
         self._in_office = 0
 
     def run(self) -> None:
-        """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
+        """Schedule until a signal; then hand over or close an open run, and release the lease."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
         clock = start_clock(self._store.settings.run.every_seconds, self._clock.now, self._wakeup.wake)
         waker.start()
@@ -111,9 +111,9 @@ class SchedulerService(Office):
             waker.stop()
 
     def _turn(self) -> None:
-        """Do what there is to do, then wait, longer if Redis fails. Losing the lease makes this a standby."""
+        """Do what is due, then wait; wait a while if Redis fails. If the lease is lost, stand by."""
         try:
-            with self._store.guarded():  # whatever stands in Redis is no reason to end
+            with self._store.guarded():  # no content of Redis may end the scheduler
                 self._schedule()
         except FencedError as error:
             self._leader.token = 0
@@ -132,20 +132,20 @@ class SchedulerService(Office):
             self._rest()
 
     def _rest(self) -> None:
-        """Wait until woken, or until another look is due; not at all for a stop that the run before was woken by."""
+        """Wait until woken or until another look is due; return at once if a stop is requested."""
         idle_seconds = FIT_SECONDS if self._redis.unfit else IDLE_SECONDS
         until, token = system_clock.monotonic() + idle_seconds, self._leader.token
         if self._duty.stopping:
             return
         self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(self._standby.pause_seconds)
-        with suppress(StoreError):  # the next turn meets it
+        with suppress(StoreError):  # the next turn handles it
             while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
                 if not self._leader.prolong():
                     return
                 self._woken = self._sleep(min(left, IDLE_RENEW_SECONDS))
 
     def _sleep(self, seconds: float) -> bool:
-        """Wait until woken, or until a tick is due by the clock of Redis; return whether that is so."""
+        """Wait until woken, or until a tick is due by the clock of Redis; return whether one of both happened."""
         until, woken = system_clock.monotonic() + seconds, False
         while not woken and (left := until - system_clock.monotonic()) > 0:
             next_tick = self._last_due() + self._store.settings.run.every_seconds - self._clock.now()
@@ -162,7 +162,7 @@ class SchedulerService(Office):
         try:
             self._mender.after(error)
         except FencedError:
-            self._leader.token = 0  # the next turn sees who leads
+            self._leader.token = 0  # the next turn finds out who leads
 
     def _take_office(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
@@ -173,13 +173,13 @@ class SchedulerService(Office):
             self._mender.mend()
             self._clock.look(self._store)
             self._saw_last_end = False
-            # If the last one was served, another look at it does no harm. The very first is the next one.
+            # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
             self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
-            self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
+            self._in_office = self._leader.token  # last: if Redis fails earlier, the next turn repeats this
         return True
 
     def _lead(self) -> None:
-        """Take the first step that there is for a leader, over and over, until there is none."""
+        """Repeat the first step that has something to do, until none has."""
         while not self._duty.stopping and self._leader.campaign():
             self._mender.step(IDLE_LOOK_SECONDS)
             open_steps = (self._go_on, self._see_to_last)
@@ -189,7 +189,7 @@ class SchedulerService(Office):
                 return
 
     def _go_on(self) -> bool:
-        """Conduct a run that was left open, by another or when Redis failed. Its tick may not have been noted."""
+        """Conduct a run that another scheduler or a failure of Redis left open. Note its tick if that was not done."""
         schedule, run = self._store.schedule, self._store.runs.current()
         if run is None:
             return False
@@ -199,7 +199,7 @@ class SchedulerService(Office):
         return True
 
     def _see_to_last(self) -> bool:
-        """Do what follows the last run, unless that is done: `rlm.delivery.run_record.look_over` notes so."""
+        """Do the steps after the last run, unless `rlm.delivery.run_record.look_over` has noted that they are done."""
         if self._saw_last_end:
             return False
         last = self._store.runs.recent(1)
@@ -223,7 +223,7 @@ class SchedulerService(Office):
         return True
 
     def _start_due(self) -> bool:
-        """Start the run of a tick that is due: the last one by the clock is another, even if that was set back."""
+        """Start the run of a due tick. It is due if it is not the last one taken, even after the clock was set back."""
         now = self._clock.now()
         if (due := last_due(now, self._store.settings.run.every_seconds)) == self._taken:
             return False
@@ -233,7 +233,7 @@ class SchedulerService(Office):
             if serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
                 self._conduct_open()
         except StoreError:
-            self._taken = None  # if it is noted by now, this changes nothing
+            self._taken = None  # no harm if the tick was noted
             raise
         return True
 
@@ -261,7 +261,7 @@ class SchedulerService(Office):
 
     def _sign_off(self) -> None:
         try:
-            self._store.processes.forget(Role.SCHEDULER, self._leader.owner)  # first: no other hands its run over here
+            self._store.processes.forget(Role.SCHEDULER, self._leader.owner)  # first: nobody hands its run to this one
             if self._duty.stopping and self._leader.token:
                 self._leave_no_run_behind()
             self._give_lease_up()
@@ -270,7 +270,7 @@ class SchedulerService(Office):
         log.info("Scheduler %s has stopped", self._leader.owner, extra={"action": "stop_scheduler"})
 
     def _leave_no_run_behind(self) -> None:
-        """If a run is open, hand it to a standby; if none takes the lease, since all may be stopping, close it here."""
+        """Hand an open run to a standby. If none takes the lease, all may be stopping: then close the run here."""
         if self._store.runs.current() is None:
             return
         if self._duty.standby():

@@ -1,4 +1,4 @@
-"""The workers and hosts that a run may count on, the alarm if some are missing, and what those had that fell silent."""
+"""The workers and hosts that a run may count on, the alarm if some are missing, and the events of silent ones."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from rlm.processes.sharing import LISTENING_SECONDS, room
 from scheduler.housekeeping import report_death, report_lost, unheard
 from scheduler.leader import Duty
 
-#: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
+#: A supervisor whose last announcement is older is not counted on, seconds: the interval is `HEARTBEAT_SECONDS`.
 HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
-#: How long missing workers are still counted on, seconds: one that died is replaced within a second.
+#: Seconds for which missing workers are still counted on: a dead one is replaced within a second.
 PATIENCE_SECONDS = 2.0
-#: The same before the first of a run has come up: its supervisor's template may have to load first.
+#: The same before the first worker of a run is ready: its supervisor's template may have to load first.
 FIRST_PATIENCE_SECONDS = 5.0
-#: The same if no supervisor is in the register at all.
+#: The same if no supervisor is registered.
 UNKNOWN_SECONDS = 1.0
-#: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
-#: calls leave later than a slot's guard allows for.
+#: Seconds that the first release waits for the other wanted workers once one is ready: while they boot, calls leave
+#: later than the slot's guard allows for.
 GATHER_SECONDS = 0.5
-#: The same as a part of the run's window, if that is shorter: waiting longer would cost more than it gains.
+#: The same as a part of the run's window, if that is shorter: a longer wait would cost more than it gains.
 GATHER_PART = 0.025
-#: A worker must be missing for so long, seconds: with a step of the clock of Redis all entries may end at once, which
-#: is noticed meanwhile.
+#: Seconds for which a worker must be missing: a step of the clock of Redis may end all entries at once, and is noticed
+#: within this time.
 MISSING_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready`, and how many of them a forecast may count on.
 
-    `supervised`: a supervisor lives that starts more. `shortage` says in words what is wrong, empty if those wanted are
-    on their way. `strangers` are ready too, but have another configuration, and claim nothing.
+    `supervised`: a living supervisor starts more. `shortage` describes what is wrong; it is empty if missing workers
+    are on their way. `strangers` are ready too, but have another configuration and claim nothing.
     """
 
     ready: int
@@ -56,7 +56,7 @@ class Team(msgspec.Struct, frozen=True):
 
     @property
     def counted_on(self) -> int | None:
-        """How many workers there will be for the rest of the run; None if all that are wanted come."""
+        """How many workers the rest of the run will have; None if all that are wanted come."""
         return self.ready if self.shortage else None
 
 
@@ -73,15 +73,18 @@ class TeamWatch:
         self._claimed = 0
         self._is_silent = False
 
-    def note_void(self) -> None:
-        """Note that released calls were not made in time."""
-        self._is_silent = True
+    def note_void(self, endpoints: Iterable[str], views: Mapping[str, WindowState]) -> None:
+        """Note that calls released for these endpoints were not made in time.
+
+        Lanes pass over a call to an endpoint that no host reaches, so only the others show that no worker takes calls.
+        """
+        self._is_silent = self._is_silent or not all(one in views and views[one].unreached for one in endpoints)
 
     def lack(self, team: Team, lanes: int, claimed: int) -> Wait | None:
-        """Return what is known to be wrong with a `team` of so many `lanes`; None if nothing is.
+        """Return what is wrong with a `team` that has so many `lanes`; None if nothing is known to be.
 
-        `claimed` counts the run's events that were ever claimed, without those that are back: with one more, somebody
-        takes calls. After Redis was away nobody knows which supervisors live.
+        `claimed` counts the claims of the run's events so far; if it grows, a worker takes calls. After an outage of
+        Redis it is not known which supervisors live.
         """
         self._is_silent = self._is_silent and claimed <= self._claimed
         self._claimed = claimed
@@ -92,7 +95,7 @@ class TeamWatch:
         return None if team.supervised or self._duty.lately_away else Wait(Obstacle.WORKERS, NO_SUPERVISOR)
 
     def look(self, ready: int, wanted: int, *, strangers: int = 0, cut: Collection[str] = ()) -> Team:
-        """Return the team that `ready` workers are if so many are `wanted`, beside `strangers` and hosts `cut` off."""
+        """Return the team of `ready` workers if `wanted` are wanted, `strangers` are ready too, and hosts `cut` off."""
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
@@ -110,13 +113,13 @@ class TeamWatch:
         return Team(ready, supervised, f"{there} of {wanted} wanted, and {why}", strangers)
 
     def _patience_seconds(self, *, known: bool) -> float:
-        """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
+        """Return for how many seconds missing workers are counted on; longer if Redis was away and nobody is known."""
         if not known:
             return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
         return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
 
     def _why(self, wanted: int, supervisors: Sequence[Process], strangers: int, *, supervised: bool) -> str:
-        """Return why workers are missing. Raise the alarm once if no worker of this configuration is going to come."""
+        """Return why workers are missing. Raise the alarm once if no worker of this configuration will come."""
         if strangers:
             why = f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
             self._tell(f"lacks workers: {why}", {"strangers": strangers})
@@ -133,7 +136,7 @@ class TeamWatch:
         return "those missing are not up yet: see whether their supervisor lives, and its log"
 
     def _look_for_the_dead(self) -> None:
-        """Raise the alarm for supervisors that died: it takes the place of the one for want of workers."""
+        """Raise the alarm for dead supervisors, instead of the one for missing workers."""
         if not self._told and (dead := self._store.processes.missing(Role.SUPERVISOR)):
             self._told = True
             lost = unheard(self._store, dead)
@@ -151,7 +154,7 @@ class TeamWatch:
 
 
 def _cut_off(hosts: Collection[str]) -> str:
-    """Return in words that hosts are cut off, whose workers are not counted on; empty if there are none."""
+    """Return a sentence part about hosts that are cut off, whose workers do not count; empty if there are none."""
     if not hosts:
         return ""
     names = " and ".join(sorted(hosts))
@@ -160,14 +163,14 @@ def _cut_off(hosts: Collection[str]) -> str:
 
 
 class Gathering:
-    """Counts the lanes of a run, none while its first call waits for the rest of the wanted workers."""
+    """Counts the lanes of a run: none while its first call waits for the other wanted workers."""
 
     def __init__(self, window_seconds: float) -> None:
         self._seconds = min(GATHER_SECONDS, GATHER_PART * window_seconds)
         self._until: float | None = None
 
     def lanes(self, workers: Sequence[Process], wanted: int, *, begun: bool) -> int:
-        """Return how many lanes a run has, without workers about to leave; `begun`: its first call is released."""
+        """Return how many lanes a run has, without those of surplus workers; `begun`: its first call is released."""
         if not begun and workers and len(workers) < wanted:
             now = system_clock.monotonic()
             self._until = self._until or now + self._seconds
@@ -184,12 +187,12 @@ class RunHosts:
         self._store = store
         self._run_id = run_id
         self._duty = duty
-        self._ways: Mapping[str, HostWays] = store.ways.look()  # or the first calls went where nobody gets through
+        self._ways: Mapping[str, HostWays] = store.ways.look()  # needed before the first call
         self._hosts = self._calling(())
         self._fenced: set[str] = set()
         self._missing: dict[str, float] = {}
         self._freed: set[str] = set()
-        self._said: dict[str, tuple[float, float]] = {}  #: what each worker said last, and when that was heard
+        self._said: dict[str, tuple[float, float]] = {}  #: the last announcement of each worker, and when it was heard
         self._silent: set[str] = set()
         self._looked_at = float("-inf")
         self._known: list[str] = []
@@ -197,9 +200,9 @@ class RunHosts:
         self._not_before = float("-inf")
 
     def look(self, shifted_us: int = 0) -> list[Process]:
-        """Return the workers that are heard of; take back what lost hosts had in hand.
+        """Return the workers that are heard of; take back the events of lost hosts.
 
-        `shifted_us` is by how much the clock of Redis was moved so far: entries end with it.
+        `shifted_us` is the total step of the clock of Redis so far: entries expire early with a step.
         """
         if shifted_us != self._shifted_us:
             self._shifted_us, self._not_before = shifted_us, system_clock.monotonic() + HEARTBEAT_TTL_SECONDS
@@ -214,13 +217,13 @@ class RunHosts:
         self._missing = {one: self._missing.get(one, now) for one in missing}
         due = [one for one in missing if self._is_due(one)]
         lately = {host_of(one) for one in due if now - self._missing[one] < MISSING_SECONDS}
-        lost = [one for one in due if host_of(one) not in lately]  # all of a host together
+        lost = [one for one in due if host_of(one) not in lately]  # all workers of a host together
         if lost and now >= self._not_before and not self._duty.lately_away:
             self._take_back(lost)
         return alive
 
     def _listen(self, alive: Sequence[Process], now: float) -> None:
-        """Note which workers are silent: heard of no more while this process listens, nor by when their entries end."""
+        """Note which workers are silent, by this process while it listens, otherwise by the age of their entries."""
         said, since, ids = self._said, [now] * len(alive), [one.id for one in alive]
         if now - self._looked_at > LISTENING_SECONDS:
             silences = [] if self._duty.lately_away else self._store.processes.silences(Role.WORKER, ids)
@@ -231,9 +234,9 @@ class RunHosts:
         self._silent = {one.id for one in alive if now - self._said[one.id][1] > one.silent_after}
 
     def _calling(self, workers: Iterable[Process]) -> set[str]:
-        """Return the hosts that make the calls, else those that would; asked for only where some host is in trouble.
+        """Return the hosts with workers, or else those that would make the calls; read only if a host is in trouble.
 
-        What is released that only hosts without workers reach is made by nobody, and would keep lanes from other calls.
+        A call released to an endpoint that only hosts without workers reach is never made, and would occupy lanes.
         """
         return {one.host for one in workers} or (self._store.ways.calling() if self._ways else set())
 
@@ -241,7 +244,7 @@ class RunHosts:
         return worker_id in self._fenced and worker_id not in self._freed
 
     def _take_back(self, lost: Iterable[str]) -> None:
-        """Take back what workers had in hand whose host nothing is heard of; others have a supervisor that does."""
+        """Take back the events of workers on hosts of which nothing is heard; elsewhere the supervisor does it."""
         living = {one.host for role in Role for one in self._store.processes.alive(role)}
         by_host: dict[str, list[str]] = defaultdict(list)
         for worker_id in lost:
@@ -256,13 +259,13 @@ class RunHosts:
             log.warning(told, host, counted(events, "event"), counted(len(workers), "worker"), extra=extra)
 
     def usable(self, workers: Sequence[Process]) -> tuple[list[Process], set[str]]:
-        """Return those of `workers` that neither are silent nor have a host that is cut off; and which hosts are."""
+        """Return the workers that are not silent and whose host is not cut off; and the hosts that are."""
         cut = cut_off(self._ways)
         usable = [one for one in workers if one.host not in cut and one.id not in self._silent]
         return usable, cut & {one.host for one in workers}
 
     def held_beside(self, workers: Sequence[Process]) -> int:
-        """Return how many events others than these `workers` have in hand: they are in flight, on nobody's lane."""
+        """Return how many events other workers than these have in hand: they are in flight, but occupy no lane."""
         ids = set(self._known).difference(one.id for one in workers)
         return sum(self._store.processes.busy(sorted(ids))) if ids else 0
 

@@ -1,6 +1,6 @@
-"""Who is there to do a run, as far as Redis hears of them: found here, so that every face says the same.
+"""Which processes can do a run, by the register in Redis; the CLI and the web both use these sentences.
 
-That nobody is heard of does not mean that nobody lives: Redis may have forgotten them a moment ago.
+A process that is missing from the register may still live: Redis may have just lost its entry.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ NO_SCHEDULER: Final = "no scheduler is heard of; `rlm up` or `rlm scheduler` sta
 NO_LEADER: Final = "no scheduler leads: those heard of died, or cannot; see `rlm doctor`"
 NO_SUPERVISOR: Final = "no supervisor is heard of to start workers: `rlm up` or `rlm supervisor` starts one"
 BY_HAND: Final = "`rlm start --wait` does a run without a scheduler, with workers of its own if no supervisor lives"
-#: A live scheduler takes a free lease within this, seconds; it looks four times a second.
+#: Seconds within which a living scheduler takes a free lease; it looks four times a second.
 TAKEOVER_SECONDS: Final = 2.0
 _STRANGERS: Final = "every supervisor has another configuration, so its workers claim nothing: see `rlm doctor`"
 
 
 def leader(store: Store, there: Present | None = None) -> Process | None:
-    """Return the scheduler that leads; if none does at this moment, or a command conducts, the one that may next."""
+    """Return the leading scheduler; if none leads or a command conducts, one that may lead next."""
     return next(iter((there or present(store)).candidates), None)
 
 
 def no_scheduler(store: Store, there: Present | None = None) -> str:
-    """Return why no scheduler conducts runs; empty if one leads, or may be about to.
+    """Return why no scheduler conducts runs; empty if one leads or may be about to.
 
-    Entries outlive a scheduler that was killed by some seconds; a lease that ran out and is not taken shows it sooner.
+    The entry of a killed scheduler remains for some seconds; an expired lease that nobody takes shows its death sooner.
     """
     there = there or present(store)
     found, tenure = there.living(Role.SCHEDULER), there.tenure
@@ -45,13 +45,13 @@ def no_scheduler(store: Store, there: Present | None = None) -> str:
 
 
 def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
-    """Return how often runs start, by the scheduler that leads; by the settings if none says so."""
+    """Return the seconds between two runs, by the leading scheduler; by the settings if it does not say."""
     leads = leader(store, there)
     return (leads.ticks_every if leads else 0.0) or store.settings.run.every_seconds
 
 
 def revision_in_force(store: Store, there: Present | None = None) -> str:
-    """Return the revision of the open run, else of the scheduler, else of what was read here; others claim nothing."""
+    """Return the revision of the open run, else of the scheduler, else of the settings; others claim nothing."""
     if run := store.runs.current():
         return run.revision
     leads = leader(store, there)
@@ -59,21 +59,21 @@ def revision_in_force(store: Store, there: Present | None = None) -> str:
 
 
 def led_otherwise(store: Store, there: Present | None = None) -> str:
-    """Return that the scheduler has another configuration than this process, so that what this one has counts later."""
+    """Return that the scheduler has another configuration than this process; empty if it has the same."""
     leads = leader(store, there)
     if leads is None or not _differs(leads, store.settings.revision):
         return ""
-    named = f"the scheduler {safe_line(leads.id)}"  # some faces print it among lines of their own
+    named = f"the scheduler {safe_line(leads.id)}"  # some commands print it between lines of their own
     return f"{named} has another configuration than was read here, and runs go by that until its restart"
 
 
 def nobody_sends(
     store: Store, there: Present | None = None, *, revision: str = "", distrusted: Iterable[Finding] = ()
 ) -> str:
-    """Return why no call of a run would be made, the open one or the next; empty if nothing speaks against it.
+    """Return why no call would be made in the open or the next run; empty if no reason is known.
 
-    `revision` is that of the open run, if it is known. Where what is `distrusted` of Redis has it refuse writes nobody
-    can be heard of there, so nothing speaks against it.
+    `revision` is that of the open run, if it is known. If the `distrusted` findings say that Redis refuses writes,
+    processes cannot announce themselves there, so no reason is known.
     """
     if any(one.name in REFUSING for one in distrusted):
         return ""
@@ -92,7 +92,7 @@ def nobody_sends(
 
 
 def nobody_does(store: Store) -> str:
-    """Return why nothing comes of a plan as things are: Redis is not fit, or nobody conducts, or sends; else empty."""
+    """Return why a plan would come to nothing now: Redis is unfit, or nobody conducts or sends; else empty."""
     there = present(store)
     if why := unfit(store, there):
         return f"nothing is sent until Redis is fit: {why}"
@@ -101,7 +101,7 @@ def nobody_does(store: Store) -> str:
 
 
 def lacking(found: Mapping[str, Any]) -> str:
-    """Return what `nobody_sends` found for a status, until the conductor of its run says what is amiss; else ''."""
+    """Return the finding of `nobody_sends` in a status, until the run's forecast reports a shortage; else ''."""
     if found["state"] != State.RUNNING:
         return str(found.get("lacking") or "")
     team, known = found["workers"], (found.get("forecast") or {}).get("shortage")
@@ -109,5 +109,5 @@ def lacking(found: Mapping[str, Any]) -> str:
 
 
 def _differs(process: Process, revision: str) -> bool:
-    """Return whether a process has another configuration; one that does not say has none that is known."""
+    """Return whether a process has another configuration; False if it does not say which it has."""
     return bool(process.revision) and process.revision != revision

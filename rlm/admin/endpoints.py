@@ -1,4 +1,4 @@
-"""The endpoints and budgets of the live system: limit, calls used and free, health; and the changes made to them."""
+"""The endpoints and budgets of the live system: limit, used and free calls, health; and changes to them."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")
 
-#: The longest pause with an end, seconds.
+#: The longest limited pause, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 #: The most characters of a reason.
 LONGEST_REASON = 200
 #: The most characters of a name in the record of changes.
 _LONGEST_WHO = 200
-#: What is said of an endpoint that no host can call.
+#: The reason if no host can call an endpoint.
 NO_HOST_REACHES_IT = "no host reaches it"
-#: What a picture of a window needs, and a list of endpoints does not show.
+#: Fields that a picture of a window needs and a list of endpoints does not show.
 _DRAWN_ONLY = frozenset({"allowed", "window", "refused", "since"})
-#: What a list of endpoints shows, and the status of a run does not.
+#: Fields that a list of endpoints shows and the status of a run does not.
 _LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window", "refused", "since"})
-#: The most calls of a window that are drawn, the newest: more cannot be told apart.
+#: The most calls of a window to draw, the newest: more cannot be told apart.
 _MOST_DRAWN = 1000
 
 
 def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
-    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
+    """Return the configured endpoints, then the budgets, as `rlm endpoint list` prints them.
 
-    With what a picture needs if `drawn`: calls `allowed`; the `window` of the rule that has the fewest left, its period
-    and the ages of its calls in seconds; when it `refused` a call that its limit allows, and how many, or None; and
-    `since` when it is not well, if that is known.
+    If `drawn`, add what a picture needs: the calls `allowed`; the `window` of the rule with the fewest calls left, as
+    its period and the ages of its calls in seconds; when an endpoint `refused` calls within its limit, and how many,
+    or None; and `since` when it is unwell, if that is known.
     """
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
@@ -65,13 +65,13 @@ def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
 
 
 def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
-    """Return the endpoints and budgets named and all endpoints of the type, each once.
+    """Return the named endpoints and budgets and all endpoints of the type, each once.
 
-    A name with `*`, `?` or `[` is a pattern for the names of endpoints. It matches no budget, because a budget applies
-    to endpoints which may not match.
+    A name with `*`, `?` or `[` is a pattern for names of endpoints. It matches no budget, because a budget may apply
+    to endpoints that do not match.
 
     Raises:
-        NoSuchEndpointError: one of them is not in the configuration, or a pattern matches nothing.
+        NoSuchEndpointError: a name is not in the configuration, or a pattern matches nothing.
     """
     known = {one.name: one for one in all_limited(settings.endpoints.values())}
     found: dict[str, Limited] = {}
@@ -95,10 +95,10 @@ def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
 
 
 def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the time in microseconds of Redis, and by name the state of the endpoints and their budgets.
+    """Return the time of Redis in microseconds, and the state of each endpoint and budget by name.
 
-    That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
-    and their health; nothing for a read-only user, who may run no script.
+    The state has the types served, the calls `used` of those `allowed` by the rule with the fewest left, the next slot
+    and the health. A read-only user gets no states, because it may run no script.
     """
     try:
         now_us, states = _states(store, all_limited(store.endpoints().values()))
@@ -115,7 +115,7 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
-        refused = health[one.name].refusals  # calls that its limit allows: the newest of them, and how many
+        refused = health[one.name].refusals  # refused calls within its limit: the newest, and how many
         counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
         found[one.name] = {
             "types": _types(store, one),
@@ -133,7 +133,7 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
 
-    The first publication of a limit of the file is on record, too, but is no change.
+    The first publication of a file's limit is recorded, but is not a change.
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
     told = (msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number])
@@ -154,7 +154,7 @@ def _budget(limited: Limited) -> str | None:
 
 
 def _limit(limited: Limited, change: Change | None, configured: Mapping[str, Endpoint]) -> dict[str, Any]:
-    """Return the limit, who set it and when; the limit of the file may be in force without a record of that."""
+    """Return the limit, who set it and when; a limit of the file may have no record of its publication."""
     text = limited.limit.text
     if change is not None and change.after == text:
         return {"limit": text, "limit_by": change.by, "limit_at": isoformat(change.at)}
@@ -163,20 +163,20 @@ def _limit(limited: Limited, change: Change | None, configured: Mapping[str, End
 
 
 def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[list[float], Rule]:
-    """Return the ages of the slots in use, and the rule that they count for: the one that has the fewest left."""
+    """Return the ages of the slots in use, and the rule that counts them: the one with the fewest slots left."""
     counted = [([age for age in ages if age < rule.seconds + guard_seconds], rule) for rule in limit.rules]
     return min(counted, key=lambda one: one[1].amount - len(one[0]))
 
 
 def _since(view: WindowState, health: Health) -> str | None:
-    """Return since when an endpoint is paused, or rests or is probed for its failures; None if that is not known."""
+    """Return since when an endpoint is paused, or rests or is probed after failures; None if that is not known."""
     failing = health.opened_at if shut_by(view) in RECOVERING and health.failures >= FAILING else None
     at = health.paused_at if shut_by(view) is Circuit.PAUSED else failing
     return None if at is None else isoformat(at)
 
 
 def health_beside(entry: Mapping[str, Any]) -> str:
-    """Return what is said beside the health of an endpoint, from its entry: for how long, why, by whom."""
+    """Return the details of an endpoint's health, from its entry: for how long, why, by whom."""
     is_paused = entry["health"] == Circuit.PAUSED
     told = [span(entry["circuit_seconds"])] if entry["circuit_seconds"] is not None else []
     told += ["until resumed"] if is_paused and not told else []
@@ -186,14 +186,14 @@ def health_beside(entry: Mapping[str, Any]) -> str:
 
 
 def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
-    """Return the free slots, and the time to the next, None if one of both is paused without an end."""
+    """Return the free slots and the seconds to the next one; None if the endpoint or budget is paused endlessly."""
     free = min(view.free for view in views)
     wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
 def reason_of(circuit: Circuit, view: WindowState, health: Health) -> str | None:
-    """Return why an endpoint or a budget is resting, probed or held, in words; None for what needs none."""
+    """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
     if circuit is Circuit.HELD:
         return "its window cannot be trusted"
     if circuit not in RECOVERING:
@@ -223,19 +223,19 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
 
 
 def who() -> str:
-    """Return who runs this process, `user@host`, for the record of changes."""
+    """Return the user of this process as `user@host`, for the record of changes."""
     name = f"{user_name(os.getuid())}@{socket.gethostname()}"[:_LONGEST_WHO]
     return name.encode("utf-8", "replace").decode()
 
 
 def pause(store: Store, one: Limited, by: str, seconds: float | None = None, reason: str = "") -> dict[str, Any]:
-    """Let no new call go to an endpoint or a budget, for `seconds` or until it is resumed."""
+    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
     store.control.pause(one, by, seconds, check_reason(reason))
     return {"name": one.name, "paused_seconds": seconds, "by": by}
 
 
 def resume(store: Store, one: Limited, by: str, reason: str = "") -> dict[str, Any]:
-    """End a pause, and a rest for what was answered; say what was ended, and for how long it is held all the same."""
+    """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
     resumed = store.control.resume(one, by, check_reason(reason))
     view = store.windows.look([one])[1][one.name]
     return {
@@ -248,12 +248,12 @@ def resume(store: Store, one: Limited, by: str, reason: str = "") -> dict[str, A
 
 
 def limit(store: Store, one: Limited, by: str, rate: str, reason: str = "") -> dict[str, Any]:
-    """Change a limit; `rate` is as `check_rate` returns it."""
+    """Change a limit to a `rate` that `check_rate` has returned."""
     return {"name": one.name, "from": store.control.limit(one, rate, by, check_reason(reason)), "to": rate, "by": by}
 
 
 def check_rate(rate: str) -> str:
-    """Return a limit in its one spelling; raise a BadQuestionError if it is none."""
+    """Return a limit in its canonical spelling; raise a BadQuestionError if it is not a limit."""
     try:
         return check_limit(" ".join(rate.split()))
     except ValueError as error:
@@ -261,7 +261,7 @@ def check_rate(rate: str) -> str:
 
 
 def check_reason(reason: str) -> str:
-    """Return a reason as it is kept, on one line; raise a BadQuestionError if it is too long."""
+    """Return a reason on one line, as it is stored; raise a BadQuestionError if it is too long."""
     if len(reason) > LONGEST_REASON:
         raise BadQuestionError(f"the reason {cut(safe_line(reason), 40)!r} is longer than {LONGEST_REASON} characters")
     return " ".join(reason.split()).encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The hosts: what each does, which processes are of an older version, and what operators order of a host."""
+"""The hosts: the state of each, processes of an older version, and an operator's orders for a host."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Behind:
 
     @property
     def remedy(self) -> str:
-        """What brings it up to date without a loss."""
+        """How to update it without a loss."""
         return _REMEDIES[self.role]
 
 
 def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_here: str) -> list[Behind]:
     """Return the `living` processes that are behind.
 
-    That of the id `leader` has the configuration that counts; but one with the revision `read_here` from the file has
-    been restarted already, and it is the leader that has not.
+    The configuration of the `leader` counts. But a process with the revision `read_here` from the file has already been
+    restarted: then the leader is behind.
     """
     every = [(role, one) for role, processes in living.items() for one in processes]
     newest = max((one for _, one in every), key=_age, default=None)
@@ -64,44 +64,44 @@ def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_he
 
 
 def newer_than_this(store: Store) -> str:
-    """Return the version that has worked here with a schema above this command's, empty if none has."""
+    """Return the version with a higher schema than this command's that has worked here; empty if there is none."""
     schema, version = store.leases.newest()
     return version if schema > SCHEMA else ""
 
 
 def _age(process: Process) -> tuple[int, list[int]]:
-    """Return what sorts versions by age."""
+    """Return a sort key for the age of a version."""
     return process.schema, [int(number) for number in re.findall(r"\d{1,9}", process.version)]
 
 
 def called(version: str) -> str:
-    """Return what a version is called, of which the oldest do not say it."""
+    """Return the name of a version; the oldest ones do not announce theirs."""
     return f"rlm {version}" if version else "an older rlm"
 
 
-#: What is said where every host that could take workers is out of service.
+#: The reason if every host that could take workers is drained.
 NO_HOST = "no host takes workers, since all are drained, so nothing is sent"
 
 
 class HostState(StrEnum):
-    """What is to be said of a host, in a word."""
+    """The state of a host, as one word."""
 
     READY = "ready"
-    UNSUPERVISED = "unsupervised"  #: it takes no workers: a scheduler or workers started by hand live there alone
-    DRAINING = "draining"  #: it was ordered to take no share
-    CUT_OFF = "cut off"  #: it reaches Redis, and none of the endpoints that others reach
-    SILENT = "silent"  #: it is not heard of at this moment: it is lost, or Redis or its clock forgot it
-    LOST = "lost"  #: it is not heard of any more, and did not sign off
+    UNSUPERVISED = "unsupervised"  #: only a scheduler, or workers started by hand, run there
+    DRAINING = "draining"  #: an operator ordered it to take no share
+    CUT_OFF = "cut off"  #: it reaches Redis, but no endpoint that others reach
+    SILENT = "silent"  #: it is missing from the register for now: it is lost, or its entry is
+    LOST = "lost"  #: it is no longer heard of, and did not sign off
 
 
 def hosts(store: Store, there: Present | None = None) -> list[dict[str, Any]]:
-    """Return every host that works, stands by, or did not sign off, by name, as `rlm supervisor list` prints them."""
+    """Return every host that works, stands by or did not sign off, by name, as `rlm supervisor list` prints them."""
     found = _Found(store, there or present(store))
     return [found.describe(host) for host in sorted(found.names)]
 
 
 class _Found:
-    """What the register says at one moment."""
+    """The content of the register at one moment."""
 
     def __init__(self, store: Store, there: Present) -> None:
         processes = store.processes
@@ -175,7 +175,7 @@ class _Found:
         return host in self._ways and self._ways[host].cut_off
 
     def _unreached(self, host: str) -> list[dict[str, Any]]:
-        """Return the endpoints that calls of a host do not reach, the oldest trouble first; those of others may."""
+        """Return the endpoints that this host does not reach, longest first; other hosts may reach them."""
         return [
             {"endpoint": name, "since": isoformat(way.since), "why": way.why, "failures": way.failures}
             for way in (self._ways[host].shut if host in self._ways else ())
@@ -202,27 +202,27 @@ class _Found:
 
 
 def nobody_takes_workers(entries: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether hosts could take workers and none does, for all are drained."""
+    """Return whether some hosts could take workers, but all of those are drained."""
     able = [one for one in entries if one["capacity"]]
     return bool(able) and all(one["state"] == HostState.DRAINING for one in able)
 
 
 def hosts_unwell(found: Mapping[str, Any]) -> list[str]:
-    """Return which hosts are not in service, and why, of a document that has the `hosts`."""
-    entries = found.get("hosts", ())  # a record has none, nor has a status of an older version
+    """Return in words which hosts of a document are not in service, and why."""
+    entries = found.get("hosts", ())  # records, and statuses of older versions, have none
     told = [f"host {one['host']} is {one['state']}: {one['why']}" for one in entries if one["why"]]
     return [*([NO_HOST] if nobody_takes_workers(entries) else []), *map(safe_line, told)]
 
 
-#: Hosts that a message names.
+#: Most hosts to name in a message.
 _MOST_NAMED = 8
 
 
 def drain(store: Store, host: str, by: str, reason: str = "", *, off: bool = False) -> dict[str, Any]:
-    """Give a host no share of the workers wanted, or its share again if `off`.
+    """Give a host no share of the wanted workers; if `off`, give it its share again.
 
-    Its workers finish their calls, the others take its share. A drain stands in Redis until it is taken back, whatever
-    is restarted meanwhile; supervisors see it at once.
+    Its workers finish their calls, and other hosts take its share. The order stays in Redis until it is revoked,
+    whatever is restarted; supervisors see it at once.
 
     Raises:
         NoSuchHostError: no such host is known.
@@ -231,18 +231,18 @@ def drain(store: Store, host: str, by: str, reason: str = "", *, off: bool = Fal
     store.orders.note(by, "", "undrain_host" if off else "drain_host", host, reason)
     changed = store.hosts.take_back(host) if off else store.hosts.drain(host, by, reason)
     store.processes.wake("supervisors")
-    # How many workers the hosts that take a share can take.
+    # How many workers the hosts in service can take.
     left = sum(one["capacity"] or 0 for one in hosts(store) if one["state"] == HostState.READY)
     return {"host": host, "drained": not off, "changed": changed, "workers": entry["workers"], "left": left}
 
 
 def workers_on(store: Store, host: str) -> int:
-    """Return how many workers live on a host."""
+    """Return how many workers are alive on a host."""
     return sum(one.host == host for one in store.processes.alive(Role.WORKER))
 
 
 def forget(store: Store, host: str, by: str) -> dict[str, Any]:
-    """Remove a lost host from the register, until it is back; raise a NoSuchHostError if it is unknown or heard of."""
+    """Remove a lost host from the register until it is back; raise a NoSuchHostError if it is unknown or alive."""
     entry = _known(store, host)
     if entry["state"] not in {HostState.LOST, HostState.SILENT}:
         instead = f"to have it work no more, stop its supervisor, or `rlm supervisor drain {host}`"

@@ -1,7 +1,7 @@
-"""Several installations at one time: a line of each, and what they have together.
+"""Several installations at once: a line for each, and their totals.
 
-Each is known by its configuration file. All are asked at the same time, so that one that does not answer delays no
-other, and nothing is started: an embedded server that does not run is reported as such.
+Each is identified by its configuration file. All are queried in parallel, so a silent one delays no other. Nothing is
+started: an embedded server that does not run is reported.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from rlm.ledger.server import running_url
 from rlm.settings import Settings, load_settings, secrets_of
 from rlm.settings.secrets import EMBEDDED
 
-#: How long an answer of a Redis is waited for, and all that is asked of one installation, seconds.
+#: Seconds to wait for an answer of a Redis, and for everything from one installation.
 ANSWER_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 5.0
-#: The states of installations that cannot be shown, beside those of a status.
+#: States of installations that cannot be shown, in addition to those of a status.
 UNREACHABLE: Final = "unreachable"
 MISCONFIGURED: Final = "misconfigured"
 
 
 def find_installations(places: Sequence[Path]) -> dict[str, Path]:
-    """Return the configuration files named, and all `*.toml` in folders, each file once, by the names of installations.
+    """Return the named configuration files, and all `*.toml` of named folders, each once, by installation name.
 
-    That is the name of the file without `.toml`; files of the same name are named by their paths.
+    The name is the file name without `.toml`; files with the same name are named by their paths.
 
     Raises:
-        ConfigurationError: a place is not there, or a folder has no such file.
+        ConfigurationError: a place does not exist, or a folder has no such file.
     """
     files: dict[Path, Path] = {}
     for place in places:
@@ -56,10 +56,10 @@ def overview_of_all(
     environ: Mapping[str, str] = os.environ,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> dict[str, Any]:
-    """Return an entry of each installation, and their totals, as `rlm status --all --json` prints them.
+    """Return an entry for each installation, and their totals, as `rlm status --all --json` prints them.
 
-    It takes `patience_seconds` at the most. Two files of one Redis and prefix are one installation: it is counted for
-    the first, and the second is misconfigured.
+    It takes at most `patience_seconds`. Two files with the same Redis and prefix are one installation: the first file
+    counts, the second is misconfigured.
     """
     asked: list[dict[str, Any] | Future[dict[str, Any]]] = []
     seen: dict[tuple[str, ...], str] = {}
@@ -79,7 +79,7 @@ def overview_of_all(
         one if isinstance(one, dict) else one.result() if one.done() else _entry(name, path, UNREACHABLE, late)
         for (name, path), one in zip(installations.items(), asked, strict=True)
     ]
-    # What a file is called, and what another's Redis holds, must break neither a screen nor the document.
+    # File names and the content of a foreign Redis must break neither the screen nor the document.
     each = [{key: harmless(value, LONGEST_LINE) for key, value in one.items()} for one in each]
     return {"installations": each, "totals": _totals(each)}
 
@@ -90,13 +90,13 @@ def _identity(settings: Settings) -> tuple[str, ...]:
 
 
 def _ask(name: str, path: Path, settings: Settings, environ: Mapping[str, str]) -> Future[dict[str, Any]]:
-    """Ask an installation in a thread of its own, which ends with the process at the latest."""
+    """Query an installation in a thread of its own, which ends at the latest with the process."""
     answer: Future[dict[str, Any]] = Future()
 
     def ask() -> None:
         try:
             answer.set_result(_entry(name, path) | _look(settings))
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with one, the others are shown
+        except Exception as error:  # noqa: BLE001  # an error of one must not hide the others
             answer.set_result(_entry(name, path, UNREACHABLE, secrets_of(settings, environ).mask(str(error))))
 
     threading.Thread(target=ask, daemon=True, name=f"status of {name}").start()
@@ -111,7 +111,7 @@ def _look(settings: Settings) -> dict[str, Any]:
 
 
 def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is shown of an installation that answered, from what `report.overview` returns."""
+    """Return what to show of an installation that answered with `report.overview`."""
     run = found if words.is_open(found) else found.get("last_record")
     told, shut = verdict(found), words.shut(found)
     return {

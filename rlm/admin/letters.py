@@ -1,4 +1,4 @@
-"""Dead letters: find, filter and group them; retry or drop them, those named or those that match."""
+"""Dead letters: find, filter and group them; retry or drop the named or matching ones."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.letters import Envelope, SpentLetterError, is_letter, is_nameless, spent
 
-#: The status in the detail of a letter that an answer caused.
+#: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
 #: Letters read at a time.
 _PAGE = 500
 
 
 class DeadLetter(Envelope):
-    """A dead letter as it is read here; `event_id` is None for an item as a whole."""
+    """A dead letter; `event_id` is None if its item as a whole is the letter."""
 
     endpoint: object = None
 
     @classmethod
     def read(cls, raw: bytes) -> DeadLetter:
-        """Read a letter as it stands in the list."""
+        """Decode a letter of the list."""
         return msgspec.json.decode(raw, type=cls)
 
     @property
@@ -53,7 +53,7 @@ class DeadLetter(Envelope):
 
     @property
     def item_fields(self) -> dict[str, Any]:
-        """The fields of its item; none if it is no JSON object."""
+        """The fields of its item; empty if it is not a JSON object."""
         try:
             fields = msgspec.json.decode(self.item_bytes)
         except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ class DeadLetter(Envelope):
     def hopeless(self, max_item_bytes: int) -> str:
         """Return why a retry can only make a dead letter again; empty if it may succeed.
 
-        It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
+        It applies today's rules to the item in the letter, which may be truncated.
         """
         if (why := spent(self)) or self.event_id is not None:
             return why
@@ -78,10 +78,10 @@ class DeadLetter(Envelope):
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """A choice of letters: those that match each criterion given; one of several values is enough.
+    """Criteria for letters: a letter must match each given criterion; of several values, one is enough.
 
-    `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the name of the wallet and
-    the detail, whatever its case. `answers` are as `DeadLetter.answer` has them.
+    `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the wallet name and the
+    detail, ignoring case. `answers` are values of `DeadLetter.answer`.
     """
 
     types: Collection[str] = ()
@@ -92,7 +92,7 @@ class LetterFilter:
     answers: Collection[str] = ()
 
     def __bool__(self) -> bool:
-        """Return whether there is any criterion; else all letters match."""
+        """Return whether there is any criterion; without one all letters match."""
         return self.since is not None or any((self.types, self.reasons, self.endpoints, self.answers, self.text))
 
     def fits(self, raw: bytes) -> bool:
@@ -117,13 +117,13 @@ def _searched(letter: DeadLetter) -> str:
 
 
 def grouped(letters: Iterable[bytes], store: Store | None = None) -> list[dict[str, Any]]:
-    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest.
+    """Return the number of letters of each kind, most first, with the times of the newest and the oldest.
 
-    A kind has one reason, endpoint and type, and the status of the answer that caused its letters, if one did. With a
-    `store`, each has the number of those that are `sendable`, too: a retry of them may succeed.
+    A kind has one reason, endpoint and type, and one status if an answer caused its letters. With a `store`, each kind
+    also has the number of `sendable` letters, of which a retry may succeed.
     """
     found: dict[tuple[str | None, ...], dict[str, Any]] = {}
-    for letter in map(DeadLetter.read, letters):  # the newest first
+    for letter in map(DeadLetter.read, letters):  # newest first
         kind = {
             "reason": letter.reason,
             "answer": letter.answer,
@@ -139,10 +139,10 @@ def grouped(letters: Iterable[bytes], store: Store | None = None) -> list[dict[s
 
 
 def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0) -> dict[str, Any]:
-    """Return `number` letters that match, newest first, behind the newest `behind` of them; and the groups of all.
+    """Return `number` matching letters, newest first, after skipping `behind` of them; and the groups of all matches.
 
-    `fitting` counts those that match, `total` all there are. A letter is as `rlm failed list --json` prints it, and
-    whether it is `sendable`.
+    `fitting` counts the matching letters, `total` all letters. A letter is as in `rlm failed list --json`, with
+    `sendable` added.
     """
     page: list[bytes] = []
     fitting = 0
@@ -161,21 +161,21 @@ def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0
 
 
 def is_unsendable(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry leaves it, because it is hopeless, or refuses it."""
+    """Return whether a retry skips the letter because it is hopeless, or refuses it."""
     return bool(letter.hopeless(store.settings.queue.max_item_bytes)) or is_refused(store, letter)
 
 
 def is_refused(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry is refused, as far as the letter tells: it is spent, or its type is not configured."""
+    """Return whether a retry is refused, as far as the letter shows: it is spent, or its type is not configured."""
     return bool(spent(letter)) or letter.type not in {None, *store.settings.types}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one letter; `refused` says why nothing was done, empty if it was; `kept`: it is still there.
+    """The result for one letter. `refused` is why nothing was done, else empty; `kept`: the letter is still there.
 
-    One that is `left` was not tried, because it could not succeed. `as_item`: the item of a retried one is back on the
-    audit list, for it is the letter of no event.
+    A `left` letter was not tried, because it could not succeed. `as_item`: the letter had no event, so its retry put
+    its item back on the audit list.
     """
 
     id: str
@@ -186,7 +186,7 @@ class Outcome:
 
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, in the order given; raise a NoSuchLetterError for an unknown one."""
+    """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
     wanted, found = set(ids), dict[str, bytes]()
     for raw in store.letters.all():
         if (handle := DeadLetter.read(raw).id) in wanted:
@@ -201,7 +201,7 @@ def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
 
 
 class Deal(StrEnum):
-    """What is done to letters; the value is how documents name those to which it was done."""
+    """What is done to letters; documents use the value as the key of the letters it was done to."""
 
     RETRY = "retried"
     DROP = "dropped"
@@ -209,14 +209,14 @@ class Deal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dealing:
-    """An order: which letters, by their ids or by a filter, and what is done to them."""
+    """An order: what to do to which letters, by id or by filter."""
 
     deal: Deal
     ids: Sequence[str] = ()
     chosen: LetterFilter = field(default_factory=LetterFilter)
 
     def count(self, store: Store) -> tuple[int, int, int]:
-        """Return how many letters it is about, how many of these a retry would leave as they are, how many refuse."""
+        """Return the number of letters it applies to, and of those a retry would skip and refuse."""
         total = left = refused = 0
         named = find_letters(store, self.ids).values() if self.ids else None
         for raw in filter(self.chosen.fits, store.letters.all()) if named is None else named:
@@ -228,9 +228,9 @@ class Dealing:
         return total, left, refused
 
     def carry_out(self, store: Store, most: int) -> list[Outcome]:
-        """Deal with the first `most` letters named, or with the oldest that match; none if an id is unknown.
+        """Apply the order to the first `most` named letters, or the oldest matching ones; to none if an id is unknown.
 
-        What is not named is left if its item would only become a dead letter again.
+        A letter that is not named is skipped if its item can only become a dead letter again.
         """
         if self.ids:
             deal = _retry if self.deal is Deal.RETRY else _drop
@@ -238,7 +238,7 @@ class Dealing:
         return list(self._oldest(store, most))
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
-        """Deal with the `most` oldest that match, oldest first, in constant memory; those written meanwhile stay."""
+        """Apply it to the `most` oldest matching letters, oldest first, in constant memory; not to new letters."""
         deal = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop
         kept = 0
         while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
@@ -252,12 +252,12 @@ class Dealing:
                     yield outcome
 
     def foretold(self, total: int, left: int, refused: int) -> dict[str, Any]:
-        """Return the document of `--dry-run` for what `count` returned."""
+        """Return the document of `--dry-run` for the result of `count`."""
         of_retry = {"left": [], "would_be_left": left, "would_be_refused": refused} if self.deal is Deal.RETRY else {}
         return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left - refused, **of_retry}
 
     def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
-        """Return the document of what `carry_out` returned; `more` letters match and were not dealt with."""
+        """Return the document for the result of `carry_out`; `more` letters match and were not handled."""
         told = {"refused": [one for one in outcomes if one.refused and not one.left]}
         if self.deal is Deal.RETRY:
             told["left"] = [one for one in outcomes if one.left]

@@ -1,4 +1,4 @@
-"""What `rlm queue monitor` shows: the queues at this moment, how they move, and what to expect."""
+"""What `rlm queue monitor` shows: the queues now, their trend, and the outlook."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.ledger import Store
 from rlm.ledger.reading.books import books
 
-#: Age of the oldest sample, seconds.
+#: Age of the oldest sample to keep, seconds.
 HISTORY_SECONDS: Final = 600.0
-#: Rates and growth are of this time only, seconds, so that they end soon after what they measure.
+#: Rates and growth use the samples of this time only, seconds, so that they follow changes quickly.
 RECENT_SECONDS: Final = 60.0
-#: Most samples kept; with shorter intervals they go back less far.
+#: Most samples to keep; with shorter intervals they cover less time.
 MOST_SAMPLES: Final = 3600
-#: Rates and growth are known from this many seconds of samples on.
+#: Rates and growth need samples over at least this time, seconds.
 KNOWN_FROM_SECONDS: Final = 5.0
-#: Growth below this many events per minute, and below this part of what waits, counts as steady.
+#: Growth below this many events per minute, or below this part of the waiting events, counts as steady.
 STEADY_EVENTS, STEADY_PART = 2.0, 0.02
 
 _MINUTE = 60.0
 
-#: Reading all items and planning are repeated after this many times as long as they took: a tenth of the time.
+#: Reading all items and planning are repeated after so many times their duration: they take a tenth of the time.
 PATIENCE = 10.0
-#: The outlook is renewed after this many seconds at the soonest; the number of windows in it.
+#: Minimum seconds between two outlooks; the number of windows in one.
 OUTLOOK_SECONDS, OUTLOOK_WINDOWS = 30.0, 20
-#: Runs whose leftovers are shown, the newest.
+#: The number of newest runs whose leftovers are shown.
 SHOWN_RUNS = 20
 
 
@@ -48,10 +48,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """What waits at one instant, `at`, in seconds since 1970 by the clock of Redis.
+    """What waits at the instant `at`, in seconds since 1970 by the clock of Redis.
 
     `items` are on the audit list and in staging, `in_ledger` are unsettled events and those retried by hand; `taken`
-    counts the events that the ledger ever took.
+    counts all events that the ledger ever took.
     """
 
     at: float
@@ -62,7 +62,7 @@ class QueueSample:
 
 @dataclass
 class Trend:
-    """The samples of the last `HISTORY_SECONDS`, the oldest first."""
+    """The samples of the last `HISTORY_SECONDS`, oldest first."""
 
     samples: deque[QueueSample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
     events_per_item: float = 1.0
@@ -77,12 +77,12 @@ class Trend:
 
     @property
     def seconds(self) -> float:
-        """How far back the samples go."""
+        """The time that the samples cover."""
         return self.samples[-1].at - self.samples[0].at if self.samples else 0.0
 
     @property
     def _recent(self) -> list[QueueSample]:
-        """The samples of the last `RECENT_SECONDS`, the oldest first; none while they are too few to know a rate."""
+        """The samples of the last `RECENT_SECONDS`, oldest first; none while they are too few for a rate."""
         recent = [one for one in self.samples if one.at >= self.samples[-1].at - RECENT_SECONDS]
         return recent if self.seconds >= KNOWN_FROM_SECONDS and len(recent) > 1 else []
 
@@ -96,7 +96,7 @@ class Trend:
 
     @property
     def arriving(self) -> float | None:
-        """Items that arrive per minute, None while unknown. The time of a drain, which hides them, does not count."""
+        """Items arriving per minute, None while unknown. Intervals with a drain do not count: it hides arrivals."""
         number, seconds = 0, 0.0
         for before, after in pairwise(self._recent):
             if after.taken == before.taken and after.items >= before.items:
@@ -113,12 +113,12 @@ class Trend:
 
     @property
     def settled_each(self) -> list[float]:
-        """Events completed or failed per minute between each two samples."""
+        """Events completed or failed per minute, for each interval between samples."""
         return [_settled(one, two) * _MINUTE / (two.at - one.at) for one, two in pairwise(self.samples)]
 
     @property
     def growth(self) -> float | None:
-        """By how many events a minute what waits grows: the slope of a linear regression; None while unknown."""
+        """Growth of the waiting events per minute: the slope of a linear regression; None while unknown."""
         recent = self._recent
         if not recent:
             return None
@@ -127,7 +127,7 @@ class Trend:
 
     @property
     def direction(self) -> Direction:
-        """Whether what waits grows."""
+        """Whether the number of waiting events grows."""
         growth = self.growth
         if growth is None:
             return Direction.UNKNOWN
@@ -141,7 +141,7 @@ def _settled(before: QueueSample, after: QueueSample) -> int:
 
 
 class Monitor:
-    """Observes the queues and remembers how they moved."""
+    """Observes the queues and records their trend."""
 
     def __init__(self, store: Store, start_seconds: float) -> None:
         """Observe `store`; `start_seconds` is the time from a run's start to its first call."""
@@ -152,9 +152,9 @@ class Monitor:
         self._outlook = Sparing(self._look_ahead, OUTLOOK_SECONDS)
 
     def look(self) -> dict[str, Any]:
-        """Return how the queues are and move.
+        """Return the present state and the trend of the queues.
 
-        The keys are those of `rlm queue stats`; the numbers by type may be a moment old while many items wait.
+        The keys are those of `rlm queue stats`; with many items the numbers by type may be slightly out of date.
         """
         store, found, trend = self._store, books(self._store), self.trend
         items, in_ledger = found.events + found.staged, found.unsettled + found.retried
@@ -180,14 +180,14 @@ class Monitor:
         }
 
     def _learn_events_per_item(self, stats: dict[str, Any]) -> None:
-        """Learn how many events an item becomes, from the statistics of all items."""
+        """Learn how many events an item contains, from the statistics of all items."""
         in_ledger = stats["processing"] + stats["leftover"] + stats["retried"]
         in_items = sum(one["pending"] for one in stats["by_type"].values()) - in_ledger
         if stats["events"] and in_items > 0:
             self.trend.events_per_item = in_items / stats["events"]
 
     def _look_ahead(self) -> dict[str, Any] | None:
-        """Return what becomes of the leftovers with arrivals as in the last runs; None if those are unknown."""
+        """Return the forecast of leftovers if arrivals stay as in the last runs; None if those are unknown."""
         found = outlook_now(self._store, self._start_seconds, OUTLOOK_WINDOWS)
         if found is None:
             return None
@@ -205,7 +205,7 @@ class Sparing:
         self._good_until = float("-inf")
 
     def get(self) -> Any:
-        """Return the value, computed anew if it is too old."""
+        """Return the value; compute it anew if it is too old."""
         began = system_clock.monotonic()
         if began >= self._good_until:
             self._found = self._find()

@@ -1,4 +1,4 @@
-"""What a plan is made of, read from the store: arrivals, live windows, workers, the time that is left."""
+"""The input of a plan, read from the store: arrivals, live windows, workers, the remaining time."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
 from rlm.settings import Settings
 
-#: From a plan to the first call of its run if a worker is ready, seconds: a message travels. It takes 0.05 to 0.14 s on
-#: two busy cores. A plan assumes the longest, so that no event it promises misses the deadline by milliseconds; more
-#: would give up events that a short window still has room for.
+#: Seconds from a plan to the first call of its run if a worker is ready: a message must reach it, which takes 0.05 to
+#: 0.14 s on two busy cores. A plan assumes the longest, so that no promised event misses the deadline by milliseconds;
+#: a larger value would give up events that still fit into a short window.
 START_SECONDS = 0.15
-#: The same if none is, and it was never measured here: workers start, one after the other, which takes 0.1 to 0.3 s.
+#: The same if no worker is ready and their start was never measured here: each start takes 0.1 to 0.3 s.
 COMING_UP_SECONDS = 0.5
 
-#: Runs by which arrivals are measured, the newest.
+#: The number of newest runs by which arrivals are measured.
 MEASURED_RUNS = 20
 
 
 def start_seconds(store: Store) -> float:
-    """Return how long after its plan a run makes its first call, by how long workers take to start here."""
+    """Return the seconds from a run's plan to its first call, by how long workers take to start here."""
     if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
         return START_SECONDS
     return coming_up_seconds(store)
 
 
 def coming_up_seconds(store: Store) -> float:
-    """Return how long workers take here until they are ready."""
+    """Return how many seconds workers take here until they are ready."""
     return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
 
 
 def types_in_force(store: Store) -> tuple[EventType, ...]:
-    """Return the configured types with the limits in force, high to low priority."""
+    """Return the configured types with the limits in force, from high to low priority."""
     endpoints = store.endpoints()
     return tuple(
         replace(one, endpoints=tuple(endpoints[endpoint.name] for endpoint in one.endpoints))
@@ -55,9 +55,9 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
 def live_windows(
     store: Store, endpoints: Iterable[Endpoint], *, ahead_seconds: float = 0.0, guard_seconds: float | None = None
 ) -> dict[str, WindowState]:
-    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name.
+    """Return by name the windows of `endpoints` and their budgets, `ahead_seconds` from now if no call is made.
 
-    `guard_seconds` is the guard to see them with, if it is not that of the settings.
+    `guard_seconds` replaces the guard of the settings.
     """
     limited = all_limited(endpoints)
     windows = Windows(store, guard_seconds)
@@ -68,9 +68,9 @@ def live_windows(
 
 
 def room_of(store: Store) -> int | None:
-    """Return how many workers the hosts take that are heard of; None if no supervisor says, and nobody works.
+    """Return how many workers the living hosts take; None if it is unknown, or there is neither supervisor nor worker.
 
-    Without any supervisor nobody starts more workers than those that were started by hand.
+    Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
         return sharing.room(supervisors, store.hosts.idle())
@@ -82,10 +82,10 @@ def room_of(store: Store) -> int | None:
 def capacity_of(
     settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS, *, room: int | None = None
 ) -> Capacity:
-    """Return how many workers there may be by the settings and the `room` that hosts have, of which None is no bound.
+    """Return how many workers there may be, by the settings and the `room` of the hosts; None is no bound.
 
-    There are no fewer than `at_least`, which are there already. Without any room all that are allowed are planned with,
-    and the run says that no host takes any.
+    There are at least `at_least` workers, because they already exist. Without any room the plan uses all that the
+    settings allow, and the run reports that no host takes any.
     """
     workers = settings.workers
     most = min(workers.max, room or workers.max)
@@ -94,7 +94,7 @@ def capacity_of(
 
 
 def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:
-    """Return the time that a run has from its first call on; the arguments are those of `plan_run`."""
+    """Return the time that a run has from its first call; the arguments are those of `plan_run`."""
     window = settings.run.window_seconds if window_seconds is None else window_seconds
     return Horizon(
         deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
@@ -114,15 +114,15 @@ def plan_run(
     gone_seconds: float = 0.0,
     window_seconds: float | None = None,
 ) -> Plan:
-    """Plan a run of which `gone_seconds` will have passed when it can make its first call.
+    """Plan a run whose first call can be made `gone_seconds` after its start.
 
-    `capacity` and `window_seconds` are those of the run, if they are not those of the settings.
+    `capacity` and `window_seconds` replace those of the settings.
     """
     return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))
 
 
 class Arrivals(msgspec.Struct, frozen=True):
-    """Events by type that arrive in `seconds`: the mean over so many `windows`, if any, or as `given` for a type."""
+    """Events by type that arrive in `seconds`: the mean over `windows` windows, or the number `given` for a type."""
 
     by_type: Mapping[str, float]
     seconds: float
@@ -130,7 +130,7 @@ class Arrivals(msgspec.Struct, frozen=True):
     given: frozenset[str] = frozenset()
 
     def but(self, given: Mapping[str, int]) -> Arrivals:
-        """Return the same arrivals with other numbers for the types given."""
+        """Return the same arrivals with the given numbers for some types."""
         return replace(self, by_type={**self.by_type, **given}, given=self.given | set(given))
 
     def within(self, seconds: float) -> dict[str, float]:
@@ -139,12 +139,12 @@ class Arrivals(msgspec.Struct, frozen=True):
 
 
 def measured_arrivals(store: Store) -> Arrivals:
-    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs."""
+    """Return the events taken per `run.every_seconds` over the last `MEASURED_RUNS` runs."""
     found = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds
     ticked_at, current = store.schedule.last_tick() or 0.0, store.runs.current()
-    # What an open run took is in no record yet, so its window does not count.
+    # The record of an open run does not exist yet, so its window does not count.
     until = min(ticked_at, current.tick - every_seconds) if current else ticked_at
     return arrivals_of([one for one in found if one], names, every_seconds, until)
 
@@ -152,11 +152,11 @@ def measured_arrivals(store: Store) -> Arrivals:
 def arrivals_of(
     records: Sequence[Mapping[str, Any]], types: Iterable[str], every_seconds: float, until: float = 0.0
 ) -> Arrivals:
-    """Return what was taken per `every_seconds`, for each of `types`.
+    """Return the events taken per `every_seconds`, for each of `types`.
 
-    The time counts from the first start to the last, or to the tick at `until` (seconds since 1970) if that is later: a
-    tick with nothing to do leaves no record. The events of the first run arrived before, over an unknown time, so
-    they do not count.
+    The time counts from the first start to the last, or to the tick at `until` (seconds since 1970) if that is later,
+    because a tick with nothing to do leaves no record. The events of the first run do not count: they arrived earlier,
+    over an unknown time.
     """
     unknown = Arrivals(dict.fromkeys(types, 0.0), every_seconds)
     if not records:

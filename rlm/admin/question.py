@@ -1,4 +1,4 @@
-"""What `rlm plan` is asked, and its answer: a forecast as things are, and one as they might be."""
+"""A question to `rlm plan` and its answer: a forecast of the present case, and one of a hypothetical case."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rlm.settings import Settings, load_settings
 from rlm.settings.faults import did_you_mean
 from rlm.settings.model import MOST_WORKERS
 
-#: The most events to plan for: every reader of the JSON can hold this number.
+#: The most events to plan for: every JSON reader can represent this number.
 MOST_EVENTS = 10**15
 _DIGITS = len(str(MOST_EVENTS))
-#: Characters of a wrong number that are shown.
+#: Most characters of a wrong number to show.
 _SHOWN = 60
-#: Settings that do not influence a plan: the store, the intake, and calls that fail for good.
+#: Settings without influence on a plan: those of the store, of the intake, and of calls that fail for good.
 _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
 #: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
@@ -34,7 +34,7 @@ _EVERY = "run.every_seconds"
 
 @dataclass(frozen=True, slots=True)
 class PlanAsk:
-    """What the options of `rlm plan` ask for, as they were typed; the fields have the names of their values."""
+    """The options of `rlm plan` as they were typed, in fields named after their values."""
 
     counts: Sequence[str] = ()
     workers: int | None = None
@@ -46,7 +46,7 @@ class PlanAsk:
 
     @property
     def command(self) -> str:
-        """The command that asks the same, to be typed into a shell."""
+        """The shell command that asks the same question."""
         options = [f"--count {shlex.quote(one)}" for one in self.counts]
         options += [f"--workers {self.workers}"] if self.workers else []
         options += [f"--set {shlex.quote(one)}" for one in self.told]
@@ -59,7 +59,7 @@ class PlanAsk:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question that can be asked: its numbers by type, and the settings of what might be, if that is asked for."""
+    """A valid question: its numbers by type, and the settings of the hypothetical case if it has one."""
 
     asked: PlanAsk
     counts: Mapping[str, int]
@@ -68,11 +68,11 @@ class Question:
 
     @property
     def is_what_if(self) -> bool:
-        """Whether it is about other settings, endpoints or workers than there are."""
+        """Whether it is about other settings, endpoints or workers than the present ones."""
         return bool(self.asked.told or self.asked.add or self.asked.workers)
 
     def remarks(self) -> Iterator[str]:
-        """Yield what the asker should know about what was asked for."""
+        """Yield remarks about the question that the user should know."""
         workers = self.asked.workers
         if workers and workers > (most := self.settings.workers.max):
             yield f"workers.max is {most:,}: a run takes no more than that until it is raised."
@@ -87,7 +87,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class PlanAnswer:
-    """Today's forecast, and after it the one of what might be, if that was asked for."""
+    """The forecast of the present case, followed by that of the hypothetical case if one was asked for."""
 
     forecasts: Sequence[Forecast]
     backlog: Backlog
@@ -102,7 +102,7 @@ class PlanAnswer:
 
 
 def read_question(settings: Settings, asked: PlanAsk) -> Question:
-    """Check a question; raise a BadQuestionError with the `option` that is at fault, or a ConfigurationError."""
+    """Check a question; raise a BadQuestionError with the faulty `option`, or a ConfigurationError."""
     counts = _numbers("--count", asked.counts, settings)
     arriving = _numbers("--arrivals", asked.arriving, settings)
     for name in asked.add:
@@ -143,7 +143,7 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 
 def answer(store: Store, question: Question) -> PlanAnswer:
-    """Read what waits and how the windows are, and plan; nothing is taken or changed."""
+    """Read the waiting events and the windows, and plan; nothing is taken or changed."""
     asked = question.asked
     cases, numbers = _cases(store, question, fresh=bool(question.counts)), question.counts
     of_counts = {one.name: numbers.get(one.name, 0) for one in store.settings.event_types}
@@ -153,12 +153,12 @@ def answer(store: Store, question: Question) -> PlanAnswer:
 
 
 def replayed(store: Store, question: Question, number: int) -> Replay:
-    """Ask the question of the last `number` finished runs."""
+    """Answer the question for the last `number` finished runs."""
     return replay(store.runs.recent(number), number, *_cases(store, question, fresh=True))
 
 
 def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:
-    """Return today's case, then the hypothetical one if one was asked for."""
+    """Return the present case, then the hypothetical one if one was asked for."""
     asked = question.asked
     today = as_it_is(store, start_seconds(store), fresh=fresh)
     if not question.is_what_if:

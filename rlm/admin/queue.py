@@ -1,4 +1,4 @@
-"""The queues: how long and how old they are; lines checked and pushed, the audit list cleared, leftovers dropped."""
+"""The queues: their length and age; checking and pushing lines, clearing the audit list, dropping leftovers."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from rlm.ledger.scripts import CHUNK
 from rlm.settings import Settings
 from rlm.settings.faults import did_you_mean
 
-#: Most items in one push, and bytes after which a push is due.
+#: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
-#: What to do if the audit list is none.
+#: The remedy if the audit list is not a list.
 _OTHER_KIND = (
     "a scheduler sets it aside; if another program keeps it, name another list in queue.events. Push again then"
 )
-#: Lines and types named for one fault, the first ones.
+#: Most lines and types to name for one fault, the first ones.
 MOST_NAMED = 5
-#: Columns of an unknown type's name.
+#: Most columns of an unknown type's name.
 LONGEST_NAME = 60
 
 
 def queue_stats(store: Store) -> dict[str, Any]:
-    """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
+    """Return the lengths of the queues, and by type the pending events and the age of the oldest in seconds.
 
-    Events wait in the ledger and in the items. The lists are read after the ledger: while a drain is moving items
-    between them, an event may be missed.
+    Events wait in the ledger and in items. The lists are read after the ledger, so an event may be missed while a drain
+    moves items between them.
     """
     found, waiting = books(store), read_waiting(store)
     configured = [one.name for one in store.settings.event_types]
@@ -57,7 +57,7 @@ def queue_stats(store: Store) -> dict[str, Any]:
 
 
 def carried_over(store: Store) -> dict[str, int]:
-    """Return by type how many of the events in the ledger that wait were left over by an earlier run."""
+    """Return by type how many waiting events in the ledger are leftovers of an earlier run."""
     found, run = books(store).by_type, store.runs.current()
     if run is None:
         return {name: account.unsettled for name, account in found.items()}
@@ -68,7 +68,7 @@ def carried_over(store: Store) -> dict[str, int]:
 
 
 def lengths(found: Books) -> dict[str, int]:
-    """Return the lengths of the queues by the books. What is unsettled is left over while no run is open."""
+    """Return the lengths of the queues from the books. Without an open run, unsettled events are leftovers."""
     return {
         "events": found.events,
         "staged": found.staged,
@@ -80,7 +80,7 @@ def lengths(found: Books) -> dict[str, int]:
 
 
 class ItemFlaw(NamedTuple):
-    """Why an item, or its event of the type named, will become a dead letter; `told` has the reason and more."""
+    """Why an item, or its event of the named type, will become a dead letter; `told` has the reason and details."""
 
     reason: str
     told: str
@@ -89,7 +89,7 @@ class ItemFlaw(NamedTuple):
 
 @dataclass(slots=True)
 class Faulty:
-    """Items with the same fault: their number, the first lines, and the unknown types if that is the fault."""
+    """Items with the same fault: their number, the first lines, and the unknown types if those are the fault."""
 
     items: int = 0
     lines: list[int] = field(default_factory=list)
@@ -105,9 +105,9 @@ class Faulty:
 
 @dataclass(slots=True)
 class Pushed:
-    """How many items were pushed so far, and how many of the lines read will become dead letters.
+    """How many items were pushed so far, and how many of the read ones will become dead letters.
 
-    `faults` has those by reason; `read` are all lines with an item, and of these `refused` were too long to push.
+    `faults` groups those by reason; `read` counts all lines with an item, and `refused` those too long to push.
     """
 
     items: int = 0
@@ -117,7 +117,7 @@ class Pushed:
     faults: dict[str, Faulty] = field(default_factory=dict)
 
     def note(self, line: int, flaws: Sequence[ItemFlaw]) -> None:
-        """Count an item that will become a dead letter by its first flaw."""
+        """Count an item that will become a dead letter because of its first flaw."""
         self.bad += 1
         faulty = self.faults.setdefault(flaws[0].reason, Faulty())
         faulty.items += 1
@@ -128,7 +128,7 @@ class Pushed:
                 faulty.types[flaw.type_name] = None
 
     def summary(self, *, would: bool = False) -> str:
-        """Return how many of the items read will, or would, become dead letters, by reason, the most frequent first."""
+        """Return how many items will, or would, become dead letters, by reason, the most frequent first."""
         by_number = sorted(self.faults.items(), key=lambda one: -one[1].items)
         parts = ", ".join(f"{faulty.items:,} {reason} {faulty}" for reason, faulty in by_number)
         letters = "a dead letter" if self.bad == 1 else "dead letters"
@@ -147,8 +147,8 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `pushed`.
 
-    Yields a warning for each line that will become a dead letter, or is too long even for that. After a StoreError
-    those after `pushed.items` may have been pushed, unless it `is_known_undone`.
+    Yields a warning for each line that will become a dead letter or is too long even for that. After a StoreError the
+    items after the first `pushed.items` may have been pushed, unless it `is_known_undone`.
     """
     chunk: list[bytes] = []
     size = 0
@@ -165,9 +165,9 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
 
 
 def is_known_undone(store: Store, error: StoreError) -> bool:
-    """Return whether an `error` of a push says that Redis took none of the items that it was about.
+    """Return whether the `error` of a push shows that Redis took none of its items.
 
-    With `redis.wait_replicas` it may be the wait that was refused, which comes after the push.
+    With `redis.wait_replicas` the refused command may be the wait, which follows the push.
     """
     if isinstance(error, StoreGarbledError):
         return True
@@ -185,7 +185,7 @@ def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
 
 
 def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:
-    """Yield the item of each non-empty line, and why it will become a dead letter, if it will; count both.
+    """Yield the item of each non-empty line, with the reason if it will become a dead letter; count both.
 
     A line that is too long even for a dead letter must not be pushed; its item is empty.
     """
@@ -206,7 +206,7 @@ def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> I
 
 
 def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
-    """Return why an item will become a dead letter, or which of its types are unknown; empty if all is well."""
+    """Return why an item will become a dead letter, or which of its types are unknown; empty for a good item."""
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
@@ -226,14 +226,14 @@ def waiting_items(store: Store) -> int:
 
 
 class Dropped(NamedTuple):
-    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the others."""
+    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the rest."""
 
     number: int
     is_open: bool
 
 
 def count_leftovers(store: Store, wanted: EventFilter) -> int:
-    """Count the leftovers that match; while a run is open there are none."""
+    """Count the matching leftovers; while a run is open there are none."""
     if wanted.wallet or wanted.item or wanted.older_seconds is not None:
         return sum(1 for _ in _leftovers(store, wanted))
     found = books(store)
@@ -243,9 +243,9 @@ def count_leftovers(store: Store, wanted: EventFilter) -> int:
 
 
 def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
-    """Remove the first `most` leftovers that match, for good, and forget their events: pushed again they are new ones.
+    """Remove the first `most` matching leftovers for good and forget their events: if pushed again they are new.
 
-    They are dropped in chunks, in constant memory, until a run is opened; after a StoreError, some may be.
+    They are dropped in chunks, in constant memory, until a run is opened; after a StoreError some may be dropped.
     """
     number, found = 0, islice(_leftovers(store, wanted), most)
     while chunk := list(islice(found, CHUNK)):

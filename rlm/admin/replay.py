@@ -1,8 +1,8 @@
-"""A replay: the question of `rlm plan`, asked of finished runs. It plans each of them again, from its record.
+"""A replay: the question of `rlm plan` for finished runs. It plans each run again from its record.
 
-A record has the counts by type, the limits, and by endpoint the calls, the failures and the durations. What it does not
-have is taken from the settings: the workers, the order of endpoints. Two replays are compared, one as it was and one as
-it might have been; how well the former agrees with the records tells how far the latter can be believed.
+A record has the counts by type, the limits, and by endpoint the calls, failures and durations. The rest comes from the
+settings: the workers, the order of endpoints. Two replays are compared, one without a change and one with it. How well
+the first agrees with the records shows how far the second can be trusted.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from rlm.plan.situation import FRESH
 from rlm.plan.waits import Obstacle
 from rlm.plan.window import SECOND
 
-#: Final states of runs that had their whole window, or needed less.
+#: Final states of runs that had their whole window or finished earlier.
 _WHOLE = frozenset({State.COMPLETED, State.PARTIAL})
-#: A run has the window of its record unless this setting is told.
+#: A run has the window of its record unless an option sets this setting.
 _WINDOW = "run.window_seconds"
 _NO_EVENTS = dict.fromkeys(("taken", "carried_over", "completed", "failed", "leftover"), 0)
-#: Why events are left over as far as a plan knows it; whatever else kept them from being sent is in no replay.
+#: Causes of leftovers that a plan knows; no replay includes other causes.
 _KNOWN = frozenset({Obstacle.LIMIT, Obstacle.BUDGET, Obstacle.LANES, Obstacle.START, ATTEMPTS, DEADLINE})
-#: What a record has beyond the least that anything called one has; without it there is nothing to plan.
+#: Fields that a record must have beyond the minimum, because planning needs them.
 _NEEDED = {"plan", "window_seconds"}
 _MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A run: its events, those left over, and the seconds from its first call to its last answer, 0 without one."""
+    """A run: its events, its leftovers, and the seconds from its first call to its last answer, 0 without one."""
 
     events: int
     leftover: int
@@ -52,9 +52,9 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedRun:
-    """A run as its record has it, as the replay without a change has it, and with what was asked, if anything was.
+    """A run by its record, by the replay without a change, and by the replay with the change, if one was asked for.
 
-    `as_recorded`: it was cancelled or failed, so that what it completed is taken from the record and not planned.
+    `as_recorded`: it was cancelled or failed, so its completed events come from the record, not from a plan.
     """
 
     run_id: str
@@ -67,9 +67,9 @@ class ReplayedRun:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The runs, oldest first, replayed. `case` is what was asked, None if nothing was: then there is no what-if.
+    """The replayed runs, oldest first. `case` is the change that was asked for; None if there was none.
 
-    `unknown` has the causes that no replay knows, and `former` the endpoints called that are no longer configured.
+    `unknown` counts the causes that no replay includes; `former` are called endpoints that are no longer configured.
     """
 
     runs: tuple[ReplayedRun, ...]
@@ -80,7 +80,7 @@ class Replay:
 
     @property
     def left_over(self) -> dict[str, int | None]:
-        """Events left over, summed over the runs: an event that several leave over counts in each."""
+        """Events left over, summed over the runs: an event that several runs leave over counts in each."""
         return {
             "recorded": sum(one.recorded.leftover for one in self.runs),
             "unchanged": sum(one.unchanged.leftover for one in self.runs),
@@ -89,13 +89,13 @@ class Replay:
 
     @property
     def fewer(self) -> int | None:
-        """How many fewer would have been left over, below zero for more; None if no change was asked for."""
+        """How many fewer events would have been left over, negative for more; None if no change was asked for."""
         left = self.left_over
         return None if left["what_if"] is None else (left["unchanged"] or 0) - left["what_if"]
 
     @property
     def off_seconds(self) -> float | None:
-        """By how much the replay without a change misses the end of a run, the median; None if no end is known."""
+        """The median error of the unchanged replay about the end of a run; None if no end is known."""
         ends = [
             abs(one.unchanged.finish_seconds - one.recorded.finish_seconds)
             for one in self.runs
@@ -121,7 +121,7 @@ class Replay:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known about the answer, in sentences; the first says how well replay and records agree."""
+        """Notes on the answer, in sentences; the first says how well replay and records agree."""
         return list(self._notes()) if self.runs else []
 
     def as_json(self) -> dict[str, Any]:
@@ -164,10 +164,10 @@ class Replay:
 
 
 def replay(records: Sequence[Mapping[str, Any]], asked: int, today: Case, other: Case | None = None) -> Replay:
-    """Replay the runs of `records`, newest first, of which `asked` were asked for.
+    """Replay the runs of `records`, newest first; `asked` runs were asked for.
 
-    `today` is the case without a change, `other` what would have been if. Their windows do not matter: each run begins
-    with those that the one before it left, the oldest with open ones.
+    `today` is the case without a change, `other` the case with it. Their windows are not used: each run begins with
+    those that the run before it left, the oldest with open ones.
     """
     unchanged, changed = _Chain(today, None), _Chain(today, other)
     played = []
@@ -186,7 +186,7 @@ def replay(records: Sequence[Mapping[str, Any]], asked: int, today: Case, other:
 
 
 class _Chain:
-    """One replay of several runs: each begins with what the one before left over, and with the windows it left."""
+    """One replay of several runs: each begins with the leftovers and the windows of the run before."""
 
     def __init__(self, today: Case, other: Case | None) -> None:
         self._today = today
@@ -194,14 +194,14 @@ class _Chain:
         self._left: Mapping[str, int] = {}
         self._left_then: Mapping[str, int] = {}
         self._known: dict[Pair, Expected] = {}
-        #: The run before: what it was planned with, its course, and when it began, seconds since 1970.
+        #: The run before: its case, its course, and when it began, in seconds since 1970.
         self._before: tuple[Case, Course, float] | None = None
 
     def play(self, record: Mapping[str, Any]) -> Played:
-        """Plan the next run; if it was cut short, take what it completed from its record."""
+        """Plan the next run; if it was cut short, take its completed events from the record."""
         case = self._case(record)
         counts = {kind.name: _counts(record, kind.name) for kind in self._today.types}
-        # What was dropped by hand before the run is dropped in the replay as well.
+        # Events dropped by hand before the run are dropped in the replay too.
         more = {name: self._left.get(name, 0) - self._left_then.get(name, 0) for name in counts}
         events = {name: max(0, one["taken"] + one["carried_over"] + more[name]) for name, one in counts.items()}
         if _is_cut_short(record):
@@ -218,7 +218,7 @@ class _Chain:
         return Played(sum(events.values()), course.leftover, finish_seconds)
 
     def _case(self, record: Mapping[str, Any]) -> Case:
-        """Return what the run was planned with: limits, durations and failures as recorded, unless told otherwise."""
+        """Return the case of the run: limits, durations and failures as recorded, unless an option sets them."""
         today, other = self._today, self._other
         here = _names(today.types)
         self._known |= _measured(record, today.types)
@@ -230,12 +230,12 @@ class _Chain:
         return replace(case, windows=self._windows(case, record))
 
     def _windows(self, case: Case, record: Mapping[str, Any]) -> dict[str, WindowState]:
-        """Return the windows as the run before left them, those shut that answered no call of this run well."""
+        """Return the windows that the run before left; endpoints that only failed in this run are suspect."""
         found: dict[str, WindowState] = {}
         if self._before:
             before, course, began_at = self._before
             ended = max((start.at + start.takes for start in course.starts), default=0) / SECOND
-            seconds = max(timestamp(record["started_at"]) - began_at, ended)  # not before the run had ended
+            seconds = max(timestamp(record["started_at"]) - began_at, ended)  # not before the end of the run
             found = carried(before.workload({}), course.starts, seconds, before.settings.run.guard_seconds)
         called = record["by_endpoint"].items()
         down = {name for name, one in called if not one["completed"] and _failing(record, name) >= FAILING}
@@ -249,9 +249,9 @@ def _names(types: Iterable[EventType]) -> set[str]:
 def _as_recorded(
     types: Iterable[EventType], record: Mapping[str, Any], here: Container[str], but: Container[str] = ()
 ) -> tuple[EventType, ...]:
-    """Return the types with the limits of the record, except of those named in `but`.
+    """Return the types with the limits of the record, except those of the endpoints and budgets in `but`.
 
-    Of the endpoints that are `here` today, those are left out that the record does not have: they came later.
+    Endpoints that are `here` today but not in the record are left out: they were added later.
     """
     recorded = record["by_endpoint"] | record.get("by_budget", {})
     limits = {name: one["limit"] for name, one in recorded.items() if name not in but}
@@ -263,7 +263,7 @@ def _as_recorded(
 
 
 def _measured(record: Mapping[str, Any], types: Iterable[EventType]) -> dict[Pair, Expected]:
-    """Return what the calls of a run were like. A record has the figures of an endpoint for all its types together."""
+    """Return the expected calls by the record, which combines the figures of an endpoint for all its types."""
     found = {}
     for kind in types:
         for name in (one.name for one in kind.endpoints):
@@ -275,9 +275,9 @@ def _measured(record: Mapping[str, Any], types: Iterable[EventType]) -> dict[Pai
 
 
 def _failing(record: Mapping[str, Any], endpoint: str) -> float:
-    """Return about how many calls to an endpoint failed for the moment.
+    """Return about how many calls to an endpoint failed temporarily.
 
-    A record counts them together with those that made a dead letter, of which it has the sum over all endpoints.
+    A record counts them together with those that caused a dead letter; it has the sum of the latter for all endpoints.
     """
     errors = sum(one["errors"] for one in record["by_endpoint"].values())
     part = max(0.0, 1 - record["counts"]["failed"] / errors) if errors else 0.0
@@ -289,5 +289,5 @@ def _counts(record: Mapping[str, Any], name: str) -> Mapping[str, int]:
 
 
 def _is_cut_short(record: Mapping[str, Any]) -> bool:
-    """Return whether a run ended before its time: no plan says what it would have done."""
+    """Return whether a run ended early: no plan can show what it would have done."""
     return record["state"] not in _WHOLE or any(one["cause"] == STOPPED for one in record.get("why", ()))

@@ -1,4 +1,4 @@
-"""The status of an open run, in the keys of its record, and the records of finished runs."""
+"""The status of an open run, with the keys of its record, and the records of finished runs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from rlm.ledger.reading.books import books
 from rlm.ledger.reading.present import Present, present
 from rlm.settings.secrets import EMBEDDED, mask_url
 
-#: The state of a status while no run is open.
+#: The state in a status while no run is open.
 IDLE = "idle"
-#: Runs among which a prefix of an id is looked up, the newest, and how many matches are named.
+#: Newest runs to search for the prefix of an id, and matches to name.
 _MOST_RUNS = 100_000
 _MOST_NAMED = 5
-#: Records to try, the newest first, if that of the last run cannot be read.
+#: Newest records to try if that of the last run cannot be read.
 _TRIED = 10
 
 
 def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
-    """Return the status of the open run or of the run named, or that none is open.
+    """Return the status of the open or the named run, or that none is open.
 
-    `measured` is as for `open_status`. A NoSuchRunError is raised if no run of that id is open or on record.
+    `measured` is as for `open_status`. Raise a NoSuchRunError if no run with that id is open or on record.
     """
     while (run := store.runs.current()) is not None and run_id in {None, run.id}:
         found = open_status(store, run, measured=measured)
-        if store.runs.is_open(run.id):  # else it was closed while it was read
+        if store.runs.is_open(run.id):  # otherwise it was closed while it was read
             return found
     if run_id is not None:
         return record(store, run_id)
@@ -52,7 +52,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
-    """Return the id of the run that `prefix` begins, or else `prefix`; raise an AmbiguousRunError for several."""
+    """Return the id that begins with `prefix`, or `prefix` if none does; raise an AmbiguousRunError for several."""
     if not prefix:
         return prefix
     found = runs_beginning(store, prefix)
@@ -62,14 +62,14 @@ def find_run(store: Store, prefix: str | None) -> str | None:
 
 
 def runs_beginning(store: Store, prefix: str) -> list[str]:
-    """Return the ids of runs that begin so, the open one first, then the newest of those on record."""
+    """Return the ids of runs that begin with `prefix`: the open run first, then those on record, newest first."""
     run = store.runs.current()
     known = dict.fromkeys([*([run.id] if run else []), *store.runs.history(_MOST_RUNS)])
     return [one for one in known if one.startswith(prefix)]
 
 
 def looked_at(store: Store) -> dict[str, Any]:
-    """Return the installation that a view is of: its configuration file or None, its Redis, its prefix."""
+    """Return the installation that a view shows: its configuration file or None, its Redis, its prefix."""
     settings = store.settings
     redis = mask_url(settings.redis.url)
     return {
@@ -80,15 +80,15 @@ def looked_at(store: Store) -> dict[str, Any]:
 
 
 def overview(store: Store) -> dict[str, Any]:
-    """Return what a view shows: the open run or the time between two runs, and of which installation that is.
+    """Return what a view shows: the open run or the time between two runs, and the installation.
 
-    It is looked at often, so it is without what is `measured`.
+    Views call it often, so it omits what is `measured`.
     """
     return beside(store, status(store, None, measured=False))
 
 
 def last_measured(store: Store) -> dict[str, Any] | None:
-    """Return the status of the open run with all that is measured, or the record of the last one; None without any."""
+    """Return the status of the open run with its measurements, or the last record; None if there is neither."""
     found = status(store, None)
     if found["state"] != IDLE:
         return found
@@ -103,11 +103,11 @@ def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
+    """Return what a view shows between two runs: the status `idle`, the last record, the next tick, the queues.
 
-    The next tick assumes a live scheduler; `schedulers` says whether there is one, by entries that outlive it for some
-    seconds, and `conductor` which of them leads at this moment. `lacking` is why the next run would send nothing, and
-    `led_otherwise` that it goes by another configuration; both empty if that is not so.
+    The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
+    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, and `led_otherwise`
+    that it uses another configuration; both are empty otherwise.
     """
     now = store.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
@@ -137,9 +137,9 @@ def _since(moment: str, now: float) -> float:
 
 
 def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
-    """Return an open run in the keys of its record, as far as they are known, and its state at this moment.
+    """Return an open run with the keys of its record, as far as they are known, and its present state.
 
-    A view that is redrawn often does without what is `measured`: see `record_so_far`.
+    A view that is redrawn often omits what is `measured`: see `record_so_far`.
     """
     now_us, standings = standing(store)
     known = record_so_far(store, run, now_us, measured=measured)
@@ -199,7 +199,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> di
 
 
 def worker_list(store: Store) -> list[dict[str, Any]]:
-    """Return who works, where, since when and on how many events, as `rlm worker list` prints it."""
+    """Return the workers with their host, start and number of events, as `rlm worker list` prints them."""
     workers, revision = store.processes.alive(Role.WORKER), revision_in_force(store)
     busy = store.processes.busy([one.id for one in workers])
     return [_listed(one, number, revision) for one, number in zip(workers, busy, strict=True)]
@@ -226,7 +226,7 @@ def order_list(store: Store, number: int) -> list[dict[str, Any]]:
 
 
 def scaling(store: Store) -> dict[str, int]:
-    """Return how many workers are wanted and how many there are, for a program that starts hosts by it."""
+    """Return how many workers are wanted and exist, for a program that starts hosts accordingly."""
     alive = store.processes.alive(Role.WORKER)
     return {
         "wanted": max(store.processes.wanted(), store.settings.workers.min),
@@ -236,7 +236,7 @@ def scaling(store: Store) -> dict[str, int]:
 
 
 def none_finished(store: Store) -> str:
-    """Return the message that there is no record, with the command to type next."""
+    """Return the message that there is no record, with the next command to type."""
     run = store.runs.current()
     if run is not None:
         return f"No run has finished yet; {run.id} is under way, see `rlm status`."
@@ -244,7 +244,7 @@ def none_finished(store: Store) -> str:
 
 
 def record(store: Store, run_id: str | None) -> dict[str, Any]:
-    """Return the record of a run, or of the last one that finished; raise a NoSuchRunError if there is none."""
+    """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
     if run_id is None:
         newest = store.runs.history(_TRIED)
         if not newest:

@@ -1,4 +1,4 @@
-"""The runs: those that fit what is asked for, page by page; one over time; two side by side; the open one ended."""
+"""The runs: matching ones page by page; one over time; two side by side; the open one cancelled."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
 
-#: What a list shows of a record.
+#: Keys of a record that a list shows.
 _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
-#: Records read at a time.
+#: Records to read at a time.
 _PAGE = 100
-#: The most calls of an endpoint that are read to find those of a run.
+#: The most calls of an endpoint to read when looking for those of a run.
 MOST_CALLS = 200_000
-#: What of two records is compared: where it stands, what it is called, and its unit.
+#: The compared figures of two records: path, name and unit.
 _COMPARED = (
     *((f"counts {name}", name.replace("_", " "), "") for name in ("taken", "carried_over", "completed", "failed")),
     ("counts leftover", "left over", ""),
@@ -60,10 +60,10 @@ _OF_ENDPOINT = (
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """A choice of finished runs: those that match each criterion given; one of several values is enough.
+    """Criteria for finished runs: a run must match each given criterion; of several values, one is enough.
 
-    `since` is in seconds since 1970. `text` is searched for in the id, why the run failed, why events were left over,
-    and the calls that went wrong, whatever its case.
+    `since` is in seconds since 1970. `text` is searched for in the id, in why the run failed or left events over, and
+    in the failed calls, ignoring case.
     """
 
     states: Collection[str] = ()
@@ -93,7 +93,7 @@ def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def runs_page(store: Store, wanted: RunFilter, number: int, before: str = "") -> dict[str, Any]:
-    """Return the newest `number` records that match, of runs `before` that id, and the `next` id to go on, if any."""
+    """Return the newest `number` matching records before the id `before`, and the `next` id to continue, if any."""
     fitting = (one for one in _records(store, before) if wanted.fits(one))
     found = list(islice(fitting, number + 1))
     return {"runs": found[:number], "next": found[number - 1]["run_id"] if len(found) > number else None}
@@ -107,14 +107,14 @@ def _records(store: Store, before: str) -> Iterator[dict[str, Any]]:
 
 
 def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a run over time: `found` is its record, or its status while it is open.
+    """Return the course of a run over time; `found` is its record, or its status while it is open.
 
-    Times are in seconds from its start. `calls` are, by endpoint, when each was sent, by the log of calls; `missing`
-    counts those that are no longer in it. `changes` are what operators did to endpoints and budgets meanwhile;
-    `workers` is when those that live started, which is known of an open run only.
+    Times are in seconds from its start. `calls` are the times of the calls by endpoint, from the log of calls;
+    `missing` counts those no longer in it. `changes` are the changes that operators made to endpoints and budgets.
+    `workers` are the start times of living workers, known for an open run only.
     """
     began = timestamp(found["started_at"])
-    ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is cut to milliseconds
+    ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is truncated to milliseconds
     limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     ago = store.now() - began
@@ -135,7 +135,7 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sent(store: Store, limited: Limited, ago_seconds: float, began: float, ended: float) -> list[float]:
-    """Return when the calls of a run were sent, seconds from when it `began`, which is `ago_seconds` ago."""
+    """Return the times of a run's calls in seconds after it `began`, which was `ago_seconds` ago."""
     rule = limited.limit.rules[0]
     number = rule.amount * (2 + math.ceil(max(0.0, ago_seconds) / rule.seconds))
     moments = (stamp / MICROSECONDS for stamp in store.windows.sent(limited, min(number, MOST_CALLS)))
@@ -145,7 +145,7 @@ def _sent(store: Store, limited: Limited, ago_seconds: float, began: float, ende
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """Return two records side by side, figure by figure: `in_all`, `by_type`, `by_endpoint`.
 
-    Each row has `what`, its `unit`, `a`, `b` and their `difference`, None for what a record does not have.
+    Each row has `what`, its `unit`, `a`, `b` and their `difference`; None for what a record does not have.
     """
     return {
         "in_all": [_row(a, b, *each) for each in _COMPARED],
@@ -163,7 +163,7 @@ def _side_by_side(
 
 def _row(a: Mapping[str, Any], b: Mapping[str, Any], path: str, what: str, unit: str) -> dict[str, Any]:
     before, after = _at(a, path.split()), _at(b, path.split())
-    if unit == "ms":  # 0 where no call was completed
+    if unit == "ms":  # 0 if no call was completed
         before, after = before or None, after or None
     difference = None if before is None or after is None else round(after - before, 3)
     return {"what": what, "unit": unit, "a": before, "b": after, "difference": difference}
@@ -177,7 +177,7 @@ def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def open_run(store: Store, prefix: str | None) -> Run:
-    """Return the open run; raise a NoSuchRunError if none is, or one of which `prefix` begins no id."""
+    """Return the open run; raise a NoSuchRunError if there is none, or `prefix` does not begin its id."""
     run, run_id = store.runs.current(), find_run(store, prefix)
     if run is None or run_id not in {None, run.id}:
         raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
@@ -185,13 +185,13 @@ def open_run(store: Store, prefix: str | None) -> Run:
 
 
 def cancel(store: Store, run: Run) -> None:
-    """Cancel a run, which ends now; its conductor closes it."""
+    """Cancel a run, so that it ends now; its conductor closes it."""
     store.runs.cancel(run.id)
     store.processes.wake("scheduler")
 
 
 def cancelled(store: Store, run: Run) -> dict[str, Any]:
-    """Return the record of a run that was cancelled; its status if its calls are still awaited after a while."""
+    """Return the record of a cancelled run; its status if it is still waiting for calls after a while."""
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
@@ -203,9 +203,9 @@ MOST_POINTS: Final = 240
 
 
 class DoneCourse:
-    """Follows the open run; after its end it has that of the run seen last.
+    """Follows the open run; after its end it keeps the course of the last run.
 
-    Each look costs what has happened since the one before. It may be used by several threads.
+    A look reads only what is new since the last one. Several threads may use it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -213,14 +213,14 @@ class DoneCourse:
         self._lock = Lock()
         self._run: Run | None = None
         self._read = 0
-        #: By part of the window: when the last event in it was completed, seconds from the start, and how many were.
+        #: By part of the window: the seconds from the start to the last completed event in it, and the number of those.
         self._parts: dict[int, tuple[float, int]] = {}
 
     def look(self) -> dict[str, Any] | None:
-        """Return the course of the open run or of the last one seen; None if none was.
+        """Return the course of the open run or the last one seen; None if there was none.
 
-        `points` are pairs: seconds from the start, and how many events were completed by then, the last one with all.
-        `first_call_seconds` is when its first call was released, None before.
+        `points` are pairs: seconds from the start, and the events completed by then; the last point has all of them.
+        `first_call_seconds` is when the first call was released, None before that.
         """
         with self._lock:
             run = self._store.runs.current()

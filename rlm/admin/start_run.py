@@ -1,6 +1,6 @@
-"""A run started by the scheduler, as an operator orders it.
+"""A run that an operator orders from the scheduler.
 
-Of `rlm start --wait` a run waits for what this imports, so it is little.
+It has few imports, because a run of `rlm start --wait` waits for them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from rlm.ledger.front import StoreFront
 
-#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
+#: Seconds for a scheduler to accept a request, or for a conductor to answer a cancel.
 ANSWER_SECONDS = 5.0
-#: Time between two looks for that, seconds.
+#: Seconds between two looks for the answer.
 POLL_SECONDS = 0.05
 
 
 def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
-    """Ask the scheduler for a run; return the id of the one started, None if nobody takes the request up in time.
+    """Request a run from the scheduler; return its id, or None if nobody accepts the request in time.
 
-    If no scheduler is known, only a `patient` caller waits for one that may be starting. A caller that `is_stopped`
-    waits no longer.
+    If no scheduler is known, only a `patient` caller waits, for one that may be starting. A caller that `is_stopped`
+    stops waiting.
 
     Raises:
-        RunUnderWayError: one is open; the message names it.
+        RunUnderWayError: a run is open; the message names it.
     """
     if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
         return None
@@ -49,8 +49,8 @@ def started(store: StoreFront, run_id: str | None) -> dict[str, Any]:
     """Return what `rlm start` prints.
 
     Raises:
-        StoreUnfitError: Redis is not fit, so no scheduler took the run up.
-        NobodyConductsError: none took it up although it is.
+        StoreUnfitError: Redis is unfit, so no scheduler started the run.
+        NobodyConductsError: no scheduler started it although Redis is fit.
     """
     from rlm.ledger.fitness import unfit  # noqa: PLC0415  # a run that starts does not need it
 

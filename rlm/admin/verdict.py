@@ -1,4 +1,4 @@
-"""What is said of a run: how it does, what became of its plan, what went wrong; forecasts side by side. Pure."""
+"""The verdict on a run: how it does, how its plan worked out, what went wrong; forecasts side by side. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rlm.core.text import capital, counted, done_after, of_another_configuration
 if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
 
-#: An endpoint is named from this part of failed calls on, if it had so many.
+#: An endpoint is named if at least this part of its calls failed, and at least so many.
 FAILING_PART: Final = 0.1
 FAILING_CALLS: Final = 5
-#: A first call this long after the run's start is worth a line, seconds.
+#: A first call this many seconds after the run's start is worth a line.
 WORTH_A_LINE_SECONDS: Final = 0.1
 
 
@@ -26,13 +26,13 @@ class Level(StrEnum):
     """How good or bad a verdict is."""
 
     WELL = "well"
-    REST = "rest"  # nothing happens, and nothing has to
-    WARN = "warn"  # it goes on, and not as wished
-    BAD = "bad"  # it does not go on, or a run has failed
+    REST = "rest"  # nothing happens, and nothing needs to
+    WARN = "warn"  # it continues, but not as wanted
+    BAD = "bad"  # it does not continue, or a run has failed
 
 
 class Verdict(NamedTuple):
-    """A sentence without its full stop, how good or bad that is, and more of it in further sentences."""
+    """A sentence without its full stop, its level, and details in further sentences."""
 
     level: Level
     words: str
@@ -40,12 +40,12 @@ class Verdict(NamedTuple):
 
 
 def verdict(found: Mapping[str, Any]) -> Verdict:
-    """Return the verdict on what `report.overview` returns: the worst first, where several things are so."""
+    """Return the verdict on the result of `report.overview`; if several apply, the worst."""
     return next(_open(found) if words.is_open(found) else _at_rest(found))
 
 
 def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
-    """Yield the verdicts on an open run, the worst first; the last one always holds."""
+    """Yield the verdicts on an open run, the worst first; the last one always applies."""
     expected, team = words.forecast(found), found["workers"]
     if unfit := words.unfit(found):
         yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
@@ -76,7 +76,7 @@ def _joined(*told: str) -> str:
 
 
 def _failing(found: Mapping[str, Any]) -> str:
-    """Return which endpoint fails most of its calls, if that is many, and with what; else ''."""
+    """Return which endpoint fails most often, if it fails often, and the error; else ''."""
     parts = {name: one["errors"] / one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     name = max(parts, key=lambda one: parts[one], default="")
     if not name or parts[name] < FAILING_PART or found["by_endpoint"][name]["errors"] < FAILING_CALLS:
@@ -86,7 +86,7 @@ def _failing(found: Mapping[str, Any]) -> str:
 
 
 def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
-    """Yield the verdicts on the time between two runs, the worst first; the last one always holds."""
+    """Yield the verdicts on the time between two runs, the worst first; the last one always applies."""
     if unfit := words.unfit(found):
         yield Verdict(Level.BAD, "No run starts", _joined(unfit))
     if not found["schedulers"]:
@@ -111,7 +111,7 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
 
 
 def verdict_on(found: Forecast) -> Verdict:
-    """Return the verdict on a forecast: is all done in time, and what is left over if not."""
+    """Return the verdict on a forecast: whether everything is done in time, and what is left over if not."""
     plan, alone = found.plan, safe_line(found.case.lacking)
     if not found.events:
         return Verdict(Level.REST, "Nothing to do")
@@ -129,7 +129,7 @@ def verdict_on(found: Forecast) -> Verdict:
 
 
 def side_by_side(*found: Forecast) -> Iterator[list[str]]:
-    """Yield the rows of a table with a column per forecast. Forecasts count from their first call."""
+    """Yield the rows of a table with one column per forecast. Forecasts count from their first call."""
     plans = [one.plan for one in found]
     is_late = any(one.first_call_seconds >= WORTH_A_LINE_SECONDS or not one.releases for one in plans)
     yield ["workers", *(f"{one.workers:,}" for one in plans)]
@@ -149,12 +149,12 @@ def side_by_side(*found: Forecast) -> Iterator[list[str]]:
 
 
 def length(seconds: float) -> str:
-    """Return a duration of a plan, a dash for none."""
+    """Return a duration of a plan; a dash for none."""
     return f"{seconds:.1f} s" if seconds else "-"
 
 
 def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return what was `planned` for a run, and if it has ended what came of it `in fact`."""
+    """Return what was `planned` for a run and, once it has ended, what happened `in fact`."""
     plan, team = found["plan"], found["workers"]
     parts = counted(plan["workers"], "worker"), done_after(plan["forecast_seconds"]), _left(plan["expected_leftover"])
     told = {"planned": ", ".join(parts)}
@@ -170,7 +170,7 @@ def _left(number: int) -> str:
 
 
 def used(record: Mapping[str, Any]) -> str:
-    """Return the utilisation of a run and the age of its answers, '' if they are not known."""
+    """Return the utilisation of a run and the age of its answers; '' if they are not known."""
     if (one := record.get("used")) is None:
         return ""
     ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
@@ -181,7 +181,7 @@ def used(record: Mapping[str, Any]) -> str:
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Return why a finished run left events over, how long Redis was away, which calls failed, its dead letters."""
+    """Return why a finished run left events over, how long Redis was away, its failed calls and dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
     told += [away] if (away := tally.away_in_words(record)) else []
     told += call_troubles(record)
@@ -195,7 +195,7 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
 
 
 def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return the troubles of an open or a finished run as a list: each in a few words, and the parts that it has."""
+    """Return the troubles of an open or finished run: each as a short text and a list of its parts."""
     why = () if words.is_open(found) else found.get("why", ())
     told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
     told += [(away, [])] if (away := tally.away_in_words(found)) else []
@@ -205,7 +205,7 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many of a run's calls failed or were throttled, and why; what no host reaches; limits too high."""
+    """Return how many calls failed or were throttled and why, unreachable endpoints, and limits that are too high."""
     why = tally.in_words(_called(found))
     failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
     return [*failed, *_unreached(found), *_too_high(found)]
@@ -217,19 +217,19 @@ def _called(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _unreached(found: Mapping[str, Any]) -> list[str]:
-    """Return the endpoints that no host could call, and with what they fail."""
+    """Return the endpoints that no host could call, and their errors."""
     entries = [one for one in found.get("troubles", ()) if not one["calls"]]
     return [safe_line(one) for one in tally.each_in_words(entries)]
 
 
 def _too_high(found: Mapping[str, Any]) -> list[str]:
-    """Return the limits that are higher than what the endpoint takes, and what sets them right."""
+    """Return the limits that exceed what the endpoint takes, and how to correct them."""
     told = (f"{one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ()))
     return [safe_line(f"a limit is too high: {one}") for one in told]
 
 
 def _failed(found: Mapping[str, Any]) -> str:
-    """Return how many of a run's calls failed or were throttled; '' if none."""
+    """Return how many calls of a run failed or were throttled; '' if none."""
     calls, errors, throttled = words.calls_in_all(found)
     became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
     return f"{errors + throttled:,} of {counted(calls, 'call')} {became}" if became else ""

@@ -1,4 +1,4 @@
-"""Forecasts of a run as things are, or as they might be: other settings, more endpoints, another number of workers."""
+"""Forecasts of a run in the present or a hypothetical case: other settings, endpoints or number of workers."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from rlm.settings.toml import dotted, toml_value
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
 
-#: A plan reports that calls of an endpoint fail if at least this part of them is expected to.
+#: A plan reports an endpoint if at least this part of its calls is expected to fail.
 WORTH_TELLING = 0.005
 
 
 class Case(msgspec.Struct, frozen=True):
-    """What a backlog is planned with: as things are, or as they might be.
+    """The present or hypothetical case in which a backlog is planned.
 
-    `gone_seconds` is the time from a run's start to its first call; `added` are the endpoints that do not exist; `room`
-    is how many workers the hosts take, if that is known. `lacking` is why nothing would come of it as things are now,
-    `led_otherwise` that runs go by another configuration; empty if that is not so.
+    `gone_seconds` is the time from a run's start to its first call; `added` are hypothetical endpoints; `room` is how
+    many workers the hosts take, if known. `lacking` is why a run would come to nothing now, `led_otherwise` that runs
+    use another configuration; both are empty otherwise.
     """
 
     settings: Settings
@@ -63,7 +63,7 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def failing(self) -> dict[str, float]:
-        """The endpoints of which some calls are expected to fail, as measured, and which part."""
+        """The measured error rates of the endpoints that are worth a report."""
         rates: dict[str, float] = {}
         for (_, endpoint), expected in self.expected.items():
             rates[endpoint] = max(rates.get(endpoint, 0.0), expected.error_rate)
@@ -71,7 +71,7 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def assumptions(self) -> str:
-        """What differs from today, in words; empty for today."""
+        """The differences from the present, in words; empty for the present case."""
         parts = [f"{key} = {toml_value(value)}" for key, value in told(self.settings).items()]
         parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in self.added]
         parts += [f"exactly {counted(self.workers, 'worker')}"] if self.workers else []
@@ -106,12 +106,12 @@ class Case(msgspec.Struct, frozen=True):
         return look_ahead(self.workload(backlog.events), arriving, number, plan, carry, long_run)
 
     def course(self, events: Mapping[str, int], window_seconds: float) -> Course:
-        """Simulate a run of so many `events` by type, for which there are `window_seconds`."""
+        """Simulate a run with these `events` by type and a window of `window_seconds`."""
         horizon = planning.horizon_of(self.settings, self.gone_seconds, window_seconds)
         return course_of(self.workload(events), self._capacity, horizon)
 
     def workload(self, events: Mapping[str, int]) -> Workload:
-        """Return so many `events` by type as the work of this case."""
+        """Return the workload of this case with these `events` by type."""
         return Workload(events, self.types, self.windows, self.expected)
 
     @property
@@ -121,9 +121,9 @@ class Case(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The plan of one case, which events of each type are left over, and the windows to come if they were asked for.
+    """The plan of one case, the events left over by type, and the coming windows if they were asked for.
 
-    `open_run` is the id of an open run, which works on some of what is planned for.
+    `open_run` is the id of an open run, which works on part of the planned events.
     """
 
     case: Case
@@ -149,22 +149,22 @@ class Forecast:
 
     @property
     def done_seconds(self) -> float:
-        """When the last event that fits is answered, counted from now."""
+        """When the last event that fits is answered, in seconds from now."""
         return self.plan.first_call_seconds + self.plan.forecast_seconds
 
     @property
     def end_seconds(self) -> float:
-        """The same, counted from the start of the run."""
+        """The same, in seconds from the start of the run."""
         return self.case.gone_seconds + self.done_seconds
 
     @property
     def events(self) -> int:
-        """The events planned for."""
+        """The number of planned events."""
         return sum(part.events for part in self.plan.by_type.values())
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
-    """Return the case of a run that starts now; `fresh` leaves out what the windows hold and who is there."""
+    """Return the case of a run that starts now; `fresh` ignores the content of windows and the living processes."""
     types = planning.types_in_force(store)
     windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
     expected, room, lacking = learned(store, types), planning.room_of(store), "" if fresh else nobody_does(store)
@@ -175,7 +175,7 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
 def as_it_might_be(
     store: Store, today: Case, settings: Settings, add: Iterable[str], workers: int | None, *, fresh: bool
 ) -> Case:
-    """Return the case of these `settings`, with one more overflow endpoint for each type named in `add`.
+    """Return the case with these `settings`, and with one more overflow endpoint for each type named in `add`.
 
     A limit in force overrides that of the settings, unless an option set it.
     """
@@ -192,7 +192,7 @@ def as_it_might_be(
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
     expected, lacking = expected_with(today, types, settings, added), "" if workers else today.lacking
-    room = today.room if settings.workers == today.settings.workers else None  # what hosts take follows workers.max
+    room = today.room if settings.workers == today.settings.workers else None  # the room of hosts follows workers.max
     return Case(
         settings,
         types,
@@ -208,7 +208,7 @@ def as_it_might_be(
 
 
 def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:
-    """Plan the next `number` windows, with what arrives as in the last runs; None if no whole window is on record."""
+    """Plan the next `number` windows with arrivals as in the last runs; None if no whole window is on record."""
     arrivals = planning.measured_arrivals(store)
     if not arrivals.windows:
         return None
@@ -216,7 +216,7 @@ def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | Non
 
 
 def told(settings: Settings) -> dict[str, Any]:
-    """Return the settings that an option set, by key, secrets masked."""
+    """Return the settings that an option set, by key, with secrets masked."""
     return {shown.key: shown.value for shown in settings.shown if shown.where == OPTION}
 
 
@@ -237,7 +237,7 @@ def limits_told(settings: Settings) -> set[str]:
 
 
 def _free_name(kind: EventType, taken: set[str]) -> str:
-    """Return the next number of the type's overflow endpoints, or the first."""
+    """Return the next free numbered name of the type's overflow endpoints."""
     *_, last = kind.endpoints
     found = _NUMBERED.fullmatch(last.name)
     stem, first = (found["stem"], int(found["number"]) + 1) if found else (f"{kind.endpoints[0].name}_extra_", 1)
@@ -245,7 +245,7 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
 
 
 def _windows(store: Store, today: Case, types: Sequence[EventType], guard_seconds: float) -> dict[str, WindowState]:
-    """Read the windows as the new limits see them, which may count further back."""
+    """Read the windows by the new limits, which may count further back."""
     read = partial(planning.live_windows, store, ahead_seconds=today.gone_seconds, guard_seconds=guard_seconds)
     windows = read(_endpoints(types))
     for name, joining in _joining(today.types, types).items():
@@ -255,7 +255,7 @@ def _windows(store: Store, today: Case, types: Sequence[EventType], guard_second
 
 
 def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str, list[Endpoint]]:
-    """Return the endpoints that join each budget, with its limit: it will count their earlier calls."""
+    """Return the endpoints that join each budget, with its limit: the budget will count their earlier calls."""
     named = {(one.window_id, one.budget.name) for one in _endpoints(today) if one.budget}
     found: dict[str, list[Endpoint]] = defaultdict(list)
     for one in {endpoint.name: endpoint for endpoint in _endpoints(types)}.values():
@@ -267,9 +267,9 @@ def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str
 def expected_with(
     today: Case, types: Iterable[EventType], settings: Settings, added: Iterable[Endpoint]
 ) -> dict[Pair, Expected]:
-    """Return what to expect of calls: what was measured, unless an option set it.
+    """Return the expected calls: as measured, unless an option sets their duration.
 
-    An added endpoint is like the last one of its type, measured or not. One that was never called stays as configured.
+    An added endpoint is like the last one of its type, if that was measured. Others stay as configured.
     """
     by_option, new = told(settings), {one.name for one in added}
     found = dict(today.expected)

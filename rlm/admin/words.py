@@ -1,4 +1,4 @@
-"""Sentences about a status document or a record, and about the workers in it."""
+"""Sentences about a status document or a record, and about its workers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rlm.core.run import MOVES, State
 from rlm.core.text import counted, done_after, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
-#: The most endpoints that are named in a sentence.
+#: The most endpoints to name in a sentence.
 MOST_NAMED = 3
-#: An open run is closed so long after its deadline at the latest, seconds, or it is called overdue.
+#: An open run is called overdue if it is not closed so many seconds after its deadline.
 OVERDUE_SECONDS = 1.0
 
 
 class Counted(NamedTuple):
-    """How many events of a run, or of one of its types, are in which state."""
+    """How many events of a run, or of one of its types, are in each state."""
 
     total: int
     completed: int
@@ -31,7 +31,7 @@ class Counted(NamedTuple):
 
     @property
     def waiting(self) -> int:
-        """The events that are neither settled nor under way."""
+        """The events that are neither settled nor in flight."""
         return self.total - self.completed - self.failed - self.under_way
 
 
@@ -46,7 +46,7 @@ def clock(moment: str) -> str:
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Return the counts of a type, from its entry in a status or a record. Released calls wait for a lane."""
+    """Return the counts of a type from its entry in a status or record. Released calls count as waiting."""
     return Counted(
         entry["taken"] + entry["carried_over"], entry["completed"], entry["failed"], entry.get("inflight", 0)
     )
@@ -64,13 +64,13 @@ def countdown(found: Mapping[str, Any]) -> str:
 
 
 def left_of(found: Mapping[str, Any]) -> str:
-    """Return how long an open run has left, or that it is overdue."""
+    """Return how long an open run has left, or for how long it is overdue."""
     left = found["seconds_left"]
     overdue = 0.0 if left else timestamp(found["as_of"]) - timestamp(found["deadline"])
     return f"{span(overdue)} past the deadline" if overdue > OVERDUE_SECONDS else f"{span(left)} left"
 
 
-#: The forecast of a run that has none yet, or needs none any more.
+#: The expectation for a run that has no forecast yet, or needs none any more.
 _PHASES = {
     State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",
     State.PLANNING: "planning: counts and windows become workers and a forecast",
@@ -79,9 +79,9 @@ _PHASES = {
 
 
 class Expectation(NamedTuple):
-    """The forecast of an open run: when it is done and what is left over, what binds, and whether all of it `fits`.
+    """The forecast of an open run: when it is done, what is left over, what binds, and whether everything `fits`.
 
-    `when` and `leftover` are the two parts of `words`, the latter empty if all of it fits.
+    `when` and `leftover` are the two parts of `words`; `leftover` is empty if everything fits.
     """
 
     words: str
@@ -133,13 +133,13 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
-    if expected["expected_leftover"]:  # it does not finish, so there is nothing to spare
+    if expected["expected_leftover"]:  # it does not finish, so no time is to spare
         return f"the last answer comes in {span(to_go)}"
     return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"
 
 
 def spare_seconds(found: Mapping[str, Any]) -> float | None:
-    """Return how long before its deadline an open run is expected to be done; None before its first call."""
+    """Return how many seconds before its deadline an open run should be done; None before its first call."""
     if (called := found["called_seconds"]) is None:
         return None
     to_go = (found.get("forecast") or found["plan"])["forecast_seconds"] - called
@@ -147,14 +147,14 @@ def spare_seconds(found: Mapping[str, Any]) -> float | None:
 
 
 def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
-    """Return in how many seconds the last answer of an open run is expected; None as long as no call was made."""
+    """Return in how many seconds the last answer of an open run is expected; None before its first call."""
     if found["state"] != State.RUNNING or halted(found) or (called := found["called_seconds"]) is None:
         return None
     return float(max(0.0, (found.get("forecast") or found["plan"])["forecast_seconds"] - called))
 
 
 def progress(found: Mapping[str, Any]) -> str:
-    """Return how much of an open run is done, how fast it calls, and how many calls failed."""
+    """Return how much of an open run is done, its rate of calls, and how many calls failed."""
     counts = counts_in_all(found)
     dead = [counted(counts.failed, "dead letter")] if counts.failed else []
     return ", ".join([f"{counts.completed:,} of {counted(counts.total, 'event')} done", *dead, *_calling(found)])
@@ -166,13 +166,13 @@ def calls_in_all(found: Mapping[str, Any]) -> list[int]:
 
 
 def calls_a_minute(found: Mapping[str, Any]) -> float:
-    """Return how fast an open run has called since its first call, 0 before."""
+    """Return the calls per minute of an open run since its first call; 0 before it."""
     called = found["called_seconds"]
     return calls_in_all(found)[0] * 60 / called if called else 0.0
 
 
 def _calling(found: Mapping[str, Any]) -> list[str]:
-    """Return how fast a run calls, and how many calls failed or were throttled."""
+    """Return the rate of calls of a run, and how many failed or were throttled."""
     _, errors, throttled = calls_in_all(found)
     told = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
     told += [counted(errors, "error")] if errors else []
@@ -180,35 +180,35 @@ def _calling(found: Mapping[str, Any]) -> list[str]:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """Return what became of a run in one line."""
+    """Return the result of a run in one line."""
     failure = f" ({safe_line(record['failure'])})" if record.get("failure") else ""
     return f"{record['state']} after {span(record['duration_seconds'])}{failure}: {outcome(record['counts'])}"
 
 
 def outcome(counts: Mapping[str, int]) -> str:
-    """Return what became of a run's events."""
+    """Return the result of a run's events."""
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
 def looked_at(found: Mapping[str, Any]) -> str:
-    """Return which installation a status is about, '' if it does not say."""
+    """Return which installation a status is about; '' if it does not say."""
     config = found.get("config") or "the built-in defaults"
     return f"{config}, Redis {found['redis']}, prefix {found['prefix']}" if "redis" in found else ""
 
 
 def halted(found: Mapping[str, Any]) -> str:
-    """Return why an open run does not go on, and what to do: Redis is not fit, or nobody conducts it; else ''."""
+    """Return why an open run does not continue, and the remedy: Redis is unfit, or nobody conducts; else ''."""
     nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
     return unfit(found) or (nobody if found.get("conductor", "-") is None else "")
 
 
 def unfit(found: Mapping[str, Any]) -> str:
-    """Return why nothing is sent if Redis is not fit, and what to do; else ''."""
+    """Return why nothing is sent if Redis is unfit, and the remedy; else ''."""
     return f"nothing is sent until Redis is fit: {safe_line(found['unfit'])}" if found.get("unfit") else ""
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
-    """Return which hosts, endpoints and budgets are not well, and why; those with the same reason together."""
+    """Return which hosts, endpoints and budgets are unwell, and why; grouped by reason."""
     alike: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for name, entry in shut(found).items():
         reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
@@ -217,7 +217,7 @@ def unwell(found: Mapping[str, Any]) -> list[str]:
 
 
 def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the endpoints and budgets that are not well, by name."""
+    """Return the endpoints and budgets that are unwell, by name."""
     entries = found["by_endpoint"] | found.get("by_budget", {})
     return {name: entry for name, entry in entries.items() if entry.get("health", "ok") not in WELL}
 
@@ -239,9 +239,9 @@ def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def next_slot(entry: Mapping[str, Any]) -> str:
-    """Return when an endpoint has a free slot: `now`, in how long, or a dash if that is not known.
+    """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known.
 
-    A time takes six characters at the most, in whole units rounded up: `2 s`, `12 min`.
+    A duration has at most six characters, in whole units rounded up: `2 s`, `12 min`.
     """
     seconds = entry["next_slot_seconds"]
     if seconds is None:
@@ -253,7 +253,7 @@ def next_slot(entry: Mapping[str, Any]) -> str:
 
 
 def doing(worker: Mapping[str, Any], *, events: bool) -> str:
-    """Return what a worker does: its state, or which endpoints it calls; with `events` for which events, too."""
+    """Return what a worker does: its state, or the endpoints that it calls; with `events` also their events."""
     if worker.get("other_configuration"):
         return "another configuration"
     if worker["state"] != "ready":
@@ -271,13 +271,13 @@ def workers(found: Mapping[str, Any]) -> str:
         return "no worker is wanted yet"
     lanes, busy = (sum(each[key] for each in one["each"]) for key in ("threads", "busy"))
     told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
-    other = one.get("other_configuration", 0)  # a status of an older version has none
+    other = one.get("other_configuration", 0)  # statuses of older versions have none
     told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
     return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
 
 def workers_ready(found: Mapping[str, Any]) -> int:
-    """Return how many workers are ready to claim something of this run: none of another configuration is."""
+    """Return how many workers are ready to claim events of this run; those of another configuration never do."""
     team: Mapping[str, int] = found["workers"]
     return max(0, team["ready"] - team.get("other_configuration", 0))
 

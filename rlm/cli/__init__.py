@@ -1,4 +1,4 @@
-"""The `rlm` command. It imports little: every worker imports it at birth, and a command loads when it is asked for."""
+"""The `rlm` command. It imports little, because every worker imports it; a command is loaded when it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for one, each package installed is read
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # a search for plugins reads every installed package
     try:
         with uncollected():
             from rlm.cli.group import rlm
@@ -26,7 +26,7 @@ def main() -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector off what is imported, now and later: all of it stays, and there is much to look at."""
+    """Keep the garbage collector away from imported objects, now and later: they all stay, and scanning is slow."""
     gc.disable()
     try:
         yield
@@ -36,23 +36,23 @@ def uncollected() -> Iterator[None]:
 
 
 def settle_streams() -> None:
-    """Open closed standard streams, make any text encodable, ignore failed writes to stderr; before anything else."""
+    """Open closed standard streams, make any text encodable, ignore failed writes to stderr; call it first."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # `rlm status >&-`: otherwise the next file that is opened becomes stdout
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        except OSError:  # `rlm status >&-`: otherwise the next opened file becomes stdout
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
     codecs.register_error("rlm", _escaped)
     sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
     sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
-    sys.stdout.reconfigure(errors="rlm")  # type: ignore[union-attr]  # it is what Python made, or we
+    sys.stdout.reconfigure(errors="rlm")  # type: ignore[union-attr]  # made by Python or above
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
     raw = io.BufferedWriter(io.FileIO(2, "w", closefd=False))
     sys.stderr = _Unread(raw, encoding, errors="rlm", line_buffering=True)
 
 
 class _Unread(io.TextIOWrapper):
-    """A stream that ignores failed writes: the exit code still says how the command ended."""
+    """A stream that ignores failed writes: the exit code still shows how the command ended."""
 
     def write(self, text: str, /) -> int:
         with suppress(OSError):
@@ -65,7 +65,7 @@ class _Unread(io.TextIOWrapper):
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    r"""Escape what the encoding lacks as JSON does, `\u00e9`, so that JSON keeps its meaning."""
+    r"""Escape characters that the encoding lacks as JSON does, `\u00e9`, so that JSON keeps its meaning."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, errors, questions to the user, the store."""
+"""Shared by all commands: exit codes, errors, questions to the user, the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _Front = TypeVar("_Front", bound="StoreFront")
 
-#: How long to wait for Redis before telling the user, seconds.
+#: Seconds to wait for Redis before telling the user.
 PATIENCE_SECONDS = 2.0
 
 
@@ -49,7 +49,7 @@ class Group(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.possibilities:  # a misspelt option that is allowed here
+            if error.possibilities:  # an allowed option was misspelt
                 raise
             raise click.UsageError(
                 f"No such option {error.option_name!r} here. Options go behind the command.", ctx
@@ -74,7 +74,7 @@ def command(
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Return a decorator for a command with examples, `--config`, `--debug` and, if it prints data, `--json`.
 
-    `name` is by default that of the function, and a command without a `group` is added to one elsewhere.
+    `name` is by default the function's name. A command without a `group` is added to one elsewhere.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -90,7 +90,7 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-#: The exit code of each error, the most special first; of any other it is FAILED.
+#: The exit code of each error, most specific first; of any other error it is FAILED.
 _EXIT_CODES = (
     ((errors.ConfigurationError, errors.AmbiguousRunError, errors.BadQuestionError), ExitCode.USAGE),
     ((errors.NoSuchEndpointError, errors.NoSuchHostError), ExitCode.USAGE),
@@ -111,10 +111,10 @@ class CommandError(click.ClickException):
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(safe_words(message))
-        self.exit_code = int(code)  # type: ignore[misc]  # click's own way
+        self.exit_code = int(code)  # type: ignore[misc]  # as click does
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message like any other error; that of an interrupted command says what it leaves behind."""
+        """Print the message as an error; that of an interrupted command is only information."""
         if self.exit_code == ExitCode.INTERRUPTED:
             say(self.message)
         else:
@@ -122,10 +122,10 @@ class CommandError(click.ClickException):
 
 
 def confirm(question: str, done: str = "removed") -> None:
-    """Ask before what cannot be undone; unless the answer is yes, raise CommandError: Nothing was `done`."""
+    """Ask before something that cannot be undone; without a yes raise CommandError: Nothing was `done`."""
     try:
         agreed = click.confirm(safe_words(question), err=True)
-    except click.Abort as abort:  # there is nobody to ask, or Ctrl-C
+    except click.Abort as abort:  # nobody can answer, or Ctrl-C
         say("")
         if isinstance(abort.__context__, KeyboardInterrupt):
             raise CommandError(f"Nothing was {done}.", ExitCode.INTERRUPTED) from abort
@@ -135,9 +135,9 @@ def confirm(question: str, done: str = "removed") -> None:
 
 
 def new_server(settings: Settings) -> str:
-    """Return a warning if a command without a configuration is about to make an embedded server, else ''.
+    """Return a warning if a command without a configuration is about to create an embedded server, else ''.
 
-    An existing folder needs no warning: whoever made it was warned, and processes that a command starts find it there.
+    An existing folder needs no warning: its creator was warned, and processes started by a command find it there.
     """
     from rlm.settings.secrets import EMBEDDED
 
@@ -152,7 +152,7 @@ def new_server(settings: Settings) -> str:
 def unread_url(settings: Settings) -> str:
     """Return a warning if the embedded server is used although a .env file here names another Redis, else ''.
 
-    `rlm up` reads that file by itself, so its processes are likely to work on the other one.
+    `rlm up` reads that file itself, so its processes probably use the other Redis.
     """
     from rlm.core.files import read_trusted_text
     from rlm.settings.secrets import EMBEDDED
@@ -163,7 +163,7 @@ def unread_url(settings: Settings) -> str:
         return ""
     try:
         url = parse_dotenv(read_trusted_text(file)).get("REDIS_URL", EMBEDDED)
-    except (OSError, ValueError, errors.ConfigurationError):  # there is none, or `rlm up` says what is wrong with it
+    except (OSError, ValueError, errors.ConfigurationError):  # there is none, or `rlm up` reports its fault
         return ""
     remedy = "this command looks at an embedded server instead. For the shell to know it: `set -a; . ./.env; set +a`"
     return f"{file} sets REDIS_URL, which only `rlm up` reads by itself: {remedy}" if url not in {"", EMBEDDED} else ""
@@ -176,7 +176,7 @@ def tell_new_server(settings: Settings) -> None:
 
 
 def show_site(store: Store) -> None:
-    """Print which installation an empty answer is about, since the user may have meant another."""
+    """Print which installation an empty answer is about: the user may have meant another."""
     from rlm.admin import words
     from rlm.admin.report import looked_at
 
@@ -184,7 +184,7 @@ def show_site(store: Store) -> None:
 
 
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
-    """Print which of `types` and `endpoints`, of which nothing was found, are not configured."""
+    """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
     from rlm.settings.faults import did_you_mean
 
     settings = store.settings
@@ -194,21 +194,21 @@ def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = 
 
 
 def settings_of(config: Path | None) -> Settings:
-    """Load the settings. What that imports is imported once a command runs, and not for its help."""
+    """Load the settings. Their modules are imported when a command runs, not for its help."""
     from rlm.settings import load_settings
 
     return load_settings(config)
 
 
 def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
-    """Return what counts, in a `with` block, the signals that ask this process to stop; `each_turn` is for `Wakeup`."""
+    """Return a context manager that counts the stop signals of this process; `each_turn` is for `Wakeup`."""
     from rlm.processes.signals import StopSignals, Wakeup
 
     return StopSignals(Wakeup(each_turn))
 
 
 def store_of(config: Path | None) -> AbstractContextManager[Store]:
-    """Load the settings and open their store; start the embedded server if one is configured."""
+    """Load the settings and open their store; start the embedded server if it is configured."""
     return opened(settings_of(config))
 
 

@@ -1,4 +1,4 @@
-"""To set it up: `rlm init` writes a configuration to begin with, `rlm config` shows and checks it, `rlm completion`."""
+"""Setup: `rlm init` writes a first configuration, `rlm config` shows and checks it, `rlm completion`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rlm.core.text import counted, safe_line
 if TYPE_CHECKING:
     from rlm.settings import Settings, Shown
 
-#: What `rlm init` writes; `python -m tests.init_files` makes them of the descriptions of the settings.
+#: The files that `rlm init` writes; `python -m tests.init_files` makes them from the descriptions of the settings.
 _FIRST_FILES = Path(__file__).parents[1] / "settings" / "init"
 _ENV_EXAMPLE = ".env.example"
 _NEXT = """\
@@ -39,7 +39,7 @@ directory:
 
 Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
 says whether it can be used, and `rlm doctor` whether all is well."""
-#: click's own script lets bash expand completions as file names (`endpoints[0]`), and ends `TYPE=` with a space.
+#: click's own script lets bash expand completions as file names (`endpoints[0]`), and adds a space after `TYPE=`.
 BASH = """\
 _rlm_completion() {
     local type value
@@ -82,7 +82,7 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     kept = [] if force else there
     written = {name: text for name, text in files.items() if name not in kept}
     if config is not None:
-        settings_of(config)  # nothing of it is used, but a faulty file is reported
+        settings_of(config)  # it is not used, but a faulty file is reported
     if force and there and not yes and not dry_run:
         confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
     if not dry_run:
@@ -118,7 +118,7 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
 
 
 def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_run: bool) -> None:
-    """Print which files were written; in a dry run print them on stdout, and their names on stderr."""
+    """Print which files were written; in a dry run print the files on stdout, and their names on stderr."""
     for name in kept:
         if dry_run:
             say(f"{directory / name} is there and would be kept; --force would overwrite it.")
@@ -177,7 +177,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
-    """Join value and origin into one cell if the terminal is too narrow for two; the cell wraps before the origin."""
+    """Join value and origin into one cell if the terminal is too narrow for two; it then wraps before the origin."""
     values, origins = (max(width_of(row[index]) for row in rows) for index in (1, 2))
     over = width + values + origins + 4 - room()  # two spaces between columns
     if over <= 0:
@@ -255,7 +255,7 @@ def completion(config: Path | None, shell: str) -> None:
     from rlm.cli.group import COMPLETE_VARIABLE, rlm  # which imports commands as they are asked for
 
     if config is not None:
-        settings_of(config)  # the script needs nothing of it, but a faulty file is reported
+        settings_of(config)  # it is not used, but a faulty file is reported
     kind = get_completion_class(shell) or ShellComplete  # click has all three
     script = kind(rlm, {}, "rlm", COMPLETE_VARIABLE)
     show((BASH if shell == "bash" else script.source_template) % script.source_vars())

@@ -1,4 +1,4 @@
-"""What one checks: the installation (`rlm doctor`), calls sent (`rlm compliance`), orders given (`rlm orders`)."""
+"""Checks: the installation (`rlm doctor`), the calls sent (`rlm compliance`), the orders given (`rlm orders`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlm.core.text import counted, safe_line
 if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
 
-#: The verdict for each severity, on the screen and in the JSON.
+#: The verdict for each severity, on screen and in JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
 
 
@@ -58,7 +58,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
 
 
 def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> Iterable[Finding]:
-    """Examine what can be examined without a valid configuration; `error` says what is wrong with it."""
+    """Examine what does not need a valid configuration; `error` describes its faults."""
     from rlm.admin.doctor import examine_without
     from rlm.settings import load_sound
     from rlm.settings.sources import choose_file
@@ -71,7 +71,7 @@ def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: 
 
 
 def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]]:
-    """Print the findings, the worst first, and return their documents; what is well takes one line unless `verbose`."""
+    """Print the findings, the worst first, and return their documents; good ones take one line unless `verbose`."""
     found: list[dict[str, Any]] = [
         {
             "name": one.name,

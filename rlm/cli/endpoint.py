@@ -1,4 +1,4 @@
-"""`rlm endpoint`: list endpoints and budgets, pause, resume or limit them on the live system, see what was changed."""
+"""`rlm endpoint`: list endpoints and budgets; pause, resume or limit them in the live system; list the changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-#: The style of each health; any other is a warning.
+#: The style of each health; any other health is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
 
@@ -146,9 +146,9 @@ def _change(
     type_name: str | None,
     change: Callable[[Store, Limited, str], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned.
+    """Change each endpoint in turn, or none if a name is unknown; return the results of `change`.
 
-    The JSON is the document of the one that was named, else all under `endpoints`.
+    The JSON is one document if exactly one was named, otherwise all of them under `endpoints`.
     """
     from rlm.admin.endpoints import choose_limited, who
 

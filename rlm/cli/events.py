@@ -1,4 +1,4 @@
-"""Events one by one: `rlm explain` shows where one is, `rlm queue list` those that wait, `rlm queue drop` drops it."""
+"""Single events: `rlm explain` shows where one is, `rlm queue list` those that wait, `rlm queue drop` drops some."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rlm.ledger.reading.waiting import EventFilter
 
 
-#: The most characters of an answer in the list.
+#: Most characters of an answer in the list.
 ANSWER_WIDTH = 80
 _STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
 _AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
@@ -27,10 +27,10 @@ _AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
 def _filter(item: str, **options: Any) -> EventFilter:
     from rlm.ledger.reading.waiting import EventFilter
 
-    return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # broken, it matches no id
+    return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
 
-#: The options that choose events: what `_filter` takes.
+#: The options that choose events: the arguments of `_filter`.
 event_filter = all_of(
     several("--type", "types", "TYPE", "Those of this type.", shell_complete=type_names),
     click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
@@ -91,7 +91,7 @@ def _list(found: dict[str, Any]) -> None:
         return
     if found["next"]:
         show()
-        mark = safe_line(shlex.quote(found["next"]))  # it contains an item's id, which comes from outside
+        mark = safe_line(shlex.quote(found["next"]))  # it contains an item's id, which is untrusted
         show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
 
 
@@ -231,5 +231,5 @@ def _list_attempts(one: dict[str, Any]) -> None:
 
 
 def _when(moment: str) -> str:
-    """Shorten a time on a terminal, even if the table has room for all of it: all tables look the same."""
+    """Shorten a time on a terminal, even if the whole would fit, so that all tables look the same."""
     return short_time(moment) if is_terminal() else moment

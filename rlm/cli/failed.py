@@ -1,4 +1,4 @@
-"""`rlm failed`: look at dead letters; send them into the next run, or remove them for good."""
+"""`rlm failed`: show dead letters; send them into the next run, or remove them for good."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 if TYPE_CHECKING:
     from rlm.admin.letters import Outcome
 
-#: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
+#: Most characters of a letter's detail in the list on a terminal; `rlm failed show` shows all.
 DETAIL_WIDTH = 60
-#: The most characters of an item that are printed as text, and of ids of letters.
+#: Most characters of an item to print as text, and of letter ids.
 ITEM_WIDTH, IDS_WIDTH = 4000, 400
-#: The most letters that are shown at once, and refused ones that are named; the others are only counted.
+#: Most letters to show at once, and most refused ones to name; the others are only counted.
 MOST_SHOWN, MOST_REFUSED = 20, 5
 
-#: What becomes of letters retried, by whether they are items as a whole: events, items that had none, or both.
+#: What happens to retried letters: by whether they are events, whole items without one, or both.
 _FOLLOWS = {
     (False,): "They go out with the next run",
     (True,): "Their items are back on the audit list, where the next run looks at them anew",
@@ -159,7 +159,7 @@ def _show_letter(raw: bytes) -> None:
 
 
 def _item_text(raw: bytes) -> str:
-    """Return the item of a letter for a person: JSON indented, anything else as one line with non-text escaped."""
+    """Return a letter's item for a person: JSON indented, anything else on one line with non-text escaped."""
     from rlm.admin.letters import DeadLetter
     from rlm.ledger.letters import is_excerpt
 
@@ -169,12 +169,12 @@ def _item_text(raw: bytes) -> str:
         head = base64.b64decode(held["base64"])
         told = f"the first {len(head):,} of {held['bytes']:,} bytes, SHA-256 of all {held['sha256']}:"
         return safe_line(f"{told} {head.decode(errors='backslashreplace')}")
-    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are its own, not layout
+    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are content, not layout
         return safe_line(letter.item_bytes.decode(errors="backslashreplace"))
     return msgspec.json.format(bytes(letter.item), indent=2).decode()
 
 
-#: What retry and drop take.
+#: The arguments of retry and drop.
 dealt_with = all_of(
     click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids), letter_filter, deal_flags
 )
@@ -218,7 +218,7 @@ def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
 def _deal(
     config: Path | None, ids: Sequence[str], done: str, *, every: bool, yes: bool, dry_run: bool, **options: Any
 ) -> None:
-    """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
+    """Retry or drop the named letters, or the oldest matching ones, after asking; none if an id is unknown."""
     from rlm.admin.letters import Deal, Dealing, LetterFilter
 
     chosen, deal = LetterFilter(**options), Deal(done)

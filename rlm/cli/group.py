@@ -1,4 +1,4 @@
-"""The group of all commands; each is imported when it is asked for, and ends with a message and an exit code."""
+"""The group of all commands; each is imported when it is used, and ends with a message and an exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rlm.core.errors import RLMError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-#: Where RLM's packages are installed.
+#: The directory in which RLM's packages are installed.
 _HOME = Path(__file__).parents[2]
 
 
@@ -38,10 +38,10 @@ class LastWords(logging.Handler):
 
 @contextmanager
 def orderly(ctx: click.Context) -> Iterator[None]:
-    """End a command that fails with one message and an `ExitCode`; with `--debug` print the traceback first.
+    """End a failing command with one message and an `ExitCode`; with `--debug` print the traceback first.
 
-    click handles its own exceptions. A closed pipe and Ctrl-C end the command silently, with the exit code that a shell
-    gives for the signal: 128 plus its number.
+    click handles its own exceptions. After a closed pipe or Ctrl-C the command ends silently, with the exit code that a
+    shell gives for the signal: 128 plus its number.
     """
     logging.lastResort = LastWords(logging.WARNING)
     try:
@@ -55,12 +55,12 @@ def orderly(ctx: click.Context) -> Iterator[None]:
         raise unread() from error
     except KeyboardInterrupt as error:
         if is_terminal(err=True):
-            say("")  # ends the line that shows ^C
+            say("")  # end the line that shows ^C
         raise SystemExit(int(ExitCode.INTERRUPTED)) from error
     except OSError as error:
         raise _end(ctx, error, _full(error) or f"{error}; run it again with --debug to see where") from error
     except Exception as error:
-        if logging.getLogger().handlers:  # this process keeps a log, from which Sentry gets it
+        if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
             logging.getLogger("rlm.process").critical(
                 "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
             )
@@ -68,7 +68,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
 
 
 def _refuse_negative(error: Exception) -> None:
-    """Raise an error that fits if a number below 0, such as the rate -1/second, was taken for an option."""
+    """Raise a fitting error if a number below 0, such as the rate -1/second, was taken for an option."""
     if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
         raise click.UsageError(
             f"{error.option_name} is no option, and no number here is below 0.", error.ctx
@@ -82,7 +82,7 @@ def unread() -> SystemExit:
 
 
 def _full(error: OSError) -> str:
-    """Return the message if there is no room for what is written; '' for any other error."""
+    """Return the message if the disk is full; '' for any other error."""
     if error.errno not in {errno.ENOSPC, errno.EDQUOT} or error.filename:
         return ""
     return f"nothing more can be written ({error.strerror}): make room where this command writes"
@@ -96,7 +96,7 @@ def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode = Exit
 
 
 def _fault(error: Exception) -> str:
-    """Describe an unexpected error: what it is and the last line of RLM's own in the traceback."""
+    """Describe an unexpected error: what it is, and the last line of RLM's own code in the traceback."""
     what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
@@ -108,7 +108,7 @@ def _fault(error: Exception) -> str:
 
 
 def _masked(words: str) -> str:
-    """Mask secrets. Without a loaded configuration none is known, and importing the mask would cost time."""
+    """Mask secrets. Without a loaded configuration there are none, and importing the mask would cost time."""
     if "://" not in words and "rlm.settings.secrets" not in sys.modules:
         return words
     from rlm.settings.secrets import known
@@ -116,10 +116,10 @@ def _masked(words: str) -> str:
     return known().mask(words)
 
 
-#: A shell sets this variable to ask for completions (`rlm completion`).
+#: A shell sets this variable to request completions (`rlm completion`).
 COMPLETE_VARIABLE = "_RLM_COMPLETE"
 
-#: The commands by section of the overview: module of `rlm.cli`, name in it, and its one line.
+#: The commands by section of the overview: module of `rlm.cli`, name in it, and summary.
 OVERVIEW = {
     "Try it": {
         "demo": ("sandbox", "demo", "Show the whole system at work: one window, live, nothing needed."),
@@ -207,7 +207,7 @@ class LazyGroup(Group):
             return super().invoke(ctx)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; if a shell asks for completions, without printing any error."""
+        """Run the command line; if a shell requests completions, print no errors."""
         if COMPLETE_VARIABLE not in os.environ:
             return super().main(*args, **extra)
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until this process ends
@@ -217,7 +217,7 @@ class LazyGroup(Group):
 
 
 def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:
-    """Stop this process when the one that started it is killed: else that would have stopped it, as `rlm demo` does."""
+    """Stop this process when its starter is killed, as the starter, such as `rlm demo`, would have done."""
     if parent is not None:
         from rlm.processes.fork import die_with
 

@@ -1,4 +1,4 @@
-"""Options and the types of their values that several commands share, and the names that a shell completes them with."""
+"""Options and value types that several commands share, and the names for shell completion."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         self._longest = longest
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse a duration. A number without a unit counts seconds."""
+        """Parse a duration. A number without a unit is in seconds."""
         seconds = seconds_of(value) if isinstance(value, str) else float(value)
-        if not seconds > 0:  # true for NaN, too
+        if not seconds > 0:  # also true for NaN
             self.fail(f"{value!r} is no length of time; write for example {DURATIONS}", param, ctx)
         if not self._shortest <= seconds <= self._longest:
             shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
@@ -45,7 +45,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
 
 
 class Since(Duration):
-    """A moment, said as how long ago it was; seconds since 1970."""
+    """A moment given as how long ago it was; converted to seconds since 1970."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse how long ago."""
@@ -64,7 +64,7 @@ class WholeNumber(click.IntRange):
 
 
 class NumberRange(click.FloatRange):
-    """A range of numbers that refuses NaN, which click lets through since it compares with no bound."""
+    """A range of numbers that refuses NaN, which click accepts because NaN compares with no bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse a number in the range."""
@@ -77,7 +77,7 @@ class NumberRange(click.FloatRange):
 
 
 def _reads(number: Callable[[Any], float], value: Any) -> bool:
-    """Return whether `value` is a number, as a text in plain digits."""
+    """Return whether `value` is a number; text must be in plain digits."""
     try:
         number(value)
     except ValueError:
@@ -114,7 +114,7 @@ def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-#: Of what removes or sends many: without asking, only counted; and with the choice of all before them.
+#: For commands that remove or send many: without asking, or only counting; and, in the next, the choice of all.
 sure_flags = all_of(
     yes_option, click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
 )
@@ -122,20 +122,20 @@ deal_flags = all_of(click.option("--all", "every", is_flag=True, help="All of th
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
 )
-#: How many entries to list: the most that can be asked for is more than any list has.
+#: How many entries to list: the maximum exceeds any list.
 number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
 
 
 def several(
     flag: str, name: str, metavar: str, meaning: str, *, of: Iterable[str] = (), **more: Any
 ) -> Callable[[Any], Any]:
-    """Return an option that can be given several times; each time with one of the values `of`, if there are any."""
+    """Return an option that can be repeated, each time with one of the values `of`, if there are any."""
     more |= {"type": click.Choice([*map(str, of)])} if of else {}
     return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Pass the choice on by the environment, to this process and those that it starts."""
+    """Put the choice into the environment, for this process and those that it starts."""
     if value is not None:
         os.environ["RLM_LOG_FORMAT"] = value
 
@@ -150,47 +150,47 @@ log_format_option = click.option(
     "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
 )
 
-#: The options of processes that go on working.
+#: The options of long-running processes.
 process_options = all_of(volatile_option, log_format_option)
 
-#: How often `--follow` looks by default, seconds.
+#: Default seconds between two looks of `--follow`.
 FOLLOW_SECONDS = 1.0
 
 
 def interval_option(default: float) -> Callable[[Any], Any]:
-    """Return the option for how often a view looks."""
+    """Return the option for the interval of a view."""
     return click.option(
         "--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=f"Look this often.  [default: {default:g}s]"
     )
 
 
-#: How long the store has to answer for a completion, seconds: a person waits for it with a key pressed.
+#: Seconds for the store to answer a completion: a person waits for it.
 _ANSWER_SECONDS = 0.5
-#: Names that are offered, at the most.
+#: Most names to offer.
 _MOST_NAMES = 100
-#: A name that every shell takes as one word and not as an option, as all names that RLM makes. Others may write into
-#: Redis, and a completion goes onto the command line as it is: Enter would run a `$(...)` in it.
+#: A name that every shell takes as one word and not as an option, like all names that RLM makes. Others may write to
+#: Redis, and a completion is put on the command line unchanged: Enter would run a `$(...)` in it.
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
 
 
 def _completing(names: Callable[[Settings], Iterable[str]]) -> Complete:
-    """Make a completion from the names that there are by the settings, or by their store."""
+    """Return a completion of the names in the settings or in their store."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-        given = ctx.params.get("ids") or ()  # dead letters that the command line names already
+        given = ctx.params.get("ids") or ()  # dead letters already on the command line
         try:
             from rlm.settings import load_settings
 
             found = names(load_settings(ctx.params.get("config")))
             return [one for one in found if one.startswith(incomplete) and _WORD.fullmatch(one) and one not in given]
-        except Exception:  # noqa: BLE001  # a shell is no place for any error
+        except Exception:  # noqa: BLE001  # completion must not print an error
             return []
 
     return complete
 
 
 def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], Iterable[str]]:
-    """Make a source of names that asks the store, if it answers."""
+    """Return a source of names that asks the store, if it answers."""
 
     def find(settings: Settings) -> Iterable[str]:
         from rlm.ledger import Store

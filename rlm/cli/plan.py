@@ -1,4 +1,4 @@
-"""`rlm plan`: forecast a run for what waits or for given counts, with today's settings and with others."""
+"""`rlm plan`: forecast a run for what waits or for given counts, with today's and with other settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlm.plan.outlook import Outlook
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
-#: Of more windows, or runs replayed, than one more than these, so many of the first and of the last are shown.
+#: If there are more windows, or replayed runs, only so many of the first and so many of the last are shown.
 SHOWN_WINDOWS, SHOWN_RUNS = (7, 4), (9, 10)
 #: From this number on, arrivals are shown as whole events.
 SHOWN_WHOLE = 100
@@ -162,7 +162,7 @@ def _until_done(found: Forecast) -> None:
 
 
 def _coming_up(found: Forecast) -> None:
-    """Print how long workers take to start, if that is long: the window is shorter by it."""
+    """Print how long workers take to start, if that is long: it shortens the window."""
     from rlm.admin.planning import COMING_UP_SECONDS
 
     if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
@@ -170,7 +170,7 @@ def _coming_up(found: Forecast) -> None:
 
 
 def _counted_from(found: Forecast) -> str:
-    """Return what the times in `binds` count from, which is not the forecast's origin; '' if it has none."""
+    """Return what times in `binds` count from, because it is not the forecast's origin; '' without such times."""
     if not (clock := _CLOCK.search(found.plan.binds)):
         return ""
     before = found.case.gone_seconds + found.plan.first_call_seconds
@@ -212,7 +212,7 @@ def _show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -
     every_seconds = found.case.settings.run.every_seconds
     show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
     show()
-    # All rows up to the first window after all is done.
+    # All rows up to the first window after which nothing is left over.
     last = max((number for number, one in enumerate(outlook.windows, start=1) if one.leftover), default=0)
     rows = []
     for number, one in enumerate(outlook.windows[: last + 2], start=1):
@@ -268,7 +268,7 @@ def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
 
 
 def _rate(number: float) -> str:
-    """Format a number of arrivals, with its fraction unless the number is large."""
+    """Format a number of arrivals, with its fraction unless it is large."""
     whole = number >= SHOWN_WHOLE or number == int(number)
     return f"{number:,.0f}" if whole else f"{number:.3g}"
 
@@ -288,7 +288,7 @@ def _show_replay(found: Replay) -> None:
 
 
 def _replayed(found: Replay) -> Iterator[list[str]]:
-    """Yield a row for each run that left events over, then or in a replay."""
+    """Yield a row for each run that left events over, in fact or in a replay."""
     for one in found.runs:
         played = [one.recorded, one.unchanged, *([one.what_if] if one.what_if else [])]
         if any(each.leftover for each in played):

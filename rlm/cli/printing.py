@@ -1,6 +1,6 @@
-"""How a command prints: for a person, coloured on a terminal and safe everywhere; for a program, one JSON document.
+"""How a command prints: coloured text for a person, safe everywhere; one JSON document for a program.
 
-A command prints its answer both ways. With `--json` only `print_json` writes on stdout, without it only the others do.
+A command prints its answer both ways. With `--json` only `print_json` writes to stdout, otherwise only the others.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, one_line, sa
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
 
 
-#: Marks a styled text until it is printed. It is random, so that no text from outside can style itself.
+#: Marks a styled text until it is printed. It is random, so that untrusted text cannot style itself.
 _MARK = f"<{secrets.token_hex(8)}:"
 _MARKS = re.compile(f"{_MARK}([a-z]*);")
 
 #: The spaces before a word, and the word; a command in backticks is one word.
 _WORDS = re.compile(r"( *)((?:`[^`]*`|[^ ])+)")
-#: A time as RLM writes it; the groups are what a short form keeps.
+#: A time in RLM's format; the groups are the parts that a short form keeps.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
-#: The narrowest last column of a table that is wrapped.
+#: The narrowest last column to wrap.
 _LEAST_WIDTH = 12
-#: The most characters of a host's name on a terminal.
+#: Most characters of a host name on a terminal.
 _LONGEST_HOST = 24
-#: Cells up to this width are never cut: they are times, and ids that one types.
+#: Cells up to this width are never cut: they are times, or ids that a user types.
 _WHOLE_WIDTH = 25
 #: The style of each verdict.
 _VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
-#: Widths of the names of verdicts on a terminal at most, and of what was found at least.
+#: Most columns for the names of verdicts on a terminal, and fewest for what was found.
 _NAMES_WIDTH, _LEAST_FOUND_WIDTH = 18, 40
 
 
 def is_terminal(*, err: bool = False) -> bool:
-    """Return whether stdout (`err`: stderr) is a terminal that can draw, not a pipe, a file or a dumb one."""
+    """Return whether stdout (`err`: stderr) is a terminal that can draw, not a pipe, a file or a dumb terminal."""
     stream = sys.stderr if err else sys.stdout
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -55,9 +55,9 @@ def is_coloured(*, err: bool = False) -> bool:
 
 
 def styled(text: object, kind: str) -> str:
-    """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`; it is coloured when it is printed, if at all.
+    """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`; colours are applied when it is printed.
 
-    Only `show`, `say` and `table` may print it, alone or in a line: it has marks. Raise ValueError for any other kind.
+    The result contains marks, so only `show`, `say` and `table` may print it. Raise ValueError for any other kind.
     """
     if kind not in _LOOKS:
         raise ValueError(f"no kind of text is called {kind!r}; there are {', '.join(_LOOKS)}")
@@ -80,7 +80,7 @@ def say_error(words: str) -> None:
 
 
 def remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
-    """Remember in the `meta` of a context whether a flag was given, to the command or before it."""
+    """Store in the `meta` of a context whether a flag was given, before or after the command."""
     ctx.meta[f"rlm.{flag.name}"] = value or ctx.meta.get(f"rlm.{flag.name}")
 
 
@@ -104,7 +104,7 @@ def show_words(text: str, indent: int = 0) -> None:
 
 
 def _wrapped(text: str, *, err: bool = False) -> str:
-    """Wrap a text for a terminal, at words, but no command in backticks, nor a line that a space begins: a layout."""
+    """Wrap a text for a terminal at words, but neither a command in backticks nor a line that begins with a space."""
     if not is_terminal(err=err):
         return text
     width = _columns(err=err)
@@ -112,7 +112,7 @@ def _wrapped(text: str, *, err: bool = False) -> str:
 
 
 def _broken(line: str, width: int) -> Iterator[str]:
-    """Yield the lines that a line is wrapped to."""
+    """Yield the lines into which a line is wrapped."""
     if width_of(line) <= width or line.startswith(" "):
         yield line
         return
@@ -130,7 +130,7 @@ def _columns(*, err: bool) -> int:
     """Return the width of the terminal of stdout (`err`: stderr)."""
     try:
         return os.get_terminal_size((sys.stderr if err else sys.stdout).fileno()).columns or sys.maxsize
-    except (OSError, ValueError):  # a terminal in name only
+    except (OSError, ValueError):  # not a real terminal
         return shutil.get_terminal_size().columns
 
 
@@ -145,7 +145,7 @@ def width_of(cell: str) -> int:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout, if asked for; `safe` changes its strings to escapes with the same meaning."""
+    """Print one JSON document on stdout, if `--json` was given; `safe` turns characters into equivalent escapes."""
     if wants_json():
         click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
@@ -160,9 +160,9 @@ def table(
 ) -> None:
     """Print a table, with a dash for None; the columns in `right` are aligned right, by default all but the first.
 
-    On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one,
-    then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
-    printed, because whoever reads a pipe counts on them; only endless cells are cut.
+    On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one, then
+    long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are printed,
+    because programs that read a pipe need them; only extremely long cells are cut.
     """
     if wants_json():
         return
@@ -211,7 +211,7 @@ def _fitted(widths: Sequence[int], most: int) -> list[int]:
 
 
 def _fit(cell: str, width: int, *, right: bool, whole: bool) -> str:
-    """Fill a cell up to its column's width, or cut it unless it is to be `whole`; a cut cell loses its marks."""
+    """Pad a cell to its column's width, or cut it unless it must be `whole`; a cut cell loses its marks."""
     if not whole and width_of(cell) > width:
         cell = cut(_MARKS.sub("", cell), width)
     spaces = " " * (width - width_of(cell))
@@ -224,7 +224,7 @@ def short_host(name: str) -> str:
 
 
 def short_time(cell: str) -> str:
-    """Shorten a time as RLM writes it to seconds, without the date if it is today; return other texts as they are."""
+    """Shorten a time in RLM's format to seconds, without today's date; return other texts unchanged."""
     found = _TIME.fullmatch(cell)
     if found is None:
         return cell

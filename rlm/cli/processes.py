@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long `rlm web` waits for an answer of Redis, seconds: whoever looks wants to know soon that it is away.
+#: Seconds that `rlm web` waits for an answer of Redis: its users want to know soon if Redis is away.
 _WEB_ANSWER_SECONDS = 2.0
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
@@ -38,9 +38,9 @@ _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 def long_running(config: Path | None, role: str, *, answer_seconds: float = 5.0) -> Iterator[tuple[Store, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer; a caller that needs it checks. An answer of it is waited for `answer_seconds` long.
+    Redis need not answer; a caller that needs it checks that. Each command waits `answer_seconds` for its answer.
 
-    Import what builds a broker inside the block, since Sentry is set up here and must come first.
+    Import modules that build a broker inside the block, because Sentry is set up here and must come first.
     """
     from rlm.processes.alive import AliveFile
 
@@ -64,10 +64,10 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 
 def import_supervisor(settings: Settings) -> None:
-    """Import what a supervisor needs, and its workers."""
+    """Import the modules of a supervisor and its workers."""
     needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
-    needed += ["rlm.ledger.embedded.answers", "encodings.idna"]  # else each worker loads them when it connects
-    if settings.sentry_dsn is not None:  # else each worker would load the library
+    needed += ["rlm.ledger.embedded.answers", "encodings.idna"]  # otherwise each worker loads them when it connects
+    if settings.sentry_dsn is not None:  # otherwise each worker would load the library
         needed.append("rlm.telemetry.sentry")
     for module in needed:
         importlib.import_module(module)
@@ -75,7 +75,7 @@ def import_supervisor(settings: Settings) -> None:
 
 @contextmanager
 def warm_template(settings: Settings) -> Iterator[Template]:
-    """Import what a supervisor and its workers need, and yield a template of workers.
+    """Import the modules of a supervisor and its workers, and yield a template of workers.
 
     Enter it before there are threads and connections.
     """
@@ -89,7 +89,7 @@ def warm_template(settings: Settings) -> Iterator[Template]:
 
 
 def supervise(template: Template, settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> None:
-    """Be a supervisor until a signal, with a `template` of workers."""
+    """Run a supervisor with a `template` of workers until a signal."""
     from actors.worker import TemplateLauncher
     from rlm.ledger.fitness import require_fit
     from rlm.processes.supervisor import Supervisor

@@ -1,4 +1,4 @@
-"""`rlm queue`: see how much waits and how old it is, push items, clear the audit list."""
+"""`rlm queue`: show how much waits and how old it is, push items, clear the audit list."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
 
-#: How often `rlm queue monitor` looks by default, seconds.
+#: Default seconds between two looks of `rlm queue monitor`.
 MONITOR_SECONDS = 2.0
-#: The most warnings printed about lines; the others are only counted.
+#: Most warnings to print about lines; the others are only counted.
 MOST_WARNINGS = 20
-#: Beyond this many bytes a strict push buffers items in a file.
+#: A strict push buffers items in a file from so many bytes on.
 SPOOLED_BYTES = 10_000_000
 
 

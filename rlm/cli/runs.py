@@ -1,4 +1,4 @@
-"""Runs: start one, see it, end it, look back."""
+"""Runs: start, show, cancel and list them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, 
 from rlm.core.run import RUN_ID_START, State, Trigger
 from rlm.core.text import counted, span
 
-#: How the states of finished runs look in a list.
+#: The style of the states of finished runs in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
 _SEARCHED = "Those with this in id, failure, cause of leftovers, or calls that went wrong."
 
@@ -62,15 +62,15 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
     with ExitStack() as stack:
-        with uncollected():  # the run waits for it
+        with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())
             settings = settings_of(config)
-            tell_new_server(settings)  # before there is one
+            tell_new_server(settings)  # before it is created
             from rlm.ledger.server import server_of
 
             server = server_of(settings)
             stack.callback(server.leave)
-            is_new = server.begin()  # an embedded one comes up while the rest is imported
+            is_new = server.begin()  # an embedded server starts during the other imports
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
 
@@ -233,7 +233,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        # The id and the other columns say as much; of a narrow terminal the state is what is worth its room.
+        # The id and the other columns contain these too; a narrow terminal keeps the state, which they do not.
         spare = ["started", "taken", "carried_over", "took", "failed", "leftover", "completed"]
         table(headings, rows, right=["took", *columns], spare=spare)
         if older and len(records) < number:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from rlm.sandbox.mockapi import EndpointSummary, MockApi
     from rlm.sandbox.selftest import SelfTestResult, Step
 
-#: What time is divided by, by default.
+#: The default divisor of all times.
 DEFAULT_SPEED = 10.0
-#: The length of the longest name of a step, `dead letters`.
+#: The length of the longest step name, `dead letters`.
 _NAMES = 12
 
 _FAIL = "Answer this share of its calls (0 to 1) with 500."
@@ -123,7 +123,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
 
 def _show(step: Step) -> None:
-    took = f" ({step.seconds:.1f} s)" if step.seconds >= 0.1 else ""  # noqa: PLR2004  # shorter ones need no time
+    took = f" ({step.seconds:.1f} s)" if step.seconds >= 0.1 else ""  # noqa: PLR2004  # shorter times are not shown
     show_verdict("ok" if step.ok else "fail", step.name, f"{step.message}{took}", step.remedy, _NAMES)
 
 
@@ -182,7 +182,7 @@ def mock_api(
 
 
 def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the faults by endpoint; those of `*` hold for endpoints with faults of their own, too."""
+    """Return the faults by endpoint; those of `*` also apply to endpoints with faults of their own."""
     named: dict[str, dict[str, Any]] = {"*": {}}
     for text in fail:
         name, _, rate = text.rpartition("=")
@@ -204,7 +204,7 @@ def _value(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        return text  # a word, as in retry_after=date
+        return text  # a word, such as in retry_after=date
 
 
 def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""How runs are shown: a status or a record once, or a status over and over; a line of each installation.
+"""Shows runs: a status or a record once, or a status repeatedly; a line for each installation.
 
-What draws is imported by whoever draws: for a program, and in a pipe, there is no picture.
+Modules that draw are imported only for a picture: programs and pipes get none.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: How the levels of verdicts look.
+#: The style of each level of a verdict.
 _LEVELS = {"well": "ok", "rest": "dim", "warn": "warn", "bad": "error", None: "error"}
 
 
 def show_run(found: dict[str, Any]) -> None:
-    """Print a status or a record: as JSON, as a picture on a terminal, else as text."""
+    """Print a status or record: as JSON, as a picture on a terminal, else as text."""
     print_json(found)
     if wants_json():
         return
@@ -59,7 +59,7 @@ def show_run(found: dict[str, Any]) -> None:
 
 
 def tell(record: dict[str, Any], *, waited: bool = False) -> None:
-    """Print a record; end by SystemExit if the run failed, or if it `waited` and every call of it failed."""
+    """Print a record; raise SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
     if waited and every_call_failed(record):
         say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
@@ -140,7 +140,7 @@ def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Ou
 
 
 def follow_status(store: Store, run_id: str | None, interval: float) -> None:
-    """Show the status until the named run is closed or a signal comes; raise NoSuchRunError if it is not known."""
+    """Show the status until the named run is closed or a signal comes; raise NoSuchRunError for an unknown run."""
     from rlm.terminal.live import Drawn
     from rlm.terminal.record import changes, line_of, picture_of
 
@@ -152,7 +152,7 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
         found = report.status(store, run_id, measured=wants_json())
         now = None if found["state"] == report.IDLE else found["run_id"]
         if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
-            output.show(ended)  # lines and documents have each run's end, even if it lies between two looks
+            output.show(ended)  # lines and documents show every run's end, even between two looks
         open_run = now if is_open(found) else None
         return beside(store, found)
 
@@ -164,7 +164,7 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
 
 
 def detached(run_id: str | None) -> str:
-    """Return the message for the end of a view: the run goes on."""
+    """Return the message at the end of a view: the run continues."""
     if run_id is None:
         return "This view has ended; RLM goes on. `rlm status` shows how it is."
     return f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it."
@@ -181,7 +181,7 @@ def watch(
     interval: float,
     is_last: Callable[[dict[str, Any]], bool] = lambda _document: False,
 ) -> dict[str, Any] | None:
-    """Show what `look` returns every `interval` seconds; return the last document, None after a signal or `q`."""
+    """Show the result of `look` every `interval` seconds; return the last one, None after a signal or `q`."""
     from rlm.terminal.live import keyboard
 
     try:
@@ -199,12 +199,12 @@ def watch(
 
 
 def look_once(store: Store, look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
-    """Return what `look` returns; if Redis does not answer, show that and return None."""
+    """Return the result of `look`; if Redis does not answer, show that and return None."""
     try:
         return look()
     except StoreError as error:
         output.trouble(str(error))
-        with suppress(StoreError):  # shown in the next round, if it lasts
+        with suppress(StoreError):  # shown in the next round, if it persists
             store.revive()
         return None
 
@@ -216,7 +216,7 @@ def detachable() -> Iterator[None]:
 
     def detach(_signum: int, _frame: FrameType | None) -> None:
         nonlocal seen
-        if seen:  # clean-up must not be interrupted
+        if seen:  # do not interrupt the clean-up
             return
         seen = True
         raise Detached

@@ -1,4 +1,4 @@
-"""`rlm supervisor`: be the supervisor of this host; which hosts there are; take one out of service, and in again."""
+"""`rlm supervisor`: run the supervisor of this host; list the hosts; take one out of service and back in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlm.cli.printing import print_json, short_host, show_words, styled, table
 from rlm.core.text import counted
 
 _LOOKS = {"ready": "ok", "unsupervised": "ok", "draining": "warn", "cut off": "warn", "silent": "warn", "lost": "error"}
-#: How often `--wait` looks whether a worker is left, seconds.
+#: Seconds between two looks of `--wait` whether a worker is left.
 _LOOK_SECONDS = 0.25
 
 

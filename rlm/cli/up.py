@@ -1,4 +1,4 @@
-"""`rlm up`: all processes of the Procfile in one terminal, the embedded server included where that is configured."""
+"""`rlm up`: all processes of the Procfile in one terminal, including the embedded server if it is configured."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from rlm.processes.procfile import Entry
     from rlm.settings import Settings
 
-#: What runs without a Procfile, and which of it takes `--allow-volatile`.
+#: The processes without a Procfile, and those that accept `--allow-volatile`.
 DEFAULT_COMMANDS = {"scheduler": ("scheduler",), "supervisor": ("supervisor",), "web": ("web", "--wait")}
 _REFUSE_VOLATILE = ("scheduler", "supervisor")
-#: Time for Redis to say who runs already, seconds; it need not answer yet.
+#: Seconds for Redis to report running processes; it need not answer yet.
 _LOOK_SECONDS = 1.0
 
 
@@ -69,12 +69,12 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
 
 def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
-    """Choose the log format of the processes by `output`, where their lines are shown; they only see a pipe."""
+    """Choose the processes' log format by `output`, where their lines are shown; they only see a pipe."""
     from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
 
     context = click.get_current_context(silent=True)
     if context and context.get_parameter_source("log_format") is ParameterSource.COMMANDLINE:
-        environ = {**environ, FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option outranks a .env file
+        environ = {**environ, FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option overrides a .env file
     chosen = log_format(environ, output)
     colour = {"FORCE_COLOR": "1"} if chosen is LogFormat.TEXT and is_coloured(environ, output) else {}
     return {**environ, **colour, FORMAT_VARIABLE: chosen}
@@ -90,7 +90,7 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
 
 
 def _where(settings: Settings, url: str) -> str:
-    """Return where Redis is, for the audit system."""
+    """Return the address of Redis, for the audit system."""
     from rlm.settings.secrets import mask_url
 
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
@@ -98,7 +98,7 @@ def _where(settings: Settings, url: str) -> str:
 
 
 def _others_here(settings: Settings, url: str) -> str:
-    """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
+    """Return a warning about a scheduler or supervisor on this host; '' if there is none or Redis does not answer."""
     from rlm.ledger import Store
     from rlm.ledger.processes import Role
     from rlm.processes.alive import has_died
@@ -154,12 +154,12 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Any:
         return parse(read_trusted_text(path))
     except PermissionError as error:
         raise ConfigurationError(f"file {path}: cannot be read: let the user who runs RLM read it") from error
-    except (OSError, ValueError, AssertionError) as error:  # honcho asserts that no name of a Procfile comes twice
+    except (OSError, ValueError, AssertionError) as error:  # honcho asserts that no name in a Procfile is repeated
         raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
 
 
 def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Make the processes read the same configuration, and find this installation's `rlm` first."""
+    """Return an environment with this configuration, in which this installation's `rlm` is found first."""
     scripts = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     found = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "rlm" else None
     if found:

@@ -1,1 +1,1 @@
-"""Values and rules that know neither Redis, nor HTTP, nor processes."""
+"""Values and rules that do not depend on Redis, HTTP or processes."""

@@ -1,7 +1,7 @@
-"""The alarms: the word in `alarm` of a log record that somebody should look at, one for each cause.
+"""The alarms: a log record that somebody should look at has one of these words in `alarm`, one word per cause.
 
 The code that finds a cause logs a sentence with `alarm`, and the relevant numbers in `counts`. Telemetry decides what
-else happens: Sentry gets one issue for each cause.
+else happens: Sentry gets one issue per cause.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Self
 
 
 class Alarm(StrEnum):
-    """Causes. Sentry shows the headline, so it is the same for every event of a cause."""
+    """Causes. Sentry shows the headline, so it is the same for every alarm of a cause."""
 
     headline: str
 
     def __new__(cls, word: str, headline: str) -> Self:
-        """Return the member for a word and a headline."""
+        """Return the member with its word and headline."""
         made = str.__new__(cls, word)
         made._value_ = word
         made.headline = headline
@@ -44,5 +44,5 @@ class Alarm(StrEnum):
 
 
 def alarm(cause: Alarm, action: str, *, counts: Mapping[str, float] | None = None, **facts: str) -> dict[str, Any]:
-    """Return the `extra` of a log record that is an alarm; `counts` has numbers, never anything of an item."""
+    """Return the `extra` of a log record that is an alarm. `counts` holds numbers, never content of an item."""
     return {"alarm": cause, "action": action, **({"counts": dict(counts)} if counts else {}), **facts}

@@ -20,13 +20,13 @@ class Clock:
         return time.monotonic()
 
     def boottime(self) -> float:
-        """Return a clock that never steps and continues while the machine sleeps, if there is one, seconds."""
+        """Return a clock that never steps, seconds. If the system has one, it also runs while the machine sleeps."""
         return time.clock_gettime(_BOOTTIME)
 
     def to_beat(self, period: float) -> float:
-        """Return the time until the next multiple of `period` by the monotonic clock, which a host's processes share.
+        """Return the seconds to the next multiple of `period` on the monotonic clock, which a host's processes share.
 
-        Those that wake by it wake together: one after the other that takes a host a third less, and Redis too.
+        Processes that wait for it wake together, which costs the host and Redis a third less than waking one by one.
         """
         return period - self.monotonic() % period
 
@@ -37,7 +37,7 @@ class Clock:
 
 system_clock = Clock()
 
-#: The time of day in a moment as `isoformat` writes it.
+#: The part of an `isoformat` text that holds the time of day.
 CLOCK = slice(11, 23)
 
 
@@ -47,5 +47,5 @@ def isoformat(seconds: float) -> str:
 
 
 def timestamp(text: str) -> float:
-    """Return what `isoformat` wrote as seconds since 1970."""
+    """Return the seconds since 1970 of a text that `isoformat` wrote."""
     return datetime.fromisoformat(text).timestamp()

@@ -12,22 +12,22 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec.structs import replace
 
-#: What a call needs beyond its expected duration to be answered before a deadline, seconds: network and scheduling.
+#: Seconds that a call needs beyond its expected duration to be answered before a deadline: network and scheduling.
 ANSWER_SLACK_SECONDS = 0.02
 
-#: A lease lasts one call: its time-out and this many seconds, half of them for what comes before it, half to settle it.
+#: A lease covers one call: its time-out and this many seconds, half for the steps before it, half to settle it.
 LEASE_SLACK_SECONDS = 2.0
-#: A probe of a rested endpoint may take its time-out and this many seconds before another one is allowed.
+#: A probe of a rested endpoint may take its time-out and this many seconds; then another one is allowed.
 PROBE_SLACK_SECONDS = 2.0
 
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
 _PORTS = {"http": 80, "https": 443}
-#: For a text with single blanks: several places that match any number of blanks would take cubic time to fail.
+#: Applied to text with single blanks: several places that match any number of blanks would take cubic time to fail.
 _RULE = re.compile(
     r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
-    re.IGNORECASE | re.ASCII,  # the digits of other scripts are no number that anybody reads
+    re.IGNORECASE | re.ASCII,  # digits of other scripts are not accepted
 )
 
 
@@ -48,7 +48,7 @@ class Limit(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> Limit:
         """Read `limits` notation, `30/minute` or `20 per 0.6 second; 1000/hour`.
 
-        Unlike in `limits.parse_many` the multiple may be a fraction, for windows of less than a second.
+        Unlike `limits.parse_many`, the multiple may be a fraction, for windows of less than a second.
 
         Raises:
             ValueError: the text is not a limit; the message has an example.
@@ -79,25 +79,25 @@ def _rule(part: str, text: str) -> Rule:
 
 
 def target_of(url: str) -> tuple[str, int, str]:
-    """Return the host and the port that calls to `url` go to, and its scheme."""
+    """Return the host and the port that calls to `url` go to, and the scheme."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """A limit that several endpoints share because they use one upstream account. No endpoint has its name."""
+    """A limit that several endpoints share because they use one upstream account. No endpoint has the same name."""
 
     name: str
     limit: Limit
 
     @property
     def window_id(self) -> str:
-        """The name of its window in Redis. It depends on the name alone, so a changed limit keeps the used slots."""
+        """The name of its window in Redis. It depends only on the name, so used slots survive a changed limit."""
         return _window_id(f"budget {self.name}")
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One API address with its limit, and its shared budget, if any. Secrets in `headers` still read `env:NAME`."""
+    """One API address with its limit and, if any, its shared budget. Secrets in `headers` are still `env:NAME`."""
 
     name: str
     url: str
@@ -108,30 +108,30 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def window_id(self) -> str:
-        """The name of its window in Redis. It depends on the URL alone, so a renamed endpoint keeps its used slots."""
+        """The name of its window in Redis. It depends only on the URL, so used slots survive a changed name."""
         return _window_id(self.url)
 
 
 @lru_cache(maxsize=1 << 16)
 def _window_id(of: str) -> str:
-    """Return a digest, which is asked for thousands of times a second and differs for tens of thousands at most."""
+    """Return a digest, cached because it is read thousands of times a second for at most tens of thousands of names."""
     return hashlib.sha256(of.encode()).hexdigest()[:16]
 
 
-#: What has a limit and a window of its own. No two have the same name.
+#: What has its own limit and window. No two have the same name.
 Limited: TypeAlias = Endpoint | Budget
 _Limited = TypeVar("_Limited", Endpoint, Budget)
 
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
-    """Return the endpoints, then the budgets that they name, each once."""
+    """Return the endpoints, then their budgets, each once."""
     found = {endpoint.name: endpoint for endpoint in endpoints}
     budgets = {endpoint.budget.name: endpoint.budget for endpoint in found.values() if endpoint.budget}
     return [*found.values(), *budgets.values()]
 
 
 def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
-    """Return the endpoint with the limits in force, its own and its budget's, if `limits` has them by name."""
+    """Return the endpoint with the limits in force: `limits` by name replace its own and its budget's."""
     budget = endpoint.budget and _limited(endpoint.budget, limits)
     found = _limited(endpoint, limits)
     return found if budget is endpoint.budget else replace(found, budget=budget)
@@ -143,10 +143,10 @@ def _limited(one: _Limited, limits: Mapping[str, str]) -> _Limited:
 
 
 class EventType(msgspec.Struct, frozen=True):
-    """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first).
+    """A kind of event: its priority (higher first), expected seconds per call, and endpoints (the primary first).
 
-    `share` is the part of a run's calls that goes to the type while it has events waiting, whatever its priority.
-    `limit` is that of an endpoint without one of its own.
+    `share` is the part of a run's calls that the type gets while it has events waiting, whatever its priority. `limit`
+    applies to endpoints without their own.
     """
 
     name: str
@@ -158,7 +158,7 @@ class EventType(msgspec.Struct, frozen=True):
 
     @property
     def lease_seconds(self) -> float:
-        """How long the lease of one of its events lasts."""
+        """How long the lease of an event of this type lasts."""
         return max(endpoint.timeout_seconds for endpoint in self.endpoints) + LEASE_SLACK_SECONDS
 
     def one_more(self, name: str) -> Endpoint:

@@ -1,10 +1,10 @@
-"""Every error that RLM raises on purpose: one root, a family for each boundary. Being over a limit is no error."""
+"""Every error that RLM raises on purpose: one root, one family per boundary. Being over a limit is not an error."""
 
 from __future__ import annotations
 
 
 class RLMError(Exception):
-    """Root of RLM's errors: catch it to catch them all."""
+    """Root of RLM's errors; catch it to catch all of them."""
 
 
 class ConfigurationError(RLMError):
@@ -15,7 +15,7 @@ class StoreError(RLMError):
     """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
 
     The message is `what` happened and, if known, the `remedy`; `rlm doctor` reads them separately. `waited_seconds` is
-    how long RLM waited for an answer in vain.
+    how long RLM waited for an answer that did not come.
     """
 
     def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
@@ -30,34 +30,34 @@ class StoreUnreachableError(StoreError):
 
 
 class StoreRefusingError(StoreUnreachableError):
-    """Raised when Redis says that it can do nothing just now, as a replica or with a full memory.
+    """Raised when Redis cannot serve now, for example because it is a replica or its memory is full.
 
-    The command that it refused was not done. Those before it in the same round trip may have been, unless they are one
+    The refused command was not done. Commands before it in the same round trip may have been, unless they form one
     transaction.
     """
 
 
 class StoreForbiddenError(StoreError):
-    """Raised when the user of `redis.url` lacks a right. docs/security.md lists those that RLM's user needs."""
+    """Raised when the user of `redis.url` lacks a permission. docs/security.md lists the permissions RLM needs."""
 
 
 class StoreUnfitError(StoreError):
-    """Raised when a Redis is reachable but would lose events. The message names the setting and the remedy."""
+    """Raised when Redis is reachable but would lose events. The message names the setting and the remedy."""
 
 
 class StoreGarbledError(StoreError):
-    """Raised when a key holds what cannot be there. The leader sets it aside; `rlm doctor` names it."""
+    """Raised when a key holds a value that RLM never writes. The leader sets it aside; `rlm doctor` names it."""
 
 
 class UnsafeError(ConfigurationError, StoreError):
     """Raised when another user could change or replace a file or directory that RLM reads, runs or writes.
 
-    For a command it is a fault of the configuration. Code that retries while Redis is away retries this as well.
+    A command treats it as a configuration error. Code that retries while Redis is away retries this as well.
     """
 
 
 class FencedError(StoreError):
-    """Raised when a newer conductor holds the lease: nothing was written, stop conducting at once."""
+    """Raised when a newer conductor holds the lease. Nothing was written; stop conducting at once."""
 
 
 class RunError(RLMError):
@@ -65,23 +65,23 @@ class RunError(RLMError):
 
 
 class NoSuchRunError(RunError):
-    """Raised when a run (or an event) is not known. `rlm list` names the runs."""
+    """Raised when a run or an event is not known. `rlm list` names the runs."""
 
 
 class RunUnderWayError(RunError):
-    """Raised when a run cannot be started because one is open. The message names it."""
+    """Raised when a run cannot be started because another is open. The message names the open run."""
 
 
 class NobodyConductsError(RunError):
-    """Raised when no scheduler took a run up in time. `rlm up` or `rlm scheduler` starts one."""
+    """Raised when no scheduler took up a run in time. `rlm up` or `rlm scheduler` starts one."""
 
 
 class NoSuchLetterError(RLMError):
-    """Raised when no dead letter has this id. `rlm failed list` shows those there are."""
+    """Raised when no dead letter has this id. `rlm failed list` shows the ids."""
 
 
 class AmbiguousRunError(RunError):
-    """Raised when the typed beginning of a run's id fits several. The message names them; type more of it."""
+    """Raised when the typed prefix of a run id fits several runs. The message names them; type more of the id."""
 
 
 class NoSuchEndpointError(RLMError):
@@ -89,11 +89,11 @@ class NoSuchEndpointError(RLMError):
 
 
 class NoSuchHostError(RLMError):
-    """Raised when no host has this name, or it is not in the state that was asked for. The message says which are."""
+    """Raised when no host has this name, or it is not in the requested state. The message names the hosts that are."""
 
 
 class BadQuestionError(RLMError):
-    """Raised when something cannot be asked or ordered so. The message says what can; `option` names the part."""
+    """Raised when a question or an order is not possible. The message says what is; `option` names the faulty part."""
 
     def __init__(self, what: str, option: str = "") -> None:
         super().__init__(what)
@@ -101,11 +101,11 @@ class BadQuestionError(RLMError):
 
 
 class InterruptedByHandError(RunError):
-    """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
+    """Raised when a signal asked this process to stop. On the way out it stops what it has started."""
 
 
 class ArchiveError(RLMError):
-    """Raised when the archive cannot be written. Redis keeps everything meanwhile; free space or correct the owner."""
+    """Raised when the archive cannot be written. Redis keeps everything until then; free space or correct the owner."""
 
 
 class DispatchError(RLMError):
@@ -117,6 +117,6 @@ class ListenError(RLMError):
 
     @classmethod
     def at(cls, host: str, port: int, error: OSError) -> ListenError:
-        """Return the error of an address, with what the system says of it."""
-        why = str(error.strerror).rpartition("): ")[2].capitalize()  # asyncio has the address before it
+        """Return the error for an address, with the reason that the system gives."""
+        why = str(error.strerror).rpartition("): ")[2].capitalize()  # asyncio puts the address before the reason
         return cls(f"cannot listen on {host} port {port}: {why}; choose another --host or --port")

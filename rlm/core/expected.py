@@ -1,7 +1,7 @@
-"""Expected times: what was measured of calls, what that tells of the next ones, and the wait after a failed one. Pure.
+"""Expected times: what was measured of calls, what to expect of the next ones, and the wait after a failure. Pure.
 
 Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed
-temporarily. Throttled and rejected calls do not count: they tell of the limit, or of the event.
+temporarily. Throttled and rejected calls do not count, because they depend on the limit or on the event.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
-#: Measurements are used from this many calls on; with fewer, the configured time is.
+#: Measurements are used from this many calls on; below that, the configured time is used.
 MEASURED_CALLS = 20
-#: In the open run only its newest calls count from this many completed calls on.
+#: From this many completed calls on, only the open run's newest calls count.
 MEASURED_NOW = 5
-#: Durations kept of earlier runs, and of the open run.
+#: How many durations are kept of earlier runs, and of the open run.
 KEPT_DURATIONS = 200
 NEWEST_DURATIONS = 10
-#: This many calls in a row, each this many times slower or faster than expected, are a change. A single one is not.
+#: This many calls in a row, each this many times slower or faster than expected, are a change. One call is not.
 CHANGED_CALLS = 2
 CHANGED_TIMES = 2.0
-#: Plans assume no higher error rate: with more failures the endpoint is about to be rested.
+#: Plans assume no higher error rate, because with more failures the endpoint will soon be rested.
 HIGHEST_ERROR_RATE = 0.5
-#: What a lane needs from an answer to its next call until that is measured, seconds. Measured on a machine of two cores
-#: with 3 to 20 workers, the embedded server writing through to its disk.
+#: Seconds a lane needs from an answer to its next call, until measured. This value was measured on two cores with 3 to
+#: 20 workers, with the embedded server syncing to its disk.
 TURNAROUND_SECONDS: Final = 0.01
-#: As many of the newest calls decide, from the first few on; the longest of them are hiccups.
+#: The newest calls that count, the number needed for a result, and how many of the longest are dropped as hiccups.
 NEWEST_TURNS: Final = 60
 MEASURED_TURNS: Final = 10
 HICCUPS: Final = 2
 
-#: A type and an endpoint, by name.
+#: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
-#: No call is expected to take less, seconds.
+#: The shortest expected time of a call, seconds.
 LEAST_SECONDS = 0.0001
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What calls of one type to one endpoint are like, as measured.
+    """What to expect of calls of one type to one endpoint, as measured.
 
-    A call takes `seconds` (the median). One is begun if `needed_seconds` are left before the deadline (nearly all take
-    no longer). `error_rate` is the part of the calls that fails and is tried again.
+    A call takes `seconds` (the median). It begins only if `needed_seconds` are left before the deadline; nearly all
+    calls take no longer. `error_rate` is the share of calls that fail and are tried again.
     """
 
     seconds: float
@@ -56,11 +56,11 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 class Completed(NamedTuple):
-    """A completed call, and the milliseconds from its request to its answer.
+    """A completed call, with the milliseconds from its request to its answer.
 
-    `waited_ms` is the time from its event's claim to its slot, `idle_ms` that from its lane's last answer to its
-    request, 0 if it had none. `at_us` is when its answer was written, microseconds of Redis time, and `age_ms` the time
-    from when its event was taken to its answer; both are 0 if unknown.
+    `waited_ms` is the time from its event's claim to its slot; `idle_ms` from its lane's last answer to its request, 0
+    if there was none. `at_us` is when its answer was written, microseconds of Redis time; `age_ms` is the time from
+    taking its event to its answer. Both are 0 if unknown.
     """
 
     type: str
@@ -73,14 +73,14 @@ class Completed(NamedTuple):
 
     @property
     def pair(self) -> Pair:
-        """Its type and its endpoint."""
+        """Its type and endpoint."""
         return self.type, self.endpoint
 
 
 class Measured(msgspec.Struct, frozen=True):
     """What is kept of one type's calls to one endpoint: the newest durations, oldest first, and how many failed.
 
-    `completed` and `errors` count calls; each later run halves the weight of earlier ones.
+    `completed` and `errors` count calls; each later run halves the weight of earlier runs.
     """
 
     milliseconds: tuple[float, ...] = ()
@@ -88,7 +88,7 @@ class Measured(msgspec.Struct, frozen=True):
     errors: float = 0.0
 
     def merge(self, milliseconds: Sequence[float], errors: int) -> Measured:
-        """Return what is kept after a run with these calls."""
+        """Return what to keep after a run with these calls."""
         return Measured(
             (*self.milliseconds, *milliseconds)[-KEPT_DURATIONS:],
             round(self.completed / 2 + len(milliseconds), 3),
@@ -99,7 +99,7 @@ class Measured(msgspec.Struct, frozen=True):
 def merge_run(
     kept: Mapping[Pair, Measured], completed: Iterable[Completed], failing: Mapping[Pair, int]
 ) -> dict[Pair, Measured]:
-    """Return what is kept after a run, for each type and endpoint that it called."""
+    """Return what to keep after a run, for each type and endpoint that it called."""
     durations: dict[Pair, list[float]] = {pair: [] for pair in failing}
     for call in completed:
         durations.setdefault(call.pair, []).append(call.milliseconds)
@@ -110,7 +110,7 @@ def merge_run(
 
 
 def expect(event_type: EventType, kept: Measured) -> Expected | None:
-    """Return what to expect, None if too little is kept. Where only failures are known, times are as configured."""
+    """Return what to expect, None if too little is kept. With too few durations, times are as configured."""
     known = len(kept.milliseconds) + kept.errors
     if known < MEASURED_CALLS:
         return None
@@ -131,10 +131,10 @@ def quantile(ascending: Sequence[float], share: float) -> float:
 
 
 class Following:
-    """Follows the calls of one type to one endpoint in the open run, call by call.
+    """Tracks the calls of one type to one endpoint in the open run.
 
-    The measurements of earlier runs count until the run itself has completed enough calls, or until several in a row
-    are so much slower or faster that there is a change. From then on its newest calls decide.
+    The measurements of earlier runs count until this run has completed enough calls, or until several calls in a row
+    are so much slower or faster that they are a change. After that only the newest calls of this run count.
     """
 
     def __init__(self, event_type: EventType, kept: Measured) -> None:
@@ -157,15 +157,15 @@ class Following:
             self._changed = True
 
     def fail(self, errors: int) -> None:
-        """Record how many calls of the run have failed temporarily so far."""
+        """Record how many calls of the run have failed temporarily so far (a total)."""
         self._errors = errors
 
     @property
     def expected(self) -> Expected | None:
         """What to expect of the next call, None if nothing better than the configured time is known.
 
-        A single slow call changes nothing: `needed_seconds` is that of the second slowest of the newest, and no less
-        than in earlier runs unless there is a change.
+        One slow call changes nothing: `needed_seconds` is the second longest of the newest durations and, unless there
+        was a change, at least that of earlier runs.
         """
         usual, rate = self._usual, self._rate
         if self._decides:
@@ -184,7 +184,7 @@ class Following:
 
     @property
     def _rate(self) -> float:
-        """The part that fails: of this run's calls if they are enough, else with those of earlier runs."""
+        """The share of calls that fail: of this run if it has enough calls, else together with earlier runs."""
         if self._completed + self._errors >= MEASURED_CALLS:
             return _error_rate(self._completed, self._errors)
         if len(self._kept.milliseconds) + self._kept.errors + self._completed + self._errors < MEASURED_CALLS:
@@ -197,11 +197,10 @@ def _median(values: Sequence[float]) -> float:
 
 
 class Turnaround:
-    """Follows what lanes need from an answer to their next call, in one run, while events wait for nothing but a lane.
+    """Tracks how long lanes need from an answer to their next call in a run, while events wait only for a lane.
 
-    A lane settles, claims, and takes a slot. On a busy machine, or with a Redis far away, that takes several times as
-    long as elsewhere. Moments are seconds since 1970, as
-    the run counts them.
+    A lane settles, claims, and takes a slot. On a busy machine, or with a distant Redis, that takes several times as
+    long. Moments are seconds since 1970 in the time of the run.
     """
 
     def __init__(self) -> None:
@@ -209,21 +208,21 @@ class Turnaround:
         self._short_since: float | None = None
 
     def look(self, now: float, *, short: bool) -> None:
-        """Record whether events wait for nothing but a lane; to be called several times a second."""
+        """Record whether events wait only for a lane. Call this several times a second."""
         if not short:
             self._short_since = None
         elif self._short_since is None:
             self._short_since = now
 
     def complete(self, call: Completed, answered_at: float) -> None:
-        """Record a completed call; it counts if its lane was idle for no other reason than what a lane needs."""
+        """Record a completed call. It counts only if events waited for a lane during the lane's whole idle time."""
         turned_at = answered_at - (call.milliseconds + call.idle_ms) / 1000
         if call.idle_ms and self._short_since is not None and turned_at >= self._short_since:
             self._newest.append(call.idle_ms / 1000)
 
     @property
     def seconds(self) -> float:
-        """What a lane needs from an answer to the beginning of its next call, on average."""
+        """The average seconds that a lane needs from an answer to the beginning of its next call."""
         if len(self._newest) < MEASURED_TURNS:
             return TURNAROUND_SECONDS
         usual = sorted(self._newest)[:-HICCUPS]
@@ -233,29 +232,29 @@ class Turnaround:
 def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
     """Return the expected duration of a call of a type to an endpoint: as measured, else as configured.
 
-    It is never zero, though a call may be measured so: an answer can be there before anybody waits for it.
+    It is never zero. A measured duration may be, if the answer was there before RLM waited for it.
     """
     found = expected.get((event_type.name, endpoint))
     return max(LEAST_SECONDS, found.seconds if found else event_type.processing_seconds)
 
 
 def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return the seconds that must be left before the deadline to begin a call, for planning, releasing and calling."""
+    """Return the seconds that must be left before the deadline to begin a call; planner, release and lanes use it."""
     found = expected.get((event_type.name, endpoint))
     return (found.needed_seconds if found else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
 
 
-#: The wait after the first failed attempt, seconds; doubled with each further one.
+#: The wait after the first failed attempt, seconds. Each further failure doubles it.
 FIRST_BACKOFF_SECONDS: Final = 0.5
-#: Each wait is multiplied by a random factor between these, so that events that failed together do not come together.
+#: Each wait is multiplied by a random factor in this range, so events that failed together do not return together.
 JITTER: Final = (0.5, 1.5)
 
 
 def backoff(first: int, failed: int) -> int:
-    """Return the expected wait after `failed` attempts, from 1, in the unit of the `first` one."""
+    """Return the expected wait after `failed` attempts (1 or more), in the unit of the `first` wait."""
     return first << (failed - 1)
 
 
 def backoff_seconds(failed: int) -> float:
-    """Return how long an event waits after `failed` attempts, from 1, with jitter."""
+    """Return how long an event waits after `failed` attempts (1 or more), with jitter."""
     return FIRST_BACKOFF_SECONDS * backoff(1, failed) * random.uniform(*JITTER)

@@ -1,9 +1,9 @@
-"""Crash points: named lines of RLM's code at which a test has a process killed, to prove that nothing is lost there.
+"""Crash points: named lines of RLM's code at which a test kills a process, to prove that nothing is lost there.
 
-They are an instrument of the tests, not a setting. `RLM_CRASH_AT=release.released` in the environment of a process
-makes it kill itself (SIGKILL) at that line, `RLM_CRASH_AT=release.released:3` the third time it passes. With
-`RLM_CRASH_AT=@/tmp/crash` the processes of a running system read the point from that file as soon as it exists; the
-first to arrive removes the file, so that only one dies. Without the variable a crash point does nothing.
+They are for tests, not a setting. With `RLM_CRASH_AT=release.released` in its environment, a process kills itself
+(SIGKILL) at that line; with `RLM_CRASH_AT=release.released:3`, the third time it gets there. With
+`RLM_CRASH_AT=@/tmp/crash`, the processes of a running system read the point from that file once it exists. The first
+process at the point removes the file, so only one dies. Without the variable a crash point does nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 
 from rlm.core.errors import ConfigurationError
 
-#: The variable that says where to die. It overrides no setting: those have a `__` in their names.
+#: The variable that names the crash point. It cannot be mistaken for a setting, whose variable has `__` in its name.
 VARIABLE: Final = "RLM_CRASH_AT"
 
 
-#: All crash points, in the order in which a run, an event and a worker's death come by them: what has and has not
-#: happened by then.
+#: All crash points, in the order in which a run, an event and a worker's death reach them. Each text says what has and
+#: what has not happened by then.
 POINTS: Final = {
     # The life of a run: the scheduler.
     "tick.due": "a tick is due; nothing is written of it",
@@ -72,7 +72,7 @@ _passed: dict[str, int] = {}
 
 
 def crash_point(name: str) -> None:
-    """Kill this process where the environment says so; raise a ConfigurationError if that is no crash point."""
+    """Kill this process if the environment names this point; raise a ConfigurationError if it names an unknown one."""
     if _at:
         _come_by(name)
 
@@ -101,7 +101,7 @@ def _read(told: str) -> tuple[str, int]:
 
 
 def _is_ours(file: Path | None) -> bool:
-    """Return whether this process is to die: of those that share a file, the one that removes it."""
+    """Return whether this process must die: of the processes that share a file, the one that removes it."""
     if file is None:
         return True
     try:

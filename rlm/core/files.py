@@ -1,8 +1,8 @@
-"""Safe files: read only what nobody else can change, write only where nobody else can lead RLM elsewhere.
+"""Safe files: read only what nobody else can change, and write only where nobody else can redirect RLM.
 
-Before reading, every step of the path is checked, as ssh does. A step is trusted if it belongs to this user or root and
-no other user may write there. In a sticky directory others may add entries, but not replace those of this user and
-root. The private group of the owner, which many systems make for each user, may write: nobody else is in it.
+Before reading, every step of the path is checked, as ssh does. A step is trusted if this user or root owns it and no
+other user may write to it. In a sticky directory others may add entries, but not replace those of this user or root.
+The owner's private group, which many systems make for each user, may write because it has no other member.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 
 from rlm.core.errors import UnsafeError
 
-#: No file of RLM's configuration is larger, bytes.
+#: The largest configuration file that is read, bytes.
 LARGEST_FILE = 1_000_000
 _MOST_LINKS = 40
 _ROOT = Path("/")
@@ -34,8 +34,8 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
-#: No link is followed, and no pipe is waited for. All are opened by the descriptor of their directory, so that swapping
-#: the directory meanwhile changes nothing.
+#: Links are not followed and pipes do not block. Files are opened relative to a descriptor of their directory, so
+#: replacing the directory in between has no effect.
 CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -51,10 +51,10 @@ def read_trusted(path: Path) -> bytes:
     """Return the content of a regular file of at most `LARGEST_FILE` bytes that nobody else can change.
 
     Raises:
-        UnsafeError: somebody else can change it, or it is no such file.
+        UnsafeError: somebody else can change it, or it is not such a file.
         OSError: it cannot be read.
     """
-    require_regular(path)  # before it is opened: opening a device may do something, opening a pipe waits
+    require_regular(path)  # before opening, because opening a device may have effects and opening a pipe blocks
     if found := weakness(path):
         raise UnsafeError(f"file {path}: {found.what}", found.remedy)
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -64,7 +64,7 @@ def read_trusted(path: Path) -> bytes:
 
 
 def read_trusted_text(path: Path) -> str:
-    """Return the same as text, with any system's line breaks; raise a `UnicodeDecodeError` if it is not UTF-8."""
+    """Return the same as text with normalized line breaks; raise a `UnicodeDecodeError` if it is not UTF-8."""
     return read_trusted(path).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -88,7 +88,7 @@ def _kind_of(facts: os.stat_result) -> str:
 
 
 def weakness(path: Path) -> Weakness | None:
-    """Return the first step of `path` at which another user could change where it leads, None if there is none."""
+    """Return the weakness of the first step of `path` that another user could change, None if there is none."""
     return next((found for step, facts in _steps(path) if (found := _weakness(path, step, facts))), None)
 
 
@@ -119,7 +119,7 @@ def _weakness(path: Path, step: Path, facts: os.stat_result) -> Weakness | None:
         return _foreign(path, step, facts)
     writers = others(facts) & _OTHERS_WRITE
     sticky = stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_ISVTX
-    # Where a file system is mounted read-only, as ConfigMaps of Kubernetes are, a mode of 0777 does no harm.
+    # On a read-only file system, such as a Kubernetes ConfigMap, a mode of 0777 does no harm.
     if stat.S_ISLNK(facts.st_mode) or not writers or sticky or os.statvfs(step).f_flag & os.ST_RDONLY:
         return None
     what = "others can change it"
@@ -142,7 +142,7 @@ def _foreign(path: Path, step: Path, facts: os.stat_result) -> Weakness:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, its number if it has none."""
+    """Return the name of a user, or the number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -150,13 +150,13 @@ def user_name(uid: int) -> str:
 
 
 def others(facts: os.stat_result) -> int:
-    """Return the permissions that other users than the owner have; those of the owner's private group are none."""
+    """Return the permissions of users other than the owner; the owner's private group does not count."""
     private = stat.S_IMODE(facts.st_mode) & stat.S_IRWXG and is_private_group(facts.st_uid, facts.st_gid)
     return stat.S_IMODE(facts.st_mode) & (stat.S_IRWXO if private else stat.S_IRWXG | stat.S_IRWXO)
 
 
 def is_private_group(uid: int, gid: int) -> bool:
-    """Return whether a group is a user's own: it has the user's name, or number if it has none, and no other member."""
+    """Return whether a group is a user's own: it has the user's name (or number) and no other member."""
     if any(user.pw_gid == gid and user.pw_uid != uid for user in pwd.getpwall()):
         return False
     try:
@@ -169,7 +169,7 @@ def is_private_group(uid: int, gid: int) -> bool:
 
 @contextmanager
 def opened_directory(directory: Path, *, make: bool = True) -> Iterator[int]:
-    """Yield a descriptor of `directory`, closed to everybody else. If it is missing, it is made, unless not `make`.
+    """Yield a descriptor of `directory`, closed to other users. If it is missing and `make` is set, make it.
 
     Raises:
         UnsafeError: it is a link or another user's, or others could write to it and left something in it.
@@ -190,7 +190,7 @@ def opened_directory(directory: Path, *, make: bool = True) -> Iterator[int]:
 
 
 def claim_directory(directory: Path) -> None:
-    """Make `directory` if it is missing, and close it to everybody else, for a program that opens it by its path.
+    """Make `directory` if it is missing, and close it to other users, for a program that opens it by path.
 
     Raises:
         UnsafeError, OSError: as `opened_directory`, or another user could put another directory in its place.
@@ -203,7 +203,7 @@ def claim_directory(directory: Path) -> None:
 
 
 def is_own_directory(directory: Path) -> bool:
-    """Return whether `directory` is one of this user, and no link to one."""
+    """Return whether `directory` is a directory of this user, and not a link to one."""
     with suppress(OSError, UnsafeError):
         require_own(directory, directory.lstat())
         return True
@@ -226,7 +226,7 @@ def open_own(directory: int, name: str, flags: int) -> int:
 
 
 def read_own(path: Path) -> bytes:
-    """Return the content of a small file of this user in a directory of this user, or raise as those two do."""
+    """Return the content of this user's small file in this user's directory; raise as the two functions used here."""
     with (
         opened_directory(path.parent, make=False) as directory,
         os.fdopen(open_own(directory, path.name, os.O_RDONLY), "rb") as opened,
@@ -235,13 +235,13 @@ def read_own(path: Path) -> bytes:
 
 
 def replace_own(path: Path, content: bytes) -> None:
-    """Replace a file as a whole, even a link in its place; raise as `opened_directory` and `replace_in` do."""
+    """Replace a whole file, or a link in its place; raise as `opened_directory` and `replace_in` do."""
     with opened_directory(path.parent) as directory:
         replace_in(directory, path.name, content, FILE_MODE)
 
 
 def overwrite_own(path: Path, content: bytes) -> None:
-    """Write over a file that is there, which most disks need no room for; raise as `read_own` does."""
+    """Overwrite an existing file, which needs no free space on most disks; raise as `read_own` does."""
     with (
         opened_directory(path.parent, make=False) as directory,
         os.fdopen(open_own(directory, path.name, os.O_WRONLY), "wb") as opened,
@@ -251,9 +251,9 @@ def overwrite_own(path: Path, content: bytes) -> None:
 
 
 def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: int | None = None) -> None:
-    """Replace the file `name` of `directory` as a whole, by way of another beside it whose name nobody can guess.
+    """Replace the whole file `name` in `directory` by renaming a new file with an unguessable name.
 
-    It gets `mode` as far as the umask allows, or `exactly` that one. After an OSError it is as it was.
+    Its mode is `mode` less the umask, or `exactly` if given. After an OSError the old file is unchanged.
     """
     beside = f"{name}.{secrets.token_hex(8)}"
     file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | CAREFUL, mode, dir_fd=directory)
@@ -270,7 +270,7 @@ def replace_in(directory: int, name: str, content: bytes, mode: int, exactly: in
 
 
 def require_own(directory: Path, facts: os.stat_result) -> None:
-    """Check by its status `facts` that `directory` is one, and this user's; raise an UnsafeError if it is not."""
+    """Raise an UnsafeError unless `facts`, the status of `directory`, show a directory of this user."""
     us, owner, path = user_name(os.geteuid()), user_name(facts.st_uid), shlex.quote(str(directory))
     remedy = f"run RLM as {owner}, or, if what is in it is yours: chown -R {us} {path}"
     if not (is_directory := stat.S_ISDIR(facts.st_mode)) or facts.st_uid != os.geteuid():
@@ -279,7 +279,7 @@ def require_own(directory: Path, facts: os.stat_result) -> None:
 
 
 def _close_to_others(directory: Path, descriptor: int) -> None:
-    """Close the directory to others, unless one of them left something in it: then it stays as it was."""
+    """Close the directory to others. If another user left something in it, restore its mode and raise UnsafeError."""
     facts = os.fstat(descriptor)
     before = stat.S_IMODE(facts.st_mode)
     if before != DIRECTORY_MODE:

@@ -1,9 +1,8 @@
-"""Modules that are left empty until somebody asks for what is in them.
+"""Modules that stay empty until a name in them is used.
 
-redis-py and limits import their asynchronous halves with themselves, which takes as long as the rest, and a quarter of
-a process's memory. redis-py imports what reads the versions of packages as well, and with it what reads mail. RLM never
-uses them. Whoever does, in the same process, notices nothing: the first name that is looked up in such a module fills
-it.
+When redis-py and limits are imported, they also import their asynchronous halves. These take as long as the rest and a
+quarter of a process's memory. redis-py also imports a reader of package versions, and with it mail parsing. RLM uses
+none of this. Other users in the same process notice nothing: the first look-up of a name in such a module executes it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
-#: Packages that libraries import and that RLM does not use.
+#: Modules that libraries import and RLM does not use.
 UNUSED = frozenset({"redis.asyncio", "limits.aio", "importlib.metadata"})
 
 _filling = threading.RLock()
@@ -34,12 +33,12 @@ class HollowFinder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Later(spec.loader)  # type: ignore[assignment]  # what the import system asks of a loader
+            spec.loader = _Later(spec.loader)  # type: ignore[assignment]  # has what the import system needs
         return spec
 
 
 class _Later:
-    """A loader that executes a module at the first look-up of a name in it."""
+    """A loader that executes a module when the first name in it is looked up."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -51,11 +50,11 @@ class _Later:
         names, begun = module.__dict__, False
 
         def fill(name: str) -> Any:
-            """Be the module's `__getattr__`: the import system looks names with underscores up, and gets none."""
+            """Act as the module's `__getattr__`. The import system looks for `__` names, which must be missing."""
             nonlocal begun
             missing = name.startswith("__") and name != "__all__"
             if not missing:
-                with _filling:  # other threads wait here until it is full
+                with _filling:  # other threads wait here until the module is executed
                     if not begun:
                         begun = True
                         self._loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""The audit item and its events: decoding and validating items, and the dead letters of those that fail."""
+"""The audit item and its events: decoding and validation of items, and dead letters for invalid ones."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ import msgspec
 from rlm.core.clock import isoformat
 from rlm.core.text import cut, is_name
 
-#: Levels of arrays and objects an item may nest.
+#: How deep an item may nest arrays and objects.
 MAX_DEPTH = 100
-#: Distinct types an item may hold: each unknown one makes a dead letter with the whole item in it.
+#: How many distinct types an item may hold; each unknown type makes a dead letter that contains the whole item.
 MAX_TYPES = 100
-#: An item's `priority` goes from 0 to this, the higher first.
+#: The highest `priority` of an item, from 0; higher priorities go first.
 MAX_PRIORITY = 100
-#: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
+#: One step of priority in an event's order score. A step has room for 2^42 arrivals, a double for 100 steps.
 PRIORITY_STEP = 2**42
 
-#: The fields that RLM uses. An item with one of them twice is refused: the next reader of the item may use the other
-#: one, and the same event would be two.
+#: The fields that RLM uses. An item that has one of them twice is refused: another reader of the item may use the other
+#: value, and the same event would be processed as two.
 _FIELDS = ("id", "wallet_name", "events", "priority")
 _QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
 _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
-#: The name of an unknown type is quoted up to this length: no configured one is longer.
+#: The name of an unknown type is quoted up to this length; no configured name is longer.
 _MAX_TYPE_NAME = 100
-#: How much of an item an excerpt keeps, bytes; the smaller number if the item is no longer than the larger.
+#: How many bytes of an item an excerpt keeps: the first number of an item longer than that, else the second.
 _HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
 
 
@@ -54,12 +54,12 @@ class Reason(StrEnum):
     POISON = "poison"
 
 
-#: An item that fails for one of these cannot be embedded in JSON as it stands.
+#: Items with one of these faults cannot be embedded in JSON unchanged.
 NOT_EMBEDDABLE = frozenset({Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, Reason.TOO_LARGE})
 
 
 class BadItemError(ValueError):
-    """Raised when an item cannot be taken. `reason` is a code, the message is for people."""
+    """Raised when an item cannot be taken. `reason` is a code; the message is for people."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -73,7 +73,7 @@ class BadItemError(ValueError):
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
-        """Return the error of an item of `size` bytes, of which at most `most` are taken."""
+        """Return the error of an item that has `size` bytes when at most `most` are allowed."""
         return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
 
 
@@ -85,7 +85,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One validated record of the audit list. `types` are its distinct event types; `priority` None is the type's."""
+    """One valid record of the audit list. `types`: its distinct event types. `priority`: None means the type's own."""
 
     id: str
     wallet_name: str
@@ -94,17 +94,17 @@ class Item(msgspec.Struct, frozen=True):
 
     @property
     def events(self) -> Iterator[Event]:
-        """Its events, one for each type."""
+        """The item's events, one for each type."""
         return (Event(event_id(self.id, name), name) for name in self.types)
 
 
 def order_offset(priority: int) -> int:
-    """Return what `priority` adds to an event's order score: the higher the priority, the smaller, the earlier."""
+    """Return what `priority` adds to an event's order score. A higher priority adds less, so the event goes earlier."""
     return (MAX_PRIORITY - priority) * PRIORITY_STEP
 
 
 def event_id(item_id: str, type_name: str) -> str:
-    """Return the id of the event of type `type_name` of an item. Types have no colon, so `type_of` reverses it."""
+    """Return the id of an item's event of type `type_name`. Type names have no colon, so `type_of` is the inverse."""
     return f"{item_id}:{type_name}"
 
 
@@ -119,7 +119,7 @@ def type_of(event: str) -> str:
 
 
 def decode_item(raw: bytes, max_bytes: int) -> Item:
-    """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError with its first fault."""
+    """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError for the first fault."""
     document = _decode_document(raw, max_bytes)
     item_id = _field(document, "id", str, "a string")
     if not _ITEM_ID.fullmatch(item_id):
@@ -153,9 +153,9 @@ def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
 
 
 def _field_twice(raw: bytes) -> str:
-    """Return the field of `_FIELDS` that the valid object `raw` holds twice, '' if there is none."""
+    """Return the first of `_FIELDS` that the valid object `raw` holds twice, '' if there is none."""
     if b"\\u" not in raw and max(map(raw.count, _QUOTED)) < 2:  # noqa: PLR2004  # twice
-        return ""  # as in nearly all items; a second parsing costs ten times the first
+        return ""  # true for nearly all items; a second parse costs ten times the first
     pairs: list[tuple[str, Any]] = json.loads(raw, strict=False, object_pairs_hook=list, parse_int=str, parse_float=str)
     names = [name for name, _ in pairs]
     return next((name for name in _FIELDS if names.count(name) > 1), "")
@@ -209,7 +209,7 @@ def _priority(document: dict[str, Any]) -> int | None:
 
 
 class Excerpt:
-    """What a letter keeps of an item of `size` bytes that is too long for it: first bytes, size, SHA-256 in hex."""
+    """What a letter keeps of an item of `size` bytes that is too long: its first bytes, its size and its SHA-256."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -225,18 +225,18 @@ class Excerpt:
         return excerpt
 
     def add(self, piece: bytes) -> None:
-        """Add the next piece."""
+        """Add the next piece of the item."""
         self.head += piece[: self._length - len(self.head)]
         self._digest.update(piece)
 
     @property
     def sha256(self) -> str:
-        """The digest of the pieces so far."""
+        """The SHA-256 of the pieces so far, in hex."""
         return self._digest.hexdigest()
 
 
 class _Origin(TypedDict, total=False):
-    """Where a dead letter comes from, as far as that is known."""
+    """Where a dead letter comes from, as far as known."""
 
     run_id: Required[str | None]
     event: Required[str | None]
@@ -261,7 +261,7 @@ def encode_letter(
             "detail": detail,
             "failed_at": isoformat(failed_at),
             "run_id": origin["run_id"],
-            "event_id": event if event and event.isascii() else None,  # as every event's is
+            "event_id": event if event and event.isascii() else None,  # valid event ids are ASCII
             **({"endpoint": origin["endpoint"]} if "endpoint" in origin else {}),
             "item": _embedded(item, reason),
         }

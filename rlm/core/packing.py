@@ -1,29 +1,29 @@
-"""Items as they wait in the ledger: as they came or, where `queue.compress` is on, compressed.
+"""Items as the ledger keeps them: as they came or, if `queue.compress` is on, compressed.
 
-A compressed item is its mark, a checksum, and what zlib makes of it. Its dictionary is what items mostly consist of,
-and what stands beside the item in the ledger: the id of its event, and the wallet.
+A compressed item consists of a mark, a checksum and the zlib data. The dictionary holds what most items contain, and
+what the ledger stores beside the item: the event id and the wallet.
 """
 
 from __future__ import annotations
 
 import zlib
 
-#: What begins a compressed item: no JSON begins so. Another dictionary, or another checksum, takes another mark.
+#: The mark of a compressed item; no JSON begins with it. A new dictionary or checksum needs a new mark.
 _MARK = b"\1"
-#: What items mostly consist of, written without spaces and with them.
+#: What most items contain, written with and without spaces.
 _LIKELY = (
     b'OPEN_POSITION_DETECTED", "OPEN_ORDER_DETECTED", "NEW_BALANCE_UPDATE", "BALANCE_CHECK_REQUIRED", "REBALANCE_NEEDED'
     b'{"id":"","wallet_name":"","events":["",'
     b'],"worker_id":"0123456789","timestamp":"2026-01-01T00:00:00.000Z","priority":5,"retry_count":0}'
     b'"], "worker_id": "0123456789", "timestamp": "2026-01-01T00:00:00.000Z", "priority": 5, "retry_count": 0}'
 )
-#: How hard zlib tries, how far back it looks, as a power of 2 bytes, and the memory it takes, for each item anew.
+#: The level, the window (a power of 2 bytes) and the memory of zlib; each item is compressed separately.
 _LEVEL, _WINDOW, _MEMORY = 3, 10, 2
 _CHECK_BYTES = 4
 
 
 def pack_item(item: bytes, event_id: str, wallet: bytes) -> bytes:
-    """Return an item, which is valid JSON, as it is kept for one of its events; as it came if that is no longer."""
+    """Return a valid JSON item as it is kept for one of its events: compressed if that is shorter, else unchanged."""
     known = _known(event_id, wallet)
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -_WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, known)
     packed = _MARK + _check(item) + deflate.compress(item) + deflate.flush()
@@ -31,9 +31,9 @@ def pack_item(item: bytes, event_id: str, wallet: bytes) -> bytes:
 
 
 def unpack_item(kept: bytes, event_id: str, wallet: bytes | None) -> bytes:
-    """Return the item of an event as it came, compressed or not; what was damaged since comes back as it stands there.
+    """Return the item of an event as it came, compressed or not; a damaged one is returned as it is stored.
 
-    It is damaged as well if the `wallet` is another than it was packed with.
+    With another `wallet` than it was packed with, an item counts as damaged as well.
     """
     if not kept.startswith(_MARK):
         return kept

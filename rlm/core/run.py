@@ -1,4 +1,4 @@
-"""A run: its states, the legal moves between them, and its record. docs/lifecycle.md has what happens in each."""
+"""A run: its states, the allowed moves between them, and its record. docs/lifecycle.md describes each state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-#: What each open state may move to.
+#: The states that each open state may move to.
 MOVES: Mapping[State, frozenset[State]] = {
     State.DRAINING: frozenset({State.PLANNING, State.FINISHING}),
     State.PLANNING: frozenset({State.RUNNING, State.FINISHING}),
@@ -36,7 +36,7 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 
 
-#: A record tells how long Redis was away in its run if that was longer, seconds.
+#: A record shows how long Redis was away during the run from this many seconds on.
 WORTH_TELLING_SECONDS = 1.0
 
 
@@ -53,12 +53,12 @@ def make_run_id(started_at: float) -> str:
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
 
 
-#: What every id of a run begins with, however much of it is there.
+#: Matches the beginning of a run id, of any length.
 RUN_ID_START = re.compile(r"\d{1,8}|\d{8}T\d{0,9}|\d{8}T\d{9}Z(-[0-9a-f]{0,4})?")
 
 
 def started_at_of(run_id: str) -> float | None:
-    """Return the start in a run's id, seconds since 1970; None if it has none."""
+    """Return the start that a run id contains, seconds since 1970; None if it contains none."""
     try:
         return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f%z").timestamp()
     except ValueError:
@@ -66,7 +66,7 @@ def started_at_of(run_id: str) -> float | None:
 
 
 def run_at(run_ids: Iterable[str], moment: float) -> str | None:
-    """Return the first of `run_ids` that had started by `moment`, seconds since 1970; the newest comes first."""
+    """Return the first of `run_ids`, which are newest first, that had started by `moment` (seconds since 1970)."""
     for one in run_ids:
         started_at = started_at_of(one)
         if started_at is not None and started_at <= moment:
@@ -75,14 +75,14 @@ def run_at(run_ids: Iterable[str], moment: float) -> str | None:
 
 
 class Run(msgspec.Struct, frozen=True):
-    """An open run in Redis. Times are in seconds since 1970, by the clock of Redis as it was when the run opened.
+    """An open run in Redis. Times are seconds since 1970, by the clock of Redis as it was when the run opened.
 
-    `deadline_us`, in microseconds, is corrected whenever that clock is set. `tick` is the tick that it serves. `plan`
-    is the first one, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.waits.Waits`),
-    and `spent` counts those that had all their attempts, at its end. `late` is why its tick was served late, seconds by
-    obstacle, empty if it was not. `ever_taken` counts the events ever taken before it opened: its own have higher
-    numbers in the sequence. `away_seconds` is how long Redis was away while its events were released, `untaken` how
-    many items it left on the audit list, for want of time.
+    `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
+    is the first plan, `forecast` the current one. `waits` is what its events waited for so far
+    (`rlm.plan.waits.Waits`); `spent` counts, at the end, the events that used all attempts. `late` gives, in seconds by
+    obstacle, why its tick was served late, empty if it was not. `ever_taken` counts the events taken before it opened;
+    its own events have higher sequence numbers. `away_seconds` is how long Redis was away while events were being
+    released, `untaken` how many items it left on the audit list for lack of time.
     """
 
     id: str
@@ -111,18 +111,18 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def opened_at(self) -> float:
-        """When it was opened: later than it counts from if its tick was served late."""
+        """When the run was opened; later than `started_at` if its tick was served late."""
         return self.started_at + sum(self.late.values())
 
     def left_seconds(self, now_us: int) -> float:
-        """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
+        """Return the seconds to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
 
-        It is never more than the window, even if the clock was set back and nobody has noted that yet.
+        The result is at most the window, even if the clock was set back and this was not noted yet.
         """
         return min((self.deadline_us - now_us) / 1_000_000, self.window_seconds)
 
     def moment(self, now_us: int) -> float:
-        """Return `now_us` of Redis in the time of this run, whatever that clock was set to meanwhile."""
+        """Return `now_us` of Redis as a time of this run, even if the clock of Redis was set since the run opened."""
         return self.deadline - self.left_seconds(now_us)
 
 
@@ -135,10 +135,10 @@ def make_record(
     finished_at: float,
     restarted: int,
 ) -> dict[str, Any]:
-    """Return the record of a run, made from its counts, `what:name` -> number; `types` are the configured ones.
+    """Return the record of a run from its counts, `what:name` -> number. `types` are the configured types.
 
-    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. `called` is what it has
-    of endpoints and budgets, `by_endpoint` and, if there are budgets, `by_budget`.
+    In every record, by type and in total, `taken + carried_over = completed + failed + leftover`. `called` holds the
+    parts about endpoints and budgets: `by_endpoint` and, if there are budgets, `by_budget`.
     """
     counted = (key.partition(":") for key, number in tally.items() if number)
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)

@@ -1,13 +1,13 @@
-"""What is counted: the troubles of a run's calls by endpoint, and the totals over all runs with their histograms. Pure.
+"""What is counted: a run's failed calls by endpoint, and the totals over all runs with their histograms. Pure.
 
-Each call that was not answered well is counted in one of a few words (`rlm.delivery.outcome`) in the step that settles
-its event, as `trouble:ENDPOINT WHAT` of the run's tally.
+The step that settles an event counts a call without a good answer under one of a few words (`rlm.delivery.outcome`), in
+the field `trouble:ENDPOINT WHAT` of the run's tally.
 
-The totals are one hash of whole numbers, which only grow. Closing a run moves its counts there, `what:name`, with
+The totals are one hash of integers that only grow. Closing a run adds its counts there, as `what:name`, and
 
 - `leftover:TYPE`, `runs:STATE`,
-- histograms: `what<=BOUND:NAME` counts what took at most that many seconds and more than the bound before, and
-  `what_us:NAME` sums their microseconds: whole numbers, so that no rounding ever lets a counter go back.
+- histograms: `what<=BOUND:NAME` counts values of at most BOUND seconds and above the bound before; `what_us:NAME` sums
+  their microseconds, as integers so that rounding never makes a counter decrease.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
     Entry = Mapping[str, Any]
 
-#: The prefix of the fields of a tally that count calls which went wrong.
+#: The prefix of the tally fields that count failed calls.
 FIELD: Final = "trouble:"
-#: The most entries in a record: those with the most calls.
+#: The most entries in a record; those with the most calls are kept.
 MOST_ENTRIES: Final = 100
-#: The most troubles, and endpoints of one, that a sentence names; of others it has the number.
+#: The most troubles, and endpoints of one trouble, that a sentence names; it gives the number of the others.
 MOST_NAMED: Final = 3
 
-#: Refusals that concern the endpoint, or the access to it, if there are several in a row: the contract names these. Any
-#: other 3xx or 4xx is about its one event, whatever HTTP makes of it.
+#: Refusals that, several in a row, concern the endpoint or the access to it; the contract lists them. Any other 3xx or
+#: 4xx concerns only its one event, whatever HTTP says about it.
 OF_ENDPOINT: Final = frozenset({401, 403, 404, 405, 410})
 
 _REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
 
-#: The histograms and their bounds in seconds: `call` from the request to the answer, `wait` from an event's claim to
-#: its call's slot, `answer` from when an event was taken to the answer that completed it, `run` from a run's start to
-#: its close, `forecast` the error of the plan.
+#: The histograms and their bounds in seconds. `call`: from request to answer; `wait`: from an event's claim to its
+#: call's slot; `answer`: from taking an event to the answer that completed it; `run`: from a run's start to its close;
+#: `forecast`: the error of the plan.
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
     "wait": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
@@ -51,16 +51,16 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "forecast": (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 }
 
-#: A first call follows its release within this time, seconds.
+#: The first call follows its release within this time, seconds.
 TRAVEL_SECONDS = 1.0
 
 _MICROSECONDS = 1_000_000
-#: Only these runs end as planned; others were cut off.
+#: Only runs in these states ended as planned; others were cut off.
 _FORESEEN = frozenset({"completed", "partial"})
 
 
 def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Yield (endpoint, word, number) for each count of calls that went wrong."""
+    """Yield (endpoint, word, number) for each count of failed calls."""
     for field, number in tally.items():
         if field.startswith(FIELD):
             endpoint, _, what = field.removeprefix(FIELD).partition(" ")
@@ -70,10 +70,10 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
 def troubles_of(
     tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], unreached: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the entries of a record for the calls that went wrong, the most frequent first.
+    """Return the entries of a record for failed calls, the most frequent first.
 
-    Endpoints that are `unreached` by any host, with what calls fail with there, have one even without a call. `address`
-    is null for an endpoint that is no longer configured.
+    `unreached` maps endpoints that no host reaches to how calls fail there; they get an entry even without a call.
+    `address` is null for an endpoint that is no longer configured.
     """
     calls = dict.fromkeys((unreached or {}).items(), 0)
     calls |= {(name, what): number for name, what, number in counted_in(tally)}
@@ -88,7 +88,7 @@ def troubles_of(
 def with_trouble(
     what: str, tally: Mapping[str, int], types: Sequence[EventType], most: Mapping[str, int]
 ) -> dict[str, int]:
-    """Return by type how many calls had the trouble `what`, at most so many: those that types share go to the first."""
+    """Return by type how many calls had the trouble `what`, at most `most`; shared ones count for the first type."""
     calls = Counter({endpoint: number for endpoint, word, number in counted_in(tally) if word == what})
     found = dict.fromkeys((kind.name for kind in types), 0)
     for kind in types:
@@ -100,20 +100,20 @@ def with_trouble(
 
 
 def address_of(url: str) -> str:
-    """Return host and port of a URL; the rest may hold a secret."""
+    """Return host and port of a URL; its other parts may hold a secret."""
     host, port, _ = target_of(url)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def in_words(troubles: Sequence[Entry]) -> str:
-    """Return the troubles in words, the most frequent: `3 x connection refused, a and b at 10.0.0.7:80`."""
+    """Return the most frequent troubles in words: `3 x connection refused, a and b at 10.0.0.7:80`."""
     words = each_in_words(troubles)
     more = len(words) - MOST_NAMED
     return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
 
 
 def each_in_words(troubles: Sequence[Entry], *, addresses: bool = True) -> list[str]:
-    """Return each of the troubles in words, those of one kind and address together, the most frequent first."""
+    """Return the troubles in words, the most frequent first; those of the same kind and address are combined."""
     alike: dict[tuple[str, str | None], list[Entry]] = {}
     for one in troubles:
         alike.setdefault((one["what"], one["address"] if addresses else None), []).append(one)
@@ -128,48 +128,48 @@ def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
 
 
 def away_in_words(record: Entry) -> str:
-    """Return how long Redis was away in a run, in words; empty if that was too short to tell."""
+    """Return in words how long Redis was away in a run; empty if that was too short to record."""
     seconds = record.get("redis_away_seconds")
     return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
 def is_refusal(what: str) -> bool:
-    """Return whether an endpoint with this answer would give it to any other event as well."""
+    """Return whether an endpoint that gives this answer would give it to any event."""
     return what in _REFUSALS
 
 
 def every_call_failed(record: Entry) -> bool:
-    """Return whether a run made calls of which none succeeded."""
+    """Return whether a run made calls and none of them succeeded."""
     entries = record["by_endpoint"].values()
     return any(one["calls"] for one in entries) and not any(one["completed"] for one in entries)
 
 
 def ill(record: Entry) -> list[str]:
-    """Return the endpoints that were called in a run without any success."""
+    """Return the endpoints that were called in a run without success."""
     return [name for name, one in record["by_endpoint"].items() if one["calls"] and not one["completed"]]
 
 
 def refused_by(record: Entry, endpoints: Collection[str]) -> int:
-    """Return how many events of a run became dead letters because one of `endpoints` refuses everything."""
+    """Return how many events of a run became dead letters because one of `endpoints` refuses every event."""
     return sum(
         one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and is_refusal(one["what"])
     )
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """How many took at most as many seconds as each bound, the last of which is infinite; and the sum, `seconds`."""
+    """How many values are at most each bound (the last is infinite), and their sum, `seconds`."""
 
     at_most: Mapping[float, int]
     seconds: float
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """The number of values."""
         return self.at_most[math.inf]
 
 
 def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
-    """Count one more in the histogram of `what` of `name`; a negative time, of a clock set back, counts as 0."""
+    """Add a value to the histogram `what` of `name`. A negative time (the clock was set back) counts as 0."""
     seconds = max(0.0, seconds)
     bound = next((one for one in BOUNDS[what] if seconds <= one), math.inf)
     fields[f"{what}<={bound:g}:{name}"] += 1
@@ -177,7 +177,7 @@ def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> 
 
 
 def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
-    """Return the histograms of `what` by name. Counts for a bound of an older version go to the next one."""
+    """Return the histograms of `what` by name. Counts for a bound of an older version go to the next higher one."""
     counts: dict[str, Counter[float]] = {}
     start = f"{what}<="
     for field, number in fields.items():
@@ -202,7 +202,7 @@ def of_calls(calls: Iterable[Completed]) -> Counter[str]:
 
 
 def of_run(record: Mapping[str, Any], calls: Iterable[Completed]) -> Counter[str]:
-    """Return what closing a run adds to the totals, besides its counts."""
+    """Return what closing a run adds to the totals, besides the run's own counts."""
     fields = of_calls(calls)
     for name, entry in record["by_type"].items():
         fields[f"leftover:{name}"] += entry["leftover"]
@@ -215,9 +215,9 @@ def of_run(record: Mapping[str, Any], calls: Iterable[Completed]) -> Counter[str
 
 
 def forecast_error(record: Mapping[str, Any]) -> float | None:
-    """Return how much later than planned a run's last answer came, seconds; None if there is nothing to compare.
+    """Return how many seconds later than planned a run's last answer came, None if there is nothing to compare.
 
-    Both count from the first call. A run that was cancelled or failed did not reach its end.
+    Both times count from the first call. A cancelled or failed run did not reach its planned end.
     """
     plan = record["plan"]
     if record["state"] not in _FORESEEN or not plan.get("forecast_seconds") or "actual_seconds" not in plan:
@@ -228,8 +228,8 @@ def forecast_error(record: Mapping[str, Any]) -> float | None:
 def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:
     """Return the seconds from the first call to the last answer that completed an event; None if unknown.
 
-    The first call is the first that was completed, or one at `released_us` (microseconds of Redis time), when the run's
-    first event was released, if that was more than `TRAVEL_SECONDS` before: its first calls failed then.
+    The first call is the first completed one. If the run's first release, at `released_us` (microseconds of Redis
+    time), was more than `TRAVEL_SECONDS` earlier, the first calls failed, and the time counts from that release.
     """
     timed = [call for call in calls if call.at_us]
     if not timed:

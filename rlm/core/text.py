@@ -1,6 +1,6 @@
-"""Words for people: texts from outside made safe to show, numbers with their nouns, durations. Pure.
+"""Words for people: safe display of foreign text, numbers with nouns, durations. Pure.
 
-Only this file decides what of a text is shown, how wide it is, and where it is cut.
+Only this file decides which characters of a text are shown, how wide it is, and where it is cut.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unicodedata import category, east_asian_width
 
-#: Unicode categories of characters that a terminal could take for commands, or that hide or reverse their neighbours:
-#: controls, formats (bidirectional marks, zero-width ones, tags), line separators, surrogates; and those whose look is
-#: unknown: private and unassigned ones.
+#: Unicode categories of characters that a terminal may take for commands, that hide or reorder their neighbours
+#: (controls, formats, line separators, surrogates), or that have no known look (private, unassigned).
 _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
-#: Invisible letters, signs and marks: fillers of Hangul, variation selectors, the blank of Braille and others.
+#: Invisible letters, signs and marks: Hangul fillers, variation selectors, the Braille blank and others.
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
 _BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
-#: Marks that combine with the letter before them, and how many one letter may have: no language needs more.
+#: Marks that combine with the letter before them, and how many a letter may have; no language needs more.
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 4
-#: Vowels and finals of Hangul, which are drawn into the letter before them.
+#: Hangul vowels and finals, which are drawn into the letter before them.
 _JOINED = ("\u1160", "\u11ff")
-#: The most columns of a text on a line with others: an event id has 301.
+#: The most columns of a text that shares a line with others; an event id has at most 301.
 LONGEST_TEXT = 320
-#: The most columns of a line for people, whatever it quotes.
+#: The most columns of a line for people, including quotations.
 LONGEST_LINE = 2000
-#: Keys of JSON with sentences: these are cut like lines, since their ends may matter most.
+#: JSON keys that hold sentences. They are cut at the length of a line, because the end may matter most.
 _SENTENCES = frozenset({"binds", "sentence", "failure"})
 _CUT = "..."
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-#: Seconds below which tenths are shown, and from which days are.
+#: Tenths are shown below this many seconds, days from this many.
 _TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
 
 #: The ends of ordinals.
@@ -50,31 +49,31 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 def is_name(text: str) -> bool:
-    """Return whether `text` can name a type or endpoint, and so be part of event ids, Redis keys and metrics."""
+    """Return whether `text` may name a type or endpoint; names become part of event ids, Redis keys and metrics."""
     return _NAME.fullmatch(text) is not None
 
 
 def safe(text: object, keep: str = "\n\t") -> str:
-    """Return text from outside safe to print: what a terminal could take for a command is escaped as in JSON.
+    """Return foreign text safe to print: characters that a terminal may take for commands are escaped as in JSON.
 
-    So are invisible characters, and marks that are piled on one letter.
+    Invisible characters and piled-up marks are escaped as well.
     """
     told = str(text)
     return told if told.isascii() and told.isprintable() else "".join(_seen(told, keep))
 
 
 def safe_line(text: object) -> str:
-    """Return text from outside safe to print on a line with other text: line breaks are escaped as well."""
+    """Return foreign text safe to print within a line: line breaks are escaped as well."""
     return safe(text, keep="")
 
 
 def safe_words(text: object) -> str:
-    """Return words for people, which may quote text from outside, safe to print and with no endless line."""
+    """Return words for people, which may quote foreign text, safe to print and with lines of limited length."""
     return "\n".join(cut(line, LONGEST_LINE) for line in safe(text).split("\n"))
 
 
 def harmless(document: Any, longest: int = LONGEST_TEXT) -> Any:
-    """Return a JSON document with `safe_line` applied to every text in it, and each cut, to be drawn."""
+    """Return a JSON document for display: `safe_line` is applied to every text, and each is cut."""
     if isinstance(document, dict):
         return {
             cut(safe_line(name), LONGEST_TEXT): harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
@@ -86,8 +85,8 @@ def harmless(document: Any, longest: int = LONGEST_TEXT) -> Any:
 
 
 def _seen(text: str, keep: str) -> Iterator[str]:
-    """Yield the characters of a text, with invisible ones and marks without a letter escaped."""
-    marks = _MOST_MARKS  # a mark at the beginning would change what precedes the text
+    """Yield the characters of a text; unsafe and invisible ones and surplus marks are escaped."""
+    marks = _MOST_MARKS  # a mark at the beginning would combine with what precedes the text
     for one in text:
         kind = category(one)
         if kind in _MARKS:
@@ -96,14 +95,14 @@ def _seen(text: str, keep: str) -> Iterator[str]:
             marks = _MOST_MARKS if kind in _UNSAFE or one.isspace() else 0
         hidden = kind in _UNSAFE or one in _BLANK or marks > _MOST_MARKS
         if hidden and one not in keep:
-            units = one.encode("utf-16-be", "surrogatepass").hex()  # escaped as in JSON, so printed JSON means the same
+            units = one.encode("utf-16-be", "surrogatepass").hex()  # escaped as in JSON, so JSON keeps its meaning
             yield "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
         else:
             yield one
 
 
 def columns(text: str) -> int:
-    """Return the width of a safe text in columns of a terminal."""
+    """Return the width of a safe text in terminal columns."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -138,7 +137,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def capital(words: str) -> str:
-    """Return words with a capital letter at their beginning."""
+    """Return words with a capital first letter."""
     return f"{words[:1].upper()}{words[1:]}"
 
 
@@ -148,7 +147,7 @@ def sentence(words: str) -> str:
 
 
 def of_another_configuration(workers: int) -> str:
-    """Return that so many workers have another configuration than the one in force."""
+    """Return words for the number of workers whose configuration is not the one in force."""
     return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"
 
 
@@ -166,7 +165,7 @@ def listed(names: Sequence[str]) -> str:
 def span(seconds: float | None) -> str:
     """Return a duration in words, a dash for None: `8.3 s`, `47 s`, `2:07 min`, `3:05 h`, `4.2 d`.
 
-    All durations are written so, except the figures of a plan and configured values, which are plain seconds.
+    All durations are written this way, except a plan's figures and configured values, which are plain seconds.
     """
     if seconds is None:
         return "-"
@@ -182,22 +181,22 @@ def span(seconds: float | None) -> str:
 
 
 def done_after(seconds: float) -> str:
-    """Return when a plan is done by its forecast, which is 0 if no call can be made in time."""
+    """Return words for a plan's forecast, which is 0 if no call can be made in time."""
     return f"done {span(seconds)} after the first call" if seconds else "no call"
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a number may be read from `text`: Python also reads `1_0` and the digits of other scripts."""
+    """Return whether `text` may be read as a number; Python would also read `1_0` and digits of other scripts."""
     return text.isascii() and "_" not in text
 
 
 def seconds_of(text: str) -> float:
-    """Return a duration as people type it in seconds, NaN for any other text; a number alone counts seconds."""
+    """Return a typed duration in seconds, NaN for any other text. A number without a unit counts seconds."""
     if not _DURATION.fullmatch(text):
         return math.nan
     return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def one_line(text: object, width: int) -> str:
-    """Return a text from outside as one line of at most `width` columns, for a table."""
+    """Return foreign text as one line of at most `width` columns, for a table."""
     return cut(safe_line(" ".join(str(text).split())), width)

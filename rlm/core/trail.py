@@ -1,8 +1,8 @@
-"""Where an event is, and its trail: the calls that were made for it, each with endpoint, answer and duration.
+"""Where an event is, and its trail: the calls made for it, each with endpoint, answer and duration.
 
-The trail lives in the event's own hash and dies with it. Each entry is a field, `t` and a number below `LENGTH`; the
-field `trail` counts all entries ever written, so that a new one replaces the oldest in constant work. The script that
-settles or gives back an event writes its entry in the same step, with the time by Redis in front:
+The trail is kept in the event's own hash and deleted with it. Each entry is a field named `t` and a number below
+`LENGTH`. The field `trail` counts all entries ever written, so a new entry replaces the oldest in constant time. The
+script that settles or gives back an event writes the entry in the same step, with the time of Redis in front:
 `seconds microseconds entry`.
 """
 
@@ -14,14 +14,14 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
-#: Entries kept of an event, the newest; the scripts rely on this number.
+#: How many entries an event keeps, the newest. The scripts rely on this number.
 LENGTH = 50
-#: Characters of an answer that are kept.
+#: How many characters of an answer are kept.
 TEXT_LENGTH = 200
 
 
 class Place(StrEnum):
-    """Where an event is. The values are those of the JSON."""
+    """Where an event is. The values appear in the JSON."""
 
     QUEUED = "queued"
     PENDING = "pending"
@@ -32,15 +32,15 @@ class Place(StrEnum):
     RETRIED = "retried"
     COMPLETED = "completed"
     FAILED = "failed"
-    #: In the ledger, but in none of its places: that would be a fault of RLM.
+    #: In the ledger, but in none of its places: a bug in RLM.
     NOWHERE = "nowhere"
 
 
 class Counts(msgspec.Struct, frozen=True):
     """How many events of one type are in each place.
 
-    For `released` of those that wait a call is released, which no lane has made yet; `pending` are the others.
-    `boarding` are those among `inflight` without a slot yet.
+    `released`: waiting events whose call is released but not yet made by a lane; `pending`: the other waiting events.
+    `boarding`: the part of `inflight` that has no slot yet.
     """
 
     pending: int = 0
@@ -51,37 +51,37 @@ class Counts(msgspec.Struct, frozen=True):
     boarding: int = 0
 
     def release(self, calls: int) -> Counts:
-        """Return the same with so many more calls released, no more than there are events pending."""
+        """Return the counts with `calls` more calls released, at most as many as events are pending."""
         more = min(calls, self.pending)
         return replace(self, pending=self.pending - more, released=self.released + more)
 
     @property
     def unsettled(self) -> int:
-        """All events that are not settled."""
+        """The number of events that are not settled."""
         return self.pending + self.released + self.inflight + self.backoff + self.spent
 
     @property
     def open(self) -> int:
-        """The events that this run may still send."""
+        """The number of events that this run may still send."""
         return self.unsettled - self.spent
 
 
 class CallEnd(StrEnum):
-    """How a call ended. The values are those in Redis and the JSON."""
+    """How a call ended. The values appear in Redis and the JSON."""
 
     COMPLETED = "completed"
     THROTTLED = "throttled"
-    #: It failed temporarily: the event may be sent again.
+    #: A temporary failure: the event may be sent again.
     ERROR = "error"
     REJECTED = "rejected"
-    #: Nobody knows: its worker died or froze, or the run was closed under it.
+    #: Not known: the worker died or froze, or the run closed during the call.
     UNKNOWN = "unknown"
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """The answer to a call in words, and how many seconds it took; None without an answer.
+    """The answer to a call in words, and how many seconds it took (None without an answer).
 
-    `kind` is the word for it among the troubles of its run, empty if it is none.
+    `kind` is the word under which the run's troubles count it, empty if it is no trouble.
     """
 
     text: str = ""
@@ -92,8 +92,8 @@ class Heard(msgspec.Struct, frozen=True):
 class TrailCall(msgspec.Struct, array_like=True, frozen=True):
     """One call of the trail. `at` is when its end was written, seconds since 1970 by the clock of Redis.
 
-    `number` is the `attempt` in its body; a throttled call does not count, so the next one has the same. `endpoint` and
-    `host`, the worker's, are empty if unknown.
+    `number` is the `attempt` in the request body. A throttled call does not count, so the next call has the same
+    number. `endpoint` and `host` (the worker's) are empty if unknown.
     """
 
     run_id: str
@@ -107,8 +107,8 @@ class TrailCall(msgspec.Struct, array_like=True, frozen=True):
 
 
 def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
-    """Return an entry, to be put behind the time. Of `worker_id` it keeps the host, which is its beginning."""
-    text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote what is no text
+    """Return an entry without the time in front. Of `worker_id` it keeps the host, which is the first part."""
+    text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
     return msgspec.json.encode((run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
 
@@ -127,7 +127,7 @@ def written_in(fields: Mapping[bytes, bytes]) -> int:
 
 
 def _read(field: bytes) -> TrailCall | None:
-    """Read an entry; None for one with an answer that only a later version knows."""
+    """Return an entry; None if only a later version knows its kind of answer."""
     seconds, microseconds, raw = field.split(b" ", 2)
     at = float(seconds) + float(microseconds) / 1_000_000
     try:

@@ -1,7 +1,7 @@
-"""The window of an endpoint or a budget: its health at one moment in one of six words, and what it has counted. Pure.
+"""The window of an endpoint or a budget: its health in one of six words, and what it has counted. Pure.
 
-The health is decided here and nowhere else; lists, views, plans, explanations, checks and metrics say the same word.
-Compliance is the most calls in any period, judged by the limit in force at the last of them.
+Health is decided only here, so lists, views, plans, explanations, checks and metrics use the same word. Compliance is
+the most calls in any period, judged by the limit in force at the last of these calls.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import Limit, Rule
 
-#: A longer pause or wait has no end, seconds: one that ends by itself lasts a year at the most.
+#: A longer pause or wait has no end, seconds; those that end by themselves last at most a year.
 ENDLESS_SECONDS: Final = 10 * 365 * 86_400
 _MICROSECONDS = 1_000_000
-#: Failures in a row after which an endpoint is rested.
+#: This many failures in a row rest an endpoint.
 FAILING: Final = 5
 
 
 class WindowState(msgspec.Struct, frozen=True):
-    """The window of an endpoint or a budget. An endpoint's says nothing of its budget, which has a window of its own.
+    """The window of an endpoint or a budget. An endpoint's window does not include its budget, which has its own.
 
-    `free` slots there are now, and `wait_seconds` until the next one. `rest_seconds` is what is left of the longest
-    rest, of whatever kind; `held_seconds` of a rest because the window cannot be trusted; `paused_seconds` of an
-    operator's pause. `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are
-    the seconds since each call that may still count, in any order; only plans have them, and count slots by them.
-    `unreached` says in a few words what calls fail with where no host reaches the endpoint, empty if one does: then it
-    rests and is suspect for that.
+    `free` slots are available now, the next in `wait_seconds`. `rest_seconds` is what is left of the longest rest of
+    any kind, `held_seconds` of a rest because the window cannot be trusted, `paused_seconds` of an operator's pause.
+    `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are the seconds since
+    each call that may still count, in any order; only plans fill them in, to count slots. `unreached` says in a few
+    words how calls fail if no host reaches the endpoint, which then rests and is suspect; empty if a host reaches it.
     """
 
     free: int = 0
@@ -45,7 +44,7 @@ class WindowState(msgspec.Struct, frozen=True):
     unreached: str = ""
 
     def later(self, seconds: float) -> WindowState:
-        """Return the window `seconds` later if no call is made. `free` stays as it was read."""
+        """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""
         return replace(
             self,
             wait_seconds=max(0.0, self.wait_seconds - seconds),
@@ -57,30 +56,30 @@ class WindowState(msgspec.Struct, frozen=True):
 
 
 class Circuit(StrEnum):
-    """What becomes of the next call, the worst reason first where there are several."""
+    """What happens to the next call. If several states apply, the first in this list counts."""
 
-    HELD = "held"  # none goes: its window cannot be trusted
-    PAUSED = "paused"  # none goes: an operator said so
-    RESTING = "resting"  # none goes: it rests for what it answered
-    PROBING = "probing"  # one at a time goes, until one is answered well
-    FULL = "full"  # none goes: all slots of its limit are taken
+    HELD = "held"  # no call goes: its window cannot be trusted
+    PAUSED = "paused"  # no call goes: an operator paused it
+    RESTING = "resting"  # no call goes: it rests because of its answers
+    PROBING = "probing"  # one call at a time goes, until one is answered well
+    FULL = "full"  # no call goes: all slots of its limit are taken
     OK = "ok"  # calls go as the limit allows
 
     @property
     def former(self) -> str:
-        """The word that the key `circuit` of the JSON and the metric `rlm_endpoint_circuit` have for it."""
+        """The word that the JSON key `circuit` and the metric `rlm_endpoint_circuit` use for it."""
         return _FORMER.get(self, self.value)
 
 
 _FORMER: Final = {Circuit.RESTING: "open", Circuit.PROBING: "half-open", Circuit.FULL: "closed", Circuit.OK: "closed"}
-#: Those in which the limit alone decides.
+#: The states in which only the limit decides.
 WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
-#: Those between a failure and the next good answer.
+#: The states between a failure and the next good answer.
 RECOVERING: Final = frozenset({Circuit.RESTING, Circuit.PROBING})
 
 
 def shut_by(window: WindowState) -> Circuit | None:
-    """Return what keeps calls from going as the limit allows, None if nothing does."""
+    """Return the state that stops or restricts calls beyond the limit, None if there is none."""
     if window.held_seconds > 0:
         return Circuit.HELD
     if window.paused_seconds > 0:
@@ -99,9 +98,9 @@ def circuit_of(window: WindowState, budget: WindowState | None = None) -> Circui
 
 
 class Peak(msgspec.Struct, frozen=True):
-    """The most calls in any period of a rule; `at_us` is the last call of the fullest period, None without calls.
+    """The most calls in any period of a rule. `at_us` is the last call of the fullest period, None without calls.
 
-    `in_force`: the rule is part of the current limit. `limit` is the text it was read from.
+    `in_force`: the rule is part of the current limit. `limit` is the text of the limit with this rule.
     """
 
     rule: Rule
@@ -112,19 +111,19 @@ class Peak(msgspec.Struct, frozen=True):
 
     @property
     def exceeded(self) -> bool:
-        """Whether that was more than the rule allows."""
+        """Whether there were more calls than the rule allows."""
         return self.most > self.rule.amount
 
 
 def peaks(
     stamps: Sequence[int], in_force: Limit, history: Iterable[tuple[float, str]] = (), since_us: int = 0
 ) -> list[Peak]:
-    """Return for each rule the fullest of the periods that end with a call at `since_us` or later.
+    """Return, for each rule, the fullest period that ends with a call at `since_us` or later.
 
-    `stamps` are the slots in ascending order, microseconds of Redis time. A period is a half-open interval: two calls
-    exactly a period apart are never in the same one. `history` has the earlier limits, each with its start in seconds,
-    oldest first; the oldest also counts for the time before, and without any, `in_force` always was. The rules in force
-    come first, those without calls included.
+    `stamps` are the slots in ascending order, microseconds of Redis time. A period is half-open: two calls exactly one
+    period apart never share one. `history` lists the earlier limits, oldest first, each with its start in seconds; the
+    oldest also applies before its start. Without history, `in_force` applies to all calls. The rules in force come
+    first, including those without calls.
     """
     found = {rule: Peak(rule, in_force.text, 0, None, in_force=True) for rule in in_force.rules}
     limits = [(round(at * _MICROSECONDS), Limit.parse(text)) for at, text in history] or [(0, in_force)]
@@ -141,9 +140,9 @@ def peaks(
 
 
 def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[int, int]:
-    """Return the most stamps in any period that ends with one of `stamps[first:last]`, and the one it ends with.
+    """Return the most stamps in any period that ends with one of `stamps[first:last]`, and the stamp it ends with.
 
-    The fullest period can always be moved until it ends with a call, so only such periods are counted.
+    Any fullest period can be shifted to end with a call, so only such periods are counted.
     """
     most, at_us = 0, stamps[first]
     begin = bisect_left(stamps, stamps[first] - span + 1)
@@ -157,9 +156,9 @@ def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[i
 
 
 def full_seconds(stamps: Sequence[int], limit: Limit, guard_seconds: float, since_us: int, until_us: int) -> float:
-    """Return for how long in [`since_us`, `until_us`) a window with the ascending `stamps` had no free slot, seconds.
+    """Return for how many seconds in [`since_us`, `until_us`) a window with the ascending `stamps` had no free slot.
 
-    Under several rules that is by the one that was full for longest.
+    With several rules, it is the longest of their times.
     """
     longest = 0
     for rule in limit.rules:
@@ -179,9 +178,9 @@ def most_in_any(stamps: Sequence[int], span: int) -> int:
 
 
 def most_by_part(stamps: Sequence[int], span: int, since_us: int, until_us: int, parts: int) -> list[int]:
-    """Return for each of `parts` equal parts of a time the most of the ascending `stamps` within `span`.
+    """Split a time into `parts` equal parts; return for each the most of the ascending `stamps` within `span`.
 
-    An interval of that length counts where its last stamp lies, as in `peaks`.
+    An interval counts in the part that holds its last stamp, as in `peaks`.
     """
     most = [0] * parts
     begin = 0

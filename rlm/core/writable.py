@@ -1,4 +1,4 @@
-"""Whether a directory takes a file. A full disk, or a quota that is used up, refuses only who writes."""
+"""Whether a directory can be written to. A full disk or a used-up quota shows only when something is written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 
 def refusal_of(directory: Path) -> str:
-    """Return why nothing can be written in a directory, empty if it can. Nothing is left there."""
+    """Return why nothing can be written in a directory, empty if it can. The trial file is removed."""
     try:
         with TemporaryFile(dir=directory) as file:
             file.write(b"{}\n")

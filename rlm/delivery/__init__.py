@@ -1,1 +1,1 @@
-"""One event from its claim to its settlement, and the end of a run."""
+"""An event from its claim to its settlement, and the end of a run."""

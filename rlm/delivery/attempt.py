@@ -1,8 +1,8 @@
-"""One claimed event on its way through a lane: connect, slot, send, answer, settle, in this order.
+"""One claimed event in a lane: connect, take a slot, send, receive the answer, settle, in this order.
 
-The connection is open before the slot is taken, so that the slot is used at once. If the lane had a connection at hand,
-the slot came with the claim, unless that is a retry. From sending on the call counts, whatever becomes of Redis: what
-cannot be written now is written later.
+The connection is opened before the slot is taken, so the slot is used at once. If the lane already had a connection,
+the slot came with the claim, unless the event is retried. Once sent, the call counts even if Redis fails; what cannot
+be written now is written later.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from rlm.delivery.lane import LaneContext
     from rlm.ledger.claims import Claim, Completion
 
-#: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
+#: A call must leave within this share of the guard after its slot was requested; the rest is for its travel time.
 LEAVING_SHARE = 0.4
-#: How long a slot whose answer came too late to use it is asked for again, seconds.
+#: For how long a slot is requested again if Redis answers too late to use it, seconds.
 LEAVING_TRIES_SECONDS = 1.0
-#: Pause between two tries to write to a Redis that is away, or to get a slot from one that is slow, seconds.
+#: Pause between attempts to write while Redis is away, or to get a slot while it is slow, seconds.
 AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
 
 class _Slot(Struct, frozen=True):
-    """A slot in hand."""
+    """A slot that was taken and not used yet."""
 
     endpoint: Endpoint
     call: Call
@@ -62,7 +62,7 @@ class _Slot(Struct, frozen=True):
 
 
 class _Sent(Struct, frozen=True):
-    """A request that left, or that may have left in spite of `trouble`; its answer is awaited until `gives_up_at`."""
+    """A request that left, or may have left despite `trouble`; its answer is awaited until `gives_up_at`."""
 
     slot: _Slot
     sent_at: float
@@ -74,11 +74,11 @@ class _Sent(Struct, frozen=True):
 class Attempt:
     """One claimed event, from its claim to its settlement. Moments are in monotonic seconds.
 
-    No call outlasts the run's deadline, nor `_held_until`: the rest of the lease is left for settling.
+    No call outlasts the run's deadline or `_held_until`; the rest of the lease is reserved for settling.
     """
 
     def __init__(self, lane: LaneContext, claim: Claim, event_type: EventType, asked_at: float) -> None:
-        """Begin with a claim that was asked for at `asked_at`."""
+        """Begin with a claim that was requested at `asked_at`."""
         self._lane = lane
         self._ledger = lane.store.ledger
         self._windows = lane.store.windows
@@ -86,7 +86,7 @@ class Attempt:
         self._dispatcher = lane.dispatcher
         self._retry = lane.settings.retry
         self._claim = claim
-        self._is_retry = claim.tries > 0  # what is kept may be about to end like the connection of the call that failed
+        self._is_retry = claim.tries > 0  # kept connections may be about to fail like the one of the failed call
         self._type = event_type
         self._asked_at = asked_at
         self._claimed_at = system_clock.monotonic()
@@ -97,14 +97,14 @@ class Attempt:
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
 
     def finish(self, connection: Connection | None = None) -> Completion | None:
-        """Take all steps after the claim; return what is completed and still to be settled, if it is.
+        """Take all steps after the claim; return a completion if one is still to be settled.
 
-        `connection` is the one for the slot that came with the claim. If anything fails before the call is made, the
-        event is given back.
+        `connection` is for the slot that came with the claim. If anything fails before the call is made, the event is
+        given back.
         """
         try:
             answered = self._deliver(connection)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the event is given back
+        except Exception as error:  # noqa: BLE001  # the event is given back after any error
             if isinstance(error, StoreError):
                 told = "Redis failed while event %s was being sent; it is given back: %s"
                 self._lane.log(logging.INFO, "give_back", self._claim, told, error)
@@ -122,7 +122,7 @@ class Attempt:
         return None
 
     def _deliver(self, connection: Connection | None) -> Answered | Settlement:
-        """Send the event to the first endpoint that has a slot and answers in time; return what came of it."""
+        """Send the event to the first endpoint with a slot that can answer in time; return what came of it."""
         if refused := refuse_unsound(self._ledger, self._claim):
             self._return_slot(connection)
             return refused
@@ -131,7 +131,7 @@ class Attempt:
         for endpoint in _candidates(self._claim, self._type):
             begins_by, meant = self._begins_by(endpoint), endpoint.name == self._claim.endpoint
             if system_clock.monotonic() > begins_by or not (meant or self._health.reaches(endpoint)):
-                continue  # the one that the call was released for is tried, whether or not this host reaches it
+                continue  # the endpoint that the call was released for is tried even if this host does not reach it
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
@@ -148,7 +148,7 @@ class Attempt:
         return partial(self._ledger.give_back, self._claim)
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
-        """Make the call that a slot was taken for, unless the worker was not heard of for too long meanwhile."""
+        """Make the call that a slot was taken for, unless the worker has been unheard of for too long meanwhile."""
         if self._is_fenced:
             self._dispatcher.keep(slot.endpoint, connection)
             self._windows.give_back(slot.endpoint, slot.admitted, slot.call)
@@ -157,11 +157,11 @@ class Attempt:
 
     @property
     def _is_fenced(self) -> bool:
-        """Whether the event may be another worker's by now."""
+        """Whether the event may belong to another worker by now."""
         return not self._lane.fence.admits(self._asked_at) or system_clock.monotonic() > self.lease_ends
 
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
-        """Return the slot that came with the claim; if it cannot be used at once it is given back."""
+        """Return the slot that came with the claim; give it back if it cannot be used at once."""
         in_time = self._claimed_at <= self._asked_at + self._leaving_seconds
         if in_time and connection.is_usable():
             endpoint, admitted = self._endpoint, Admitted(self._claim.stamp, suspect=self._claim.suspect)
@@ -183,7 +183,7 @@ class Attempt:
         return Call(self._lane.id, self._claim.event_id, endpoint.name)
 
     def _begins_by(self, endpoint: Endpoint) -> float:
-        """Return when a call must have begun to be answered before the deadline and within the lease."""
+        """Return by when a call must begin to be answered before the deadline and within the lease."""
         if endpoint.name == self._claim.endpoint:
             needs = self._claim.remaining_seconds - self._claim.begin_seconds
         else:
@@ -198,10 +198,10 @@ class Attempt:
         return connection
 
     def _take_slot(self, endpoint: Endpoint, begins_by: float) -> _Slot | None:
-        """Return a slot, or None if there is none, or none before `begins_by`: connecting may have taken long.
+        """Return a slot; None if there is none, or if `begins_by` has passed because connecting took long.
 
-        If the answer of Redis took so long that the call would leave late, the slot is given back and asked for again:
-        the event keeps its place before those that come after it.
+        If Redis answered so late that the call would leave late, the slot is given back and requested again, so that
+        the event keeps its place before later ones.
         """
         call = self._call(endpoint)
         tries_end = system_clock.monotonic() + LEAVING_TRIES_SECONDS
@@ -224,7 +224,7 @@ class Attempt:
 
     def _send(self, slot: _Slot, connection: Connection) -> _Sent:
         claim, endpoint = self._claim, slot.endpoint
-        # The time-out counts from here: connecting and taking a slot leave the endpoint its whole time to answer.
+        # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
         gives_up_at = min(self._deadline, self._held_until, slot.taken_at + endpoint.timeout_seconds)
         crash_point("worker.slot_taken")
         request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, claim.attempt + 1, claim.item)
@@ -235,7 +235,7 @@ class Attempt:
         if late:
             with suppress(StoreError):
                 admitted = self._windows.block(endpoint, slot.admitted, slot.call, left_late=True)
-                slot, late = structs.replace(slot, admitted=admitted, asked_at=sent_at), False  # as if taken only now
+                slot, late = structs.replace(slot, admitted=admitted, asked_at=sent_at), False  # as if taken now
         return _Sent(slot, sent_at, gives_up_at, trouble, late)
 
     def _answer(self, sent: _Sent, connection: Connection) -> Answered:
@@ -244,8 +244,8 @@ class Attempt:
         crash_point("worker.answered")
         now = system_clock.monotonic()
         idle_since, self._lane.answered_at = self._lane.answered_at, now
-        # Assume that the API read the request one typical call time before it answered. Assuming the fastest would be
-        # safer, but most calls would block their slots for longer although they were read in time.
+        # Assume that the API read the request one typical call time before it answered. Assuming the fastest time would
+        # be safer, but would block the slots of most calls for longer although they were read in time.
         claim, meant = self._claim, endpoint.name == self._claim.endpoint
         usual = claim.call_seconds if meant else call_seconds(self._type, endpoint.name, claim.expected)
         counts_from = now - usual - self._guard_seconds
@@ -272,7 +272,7 @@ class Attempt:
         return excused
 
     def _report(self, answered: Answered) -> None:
-        """Report a call that completed its event; while Redis is away try again for as long as the lease lasts."""
+        """Report a call that completed its event; if Redis is away, try again until the lease ends."""
         while True:
             try:
                 self._report_once(answered)
@@ -284,10 +284,10 @@ class Attempt:
 
 
 def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:
-    """Yield the endpoint meant for the event first, then the type's others, last the one that failed it last."""
+    """Yield the endpoint meant for the event, then the type's others, last the one at which it failed last."""
 
     def place(endpoint: Endpoint) -> tuple[bool, bool]:
         return endpoint.name == claim.last_endpoint and claim.tries > 0, endpoint.name != claim.endpoint
 
-    for endpoint in nsmallest(MOST_TRIED, event_type.endpoints, key=place):  # as `sorted`, and no more than so many
+    for endpoint in nsmallest(MOST_TRIED, event_type.endpoints, key=place):  # like `sorted`, but only the first ones
         yield in_force(endpoint, claim.limits)

@@ -1,4 +1,4 @@
-"""A connection to an endpoint: its name looked up, opened, used for one call after the other, each by a deadline."""
+"""A connection to an endpoint: name look-up, opening, and one call after the other, each step with a deadline."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from rlm.core.errors import DispatchError
 from rlm.delivery.http_message import Answer
 from rlm.delivery.outcome import NO_ANSWER, Unreachable, kind_of_error, lies_here
 
-#: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
-#: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
-#: minute costs nothing that could be measured.
+#: The age from which a connection gets no more calls, seconds. Otherwise a busy connection would stay with its address
+#: after DNS has changed. 60 s is a usual lifetime of DNS entries that may change, and one new connection a minute costs
+#: nothing measurable.
 MAX_AGE_SECONDS = 60.0
 
-#: How long TCP may take to connect to an address, seconds: its third try comes after 3 s. Who is there answers at once.
+#: How long TCP may take to connect to an address, seconds; its third try comes after 3 s. Live hosts answer at once.
 CONNECT_SECONDS = 3.5
-#: The same while the way of this host is in doubt, seconds: each event that tries it waits. Where only a packet was
-#: lost, the next one gets through.
+#: The same while this host's way is in doubt, seconds, because each event that tries it must wait. If only a packet was
+#: lost, the next try gets through.
 DOUBTFUL_CONNECT_SECONDS = 1.0
-#: A connection is cut once nothing sent on it was acknowledged for so long, seconds. The kernel of whoever can be
-#: reached acknowledges at once, however long an API takes to answer, so a host learns soon that its own way is cut.
+#: A connection is cut if nothing sent on it was acknowledged for this long, seconds. A reachable kernel acknowledges at
+#: once, however slow its API is, so this soon shows that this host's own way is cut.
 SILENT_SECONDS = 4.0
 
-#: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
+#: What `socket.getaddrinfo` returns: for each address its family, kind, protocol, canonical name and address.
 Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 _READ_BYTES = 65_536
-#: Of a socket, by level and number: no delay, and what finds out that its way is cut.
+#: Socket options by name: no delay, and detection of a cut way.
 _TCP_OPTIONS = {
     "TCP_NODELAY": 1,
     "TCP_KEEPIDLE": 1,  # of Linux; it and the next two are in seconds
@@ -51,15 +51,15 @@ _TCP_OPTIONS = {
 _OPTIONS: dict[tuple[int, int], int] = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1} | {
     (socket.IPPROTO_TCP, getattr(socket, name)): value for name, value in _TCP_OPTIONS.items() if hasattr(socket, name)
 }
-#: SO_LINGER on with a time of 0, as the kernel reads it: whoever closes, or dies, drops what has not arrived. Else the
-#: kernel would go on sending it, and a call that was given up would arrive minutes later, when its slot is free again.
+#: SO_LINGER on with time 0, as the kernel reads it: closing, or the death of the process, drops unsent data. Otherwise
+#: the kernel would go on sending, and an abandoned call could arrive minutes later, when its slot is free again.
 _DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 class UnreachableError(DispatchError):
-    """Raised when no connection to an endpoint could be opened. The `outcome` is that of the call that was to be made.
+    """Raised when no connection to an endpoint could be opened. `outcome` is that of the intended call.
 
-    `here`: it lies with this host, which can call nobody, or not there.
+    `here`: this host is the cause, because it can call nobody, or not that address.
     """
 
     def __init__(self, message: str, kind: str, *, here: bool = False) -> None:
@@ -68,9 +68,9 @@ class UnreachableError(DispatchError):
 
 
 class Connection:
-    """An open connection, with TLS or without. One call at a time.
+    """An open connection, with or without TLS, for one call at a time.
 
-    Its socket does not block: what is waited for is what it lacks, by a deadline, and mostly that is the answer only.
+    Its socket does not block. It waits by deadline only for what is missing, which is usually just the answer.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -79,32 +79,32 @@ class Connection:
         sock.setblocking(False)
         self._arrivals = select.poll()
         self._arrivals.register(sock, select.POLLIN)
-        #: How many bytes TLS has read and not given out; without it none, as `int` says.
+        #: How many bytes TLS has read but not delivered; without TLS 0, which `int()` returns.
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else int
-        #: A call is under way on it, or was given up.
+        #: A call is under way on it, or was abandoned.
         self._busy = False
-        #: So many bytes of it, at most, were not acknowledged when last looked at.
+        #: At most this many bytes were unacknowledged at the last check.
         self._unacknowledged = 0
-        #: When it was answered or looked at last, monotonic seconds.
+        #: When it was last answered or checked, monotonic seconds.
         self.seen_at = self._opened_at = system_clock.monotonic()
-        #: The endpoint said something on it that nobody had asked for.
+        #: The endpoint sent something unasked on it.
         self.spoke = False
 
     def is_usable(self) -> bool:
-        """Return whether it may serve another call: it is not too old, and quiet."""
+        """Return whether it may serve another call: it is young and quiet."""
         return self.is_young(system_clock.monotonic()) and self.is_quiet()
 
     def is_young(self, now: float) -> bool:
-        """Return whether it is not too old at `now` (monotonic seconds) for another call."""
+        """Return whether it is still young enough for another call at `now` (monotonic seconds)."""
         return now - self._opened_at < MAX_AGE_SECONDS
 
     def is_quiet(self) -> bool:
-        """Return whether nothing can be read: no end, and nothing that would be taken for the next answer.
+        """Return whether nothing can be read: no end, and no data that would be taken for the next answer.
 
-        Only reading is a test for TLS too, since it takes in messages of TLS itself, such as tickets. A connection that
-        is not quiet has lost a byte by it, and must be closed.
+        With TLS, only reading can tell, because TLS messages such as tickets also arrive as data. A connection that is
+        not quiet loses a byte by this and must be closed.
         """
-        if self.spoke:  # that was read before
+        if self.spoke:  # it was read before
             return False
         try:
             if not self._pending() and not self._arrivals.poll(0):
@@ -117,14 +117,14 @@ class Connection:
         return False
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; some of it may have been sent."""
+        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent."""
         self._busy, self._unacknowledged = True, len(data)
         left = memoryview(data)
         while left:
             left = left[self._write(left, deadline) :]
 
     def receive(self, deadline: float) -> Answer:
-        """Read an answer by `deadline`, to its end or to the most that is read; raise a BrokenAnswerError, OSError."""
+        """Read an answer by `deadline`, up to its end or the limit; raise a BrokenAnswerError or OSError."""
         answer = Answer()
         try:
             while not answer.whole and (room := answer.room):
@@ -139,10 +139,10 @@ class Connection:
     def cut(self) -> None:
         """End the call that another thread has under way on it."""
         with suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # that of TLS would let the other thread read on
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # the TLS version would let the other thread read on
 
     def close(self) -> None:
-        """Close it at once; TLS is not wound down. What has not arrived of a call that was given up never will."""
+        """Close it at once, without a TLS closing handshake. Unsent data of an abandoned call is dropped."""
         if not self._busy:
             self._set_linger(_DELIVER)
         self._sock.close()
@@ -156,7 +156,7 @@ class Connection:
             except ssl.SSLWantWriteError:
                 self._is_ready(select.POLLOUT, deadline)
             except (BlockingIOError, ssl.SSLWantReadError):
-                continue  # what came was for TLS itself
+                continue  # the data was a TLS message
 
     def _write(self, data: memoryview, deadline: float) -> int:
         while system_clock.monotonic() < deadline:
@@ -169,16 +169,16 @@ class Connection:
         raise TimeoutError("timed out")
 
     def _await_answer(self, deadline: float) -> None:
-        """Wait until something came; end the call once nothing of it was acknowledged for `SILENT_SECONDS`.
+        """Wait for data; give up if nothing sent was acknowledged for `SILENT_SECONDS`.
 
-        The kernel alone would not end it while packets come in: an API whose way here is open repeats its last answer
-        until that is acknowledged.
+        The kernel alone would not give up while packets arrive: an API that still reaches this host repeats its last
+        answer until that is acknowledged.
         """
         while not self._is_ready(select.POLLIN, min(deadline, system_clock.monotonic() + SILENT_SECONDS)):
             if system_clock.monotonic() >= deadline:
                 raise TimeoutError("timed out")
             left = 0
-            with suppress(OSError):  # the system does not say
+            with suppress(OSError):  # the system does not support it
                 left = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))[0]
             if left and left >= self._unacknowledged:
                 raise OSError(errno.ETIMEDOUT, "nothing was acknowledged any more")
@@ -193,31 +193,31 @@ class Connection:
         return left > 0 and bool(ready.poll(1000 * left))
 
     def _set_linger(self, linger: bytes) -> None:
-        with suppress(OSError):  # it is closed already, or reset
+        with suppress(OSError):  # it is already closed or reset
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 class Opener:
-    """Opens connections, all with one context of TLS: certificates are checked against what the host trusts.
+    """Opens connections, all with one TLS context that checks certificates against the host's trust store.
 
-    Each name is looked up once at a time, in a thread that nobody waits for at the end of the process: a look-up that
-    hangs holds no call beyond its time, and a name has one thread at most. Nothing is cached.
+    A name has one look-up at a time, in a daemon thread. So a hanging look-up holds no call beyond its deadline, and
+    does not delay the end of the process. Nothing is cached.
     """
 
     def __init__(self) -> None:
-        #: Whether the way of this host may be cut: nobody there acknowledged anything, and no call was answered since.
+        #: Whether this host's way may be cut: something was not acknowledged, and no call has been answered since.
         self.in_doubt = False
         self._under_way: dict[tuple[str, int], Future[Addresses]] = {}
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
 
     def open(self, url: str, seconds: float, *, doubtful: bool = False) -> Connection:
-        """Return a new connection to the host of `url`, made within `seconds`: its name, TCP and TLS in all.
+        """Return a new connection to the host of `url`, made within `seconds`, including look-up, TCP and TLS.
 
-        TCP has less where the way is `doubtful`, or in doubt.
+        TCP has less time if the way is `doubtful` or in doubt.
 
         Raises:
-            UnreachableError: it refused, did not answer in time, or is not who it should be; nothing was sent.
+            UnreachableError: it refused, did not answer in time, or has the wrong certificate; nothing was sent.
         """
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
@@ -225,12 +225,12 @@ class Opener:
         try:
             sock = _reach(self._resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
-        except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
+        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
             told = f"no connection to {host}:{port}: {error}"
             raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
 
     def _resolve(self, host: str, port: int, seconds: float) -> Addresses:
-        with suppress(socket.gaierror):  # it is a name
+        with suppress(socket.gaierror):  # not a numeric address
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         with self._lock:
             found = self._under_way.get((host, port))
@@ -238,7 +238,7 @@ class Opener:
                 found = Future()
                 args = host, port, found
                 threading.Thread(target=self._look_up, args=args, name=f"resolve {host}", daemon=True).start()
-                self._under_way[host, port] = found  # once it is begun: it cannot end before the lock is free
+                self._under_way[host, port] = found  # once started; the thread needs the lock to remove it
         try:
             return found.result(max(0.0, seconds))
         except TimeoutError:
@@ -249,7 +249,7 @@ class Opener:
             end = partial(found.set_result, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
             end = partial(found.set_exception, error)
-        with self._lock:  # before it ends: whoever asks after its end begins a new one
+        with self._lock:  # before it ends, so that a later request begins a new look-up
             del self._under_way[host, port]
         end()
 
@@ -264,7 +264,7 @@ class Opener:
 
 
 def _reach(addresses: Addresses, deadline: float, tcp_seconds: float) -> socket.socket:
-    """Connect to the first address that answers. Each may take `tcp_seconds` and its share of what is left."""
+    """Connect to the first address that answers. Each may take `tcp_seconds` and its share of the remaining time."""
     failure: OSError = OSError("its name has no address")
     for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = system_clock.monotonic()
@@ -289,7 +289,7 @@ def _connect(sock: socket.socket, address: Any, deadline: float) -> socket.socke
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:
-    """Bound the socket's next step by `deadline` (monotonic seconds)."""
+    """Limit the socket's next step by `deadline` (monotonic seconds)."""
     left = deadline - system_clock.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")

@@ -1,8 +1,8 @@
-"""The fence of a worker: once nobody can have heard of it for a while, nothing of it is under way any more.
+"""The fence of a worker: once the worker has been unheard of for a while, it has no call under way any more.
 
-A worker announces itself in Redis, and its entry lives for `HEARTBEAT_TTL_SECONDS`. The fence shuts sooner: it cuts the
-calls under way, and lets none out until the worker has announced itself again. So what a host had in hand that is not
-in the register any more may be sent by others at once, however long its leases are.
+A worker announces itself in Redis, and its entry lives for `HEARTBEAT_TTL_SECONDS`. The fence shuts earlier: it cuts
+the calls under way, and allows none until the worker has announced itself again. So when a worker's entry is gone,
+others may send its events at once, even if the leases are long.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from collections.abc import Callable
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS
 
-#: How long after it began its last announcement that succeeded a worker is fenced, seconds. What it sent just before
-#: has 2 s to arrive until its entry ends.
+#: A worker is fenced this long after it began its last successful announcement, seconds. Calls sent just before have
+#: 2 s to arrive until its entry ends.
 FENCE_SECONDS = HEARTBEAT_TTL_SECONDS - 2.0
-#: How long before it shuts no call begins any more, seconds: most calls last no longer, and would be cut.
+#: No call begins in this last time before the fence shuts, seconds; most calls take less, and would be cut.
 CLOSING_SECONDS = 1.0
-#: How often a worker that is fenced looks at what is under way, seconds.
+#: How often a fenced worker checks for calls under way, seconds.
 _LOOK_SECONDS = 0.1
 
 
 class Fence:
-    """Shut until the worker has announced itself, and again `seconds` after that began, unless it did once more."""
+    """Shut until the worker has announced itself, and again `seconds` after that announcement began unless renewed."""
 
     def __init__(self, cut: Callable[[], None] = lambda: None, seconds: float = FENCE_SECONDS) -> None:
-        """Call `cut` to end the calls under way, once the fence shuts."""
+        """Call `cut` when the fence shuts, to end the calls under way."""
         self._cut = cut
         self._seconds = seconds
         self._announced_at = float("-inf")
-        #: What was begun before this moment may be another worker's by now, monotonic seconds.
+        #: Events claimed before this moment may belong to another worker by now, monotonic seconds.
         self._whole_since = float("inf")
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         threading.Thread(target=self._watch, name="fence", daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stopped.set()
 
     @property
     def shut(self) -> bool:
-        """Whether nothing may be sent."""
+        """Whether no call may be sent."""
         return self._left_seconds() <= 0
 
     @property
@@ -53,30 +53,30 @@ class Fence:
         return self._left_seconds() <= CLOSING_SECONDS
 
     def announced(self, began: float) -> None:
-        """Note that the worker has announced itself; `began` is when it began to, by `system_clock.boottime()`."""
+        """Record that the worker announced itself; `began` is when it began to, by `system_clock.boottime()`."""
         if self.shut:
             self._whole_since = system_clock.monotonic()
         self._announced_at = began
 
     def admits(self, since: float) -> bool:
-        """Return whether a call may be sent whose event was claimed at `since` (monotonic seconds) or later."""
+        """Return whether an event claimed at `since` (monotonic seconds) may be sent."""
         return not self.shut and since >= self._whole_since
 
     def _left_seconds(self) -> float:
-        # A suspended host is not heard of either, so the time that it slept counts.
+        # A suspended host is not heard of either, so its sleep counts.
         return self._announced_at + self._seconds - system_clock.boottime()
 
     def _watch(self) -> None:
         while not self._stopped.wait(max(_LOOK_SECONDS, min(self._left_seconds(), self._seconds))):
             if self.shut:
-                self._cut()  # as often as one looks: a call may have left in the same moment
+                self._cut()  # repeatedly, because a call may have left at the same moment
 
 
 class NoFence(Fence):
-    """Lets everything out: of lanes that are no worker's."""
+    """Allows every call, for lanes that belong to no worker."""
 
-    def admits(self, since: float) -> bool:  # noqa: ARG002  # whatever it is
-        """Return that a call may be sent."""
+    def admits(self, since: float) -> bool:  # noqa: ARG002  # not needed
+        """Return True."""
         return True
 
     def _left_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""What the answer to a call says of the health of its endpoint, and of the way there from this host."""
+"""What a call's answer says about the health of its endpoint, and about the way there from this host."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
 from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Failure, Trouble
 
-#: How often it is noted that an endpoint answers this host where no event is completed, seconds, by each worker.
+#: How often each worker notes that an endpoint answers this host although no event is completed, seconds.
 NOTE_SECONDS = 3.0
-#: The news of a trouble that nobody knew of.
+#: `news` of a trouble that was not known before.
 _NEW: Final = 1
 _OPENED: Final = (
     "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each time, and is "
     "probed%s"
 )
-#: What is said besides of an endpoint that refuses all it is sent.
+#: Added for an endpoint that refuses every event.
 _REFUSED_MEANWHILE: Final = "; what waits is kept, and `rlm failed retry` sends what it refused again"
 
 log = logging.getLogger(__name__)
 
 
 class HealthKeeper:
-    """Keeps the windows and the health of endpoints true, and the ways there from this host; one for all lanes."""
+    """Keeps windows, endpoint health and this host's ways up to date; one for all lanes."""
 
     def __init__(self, store: Store, host: str, endpoints: int) -> None:
-        """Report for a worker on `host`, which calls so many `endpoints` in all."""
+        """Report for a worker on `host`; `endpoints` is the number of all endpoints it may call."""
         self._windows = store.windows
         self._breaker = store.breaker
         self._ways = store.ways
@@ -45,14 +45,14 @@ class HealthKeeper:
         self._noted_at: dict[str, float] = {}
 
     def reaches(self, endpoint: Endpoint) -> bool:
-        """Return whether the way to an endpoint is open, as far as this worker has learned."""
+        """Return whether the way to an endpoint is open, as far as this worker knows."""
         return system_clock.monotonic() >= self._shut_until.get(endpoint.window_id, 0.0)
 
     def report(self, answered: Answered, *, others: bool) -> bool:
-        """Write what a call says. May be repeated: the second time changes little.
+        """Write what a call shows. Repeating it changes little.
 
-        `others`: the event's type has other endpoints. Returns whether the call failed by the trouble of this host, so
-        that its event is not to spend an attempt.
+        `others`: the event's type has other endpoints. Return whether the call failed because of this host, so its
+        event should not spend an attempt.
         """
         endpoint, outcome = answered.endpoint, answered.outcome
         unanswered = isinstance(outcome, Unreachable) and outcome.seconds is None
@@ -61,7 +61,7 @@ class HealthKeeper:
         elif answered.counts_from is not None:
             ago_seconds = system_clock.monotonic() - answered.counts_from
             self._windows.block(endpoint, answered.slot, answered.call, ago_seconds=ago_seconds)
-        if answered.stale:  # it is another worker's event by now, and long ago that this was true
+        if answered.stale:  # the event may be another worker's by now, and the answer is outdated
             return True
         if not unanswered:
             self._note_answer(endpoint, suspect=answered.slot.suspect, completed=isinstance(outcome, Delivered))
@@ -79,7 +79,7 @@ class HealthKeeper:
         return False
 
     def fail(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> bool:
-        """Count a failure, on the endpoint or on the way there from this host; return what `report` does."""
+        """Count a failure of the endpoint or of this host's way to it; return the same as `report`."""
         if isinstance(outcome, Unreachable) and outcome.seconds is None and outcome.kind != BAD_HEADER:
             trouble = self._fail_way(endpoint, outcome)
             if trouble.of_host:
@@ -106,9 +106,9 @@ class HealthKeeper:
         log.warning(told, self._host, what, endpoint.name, outcome.detail, extra=extra)
 
     def _note_answer(self, endpoint: Endpoint, *, suspect: bool, completed: bool) -> None:
-        """Note that an endpoint answers this host, now and then, and at once after a failure at any endpoint.
+        """Note now and then that an endpoint answers this host, and at once after a failure at any endpoint.
 
-        While there was none, that is noted as the event that was `completed` is settled.
+        Without a failure, an event that was `completed` needs no note, because settling it notes the same.
         """
         now, name = system_clock.monotonic(), endpoint.window_id
         noted_at = self._noted_at.get(name, float("-inf"))
@@ -122,7 +122,7 @@ class HealthKeeper:
             log.info("%s", told, extra={"action": "open_way", "host": self._host, "endpoint": endpoint.name})
 
     def _rest(self, endpoint: Endpoint, throttled: Throttled, slot: Admitted, *, others: bool) -> None:
-        """Rest an endpoint as it asked. If its limit is set too high, that is logged, once over all workers."""
+        """Rest an endpoint as it asked. If its limit is too high, log that once over all workers."""
         asked = throttled.retry_after
         seconds = endpoint.limit.longest_seconds if asked is None else asked
         if throttled.status != TOO_MANY_REQUESTS:
@@ -134,7 +134,7 @@ class HealthKeeper:
         self._tell_rest(endpoint, seconds, asked=asked is not None, others=others)
 
     def _tell_rest(self, endpoint: Endpoint, seconds: float, *, asked: bool, others: bool) -> None:
-        """Log a rest of `seconds`, once for all calls that were under way when it began."""
+        """Log a rest of `seconds` once for all calls that were under way when it began."""
         now = system_clock.monotonic()
         if now < self._rests_until.get(endpoint.name, now):
             return
@@ -148,7 +148,7 @@ class HealthKeeper:
         """Count a failure of an endpoint. If that makes it rest, log it, which happens once over all workers."""
         failed = self._breaker.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind)
         if failed.opened:
-            # An answer may quote what it was sent, so only its status is logged.
+            # An answer may quote the request, so only its status is logged.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]
             more = _REFUSED_MEANWHILE if isinstance(outcome, Rejected) else ""
             extra = alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name)

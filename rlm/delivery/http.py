@@ -1,8 +1,6 @@
-"""One HTTP call for one event: connect, send, receive.
+"""One HTTP call for one event: connect, send, receive. Each step ends by its deadline, whatever the endpoint does.
 
-Whatever an endpoint does, each step ends by its deadline.
-
-The steps are apart because a slot is taken after `connect`: it is used at once by `send`, and `receive` follows.
+The steps are separate because the slot is taken between `connect` and `send`.
 """
 
 from __future__ import annotations
@@ -32,17 +30,17 @@ from rlm.delivery.outcome import (
 )
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
-#: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
-#: on its way, would be taken for the answer to that call.
+#: For how long no connection is kept to an endpoint that spoke unasked, seconds. Late data that arrives during the next
+#: call would be taken for its answer.
 DISTRUST_SECONDS = 600.0
 #: An endpoint rarely closes a connection sooner than this after an answer, seconds.
 _LATELY_SECONDS = 1.0
-#: The most connections that a lane takes along into a turn: with more endpoints it names those it used last, and to
-#: the others it connects after the claim, since naming thousands would cost more than that.
+#: The most connections that a lane takes into a turn. With more endpoints it takes those used last, and connects to
+#: others after the claim, because naming thousands would cost more.
 MOST_BORROWED = 100
 
 _EXCERPT_CHARACTERS = 200
-#: From this status on the beginning of an answer is kept, for people to read.
+#: From this status on, the beginning of an answer is kept for people to read.
 _REFUSING = 300
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
@@ -50,25 +48,25 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Sends events over connections that are kept alive, shared by the lanes of one worker process.
+    """Sends events over kept-alive connections, which the lanes of one worker process share.
 
-    `resolve_headers` gives an endpoint's configured headers with their secrets. No redirect is followed, no proxy is
-    taken from the environment.
+    `resolve_headers` returns an endpoint's configured headers with their secrets. Redirects are not followed, and no
+    proxy is taken from the environment.
     """
 
     def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
-        #: By URL; the one used last comes last.
+        #: By URL; the one used last is last.
         self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
         self._distrusted_until: dict[str, float] = {}
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
-        """Return an open connection to `endpoint` within `seconds`: kept alive or new, or in any case new if `fresh`.
+        """Return an open connection to `endpoint` within `seconds`: a kept one or a new one, always new if `fresh`.
 
-        It takes the place of one that is kept, so that no more are open than calls were under way at one time.
+        A new one replaces a kept one, so that no more are open than calls were under way at one time.
 
         Raises:
             UnreachableError: it refused or did not answer in time; nothing was sent.
@@ -83,7 +81,7 @@ class Dispatcher:
         return self._open(endpoint, seconds)
 
     def reach(self, endpoint: Endpoint) -> None:
-        """Open a connection to `endpoint` in place of all that are kept: its way was shut, so they may be dead.
+        """Replace all kept connections to `endpoint` by a new one, because its way was shut and they may be dead.
 
         Raises:
             UnreachableError: as `connect` does.
@@ -95,7 +93,7 @@ class Dispatcher:
         self.keep(endpoint, self._open(endpoint, endpoint.timeout_seconds, doubtful=True))
 
     def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:
-        """Take a connection that is kept alive to each of `endpoints` used lately, by URL; to be put back at once."""
+        """Take a kept connection to each of `endpoints` used lately, by URL. Put unused ones back at once."""
         now = system_clock.monotonic()
         with self._lock:
             lately = itertools.islice(reversed(self._idle.items()), MOST_BORROWED)
@@ -107,7 +105,7 @@ class Dispatcher:
         return found
 
     def put_back(self, borrowed: Mapping[str, Connection]) -> None:
-        """Put back what was borrowed and not used."""
+        """Put back borrowed connections that were not used."""
         now = system_clock.monotonic()
         with self._lock:
             for url, connection in borrowed.items():
@@ -117,25 +115,25 @@ class Dispatcher:
                     connection.close()
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
+        """Put back a connection without a call under way; close it if it may not serve another call."""
         if connection.is_usable():
             self._put(endpoint, connection)
         else:
             self._drop(endpoint, connection)
 
     def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
-        """Send a request by `deadline` (monotonic seconds); return None when it left, else why it may not have.
+        """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
 
-        Where it did not, the connection is closed. What an endpoint says before it has the whole request is read only
-        if the whole request leaves; else it is no answer.
+        If it did not, the connection is closed. What an endpoint sends before the request is complete is read only if
+        the whole request leaves; otherwise it is not an answer.
         """
         self._busy.add(connection)
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
-            if not connection.is_quiet():  # looked at once more: taking a slot has taken time
+            if not connection.is_quiet():  # checked again, because taking a slot took time
                 raise ConnectionError("the endpoint closed the connection, or spoke unasked")
             connection.send(message, deadline)
-        except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret
+        except ValueError:  # not quoted, because it concerns a header, which may be a secret
             self._close(connection)
             told = "the request could not be sent: a configured header is not what HTTP allows"
             return Unreachable(told, None, BAD_HEADER)
@@ -162,16 +160,16 @@ class Dispatcher:
         self._opener.in_doubt = False
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
-            self._put(endpoint, connection)  # it is looked at before its next call
+            self._put(endpoint, connection)  # it is checked before its next call
         else:
             self._drop(endpoint, connection)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
-        # By the clock of the endpoint, as its `Retry-After` is.
+        # By the endpoint's clock, like its `Retry-After`.
         now = parse_date(answer.date) if answer.retry_after else None
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
 
     def cut(self) -> None:
-        """Cut the calls under way; nobody knows what became of them."""
+        """Cut the calls under way; their results are unknown."""
         for connection in list(self._busy):
             connection.cut()
 
@@ -209,7 +207,7 @@ class Dispatcher:
         return silent
 
     def _doubt(self) -> None:
-        """Close what is kept, wherever it leads to, since nobody acknowledged anything: it may be dead as well."""
+        """Close all kept connections: something was not acknowledged, so they may be dead as well."""
         self._opener.in_doubt = True
         self.close()
 
@@ -223,7 +221,7 @@ class Dispatcher:
         connection.close()
 
     def _distrust(self, endpoint: Endpoint) -> None:
-        """Keep no connection to the endpoint for a while, none of those that are kept now either."""
+        """Keep no connection to the endpoint for a while, and close those kept now."""
         now = system_clock.monotonic()
         with self._lock:
             known = now < self._distrusted_until.get(endpoint.url, now)
@@ -237,7 +235,7 @@ class Dispatcher:
             log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
 
     def _excerpt(self, endpoint: Endpoint, answer: Answer) -> str:
-        """Return the beginning of what an answer says, without secrets and safe to show."""
+        """Return the beginning of an answer's body, without secrets and safe to show."""
         if answer.encoded:
             return ""
         text = self._redacted(endpoint, answer.body.decode("latin-1"), torn=not answer.whole)
@@ -245,11 +243,11 @@ class Dispatcher:
 
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
         own = Secrets(secrets_of_call(endpoint, self._resolve_headers(endpoint)), SHORTEST_SENT).hide(text, torn=torn)
-        return known().hide(own)  # one that another endpoint is sent as well: both may belong to the same provider
+        return known().hide(own)  # it may contain another endpoint's secret if both belong to one provider
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
-    """Return why there is no answer, as a sentence and as the word in which it is counted."""
+    """Return why there is no answer, as a sentence and as the word under which it is counted."""
     now = system_clock.monotonic()
     if isinstance(error, BrokenAnswerError) and now < deadline:
         return f"a broken answer after {now - sent_at:.1f} s: {error}", BROKEN

@@ -1,7 +1,7 @@
-"""The messages of HTTP/1.1: what is sent of an event, and its answer, fed as it arrives.
+"""The messages of HTTP/1.1: the request for an event, and its answer, fed as it arrives.
 
-llhttp parses answers; what it lets pass is checked here. Interim ones (1xx) are read and skipped. An answer that is not
-exactly what HTTP/1.1 allows is no answer, because it could be understood in two ways.
+llhttp parses answers; this module checks what llhttp lets pass. Interim answers (1xx) are read and skipped. An answer
+that is not exactly what HTTP/1.1 allows is rejected, because it could be understood in two ways.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from rlm import __version__
 from rlm.core.errors import DispatchError
 
-#: Bytes of an answer that are read so that its connection can be used again; one that sends more is cut.
+#: How many bytes of an answer are read so that its connection can be reused; a longer answer is cut.
 MAX_ANSWER_BYTES = 262_144
-#: Bytes until the header of the final answer must have ended, interim answers included.
+#: Within how many bytes the final answer's header must end, including interim answers.
 MAX_HEAD_BYTES = 65_536
 
 _INTERIM, _FINAL = range(100, 200), range(200, 600)
 _SWITCHING_PROTOCOLS = 101
-#: Final answers that end with their header, whatever body they announce.
+#: Statuses of final answers that end with their header, whatever body they announce.
 _BODILESS = frozenset({204, 304})
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
-#: What each of these headers says of a body that is not compressed.
+#: The values of these headers for a body that is not compressed.
 _PLAIN = {b"content-encoding": b"identity", _CODING: b"chunked"}
 _VERSIONS = ("1.0", "1.1")
-#: An empty line, or the end of a line that came before: no header goes on beyond it.
+#: An empty line, or the end of a line that came earlier; no header continues beyond it.
 _EMPTY_LINE = re.compile(rb"(?:\A|(?<=\n))\r?\n")
 
-#: What would end a header's line, or the header. The settings allow none of them; this is the last check.
+#: Characters that would end a header line or the header. The settings allow none of them; this is the last check.
 _LINE_BREAK = re.compile(r"[\r\n\0]")
-#: For so many endpoints the part of the header that is the same in each call is kept.
+#: The constant part of the request header is cached for this many endpoints.
 _KEPT_HEADS = 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What is sent of an event. `attempt` counts over all runs from 1; `item` is as it came, JSON."""
+    """The request for an event. `attempt` counts from 1 over all runs; `item` is the original JSON."""
 
     event_id: str
     event_type: str
@@ -50,12 +50,12 @@ class Request(msgspec.Struct, frozen=True):
     item: bytes
 
     def encode(self) -> bytes:
-        """Return the body."""
+        """Return the request body."""
         return msgspec.json.encode(msgspec.structs.asdict(self) | {"item": msgspec.Raw(self.item)})
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return the request to `url`, with `headers` beside RLM's own, or raise a ValueError that quotes no header."""
+    """Return the request to `url`, with `headers` beside RLM's own; raise a ValueError that quotes no header."""
     body = request.encode()
     own = f"Content-Length: {len(body)}", f"Idempotency-Key: {_sound(request.event_id)}"
     try:
@@ -66,7 +66,7 @@ def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
 
 @lru_cache(_KEPT_HEADS)
 def _head(url: str, *headers: tuple[str, str]) -> str:
-    """Return what is the same in each call to `url`."""
+    """Return the part of the request header that is the same in each call to `url`."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = {
@@ -76,7 +76,7 @@ def _head(url: str, *headers: tuple[str, str]) -> str:
         "User-Agent": f"rlm/{__version__}",
     }
     if not any(name.lower() == "accept-encoding" for name, _ in headers):
-        fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
+        fields["Accept-Encoding"] = "identity"  # people may read the answer
     lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join(map(_sound, lines))
 
@@ -88,24 +88,24 @@ def _sound(text: str) -> str:
 
 
 class BrokenAnswerError(DispatchError):
-    """Raised when what came is no whole answer of HTTP/1.1. Whether the event was taken is not known."""
+    """Raised when the data received is not a complete HTTP/1.1 answer. Whether the event was taken is not known."""
 
 
 class Answer:
-    """An answer under way. `status` is 0 until the header of the final answer has ended."""
+    """An answer being received. `status` is 0 until the header of the final answer has ended."""
 
     def __init__(self) -> None:
         self.status = 0
-        #: Every `Retry-After` of the final answer.
+        #: All `Retry-After` values of the final answer.
         self.retry_after: list[str] = []
-        #: Its `Date`: what time it is by the clock of the endpoint; empty if it does not say.
+        #: The `Date` of the final answer, by the endpoint's clock; empty if there is none.
         self.date = ""
         self.body = bytearray()
         #: The body is compressed, so people cannot read it.
         self.encoded = False
         #: It was read to its end.
         self.whole = False
-        #: Something unasked followed it in the same read.
+        #: More data followed it in the same read.
         self.surplus = False
         self._keeps = False
         self._interim = False
@@ -117,12 +117,12 @@ class Answer:
 
     @property
     def reusable(self) -> bool:
-        """Return whether its connection may serve another call: it ended by its own framing, and neither end closes."""
+        """Return whether its connection may serve another call: it ended by its framing, and neither end closes."""
         return self.whole and self._keeps and not self.surplus
 
     @property
     def room(self) -> int:
-        """How many more bytes may be read; 0 if it is cut off. Raise a BrokenAnswerError if its header does not end."""
+        """How many more bytes may be read, 0 if it is cut; raise a BrokenAnswerError if the header is too long."""
         if self.status:
             return max(0, MAX_ANSWER_BYTES - self._received)
         if self._received >= MAX_HEAD_BYTES:
@@ -130,13 +130,13 @@ class Answer:
         return MAX_HEAD_BYTES - self._received
 
     def feed(self, data: bytes) -> None:
-        """Take what came; it is empty if the connection ended.
+        """Process received data; empty data means that the connection ended.
 
-        A header is parsed apart, so that it ends where HTTP says, and an interim answer has no body whatever it
-        announces. So is the last byte: if the answer is whole without it, something unasked follows.
+        A header is parsed separately, so that it ends where HTTP says, and an interim answer has no body whatever it
+        announces. The last byte is parsed separately too: if the answer is complete without it, unasked data follows.
 
         Raises:
-            BrokenAnswerError: this is no answer of HTTP/1.1.
+            BrokenAnswerError: this is not an HTTP/1.1 answer.
             ConnectionError: the connection ended before the answer did.
         """
         if not data:
@@ -156,12 +156,12 @@ class Answer:
                 self._parse(part)
 
     def close(self) -> None:
-        """Release the parser: it refers back to this object."""
+        """Release the parser, which refers back to this object."""
         self._parser = None
 
     def _parse_head(self, part: bytes) -> None:
-        """Parse a header, or a part of one; each header has a parser of its own."""
-        if self._parser is None and not part.startswith(b"H"):  # the parser would skip empty lines, and knows RTSP
+        """Parse a header or a part of one; each header has its own parser."""
+        if self._parser is None and not part.startswith(b"H"):  # the parser would skip empty lines and accept RTSP
             raise BrokenAnswerError("it is not HTTP/1.1")
         self._parse(part)
         if self._interim:
@@ -184,12 +184,12 @@ class Answer:
     # -- what the parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header; one that comes after the header's end is a trailer, and is ignored."""
+        """Record a header field; one after the header's end is a trailer and is ignored."""
         if not self.status:
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Look at the header of an interim answer, or of the final one."""
+        """Check the header of an interim answer, or take that of the final one."""
         parser = self._parser
         if self.status or parser is None:
             return
@@ -197,7 +197,7 @@ class Answer:
         status = parser.get_status_code()
         self._fault = _fault_of(status, parser.get_http_version())
         if self._fault:
-            raise BrokenAnswerError(self._fault)  # stops the parser, whose error `_parse` gets
+            raise BrokenAnswerError(self._fault)  # this stops the parser, and `_parse` gets the parser's error
         self._interim = status in _INTERIM
         if not self._interim:
             self._take_head(status, fields, keeps=parser.should_keep_alive())
@@ -208,7 +208,7 @@ class Answer:
             self.body += data
 
     def on_message_complete(self) -> None:
-        """Note the end of the final answer."""
+        """Record the end of the final answer."""
         self.whole = self.status != 0
 
     def _take_head(self, status: int, fields: list[tuple[bytes, bytes]], *, keeps: bool) -> None:
@@ -229,5 +229,5 @@ def _fault_of(status: int, version: str) -> str:
 
 
 def _has_body(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether a header announces a body of more than nothing."""
+    """Return whether a header announces a body that is not empty."""
     return any(name == _CODING or (name == _LENGTH and value.strip(b" \t0") != b"") for name, value in fields)

@@ -1,7 +1,7 @@
-"""The lanes of a worker process: each takes one turn after the other for as long as calls are released.
+"""The lanes of a worker process. Each takes one turn after the other while calls are released.
 
-A turn is one step in Redis: it settles what the lane has completed and claims its next event. An event that workers
-have died of is carried alone: its lane waits until the others have nothing in hand, and they take no turns meanwhile.
+A turn is one step in Redis: it settles what the lane has completed and claims its next event. An event in whose lease
+workers died is carried alone: its lane waits until the others have nothing in hand, and they take no turns meanwhile.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: How long a lane rests whose worker carries an event alone, or whose host cannot make the calls that are released,
-#: seconds; and how often one looks that is to carry an event alone.
+#: Seconds a lane rests if its worker carries an event alone, or if its host cannot make the released calls; and seconds
+#: between the checks of a lane that waits to carry an event alone.
 _PAUSE_SECONDS = 0.25
 _LOOK_SECONDS = 0.02
-#: Pause between two tries to settle an event whose lease has ended, seconds: Redis may be away for long.
+#: Pause between attempts to settle an event whose lease has ended, seconds; Redis may be away for long.
 _OVERDUE_SECONDS = 0.5
 
 
 class LaneContext(msgspec.Struct):
-    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
+    """One lane of a worker process, the tools of its attempts, and when its last attempt was answered.
 
-    `unsettled` are the events whose calls were made and could not be settled before their leases ended. `leaving` says
-    whether the worker is about to end.
+    `unsettled` are the events whose calls were made but could not be settled before their leases ended. `leaving`
+    returns whether the worker is about to end.
     """
 
     id: LaneId
@@ -57,15 +57,15 @@ class LaneContext(msgspec.Struct):
     unsettled: set[str] = msgspec.field(default_factory=set)
 
     def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
-        """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""
+        """Log what happened to a claim; the event's id is the first argument of `message`. An ERROR has a traceback."""
         facts = {"run_id": claim.run_id, "lane": self.id.number, "worker": self.id.worker_id}
         extra = {"action": action, "event_id": claim.event_id, **facts}
         log.log(level, message, claim.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
 
     def settle(self, claim: Claim, settlement: Settlement, until: float) -> None:
-        """Settle an event; if Redis refuses, try again `until` its lease ends: the call has been made.
+        """Settle an event; if Redis refuses, try again `until` its lease ends, because the call has been made.
 
-        While Redis is away nobody else can take the event, so its lane goes on, unless its worker is to end.
+        While Redis is away nobody else can take the event, so the lane keeps trying, unless its worker must end.
         """
         while True:
             try:
@@ -83,7 +83,7 @@ class LaneContext(msgspec.Struct):
             return
 
     def settled(self, claim: Claim, *, well: bool) -> None:
-        """Take note that the ledger has its answer; not `well` if the claim was lost meanwhile."""
+        """Record that the ledger has the answer; not `well` if the claim was lost meanwhile."""
         crash_point("worker.settled")
         if not well:
             told = "The answer for event %s came after its claim was lost; the ledger did not change"
@@ -91,7 +91,7 @@ class LaneContext(msgspec.Struct):
 
 
 class Lanes:
-    """The lanes of one worker process: `carry` is called by as many threads as it has lanes."""
+    """The lanes of one worker process; `carry` is called by one thread per lane."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Lanes:
         worker_id: str,
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
-        """Carry events for the worker `worker_id`; `on_change` is called if it rested, and once no run is for it."""
+        """Carry events for the worker `worker_id`; call `on_change` when it stops resting, or has become outdated."""
         self._store = store
         self._settings = settings
         self._dispatcher = dispatcher
@@ -110,22 +110,22 @@ class Lanes:
         self._by_url = {endpoint.url: endpoint for endpoint in settings.endpoints.values()}
         self._on_change = on_change
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        #: What lets calls out; a worker sets its own.
+        #: Decides whether calls may leave; a worker sets its own.
         self.fence: Fence = NoFence()
-        #: What looks whether the run of these lanes is closed in time.
+        #: Checks whether the run of these lanes is closed in time.
         self.overdue = OverdueWatch(store)
         self._health = HealthKeeper(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
-        #: The endpoints to which a lane has connected for a probe, until one has a call for them.
+        #: Endpoints to which a lane has connected as a probe, until a lane has a call for them.
         self._reached: set[str] = set()
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
-        #: The numbers of the lanes that take turns; and of the one that carries its event alone.
+        #: The numbers of the lanes that take turns, and of the lane that carries its event alone.
         self._busy: set[int] = set()
         self._alone: int | None = None
-        #: No lane took turns when the worker last asked: it is told when one does.
+        #: No lane took turns when the worker last asked; it is told when one does.
         self._resting = False
-        #: The open run has another configuration: this worker must be replaced.
+        #: The open run has another configuration, so this worker must be replaced.
         self.outdated = False
         #: This worker is about to end.
         self.leaving = False
@@ -137,7 +137,7 @@ class Lanes:
         return self._resting
 
     def carry(self, run_id: str) -> None:
-        """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
+        """Carry events of a run until no call is released. Each is settled or given back, or its lease ends."""
         crash_point("worker.fetched")
         self.overdue.expect(run_id)
         with self._lock:
@@ -148,12 +148,12 @@ class Lanes:
             self._busy.discard(lane.id.number)
             self._idle.append(lane)
         if self._alone is not None or why == "shut":
-            system_clock.sleep(_PAUSE_SECONDS)  # else it was sent here again at once, and that in vain as well
+            system_clock.sleep(_PAUSE_SECONDS)  # otherwise it would be sent here again at once, in vain
         if self.outdated:
             self._on_change()
 
     def _take_turns(self, lane: LaneContext, run_id: str) -> str:
-        """Take turns until there is a reason not to; return that as a turn has it, empty for another."""
+        """Take turns until there is a reason to stop; return it as a turn gives it, empty for other reasons."""
         completed: Completion | None = None
         while self._may_turn(lane):
             borrowed = self._dispatcher.borrow(self._by_url)
@@ -179,7 +179,7 @@ class Lanes:
         return ""
 
     def _may_turn(self, lane: LaneContext) -> bool:
-        """Return whether a lane takes another turn: not while another one carries its event alone."""
+        """Return whether a lane may take another turn; not while another lane carries its event alone."""
         with self._lock:
             if self._alone is not None or self.leaving or self.outdated or self.fence.closing:
                 return False
@@ -206,14 +206,14 @@ class Lanes:
         return turn
 
     def _reach(self, name: str) -> bool:
-        """Connect to an endpoint whose way was shut; return whether that went well. No event waits meanwhile."""
+        """Connect to an endpoint whose way was shut; return whether that succeeded. No event waits meanwhile."""
         endpoint = self._settings.endpoints.get(name)
         if endpoint is None:  # the conductor has another configuration
             return False
         try:
             self._dispatcher.reach(endpoint)
         except UnreachableError as error:
-            with suppress(StoreError):  # else it is probed again all the same
+            with suppress(StoreError):  # without the note it is probed again all the same
                 self._health.fail(endpoint, error.outcome)
             return False
         self._reached.add(name)
@@ -247,7 +247,7 @@ class Lanes:
     def _wait_alone(self, lane: LaneContext, claim: Claim, until: float) -> bool:
         """Wait until no other lane of this worker has anything in hand; return whether to carry the event.
 
-        After `until` what others have in hand is no reason to wait: their leases have ended.
+        After `until`, the others' leases have ended, so there is no more reason to wait.
         """
         with self._lock:
             if self._alone is not None:
@@ -265,7 +265,7 @@ class Lanes:
         lane.settle(claim, partial(self._store.turns.complete, completed), until)
 
     def _give_back_unknown(self, lane: LaneContext, run_id: str) -> None:
-        """Give back what the lane may have claimed, the answer being lost; else it would wait for its lease to end."""
+        """Give back what the lane may have claimed in a turn whose answer was lost; otherwise its lease must end."""
         until = system_clock.monotonic() + self._longest_lease
         while system_clock.monotonic() < until:
             with suppress(StoreError):
@@ -273,7 +273,7 @@ class Lanes:
                 lane.unsettled.intersection_update(one.event_id for one in held)
                 for one in held:
                     if one.event_id in lane.unsettled:
-                        continue  # its call was made: the slot is used
+                        continue  # its call was made, so the slot is used
                     if one.call and (endpoint := self._settings.endpoints.get(one.call.endpoint)):
                         slot, of = Admitted(one.call.stamp), Call(lane.id, one.event_id, one.call.endpoint)
                         self._store.windows.give_back(endpoint, slot, of)

@@ -1,4 +1,4 @@
-"""The four outcomes of a call: which answer is which, the words for failed ones, what each means for its event."""
+"""The four outcomes of a call: how answers are classified, words for failures, and what each means for the event."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from rlm.ledger.claims import Admitted, Call, Claim, Completion
 from rlm.ledger.events import Ledger
 from rlm.settings.model import RetrySettings
 
-#: By its status, what an answer says of its event: 3xx and most of 4xx refuse it for good.
+#: Statuses by their meaning for the event: 3xx and most 4xx refuse it for good.
 TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
 _TRY_AGAIN = frozenset({408, 425})
 
-#: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
+#: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to this.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
-#: The few short words in which calls that went wrong are counted, whatever an endpoint does.
+#: The words under which failed calls are counted; there are only a few, whatever an endpoint does.
 REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
 NO_NAME, NO_WAY = "name not found", "not reachable"
 BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "a header that HTTP does not allow"
-#: The run's deadline came first, or the worker of the call was lost: neither says anything of the endpoint.
+#: The run's deadline came first, or the call's worker was lost. Neither says anything about the endpoint.
 DEADLINE, WORKER_LOST = "cut by the deadline", "worker lost"
 
-#: By the error, the narrower class first.
+#: By the error, subclasses before their base classes.
 _OF_ERRORS: Final = (
     (BrokenAnswerError, BROKEN),
     (TimeoutError, NO_ANSWER),
@@ -54,36 +54,35 @@ _OF_ERRORS: Final = (
 )
 _KNOWN: Final = frozenset(map(int, HTTPStatus))
 
-#: What the system says where this host cannot call, whoever asks: it has no route, a rule of its own forbids it, or it
-#: has no more descriptors, ports or memory to give. `EHOSTUNREACH` is not among them: a neighbour that is down, or a
-#: router, says it to every host.
+#: System errors that mean this host cannot call anyone: no route, forbidden by a local rule, or no more descriptors,
+#: ports or memory. `EHOSTUNREACH` is not among them, because every host gets it if a neighbour or router reports it.
 _NO_ROUTE: Final = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
 _HERE: Final = _NO_ROUTE | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def kind_of_error(error: BaseException) -> str:
-    """Return the word for what kept a call from being answered."""
+    """Return the word for the error that kept a call from being answered."""
     if is_silence(error):
         return CUT
     return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
 
 
 def lies_here(error: BaseException) -> bool:
-    """Return whether a call could not be made because of this host: it says nothing of the endpoint."""
+    """Return whether this host is the reason that a call could not be made; then it says nothing about the endpoint."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN  # no resolver answers
-    if isinstance(error, ssl.SSLError):  # an OSError whose number is OpenSSL's: its 1 is no EPERM
+    if isinstance(error, ssl.SSLError):  # an OSError with OpenSSL's numbers, so its 1 is not EPERM
         return False
     return isinstance(error, OSError) and error.errno in _HERE
 
 
 def is_silence(error: BaseException) -> bool:
-    """Return whether the system gave a connection up, on which nothing was acknowledged any more."""
+    """Return whether the system gave up a connection on which nothing was acknowledged any more."""
     return isinstance(error, OSError) and error.errno == errno.ETIMEDOUT  # RLM's own time-outs have no number
 
 
 def kind_of_status(status: int) -> str:
-    """Return the word for an answer; those that HTTP does not know share one, so that there are few words."""
+    """Return the word for an answer. Statuses unknown to HTTP share one, so that there are few words."""
     return f"HTTP {status}" if status in _KNOWN else f"HTTP {status // 100}xx"
 
 
@@ -100,12 +99,12 @@ class _Refusal(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The word in which it is counted."""
+        """The word under which it is counted."""
         return kind_of_status(self.status)
 
 
 class Throttled(_Refusal, frozen=True):
-    """The endpoint wants a rest (429, or 503 with `Retry-After`); None if it did not say how long, in seconds."""
+    """The endpoint wants a rest (429, or 503 with `Retry-After`) of `retry_after` seconds, None if not given."""
 
     retry_after: float | None
 
@@ -117,15 +116,15 @@ class Rejected(_Refusal, frozen=True):
 
     @property
     def of_endpoint(self) -> bool:
-        """Return whether it speaks of the endpoint: several of these in a row are its trouble, not the events'."""
+        """Return whether it concerns the endpoint: several in a row are the endpoint's trouble, not the events'."""
         return self.status in OF_ENDPOINT
 
 
 class Unreachable(msgspec.Struct, frozen=True):
-    """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None.
+    """The event may be sent again: 408, 425, other 5xx, or no answer at all (then `seconds` is None).
 
-    `kind` is the word in which it is counted, one of those above. `unsent`: no connection could be opened. `here`: that
-    lies with this host. `silent`: nothing came back for seconds, by which a way that is cut is known.
+    `kind` is the word under which it is counted. `unsent`: no connection could be opened. `here`: this host is the
+    cause. `silent`: nothing came back for seconds, which indicates a cut way.
     """
 
     detail: str
@@ -140,9 +139,9 @@ Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
 
 
 def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome that a final answer is.
+    """Return the outcome of a final answer.
 
-    `retry_after` holds every `Retry-After` of the answer. `now` is in seconds since 1970, `seconds` since it was sent.
+    `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
     if status in _SUCCESS:
         return Delivered(status, seconds)
@@ -155,7 +154,7 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
 
 
 def parse_date(value: str) -> float | None:
-    """Read an HTTP date as seconds since 1970; None for nonsense."""
+    """Return an HTTP date as seconds since 1970, None if it is invalid."""
     try:
         moment = email.utils.parsedate_to_datetime(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -164,10 +163,10 @@ def parse_date(value: str) -> float | None:
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Read a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970); None for nonsense.
+    """Return a `Retry-After` (seconds or an HTTP date) as seconds from `now` (since 1970), None if it is invalid.
 
-    `now` is best told by the answer itself, in its `Date`: the endpoint wrote both by one clock. Less than nothing is
-    nonsense, and so is all else that only Python takes for a number: `inf`, `1e9`, `1_0`.
+    `now` should be the answer's `Date`, because the endpoint wrote both by the same clock. Negative numbers are
+    invalid, and so is what only Python reads as a number: `inf`, `1e9`, `1_0`.
     """
     if _SECONDS.fullmatch(value.strip()):
         seconds = float(value)
@@ -179,24 +178,24 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 
 def longest_rest(values: Sequence[str], now: float) -> float | None:
-    """Return the longest rest of every `Retry-After` of an answer: a proxy may have added its own, and both count."""
+    """Return the longest rest of an answer's `Retry-After` values; a proxy may have added one, and both count."""
     rests = (parse_retry_after(value, now) for value in values)
     return max((rest for rest in rests if rest is not None), default=None)
 
 
 #: Writes what becomes of an event; returns False if its claim was lost meanwhile. Repeated while Redis is away.
 Settlement: TypeAlias = "Callable[[], bool]"
-#: What came of a call that did not deliver its event.
+#: The outcome of a call that did not deliver its event.
 Undelivered: TypeAlias = Throttled | Rejected | Unreachable
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """A call that left, or may have: its slot, and how it ended.
+    """A call that left, or may have left: its slot, and how it ended.
 
-    `waited_seconds`: from its event's claim until it had its slot; `idle_seconds`: from its lane's last answer until
-    then, 0 if there was none. `late`: it left late, and its slot is still to be stamped anew. `counts_from`: when its
-    slot must count from, in monotonic seconds, if the API probably read the call later than the guard allows. `cut`:
-    the run's deadline cut it. `stale`: its worker had lost its event by then, or may have, so it says nothing more.
+    `waited_seconds`: from the event's claim to its slot; `idle_seconds`: from the lane's last answer to the slot, 0 if
+    there was none. `late`: it left late, and its slot must still be restamped. `counts_from`: when its slot must count
+    from, in monotonic seconds, if the API probably read the call later than the guard allows. `cut`: the run's deadline
+    cut it. `stale`: its worker had lost the event by then, or may have, so it shows nothing else.
     """
 
     endpoint: Endpoint
@@ -212,7 +211,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 def completion_of(claim: Claim, answered: Answered, delivered: Delivered) -> Completion:
-    """Return what an event has that was delivered: it is settled with its lane's next turn."""
+    """Return the completion of a delivered event, which is settled with its lane's next turn."""
     waited, endpoint = (answered.waited_seconds, answered.idle_seconds), answered.endpoint
     answer = f"HTTP {delivered.status}"
     return Completion(claim, endpoint.name, delivered.seconds, answer, *waited, endpoint.window_id)
@@ -221,7 +220,7 @@ def completion_of(claim: Claim, answered: Answered, delivered: Delivered) -> Com
 def settlement_of(
     ledger: Ledger, claim: Claim, answered: Answered, outcome: Undelivered, retry: RetrySettings, *, excused: bool
 ) -> Settlement:
-    """Return how an event is to be settled whose call did not deliver it; `excused` as in `try_again`."""
+    """Return the settlement of an event that its call did not deliver; `excused` as in `try_again`."""
     endpoint = answered.endpoint
     match outcome:
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
@@ -240,9 +239,9 @@ def settlement_of(
 def try_again(
     ledger: Ledger, claim: Claim, endpoint: Endpoint, outcome: Unreachable, retry: RetrySettings, *, excused: bool
 ) -> Settlement:
-    """Return how an event is to be settled whose call failed: retried, left over, or dead once all runs are spent.
+    """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
 
-    If it is `excused`, for its host's trouble, it goes to another host at once and spends no attempt.
+    If `excused`, because of its host's trouble, the event goes to another host at once and spends no attempt.
     """
     name, tries = endpoint.name, claim.tries + 1
     heard = Heard(outcome.detail, outcome.seconds, outcome.kind)
@@ -257,7 +256,7 @@ def try_again(
 
 
 def refuse_unsound(ledger: Ledger, claim: Claim) -> Settlement | None:
-    """Return how an event is to be settled that cannot be sent as the ledger has it; None if it can."""
+    """Return the settlement of an event that cannot be sent as stored in the ledger; None if it can be sent."""
     try:
         claim.wallet_name.encode()
         msgspec.json.decode(claim.item)

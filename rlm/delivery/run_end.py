@@ -1,9 +1,8 @@
-"""The end of a run: what is unsettled becomes leftover, and the record is written exactly once, whoever comes first.
+"""The end of a run: unsettled events become leftovers, and the record is written exactly once, whoever is first.
 
-The end-of-run actor and the conductor both call `close_run`. If the conductor let the deadline pass, because it died,
-froze, or lost Redis, workers and standbys close the run (`OverdueWatch`). That takes no lease: the run's own state
-decides, and whoever conducted it is deposed in the same step. The final state follows from the counts, see
-`rlm.core.run`.
+The end-of-run actor and the conductor both call `close_run`. If the conductor lets the deadline pass, because it died,
+froze or lost Redis, workers and standbys close the run (`OverdueWatch`). That takes no lease: the run's own state
+decides, and the same step deposes the conductor. The final state follows from the counts, see `rlm.core.run`.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from rlm.ledger.runs import write_waits
 from rlm.plan.cause import alarmed, verdict
 from rlm.plan.waits import Waits
 
-#: Why a run failed at whose deadline Redis could not be told of anything.
+#: The failure of a run at whose deadline Redis could not be written to.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"
-#: For so long a run must be seen overdue before others than its conductor close it, seconds: that awaits what lanes
-#: write of calls cut at the deadline (0.25 s), and meets a Redis that was away a moment later than others do.
+#: How long a run must be overdue before others than its conductor close it, seconds. This waits for what lanes write of
+#: calls cut at the deadline (0.25 s), and allows for processes that reach Redis again a moment later than others.
 PATIENCE_SECONDS = 0.4
-#: Others than the first wait up to so much longer, seconds: they need not all close it at once.
+#: Processes other than the first wait up to this much longer, seconds, so that they do not all close it at once.
 SPREAD_SECONDS = 0.25
-#: A look that comes so much later than it was due begins anew, seconds: this process stood still.
+#: A look that is this much late starts over, seconds, because this process stood still.
 LAPSE_SECONDS = 0.5
 #: Pause after Redis failed, or after the run was closed here or by another at the same time, seconds.
 AGAIN_SECONDS = 0.25
-#: A deadline that is nearer than this wakes whoever is to look, seconds: it sleeps no longer than a heartbeat.
+#: A deadline closer than this wakes the process that must look, seconds; otherwise it may sleep for a heartbeat.
 NEAR_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -50,11 +49,11 @@ def close_run(
 ) -> dict[str, Any] | None:
     """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
 
-    `overdue`: its conductor has not closed it in time, and whoever does so now sees to what follows. `keep` is called
-    between steps that may take long, to prolong the lease of whoever leads.
+    `overdue`: its conductor has not closed it in time, and the caller takes care of what follows. `keep` is called
+    between steps that may take long, to renew a leader's lease.
 
-    Closing is one compare-and-set in Redis: whoever is second changes nothing. Once all events are pending again
-    nothing can settle any more, so the counts read then are the last.
+    Closing is one compare-and-set in Redis, so a second caller changes nothing. Once all events are pending again,
+    nothing can settle any more, so the counts read then are final.
     """
     while True:
         run, now_us = store.runs.current_at()
@@ -63,7 +62,7 @@ def close_run(
         types = store.known_types
         keep()
         while store.recovery.orphan_expired(types, now_us, closing=True):
-            keep()  # what is noted of calls that nobody will report any more would else stay
+            keep()  # without this loop, notes of calls that nobody will report would stay
         keep()
         if not store.recovery.return_unsettled(run_id, types):
             return None
@@ -72,7 +71,7 @@ def close_run(
         found = read_ending(store, run)
         keep()
         record = final_record(store, run, found) | ({"overdue": True} if overdue else {})
-        kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
+        kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run needs them again
         types_with_alarm = _types_with_alarm(store, run, found)
         crash_point("close.counted")
         closed = store.runs.close(
@@ -93,9 +92,9 @@ def close_run(
 
 
 def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] | None:
-    """Close a run whose deadline is over in place of its conductor; return its record, or None if another closed it.
+    """Close a run past its deadline in place of its conductor; return its record, None if another closed it.
 
-    The conductor is deposed, unless it has had the run finish: then all is known that a record tells.
+    The conductor is deposed, unless it has moved the run to finishing; then everything for the record is known.
     """
     if run.state is not State.FINISHING:
         counts = store.ledger.count(store.known_types)
@@ -111,22 +110,22 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
 
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
-    """Return the types of which an endpoint has raised an alarm, for its failures or for its limit."""
+    """Return the types with an endpoint that has raised an alarm, for its failures or its limit."""
     refusing = {one.endpoint.name for one in found.too_high if one.refusals.calls >= ALARMING}
     names = raised_alarm(found.health, run.started_at) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 
 def _is_as_before(run: Run, record: Mapping[str, Any]) -> bool:
-    """Return whether a run that opened late could do nothing: the run before reported what is left over."""
+    """Return whether a run that opened late could do nothing; the previous run already reported its leftovers."""
     calls = sum(one["calls"] for one in record["by_endpoint"].values())
     return bool(run.late) and not calls and not record["counts"]["taken"]
 
 
 def _log_end(record: Mapping[str, Any], types_with_alarm: Collection[str], *, again: bool = False) -> None:
-    """Log how a run ended: an alarm if events were left over and no other alarm stands for it.
+    """Log how a run ended, as an alarm if events were left over and no other alarm covers it.
 
-    `again`: all that is left over was so when the run before ended.
+    `again`: all leftovers were already leftovers of the previous run.
     """
     level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
@@ -151,7 +150,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
 
 
 class OverdueWatch:
-    """Looks at the run that is expected to be closed by now, and at no other time. One thread looks, any may expect."""
+    """Looks at the run that should be closed by now, and only then. One thread looks; any thread may call `expect`."""
 
     def __init__(
         self,
@@ -161,27 +160,27 @@ class OverdueWatch:
         on_closed: Callable[[Run, Mapping[str, Any]], object] = lambda _run, _record: None,
         wake: Callable[[], object] = lambda: None,
     ) -> None:
-        """Report a run that was closed here to `on_closed`; `wake` whoever looks if there is to be a look soon."""
+        """Report a run that was closed here to `on_closed`; call `wake` if the looking thread must look soon."""
         self._store = store
         self._patience_seconds = patience_seconds
         self._on_closed = on_closed
         self._wake = wake
-        #: The run to look at and when it ends by the clock of this host, which the clock of Redis must confirm.
+        #: The run to look at, and its end by this host's clock, which Redis must confirm.
         self._expected = ("", math.inf)
-        #: The run that was looked at and when to look again; and since when it was seen overdue.
+        #: The run that was looked at and when to look again; and since when it has been seen overdue.
         self._next = self._expected
         self._overdue_since: float | None = None
         self._failed_at = -math.inf
         self._asked = False
 
     def ask(self) -> None:
-        """Look which run is open at the next occasion, if none is known here that has not ended."""
+        """Look for an open run at the next opportunity, unless a run that has not ended is known here."""
         if math.isinf(self.pause_seconds):
             self._asked = True
             self._wake()
 
     def expect(self, run_id: str, ends_at: float = -math.inf) -> None:
-        """Look at a run from `ends_at` on, monotonic seconds; if that is not known, at the next occasion."""
+        """Look at a run from `ends_at` (monotonic seconds) on; if that is unknown, at the next opportunity."""
         known_id, known = self._expected
         if run_id == known_id and (math.isfinite(known) or math.isinf(ends_at)):
             return
@@ -190,19 +189,19 @@ class OverdueWatch:
             self._wake()
 
     def note_outage(self, at: float) -> None:
-        """Note that Redis did not answer at a moment, monotonic seconds."""
+        """Record that Redis did not answer at `at`, monotonic seconds."""
         self._failed_at = max(self._failed_at, at)
 
     @property
     def pause_seconds(self) -> float:
-        """The time until the next look, infinite if none is due."""
+        """The seconds until the next look, infinite if none is due."""
         run_id, ends_at = self._expected
         if self._asked:
             return 0.0
         return max(0.0, (self._next[1] if run_id == self._next[0] else ends_at) - system_clock.monotonic())
 
     def look(self) -> None:
-        """Look, if that is due; close the run if it was overdue for long enough. With Redis away it looks again."""
+        """Look if due; close the run if it was overdue for long enough. If Redis is away, try again later."""
         if self.pause_seconds > 0:
             return
         self._asked, (run_id, _) = False, self._expected

@@ -1,6 +1,6 @@
-"""The record of a run, and whether the run kept its promises.
+"""The record of a run, and the check of its promises.
 
-Whoever closed a run looks it over, and raises an alarm for each promise that it did not keep.
+Whoever closes a run checks it, and raises an alarm for each broken promise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rlm.ledger.reading.compliance import excess
 from rlm.plan.cause import Ended, causes
 from rlm.plan.waits import Waits
 
-#: Fewer dead letters of a run raise no alarm, however large a part of it they are.
+#: Fewer dead letters in a run raise no alarm, even if they are a large share of it.
 LEAST_LETTERS = 5
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:
     """Return the record that an open run would leave if it were closed at `now_us`.
 
-    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
+    Without `measured`, peaks and durations are 0; reading them takes longer the longer the run lasts.
     """
     return _record(store, run, read_ending(store, run, measured=measured), now_us)
 
 
 def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
-    """Return the record of a run that is being closed, with what only its end can tell."""
+    """Return the record of a run that is being closed, including what is known only at its end."""
     record = _record(store, run, found, found.now_us)
     if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
         record["plan"]["actual_seconds"] = actual
@@ -71,7 +71,7 @@ def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any
 
 
 def _called(found: Ending) -> dict[str, dict[str, Any]]:
-    """Return what a record has of endpoints and, if there are any, of budgets, which have the sums of theirs."""
+    """Return the record's parts about endpoints and, if any, about budgets, which have the sums of their endpoints."""
     durations: dict[str, list[float]] = {}
     for call in found.calls:
         durations.setdefault(call.endpoint, []).append(call.milliseconds)
@@ -88,9 +88,9 @@ def _called(found: Ending) -> dict[str, dict[str, Any]]:
 
 
 def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
-    """Return the calls of a run by answer, those of the endpoints `names`, and the most in a period of the first rule.
+    """Return the calls of `names` in a run by answer, and the most in a period of the first rule.
 
-    `limit_before` is the limit that the run began with, if that was another.
+    `limit_before` is the limit that the run began with, if it was another.
     """
     period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
@@ -105,23 +105,23 @@ def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, A
 
 
 def _released_us(run: Run) -> int | None:
-    """Return when the run's first event was released, microseconds by the clock of Redis as it is now."""
+    """Return when the run's first event was released, in microseconds by the current clock of Redis."""
     if run.first_release_at is None:
         return None
     return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
 def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:
-    """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
+    """Return for how many seconds after its last completed call a run sent calls without a good answer."""
     failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
     sent = [moment for name in failing_at for moment in found.sent.get(name, ())]
     return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
 
 
 def _used(store: Store, record: Mapping[str, Any], found: Ending, seconds: float) -> dict[str, Any]:
-    """Return how much of its lanes and slots a run used in the `seconds` in which it called.
+    """Return the share of lanes and slots that a run used in the `seconds` in which it made calls.
 
-    Slots are those of the endpoints of the types that it had events of.
+    The slots are those of the endpoints of the types that had events.
     """
     with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
     names = {end.name for kind in store.settings.event_types if kind.name in with_events for end in kind.endpoints}
@@ -141,7 +141,7 @@ def _used(store: Store, record: Mapping[str, Any], found: Ending, seconds: float
 
 
 def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
-    """Return the slots that a window, open at the start, has in so many seconds: by the rule that allows the fewest."""
+    """Return the slots that a window, open at the start, has in `seconds`, by the rule that allows the fewest."""
     return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
 
 
@@ -164,9 +164,9 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
 
 
 def look_over(store: Store, record: Mapping[str, Any]) -> None:
-    """Raise an alarm for each promise that a run did not keep, and note that this is done.
+    """Raise an alarm for each broken promise of a run, and record that this is done.
 
-    If Redis fails none is raised, but `rlm doctor` looks too, and so does whoever conducts next.
+    If Redis fails there is no alarm, but `rlm doctor` checks too, and so does the next conductor.
     """
     try:
         _look_at_limits(store, record)
@@ -198,7 +198,7 @@ def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
 
 
 def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
-    """Compare the dead letters with the configured bounds, after a run that added to them."""
+    """After a run that added dead letters, compare their number with the configured bounds."""
     most, counts = store.settings.queue.failed_alarm, record["counts"]
     added = counts["failed"] + counts["invalid"]
     if not added:
@@ -212,7 +212,7 @@ def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
 
 
 def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
-    """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
+    """Return whether too large a share of what a run settled became dead letters that no other alarm covers."""
     share = store.settings.queue.failed_alarm_share
     alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record["started_at"]))
     untold = added - refused_by(record, alarmed)
@@ -220,7 +220,7 @@ def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
 
 
 def _faults_of(record: Mapping[str, Any]) -> list[str]:
-    """Return what does not add up in a record, a sentence a type."""
+    """Return a sentence for each type whose counts in a record do not add up."""
     return [
         f"{name}: {entry['taken']} taken and {entry['carried_over']} carried over, but {entry['completed']} completed, "
         f"{entry['failed']} failed and {entry['leftover']} left over"

@@ -1,6 +1,6 @@
-"""Everything RLM keeps in Redis: the ledger, the runs, the dead letters, who is alive.
+"""Everything RLM keeps in Redis: the ledger, runs, dead letters, and the register of processes.
 
-The store is imported when it is asked for: whoever needs one module of the ledger does not wait for all of them.
+The store is imported on first use, so code that needs one module of the ledger does not wait for all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ __all__ = ["Store", "open_store"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rlm.ledger import store  # noqa: PLC0415  # when it is asked for
+    from rlm.ledger import store  # noqa: PLC0415  # on first use
 
     return getattr(store, name)

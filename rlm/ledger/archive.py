@@ -1,7 +1,7 @@
-"""The archive: run records and dead letters that are more than Redis is to keep, on disk before they leave it.
+"""The archive: surplus run records and dead letters are written to disk before they are removed from Redis.
 
-A file a kind and month, of JSON lines, appended to and never read by RLM. It is the operator's to move or delete. A
-crash between writing a line and removing it from Redis repeats the line: tell records by `run_id`, letters by `id`.
+There is one file of JSON lines per kind and month. RLM only appends to it; the operator may move or delete it. A crash
+between writing a line and removing it from Redis repeats the line, so identify records by `run_id`, letters by `id`.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 class ArchiveKind(StrEnum):
-    """What is archived; the first part of a file's name."""
+    """What is archived; also the first part of the file's name."""
 
     RECORDS = "records"
     FAILED = "failed"
 
 
 class Archive:
-    """The files in one directory, which is made when the first line is written."""
+    """The files in one directory, which is created with the first line."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def append(self, kind: ArchiveKind, entries: Sequence[bytes], now: float) -> Path:
-        """Append `entries` to the file of `kind` and of the month of `now` (seconds since 1970); return it.
+        """Append `entries` to the file of `kind` for the month of `now` (seconds since 1970); return its path.
 
-        When this returns they are on disk. When it raises, nothing of them is, or some that may be written again.
+        On return all entries are on disk. After an error none is, or some are and may be written again.
 
         Raises:
             ArchiveError: the disk refused, or the directory cannot be used.
@@ -50,7 +50,7 @@ class Archive:
     def append_giant(self, kind: ArchiveKind, pieces: Iterable[bytes], now: float) -> Path:
         """Append one entry that comes in pieces, as base64 and in constant memory; otherwise like `append`.
 
-        All pieces but the last have a multiple of 3 bytes. What was written is cut off again if `pieces` raises.
+        The length of each piece except the last is a multiple of 3 bytes. If `pieces` raises, the entry is removed.
         """
         encoded = (base64.b64encode(piece) for piece in pieces)
         return self._append(kind, chain([b'{"base64":"'], encoded, [b'"}\n']), now)
@@ -61,26 +61,26 @@ class Archive:
             with opened_directory(self.directory) as directory:
                 with _opened(directory, path.name) as file:
                     _append(file, parts)
-                os.fsync(directory)  # the name of a new file
+                os.fsync(directory)  # makes the name of a new file durable
         except (OSError, UnsafeError) as error:
             why = getattr(error, "strerror", None) or error
             raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
         return path
 
     def files(self, kind: ArchiveKind | None = None) -> list[Path]:
-        """Return the files of one kind, or of all, oldest first by kind; none if nothing was archived yet.
+        """Return the non-empty files of one kind, or of all kinds, by kind and then oldest first.
 
-        A full disk leaves an empty file, which counts for none.
+        A full disk may leave an empty file.
 
         Raises:
-            OSError: the directory may not be read.
+            OSError: the directory cannot be read.
         """
         kinds = [kind] if kind else list(ArchiveKind)
         found = (path for one in kinds for path in sorted(self.directory.glob(f"{one}-*.jsonl")))
         return [path for path in found if path.stat().st_size]
 
     def hint(self, kind: ArchiveKind) -> str:
-        """Return a sentence about where older ones are, after a space; empty if this host has none."""
+        """Return a sentence, after a space, about where older entries are; empty if this host has none."""
         try:
             found = self.files(kind)
         except OSError:
@@ -89,17 +89,17 @@ class Archive:
 
 
 def _line(entry: bytes) -> bytes:
-    """Write an entry as one line. Line breaks in JSON stand between its parts only, so a space may replace them."""
+    """Return an entry as one line. JSON has line breaks only between its parts, so spaces may replace them."""
     try:
         msgspec.json.decode(entry)
-    except (ValueError, RecursionError):  # others may push onto the list, too
+    except (ValueError, RecursionError):  # other programs may push onto the list
         entry = msgspec.json.encode({"base64": base64.b64encode(entry).decode()})
     return entry.translate(_LINE_BREAKS) + b"\n"
 
 
 @contextmanager
 def _opened(directory: int, name: str) -> Iterator[int]:
-    """Open a file to append to, alone: a deposed conductor that does not know it yet may write as well."""
+    """Open a file for exclusive appending, because a deposed conductor that does not know it yet may also write."""
     file = open_own(directory, name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,9 +109,9 @@ def _opened(directory: int, name: str) -> Iterator[int]:
 
 
 def _append(file: int, parts: Iterable[bytes]) -> None:
-    """Append and sync. If the disk or Redis fails meanwhile, what was written of `parts` is cut off again."""
+    """Append and sync. If the disk or Redis fails, the file is truncated to its old size."""
     size = os.fstat(file).st_size
-    if size and os.pread(file, 1, size - 1) != b"\n":  # a crash cut the last line short: it stays by itself
+    if size and os.pread(file, 1, size - 1) != b"\n":  # a crash left an incomplete line; start a new one
         parts = chain([b"\n"], parts)
     try:
         for part in parts:

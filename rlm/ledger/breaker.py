@@ -1,9 +1,8 @@
-"""The breaker of an endpoint: it rests after failures, or because it asks to, and one probe may reopen it.
+"""The breaker of an endpoint: the endpoint rests after failures or on request, and one probe may reopen it.
 
-It also keeps an endpoint's health beside its window, and detects limits that are set too high: the endpoint refuses a
-call as one too many that its limit allows. The number of that call in its period is noted. Somebody else may call with
-the same key, so a single refusal raises no alarm. It is over once the limit is changed, or once as many calls were
-sent in a period and none was refused.
+It also stores an endpoint's health beside its window, and detects limits that are too high: the endpoint refuses a call
+that its limit allows. The number of that call in its period is noted. One refusal raises no alarm, because another
+program may use the same key. It is over when the limit is changed, or when as many calls in a period were not refused.
 """
 
 from __future__ import annotations
@@ -25,29 +24,29 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.claims import Admitted
 
-#: How long an endpoint that keeps failing rests for the first time, seconds.
+#: The first rest of an endpoint that keeps failing, seconds.
 FIRST_REST_SECONDS = 1.0
 #: A limit raises an alarm from this many refusals on.
 ALARMING: Final = 2
 
-#: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
+#: `paused_until_us` of an endless pause: the end of the year 9999, as `pause_endpoint` writes it.
 _FOREVER_US = 253_402_300_799_000_000
 _REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
 _HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", "failed_with", *_REFUSED)
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """What a failure did: how long the endpoint rests from now, 0 for not at all; `opened` if it did not before."""
+    """The effect of a failure: how long the endpoint rests from now (0: it does not), and whether this `opened` it."""
 
     rest_seconds: float
     opened: bool
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """Calls that an endpoint refused as too many though its `limit` allows them.
+    """Calls that an endpoint refused as too many although its `limit` allows them.
 
-    `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
-    `at` is when the newest was refused, seconds since 1970.
+    `nth` is one more than the calls accepted in the shortest period of the limit, the lowest over all refusals; `at` is
+    when the newest was refused, seconds since 1970.
     """
 
     limit: str
@@ -57,11 +56,11 @@ class Refusals(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
+    """What is known of an endpoint or a budget beside its window: failures in a row, and its last pause and by whom.
 
-    Times are in seconds since 1970. `paused_until` is None for a pause without an end, and without a pause.
-    `opened_at` is when it last came to rest for its failures, which raised an alarm. `failed_with` is what the last
-    of its failures was, in a few words; empty if that is not known.
+    Times are seconds since 1970. `paused_until` is None for an endless pause and without a pause. `opened_at` is when
+    it last began to rest because of failures, which raised an alarm. `failed_with` describes its last failure in a few
+    words; empty if unknown.
     """
 
     failures: int
@@ -74,7 +73,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Breaker(Part):
-    """Rests endpoints for all workers at once, reopens them, and knows how they are."""
+    """Rests and reopens endpoints for all workers at once, and reads their health."""
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
@@ -83,10 +82,11 @@ class Breaker(Part):
     def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
         """Rest an endpoint that refused the call of `slot` as one too many, and note the number of that call.
 
-        It is one more than it may have accepted in the shortest period of its limit; the lowest is kept. The order of
-        calls under way at the same time is not known: each may have come last. A probe's is ignored. The period
-        includes the guard: the endpoint may read a call that long after its slot was taken, and still counts it when a
-        period has passed here. Returns what is noted under this limit; None if this refusal is not.
+        The number is one more than the calls that may have been accepted in the shortest period of its limit; the
+        lowest is kept. Each of several concurrent calls may have come last, because their order is not known. A probe's
+        refusal is ignored. The period includes the guard: an endpoint may read a call that long after its slot was
+        taken, and still count it when a period has passed here. Return what is noted under this limit, None if this
+        refusal is not.
         """
         shortest = min(endpoint.limit.rules, key=lambda rule: rule.seconds)
         period_us = round((shortest.seconds + self._store.settings.run.guard_seconds) * MICROSECONDS)
@@ -95,9 +95,9 @@ class Breaker(Part):
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
 
     def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int, why: str = "") -> Failed:
-        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
+        """Count a failure. From `failing` in a row on the endpoint rests, twice as long each time, at most a period.
 
-        `why` is kept until it answers well, in a few words of `rlm.delivery.outcome`.
+        `why` describes it in a few words of `rlm.delivery.outcome`, and is kept until the endpoint answers well.
         """
         longest_seconds = endpoint.limit.longest_seconds
         return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, why=why)[0]
@@ -123,7 +123,7 @@ class Breaker(Part):
 
     @translating
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
-        """Return what is known of each, by name."""
+        """Return the health of each, by name."""
         return read_health(self._batch(self.health_commands(limited)), limited)
 
     def health_commands(self, limited: Sequence[Limited]) -> list[Command]:
@@ -131,7 +131,7 @@ class Breaker(Part):
         return [("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited]
 
     def forget_refusals(self, limited: Limited) -> None:
-        """Forget that calls of `limited` were refused: enough were answered well since."""
+        """Forget that calls of `limited` were refused, because enough were answered well since."""
         self._ask("HDEL", self._keys.health(limited.window_id), *_REFUSED)
 
 
@@ -141,7 +141,7 @@ def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Lim
 
 
 def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
-    """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
+    """Return the names of the endpoints that raised an alarm since `since` (seconds since 1970), or still fail."""
     return {
         name
         for name, one in health.items()
@@ -151,7 +151,7 @@ def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
 
 def _read_health(fields: Sequence[bytes | None]) -> Health:
     failures, by, at, until_us, opened_us, failed_with, *refused = fields
-    ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
+    ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it may be moved with a clock that steps
     return Health(
         int(failures or 0),
         text(by or b""),
@@ -170,19 +170,19 @@ def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, 
 
 
 class TooHigh(msgspec.Struct, frozen=True):
-    """An endpoint, as it is in force, and the refusals noted of it under that limit."""
+    """An endpoint as in force, and its refusals noted under that limit."""
 
     endpoint: Endpoint
     refusals: Refusals
 
     @property
     def period_seconds(self) -> float:
-        """The shortest period of its limit, in which calls were counted."""
+        """The shortest period of its limit, in which the calls were counted."""
         return min(rule.seconds for rule in self.endpoint.limit.rules)
 
     @property
     def suggested(self) -> str:
-        """The limit under which the call that was refused would not have been sent."""
+        """The highest limit under which the refused call would not have been sent."""
         shortest = min(range(len(self.endpoint.limit.rules)), key=lambda at: self.endpoint.limit.rules[at].seconds)
         parts = [part.strip() for part in re.split(r"[;,|]", self.endpoint.limit.text)]
         parts[shortest] = re.sub(r"^\d+", str(self.refusals.nth - 1), parts[shortest])
@@ -196,13 +196,13 @@ class TooHigh(msgspec.Struct, frozen=True):
 
     @property
     def remedy(self) -> str:
-        """The command that sets the limit, and that of its budget if that may be the one."""
+        """The command that sets the limit; it mentions the budget, which may be the one that is too high."""
         budget = self.endpoint.budget
         other = f" (or lower its budget {budget.name})" if budget else ""
         return f"`rlm endpoint limit {self.endpoint.name} '{self.suggested}'`{other}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a record says of it."""
+        """Return the JSON document for a record."""
         return {
             "endpoint": self.endpoint.name,
             "limit": self.endpoint.limit.text,
@@ -221,9 +221,9 @@ def limits_too_high(
     endpoints: Mapping[str, Endpoint] | None = None,
     health: Mapping[str, Health] | None = None,
 ) -> list[TooHigh]:
-    """Return the limits that are too high, of those refused a call since then (seconds since 1970).
+    """Return the limits that are too high, of those that refused a call since `since` (seconds since 1970).
 
-    `endpoints` are those in force, by name, and `health` is theirs, if they have been read already.
+    `endpoints` are the endpoints in force by name, and `health` is theirs, if they have been read already.
     """
     endpoints = store.endpoints() if endpoints is None else endpoints
     health = store.breaker.health(list(endpoints.values())) if health is None else health
@@ -233,7 +233,7 @@ def limits_too_high(
 
 
 def forget_what_is_over(store: Store) -> None:
-    """Forget the refusals that do not stand any more, so that new ones raise an alarm again."""
+    """Forget refusals that no longer count, so that new ones raise an alarm again."""
     endpoints = store.endpoints()
     standing = {one.endpoint.name for one in limits_too_high(store, endpoints=endpoints)}
     for name, one in store.breaker.health(list(endpoints.values())).items():
@@ -242,7 +242,7 @@ def forget_what_is_over(store: Store) -> None:
 
 
 def _is_over(store: Store, one: TooHigh) -> bool:
-    """Return whether as many calls as that were sent within a period since the last refusal, a period ago or more."""
+    """Return whether that many calls were sent within a period since the last refusal, at least a period ago."""
     period_us, after_us = round(one.period_seconds * MICROSECONDS), round(one.refusals.at * MICROSECONDS)
     amount = max(rule.amount for rule in one.endpoint.limit.rules)
     until_us = store.now_us() - period_us

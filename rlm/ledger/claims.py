@@ -1,9 +1,9 @@
 """What a lane works on: the event that it claims for a released call, and the note of its call.
 
-A worker's hash `calls:WORKER` has a field for each event in its lanes, whose value is the note. It begins with the
-number of the lane and a colon. Once the call has its slot, `window id|stamp|endpoint` follows and, with a budget, `|its
-window id`. A minus follows while the lane waits until it can carry the event alone. The scripts put the stamp in. What
-a later version adds behind another `|` is passed over.
+A worker's hash `calls:WORKER` has a field for each event in its lanes; the value is the note. It begins with the number
+of the lane and a colon. Once the call has its slot, `window id|stamp|endpoint` follows and, with a budget,
+`|its window id`. A minus follows instead while the lane waits to carry the event alone. The scripts fill in the stamp.
+Anything that a later version adds after another `|` is ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.connect import text
 from rlm.ledger.keys import Keys
 
-#: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
+#: Slots are kept at least this long, for the log of calls sent; longer if a rule has a longer period.
 KEEP_SECONDS = 24 * 3600
 _NOTE = re.compile(
     r"(?:(?P<lane>\d{1,9}):)?"
@@ -31,7 +31,7 @@ _NOTE = re.compile(
 
 
 def host_of(process_id: str) -> str:
-    """Return the host of a process, whose id begins with it."""
+    """Return the host of a process, which is the first part of its id."""
     return process_id.partition(":")[0]
 
 
@@ -48,18 +48,18 @@ class LaneId(msgspec.Struct, frozen=True):
 
     @property
     def note(self) -> str:
-        """What begins the note of its call."""
+        """The beginning of the note of its call."""
         return f"{self.number}:"
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """An event claimed by a lane, with what is needed to send it. It is its `number`th claim.
+    """An event claimed by a lane, with what is needed to send it. This is its claim number `number`.
 
-    `remaining_seconds` is the time to the deadline, `begin_seconds` that until the call to `endpoint` must have begun,
-    `call_seconds` how long that is expected to take, `lease_seconds` how long the claim lasts. `limits` are those in
-    force, by the name of endpoint or budget. With `stamp` it has its slot there, and only the limits of that; else
-    `expected` is what is published of its type.
-    `suspect`: the endpoint failed or rested. `alone`: the event is to be carried alone, workers have died of it.
+    `remaining_seconds` is the time to the deadline, `begin_seconds` the time by which the call to `endpoint` must
+    begin, `call_seconds` its expected duration, `lease_seconds` how long the claim lasts. `limits` are those in force,
+    by the name of endpoint or budget. With a `stamp`, it has a slot at that endpoint and only that one's limits;
+    without, `expected` is what is published of its type. `suspect`: the endpoint failed or rested. `alone`: the event
+    must be carried alone because workers died of it.
     """
 
     event_id: str
@@ -85,7 +85,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     @property
     def worker_id(self) -> str:
-        """The id of the worker that has it."""
+        """The id of the worker that holds it."""
         return self.lane.worker_id
 
     @property
@@ -99,9 +99,9 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
+    """A slot was taken, in the windows of the endpoint and its budget. `stamp` is its id in both.
 
-    `suspect`: the endpoint failed or rested, so a good answer is reported.
+    `suspect`: the endpoint failed or rested, so a good answer must be reported.
     """
 
     stamp: str
@@ -109,13 +109,13 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
+    """No slot is free. `retry_after` is the number of seconds until it makes sense to ask again; None for never."""
 
     retry_after: float | None
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What a slot is taken for: an event in a lane. Noted with the slot, should the worker die."""
+    """What a slot is taken for: an event in a lane. Noted with the slot in case the worker dies."""
 
     lane: LaneId
     event_id: str
@@ -123,7 +123,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Held(NamedTuple):
-    """An event that a lane has in hand according to the ledger, by its `number`th claim; its `call` has a slot."""
+    """An event that a lane holds according to the ledger, by its claim number; its `call` is one with a slot."""
 
     event_id: str
     number: int
@@ -133,8 +133,8 @@ class Held(NamedTuple):
 class Completion(msgspec.Struct, frozen=True):
     """A claimed event that `endpoint` has completed in `seconds`.
 
-    `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
-    `answer` is the answer in words, for the event's trail. `window_id` is the endpoint's: it answers this host.
+    `waited_seconds` is the time from its claim to its slot, `idle_seconds` from its lane's last answer. `answer` is the
+    answer in words, for the trail. `window_id` is the endpoint's, to note that it answers this host.
     """
 
     claim: Claim
@@ -147,11 +147,11 @@ class Completion(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
+    """The result of a lane's turn. `settled`: its completed event is settled; false if the claim was lost meanwhile.
 
-    Without a `claim`, `why` is that no call is released (`none`) or none that its host can make (`shut`), the run does
-    not run (`over`), or it has another configuration (`revision`). If it is `probe`, the way to the endpoint `probe`
-    was shut: a lane that has connected to it may get a call there.
+    Without a `claim`, `why` says why: no call is released (`none`), or none that this host can make (`shut`), the run
+    is not running (`over`), or it has another configuration (`revision`). If it is `probe`, the way to the endpoint
+    `probe` was shut: a lane that has connected to it may get a call there.
     """
 
     settled: bool
@@ -161,7 +161,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class CallNote(NamedTuple):
-    """A call with its slot. `stamp` is the slot's id: when it was taken, microseconds of Redis time."""
+    """A call with its slot. `stamp` is the slot's id: the time it was taken, microseconds of Redis time."""
 
     window_id: str
     stamp: str
@@ -171,27 +171,27 @@ class CallNote(NamedTuple):
 
     @property
     def window_ids(self) -> list[str]:
-        """The windows that the slot was taken in: the endpoint's, and its budget's if it has one."""
+        """The windows of the slot: the endpoint's, and its budget's if it has one."""
         return [one for one in (self.window_id, self.budget_id) if one]
 
 
 def call_keys(keys: Keys, call: Call | None) -> list[str]:
-    """Return the keys where a call is noted; unused ones if there is none."""
+    """Return the keys where a call is noted; unused keys if there is no call."""
     if call is None:
         return [keys.calls(""), keys.inflight("")]
     return [keys.calls(call.lane.worker_id), keys.inflight(type_of(call.event_id))]
 
 
 def write_note(lane: LaneId, endpoint: str, window_ids: Sequence[str]) -> str:
-    """Write a note for a script that takes or moves the slot: it replaces `%s` by the stamp."""
+    """Return a note for a script that takes or moves the slot and replaces `%s` with the stamp."""
     window_id, *budget_id = window_ids
     return lane.note + "|".join([window_id, "%s", endpoint, *budget_id])
 
 
 def read_note(raw: bytes) -> CallNote | None:
-    """Read a note; None for a call that has no slot yet.
+    """Return a parsed note; None for a call that has no slot yet.
 
-    Raises ValueError for what is no note.
+    Raises ValueError if it is not a note.
     """
     found = _NOTE.fullmatch(raw.decode())
     if found is None:
@@ -200,12 +200,12 @@ def read_note(raw: bytes) -> CallNote | None:
 
 
 def is_of_lane(raw: bytes, lane: LaneId) -> bool:
-    """Return whether it is a note of this lane's call."""
+    """Return whether a note is of a call in this lane."""
     return raw.startswith(lane.note.encode())
 
 
 def waits_alone(raw: bytes) -> bool:
-    """Return whether it is the note of an event that its lane waits with, to carry it alone."""
+    """Return whether a note is of an event that its lane waits to carry alone."""
     return raw.endswith(b":-")
 
 
@@ -219,12 +219,12 @@ def is_note(raw: bytes) -> bool:
 
 
 def find_note(raw: bytes | None) -> CallNote | None:
-    """Read a note as `read_note` does; None also for what is no note."""
+    """Return a parsed note like `read_note`; None also if it is not a note."""
     return read_note(raw) if raw and is_note(raw) else None
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What one busy lane of a worker has in hand: an event, and once it has a slot where and since when.
+    """What a busy lane of a worker holds: an event and, once it has a slot, the endpoint and since when.
 
     `taken_us` is when the slot was taken, microseconds by the clock of Redis.
     """
@@ -235,7 +235,7 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
-    """Return what a worker has in hand by its hash of notes, the calls that are longest under way first."""
+    """Return what a worker holds according to its hash of notes, the longest running calls first."""
     read = ((text(event_id), read_note(raw)) for event_id, raw in notes.items())
     found = [Lane(event_id, note.endpoint, int(note.stamp)) if note else Lane(event_id) for event_id, note in read]
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))

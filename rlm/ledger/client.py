@@ -1,11 +1,10 @@
-"""The client of RLM: that of redis-py, without what RLM has switched off in it.
+"""The client of RLM: redis-py's, without the features that RLM has switched off.
 
-Its connections are dropped when a server says that it can do nothing for anybody just now: another may have taken its
-place, so the next try connects anew. What must be on replicas before anybody acts on it waits for them, since a
-fail-over may lose the rest. Waiting costs a round trip from the primary to its replicas, so only what has an effect
-outside of Redis waits: a call is sent after its slot, another one after what the last answer settled, and somebody is
-told that an item was pushed. All else moves within Redis, where a replica has what the primary had at some moment:
-docs/adr/0017-replicas.md.
+A connection is dropped when its server says that it cannot serve now. Another server may have taken its place, so the
+next attempt connects anew. A write that must survive a fail-over waits until replicas have it. Waiting costs a round
+trip from the primary to its replicas, so only what has an effect outside of Redis waits: a call is sent after its slot,
+the next call after what the last answer settled, and a pushed item is reported after its push. Everything else stays
+within Redis, where a replica has a state that the primary had at some moment: docs/adr/0017-replicas.md.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
-#: What to use instead of a cluster: the audit list and RLM's keys would be on different nodes, and no script has both.
+#: The alternative to a cluster, where the audit list and RLM's keys would be on different nodes, so no script has both.
 CLUSTER_REMEDY = "use one primary with replicas and Sentinel (redis+sentinel://), see docs/operations.md"
-#: What each of these words means, and what to do about it.
+#: What each error word means, and what to do about it.
 _MEANING = {
     "READONLY": (
         "it is a replica, which takes no writes",
@@ -57,9 +56,9 @@ _MEANING = {
     ),
     "CLUSTERDOWN": ("it is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY),
 }
-#: In a script that was refused, older servers have their own words before it.
+#: Older servers put words of their own before the error of a script.
 _WORD = re.compile(rf"(?:^|-)({'|'.join(_MEANING)})\b")
-#: For these redis-py has classes of its own, and leaves the word out.
+#: redis-py has classes for these errors, and drops the word.
 _CLASSES = {
     ReadOnlyError: "READONLY",
     OutOfMemoryError: "OOM",
@@ -69,9 +68,9 @@ _CLASSES = {
 
 
 class NotNowError(redis.ConnectionError):
-    """Raised when a server can do nothing just now; its connection is dropped. `remedy` says what to do.
+    """Raised when a server cannot serve now; its connection is dropped. `remedy` says what to do.
 
-    `undone`: it refused, so nothing was carried out.
+    `undone`: the server refused the command, so nothing was carried out.
     """
 
     def __init__(self, what: str, remedy: str, *, undone: bool = True) -> None:
@@ -81,10 +80,10 @@ class NotNowError(redis.ConnectionError):
 
 
 class _Heeding:
-    """A connection that is dropped when its server says that it can do nothing just now."""
+    """A connection that is dropped when its server says that it cannot serve now."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:
-        """Return the next reply. Raises NotNowError if it was refused for what the server is at the moment."""
+        """Return the next reply. Raises NotNowError if the server's state made it refuse."""
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
         except BusyLoadingError:
@@ -100,15 +99,15 @@ class _Heeding:
 
 
 class HeedingConnection(_Heeding, redis.Connection):
-    """By TCP."""
+    """A connection by TCP."""
 
 
 class HeedingTlsConnection(_Heeding, redis.SSLConnection):
-    """By TLS."""
+    """A connection by TLS."""
 
 
 class HeedingSocketConnection(_Heeding, redis.UnixDomainSocketConnection):
-    """By a Unix socket."""
+    """A connection by a Unix socket."""
 
 
 _HEEDING: dict[type, type] = {
@@ -119,7 +118,7 @@ _HEEDING: dict[type, type] = {
 
 
 def heed(pool: redis.ConnectionPool) -> None:
-    """Make the connections of `pool` heed what the server says."""
+    """Make the connections of `pool` heed such errors."""
     pool.connection_class = _HEEDING[pool.connection_class]
 
 
@@ -129,15 +128,15 @@ def _word(error: redis.ResponseError) -> str:
 
 
 def is_cluster(error: Exception) -> bool:
-    """Return whether a node of a cluster refused a command for where its keys are."""
+    """Return whether a cluster node refused a command because of where its keys are."""
     return isinstance(error, AskError | ClusterCrossSlotError)
 
 
 class LeanPool(redis.ConnectionPool):
-    """A pool of connections, without what redis-py measures as one changes hands: that costs as much as a command."""
+    """A connection pool without redis-py's measurements on each use, which cost as much as a command."""
 
     def get_connection(self, *_: Any) -> Any:
-        """Return a connection that is ready; redis-py makes one, or mends one that is not."""
+        """Return a usable connection; redis-py makes one if none is."""
         self._checkpid()
         with self._lock:
             connection = self._available_connections.pop() if self._available_connections else None
@@ -145,7 +144,7 @@ class LeanPool(redis.ConnectionPool):
                 self._in_use_connections.add(connection)
         if connection is not None:
             with suppress(redis.ConnectionError, redis.TimeoutError):
-                if connection._sock is not None and not connection.can_read():  # noqa: SLF001  # else it connects
+                if connection._sock is not None and not connection.can_read():  # noqa: SLF001  # None: not connected
                     return connection
             self.release(connection)
         return super().get_connection()
@@ -162,20 +161,20 @@ class LeanPool(redis.ConnectionPool):
 
 
 class LedgerClient(redis.Redis):
-    """A client that knows how many `replicas` must have what lasts; None if it need not."""
+    """A client that knows which `replicas` must have durable writes; None if none."""
 
     replicas: Replicas | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> LedgerClient:
-        """Make one for a URL."""
+        """Return a client for a URL."""
         return cast("LedgerClient", cls.from_pool(LeanPool.from_url(url, **options)))
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
-        """Run a command once, and return its reply.
+        """Run a command once and return its reply.
 
-        redis-py puts retries and measurements around each, which cost more than the command and are off here. A
-        connection on which one fails drops itself.
+        redis-py wraps commands in retries and measurements, which cost more than the command and are off here. A
+        connection on which a command fails drops itself.
         """
         pool = self.connection_pool
         connection = pool.get_connection()
@@ -186,7 +185,7 @@ class LedgerClient(redis.Redis):
             pool.release(connection)
 
     def ask(self, *command: Any) -> Callable[[], Any]:
-        """Send a command; return what waits for its reply, which must be called once, whatever happens meanwhile."""
+        """Send a command; return a function that waits for its reply and must be called exactly once in any case."""
         pool = self.connection_pool
         connection = pool.get_connection()
         try:
@@ -204,27 +203,27 @@ class LedgerClient(redis.Redis):
         return reply
 
 
-#: The scripts after which somebody acts: a call is made, or not made again; or what was forgotten is told by them.
+#: Scripts whose result somebody acts on: a call is made or not repeated, or it decides whether slots were forgotten.
 LASTING = frozenset({"take_turn", "acquire_slot", "fail_event", "vouch_server"})
 
 
 class Replicas(NamedTuple):
-    """How many replicas must have what lasts, and how long they may take, milliseconds."""
+    """How many replicas must have durable writes, and how many milliseconds they may take."""
 
     number: int
     milliseconds: int
 
 
 def replicas_of(client: redis.Redis) -> Replicas | None:
-    """Return what `client` waits for; None if it does not wait."""
+    """Return the replicas that `client` waits for; None if it waits for none."""
     found = getattr(client, "replicas", None)
     return found if found and found.number else None
 
 
 def run_lasting(client: redis.Redis, *command: Any) -> Any:
-    """Run a command and return its reply once the replicas have what it wrote, in one round trip.
+    """Run a command and return its reply once the replicas have its writes, in one round trip.
 
-    Raises NotNowError if too few have it in time: it was carried out here, and may be lost.
+    Raises NotNowError if too few have them in time; then the command was carried out, but may be lost.
     """
     wanted = replicas_of(client)
     if wanted is None:

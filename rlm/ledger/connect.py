@@ -1,4 +1,4 @@
-"""How RLM reaches Redis: which one, by a client that never sends a command twice, with errors in RLM's own words."""
+"""How RLM reaches Redis: the client for a URL, which never sends a command twice, and the translation of errors."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from rlm.ledger.primary import SENTINEL_PORT, SENTINEL_SCHEMES, sentinel_client
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
 from rlm.settings.secrets import mask_url
 
-#: Parameters of a URL that name files which are read.
+#: URL parameters that name files to be read.
 _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: How long a connection may take. The next try begins sooner than the kernel would repeat a packet that was lost.
+#: How long connecting may take. The next attempt comes sooner than the kernel would repeat a lost packet.
 CONNECT_SECONDS = 1.0
-#: After this time without an acknowledgement by the host of Redis, milliseconds, a connection counts as cut: a server
-#: that is merely slow has its host acknowledge. Systems other than Linux have no such option, and notice later.
+#: A connection counts as cut after this many milliseconds without an acknowledgement by the host of Redis. A host still
+#: acknowledges if its server is slow. Systems other than Linux lack this option and notice later.
 _UNHEARD_MS = 2000
 _KEEPALIVE = {
     getattr(socket, name): value
@@ -46,19 +46,19 @@ _KEEPALIVE = {
     )
     if hasattr(socket, name)
 }
-#: How names are read that need not be text: other bytes survive, and go back to Redis unchanged.
+#: How names are decoded that may not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
-#: Redis counts time in microseconds; so many are a second.
+#: Redis counts time in microseconds.
 MICROSECONDS = 1_000_000
-#: What reading a key raises if it holds something that RLM does not write there.
+#: What reading a key may raise if it holds something that RLM does not write.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
-#: As the last argument of a command: the run id of the server that the connection leads to. It is read once for each
-#: connection, since a restart of the server breaks them all.
+#: As the last argument of a command, it stands for the run id of the connection's server. The id is read once per
+#: connection, because a restart of the server breaks all connections.
 SERVER_ID = "the server of this connection"
 
 
 def text(raw: bytes) -> str:
-    """Return a name as text. Bytes that are no text come through, and go back to Redis as they were."""
+    """Return a name as text. Bytes that are not text survive, and go back to Redis unchanged."""
     return raw.decode(errors=ESCAPED)
 
 
@@ -67,12 +67,12 @@ def make_client(
 ) -> redis.Redis:
     """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
-    With rediss+sentinel:// sentinels and primary are spoken to by TLS. It connects at the first command, waits
-    `socket_timeout` seconds for an answer, and reports a lost one instead of sending the command again, which redis-py
-    would do by itself: what was lost may have been carried out. What lasts is waited for on so many `replicas`.
+    rediss+sentinel:// uses TLS for sentinels and primary. The client connects at the first command and waits
+    `socket_timeout` seconds for an answer. If the answer is lost, it reports that and does not repeat the command as
+    redis-py would, because the command may have been carried out. Durable writes wait for `replicas`.
 
     Raises:
-        ConfigurationError: `url` names no Redis, or as a certificate what is no file of a certificate's size.
+        ConfigurationError: `url` names no Redis, or names a certificate that is not a file of a plausible size.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -80,8 +80,8 @@ def make_client(
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "redis_connect_func": _greet,
-        "driver_info": None,  # to name itself it would read the files of its package, anew for each connection
-        "protocol": 2,  # the same replies from every version of redis-py, and no more to agree on when connecting
+        "driver_info": None,  # otherwise redis-py reads its package files for each new connection
+        "protocol": 2,  # the same replies from every version of redis-py, and no negotiation
     }
     by_tcp = {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     try:
@@ -95,13 +95,13 @@ def make_client(
         raise ConfigurationError(
             f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
             f"or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
-        ) from None  # its message may quote a piece of the password
+        ) from None  # the original message may quote part of the password
     client.replicas = replicas
     return client
 
 
 def _check_certificates(url: str) -> None:
-    """Require certificates to be regular files: a pipe would block. A missing file is reported elsewhere."""
+    """Require certificates to be regular files, because a pipe would block. Missing files are reported elsewhere."""
     for name, value in parse_qsl(urlsplit(url).query):
         if name in _CERTIFICATES:
             with suppress(OSError):
@@ -109,10 +109,10 @@ def _check_certificates(url: str) -> None:
 
 
 def _greet(connection: Any) -> None:
-    """Log in, and learn which server the connection leads to; who may not know is given no slots."""
-    packer = connection._command_packer = _Packer()  # noqa: SLF001  # each connection has its own
+    """Log in, and learn which server the connection leads to. Without the permission to ask, it gets no slots."""
+    packer = connection._command_packer = _Packer()  # noqa: SLF001  # one for each connection
     connection.on_connect()
-    if primary := hasattr(connection, "require_primary"):  # it was found by Sentinel
+    if primary := hasattr(connection, "require_primary"):  # found by Sentinel
         connection.send_packed_command(connection.pack_commands([("INFO", "server"), ("INFO", "replication")]))
     else:
         connection.send_command("INFO", "server")
@@ -125,31 +125,31 @@ def _greet(connection: Any) -> None:
 
 
 class _Packer(HiredisRespSerializer):
-    """Packs commands; a name that was read as `ESCAPED` is sent as it was, `SERVER_ID` as what it stands for."""
+    """Packs commands. A name decoded as `ESCAPED` is sent unchanged, and `SERVER_ID` is replaced by the id."""
 
-    #: The server that its connection leads to; empty, as long as that is not known.
+    #: The run id of the connection's server, empty while unknown.
     server_id = b""
 
     def pack(self, *args: Any) -> Any:
-        """Return what goes over the wire."""
+        """Return the bytes to send."""
         if args[-1] is SERVER_ID:
             args = (*args[:-1], self.server_id)
         try:
-            return [pack_command(args)] if args[0] == "EVALSHA" else super().pack(*args)  # which looks at each argument
+            return [pack_command(args)] if args[0] == "EVALSHA" else super().pack(*args)  # the latter is slower
         except UnicodeEncodeError:
             raw: list[Any] = [one.encode(errors=ESCAPED) if isinstance(one, str) else one for one in args]
             return super().pack(*raw)
 
 
-class translated(ContextDecorator):  # noqa: N801  # it is used as a verb
-    """Turn what redis-py raises into RLM's errors, which say where the Redis of `client` is, and which `script` it ran.
+class translated(ContextDecorator):  # noqa: N801  # used as a verb
+    """Translate redis-py's errors into RLM's, which name the Redis of `client` and the `script` that ran.
 
-    Errors from reading an answer are turned as well: the key holds something that RLM does not write.
+    Errors in reading an answer are translated too, because the key holds something that RLM does not write.
 
     Raises:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
-        StoreGarbledError: a key holds what it cannot.
-        FencedError: it refused a script for its fencing token.
+        StoreGarbledError: a key holds an impossible value.
+        FencedError: it refused a script because of its fencing token.
         StoreError: it refused.
     """
 
@@ -169,7 +169,7 @@ class translated(ContextDecorator):  # noqa: N801  # it is used as a verb
 
 
 def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make a method that asks Redis by its `_client` raise RLM's errors, as `translated` does."""
+    """Make a method that uses its `_client` raise RLM's errors, as `translated` does."""
 
     @wraps(method)
     def translate(*args: _P.args, **options: _P.kwargs) -> _R:

@@ -1,6 +1,6 @@
-"""What an operator changes on the live system, limits and pauses, and the records of it: when, by whom, from what.
+"""Changes by an operator to the live system (limits and pauses), and their records: when, by whom, from what.
 
-Beside the changes are kept the orders, what was ordered over HTTP or of hosts.
+Orders are recorded too: what was ordered over HTTP, and orders about hosts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-#: Records kept, the newest.
+#: How many records are kept, the newest.
 MOST_CHANGES = 1000
-#: Who changes a limit that follows the configuration file.
+#: The author of a change that follows the configuration file.
 BY_FILE = "file"
-#: How many of the newest changes are logged at once: more than anybody makes between two looks.
+#: How many of the newest changes a look reads: more than anybody makes between two looks.
 LOOKED_AT = 100
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class What(StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
-    """One change, `at` in seconds since 1970 by the clock of Redis, `by` user@host or `BY_FILE`.
+    """One change. `at` is seconds since 1970 by the clock of Redis; `by` is user@host or `BY_FILE`.
 
-    Of a limit, `before` and `after` are its texts, `before` being None for the first that was published. Of a pause,
-    `after` says how long; of a resume, `before` what was ended. `reason` is why, if that was said. `window` is its id:
-    an endpoint that is renamed keeps its window; records of earlier versions have none.
+    For a limit, `before` and `after` are its texts; `before` is None for the first that was published. For a pause,
+    `after` says how long; for a resume, `before` says what was ended. `reason` is the given reason, if any. `window` is
+    the window's id, because a renamed endpoint keeps its window; records of earlier versions have none.
     """
 
     at: float
@@ -57,32 +57,32 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
 
     @property
     def of(self) -> str:
-        """What was changed: its window, else its name."""
+        """What was changed: its window or, without one, its name."""
         return self.window or self.name
 
     @property
     def ended(self) -> str:
-        """What a resume ended, as health has it by now: records say `open` of what was resting."""
+        """What a resume ended, in the current words of health; records say `open` for resting."""
         return (self.before or "").replace("open", "resting")
 
 
 class Changes(Part):
-    """The newest changes, written in the step that makes them."""
+    """The newest changes, each written in the same step as the change."""
 
     def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
-        """Record a change that is made now, apart from the step that makes it."""
+        """Record a change now, outside of the step that makes it."""
         record = msgspec.json.encode(Change(self._now(), by, name, what, before, after))
         changes = self._keys.changes
         self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
 
     @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
-        """Return the newest `number` changes, newest first, without those of a kind that only a later version knows."""
+        """Return the newest `number` changes, newest first, without kinds that only a later version knows."""
         return read_changes(self._ask("LRANGE", self._keys.changes, 0, max(0, number - 1)))
 
 
 def read_changes(found: Iterable[bytes]) -> list[Change]:
-    """Read changes, those left out that only a later version knows."""
+    """Return decoded changes, without those that only a later version knows."""
     changes = []
     for raw in found:
         with suppress(msgspec.ValidationError):
@@ -91,17 +91,17 @@ def read_changes(found: Iterable[bytes]) -> list[Change]:
 
 
 def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[str, Change]:
-    """Return the newest change of each limit that was changed, by name, from the `newest` changes, newest first."""
+    """Return the newest change of each changed limit, by name; `newest` is newest first."""
     changes = {one.of: one for one in reversed(list(newest)) if one.what is What.LIMIT}
     found = {one.name: changes.get(one.window_id) or changes.get(one.name) for one in limited}
     return {name: change for name, change in found.items() if change}
 
 
 def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:
-    """Return the limits that an endpoint or a budget had, each with since when (seconds since 1970), oldest first.
+    """Return the limits that an endpoint or a budget had, each with its start (seconds since 1970), oldest first.
 
-    Whatever its name was then, by the `newest` changes of whatever there is, newest first. What was in force before the
-    oldest of them comes first, since 0.0, if that is known.
+    Changes count under any earlier name of the window. `newest` has changes of anything, newest first. If known, the
+    limit before the oldest change comes first, with the start 0.0.
     """
     names = {limited.name, limited.window_id}
     changes = [one for one in newest if one.of in names and one.what is What.LIMIT and one.after]
@@ -112,21 +112,21 @@ def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, s
 
 
 def record_of(by: str, limited: Limited, what: What, after: str | None = None, reason: str = "") -> bytes:
-    """Write a change for a script, which adds when it was made and what was there before."""
+    """Return a change for a script, which adds the time and the value before."""
     why = {"reason": reason} if reason else {}
     of = {"name": limited.name, "window": limited.window_id}
     return msgspec.json.encode({"by": by, **of, "what": what, "to": after, **why})
 
 
 class ChangeTeller:
-    """Logs each change that an operator makes once. Those before its first look were logged by another."""
+    """Logs each change by an operator once. Those before its first look were logged by another process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._told: set[Change] | None = None
 
     def tell(self, *, aloud: bool) -> None:
-        """Note what was changed since the last look, and log it if `aloud`."""
+        """Read the changes since the last look, and log them if `aloud`."""
         newest = self._store.changes.newest(LOOKED_AT)
         if aloud and self._told is not None:
             for change in reversed(newest):
@@ -148,19 +148,19 @@ def _words(change: Change) -> str:
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """What a resume ended: a pause, a rest for what the endpoint answered."""
+    """What a resume ended: a pause, a rest because of the endpoint's answers."""
 
     paused: bool
     rested: bool
 
 
 class Control(Part):
-    """Makes each change for all workers at once, recorded in the same step; after a StoreError that is not known."""
+    """Makes changes for all workers at once and records them in the same step. After a StoreError, both may be done."""
 
     def publish(self, token: int, limited: Collection[Limited]) -> None:
-        """Publish the limits of the file, those set by hand since excepted: workers obey what is published.
+        """Publish the limits of the file, which workers obey, except for limits that were set by hand since.
 
-        A limit belongs to the window, so one set by hand holds where its endpoint is renamed in the file.
+        A limit belongs to the window, so one set by hand survives a renaming of its endpoint in the file.
         """
         args: list[Argument] = [token, MOST_CHANGES]
         for one in limited:
@@ -171,23 +171,23 @@ class Control(Part):
     def limit(self, limited: Limited, limit: str, by: str, reason: str = "") -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
 
-        The window keeps its history, so nothing is allowed twice. `limited` is as the configuration has it.
+        The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
         record = record_of(by, limited, What.LIMIT, limit, reason)
         keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes, self._keys.health(limited.window_id)]
         return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> None:
-        """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
+        """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
         record = record_of(by, limited, What.PAUSE, how_long, reason)
         self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
 
     def resume(self, limited: Limited, by: str, reason: str = "") -> Resumed:
-        """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
+        """End a pause, and a rest because of the endpoint's answers; its next call is then a probe.
 
-        A rest because its window cannot be trusted stays: without it a limit could be exceeded.
+        A rest because the window cannot be trusted continues; without it a limit could be exceeded.
         """
         record = record_of(by, limited, What.RESUME, reason=reason)
         paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])
@@ -197,15 +197,15 @@ class Control(Part):
         return [self._keys.health(limited.window_id), self._keys.changes]
 
 
-#: Records kept, the newest.
+#: How many records are kept, the newest.
 MOST_ORDERS: Final = 1000
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One order, `at` in seconds since 1970 by the clock of Redis.
+    """One order. `at` is seconds since 1970 by the clock of Redis.
 
-    `by` is the token or a session, at an `address`; of a command it is user@host, and there is no address.
-    `what` is an operation of rlm/web/operations.py, `about` what it is to change, `reason` why, empty if not said.
+    `by` is the token or a session, at an `address`; for a command it is user@host, without an address. `what` is an
+    operation of rlm/web/operations.py, `about` its object, `reason` the given reason, empty if none.
     """
 
     at: float
@@ -217,7 +217,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Orders(Part):
-    """The newest orders. Each is noted before it is carried out, so none is carried out unnoted."""
+    """The newest orders. Each is noted before it is carried out."""
 
     def note(self, by: str, address: str, what: str, about: str, reason: str) -> None:
         """Note an order that is about to be carried out."""

@@ -1,8 +1,8 @@
-"""Data-loss detection: has Redis forgotten slots that were taken, or has its clock stepped?
+"""Data-loss detection: whether Redis has forgotten slots that were taken, and whether its clock has stepped.
 
-It forgets if it comes back empty or in an older state. An epoch is a time in which it forgot nothing, with the number
-of slots taken in it. The conductor keeps the newest number that it has seen, in memory and in a file. It vouches for a
-server process only if that remembers as many.
+Redis forgets slots if it comes back empty or in an older state. An epoch is a time in which it forgot nothing, with the
+number of slots taken in it. The conductor keeps the newest number that it has seen, in memory and in a file. It vouches
+for a server process only if that remembers at least as many.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rlm.ledger.trouble import address
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
 
-#: Seconds by which the two clocks may part without a step, and by how much more in each second: a clock that NTP slews
-#: does half of that (500 ppm, the kernel's bound). One that runs away faster is a step as soon as it adds up.
+#: The two clocks may drift apart by this many seconds, plus this share of the time since. NTP slews a clock by half of
+#: that (500 ppm, the kernel's bound). A faster drift counts as a step as soon as it adds up.
 TOLERANCE_SECONDS = 0.005
 TOLERANCE_SHARE = 0.001
 
 
 class Continuity(StrEnum):
-    """Whether the server that answers still knows every slot it gave."""
+    """Whether the server that answers still knows every slot that was taken."""
 
     KEPT = "kept"
     RESTARTED = "restarted"
@@ -40,9 +40,9 @@ class Continuity(StrEnum):
 
 
 class Vouched(NamedTuple):
-    """The result of vouching, the time of Redis, and by how much its clock was ever moved (microseconds).
+    """The result of vouching, the time of Redis, and by how much its clock was moved in total (microseconds).
 
-    `why` says why windows cannot be trusted, if somebody found that out and could not hold the endpoints.
+    `why` says why windows cannot be trusted, if a process found that out but could not hold the endpoints.
     """
 
     verdict: Continuity
@@ -52,7 +52,7 @@ class Vouched(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """When windows could not be trusted for the last time (seconds since 1970), and why."""
+    """When windows were last found untrustworthy (seconds since 1970), and why."""
 
     at: float
     why: str
@@ -70,11 +70,11 @@ class Epochs(Part):
         self._conducted = False
 
     def claim(self) -> None:
-        """Claim the directory of the file, before anything is read of it or written; see `EpochFile.claim`."""
+        """Claim the directory of the file before the file is read or written; see `EpochFile.claim`."""
         self._file.claim()
 
     def doubt(self) -> str:
-        """Return why a conductor could not rely on the file of this host, and what follows; empty if it could."""
+        """Return why a conductor could not rely on this host's file, and the consequence; empty if it could."""
         return self._file.doubt()
 
     @property
@@ -83,10 +83,10 @@ class Epochs(Part):
 
     @translating
     def vouch(self, token: int) -> Vouched:
-        """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it."""
+        """Vouch for the server that answers, if it has forgotten nothing; otherwise workers get no slots from it."""
         known = self._known or self._file.take_over()
         seen = (known.born, known.id, known.slots) if known else (0, "", UNSURE)
-        marks = int(replicas_of(self._client) is not None)  # slots that no replica has yet are no use to know of
+        marks = int(replicas_of(self._client) is not None)  # slots that no replica has yet must not be counted
         args: list[Argument] = [token, *seen, secrets.token_hex(8), marks]
         told = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
         now_us, shifted_us, verdict, born, epoch_id, slots, why = told
@@ -98,8 +98,8 @@ class Epochs(Part):
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
         """Begin a new epoch, in which each window is held for its longest period from now on.
 
-        They are held for `underway_seconds` more, the longest time that a call under way may still take: its slot,
-        of which nobody knows any more, would be blocked for a period from its end.
+        It is held `underway_seconds` longer, the longest time that a call under way may still take, because the
+        forgotten slot of such a call would be blocked for a period from its end.
         """
         after, underway_us = known.born if (known := self._newest) else 0, round(underway_seconds * MICROSECONDS)
         args: list[Argument] = [token, after, secrets.token_hex(8), why, underway_us]
@@ -109,7 +109,7 @@ class Epochs(Part):
     def shift(
         self, token: int, run_id: str, shift_us: int, why: str, *, healths: Sequence[str], moments: Sequence[str]
     ) -> int:
-        """Move all moments still to come in `healths` and `moments`, see `Store.shift_stamps`."""
+        """Move all future moments in `healths` and `moments`, see `Store.shift_stamps`."""
         keys = self._keys
         fixed = [keys.lease, keys.current, keys.run(run_id), keys.epoch, keys.releases]
         args: list[Argument] = [token, run_id, shift_us, len(healths), why]
@@ -117,9 +117,9 @@ class Epochs(Part):
 
     @translating
     def watch(self) -> tuple[int, int]:
-        """Remember the epoch of a server that was vouched for, without judging it: a standby needs it once it conducts.
+        """Remember the epoch of a vouched-for server without judging it, for a standby that may conduct later.
 
-        Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
+        Return the time of Redis, and by how much moments were ever moved with its clock, both in microseconds.
         """
         read = ("HMGET", self._keys.epoch, "born", "id", "slots", "shifted_us", "since", "server")
         commands = [("TIME",), read, ("INFO", "server")]
@@ -128,17 +128,17 @@ class Epochs(Part):
         if born and epoch_id and slots and server == info["run_id"].encode():
             seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._newest
             if is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
-                self._known = seen  # the file is the conductor's, who has seen more by then
+                self._known = seen  # not saved, because the conductor's file is newer
         return seconds * MICROSECONDS + microseconds, int(shifted_us or 0)
 
     @translating
     def last_renewal(self) -> Renewal | None:
-        """Return when and why windows could last not be trusted, or None."""
+        """Return when and why windows were last found untrustworthy, or None."""
         since, why = self._ask("HMGET", self._keys.epoch, "since", "why")
         return Renewal(int(since) / MICROSECONDS, text(why)) if since and why else None
 
     def close(self) -> None:
-        """Save what is known for the next conductor of this host, if this process conducted."""
+        """Save what is known for the next conductor on this host, if this process conducted."""
         if self._known and self._conducted:
             self._file.save(self._known, at_once=True)
 
@@ -150,38 +150,38 @@ class Epochs(Part):
 
 
 def _follows(known: Epoch, seen: Epoch, *, renewed: bool) -> bool:
-    """Return whether `seen` follows `known`: it is the same with more slots, or was begun by somebody who knew it."""
+    """Return whether `seen` follows `known`: the same epoch with no fewer slots, or a later one that was renewed."""
     return seen.slots >= known.slots if seen.id == known.id else renewed and seen.born > known.born
 
 
 class StepGuard:
-    """Compares the clock of Redis with one of this machine that never steps, look by look."""
+    """Compares the clock of Redis with a clock of this machine that never steps."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None
         self._shifted_us = 0
 
     def check(self, asked_at: float, redis_us: int, shifted_us: int, answered_at: float) -> float:
-        """Return by how many seconds the clock of Redis has stepped since the last look, 0 for not at all.
+        """Return by how many seconds the clock of Redis has stepped since the last look, 0 if it has not.
 
-        It was read between `asked_at` and `answered_at` (seconds of the other clock), so the distance between the
-        clocks lies in an interval. Two intervals that are apart are a step; a slow answer only widens its interval. A
-        step is found again until it is followed: `shifted_us` is by how much moments to come were ever moved.
+        The clock was read between `asked_at` and `answered_at` (seconds of the other clock), so the distance between
+        the clocks lies in an interval. Disjoint intervals mean a step; a slow answer only widens its interval. A step
+        is found again until it is followed: `shifted_us` is by how much future moments were ever moved.
         """
         redis, moved = (redis_us - shifted_us) / MICROSECONDS, (shifted_us - self._shifted_us) / MICROSECONDS
         seen = redis - answered_at, redis - asked_at
         step = self._apart(*seen, answered_at)
         if step and moved and not self._apart(seen[0] + moved, seen[1] + moved, answered_at):
-            step, self._last = 0.0, None  # what another process followed is a step from before the first look here
+            step, self._last = 0.0, None  # another process followed it, so it happened before the first look here
         if not step:
-            # What both looks allow: a clock that runs away adds up until it is a step.
+            # The intersection with what was seen before, so that a drifting clock adds up to a step.
             least, most = self._drifted(answered_at) if self._last else seen
             self._last = min(max(seen[0], least), most), max(min(seen[1], most), least), answered_at
             self._shifted_us = shifted_us
         return step
 
     def _apart(self, low: float, high: float, at: float) -> float:
-        """Return how far an interval is beyond what was seen before, seconds, 0 for not at all."""
+        """Return how far an interval is beyond what was seen before, seconds, 0 if it is not."""
         if self._last is None:
             return 0.0
         least, most = self._drifted(at)
@@ -190,7 +190,7 @@ class StepGuard:
         return high - least if high < least - TOLERANCE_SECONDS else 0.0
 
     def _drifted(self, at: float) -> tuple[float, float]:
-        """Return the least and the most that the clocks may be apart now, by what was seen before."""
+        """Return the least and the most distance that the clocks may have now, from what was seen before."""
         least, most, seen_at = self._last or (0.0, 0.0, at)
         drift = TOLERANCE_SHARE * (at - seen_at)
         return least - drift, most + drift

@@ -1,4 +1,4 @@
-"""Whether a Redis is fit to keep RLM's ledger: it must forget nothing, by eviction, restart or failover."""
+"""Whether a Redis is fit for RLM's ledger: it must not forget anything, by eviction, restart or failover."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rlm.ledger.trouble import goes_by_sentinel
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
 
-#: The oldest Redis whose commands RLM's scripts can count on.
+#: The oldest Redis that has all commands of RLM's scripts.
 OLDEST_VERSION = (6, 2)
-#: The oldest that tells many of its settings at once.
+#: The oldest Redis whose CONFIG GET takes several names.
 MANY_VERSION = (7, 0)
-#: More than this share of `maxmemory` in use is worth a warning.
+#: Using more than this share of `maxmemory` is worth a warning.
 FULL = 0.9
-#: What this user may not ask.
+#: The finding that this user may not run INFO.
 UNTOLD = "info"
-#: As long as one of these is not well, Redis takes no writes, so nobody who runs can say so there.
+#: With one of these faults Redis takes no writes, so running processes cannot announce themselves there.
 REFUSING = frozenset({"role", "replicas", "memory", "appending", "snapshots"})
-#: What INFO does not say and CONFIG GET does.
+#: Settings that INFO lacks and CONFIG GET has.
 SETTINGS = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "min-replicas-max-lag")
 
 
@@ -37,11 +37,11 @@ class Severity(Enum):
     """What a finding that is not ok means."""
 
     ERROR = "error"  #: RLM does not work with this Redis
-    WARNING = "warning"  #: it does, with a risk that is worth knowing
+    WARNING = "warning"  #: it does, but with a risk
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at; `remedy` is empty where it is `ok`."""
+    """One thing that was checked; `remedy` is empty if it is `ok`."""
 
     name: str
     ok: bool
@@ -51,12 +51,12 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def good(message: str, name: str = "") -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding without a problem."""
     return Finding(name, ok=True, message=message)
 
 
 def warning(message: str, remedy: str, name: str = "") -> Finding:
-    """Return a finding that RLM works, but at a risk."""
+    """Return a finding of a risk."""
     return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
 
 
@@ -66,25 +66,25 @@ def fault(message: str, remedy: str, name: str = "") -> Finding:
 
 
 class Fitness(msgspec.Struct, frozen=True):
-    """All that was found."""
+    """All findings."""
 
     findings: tuple[Finding, ...]
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What makes this Redis unfit."""
+        """The findings that make this Redis unfit."""
         return tuple(found for found in self.findings if not found.ok and found.severity is Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What is a risk."""
+        """The findings of a risk."""
         return tuple(found for found in self.findings if not found.ok and found.severity is Severity.WARNING)
 
 
 def check_fitness(store: StoreFront, *, allow_volatile: bool = False) -> Fitness:
-    """Look at the Redis of `store` and return all that was found.
+    """Check the Redis of `store` and return all findings.
 
-    With `allow_volatile` a Redis that does not keep an append-only file is a warning, no error.
+    With `allow_volatile`, a missing append-only file is a warning instead of an error.
 
     Raises:
         StoreUnreachableError: it cannot be reached.
@@ -106,7 +106,7 @@ def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
     """Return if the Redis of `store` is fit.
 
     Raises:
-        StoreUnfitError: it is not; the message says all that is wrong and the remedy of each.
+        StoreUnfitError: it is not; the message names all faults with their remedies.
         StoreError: it cannot be reached or refuses the login.
     """
     if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
@@ -114,9 +114,9 @@ def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
 
 
 def distrusted(store: StoreFront, there: Present | None = None) -> tuple[Finding, ...]:
-    """Return why nothing is trusted to this Redis; nothing if it is fit, or may not be asked.
+    """Return why this Redis is not trusted; empty if it is fit, or may not be asked.
 
-    An append-only file counts if the scheduler that leads insists on it; where none leads, if one of them does.
+    An append-only file is required if the leading scheduler insists on it; if none leads, if any scheduler does.
     """
     insists = any(one.insists_on_file for one in (there or present(store)).candidates)
     errors = check_fitness(store, allow_volatile=not insists).errors
@@ -124,19 +124,19 @@ def distrusted(store: StoreFront, there: Present | None = None) -> tuple[Finding
 
 
 def unfit(store: StoreFront, there: Present | None = None) -> str:
-    """Return in words what is `distrusted`, with the remedies; '' if nothing is."""
+    """Return the `distrusted` findings in words with their remedies, '' if there are none."""
     return in_words(distrusted(store, there))
 
 
 def in_words(errors: Iterable[Finding]) -> str:
-    """Return what is wrong and the remedy of each, in one line."""
+    """Return the faults and their remedies on one line."""
     return "; ".join(f"{one.message}: {one.remedy}" for one in errors)
 
 
 def judge(
     info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool = False, allow_volatile: bool = False
 ) -> Fitness:
-    """Judge what INFO says; `settings` is what CONFIG GET says of `SETTINGS`, empty where that is forbidden.
+    """Judge the output of INFO; `settings` is that of CONFIG GET for `SETTINGS`, empty if that is forbidden.
 
     `sentinel`: it was found by Sentinel, so another server may take its place.
     """
@@ -161,12 +161,12 @@ def _version(info: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _checked(ok: object, well: str, otherwise: Finding) -> Finding:
-    """Return a finding that all is `well`, unless it is not `ok`."""
+    """Return a good finding with the text `well` if `ok`, else `otherwise`."""
     return good(well, otherwise.name) if ok else otherwise
 
 
 def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
-    text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
+    text = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
     shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {text}"
     older = f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}"
     yield _checked(_version(info) >= OLDEST_VERSION, shown, fault(older, "upgrade it, or use another", "version"))
@@ -179,10 +179,10 @@ def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
-    """Check that a primary that was cut off and replaced stops taking writes: otherwise there are two ledgers.
+    """Check that a primary stops taking writes when it is cut off and replaced; otherwise there are two ledgers.
 
-    Either setting turns it off with 0, see redis.conf. Only where both are set does INFO say how many replicas hear it,
-    and if they are too few it is cut off now.
+    Either setting turns this off with 0, see redis.conf. INFO shows how many replicas hear it only if both are set; if
+    these are too few, it is cut off now.
     """
     least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
     heard = info.get("min_slaves_good_slaves")

@@ -1,6 +1,6 @@
-"""The front of the store: the connection, and what asks who is there and for a run.
+"""The front of the store: the connection, and the parts that show which processes are there and request runs.
 
-It imports a fraction of what the store does. A command that asks for a run needs no more, and the run waits for it.
+It imports a fraction of the store. A command that requests a run needs no more, and the run waits for it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from rlm.settings import Settings
 
 
 class StoreFront:
-    """A connection to Redis, and what tells who is there; to be used as a context manager.
+    """A connection to Redis, and the parts that show who is there; a context manager.
 
-    Cheap to make: it connects at the first command. What it has raises what the store raises.
+    Creating it is cheap, because it connects at the first command. Its parts raise what the store raises.
     """
 
     def __init__(
         self, settings: Settings, url: str, server: Server | None = None, *, answer_seconds: float = 5.0
     ) -> None:
-        """Look at `url`, the `server`'s, waiting `answer_seconds` for an answer."""
+        """Use `url`, which is that of `server`, and wait `answer_seconds` for an answer."""
         self.settings = settings
         self.url = url
         self._server = server or RemoteServer(url)
@@ -62,5 +62,5 @@ class StoreFront:
 
 
 def open_front(settings: Settings, server: Server) -> StoreFront:
-    """Return the front of the store on the `server` of `settings`, which runs for as long as its context."""
+    """Return the front of the store on the `server` of `settings`, which runs while its context is open."""
     return StoreFront(settings, server.url, server)

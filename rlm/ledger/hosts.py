@@ -1,8 +1,8 @@
-"""What holds of hosts, whichever of their processes live: which are drained, which are lost, which start workers.
+"""Facts about hosts, whichever of their processes live: which are drained, which are lost, which start workers.
 
-There are places for workers, `workers.max` over all hosts: whoever starts one asks for a place first. A worker takes
-one for as long as it is heard of, whether or not it is about to leave: when hosts take over from one another there are
-never more than there may be. One that is silent takes none, nor do those that were started by hand.
+There are `workers.max` places for workers over all hosts, and a supervisor asks for a place before it starts one. A
+worker takes a place while it is heard of, even if it is about to leave, so when hosts take over from one another there
+are never more workers than allowed. Silent workers and those started by hand take no place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class DrainOrder(msgspec.Struct, frozen=True):
-    """The order that a host takes no share: `at` in seconds since 1970 by the clock of Redis, `by` user@host, why."""
+    """The order that a host takes no share: `at` in seconds since 1970 (Redis clock), `by` user@host, and why."""
 
     at: float
     by: str
@@ -33,12 +33,12 @@ class DrainOrder(msgspec.Struct, frozen=True):
 
 
 class Hosts(Part):
-    """Orders and findings about hosts. They stand until somebody takes them back."""
+    """Orders and findings about hosts. They stay until they are taken back."""
 
     _store: Store
 
     def drain(self, host: str, by: str, reason: str = "") -> bool:
-        """Order that a host takes no share; return whether that is new."""
+        """Order that a host takes no share; return whether the order is new."""
         order = msgspec.json.encode(DrainOrder(self._now(), by, reason))
         return bool(self._ask("HSET", self._keys.drains, host, order))
 
@@ -47,39 +47,39 @@ class Hosts(Part):
         return bool(self._ask("HDEL", self._keys.drains, host))
 
     def drains(self) -> dict[str, DrainOrder]:
-        """Return the hosts that are to take no share."""
+        """Return the hosts that must take no share, with the orders."""
         found = self._hgetall(self._keys.drains)
         return {text(host): msgspec.json.decode(order, type=DrainOrder) for host, order in found.items()}
 
     def idle(self) -> dict[str, int]:
-        """Return the hosts that get no share now, and how many workers they keep."""
+        """Return the hosts that get no share now, with the number of workers that each keeps."""
         return idle_of(self._store.ways.look(), self.drains())
 
     def shade(
         self, windows: Mapping[str, WindowState], limited: Sequence[Limited], now_us: int = 0
     ) -> dict[str, WindowState]:
-        """Return the windows as they are for the hosts that make calls, or would: see `rlm.ledger.ways.shade`."""
+        """Return the windows as seen by the hosts that make calls, or would: see `rlm.ledger.ways.shade`."""
         ways = self._store.ways.look()
         return shade(windows, limited, ways, self._store.ways.calling() if ways else set(), now_us / MICROSECONDS)
 
     def unreached(self, endpoints: Sequence[Endpoint], ways: Mapping[str, HostWays]) -> dict[str, str]:
-        """Return the endpoints that none of these hosts reaches, by name with what calls fail with there."""
+        """Return the endpoints that none of these hosts reaches, by name with how calls fail there."""
         windows = {one.name: WindowState() for one in endpoints}
         found = shade(windows, endpoints, ways, self._store.ways.calling() if ways else set(), now=0.0)
         return {name: window.unreached for name, window in found.items() if window.unreached}
 
     def lose(self, host: str) -> bool:
-        """Note that a host is lost; return whether nobody had noted that."""
+        """Record that a host is lost; return whether that is new."""
         return bool(self._ask("HSETNX", self._keys.lost, host, repr(self._now())))
 
     def lost(self) -> dict[str, float]:
-        """Return the hosts that are lost, each with how long that has been known, seconds."""
+        """Return the lost hosts, each with the seconds since its loss was noticed."""
         (seconds, microseconds), found = self._batch([("TIME",), ("HGETALL", self._keys.lost)])
         now = seconds + microseconds / MICROSECONDS
         return {text(host): max(0.0, now - float(at)) for host, at in found.items()}
 
     def forget(self, host: str) -> bool:
-        """Remove what is left of a host that is lost, or was; return whether it was noted as lost.
+        """Remove the entries of a lost host; return whether it was recorded as lost.
 
         Its processes that are heard of stay in the register.
         """
@@ -88,32 +88,32 @@ class Hosts(Part):
         return bool(self._ask("HDEL", self._keys.lost, host))
 
 
-#: Roles whose dead hold nothing: a worker stays in the register until somebody has freed what it held.
+#: Roles whose dead hold nothing; a worker stays in the register until what it held is free.
 _WITHOUT_WORK = (Role.SUPERVISOR, Role.SCHEDULER)
 
 
 def idle_of(ways: Mapping[str, HostWays], drains: Iterable[str]) -> dict[str, int]:
-    """Return the hosts that get no share, and how many workers they keep.
+    """Return the hosts that get no share, with the number of workers that each keeps.
 
-    Those that are drained keep none. Those that are cut off keep one, which probes their ways.
+    Drained hosts keep none. Hosts that are cut off keep one, which probes their ways.
     """
     return dict.fromkeys(cut_off(ways), 1) | dict.fromkeys(drains, 0)
 
 
-#: A worker that was not heard of for so long takes no place, seconds: it announces itself sooner.
+#: A worker that was not heard of for this long takes no place, seconds; it normally announces itself sooner.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 0.5
 _TTL_MS = round(HEARTBEAT_TTL_SECONDS * 1000)
-#: So often is asked again at once, where another host entered workers in the same moment.
+#: How often it asks again at once if another host entered workers at the same moment.
 TRIES = 5
 
 
 class Places(Part):
-    """Who may start workers, and how many."""
+    """Decides who may start workers, and how many."""
 
     def admit(self, new: Sequence[Process], own: int, most: int) -> int:
-        """Enter the first of these `new` workers of one supervisor, as many as there are places; return how many.
+        """Enter as many of these `new` workers of one supervisor as there are places; return how many.
 
-        There are `most` places; `own` workers that it has already take one each.
+        There are `most` places; the supervisor's `own` workers take one each.
         """
         for _ in range(TRIES if new else 0):
             known, others = self._others(new[0].supervisor)
@@ -126,14 +126,14 @@ class Places(Part):
         return 0
 
     def left(self, supervisor_id: str, most: int) -> int:
-        """Return how many of `most` places the workers of others than this supervisor leave."""
+        """Return how many of `most` places the workers of other supervisors leave."""
         _, others = self._others(supervisor_id)
         return max(0, most - sum(entry is not None for entry in self._mget(list(others))))
 
     def _others(self, supervisor_id: str) -> tuple[int, dict[str, int]]:
-        """Return how many ids are in the register, and the keys of the entries of others that take a place.
+        """Return how many ids are in the register, and the entries of others' workers that take a place.
 
-        With each, how long it has to live at least, milliseconds: else its worker is silent.
+        Each comes with the least time it must have to live, milliseconds; with less, its worker is silent.
         """
         found = self._store.processes.heard(Role.WORKER)
         others = {

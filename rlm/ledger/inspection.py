@@ -1,7 +1,7 @@
-"""Inspects the keys of an installation: which are of a wrong type, or have entries that RLM does not write?
+"""Inspects the keys of an installation for wrong types and for entries that RLM does not write.
 
-Keys are read by name: those that are always the same, and those that follow from types, endpoints, the register of
-processes and the open run. None is searched for.
+Keys are read by name: the fixed ones, and those that follow from types, endpoints, the register of processes and the
+open run. There is no key scan.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from rlm.ledger.processes import Role
 from rlm.ledger.schema import ZSETS, Test, families, is_run_id
 from rlm.ledger.scripts import Command, ask
 
-#: Entries read at either end of a list that is not read as a whole.
+#: Entries read at each end of a list that is not read completely.
 ENDS = 50
-#: More wrong entries than this, and the key is set aside as a whole.
+#: With more wrong entries than this, the whole key is set aside.
 MOST_ENTRIES = 100
-#: A clock that was set back may have left a last tick this far ahead, seconds.
+#: If the clock was set back, the last tick may be this far in the future, seconds.
 AHEAD_SECONDS = 86_400.0
-#: No endpoint rests for longer, except one with a longer period: it may ask for a day.
+#: The longest rest of an endpoint, except one with a longer period; an endpoint may ask for a day.
 LONGEST_REST_SECONDS = 31 * 86_400.0
 
 #: The command for the length of each type. It refuses keys of other types, and every user may run it.
@@ -42,16 +42,16 @@ _LENGTHS = {
     KeyType.ZSET: "ZCARD",
     "stream": "XLEN",
 }
-#: Families whose keys expire, and what `PTTL` says of one that never does: a worker would be kept free, or taken for
-#: living, for ever.
+#: Families whose keys must expire, and what `PTTL` returns for a key that never does; its process would seem alive for
+#: ever.
 _EXPIRING = {"process"}
 _NEVER = -1
-#: Families whose flaws cost the whole key: half of it would say something else.
+#: Families in which a flaw costs the whole key, because half of it would mean something else.
 _WHOLE = {"epoch", "run"}
 
 
 class KeyFlaw(msgspec.Struct, frozen=True):
-    """A key that holds what it cannot; `of` is whose it is. Without wrong `entries` it is wrong as a whole."""
+    """A key with a flaw; `of` is its owner. Without wrong `entries` the whole key is wrong."""
 
     family: str
     key: str
@@ -62,7 +62,7 @@ class KeyFlaw(msgspec.Struct, frozen=True):
 
 
 class _Place(NamedTuple):
-    """A key to inspect; `of` is whose it is."""
+    """A key to inspect; `of` is its owner."""
 
     family: str
     key: str
@@ -75,7 +75,7 @@ class _Place(NamedTuple):
 
 
 def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
-    """Return what is wrong. Unless `deep`, lists are read at their ends only; `records` only if asked for."""
+    """Return all flaws. Unless `deep`, only the ends of lists are read; `records` are read only on request."""
     now_us = store.now_us()
     latest = max(now_us / MICROSECONDS, system_clock.now()) + max(AHEAD_SECONDS, store.settings.run.every_seconds)
     rest_seconds = max(LONGEST_REST_SECONDS, 2 * _longest_period(store))
@@ -95,13 +95,13 @@ def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
 
 def _longest_period(store: Store) -> float:
     limited = list(all_limited(store.settings.endpoints.values()))
-    with suppress(StoreError, ValueError):  # that key is a flaw of its own
+    with suppress(StoreError, ValueError):  # that key is reported as its own flaw
         limited += all_limited(store.endpoints().values())
     return max(one.limit.longest_seconds for one in limited)
 
 
 def _spelled(store: Store, known: Iterable[str], run_id: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the keys to inspect: the family of each, the key, and whose it is."""
+    """Yield the keys to inspect: family, key and owner."""
     keys = store.keys
     for name in (keys.processing, keys.failed):
         yield "aside", keys.aside(name), ""
@@ -112,7 +112,7 @@ def _spelled(store: Store, known: Iterable[str], run_id: str) -> Iterator[tuple[
             yield family, key, ""
     yield from ((f"dramatiq:{name}", keys.brokers(name), "") for name in BROKER if "WORKER" not in name)
     names = [one.name for one in store.settings.event_types]
-    with suppress(StoreError):  # that key is a flaw of its own
+    with suppress(StoreError):  # that key is reported as its own flaw
         names = store.known_types
     yield from ((family, getattr(keys, family)(name), name) for name in names for family in ZSETS)
     for one in all_limited(store.settings.endpoints.values()):
@@ -130,7 +130,7 @@ def _spelled(store: Store, known: Iterable[str], run_id: str) -> Iterator[tuple[
 
 
 def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
-    """Return the id of the open run, and what is wrong with it if it cannot be read."""
+    """Return the id of the open run, and its flaw if it cannot be read."""
     keys = store.keys
     raw = _asked(store, "GET", keys.current)
     if not isinstance(raw, bytes):
@@ -149,7 +149,7 @@ def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
 
 
 def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
-    """Return the commands that read a key; its length is enough if its entries are not tested."""
+    """Return the commands that read a key; its length suffices if its entries are not tested."""
     length, key = (_LENGTHS[place.kind], place.key), place.key
     if place.family in _EXPIRING:
         return [length, ("PTTL", key)]
@@ -161,7 +161,7 @@ def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
 
 
 def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None:
-    """Return what is wrong with a key by the replies to what it was asked: its type, its expiry, or its entries."""
+    """Return the flaw that the replies about a key show: in its type, its expiry or its entries."""
     if any(isinstance(one, redis.ResponseError) and "WRONGTYPE" in str(one) for one in replies):
         return place.flaw(_wrong_kind(store, place.key, place.kind))
     if place.family in _EXPIRING:
@@ -192,7 +192,7 @@ def _type_of(store: Store, key: str) -> str:
 
 
 def _told(reply: Any) -> list[tuple[bytes, ...]]:
-    """Return values, and for a hash fields with values; nothing of a key that is gone, or was asked for its length."""
+    """Return values or (field, value) pairs; empty for a missing key and for a length."""
     if isinstance(reply, dict):
         return list(reply.items())
     if isinstance(reply, list | set):
@@ -206,7 +206,7 @@ def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> l
 
 
 def _asked(store: Store, *command: str | int) -> Any:
-    """Run a command; return the error if the key is of another type."""
+    """Run a command; return the error if the key has another type."""
     try:
         return ask(store.client, *command)
     except StoreGarbledError as error:

@@ -4,73 +4,72 @@
 key (after the prefix)     type    what it holds; who writes it; how long it lives
 =========================  ======  ===========================================================================
 (`queue.events`)           list    items of the audit system, which pushes left; the drain takes them away
-(`queue.processing`)       list    the drain's staging; empty between drains
+(`queue.processing`)       list    the drain's staging list; empty between drains
 (`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived
-aside:LIST                 list    names of the giants of a list, those staged or dead letters too large to be read;
-                                   until each is a dead letter, or archived
-giant:NAME                 string  one of them
+aside:LIST                 list    names of a list's giants (staged items or dead letters too large to read); until
+                                   each is a dead letter, or archived
+giant:NAME                 string  one giant
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
                                    (the schema that a scheduler must have, rlm/__init__.py), ended (the last run whose
-                                   end was seen to)
-schemas                    hash    schema of rlm/__init__.py -> the version that worked with it; for good
+                                   end was handled)
+schemas                    hash    schema of rlm/__init__.py -> the version that worked with it; permanent
 sequence                   string  counter of arrivals: the age of an event
-epoch                      hash    what the memory of Redis is vouched for with: born, id, server, slots ever taken; and
-                                   when and why it was last found wanting
+epoch                      hash    the epoch that Redis is vouched for with: born, id, server, slots ever taken; and
+                                   when and why it was last found untrustworthy
 types                      set     names of the types that have or had events in the ledger
-event:ID                   hash    one event, its trail with it (rlm/core/trail.py); until settled, then
-                                   `queue.dedupe_seconds` without its item, perhaps compressed (rlm/core/packing.py)
+event:ID                   hash    one event with its trail (rlm/core/trail.py); until settled, then without its item
+                                   for `queue.dedupe_seconds`; the item may be compressed (rlm/core/packing.py)
 pending:TYPE               zset    events that wait for a call, by priority, then age; leftovers while no run is open
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
-spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
+spent:TYPE                 zset    events that spent their attempts in this run; pending again when it closes
 inflight:TYPE              zset    claimed events, by the end of their lease; negative until they have a slot
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
 releases                   list    calls that lanes may make, the next one first (JSON): `Release`, rlm/ledger/turns.py
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
-tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; until
+tally:ID                   hash    its counts, `what:name`, `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; likewise
 timings:ID                 list    its completed calls, as `complete_event` writes them; until it is closed
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
-                                   it only grows, by each run that is closed
+                                   each closed run adds to it
 measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
 expected                   hash    `TYPE ENDPOINT` -> microseconds a call takes, and needs; published by the conductor
-records                    hash    run id -> record (JSON); until archived, which all but the newest `run.history` are
+records                    hash    run id -> record (JSON); all but the newest `run.history` are archived
 runs                       list    ids of those records, newest first
 last_tick                  string  when the scheduler last ticked, seconds since 1970
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
 moved:URLHASH              list    `STAMP SENT` of slots that count from a period or more after their calls were sent,
-                                   newest first; as long as the window
-health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused, last name
-                                   within its limit, how far back its slots are kept
-ways                       hash    `HOST URLHASH` -> the way of a host to an endpoint that is in trouble, and `HOST` ->
-                                   since when the host is; see rlm/ledger/ways.py. Empty while all is well
+                                   newest first; kept as long as the window
+health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls refused within its limit,
+                                   last name, and how far back its slots are kept
+ways                       hash    `HOST URLHASH` -> a host's way to an endpoint that is in trouble; `HOST` -> since
+                                   when the host is in trouble; see rlm/ledger/ways.py. Empty while all is well
 well:URLHASH, well         zset    hosts, by when a call of theirs was answered last, by that endpoint, or by any;
                                    for half a minute
-window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
-budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
-                                   them -> when that ended
+window:, ...:NAMEHASH      all     the same for a budget, whose slots are those of its endpoints together
+budgets                    hash    window id of an endpoint -> that of its budget; both ids joined -> when an earlier
+                                   pairing ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
-orders                     list    records of what was ordered over HTTP or of hosts (JSON), newest first; the newest
-                                   1000
+orders                     list    records of orders over HTTP or about hosts (JSON), newest first; the newest 1000
 drains                     hash    host -> the order that it takes no share of the workers (JSON); until taken back
-lost                       hash    host -> since when it is lost, seconds since 1970; until it is back, or forgotten
+lost                       hash    host -> since when it is lost, seconds since 1970; until it is back or forgotten
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
-                                   until leftovers of a newer one are
-coming_up                  string  seconds that workers take to come up where none is ready; written by the conductor
-restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
-restarted:WORKER           string  a mark that its unexpected end has been counted; an hour
+                                   until leftovers of a newer run are dropped
+coming_up                  string  seconds that workers take to start if none is ready; written by the conductor
+restarts                   string  all workers that ended unexpectedly, ever; written by the supervisors
+restarted:WORKER           string  a mark that its unexpected end has been counted; kept an hour
 processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
                                    somebody has cleaned up after it
 process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard of
-calls:WORKER               hash    event id -> the call under way in one of the worker's lanes
-requests                   list    asks to start a run (JSON), taken by the scheduler
-reply:ID                   string  the answer to one of them; a minute
-quarantine                 hash    key set aside -> which it was, what was wrong, when (JSON): rlm/ledger/quarantine.py
-quarantine:KEY:MS          any     what a key held that could not stand there; until somebody deletes it
+calls:WORKER               hash    event id -> the note of the call in one of the worker's lanes (rlm/ledger/claims.py)
+requests                   list    requests to start a run (JSON), taken by the scheduler
+reply:ID                   string  the answer to one of them; kept a minute
+quarantine                 hash    key set aside -> its old name, what was wrong, when (JSON): rlm/ledger/quarantine.py
+quarantine:KEY:MS          any     the invalid content of a key; until somebody deletes it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
-dramatiq:*                 -       the broker's own: messages, which are claim checks and may be lost
-(PREFIX-test-*)            -       beside the prefix: those of self-tests; see rlm/ledger/selftests.py
+dramatiq:*                 -       the broker's own keys: messages, which only wake lanes and may be lost
+(PREFIX-test-*)            -       not under the prefix: keys of self-tests; see rlm/ledger/selftests.py
 =========================  ======  ===========================================================================
 """
 
@@ -87,7 +86,7 @@ if TYPE_CHECKING:
 
 
 class KeyType(StrEnum):
-    """The types of Redis that RLM uses; the values are what `TYPE` says."""
+    """The Redis types that RLM uses; the values are those of `TYPE`."""
 
     STRING = "string"
     HASH = "hash"
@@ -96,7 +95,7 @@ class KeyType(StrEnum):
     ZSET = "zset"
 
 
-#: The broker's, as its script names them for the queue `rlm`; the last one for each worker.
+#: The broker's keys, as its script names them for the queue `rlm`; the last one is per worker.
 BROKER: Mapping[str, KeyType] = {
     "__heartbeats__": KeyType.ZSET,
     "rlm": KeyType.LIST,
@@ -109,7 +108,7 @@ BROKER: Mapping[str, KeyType] = {
 
 
 class Keys:
-    """Spells the keys of one installation, from its prefix and its three list names."""
+    """Builds the keys of one installation from its prefix and its three list names."""
 
     def __init__(self, settings: Settings) -> None:
         prefix = settings.redis.prefix
@@ -152,7 +151,7 @@ class Keys:
         return f"{self._prefix}:process:{role}:{process_id}"
 
     def set_aside(self, key: str, at: float) -> str:
-        """Return the key for what stood in `key` until it was set aside at `at` (seconds since 1970)."""
+        """Return the key for the content that `key` had until it was set aside at `at` (seconds since 1970)."""
         return f"{self.quarantine}:{key.removeprefix(f'{self._prefix}:')}:{round(at * 1000)}"
 
     def family(self, name: str) -> str:
@@ -160,7 +159,7 @@ class Keys:
         return f"{self._prefix}:{name}:*"
 
     def brokers(self, name: str) -> str:
-        """Return a key of the broker's own."""
+        """Return one of the broker's own keys."""
         return f"{self.dramatiq}:{name}"
 
     def zsets(self, type_name: str) -> dict[Place, str]:
@@ -178,23 +177,23 @@ class Keys:
         return self.inflight(type_name), self.backoff(type_name), self.spent(type_name)
 
 
-#: An item of so many bytes is read as a whole, however small `queue.max_item_bytes` is.
+#: Items up to this many bytes are read completely, even if `queue.max_item_bytes` is smaller.
 READABLE_BYTES = 1_000_000
 
 
 def longest_item(max_item_bytes: int) -> int:
-    """Return the size up to which an item is read as a whole, to be taken or to become a dead letter."""
+    """Return the size up to which an item is read completely, to be taken or to become a dead letter."""
     return max(max_item_bytes, READABLE_BYTES)
 
 
 def longest_letter(max_item_bytes: int) -> int:
-    """Return the size up to which a dead letter is read as a whole: it may hold an item as base64."""
+    """Return the size up to which a dead letter is read completely; it may hold an item as base64."""
     return 2 * longest_item(max_item_bytes)
 
 
 def longest_bulk(max_item_bytes: int) -> int:
-    """Return the length of argument that the embedded server must accept.
+    """Return the argument length that the embedded server must accept.
 
-    RLM's longest are dead letters, and a record with 10,000 endpoints, about 3 MB.
+    RLM's longest arguments are dead letters, and a record with 10,000 endpoints, about 3 MB.
     """
     return 2 * longest_letter(max_item_bytes)

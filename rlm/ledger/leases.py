@@ -1,6 +1,6 @@
-"""What schedulers share: the lease, by which one of them leads, the last tick, and requests to start a run.
+"""What schedulers share: the lease that makes one of them the leader, the last tick, and requests to start a run.
 
-The lease has one holder at a time, and a fencing token that grows with each.
+The lease has one holder at a time, and a fencing token that grows with each holder.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Argument, Part
 
-#: What is wrong with one that nobody can take.
+#: The flaw of a lease that nobody can take.
 _NO_LEASE = "is no lease: a hash with a token that is a number is expected"
-#: Milliseconds the answer to a request is kept for the one who asked.
+#: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
 
 
 class Standing(NamedTuple):
-    """How a scheduler stands: the `token` of its lease, 0 without; who holds it, empty if nobody does.
+    """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none).
 
-    `newer` is the version that has worked here with a schema above the scheduler's, empty without one. `barred`: it has
-    conducted, and left what this one may not go on with.
+    `newer` is the version that has worked here with a higher schema than this scheduler's, empty if none. `barred`:
+    that version has conducted, and left something that this scheduler must not continue.
     """
 
     token: int
@@ -37,21 +37,21 @@ class Standing(NamedTuple):
 
 
 class Tenure(msgspec.Struct, frozen=True):
-    """Who took the lease last and has not given it up, and for how much longer; negative once it ran out."""
+    """Who took the lease last and has not given it up, and the seconds left; negative once it has run out."""
 
     owner: str
     left_seconds: float
 
 
 class Leases(Part):
-    """Takes, prolongs and gives up the lease that allows to conduct runs."""
+    """Takes, renews and gives up the lease that allows a scheduler to conduct runs."""
 
     def acquire(self, owner: str, ttl_seconds: float) -> int:
-        """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
+        """Take or renew the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
         return self._contend(owner, ttl_seconds, []).token
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or prolong the lease as `acquire` does, and look who is newer. A holder that is barred gives it up."""
+        """Take or renew the lease like `acquire`, and check for newer versions. A barred holder gives the lease up."""
         return self._contend(owner, ttl_seconds, [self._keys.schemas])
 
     def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:
@@ -73,7 +73,7 @@ class Leases(Part):
 
     @translating
     def least(self) -> int:
-        """Return the schema that a scheduler must have in order to conduct, by what the last one left."""
+        """Return the lowest schema with which a scheduler may conduct, as the last conductor left it."""
         return int(self._ask("HGET", self._keys.lease, "least") or 0)
 
     def has_worked(self, schema: int) -> bool:
@@ -81,7 +81,7 @@ class Leases(Part):
         return self._ask("HGET", self._keys.schemas, str(schema)) is not None
 
     def release(self, owner: str) -> bool:
-        """Give the lease up; False when it was no longer the owner's."""
+        """Give the lease up; return False if it was no longer the owner's."""
         return bool(self._run("release_lease", [self._keys.lease], [owner]))
 
     def note_end(self, run_id: str) -> None:
@@ -94,13 +94,13 @@ class Leases(Part):
         return text(self._ask("HGET", self._keys.lease, "ended") or b"")
 
     def holder(self) -> str | None:
-        """Return the process that holds a lease which has not run out, or None."""
+        """Return the process that holds an unexpired lease, or None."""
         tenure = self.tenure()
         return tenure.owner if tenure and tenure.left_seconds > 0 else None
 
     @translating
     def tenure(self) -> Tenure | None:
-        """Return who took the lease last, even if it has run out; None if nobody has, or it was given up."""
+        """Return who took the lease last, even if it has expired; None if nobody has, or if it was given up."""
         asked = [("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)]
         (owner, expires), (seconds, microseconds) = self._batch(asked)
         if owner is None or expires is None:
@@ -109,7 +109,7 @@ class Leases(Part):
 
     @translating
     def token(self) -> int:
-        """Return the newest fencing token that was given out, 0 before the first."""
+        """Return the newest fencing token, 0 before the first."""
         return int(self._ask("HGET", self._keys.lease, "token") or 0)
 
 
@@ -127,7 +127,7 @@ class Schedule(Part):
         return at
 
     def note_tick(self, at: float) -> None:
-        """Note when the scheduler ticked, seconds since 1970."""
+        """Record when the scheduler ticked, seconds since 1970."""
         self._ask("SET", self._keys.last_tick, repr(at))
 
     def request(self) -> str:
@@ -138,12 +138,12 @@ class Schedule(Part):
         return request_id
 
     def next_request(self) -> str | None:
-        """Return the oldest request to start a run, or None. It stays until it is answered: its taker may die."""
+        """Return the oldest request to start a run, or None. It stays until answered, because its taker may die."""
         oldest = self._ask("LINDEX", self._keys.requests, -1)
         return text(oldest) if oldest else None
 
     def withdraw(self, request_id: str) -> bool:
-        """Take a request back; False when it has been answered."""
+        """Withdraw a request; return False if it has been answered."""
         return bool(self._ask("LREM", self._keys.requests, 1, request_id))
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ class Schedule(Part):
         self._batch(done, transaction=True)
 
     def forget_reply(self, request_id: str) -> None:
-        """Delete the answer to a request, which would stay for a minute."""
+        """Delete the answer to a request, which would otherwise stay for a minute."""
         self._ask("DEL", self._keys.reply(request_id))
 
     @translating

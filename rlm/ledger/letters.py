@@ -1,4 +1,4 @@
-"""Dead letters: write them, list them, send one's event into the next run, drop one."""
+"""Dead letters: writing and listing them, sending a letter's event into the next run, and dropping letters."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from rlm.ledger.scripts import Argument, Part
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
 
-#: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
+#: Limits of one read: the number of letters, and the bytes after which it ends.
 _PAGE = 500
 _CHUNK = 200
 _CHUNK_BYTES = 1_000_000
-#: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
+#: How many bytes of an item its letters may hold together; further letters hold an excerpt.
 WHOLE_BYTES = 256_000
 _ELSEWHERE = "other letters of this item hold it whole, this one only its beginning"
-#: The fields of an excerpt, which a letter holds in place of its item.
+#: The fields of an excerpt, which replaces the item in a letter.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
 
 class SpentLetterError(BadItemError):
-    """Raised when no configuration can make an event of a letter: push its item again, corrected if need be."""
+    """Raised when no configuration can make a letter's event possible; push the item again, corrected if necessary."""
 
 
 class Envelope(msgspec.Struct):
-    """The parts of a letter that RLM deals with."""
+    """The parts of a letter that RLM uses."""
 
     id: str
     reason: Reason
@@ -58,7 +58,7 @@ class Envelope(msgspec.Struct):
 
 
 class NewLetters:
-    """Writes the dead letters of some items, which all have the same time, read `now` and only if there is one."""
+    """Writes the dead letters of some items, all with the same time; `now` is called only if there is a letter."""
 
     def __init__(self, run_id: str, now: Callable[[], float]) -> None:
         self._run_id = run_id
@@ -66,14 +66,14 @@ class NewLetters:
         self._at = 0.0
 
     def write(self, item: bytes | Excerpt, error: BadItemError, event: str | None = None) -> bytes:
-        """Return the letter of an item, or of the `event` of it that is wrong."""
+        """Return the letter of an item, or of its invalid `event`."""
         self._at = self._at or self._now()
         return encode_letter(item, error.reason, error.detail, failed_at=self._at, run_id=self._run_id, event=event)
 
     def unknown(self, raw: bytes, item: Item, configured: Container[str]) -> Iterator[bytes]:
-        """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
+        """Yield a letter for each unconfigured type of an item; the first ones hold the whole item.
 
-        It has no event id if the type's name is none: `a` + `b:T` would be the id of `a:b` + `T`.
+        A letter has no event id if the type's name is invalid: `a` + `b:T` would be the id of `a:b` + `T`.
         """
         unknown = [event for event in item.events if event.type not in configured]
         whole = max(1, WHOLE_BYTES // len(raw))
@@ -87,7 +87,7 @@ class NewLetters:
 
 
 class Letters(Part):
-    """The list of dead letters, newest first. A letter is known by its `id`."""
+    """The list of dead letters, newest first. Each letter has an `id`."""
 
     def __init__(self, store: StoreFront) -> None:
         super().__init__(store)
@@ -95,13 +95,13 @@ class Letters(Part):
         self._giants = Giants(store, store.keys.failed, self._longest)
 
     def count(self) -> int:
-        """Count them."""
+        """Return how many there are."""
         return int(self._ask("LLEN", self._keys.failed))
 
     def all(self) -> Iterator[bytes]:
-        """Read them, newest first, about a megabyte at a time. Entries that are no letters of ours are passed over."""
+        """Yield them, newest first, read about a megabyte at a time. Entries that are not RLM's letters are skipped."""
         start, number = 0, 1
-        while True:  # not by a script: who only looks on may run none
+        while True:  # without a script, because a read-only user may run none
             page = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
             yield from (raw for raw in page if is_letter(raw))
             if len(page) < number:
@@ -110,26 +110,26 @@ class Letters(Part):
             number = max(1, min(_PAGE, 2 * number, _CHUNK_BYTES * number // (sum(map(len, page)) or 1)))
 
     def oldest(self, skip: int, number: int) -> list[bytes]:
-        """Read up to `number` entries behind the `skip` oldest, oldest first, letters or not.
+        """Return up to `number` entries after the `skip` oldest, oldest first, whether they are letters or not.
 
-        Letters added meanwhile do not shift them. An entry too large to be a letter of ours comes back empty.
+        New letters do not shift them. An entry too large to be RLM's letter is returned empty.
         """
         args = [skip, number, _CHUNK_BYTES, self._longest]
         return cast("list[bytes]", self._run("look_items", [self._keys.failed], args))
 
     def find(self, handle: str) -> bytes | None:
-        """Return the letter with this id, as it stands in the list, or None."""
+        """Return the letter with this id as stored in the list, or None."""
         return next((raw for raw in self.all() if msgspec.json.decode(raw)["id"] == handle), None)
 
     def retry(self, raw: bytes, priorities: Mapping[str, int]) -> bool:
-        """Make the event of a letter one of the next run, attempts and runs at zero; put an item without one back.
+        """Send the event of a letter into the next run, with no attempts or runs; push an item without event back.
 
-        `priorities` holds each configured type's own. Returns False when the letter was gone, or its event under way
-        again, and nothing was changed.
+        `priorities` has the priority of each configured type. Return False, without any change, if the letter was gone
+        or its event is under way again.
 
         Raises:
-            BadItemError: the letter's event cannot be sent: its type is not configured, or its item is bad.
-            SpentLetterError: it never can.
+            BadItemError: the event cannot be sent: its type is not configured, or its item is bad.
+            SpentLetterError: it can never be sent.
         """
         letter = msgspec.json.decode(raw, type=Envelope)
         if why := spent(letter):
@@ -151,12 +151,12 @@ class Letters(Part):
         return bool(self._run("retry_letter", names, [raw, *args]) > 0)
 
     def drop(self, raw: bytes) -> bool:
-        """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
+        """Remove a letter and, if its event failed with it, forget the event; return False if the letter was gone."""
         event = _own_event(msgspec.json.decode(raw, type=Envelope))
         return bool(self._run("drop_letter", [self._keys.failed, self._keys.event(event)], [raw, event]))
 
     def held_bytes(self) -> int | None:
-        """Return how many bytes of memory the list takes; None if this user of Redis may not ask."""
+        """Return how many bytes of memory the list takes; None if this Redis user may not ask."""
         try:
             with translated(self._client):
                 return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
@@ -164,7 +164,7 @@ class Letters(Part):
             return None
 
     def surplus(self, token: int, keep: int, keep_bytes: int) -> tuple[str, list[bytes]]:
-        """Return what is next to be archived: the name of a giant or "", and some of the oldest entries, oldest first.
+        """Return what to archive next: the name of a giant or "", and some of the oldest entries, oldest first.
 
         Entries are surplus while there are more than `keep`, or they take more memory than `keep_bytes`.
         """
@@ -174,33 +174,33 @@ class Letters(Part):
         return self._giants.peek(token, max(0, number), size)
 
     def pieces(self, giant: str) -> Iterator[bytes]:
-        """Yield an entry that is too large to be read, piece by piece."""
+        """Yield an entry that is too large to read, piece by piece."""
         return self._giants.pieces(giant)
 
     def trim_giant(self, token: int, giant: str) -> None:
-        """Remove an entry that is too large to be read, and archived. May be repeated."""
+        """Remove an archived entry that is too large to read. May be repeated."""
         keys = self._keys
         self._run("trim_giant", [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
 
     def trim(self, token: int, letters: Sequence[bytes]) -> int:
-        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated."""
+        """Remove the oldest entries, the archived `letters`; return how many. May be repeated."""
         digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
         return int(self._run("trim_letters", [self._keys.lease, self._keys.failed], [token, *digests]))
 
 
 def is_letter(raw: bytes) -> bool:
-    """Return whether an entry of the list is a letter that RLM wrote, or one like it."""
+    """Return whether an entry of the list is a letter that RLM wrote, or a similar one."""
     try:
-        msgspec.json.decode(raw)  # all of it, as its readers will
+        msgspec.json.decode(raw)  # all of it, as its readers do
         _item_of(msgspec.json.decode(raw, type=Envelope))
-    except (ValueError, TypeError, KeyError, RecursionError):  # others may push here too
+    except (ValueError, TypeError, KeyError, RecursionError):  # other programs may push here
         return False
     return True
 
 
 def _own_event(letter: Envelope) -> str:
-    """Return the id of a letter's event; "" if it has none, or one that is not its item's."""
-    if not letter.event_id or is_excerpt(letter):  # an excerpt stands for an event that was never taken
+    """Return the id of a letter's event; "" if it has none, or one that does not belong to its item."""
+    if not letter.event_id or is_excerpt(letter):  # an event with an excerpt was never taken
         return ""
     item = _item_of(letter)
     try:
@@ -210,27 +210,27 @@ def _own_event(letter: Envelope) -> str:
 
 
 def _is_own(event: str, item: Item) -> bool:
-    """Return whether `event` is one of the item's.
+    """Return whether `event` belongs to the item.
 
-    Else it has an unknown type with a colon in it, whose end is the name of a known one; or somebody else wrote the
-    letter, and its event id would stand in keys and headers unchecked.
+    If not, its unknown type has a colon and ends like a known type, or another program wrote the letter; its event id
+    must not get into keys and headers unchecked.
     """
     name = type_of(event)
     return is_name(name) and name in item.types and event == event_id(item.id, name)
 
 
 def spent(letter: Envelope) -> str:
-    """Return why a letter cannot be retried, not even to become a letter again; empty if it can."""
+    """Return why a letter can never be retried; empty if it can."""
     return "it holds only the beginning of its item" if is_excerpt(letter) else ""
 
 
 def is_nameless(letter: Envelope) -> bool:
-    """Return whether a letter is that of a type whose name no configuration can have."""
+    """Return whether a letter is for a type whose name no configuration can have."""
     return letter.reason is Reason.UNKNOWN_TYPE and letter.event_id is None
 
 
 def is_excerpt(letter: Envelope) -> bool:
-    """Return whether a letter holds an excerpt in place of its item; an item cannot look like one for these reasons."""
+    """Return whether a letter holds an excerpt; for these reasons an item cannot be mistaken for one."""
     if letter.reason not in {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}:
         return False
     held = msgspec.json.decode(letter.item)
@@ -243,9 +243,9 @@ def _item_of(letter: Envelope) -> bytes:
 
 
 def _nameless_part(item: bytes) -> bytes:
-    """Return an item with those of its types alone whose letters have no event id: the others were taken, or have one.
+    """Return an item with only those types whose letters have no event id; the others were taken, or have one.
 
-    Everything else of it stays as it came, byte for byte.
+    The rest of the item stays unchanged, byte for byte.
     """
     fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
     types = msgspec.json.decode(fields["events"], type=list[str])

@@ -1,9 +1,9 @@
-"""The adapter over `limits`: moving windows in Redis, by the clock of Redis, several rules of an endpoint in one step.
+"""The adapter for `limits`: moving windows in Redis, by the clock of Redis, several rules of an endpoint in one step.
 
-`limits` stamps its moving window with the caller's clock, counts whole seconds, and names the window after the amount,
-so that a changed limit opens an empty one. Here a storage of our own stands under its moving-window strategy: one list
-of stamps an endpoint serves all its rules, whatever their amounts are today. The budget that endpoints share has such a
-list as well, and a call takes a slot in both or in neither.
+The moving window of `limits` uses the caller's clock and whole seconds, and its name includes the amount, so a changed
+limit would open an empty window. Here RLM's own storage is used by its moving-window strategy: each endpoint has one
+list of stamps for all its rules, whatever their amounts are. A shared budget has such a list as well, and a call takes
+a slot in both or in neither.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from rlm.ledger.scripts import Script
 
 
 class Period(RateLimitItemPerSecond):
-    """A rule as `limits` knows it, whose period may be a fraction of a second."""
+    """A rule as an item of `limits`; its period may be a fraction of a second."""
 
     def __init__(self, amount: int, seconds: float) -> None:
         super().__init__(amount)
-        self.multiples = seconds  # type: ignore[assignment]  # limits has whole seconds only; nothing of it minds
+        self.multiples = seconds  # type: ignore[assignment]  # limits declares whole seconds, but fractions work
 
     def key_for(self, *identifiers: object) -> str:
-        """Name the window by its endpoint alone: the amount may change, the history stays."""
+        """Return the window's name, only from its endpoint, so that the history survives a changed amount."""
         return str(identifiers[0])
 
 
 def periods(limit: Limit) -> list[RateLimitItem]:
-    """Turn a limit into the items of `limits`."""
+    """Return a limit as items of `limits`."""
     return [Period(rule.amount, rule.seconds) for rule in limit.rules]
 
 
 class WindowStorage(RedisStorage):
-    """A storage for the moving-window strategy of `limits`: our script, Redis `TIME`, the store's own connections."""
+    """A storage for the moving-window strategy of `limits` with RLM's script, Redis `TIME` and the store's pool."""
 
-    STORAGE_SCHEME = None  # type: ignore[assignment]  # leave "redis" in the registry of limits to its own storage
-    DEPENDENCIES = {"redis": None}  # noqa: RUF012  # limits' own; its storage would load a client of Valkey's as well
+    STORAGE_SCHEME = None  # type: ignore[assignment]  # keeps "redis" registered for limits' own storage
+    DEPENDENCIES = {"redis": None}  # noqa: RUF012  # as in limits, without its second client library
 
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float, acquire_slot: Script) -> None:
         self._acquire = acquire_slot
@@ -54,7 +54,7 @@ class WindowStorage(RedisStorage):
         super().__init__("redis://", connection_pool=cast("Any", client.connection_pool))
 
     def initialize_storage(self, _uri: str) -> None:
-        """Load none of the stock scripts: ours is given."""
+        """Load no scripts of `limits`; RLM's script is given."""
 
     def acquire(
         self,
@@ -65,13 +65,13 @@ class WindowStorage(RedisStorage):
         probe_seconds: float,
         limits: Mapping[str, tuple[str, str]] | None = None,
     ) -> Admitted | Refused:
-        """Take `cost` slots in each window of `rules` if all of these (calls, seconds) allow it, else none in any.
+        """Take `cost` slots in each window of `rules` if all (calls, seconds) rules allow it, else none.
 
-        The first window is the endpoint's, a second one its budget's. `limits` has the name and the text of each limit
-        as it was read: no slot is taken if another one is in force by now.
+        The first window is the endpoint's, the second its budget's. `limits` has the name and the text of each limit
+        as it was read; if another limit is in force by now, no slot is taken.
 
         Raises:
-            StoreError: Redis did not answer; no slot may be taken for granted.
+            StoreError: Redis did not answer; do not assume that a slot was taken.
         """
         args: list[str | int] = [cost, KEEP_SECONDS * MICROSECONDS, round(probe_seconds * MICROSECONDS)]
         args += [call.event_id, write_note(call.lane, call.endpoint, list(rules))] if call else ["", ""]
@@ -87,20 +87,20 @@ class WindowStorage(RedisStorage):
         return Refused(None if wait < 0 else wait / MICROSECONDS)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Take slots as the stock strategy asks for them."""
+        """Take slots as the original strategy requests them."""
         taken = self.acquire({key: [(limit, expiry)]}, cost=amount, call=None, probe_seconds=expiry)
         return isinstance(taken, Admitted)
 
 
 class EndpointLimiter(MovingWindowRateLimiter):
-    """The moving-window strategy of `limits` with an outcome beyond yes and no."""
+    """The moving-window strategy of `limits` with a result that is more than yes or no."""
 
     def __init__(self, storage: WindowStorage) -> None:
         super().__init__(storage)
         self._windows = storage
 
     def acquire(self, limited: Iterable[Limited], *, call: Call | None, probe_seconds: float) -> Admitted | Refused:
-        """Take one slot in each window of `limited` if every one of these allows it; see `WindowStorage.acquire`."""
+        """Take one slot in each window of `limited` if all of them allow it; see `WindowStorage.acquire`."""
         rules, limits = {}, {}
         for one in limited:
             rules[one.window_id] = [(item.amount, item.get_expiry()) for item in periods(one.limit)]

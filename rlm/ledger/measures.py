@@ -1,6 +1,6 @@
-"""What completed calls tell: durations kept of earlier runs, what to expect of a call, the totals over all runs.
+"""What completed calls show: durations kept from earlier runs, what to expect of a call, and the totals over all runs.
 
-The totals are those of one instant, the open run included: they never go back while Redis keeps them.
+The totals include the open run at one instant, so they never decrease while Redis keeps them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _FAILING = "failing:"
 
 
 class Measures(Part):
-    """Durations and failures by type and endpoint. What is kept belongs to the URL, as windows do, not to the name."""
+    """Durations and failures by type and endpoint. Like windows, they belong to the endpoint's URL, not its name."""
 
     @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
-        """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
+        """Return the completed calls of an open run in the order of their answers, from number `first` on."""
         return list(map(read_completed, self._list_from(self._keys.timings(run_id), first)))
 
     @translating
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
-        """Read the completed calls from the one numbered `first` on, and how many have failed so far."""
+        """Return the completed calls from number `first` on, and how many calls have failed so far."""
         timings, last = self._keys.timings(run_id), first + SLICE - 1
         found, tally = self._batch([("LRANGE", timings, first, last), ("HGETALL", self._keys.tally(run_id))])
         if len(found) == SLICE:
@@ -43,12 +43,12 @@ class Measures(Part):
         return list(map(read_completed, found)), failing({text(name): int(number) for name, number in tally.items()})
 
     def kept(self) -> dict[Pair, Measured]:
-        """Return what is kept of earlier runs for the configured endpoints."""
+        """Return what is kept from earlier runs for the configured endpoints."""
         return self.read_kept(self._hgetall(self._keys.measured))
 
     @translating
     def read_kept(self, measured: Mapping[bytes, bytes]) -> dict[Pair, Measured]:
-        """Read what is kept."""
+        """Return the decoded measurements of configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._store.settings.endpoints.items()}
         found = ((_pair(text(field)), value) for field, value in measured.items())
         return {
@@ -58,7 +58,7 @@ class Measures(Part):
         }
 
     def encode(self, measured: Mapping[Pair, Measured]) -> dict[str, bytes]:
-        """Encode what is to be kept as the fields that `Runs.close` stores; endpoints not configured are left out."""
+        """Return what to keep as the fields for `Runs.close`, without endpoints that are not configured."""
         endpoints = self._store.settings.endpoints
         return {
             f"{type_name} {endpoints[endpoint].window_id}": msgspec.json.encode(one)
@@ -67,7 +67,7 @@ class Measures(Part):
         }
 
     def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
-        """Replace what workers are told to expect of calls. They get it with a claim."""
+        """Replace the published expectations, which workers get with their claims."""
         args: list[str | int] = [token]
         for (type_name, endpoint), one in expected.items():
             times = f"{one.seconds * MICROSECONDS:.0f} {one.needed_seconds * MICROSECONDS:.0f}"
@@ -76,39 +76,39 @@ class Measures(Part):
 
     @translating
     def published(self) -> dict[Pair, Expected]:
-        """Return what the workers are told."""
+        """Return the published expectations."""
         found = self._hgetall(self._keys.expected)
         return {_pair(text(field)): read_expected(value) for field, value in found.items()}
 
 
 def failing(tally: Mapping[str, int]) -> dict[Pair, int]:
-    """Return from a run's counts how many calls failed for the moment, by type and endpoint."""
+    """Return how many calls failed temporarily, by type and endpoint, from a run's counts."""
     failing = ((what.removeprefix(_FAILING), number) for what, number in tally.items() if what.startswith(_FAILING))
     return {_pair(name): number for name, number in failing}
 
 
 def _pair(name: str) -> Pair:
-    """Read a type and what is of it, parted by a space, as fields are named."""
+    """Split a field name at its space into a type and what follows."""
     type_name, _, other = name.partition(" ")
     return type_name, other
 
 
 def read_completed(raw: bytes) -> Completed:
-    """Read a completed call as `complete_event` writes it."""
+    """Return a completed call from the form that `complete_event` writes."""
     endpoint, type_name, took_ms, *more = text(raw).split(" ")
-    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # a worker of an older version writes fewer
+    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # older versions write fewer
     times = float(took_ms), float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
     return Completed(type_name, endpoint, *times)
 
 
 def read_expected(raw: bytes) -> Expected:
-    """Read an expectation as it is published: microseconds a call takes, and needs. The error rate is not."""
+    """Return a published expectation: the microseconds that a call takes and needs. It has no error rate."""
     seconds, needed = raw.split(b" ")
     return Expected(int(seconds) / MICROSECONDS, int(needed) / MICROSECONDS)
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
-    """Return what to expect after earlier runs, by type and endpoint; pairs with too few calls are missing."""
+    """Return what to expect after earlier runs, by type and endpoint, without pairs that have too few calls."""
     return _expected(_following(store, types))
 
 
@@ -123,7 +123,7 @@ def _expected(followed: Mapping[Pair, Following]) -> dict[Pair, Expected]:
 
 
 class Measuring:
-    """Follows the calls of an open run; each look costs what has happened since the last."""
+    """Tracks the calls of an open run. The cost of a look depends on what happened since the previous one."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store = store
@@ -133,11 +133,11 @@ class Measuring:
         #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
         self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
-        #: What is to be expected as of the last look: the same object while nothing changes.
+        #: What to expect as of the last look; the same object while nothing changes.
         self.expected: Mapping[Pair, Expected] = _expected(self._followed)
 
     def look(self) -> list[Completed]:
-        """Read what has happened since the last look that succeeded; return the calls that were completed."""
+        """Read what happened since the last successful look; return the calls that were completed."""
         completed, failing = self._store.measures.follow(self._run_id, self._read)
         self._read += len(completed)
         changed: dict[Pair, Following] = {}
@@ -158,7 +158,7 @@ class Measuring:
 
 
 class Totals(Part):
-    """Reads the totals. Each look reads the calls of the open run since the last one: a process keeps one of these.
+    """Reads the totals. Each look reads only the open run's new calls, so a process should keep one instance.
 
     It may be used by several threads.
     """
@@ -169,7 +169,7 @@ class Totals(Part):
         self._forget("")
 
     def _forget(self, run_id: str) -> None:
-        """Begin with the calls of this run at the first."""
+        """Start over with the first call of this run."""
         self._run_id = run_id
         self._read = 0
         self._last: bytes | None = None
@@ -184,10 +184,10 @@ class Totals(Part):
             return found
 
     def _look(self) -> Counter[str] | None:
-        """Read all at once; None if that must be repeated.
+        """Read everything at once; None if that must be repeated.
 
-        That is so if a run was opened or closed between the two reads, if there are more calls than are read at once,
-        or if the last call read is no longer in its place: Redis came back in an older state.
+        It must if a run was opened or closed between the two reads, if there are more calls than one read returns, or
+        if the last call that was read is no longer in its place because Redis came back in an older state.
         """
         keys = self._keys
         run_id = text(self._ask("GET", keys.current) or b"")

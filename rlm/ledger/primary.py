@@ -1,10 +1,10 @@
-"""Which server is the primary, by what the sentinels say, and no connection to any other.
+"""Finds the primary by asking the sentinels, and prevents connections to any other server.
 
-A thread for each sentinel listens there for a switch and asks it now and then, so that one of them is asked a second.
-What the highest epoch names is the primary: that is how sentinels agree among themselves. On a switch every connection
-of this process to the server before is shut at once, also where an answer is waited for, and when a fail-over begins as
-well: the old primary may go on for a second or two, and what it takes then is lost. A new connection is used only if
-its server says that it is a primary; one that follows another leads there.
+One thread per sentinel listens for switches and asks now and then; together they ask once a second. As among sentinels,
+the answer with the highest epoch decides. When another primary is named, or a fail-over begins, all connections of this
+process to the old one are shut, even while an answer is awaited: the old primary may run for a second or two more, and
+loses what it accepts then. A new connection is used only if its server says that it is a primary; a replica's primary
+is followed.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from rlm.core.clock import system_clock
 from rlm.ledger.client import HeedingConnection, HeedingTlsConnection, LeanPool, LedgerClient, NotNowError
 
 SENTINEL_PORT = 26379
-#: By which a URL names sentinels; with the second one sentinels and primary are spoken to by TLS.
+#: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-#: How often one of the sentinels is asked, seconds.
+#: The time between two questions to sentinels, seconds.
 LOOK_SECONDS = 1.0
-#: How long a sentinel may take to be connected to, and to answer, seconds.
+#: How long connecting to a sentinel and its answer may take, seconds.
 _PATIENCE = {"socket_connect_timeout": 0.5, "socket_timeout": 1.0}
-#: The answer of a sentinel that was not heard of since is forgotten after this many seconds.
+#: The answer of a sentinel is forgotten if there is no newer one after this many seconds.
 _FORGET_SECONDS = 30.0
-#: What a sentinel says when another primary is in its place, and just before it puts it there.
+#: The messages of a sentinel after it has replaced the primary, and just before it does.
 _SWITCH = "+switch-master"
 _BEGINS = "+failover-state-send-slaveof-noone"
-#: How long nothing goes to the old primary meanwhile, seconds: a fail-over may be given up.
+#: How long the old primary is not used meanwhile, seconds, because a fail-over may be abandoned.
 _LONGEST_SWITCH_SECONDS = 5.0
 _REMEDY = "start the sentinels, or correct redis.url (or REDIS_URL)"
 
 
 class Address(NamedTuple):
-    """Where a server listens."""
+    """The address on which a server listens."""
 
     host: str
     port: int
 
 
 class SentinelURL(msgspec.Struct, frozen=True):
-    """What a URL of sentinels says: who is asked for which service, and how they and the primary are spoken to."""
+    """The content of a sentinel URL: the sentinels, the service, and the options for them and for the primary."""
 
     scheme: str
     sentinels: tuple[Address, ...]
@@ -60,7 +60,7 @@ class SentinelURL(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, url: str) -> SentinelURL:
-        """Read it. Raises ValueError if it is none."""
+        """Return a parsed URL; raise ValueError if it is not a sentinel URL."""
         parts = urlsplit(url)
         service, _, db = parts.path.strip("/").partition("/")
         if not service:
@@ -93,9 +93,9 @@ def _address(place: str) -> Address:
 
 
 class _Answer(NamedTuple):
-    """What one sentinel said: the primary by the configuration of `epoch`; when, in monotonic seconds.
+    """What one sentinel said: the primary in the configuration of `epoch`, and when, in monotonic seconds.
 
-    One that leads a fail-over names the old primary until its end, though the epoch is the new one by then: `over`.
+    `over`: no fail-over is in progress; until its end the leading sentinel names the old primary with the new epoch.
     """
 
     epoch: int
@@ -105,7 +105,7 @@ class _Answer(NamedTuple):
 
 
 def sentinel_client(url: str, options: Mapping[str, Any]) -> LedgerClient:
-    """Make a client of the primary that the sentinels of `url` name, or raise ValueError; `options` are redis-py's."""
+    """Return a client of the primary that the sentinels of `url` name; `options` are redis-py's. Raises ValueError."""
     watch = PrimaryWatch.of(url, options)
     pool = LeanPool(**{**options, **watch.url.connecting, "watch": watch})
     watch.pools.add(pool)
@@ -113,19 +113,19 @@ def sentinel_client(url: str, options: Mapping[str, Any]) -> LedgerClient:
 
 
 def watch_of(client: redis.Redis) -> PrimaryWatch | None:
-    """Return what watches over the primary of `client`; None if it does not go by Sentinel."""
+    """Return the watch over the primary of `client`; None if it does not use Sentinel."""
     found: PrimaryWatch | None = client.connection_pool.connection_kwargs.get("watch")
     return found
 
 
 class PrimaryWatch:
-    """Knows which server is the primary of a service. One a process and URL, with threads while it has clients."""
+    """Knows the primary of a service. There is one per process and URL; its threads run while it has clients."""
 
     _all: dict[str, PrimaryWatch] = {}  # noqa: RUF012  # shared on purpose
 
     def __init__(self, url: SentinelURL, options: Mapping[str, Any]) -> None:
         self.url = url
-        #: Those whose connections are shut on a switch.
+        #: The pools whose connections are shut on a switch.
         self.pools: weakref.WeakSet[redis.ConnectionPool] = weakref.WeakSet()
         shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
         asking = {**shared, **_PATIENCE, **url.asking}
@@ -134,29 +134,29 @@ class PrimaryWatch:
         self._begin()
 
     def _begin(self) -> None:
-        """Know nothing, and have no thread: at the start, and in a process that was forked."""
+        """Reset the state, without threads: at the start, and in a forked process."""
         self._lock = threading.RLock()
         self._threads: dict[int, threading.Thread] = {}
         self._answers: dict[int, _Answer] = {}
         self._named: Address | None = None
         self._followed: Address | None = None
         self._switching_until = 0.0
-        #: The sockets on which a handshake of TLS is under way. No connection has such a one yet.
+        #: Sockets on which a TLS handshake is under way, which belong to no connection yet.
         self.handshakes: set[socket.socket] = set()
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, Any]) -> PrimaryWatch:
-        """Return the watch of a URL. Raises ValueError if it is no URL of sentinels."""
+        """Return the watch for a URL; raise ValueError if it is not a sentinel URL."""
         return cls._all.get(url) or cls._all.setdefault(url, cls(SentinelURL.read(url), options))
 
     @classmethod
     def after_fork(cls) -> None:
-        """Begin anew in a child: threads stay with the parent."""
+        """Start over in a child process, because threads stay with the parent."""
         for one in cls._all.values():
             one._begin()  # noqa: SLF001  # its own class
 
     def primary(self) -> Address:
-        """Return where the primary is. Raises NotNowError if no sentinel says."""
+        """Return the address of the primary; raise NotNowError if no sentinel names one."""
         if self._named is None or len(self._threads) < len(self._clients):
             with self._lock:
                 self._named = self._named or self._ask_all()
@@ -176,9 +176,9 @@ class PrimaryWatch:
         return system_clock.monotonic() < self._switching_until
 
     def follow(self, address: Address, primary: Address | None) -> None:
-        """Note that the server at `address` is a replica of `primary`; None: it cannot be connected to.
+        """Record that the server at `address` is a replica of `primary`; None: it cannot be connected to.
 
-        Sentinels see it after half a minute (a FAILOVER not theirs). What they name is tried again if it leads nowhere.
+        Sentinels notice a FAILOVER by others after half a minute. If `primary` leads nowhere, theirs is used again.
         """
         if self.is_current(address):
             self._followed = primary if self._followed is None else None
@@ -186,7 +186,7 @@ class PrimaryWatch:
                 self._cut()
 
     def _ask_all(self) -> Address:
-        """Ask until more than half have answered, or all were asked; return the primary."""
+        """Ask until more than half of the sentinels have answered, or all were asked; return the primary."""
         named, trouble = None, ""
         for number, (host, port) in enumerate(self.url.sentinels):
             try:
@@ -200,7 +200,7 @@ class PrimaryWatch:
         return named
 
     def _ask(self, number: int) -> Address:
-        """Ask one sentinel; return the primary by all that they said lately."""
+        """Ask one sentinel; return the primary according to all recent answers."""
         state: Any = self._clients[number].sentinel_master(self.url.service)
         address, now = Address(state["ip"], int(state["port"])), system_clock.monotonic()
         over = "failover_in_progress" not in state["flags"].split(",")
@@ -215,20 +215,20 @@ class PrimaryWatch:
         return named
 
     def _cut(self) -> None:
-        """Shut every connection; whoever waits for an answer there gets an error now."""
+        """Shut every connection; threads that wait for an answer get an error."""
         for pool in list(self.pools):
-            with pool._lock:  # noqa: SLF001  # redis-py closes sockets only by objects that other threads are using
+            with pool._lock:  # noqa: SLF001  # redis-py closes sockets only through objects that other threads use
                 connections = [*pool._in_use_connections, *pool._available_connections]  # noqa: SLF001
             for one in connections:
-                with suppress(TypeError, OSError):  # it is not connected
-                    # The method of a plain socket: that of TLS would have the reader take what is left for plain text.
+                with suppress(TypeError, OSError):  # not connected
+                    # The plain socket's method, because after that of TLS the reader would take the rest as plain text.
                     socket.socket.shutdown(one._sock, socket.SHUT_RDWR)  # noqa: SLF001
         for sock in list(self.handshakes):
             with suppress(OSError):  # it has just ended
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _listen(self, number: int) -> None:
-        """Listen to one sentinel, and ask it now and then, for as long as somebody has a client."""
+        """Listen to one sentinel, and ask it now and then, while there are clients."""
         while self.pools:
             try:
                 with self._clients[number].pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]
@@ -240,11 +240,11 @@ class PrimaryWatch:
                         self._ask(number)
             except redis.RedisError:
                 system_clock.sleep(LOOK_SECONDS)
-        self._clients[number].close()  # nobody has a client: whoever comes next connects anew
+        self._clients[number].close()  # there is no client; a later one connects anew
         del self._threads[number]
 
     def _stop(self, told: Sequence[str]) -> None:
-        """Send nothing to the primary any more, if it is that of our service: another is about to take its place."""
+        """Stop using the primary of our service, because another is about to take its place."""
         if self.url.service in told:
             self._switching_until = system_clock.monotonic() + _LONGEST_SWITCH_SECONDS
             self._cut()
@@ -254,7 +254,7 @@ os.register_at_fork(after_in_child=PrimaryWatch.after_fork)
 
 
 class _ToPrimary:
-    """A connection that leads to the primary, wherever that is at the moment it connects."""
+    """A connection that leads to the server that is the primary when it connects."""
 
     host: str
     port: int
@@ -272,7 +272,7 @@ class _ToPrimary:
             raise
 
     def require_primary(self, replication: bytes) -> None:
-        """Return if the server is a primary by its INFO, and still the one to be used. Raises NotNowError if not."""
+        """Raise NotNowError unless INFO shows a primary, and it is still the one to use."""
         address = Address(self.host, self.port)
         told = dict(re.findall(rb"(role|master_host|master_port):([^\r\n]+)", replication))
         if told.get(b"role") == b"slave":
@@ -283,14 +283,14 @@ class _ToPrimary:
 
 
 class _PrimaryConnection(_ToPrimary, HeedingConnection):
-    """By TCP."""
+    """A connection by TCP."""
 
 
 class _PrimaryTlsConnection(_ToPrimary, HeedingTlsConnection):
-    """By TLS. A primary that stands still accepts, but answers no handshake: a switch ends that as well."""
+    """A connection by TLS. A hanging primary accepts but completes no handshake, so a switch ends handshakes too."""
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
-        with sock.dup() as shared:  # the one that is wrapped changes hands
+        with sock.dup() as shared:  # wrapping detaches the original
             self.watch.handshakes.add(shared)
             try:
                 return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Who is alive: workers, supervisors and schedulers announce themselves; the wanted number."""
+"""The register of processes (workers, supervisors and schedulers announce themselves), and the number of workers."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part
 
-if TYPE_CHECKING:  # what asks for a run imports this module, and not that
+if TYPE_CHECKING:  # code that requests a run imports this module, but not that one
     from rlm.ledger.claims import Lane
 
-#: A process not heard of for this many seconds is taken for gone.
+#: A process that was not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
-#: The same of a worker with events in hand, and of a supervisor with workers where others would take its share over.
+#: The same for a worker with events in hand, and for a supervisor with workers and other hosts beside it.
 BRISK_SECONDS = 1.0
-#: One that says nothing for so many times as long as it may is silent: others go on without it.
+#: A process is silent after this many times its announced interval without a word; others go on without it.
 SILENT_TIMES = 3.0
 
-#: The state of a supervisor that signed off, which others see for as long as an entry lives.
+#: The state of a supervisor that signed off; others see it until the entry expires.
 LEFT = "left"
 
-#: What `PTTL` says of a key that never expires.
+#: What `PTTL` returns for a key that never expires.
 _ENDLESS = -1
-#: No process starts later (the year 9999), nor has more lanes.
+#: No process can start later than this (the year 9999), or have more lanes.
 LATEST = 253_402_300_799.0
 MOST_LANES = 1_000_000_000
 
-#: How long it is remembered that a worker's unexpected end was counted, milliseconds.
+#: How long the mark that a worker's unexpected end was counted is kept, milliseconds.
 _RESTARTED_MS = 3_600_000
 
 
@@ -57,7 +57,7 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a supervisor offers: `capacity` workers on its host, which has `labels`, of `least` to `most` in all."""
+    """A supervisor's offer: `capacity` workers on its host with these `labels`, of `least` to `most` in total."""
 
     capacity: int
     least: int = 0
@@ -67,14 +67,13 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What a process announces of itself; `started_at` in seconds since 1970.
+    """What a process announces about itself; `started_at` is in seconds since 1970.
 
-    `version` is RLM's, empty if that is older than this field; `said_at` is when it announced this, by the clock of its
-    host that never steps. `offer` is a supervisor's, None if that is older than this field. `fenced`: it is a worker
-    that has nothing under way once its entry has ended. `schema` is that of rlm/__init__.py, 0 if it is older. `pids`
-    is where `pid` counts (`pid_space`), empty if that is not known. `every` is how soon it announces itself again,
-    seconds; 0 if it does not say so. Of a scheduler: `ticks_every` is how often it starts runs, likewise;
-    `insists_on_file`: it trusts only a Redis that keeps an append-only file.
+    `version` is RLM's and `schema` that of rlm/__init__.py; `said_at` is when it announced this, by its host's clock
+    that never steps. `offer` is a supervisor's. `fenced`: a worker that has nothing under way once its entry has
+    expired. `pids` is the space in which `pid` counts (`pid_space`). `every` is how soon it will announce itself again,
+    seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise; `insists_on_file`: it requires an
+    append-only file. A field is empty, 0 or None if it is unknown or the process is older than the field.
     """
 
     id: str
@@ -97,31 +96,31 @@ class Process:
 
     @property
     def silent_after(self) -> float:
-        """For how long it may say nothing until others go on without it, seconds."""
+        """How long it may be silent until others go on without it, seconds."""
         return min(SILENT_TIMES * self.every or HEARTBEAT_TTL_SECONDS, HEARTBEAT_TTL_SECONDS)
 
 
 class Processes(Part):
-    """The register of processes. Entries expire, so that a host that vanished does not stay in it."""
+    """The register of processes. Entries expire, so processes of a vanished host do not stay in it."""
 
-    #: The version of this process stands in Redis, as long as the register has it.
+    #: The version of this process is stored in Redis, as long as the register has the process.
     _version_known = False
 
     def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
-        """Enter a process, or prolong its entry; one that another has `entered` says only that it lives."""
+        """Enter a process, or renew its entry; if another process has `entered` it, only renew."""
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic(), schema=SCHEMA))
         write = ("SET", self._keys.process(role, process.id), entry, "PX", _ttl_ms())
-        if entered:  # alone, without a pipeline, which costs an idle worker more than the command does
+        if entered:  # a single command, because a pipeline costs an idle worker more than the command
             self._ask(*write)
             return
         commands: list[Command] = [("SADD", self._keys.processes(role), process.id)]  # Redis may have come back empty
         if not self._version_known:
             commands.append(("HSETNX", self._keys.schemas, SCHEMA, process.version))
         new, *_ = self._batch([*commands, write])
-        self._version_known = len(commands) > 1 or not new  # what lost the register has lost the version with it
+        self._version_known = len(commands) > 1 or not new  # a Redis that lost the register lost the version too
 
     def enter(self, role: Role, process_ids: Sequence[str]) -> None:
-        """Enter processes in the register, which announce themselves."""
+        """Enter processes in the register that will announce themselves."""
         if process_ids:
             self._ask("SADD", self._keys.processes(role), *process_ids)
 
@@ -131,23 +130,23 @@ class Processes(Part):
         self._batch(entries, transaction=True)
 
     def sign_off(self, role: Role, process: Process) -> None:
-        """Remove a process that ends in order, and let those that know it see that for a while."""
+        """Remove a process that ends normally, and show this for a while to processes that know it."""
         left = msgspec.json.encode(replace(process, state=LEFT, said_at=system_clock.monotonic()))
         remove = ("SREM", self._keys.processes(role), process.id)
         self._batch([remove, ("SET", self._keys.process(role, process.id), left, "PX", _ttl_ms())], transaction=True)
 
     def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
-        """Return what the processes of a role and those `known` say, by id: those that signed off, too.
+        """Return the announcements of a role's processes and those `known`, by id, including those that signed off.
 
-        None for those that are no longer heard of, or are no processes.
+        None for ids that are no longer heard of, or are not processes.
         """
         ids = sorted({*map(text, self._ask("SMEMBERS", self._keys.processes(role))), *known})
         return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
 
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
-        """Return the whole register in two round trips: for each role the ids, what they say, seconds since they did.
+        """Return the whole register in two round trips: by role the ids, their announcements, and how old these are.
 
-        As `heard` and `silences` have it.
+        The values are like those of `heard` and `silences`.
         """
         ids = self._members(Role)
         keys = [self._keys.process(role, one) for role, one in ids]
@@ -159,24 +158,24 @@ class Processes(Part):
         return found
 
     def alive(self, role: Role) -> list[Process]:
-        """List the processes of a role, oldest first; those no longer heard of are `missing`.
+        """Return the processes of a role, oldest first; those no longer heard of are `missing`.
 
-        A place that was taken for a worker which is not forked yet is no process.
+        A reserved place for a worker that is not forked yet is not a process.
         """
         return self.look(role)[0]
 
     def look(self, role: Role) -> tuple[list[Process], list[str]]:
-        """Return the processes of a role as `alive` and `missing` do, of one moment."""
+        """Return the results of `alive` and `missing` at one moment."""
         entries = self.heard(role)
         alive = sorted((one for one in entries.values() if one and one.pid), key=lambda one: (one.started_at, one.id))
         return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:
-        """Return the processes of a role not heard of any more that did not sign off (`scheduler.housekeeping`)."""
+        """Return processes of a role that are unheard of but did not sign off (`scheduler.housekeeping`)."""
         return [one for _, one in self.missing_of(role)]
 
     def missing_of(self, *roles: Role) -> list[tuple[Role, str]]:
-        """Return those of several roles, by role and id."""
+        """Return the missing processes of several roles, as (role, id)."""
         ids = self._members(roles)
         entries = self._mget([self._keys.process(role, one) for role, one in ids])
         return [one for one, entry in zip(ids, entries, strict=True) if _read(entry) is None]
@@ -187,33 +186,34 @@ class Processes(Part):
         return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
 
     def end_in_time(self) -> None:
-        """Let no entry end later than a new one would: with the clock of Redis set back the dead would seem alive."""
+        """Shorten entries that outlive new ones; after the Redis clock is set back, the dead would seem alive."""
         keys, most_ms = [self._keys.process(role, one) for role, one in self._members(Role)], _ttl_ms()
         left = self._batch(("PTTL", key) for key in keys)
         self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)
 
     def busy(self, worker_ids: list[str]) -> list[int]:
-        """Count the events that each worker has claimed."""
+        """Return how many events each worker has claimed."""
         return self._batch(("HLEN", self._keys.calls(worker_id)) for worker_id in worker_ids)
 
     @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
-        """Return for each worker what its busy lanes have in hand, those longest under way first."""
-        from rlm.ledger.claims import lanes_of  # noqa: PLC0415  # a run that is asked for waits for this module
+        """Return for each worker what its busy lanes hold, the longest running first."""
+        from rlm.ledger.claims import lanes_of  # noqa: PLC0415  # a requested run waits for this module's import
 
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, by when its entry ends, seconds.
+        """Return how long ago each process announced itself, seconds, from the expiry of its entry.
 
-        An entry that never expires was overwritten by somebody else, and counts as announced just now.
+        An entry that never expires was overwritten by another program, and counts as announced just now.
         """
         return list(map(_silence, self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)))
 
     def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process of this host announced itself, as it says, seconds; in one command.
+        """Return how long ago each process of this host announced itself by its own clock, seconds; in one command.
 
-        One without an entry is as silent as can be. An entry that another program wrote counts as announced just now.
+        A process without an entry counts as silent for the whole time to live. An entry that another program wrote
+        counts as announced just now.
         """
         now, entries = system_clock.monotonic(), self._mget([self._keys.process(role, one) for one in process_ids])
         return [
@@ -222,23 +222,23 @@ class Processes(Part):
         ]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
-        """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
+        """Count each worker once that ended unexpectedly and was replaced; return how many are new."""
         marks = [self._keys.restarted(one) for one in worker_ids]
         return int(self._run("count_restarts", [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
     @translating
     def restarts(self) -> int:
-        """Return how many workers ended unexpectedly, ever."""
+        """Return how many workers ever ended unexpectedly."""
         return int(self._ask("GET", self._keys.restarts) or 0)
 
     @translating
     def coming_up_seconds(self) -> float | None:
-        """Return how long workers take to come up if none is ready, by the last runs; None if none measured it."""
+        """Return how long workers take to start if none is ready, measured in the last runs; None if unknown."""
         found = self._ask("GET", self._keys.coming_up)
         return None if found is None else float(found)
 
     def note_coming_up(self, seconds: float) -> None:
-        """Note how long workers took to come up; the average with what was known before is kept."""
+        """Record how long workers took to start; the average with the previous value is kept."""
         known = self.coming_up_seconds()
         self._ask("SET", self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
 
@@ -259,12 +259,12 @@ class Processes(Part):
         self.wake("supervisors")
 
     def wake(self, *whom: str) -> None:
-        """Wake `workers`, `supervisors` and the `scheduler`, as named. A lost wake-up costs latency only: they poll."""
+        """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
 
 
 def _silence(left_ms: int) -> float:
-    """Return how long ago an entry was made that has so long to live, seconds."""
+    """Return how long ago an entry with this time to live was written, seconds."""
     return 0.0 if left_ms == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left_ms) / 1000
 
 
@@ -273,7 +273,7 @@ def _ttl_ms() -> int:
 
 
 def _read(entry: bytes | None) -> Process | None:
-    """Read an entry of the register; None without one, and for what another program wrote there."""
+    """Return a decoded entry of the register; None if there is none, or if another program wrote it."""
     try:
         found = msgspec.json.decode(entry or b"", type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,6 +1,6 @@
-"""What is set aside: keys that hold what they cannot, and giants, entries of a list that are too large to be read.
+"""What is set aside: keys with invalid content, and giants, which are list entries too large to read.
 
-What stood in a key that cannot stand there is renamed, never deleted, and entered in a register, the quarantine.
+Invalid content is never deleted; its key is renamed and entered in a register, the quarantine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Aside(msgspec.Struct, frozen=True):
-    """What was set aside: the `key`, what is `wrong` with it, `at` when (seconds since 1970), and `where` it is now."""
+    """What was set aside: the `key`, what was `wrong`, `at` (seconds since 1970), and `where` it is now."""
 
     key: str
     wrong: str
@@ -33,7 +33,7 @@ class Aside(msgspec.Struct, frozen=True):
 
 
 class Successor(msgspec.Struct, frozen=True):
-    """What is written when a key is set aside: fields of a hash; a value `+N` is N microseconds from now.
+    """What is written when a key is set aside: the fields of a hash; a value `+N` means N microseconds from now.
 
     The hash is `epoch`, `limits`, `limits_filed`, or the `health` of the window `window_id`.
     """
@@ -44,7 +44,7 @@ class Successor(msgspec.Struct, frozen=True):
 
 
 class Quarantine(Part):
-    """Sets keys aside, under the lease, and knows what was. What is there stays until somebody deletes it."""
+    """Sets keys aside under the lease, and lists them. What was set aside stays until somebody deletes it."""
 
     def set_aside(
         self,
@@ -56,9 +56,9 @@ class Quarantine(Part):
         entries: Sequence[bytes] = (),
         then: Successor | None = None,
     ) -> bool:
-        """Set a key aside, or only the `entries` of a key of that `kind`; False if it is not there any more.
+        """Set a key aside, or only the `entries` of a key of type `kind`; return False if it is gone.
 
-        What comes `then` is written in the same step.
+        `then` is written in the same step.
         """
         note, where = self.note(key, wrong)
         fields: list[Argument] = []
@@ -75,7 +75,7 @@ class Quarantine(Part):
         return done
 
     def note(self, key: str, wrong: str) -> tuple[bytes, str]:
-        """Return the entry of the register for a key that is about to be set aside, and where the key goes."""
+        """Return the register entry for a key to be set aside, and the new name of the key."""
         now = system_clock.now()
         return msgspec.json.encode(Aside(safe_line(key), safe_line(wrong), now)), self._keys.set_aside(key, now)
 
@@ -87,7 +87,7 @@ class Quarantine(Part):
         log.error(told, safe_line(key), safe_line(wrong), safe_line(where), extra=extra)
 
     def all(self) -> list[Aside]:
-        """Return what was set aside and is still there, the newest first; what was deleted leaves the register."""
+        """Return what was set aside and still exists, newest first; deleted keys are not listed."""
         found = self._hgetall(self._keys.quarantine)
         there = self._batch(("EXISTS", where) for where in found)
         asides = [_read(where, raw) for (where, raw), is_there in zip(found.items(), there, strict=True) if is_there]
@@ -102,28 +102,28 @@ def _read(where: bytes, raw: bytes) -> Aside:
         return Aside(name, "was set aside", 0.0, name)
 
 
-#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
+#: A giant is read in pieces of this many bytes, a multiple of 3 so that their base64 can be concatenated.
 PIECE_BYTES = 3 * 2**18
 
 
 class Giants(Part):
-    """The giants of one list, entries that are too large to be read. Setting one aside needs the lease's token.
+    """The giants of one list, which are entries too large to read. Setting one aside requires the lease's token.
 
-    Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So
-    an entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set
-    aside has its name. Nobody can guess that name, so no item is mistaken for it.
+    Redis must copy a list element to tell its size. For a string it need not, and can return a part of it. So an entry
+    of more than `longest` bytes is moved to a string when it is found, and the aside list gets the string's name.
+    Nobody can guess that name, so no item is mistaken for it.
     """
 
     def __init__(self, store: StoreFront, entries: str, longest: int) -> None:
-        """Read the list at the key `entries`, entries of at most `longest` bytes."""
+        """Read the list at the key `entries`, which should have entries of at most `longest` bytes."""
         super().__init__(store)
         self._entries = entries
         self._longest = longest
 
     def peek(self, token: int, count: int, size: int, skip: int = 0) -> tuple[str, list[bytes]]:
-        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+        """Return the name of the oldest giant ("" if none), and the oldest entries before the next giant.
 
-        Of those at most `count` behind the `skip` oldest, and no more after `size` bytes.
+        These are at most `count` after the `skip` oldest, and end after `size` bytes.
         """
         keys, name = self._keys, secrets.token_hex(16)
         names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
@@ -131,11 +131,11 @@ class Giants(Part):
         return giant.decode(), entries
 
     def size(self, name: str) -> int:
-        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
+        """Return the size of a giant in bytes, 0 if it was taken meanwhile."""
         return int(self._ask("STRLEN", self._keys.giant(name)))
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
+        """Yield a giant piece by piece; nothing if it was taken meanwhile."""
         start = 0
         while piece := self._ask("GETRANGE", self._keys.giant(name), start, start + PIECE_BYTES - 1):
             yield piece

@@ -1,4 +1,4 @@
-"""What brings events back that were lost on the way: with a worker, a message, a type's configuration or a key."""
+"""Recovery of events that were lost on the way: with a worker, a message, a type's configuration or a key."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rlm.ledger.connect import text, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
 
-#: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
-#: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
+#: An event in whose lease this many workers died becomes a dead letter, because it may be what kills them. One death
+#: earlier it is carried alone, so that no other event dies with it.
 POISON_DEATHS = 3
-#: The score of a pending event that cannot be sent: `take_turn` gives it that.
+#: The score of a pending event that cannot be sent, which `take_turn` sets.
 OUT_OF_THE_WAY = 2**53 - 1
-#: What became of a worker, by how its events are taken back.
+#: What happened to a worker, by the reason for which its events are taken back.
 _LOST = {"dead": "died", "ended": "was ended", "lost": "is lost with its host"}
 
 
@@ -30,10 +30,10 @@ def _unpacked(event_id: str, item: bytes | None, wallet: bytes | None) -> bytes:
 
 
 class Recovery(Part):
-    """Brings events back. Every method may be repeated: the second time changes nothing."""
+    """Recovers events. Every method may be repeated; the second time changes nothing."""
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
-        """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
+        """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event."""
         event, found = self._keys.event(event_id), self._fields(event_id, "item", "wallet")
         item, wrong = _unpacked(event_id, *found), "is not the hash of an event that can be sent"
         Quarantine(self._store).set_aside(token, event, wrong)
@@ -43,7 +43,7 @@ class Recovery(Part):
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
 
-        There may be very many: it stops after a chunk once it no longer `goes_on`.
+        Because there may be very many, it stops after a chunk when `goes_on` returns False.
         """
         failed: int = 0
         detail = f"{type_name!r} is no longer a configured type"
@@ -59,14 +59,14 @@ class Recovery(Part):
                 return failed
 
     def _failing(self, token: int, run_id: str, name: str, event_id: str, why: tuple[bytes, Reason, str]) -> Call:
-        """Return the call of `fail_pending` for an event, `why` being what its letter says: item, reason, detail."""
+        """Return the `fail_pending` call for an event; `why` is the item, the reason and the detail for its letter."""
         keys = self._keys
         letter = encode_letter(*why, failed_at=self._now(), run_id=run_id, event=event_id)
         names = [keys.lease, keys.event(event_id), keys.pending(name), keys.tally(run_id), keys.failed]
         return names, [token, event_id, name, self._dedupe_ms, letter]
 
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
-        """Read fields of an event; if its key holds no hash, as if it had none."""
+        """Return fields of an event, all None if its key is not a hash."""
         try:
             return list(self._ask("HMGET", self._keys.event(event_id), *fields))
         except StoreGarbledError:
@@ -84,11 +84,11 @@ class Recovery(Part):
         return sum(self._run_each("promote_events", calls))
 
     def void_releases(self, token: int) -> list[str]:
-        """Take back the released calls that no lane has made in time; return the endpoint of each."""
+        """Take back released calls that no lane has made in time; return the endpoint of each."""
         return list(map(text, self._run("void_releases", [self._keys.lease, self._keys.releases], [token])))
 
     def condemn_unsound(self, token: int, run_id: str, types: Iterable[str]) -> None:
-        """Make dead letters of the pending events that lanes found to be none that can be sent."""
+        """Make dead letters of the pending events that lanes found impossible to send."""
         names = list(types)
         zsets = map(self._keys.pending, names)
         found = self._batch(("ZRANGEBYSCORE", zset, OUT_OF_THE_WAY, "+inf", "LIMIT", 0, CHUNK) for zset in zsets)
@@ -97,9 +97,9 @@ class Recovery(Part):
                 self.condemn(token, run_id, name, text(event_id))
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
-        """Remove events for good that are left over, and forget them.
+        """Remove and forget leftover events.
 
-        Returns how many, and whether a run is open, which then has all leftovers.
+        Return how many were removed, and whether a run is open, in which case it owns all leftovers.
         """
         keys = self._keys
         calls: list[Call] = []
@@ -111,16 +111,16 @@ class Recovery(Part):
         return replies.count(1), -1 in replies
 
     def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
-        """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
+        """Take back all events that a dead worker had claimed; its slots stay blocked from now. Return how many.
 
-        Unless it `died`, no death is counted: it was ended with all others, not killed by an event.
+        Unless it `died`, no death is counted, because it was ended with all others and not killed by an event.
         """
         return self._orphan(worker_id, "dead" if died else "ended")
 
     def orphan_lost(self, worker_id: str) -> int:
-        """Take back what a worker had claimed whose host is lost, unless it is heard of again; return how many events.
+        """Take back the events of a worker whose host is lost, unless the worker is heard of again; return how many.
 
-        It must be one that is fenced: nothing of it is under way once its entry in the register has ended.
+        The worker must be fenced, so that it has nothing under way once its entry in the register has expired.
         """
         return self._orphan(worker_id, "lost")
 
@@ -129,9 +129,9 @@ class Recovery(Part):
         return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
-        """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
+        """Take back events with expired leases, of frozen or lost workers; return how many.
 
-        When a run is `closing` no death is counted: it is Redis that was away, past the lease and the deadline.
+        While a run is `closing` no death is counted, because Redis was away past the lease and the deadline.
         """
         taken = 0
         for event_id in chain.from_iterable(self._due(map(self._keys.inflight, types), now_us, -now_us)):
@@ -143,7 +143,7 @@ class Recovery(Part):
     @translating
     def _take_back(self, event_id: str, worker_id: str, call: bytes, when: str) -> int:
         keys, name, note = self._keys, type_of(event_id), find_note(call) or CallNote("", "", "")
-        if waits_alone(call):  # its lane had not begun to carry it: others may have killed its worker
+        if waits_alone(call):  # its lane had not begun to carry it, so another event may have killed the worker
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
         run = text(self._ask("GET", keys.current) or b"")
         item, wallet, attempt = self._fields(event_id, "item", "wallet", "attempt")
@@ -161,9 +161,9 @@ class Recovery(Part):
         return bool(self._run("orphan_event", names, args))
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
-        """Make everything pending again that a finishing run did not settle; False when it is no longer finishing.
+        """Make everything pending again that a finishing run did not settle; return False if it is not finishing.
 
-        All types in the same round trips, however many there are.
+        All types share the same round trips.
         """
         keys = self._keys
         holders = [(name, holder) for name in types for holder in keys.holders(name)]
@@ -186,7 +186,7 @@ class Recovery(Part):
 
     @translating
     def _cut_entries(self, run_id: str, event_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return for calls that may be under way while their run is closed the entries of their trails."""
+        """Return the trail entries of calls that may be under way while their run is closed, by event."""
         keys = self._keys
         found = self._batch(("HMGET", keys.event(one), "owner", "attempt") for one in event_ids)
         owners = [text(owner or b"") for owner, _ in found]
@@ -199,7 +199,7 @@ class Recovery(Part):
         return entries
 
     def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
-        """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
+        """Recover events of a type that are in none of its zsets: make them pending, or `retried` in the next run."""
         keys = self._keys
         found = names_of(self._client, keys.event(f"*:{type_name}"))
         target = keys.retried(type_name) if retried else keys.pending(type_name)
@@ -212,13 +212,13 @@ class Recovery(Part):
         return sum(self._run_each("adopt_events", calls))
 
     def find_types(self) -> None:
-        """Find the types that have events in the ledger, after their names were lost."""
+        """Find the types that have events in the ledger, after the set of types was lost."""
         keys = self._keys
         zsets = [keys.pending, keys.backoff, keys.spent, keys.inflight, keys.retried]
         if found := {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}:
             self._ask("SADD", keys.types, *found)
 
     def _due(self, zsets: Iterable[str], until_us: int, since_us: int = 0) -> list[list[str]]:
-        """Return of each zset the events that are due, at most a chunk, in one round trip."""
+        """Return the due events of each zset, at most a chunk each, in one round trip."""
         found = self._batch(("ZRANGEBYSCORE", one, since_us, until_us, "LIMIT", 0, CHUNK) for one in zsets)
         return [[text(one) for one in ids] for ids in found]

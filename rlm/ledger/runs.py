@@ -1,4 +1,4 @@
-"""Runs and their records: open one, move it on, close it exactly once, look back."""
+"""Runs and their records: opening a run, moving it on, closing it exactly once, and reading records."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Read the counts of a run."""
+    """Return the decoded counts of a run."""
     return {text(name): int(number) for name, number in found.items()}
 
 
 def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
-    """Read the record of a closed run; None if there is none, or what is kept is no record, which is logged."""
+    """Return the record of a closed run, None if there is none; an invalid record is logged and counts as none."""
     if raw is not None and not is_record(raw):
         told, extra = "What is kept of run %s is no record, and left out; see `rlm doctor`", {"action": "read_record"}
         log.warning(told, safe_line(run_id), extra=extra)
@@ -33,7 +33,7 @@ def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     return None if raw is None else msgspec.json.decode(raw, type=dict[str, Any])
 
 
-#: How each field of a run's hash is read.
+#: How each field of a run's hash is decoded.
 _READ: Mapping[str, Callable[[str], Any]] = {
     "state": State,
     "trigger": Trigger,
@@ -46,9 +46,9 @@ _READ: Mapping[str, Callable[[str], Any]] = {
 
 
 def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
-    """Return the fields of a run's hash that say at its end why events are left over.
+    """Return the fields of a run's hash that explain its leftovers at its end.
 
-    They are what the events waited for, how many of each type in `counts` are spent, how many items were not taken.
+    They are what the events waited for, the spent events of each type in `counts`, and how many items were not taken.
     """
     spent = {name: count.spent for name, count in counts.items() if count.spent}
     found = {"waits": _encoded(waits), "spent": _encoded(spent)}
@@ -60,22 +60,22 @@ def _encoded(value: object) -> str:
 
 
 def read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    """Read a run's hash. Raises ValueError, LookupError or TypeError for what is none."""
+    """Return a run from its hash; raise ValueError, LookupError or TypeError if it is invalid."""
     found = {text(name): text(value) for name, value in fields.items()}
     read = {name: _READ[name](value) for name, value in found.items() if name in _READ}
     return Run(run_id, **{"tick": read["started_at"], **read})
 
 
 class Runs(Part):
-    """The open run, of which there is one at the most, and the records of those that are closed."""
+    """The open run (at most one), and the records of closed runs."""
 
-    #: The run that was open when it was last looked at.
+    #: The run that was open at the last look.
     _last = ""
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
-        """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
+        """Open `run`, carrying over the unsettled events of `types`; return the id of the open run.
 
-        That is another one's where one was open already.
+        If another run was already open, that is its id.
         """
         keys = self._keys
         fields: dict[str, str | int] = {
@@ -106,8 +106,8 @@ class Runs(Part):
         return run, seconds * MICROSECONDS + microseconds
 
     def _look(self, *commands: Command) -> tuple[Run | None, list[Any]]:
-        """Return the open run and the replies to `commands`, in one round trip unless it is another than before."""
-        keys, last = self._keys, self._last  # another thread may look meanwhile
+        """Return the open run and the replies to `commands`, in one round trip unless the run has changed."""
+        keys, last = self._keys, self._last  # another thread may look at the same time
         known = [("HGETALL", keys.run(last))] if last else []
         current, *found = self._batch([("GET", keys.current), *known, *commands])
         run_id, fields = text(current or b""), found.pop(0) if last else {}
@@ -116,7 +116,7 @@ class Runs(Part):
         return (read_run(run_id, fields) if run_id and fields else None), found
 
     def left_open(self) -> list[str]:
-        """Return the runs that have a readable hash, the newest first, whichever is open."""
+        """Return the runs that have a readable hash, newest first, whether open or not."""
         found = names_of(self._client, self._keys.family("run"))
         ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
         return [run_id for run_id in ids if self._is_readable(run_id)]
@@ -130,18 +130,18 @@ class Runs(Part):
         return True
 
     def restore(self, token: int, run_id: str) -> bool:
-        """Reopen a run whose hash is there, after the name of the open run was lost; False if one is open."""
+        """Reopen a run whose hash exists after the name of the open run was lost; return False if a run is open."""
         return bool(self._run("restore_run", [self._keys.lease, self._keys.current], [token, run_id]))
 
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
-        """Recompute what the open run carried over so that its books balance; False if it is not open."""
+        """Recompute what the open run carried over, so that its books balance; return False if it is not open."""
         keys = self._keys
         names = [keys.lease, keys.current, keys.tally(run_id)]
         names += [key for name in types for key in (keys.pending(name), *keys.holders(name))]
         return bool(self._run("restate_tally", names, [token, run_id, *types]))
 
     def list_again(self) -> None:
-        """Rebuild the list of runs, if it was lost, from the ids of the records, which sort by time."""
+        """Rebuild a lost list of runs from the ids of the records, which sort by time."""
         ids = sorted(self._ask("HKEYS", self._keys.records), reverse=True)
         if ids and not self._ask("EXISTS", self._keys.runs):
             self._ask("RPUSH", self._keys.runs, *ids)
@@ -151,10 +151,10 @@ class Runs(Part):
         return bool(self._ask("GET", self._keys.current) == run_id.encode())
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
-        """Move the open run to `state` and write `fields`; False when it is not open any more. May be repeated.
+        """Move the open run to `state` and write `fields`; return False if it is no longer open. May be repeated.
 
         Raises:
-            StoreError: the state that the run is in may not move there (`rlm.core.run.MOVES`); nothing was written.
+            StoreError: the run's current state may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
         before = "".join(f"{one} " for one, after in MOVES.items() if state in after)
         keys = [*self._open_keys(run_id), self._keys.releases]
@@ -164,22 +164,22 @@ class Runs(Part):
         return bool(reply)
 
     def end_overdue(self, run_id: str, **fields: str) -> bool:
-        """Finish the run whose deadline is over, write `fields`, and depose whoever conducts it.
+        """Finish a run whose deadline has passed, write `fields`, and depose its conductor.
 
-        False when it finishes already, is not open any more, or is not overdue.
+        Return False if it already finishes, is no longer open, or is not overdue.
         """
         keys = [*self._open_keys(run_id), self._keys.releases]
         return bool(self._run("end_overdue", keys, [run_id, *_pairs(fields)]))
 
     def note(self, token: int, run_id: str, **fields: str | float) -> bool:
-        """Write `fields` of the open run, whatever state it is in; False when it is not open any more."""
+        """Write `fields` of the open run in any state; return False if it is no longer open."""
         return bool(self._run("note_run", self._open_keys(run_id), [token, run_id, *_pairs(fields)]))
 
     def _open_keys(self, run_id: str) -> list[str]:
         return [self._keys.lease, self._keys.current, self._keys.run(run_id)]
 
     def cancel(self, run_id: str) -> State | None:
-        """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
+        """Ask the conductor to end a run now; return the state it was in, None if it is not open."""
         keys = [self._keys.current, self._keys.run(run_id), self._keys.releases]
         state = self._run("cancel_run", keys, [run_id])
         return State(text(state)) if state else None
@@ -194,10 +194,10 @@ class Runs(Part):
         measured: Mapping[str, bytes] | None = None,
         added: Mapping[str, int] | None = None,
     ) -> int | None:
-        """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled.
+        """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
-        `measured` is what `Measures.encode` made of its calls, to be kept; `added` is what the run adds to the totals
-        beside its counts, see `rlm.core.tally`.
+        `measured` comes from `Measures.encode` and is kept; `added` is what the run adds to the totals beside its
+        counts, see `rlm.core.tally`.
         """
         keys, kept = self._keys, measured or {}
         names = [keys.current, keys.run(run_id), keys.tally(run_id), keys.timings(run_id), keys.records, keys.runs]
@@ -209,11 +209,11 @@ class Runs(Part):
 
     @translating
     def tally(self, run_id: str) -> dict[str, int]:
-        """Read the counts of an open run, `what:name` -> number."""
+        """Return the counts of an open run, `what:name` -> number."""
         return read_tally(self._hgetall(self._keys.tally(run_id)))
 
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """Return the record of a closed run; None if there is none, or what is kept is no record."""
+        """Return the record of a closed run; None if there is none, or if it is invalid."""
         return read_record(run_id, self._ask("HGET", self._keys.records, run_id))
 
     def history(self, number: int) -> list[str]:
@@ -221,22 +221,22 @@ class Runs(Part):
         return list(map(text, self._ask("LRANGE", self._keys.runs, 0, number - 1)))
 
     def recent(self, number: int) -> list[dict[str, Any]]:
-        """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
+        """Return the records of the last `number` closed runs, newest first, without invalid ones."""
         return self.records(self.history(number))
 
     def records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the records of the closed runs named, in this order; those that are none are left out."""
+        """Return the records of these closed runs in this order, without invalid ones."""
         found = self._ask("HMGET", self._keys.records, *ids) if ids else []
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
-        """Count the records."""
+        """Return how many records there are."""
         return int(self._ask("LLEN", self._keys.runs))
 
     def surplus(self, keep: int) -> dict[str, bytes]:
-        """Read the oldest records of those that are more than `keep`: run id -> JSON, oldest first.
+        """Return the oldest records beyond the newest `keep`: run id -> JSON, oldest first.
 
-        They are `CHUNK` at the most. A run whose record somebody else removed has b"null".
+        There are at most `CHUNK`. A run whose record was removed by others has b"null".
         """
         number = min(CHUNK, self.count() - keep)
         if number <= 0 or not (ids := self._ask("LRANGE", self._keys.runs, -number, -1)[::-1]):
@@ -245,7 +245,7 @@ class Runs(Part):
         return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
-        """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
+        """Remove the oldest records, the archived `run_ids`; return how many. May be repeated."""
         keys = [self._keys.lease, self._keys.records, self._keys.runs]
         return int(self._run("trim_records", keys, [token, *run_ids]))
 

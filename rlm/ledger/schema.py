@@ -1,4 +1,4 @@
-"""The schema of keys: the type of each family, and a test whether an entry, as it stands in Redis, can be RLM's."""
+"""The schema of keys: the type of each family, and a test of whether an entry may have been written by RLM."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.turns import Release
 from rlm.ledger.ways import is_state, read_way
 
-#: The test of an entry; that of a hash gets a field and its value.
+#: The test of an entry; for a hash it gets a field and its value.
 Test: TypeAlias = "Callable[..., bool]"
 _T = TypeVar("_T")
 
-#: So many workers are wanted at the most.
+#: The highest possible number of wanted workers.
 MOST_WORKERS = 1_000_000
-#: Beyond this numbers of Redis, Lua and JSON are no longer whole.
+#: Above this, numbers in Redis, Lua and JSON are not exact integers.
 MOST = 2**53
-#: No call takes longer, milliseconds.
+#: The longest possible call, milliseconds.
 LONGEST_CALL_MS = 86_400_000.0
-#: What a record must have for anybody to show it.
+#: What a record must have to be shown.
 RECORD = ("run_id", "state", "started_at", "finished_at", "duration_seconds", "counts", "by_type", "by_endpoint")
 #: The families of a type's sorted sets.
 ZSETS = ("pending", "backoff", "spent", "inflight", "retried")
 
 
 def is_run_id(raw: bytes) -> bool:
-    """Return whether a run may be called so."""
+    """Return whether this may be the id of a run."""
     return re.fullmatch(rb"[!-~]{1,100}", raw) is not None
 
 
 def is_record(raw: bytes) -> bool:
-    """Return whether it is the record of a run, or has at least what everybody reads of one."""
+    """Return whether this is the record of a run, or at least has the parts that all readers need."""
     found: dict[str, Any] | None = _decoded(raw, dict)
     return found is not None and all(name in found for name in RECORD) and isinstance(found["counts"], dict)
 
@@ -122,7 +122,7 @@ def _is_epoch(field: bytes, value: bytes) -> bool:
 
 
 def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
-    """Return whether a field of an endpoint's health can be: no rest but a pause ends after `latest_us`."""
+    """Return whether a field of an endpoint's health is possible: only a pause may end after `latest_us`."""
     if field in {b"rest_until_us", b"held_until_us", b"probe_until_us"}:
         return _is_count(value) and int(value) <= latest_us
     if field == b"paused_until_us":
@@ -141,15 +141,15 @@ def _is_way(field: bytes, value: bytes) -> bool:
 
 
 def _with(value: Test, field: Test = _is_text) -> Test:
-    """Return the test of a hash, from a test of its values, and one of its fields."""
+    """Return the test of a hash, from a test of its values and a test of its fields."""
     return lambda one, other: field(one) and value(other)
 
 
 def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | None]]:
-    """Return the type of each family's keys, and the test of their entries, by its name in `Keys`.
+    """Return the type of each family's keys and the test of their entries, by its name in `Keys`.
 
     No tick was later than `latest` (seconds since 1970), and no rest of an endpoint ends after `latest_us`
-    (microseconds). The broker's families begin with `dramatiq:`.
+    (microseconds). The names of the broker's families begin with `dramatiq:`.
     """
     return {
         "aside": (KeyType.LIST, _is_text),

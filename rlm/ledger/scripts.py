@@ -1,6 +1,6 @@
-"""How the parts of the store ask Redis: Lua scripts, one a verb, alone or in a pipeline, plain commands, and reads.
+"""How the parts of the store use Redis: Lua scripts (one per operation), alone or in a pipeline, and plain commands.
 
-Errors come in RLM's own words.
+Errors are translated into RLM's own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rlm.ledger.trouble import in_own_words
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
 
-#: Events moved by one script at the most, so that no script holds Redis up.
+#: The most events that one script moves, so that it does not block Redis for long.
 CHUNK = 200
-#: Entries of a list that may be very long, read by one command at the most: some milliseconds.
+#: The most entries of a long list that one command reads, which takes some milliseconds.
 SLICE = 10_000
 
 Argument: TypeAlias = str | bytes | int | float
@@ -35,12 +35,12 @@ Command: TypeAlias = "Sequence[Argument]"
 
 _SECTION = re.compile(rb"^--- ([a-z_]+)\n", re.MULTILINE)
 _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
-#: It begins with the end of the line before: a search for `^` would try each character of all scripts, at each start.
+#: It begins with the previous line end, because searching for `^` would try every character of all scripts.
 _INCLUDE = re.compile(rb"\n *-- include ([a-z_]+)(?=\n)")
 
 
 def _read_sections() -> dict[str, bytes]:
-    """Read the sections of all files of `lua/` by their titles, which are lines `--- TITLE`."""
+    """Return the sections of all files in `lua/` by title; a title is a line `--- TITLE`."""
     found: dict[str, bytes] = {}
     for file in Path(__file__).with_name("lua").iterdir():
         _, *parts = _SECTION.split(file.read_bytes())
@@ -48,10 +48,10 @@ def _read_sections() -> dict[str, bytes]:
     return found
 
 
-#: All are read at once: a process goes on with the scripts that it began with, whatever is installed meanwhile.
+#: All are read at the start, so a running process keeps its scripts even if another version is installed.
 _SECTIONS = _read_sections()
 _INCLUDED = {title.decode() for source in _SECTIONS.values() for title in _INCLUDE.findall(source)}
-#: The scripts by name: the sections that none includes. A line `-- include NAME` is replaced by the code of that one.
+#: The scripts by name: the sections that are not included. A line `-- include NAME` is replaced by that section's code.
 SOURCES = {
     name: _INCLUDE.sub(lambda line: b"\n" + _HEADER.sub(b"", _SECTIONS[line[1].decode()]).removesuffix(b"\n"), source)
     for name, source in _SECTIONS.items()
@@ -79,9 +79,9 @@ class Script:
             return self._run(client, keys, args)
 
     def begin(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Callable[[], Any]:
-        """Send it off; return what waits for its reply, which must be called once, whatever happens meanwhile.
+        """Send it; return a function that waits for its reply and must be called exactly once in any case.
 
-        Both raise what a call raises. It must be none of those that wait for replicas.
+        Both raise what a call raises. The script must not be one that waits for replicas.
         """
         with translated(client):
             told = cast("LedgerClient", client).ask("EVALSHA", self.sha, len(keys), *keys, *args)
@@ -105,16 +105,16 @@ class Script:
             return run(*command)
 
     def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-        """Run it for each call in one round trip, each atomic, not all together; return the replies in order.
+        """Run it for each call in one round trip, each atomic by itself; return the replies in order.
 
-        Raises the same as one call does, after all have run.
+        Raises the same errors as one call, after all have run.
         """
         if not calls:
             return []
         with translated(client):
             replies = self._run_each(client, calls)
             forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
-            if forgotten:  # as above; a forgotten one did nothing yet
+            if forgotten:  # as in `_run`; a forgotten script did nothing yet
                 client.script_load(self.source)
                 again = iter(self._run_each(client, forgotten))
                 replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
@@ -131,13 +131,13 @@ class Script:
 
 
 def ask(client: redis.Redis, *command: Argument) -> Any:
-    """Run a plain command; return its reply."""
+    """Run a plain command and return its reply."""
     with translated(client):
         return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
-    """Run plain commands in one round trip, in a `transaction` at one instant; return their replies."""
+    """Run plain commands in one round trip, or as a `transaction` at one instant; return their replies."""
     with translated(client):
         pipeline = client.pipeline(transaction=transaction)
         for command in commands:
@@ -146,7 +146,7 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
 
 
 def names_of(client: redis.Redis, pattern: str) -> list[str]:
-    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
+    """Return the keys of a pattern by SCAN or, if that is forbidden, by KEYS, which blocks all other clients."""
     try:
         with translated(client):
             found = list(client.scan_iter(match=pattern, count=1000))
@@ -165,7 +165,7 @@ class Part:
 
     @property
     def _dedupe_ms(self) -> int:
-        """How long a settled event is remembered, to recognise duplicates, milliseconds."""
+        """How long a settled event is remembered to recognise duplicates, milliseconds."""
         return round(self._store.settings.queue.dedupe_seconds * 1000)
 
     _script = staticmethod(cache(Script))
@@ -194,7 +194,7 @@ class Part:
         return cast("dict[bytes, bytes]", self._ask("HGETALL", key))
 
     def _list_from(self, key: str, first: int) -> list[bytes]:
-        """Read a list to which others append, from `first` on to its end, in slices."""
+        """Read a growing list from `first` to its end, in slices."""
         found: list[bytes] = []
         while True:
             slice_from = first + len(found)

@@ -1,7 +1,7 @@
-"""Self-tests under way, and what those left that were killed: each works under a prefix of its own.
+"""Running self-tests, and the remains of those that were killed. Each uses its own prefix.
 
-Its keys begin with `PREFIX-test-` and a random part, PREFIX being `redis.prefix`; the hash `PREFIX-test-running` has an
-entry for each from before its first key is written until after its last one is gone.
+Its keys begin with `PREFIX-test-` and a random part; PREFIX is `redis.prefix`. The hash `PREFIX-test-running` has an
+entry for each from before its first key is written until after its last key is deleted.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Command, Part
 from rlm.settings import settings_under
 
-#: A self-test takes seconds. One older than this was killed, and its keys are nobody's; seconds.
+#: A self-test takes seconds. One that is older than this was killed, and its keys may be deleted; seconds.
 LEFT_SECONDS = 3600.0
 
-#: A prefix has 50 characters at the most.
+#: A prefix has at most 50 characters.
 _LONGEST_BASE = 30
 _RANDOM_BYTES = 5
 _CHUNK = 500
-#: The broker's queue, and its keys, as the script of Dramatiq's broker names them.
+#: The broker's queue and its keys, as the script of Dramatiq's broker names them.
 _QUEUE = "rlm"
 _BROKERS = ("__heartbeats__", *(f"{_QUEUE}{end}" for end in ("", ".msgs", ".XQ", ".XQ.msgs", ".DQ", ".DQ.msgs")))
 
 
 class SelfTest(msgspec.Struct, frozen=True):
-    """What is noted of a self-test: when it began (seconds since 1970), where, and what its keys are named after."""
+    """The entry of a self-test: when it began (seconds since 1970), where, and the names in its keys."""
 
     started_at: float
     host: str
@@ -44,33 +44,33 @@ class SelfTest(msgspec.Struct, frozen=True):
 
 
 class SelfTests(Part):
-    """The register of self-tests, and the only place that deletes keys by their prefix: a self-test's, never RLM's."""
+    """The register of self-tests, and the only code that deletes keys by prefix: a self-test's, never RLM's."""
 
     def __init__(self, store: StoreFront) -> None:
-        """Keep it beside the keys of the installation of `store`."""
+        """Keep the register beside the keys of the installation of `store`."""
         super().__init__(store)
         self.base = f"{store.settings.redis.prefix[:_LONGEST_BASE]}-test"
         self._running = f"{self.base}-running"
 
     def new_prefix(self) -> str:
-        """Make a prefix that no other self-test has."""
+        """Return a prefix that no other self-test has."""
         return f"{self.base}-{secrets.token_hex(_RANDOM_BYTES)}"
 
     def _is_own(self, prefix: str) -> bool:
-        """Return whether `new_prefix` makes such a prefix: others could write into the register."""
+        """Return whether `new_prefix` makes such prefixes, because other programs could write into the register."""
         base, _, random = prefix.rpartition("-")
         return base == self.base and re.fullmatch(f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}", random) is not None
 
     def begin(self, prefix: str, test: SelfTest) -> None:
-        """Note a self-test before it writes anything."""
+        """Register a self-test before it writes anything."""
         self._ask("HSET", self._running, prefix, msgspec.json.encode(test))
 
     def end(self, prefix: str) -> None:
-        """Forget a self-test whose keys are gone."""
+        """Remove a self-test whose keys are deleted from the register."""
         self._ask("HDEL", self._running, prefix)
 
     def left(self, now: float) -> dict[str, SelfTest]:
-        """Return by prefix those that began longer than `LEFT_SECONDS` ago; none for a user who may not see them."""
+        """Return by prefix the self-tests older than `LEFT_SECONDS`; empty if the user may not read the register."""
         try:
             found = self._ask("HGETALL", self._running)
         except StoreForbiddenError:
@@ -89,11 +89,11 @@ class SelfTests(Part):
         return sum([self._ask("DEL", *keys) for keys in self._pages(prefix, test)])
 
     def remaining(self, prefix: str, test: SelfTest) -> int:
-        """Count the keys of a self-test that are there."""
+        """Return how many keys of a self-test exist."""
         return sum([self._ask("EXISTS", *keys) for keys in self._pages(prefix, test)])
 
     def _pages(self, prefix: str, test: SelfTest) -> Iterator[list[str]]:
-        """Yield the keys of a self-test: those that SCAN finds, or all that it may have if SCAN is not allowed."""
+        """Yield the keys of a self-test: those that SCAN finds or, without that permission, all that it may have."""
         if not self._is_own(prefix):
             raise ValueError(f"{prefix!r} is not the prefix of a self-test")
         try:
@@ -104,9 +104,9 @@ class SelfTests(Part):
         yield from (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
 
     def _by_name(self, prefix: str, test: SelfTest) -> set[str]:
-        """Return every key that a self-test may have, by what is noted of it and by its own keys.
+        """Return every key that a self-test may have, from its entry and its own keys.
 
-        Not among them is the entry of a process that has signed off: it expires within seconds.
+        The entry of a process that has signed off is missing, but it expires within seconds.
         """
         keys = Keys(settings_under(self._store.settings, prefix))
         asked: list[Command] = [("LRANGE", keys.runs, 0, -1), ("GET", keys.current)]

@@ -1,6 +1,6 @@
-"""Which Redis it is: an embedded server, which runs while somebody uses it, or one that others keep running.
+"""The Redis in use: an embedded server, which runs while it is used, or one that others run.
 
-It imports no client: an embedded server starts while that is imported.
+This module imports no Redis client, so an embedded server can start during that import.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 
 class RemoteServer(AbstractContextManager["RemoteServer", None]):
-    """A Redis that others keep running."""
+    """A Redis that others run."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def begin(self) -> bool:
-        """Do nothing: others see to it."""
+        """Do nothing, because others run it."""
         return False
 
     def leave(self) -> None:
-        """Leave it alone."""
+        """Do nothing."""
 
     def __exit__(self, *_: object) -> None:
-        """Leave it alone."""
+        """Do nothing."""
 
     def revive(self) -> None:
-        """Do nothing: others see to it."""
+        """Do nothing, because others run it."""
 
 
 Server: TypeAlias = EmbeddedServer | RemoteServer
 
 
 def server_of(settings: Settings) -> Server:
-    """Return the server of `settings`. As a context manager it keeps the embedded one running, and so does `revive`.
+    """Return the server of `settings`. As a context manager it keeps the embedded one running; so does `revive`.
 
-    Both raise StoreError if that cannot be started, and the end of the context if it cannot be stopped.
+    Both raise StoreError if it cannot be started, and leaving the context does if it cannot be stopped.
     """
     if settings.redis.url != EMBEDDED:
         return RemoteServer(settings.redis.url)
@@ -51,7 +51,7 @@ def server_of(settings: Settings) -> Server:
 
 
 def running_url(settings: Settings) -> str | None:
-    """Return the URL of the server of `settings`, None for an embedded one that does not run; starts nothing."""
+    """Return the URL of the server of `settings`, None for an embedded one that does not run. This starts nothing."""
     if settings.redis.url != EMBEDDED:
         return settings.redis.url
     return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None

@@ -1,4 +1,4 @@
-"""One store over one connection pool: everything RLM keeps, by what it is."""
+"""One store over one connection pool: everything that RLM keeps, in one part per subject."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ log = logging.getLogger(__name__)
 
 
 class Store(StoreFront):
-    """What RLM keeps in Redis. Cheap to make: it connects at the first command.
+    """What RLM keeps in Redis. Creating it is cheap, because it connects at the first command.
 
-    Every method of it and its parts raises StoreError if Redis fails, and FencedError for a `token` that is no longer
-    the lease's: then another conductor leads, and nothing was written.
+    Every method of it and its parts raises StoreError if Redis fails, and FencedError if `token` is no longer the
+    lease's; then another conductor leads, and nothing was written.
     """
 
     def __init__(
         self, settings: Settings, url: str, server: Server | None = None, *, answer_seconds: float = 5.0
     ) -> None:
-        """Keep it at `url`, the `server`'s, waiting `answer_seconds` for an answer."""
+        """Use `url`, which is that of `server`, and wait `answer_seconds` for an answer."""
         super().__init__(settings, url, server, answer_seconds=answer_seconds)
         self.revive = self._server.revive
-        self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
+        self.told_until = float("-inf")  #: until then no log line that it cannot be started, monotonic seconds
         self.quarantine = Quarantine(self)
         self.intake = Intake(self)
         self.recovery = Recovery(self)
@@ -71,10 +71,10 @@ class Store(StoreFront):
         self.control = Control(self)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
-        return _anew, (replace(self.settings, shown=()),)  # what is for people is half of it
+        return _anew, (replace(self.settings, shown=()),)  # `shown` is for people, and half of the size
 
     def now_us(self) -> int:
-        """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
+        """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
         seconds, microseconds = ask(self.client, "TIME")
         return int(seconds * MICROSECONDS + microseconds)
 
@@ -84,15 +84,15 @@ class Store(StoreFront):
 
     @property
     def address(self) -> str:
-        """Where this Redis is, without any login."""
+        """The address of this Redis, without any login."""
         return address(self.client)
 
     def server_info(self) -> dict[str, Any]:
-        """Return what `INFO server` says: versions, and how it was built."""
+        """Return the result of `INFO server`: versions and build."""
         return dict(ask(self.client, "INFO", "server"))
 
     def admitted_bytes(self) -> int | None:
-        """Return the longest argument that Redis admits, bytes; None if this user of Redis may not ask."""
+        """Return the longest argument that Redis accepts, bytes; None if this Redis user may not ask."""
         with translated(self.client):
             try:
                 return int(self.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0) or None
@@ -100,9 +100,9 @@ class Store(StoreFront):
                 return None
 
     def load_scripts(self) -> None:
-        """Load all scripts in one round trip: else the first run after a start of Redis waits for each.
+        """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.
 
-        Whatever fails does no harm: a script that is missing is loaded when it is asked for.
+        Errors do no harm, because a missing script is loaded on its first use.
         """
         with suppress(RedisError):
             pipeline = self.client.pipeline(transaction=False)
@@ -111,29 +111,29 @@ class Store(StoreFront):
             pipeline.execute(raise_on_error=False)
 
     def guarded(self) -> AbstractContextManager[None]:
-        """Raise a StoreError for whatever is read inside and cannot be understood: no process ends because of it."""
+        """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits, see `Control.publish`, and what belongs to which budget.
+        """Publish the file's limits (see `Control.publish`), and which endpoint belongs to which budget.
 
-        The calls of an endpoint that has another budget than the last time are counted on that one.
+        If an endpoint has a new budget, its earlier calls are counted on that.
         """
         endpoints = self.settings.endpoints.values()
         self.control.publish(token, all_limited(endpoints))
         self.windows.join_budgets(token, endpoints)
 
     def limits(self) -> dict[str, str]:
-        """Return the limits in force, by the name of the endpoint or the budget, as text."""
+        """Return the limits in force as text, by the name of the endpoint or the budget."""
         return {text(name): text(limit) for name, limit in ask(self.client, "HGETALL", self.keys.limits).items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
+        """Return the configured endpoints by name, with the limits in force, including those of their budgets."""
         limits = self.limits()
         return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
     def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
-        """Move all future moments by `shift_us`, as the clock of Redis was set; return how many there were.
+        """Move all future moments by `shift_us`, by which the clock of Redis was set; return how many there were.
 
         No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
         that was open then, or empty.
@@ -144,7 +144,7 @@ class Store(StoreFront):
 
     @property
     def known_types(self) -> list[str]:
-        """The configured types, and after them any other that has or had events in the ledger."""
+        """The configured types, followed by other types that have or had events in the ledger."""
         configured = [event_type.name for event_type in self.settings.event_types]
         return [*configured, *(name for name in self.ledger.types() if name not in configured)]
 
@@ -155,11 +155,11 @@ class Store(StoreFront):
 
 
 def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Store:
-    """Return the store of `settings`, to be used as a context manager: the embedded server runs for as long."""
+    """Return the store of `settings` as a context manager; the embedded server runs while it is open."""
     server = server_of(settings)
     return Store(settings, server.url, server, answer_seconds=answer_seconds)
 
 
 def _anew(settings: Settings) -> Store:
-    remember(secrets_of(settings, os.environ))  # another process has loaded them
+    remember(secrets_of(settings, os.environ))  # they were loaded in another process
     return open_store(settings)

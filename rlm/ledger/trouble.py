@@ -1,6 +1,6 @@
-"""Trouble with Redis: what redis-py raises in RLM's own words, and what a process does while Redis is away.
+"""Trouble with Redis: translation of redis-py's errors, and what a process does while Redis is away.
 
-It tells of it now and then, and starts an embedded server again.
+It logs the trouble now and then, and restarts an embedded server.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from rlm.ledger.primary import watch_of
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
-#: Where a person says which Redis it is: the setting, and the variable that goes before it.
+#: Where people configure the Redis: the setting, and the variable that overrides it.
 URL_SETTING = "redis.url (or REDIS_URL)"
-#: How long an answer is waited for if a caller sets no time of its own, seconds.
+#: How long to wait for an answer if the caller sets no time, seconds.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: What to do about a key that holds what it cannot.
+#: The remedy for a key with an invalid value.
 NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: str = "") -> StoreError:
-    """Return RLM's error for one of redis-py's, which the Redis of `client` gave, to a `script` if one is named."""
+    """Return RLM's error for one of redis-py's, raised with `client` and, if named, by a `script`."""
     where = place(client)
     if script and isinstance(error, redis.ResponseError) and not is_cluster(error):
         return _refused_script(error, script, where)
@@ -67,7 +67,7 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
 
 
 def _refused(error: redis.RedisError, where: str) -> StoreError | None:
-    """Return the error of a refusal; None if it could not be asked."""
+    """Return the error for a refusal; None if Redis could not be asked."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return StoreError(f"{where} refuses the login ({error})", f"correct user and password in {URL_SETTING}")
     if isinstance(error, NoPermissionError):
@@ -89,7 +89,7 @@ def _refused_script(error: redis.ResponseError, script: str, where: str) -> Stor
 
 
 def place(client: redis.Redis | None) -> str:
-    """Name the Redis of `client` at the beginning of a message."""
+    """Return the name of the Redis of `client` for the beginning of a message."""
     return f"Redis at {address(client)}" if client else "Redis"
 
 
@@ -99,24 +99,24 @@ def _forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
 
 
 def _is_forbidden(error: Exception) -> bool:
-    """Return whether Redis refused a command because of who asked. For scripts only its words tell."""
+    """Return whether Redis refused a command because of the user. For scripts only the message shows that."""
     return isinstance(error, NoPermissionError) or "ACL failure" in str(error) or "NOPERM" in str(error)
 
 
 def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Find the refusal of a server's certificate behind an error, which redis-py keeps as its context."""
+    """Return the rejection of a server's certificate behind an error; redis-py keeps it as the context."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def goes_by_sentinel(client: redis.Redis) -> bool:
-    """Return whether `client` asks Sentinel which server is the primary."""
+    """Return whether `client` finds its primary with Sentinel."""
     return watch_of(client) is not None
 
 
 def address(client: redis.Redis) -> str:
-    """Return where `client` connects to, without any login."""
+    """Return the address to which `client` connects, without any login."""
     pool = client.connection_pool
     facts = pool.connection_kwargs
     if watch := watch_of(client):
@@ -129,28 +129,28 @@ def address(client: redis.Redis) -> str:
 
 #: Minimum seconds between log lines that Redis is away.
 TOLD_SECONDS = 5.0
-#: A restarted server is back sooner, seconds. After that somebody has to look.
+#: A restarted server is back sooner than this, seconds. After that somebody must look.
 LASTING_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 def revive(store: Store) -> None:
-    """Start the embedded server again if it has died under its users; any other Redis is waited for."""
+    """Restart the embedded server if it has died; do nothing for any other Redis."""
     try:
         store.revive()
     except StoreError as error:
-        if system_clock.monotonic() >= store.told_until:  # not at each turn of a loop
+        if system_clock.monotonic() >= store.told_until:  # not in each turn of a loop
             store.told_until = system_clock.monotonic() + TOLD_SECONDS
             told, extra = "The embedded server cannot be started again: %s", alarm(Alarm.REDIS_AWAY, "revive")
-            log.error(told, error, extra=extra)  # noqa: TRY400  # the message says it all
+            log.error(told, error, extra=extra)  # noqa: TRY400  # the message is sufficient
 
 
 class Outage:
-    """One process's trouble with Redis, from the command that failed first to the first success after it."""
+    """One process's trouble with Redis, from the first failed command to the first success after it."""
 
     def __init__(self, log: logging.Logger, action: str, *, lasting_seconds: float = LASTING_SECONDS) -> None:
-        """Report it to `log` as trouble with `action`, as an alarm once it has lasted for `lasting_seconds`."""
+        """Report it to `log` as trouble with `action`, and as an alarm once it has lasted `lasting_seconds`."""
         self._log = log
         self._action = action
         self._lasting_seconds = lasting_seconds
@@ -166,7 +166,7 @@ class Outage:
         self._told_until = now + TOLD_SECONDS
         lasted = now - self._since
         if lasted < self._lasting_seconds:
-            # What cannot be read may be a fault of RLM's own, of which only the traceback tells.
+            # A value that cannot be read may be a bug in RLM, which only the traceback shows.
             traceback = isinstance(error, StoreGarbledError)
             extra: Mapping[str, object] = {"action": self._action, **facts}
             self._log.warning("Redis failed; %s: %s", then, error, exc_info=traceback, extra=extra)
@@ -175,7 +175,7 @@ class Outage:
             self._log.error("Redis has been failing for %.0f s; %s: %s", lasted, then, error, extra=extra)
 
     def over(self) -> float:
-        """Note that Redis answered. If it had failed, log for how long and return that, seconds."""
+        """Record that Redis answered. If it had failed, log and return for how many seconds."""
         if self._since is None:
             return 0.0
         lasted = system_clock.monotonic() - self._since

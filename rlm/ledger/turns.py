@@ -1,8 +1,7 @@
-"""The turns of lanes: a conductor releases calls, and a lane settles what it has completed and claims its next event.
+"""The turns of lanes: a conductor releases calls; in a turn, a lane settles its completed event and claims the next.
 
-A released call says its type, endpoint and times. A lane claims the first event that waits for it.
-
-That is the way of every event whose call succeeds, one script a turn. The other ways out are in events.py.
+A released call has a type, an endpoint and times. A lane claims the first event that waits for such a call. Every event
+whose call succeeds goes this way, with one script per turn. The other outcomes are in events.py.
 """
 
 from __future__ import annotations
@@ -26,16 +25,15 @@ from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.ways import RECENT_SECONDS
 
-#: The most endpoints that a lane tries for one event: each release names them, however many its type has.
+#: The most endpoints that a lane tries for one event; each release names them, even if its type has more.
 MOST_TRIED = 16
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What does not change of the calls of a type to an endpoint: the scripts need no more to claim and take a slot.
+    """The constant part of a type's calls to an endpoint: all that the scripts need to claim an event and take a slot.
 
-    `endpoints` are those that such a call may go to, `limited` all that has a limit there. `revision` is the run's,
-    which the worker must have. Times are in microseconds. `windows` are the endpoint's and its budget's, with their
-    rules.
+    `endpoints` are those that such a call may use; `limited` names all limits there. `revision` is the run's, which the
+    worker must have. Times are in microseconds. `windows` are those of the endpoint and its budget, with their rules.
     """
 
     type: str
@@ -51,7 +49,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
-        """Return the terms of calls of a type to one of its endpoints, with the limits in force."""
+        """Return the terms of a type's calls to one of its endpoints, with the limits in force."""
         windows: list[dict[str, Any]] = [
             {
                 "id": one.window_id,
@@ -74,10 +72,10 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """A call that a lane may make: of the first event that waits, on these `terms`. `run` is the id of the open run.
+    """A call that a lane may make, for the first waiting event, on these `terms`. `run` is the id of the open run.
 
-    Moments are in microseconds of Redis time: it is `void` if nobody took it by then, the call must `begin` to be
-    answered before the `deadline`. `call` is how long it is expected to take.
+    Moments are in microseconds of Redis time: it is `void` if not taken by then, and the call must `begin` by then to
+    be answered before the `deadline`. `call` is its expected duration.
     """
 
     run: str
@@ -89,7 +87,7 @@ class Release(msgspec.Struct, frozen=True):
 
 
 def releases_in(raw: Iterable[bytes]) -> Iterator[Release]:
-    """Yield the releases as they stand in Redis; what is none is left out."""
+    """Yield the releases stored in Redis, without invalid entries."""
     for one in raw:
         with suppress(msgspec.DecodeError):
             yield msgspec.json.decode(one, type=Release)
@@ -99,17 +97,17 @@ def _us(seconds: float) -> int:
     return round(seconds * MICROSECONDS)
 
 
-#: A release that no lane takes is void after this many seconds.
+#: A release that no lane takes becomes void after this many seconds.
 CLAIM_SECONDS = 1.0
-#: So many are released in one step; Lua cannot take 8,000 arguments apart.
+#: The most calls released in one step; Lua cannot unpack 8,000 arguments.
 MOST_RELEASED = 1000
 
 
 class Turns(Part):
-    """The calls that are released, and the turns of the lanes that make them."""
+    """The released calls, and the turns of the lanes that make them."""
 
     def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
-        """Release calls; return how many are released by now, none once the run ends."""
+        """Release calls; return how many are released now, 0 once the run ends."""
         keys, encoded = self._keys, [msgspec.json.encode(one) for one in releases]
         names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
         pieces = (encoded[at : at + MOST_RELEASED] for at in range(0, len(encoded), MOST_RELEASED))
@@ -124,10 +122,10 @@ class Turns(Part):
         completed: Completion | None = None,
         reached: Iterable[str] = (),
     ) -> Turn:
-        """Settle what the lane has `completed`, and claim the next event for it, with its slot if it is `connected`.
+        """Settle what the lane has `completed`, and claim its next event, with a slot if the lane is `connected`.
 
-        `connected` are the endpoints that the lane has a connection to, `reached` those that a turn named to probe them
-        and that its worker could connect to. Nothing is claimed without a `run_id`.
+        `connected` are the endpoints to which the lane has a connection; `reached` are those that a turn named for a
+        probe and that its worker could connect to. Nothing is claimed without a `run_id`.
 
         Raises:
             StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
@@ -150,12 +148,12 @@ class Turns(Part):
         return Turn(bool(settled), _read_claim(lane, run_id, claimed))
 
     def complete(self, completed: Completion) -> bool:
-        """Settle an event as completed; False when the claim was lost meanwhile."""
+        """Settle an event as completed; return False if the claim was lost meanwhile."""
         return self.take(completed.claim.lane, "", completed=completed).settled
 
     @translating
     def releases(self) -> list[Release]:
-        """Return the calls that are released, the next one first, without entries that are none."""
+        """Return the released calls, the next one first, without invalid entries."""
         return list(releases_in(self._ask("LRANGE", self._keys.releases, 0, -1)))
 
 
@@ -170,7 +168,7 @@ def _read_claim(lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
 
 
 def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:
-    """Read the limits, and what is expected of calls of a type, as they come with a claim."""
+    """Return the limits and a type's expected times that come with a claim."""
     if with_slot:
         return _pairs(told), {}
     number, *told = told

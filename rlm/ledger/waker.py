@@ -1,4 +1,4 @@
-"""The wake-up channels: who sleeps until it is wanted listens here. A lost wake-up costs only time: all poll."""
+"""The wake-up channels, on which sleeping processes listen. A lost wake-up only costs time, because all poll."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import make_client
 
 _RECONNECT_SECONDS = 0.5
-#: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:
-#: a firewall may forget a silent connection without telling either end.
+#: A silent channel is pinged after this many seconds, and reconnected if no answer comes within the second number,
+#: because a firewall may drop a silent connection without telling either end.
 _PING_SECONDS = 30.0
 _PONG_SECONDS = 5.0
 
 
 class Waker:
-    """A thread that calls back whenever a channel is published to, and once after each (re)connection."""
+    """A thread that calls back for each message on a channel, and once after each (re)connection."""
 
     def __init__(self, url: str, channel: str, callback: Callable[[], None]) -> None:
         self._url = url
@@ -32,14 +32,14 @@ class Waker:
         self._thread = threading.Thread(target=self._listen, name=f"waker({channel})", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Listen no more; returns when the thread has ended."""
+        """Stop listening; return when the thread has ended."""
         self._stopped.set()
-        with suppress(AttributeError, OSError):  # it has none
-            self._subscriber.connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  # else it would go on waiting
+        with suppress(AttributeError, OSError):  # not connected
+            self._subscriber.connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  # ends its waiting
         if self._thread.is_alive():
             self._thread.join(timeout=2 * _RECONNECT_SECONDS)
 
@@ -49,7 +49,7 @@ class Waker:
                 client = make_client(self._url)
                 with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
                     subscriber.subscribe(self._channel)
-                    subscriber.get_message(timeout=_PONG_SECONDS)  # that it has
+                    subscriber.get_message(timeout=_PONG_SECONDS)  # the confirmation
                     self._subscriber = subscriber
                     self._callback()
                     self._hear(subscriber)

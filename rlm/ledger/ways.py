@@ -1,10 +1,10 @@
-"""The ways of hosts to endpoints: whose trouble it is when calls get no answer, the endpoint's or that of one host.
+"""The ways of hosts to endpoints: whether unanswered calls are the endpoint's trouble or that of one host.
 
-A call that fails while other hosts' calls to the same endpoint are answered is the trouble of its host. After a few in
-a row the way of that host to that endpoint is shut: its lanes leave the calls that are released there to other hosts.
-It is probed by one call at a time, and open again once one is answered. A host to which nothing was answered since
-several of its ways were shut is cut off: it makes no calls but probes. What every host sees is the endpoint's, with one
-host alone whatever that sees, unless the error says that the host cannot call.
+If a call fails while the endpoint answers other hosts, it is its host's trouble. After a few such failures in a row,
+that host's way to the endpoint is shut: its lanes leave the calls released there to other hosts. The way is probed with
+one call at a time, and opens once one is answered. A host that got no answer since several of its ways were shut is cut
+off: it makes no calls except probes. What all hosts see is the endpoint's trouble. A single host's failures are the
+endpoint's too, unless the error says that the host cannot call.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Argument, Part
 
-#: Failures in a row from which on a way is shut.
+#: A way is shut from this many failures in a row on.
 FAILING: Final = 3
-#: How long a way is shut at first and at most, seconds.
+#: The first and the longest time for which a way is shut, seconds.
 FIRST_SHUT_SECONDS = 1.0
 LONGEST_SHUT_SECONDS = 10.0
-#: As `write_way` writes it: failures, since and till when, rest, whether it is being probed, why.
+#: The form that `write_way` writes: failures, since and until when, rest, whether it is probed, why.
 _WAY: Final = re.compile(r"(\d+) (\d+) (\d+) (\d+) \d (.*)")
 #: The state of a host: since when, 'cut' or 'part', and when it may try another call.
 _STATE: Final = re.compile(rb"(\d{1,17}) (cut|part) (\d{1,17})")
-#: For how long an answer to another host's call shows that the endpoint can be reached, seconds.
+#: For how long an answer to another host shows that the endpoint can be reached, seconds.
 RECENT_SECONDS = 30.0
-#: So many ways must be shut, or all there are, for a host to be cut off.
+#: A host is cut off only if this many ways are shut, or all if there are fewer.
 CUT_OFF_WAYS = 2
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A call that got no answer: why, in a few words of `rlm.delivery.outcome`.
+    """A call without an answer: `why`, in a few words of `rlm.delivery.outcome`.
 
-    `here`: its host cannot call at all. `silent`: nothing came back for seconds, not even a refusal; where others are
-    answered one such call is enough.
+    `here`: its host cannot call at all. `silent`: nothing came back for seconds, not even a refusal; if others are
+    answered, one such call suffices.
     """
 
     why: str
@@ -51,10 +51,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What a failure did. `of_host`: it is the host's trouble, whose way is shut for `shut_seconds` from now, 0 if not.
+    """The effect of a failure. `of_host`: it is the host's trouble; its way is shut for `shut_seconds`, 0 if not shut.
 
-    `state` is '', 'part' or 'cut': no way of the host is known to be in trouble, some are, or it is cut off. `news`:
-    that has just become so, 1, or worse, 2; else 0.
+    `state` is '' (no way of the host is in trouble), 'part' (some are) or 'cut' (it is cut off). `news` is 1 if the
+    state has just become so, 2 if it has become worse, else 0.
     """
 
     of_host: bool
@@ -64,9 +64,9 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """The way of a host to the endpoints of a window, after `failures` in a row since `since` (seconds since 1970).
+    """A host's way to the endpoints of a window, after `failures` in a row since `since` (seconds since 1970).
 
-    It is shut until `shut_until`, or being probed; None if it is not shut. `why` is the last failure, in a few words.
+    It is shut until `shut_until`, and probed after that; None if it is not shut. `why` is the last failure in words.
     """
 
     host: str
@@ -78,7 +78,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class HostWays(msgspec.Struct, frozen=True):
-    """What is wrong with a host since when (seconds since 1970): which ways are shut; `cut_off`: nothing gets through.
+    """A host in trouble since `since` (seconds since 1970), and its shut ways. `cut_off`: it gets no answer anywhere.
 
     Until `tries_at` (seconds since 1970) a host that is cut off tries nothing.
     """
@@ -90,21 +90,21 @@ class HostWays(msgspec.Struct, frozen=True):
     tries_at: float = 0.0
 
     def opens_at(self, window_id: str) -> float:
-        """Return from when on a call of this host may go to the endpoints of a window, seconds since 1970."""
+        """Return from when on this host may call the endpoints of a window, seconds since 1970."""
         found = [way.shut_until for way in self.shut if way.window_id == window_id and way.shut_until is not None]
         return max(found[0] if found else 0.0, self.tries_at if self.cut_off else 0.0)
 
     def bars(self, window_id: str) -> str:
-        """Return what calls fail with where such a call is a probe, one at a time; empty if it is none."""
+        """Return how calls fail if this host may only probe the window, one at a time; empty if it may call."""
         found = [way.why for way in self.shut if way.window_id == window_id or self.cut_off]
         return found[-1] if found else ""
 
 
 class Ways(Part):
-    """The ways of all hosts. What is not in trouble has no entry, and costs nothing."""
+    """The ways of all hosts. A way without trouble has no entry, and costs nothing."""
 
     def calling(self) -> set[str]:
-        """Return the hosts that make calls, and those that would if they were given workers."""
+        """Return the hosts that make calls, and those that would if they had workers."""
         drained = {text(host) for host in self._hgetall(self._keys.drains)}
         supervisors, workers = map(self._store.processes.alive, (Role.SUPERVISOR, Role.WORKER))
         return {one.host for one in workers} | {one.host for one in supervisors} - drained
@@ -112,33 +112,33 @@ class Ways(Part):
     def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
         """Count a call of `host` that `endpoint` did not answer.
 
-        `endpoints` is how many there are: with one, a single shut way means that the host is cut off.
+        `endpoints` is the number of all endpoints; if it is one, a single shut way means that the host is cut off.
         """
         spans = FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS
         args: list[Argument] = [host, endpoint.window_id, int(failure.here), FAILING]
         args += [round(seconds * MICROSECONDS) for seconds in spans]
         args += [min(CUT_OFF_WAYS, endpoints), FAILING if failure.silent else 1, failure.why]
-        args += sorted(self.calling() if self.look() else ())  # asked for only where a way may open
+        args += sorted(self.calling() if self.look() else ())  # needed only if a way may open
         of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
         return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
 
     def open(self, endpoint: Endpoint, host: str) -> tuple[bool, str]:
-        """Note that `endpoint` answered a call of `host`.
+        """Record that `endpoint` answered a call of `host`.
 
-        Returns whether the way there was shut, and what was known of the host ('part' or 'cut') if that is over now.
+        Return whether the way was shut, and the host's state ('part' or 'cut') if that has now ended.
         """
         args: list[Argument] = [host, endpoint.window_id, round(RECENT_SECONDS * MICROSECONDS)]
         opened, state = self._run("open_way", self._keys_of(endpoint), args)
         return bool(opened), text(state)
 
     def keep(self, hosts: Collection[str]) -> None:
-        """Forget the ways of all hosts but these."""
+        """Forget the ways of all hosts except these."""
         found = {text(field).partition(" ")[0] for field in self._hgetall(self._keys.ways)}
         if gone := found - set(hosts):
             self._run("forget_hosts", [self._keys.ways, self._keys.epoch], sorted(gone))
 
     def look(self) -> dict[str, HostWays]:
-        """Return what is wrong with hosts, by name: those of which some way is shut."""
+        """Return the hosts that have a shut way, by name."""
         return read_ways(self._hgetall(self._keys.ways))
 
     def _keys_of(self, endpoint: Endpoint) -> list[str]:
@@ -147,7 +147,7 @@ class Ways(Part):
 
 
 def read_ways(entries: Mapping[bytes, bytes]) -> dict[str, HostWays]:
-    """Read all entries: what is wrong with hosts, as `Ways.look` returns it."""
+    """Return the hosts that have a shut way, from all entries."""
     found: dict[str, list[Way]] = {}
     for field, raw in entries.items():
         if b" " in field and (way := read_way(field, raw)) and way.shut_until is not None:
@@ -156,7 +156,7 @@ def read_ways(entries: Mapping[bytes, bytes]) -> dict[str, HostWays]:
 
 
 def read_way(field: bytes, raw: bytes) -> Way | None:
-    """Read an entry; None for what is none."""
+    """Return a decoded way, None if it is invalid."""
     host, _, window_id = text(field).rpartition(" ")
     parts = _WAY.fullmatch(text(raw))
     if parts is None:
@@ -167,7 +167,7 @@ def read_way(field: bytes, raw: bytes) -> Way | None:
 
 
 def is_state(raw: bytes) -> bool:
-    """Return whether it is the state of a host."""
+    """Return whether this is the state of a host."""
     return _STATE.fullmatch(raw) is not None
 
 
@@ -180,7 +180,7 @@ def _host_ways(host: str, ways: list[Way], raw: bytes | None) -> HostWays:
 
 
 def cut_off(ways: Mapping[str, HostWays]) -> set[str]:
-    """Return the hosts that are cut off: they reach Redis, and no endpoint."""
+    """Return the hosts that are cut off: they reach Redis, but no endpoint."""
     return {host for host, one in ways.items() if one.cut_off}
 
 
@@ -191,9 +191,9 @@ def shade(
     hosts: AbstractSet[str],
     now: float,
 ) -> dict[str, WindowState]:
-    """Return the windows as they are for calls of these hosts: one that none of them reaches rests until it is probed.
+    """Return the windows for calls of these hosts: one that none of them reaches rests until it may be probed.
 
-    No plan counts on it until a probe is answered. `now` is the time of Redis, seconds since 1970.
+    No plan uses it until a probe is answered. `now` is the time of Redis, seconds since 1970.
     """
     if not hosts or not hosts <= ways.keys():
         return dict(windows)

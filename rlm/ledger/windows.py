@@ -1,4 +1,4 @@
-"""The windows of endpoints and budgets: their slots taken, given back, blocked, and looked at."""
+"""The windows of endpoints and budgets: taking, giving back, blocking and reading their slots."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
     from rlm.ledger.limiter import EndpointLimiter
 
-#: The newest slots that count from later than their calls were sent; so many are remembered.
+#: How many slots are remembered, the newest, that count from later than their calls were sent.
 MOST_MOVED = 100_000
-#: So many windows are read at one instant, while nobody else is served.
+#: How many windows are read at one instant, during which nobody else is served.
 _AT_ONCE = 100
 
 
@@ -27,13 +27,13 @@ class Windows(Part):
     """The windows of all endpoints and budgets. A call takes a slot in both, or in neither."""
 
     def __init__(self, store: StoreFront, guard_seconds: float | None = None) -> None:
-        """Look at them with the guard of the settings, or with another one."""
+        """Use the guard of the settings, or `guard_seconds` if given."""
         super().__init__(store)
         self._guard_seconds = store.settings.run.guard_seconds if guard_seconds is None else guard_seconds
 
     @cached_property
     def _limiter(self) -> EndpointLimiter:
-        """What takes a slot alone, as only workers do: nobody else waits for `limits` to be imported."""
+        """Takes single slots. Only workers do that, so others do not wait for the import of `limits`."""
         from rlm.ledger.limiter import EndpointLimiter, WindowStorage  # noqa: PLC0415
 
         acquire_slot = self._script("acquire_slot")
@@ -42,7 +42,7 @@ class Windows(Part):
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
         """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
 
-        The call is refused, to ask again at once, if another limit is in force than that of `endpoint`.
+        If another limit than that of `endpoint` is in force, the call is refused, to be asked again at once.
         """
         probe_seconds = endpoint.timeout_seconds + PROBE_SLACK_SECONDS
         return self._limiter.acquire(all_limited([endpoint]), call=call, probe_seconds=probe_seconds)
@@ -62,12 +62,12 @@ class Windows(Part):
     ) -> Admitted:
         """Block a slot for a period from now, for a call without an answer; return the moved slot.
 
-        Or from `ago_seconds` before now, or from when it was taken if that is later, for a call that may have been read
-        later than its guard allows. `left_late`: the call was sent only now.
+        If a call may have been read later than its guard allows, block from `ago_seconds` before now, or from when the
+        slot was taken if that is later. `left_late`: the call was sent only now.
         """
         limited = list(all_limited([endpoint]))
         window_ids = [one.window_id for one in limited]
-        noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # anything: it is moved
+        noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # not empty: it is moved
         shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
         shortest_us = "" if left_late else round(shortest_seconds * MICROSECONDS)
         ago_us = round(max(0.0, ago_seconds) * MICROSECONDS)
@@ -75,7 +75,7 @@ class Windows(Part):
         return Admitted(stamp, suspect=slot.suspect)
 
     def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, told: Sequence[str | int]) -> str:
-        """Move a slot as `told`, the arguments of `return_slot` from `call` to `shortest`."""
+        """Move a slot as `told`, which are the arguments of `return_slot` from `call` to `shortest`."""
         limited = list(all_limited([endpoint]))
         kept_ms = [round(1000 * max(KEEP_SECONDS, one.limit.longest_seconds + self._guard_seconds)) for one in limited]
         lists = [spell(one.window_id) for one in limited for spell in (self._keys.window, self._keys.moved)]
@@ -85,9 +85,9 @@ class Windows(Part):
         return text(self._run("return_slot", keys, args))
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
-        """Count on each budget the calls of its endpoints from before they named it, each once.
+        """Count the earlier calls of endpoints on their budgets, each once, when an endpoint names a new budget.
 
-        A budget with a rule that looks back further than calls are kept rests until it need not.
+        A budget with a rule longer than calls are kept rests until enough time has passed.
         """
         keys, calls = self._keys, []
         counted = self._hgetall(keys.budgets)
@@ -116,7 +116,7 @@ class Windows(Part):
         }
 
     def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
-        """Return by name how long ago each slot was taken that still counts for a rule, seconds, newest first."""
+        """Return by name the ages of the slots that still count for a rule, seconds, newest first."""
         return self.read_ages(self._batch(self.age_commands(limited)), limited, now_us)
 
     def age_commands(self, limited: Sequence[Limited]) -> list[Command]:
@@ -138,14 +138,14 @@ class Windows(Part):
         return ages
 
     def used(self, limited: Sequence[Limited]) -> dict[str, list[int]]:
-        """Count by name the slots taken within the period of each rule, the guard left out, all at one instant."""
+        """Return by name the slots taken within each rule's period, without the guard, all at one instant."""
         counts = iter(self.count([(one, [rule.seconds for rule in one.limit.rules]) for one in limited]))
         return {one.name: [next(counts) for _ in one.limit.rules] for one in limited}
 
     def count(self, asked: Sequence[tuple[Limited, Sequence[float]]]) -> list[int]:
-        """Count the slots taken in the last so many seconds, for each number of seconds asked of each, in that order.
+        """Return the slots taken within each of these spans (seconds), for each window, in that order.
 
-        What that takes does not grow with the slots.
+        The cost does not grow with the number of slots.
         """
         args: list[int] = []
         for _, spans in asked:
@@ -159,14 +159,14 @@ class Windows(Part):
         return list(map(int, self._ask("LRANGE", self._keys.window(limited.window_id), 0, max(0, number - 1))))
 
     def sent(self, limited: Limited, number: int) -> list[int]:
-        """Return when the calls of the newest `number` slots were sent, as `sent_each` does."""
+        """Return when the calls of the newest `number` slots were sent, like `sent_each`."""
         return self.sent_each([(limited, number)])[0]
 
     @translating
     def sent_each(self, wanted: Sequence[tuple[Limited, int]]) -> list[list[int]]:
-        """Return for each window when its newest so many calls were sent, microseconds of Redis time, oldest first.
+        """Return for each window when the calls of its newest slots were sent (Redis time, microseconds), oldest first.
 
-        That is when their slots were taken, even if a slot counts from later on. Many are read in one round trip.
+        That is when their slots were taken, even if a slot counts from later. Many are read in one round trip.
         """
         found: list[list[int]] = []
         for start in range(0, len(wanted), _AT_ONCE):
@@ -180,9 +180,9 @@ class Windows(Part):
 
 
 def _when_sent(slots: Iterable[bytes], moved: Iterable[bytes]) -> list[int]:
-    """Return when calls were sent whose `slots` count from some moment on, and may have been `moved` to that."""
+    """Return when calls were sent, from the `slots` and from those that were `moved` to a later moment."""
     found = Counter(map(int, slots))
-    for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
+    for stamp, sent in (map(int, one.split()) for one in moved):  # newest first, because slots may move repeatedly
         if found[stamp]:
             found[stamp] -= 1
             found[sent] += 1

@@ -1,8 +1,8 @@
-"""The plan: what a backlog needs and when it will be done. A pure function of counts, without a clock and without I/O.
+"""The plan: what a backlog needs and when it will be done. A pure function of counts, without clock or I/O.
 
 The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what the conductor
-will do (`simulate`), picks the workers that lose nothing (`workers`) and finds what keeps the end from being
-sooner (`binds`). `look_ahead` plans several windows one after the other.
+will do (`simulate`), chooses the number of workers (`workers`) and finds what keeps the run from ending sooner
+(`binds`). `look_ahead` plans several consecutive windows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from rlm.plan.situation import FRESH, Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
-#: The most points of the course of a plan.
+#: The most points in the course of a plan.
 COURSE_POINTS: Final = 24
-#: One release covers the calls to an endpoint over at least this share of the available time, however short its period.
+#: A planned release covers an endpoint's calls over at least this share of the available time, even with short periods.
 RELEASE_SHARE: Final = 0.25
 
 
@@ -40,7 +40,7 @@ class TypePlan(msgspec.Struct, frozen=True):
 
 
 class PlannedRelease(msgspec.Struct, frozen=True):
-    """How many events go to an endpoint in one filling of its window, the first of them at `at_seconds`."""
+    """How many events go to an endpoint in one filling of its window; the first goes at `at_seconds`."""
 
     at_seconds: float
     endpoint: str
@@ -48,10 +48,10 @@ class PlannedRelease(msgspec.Struct, frozen=True):
 
 
 class Utilisation(msgspec.Struct, frozen=True):
-    """How much of lanes and slots a plan uses from its first call on, as parts of 1.
+    """How much of the lanes and slots a plan uses from its first call on, as fractions of 1.
 
-    `lanes`: the time of all lanes until the last answer. `endpoints`: the slots until the last call begins, of all
-    endpoints of the types that have events.
+    `lanes`: of the time of all lanes until the last answer. `endpoints`: of the slots until the last call begins, at
+    the endpoints of all types that have events.
     """
 
     lanes: float
@@ -61,10 +61,10 @@ class Utilisation(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
-    `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from
-    that first call. `forecast_seconds` is when the last event that fits is answered; with the most workers allowed no
-    schedule could answer the same events before `lower_bound_seconds`. `binds` is the sentence that names what keeps
-    the end from being earlier. `course` has when so many calls are answered, at `COURSE_POINTS` of them at the most.
+    `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
+    first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
+    schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
+    end from being earlier. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -81,11 +81,11 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def fits(self) -> bool:
-        """Return whether nothing is expected to be left over."""
+        """Whether no event is expected to be left over."""
         return self.expected_leftover == 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `rlm plan --json` prints, ready to be encoded."""
+        """Return the JSON document that `rlm plan --json` prints."""
         return {
             "workers": self.workers,
             "threads": self.threads,
@@ -102,19 +102,19 @@ class Plan(msgspec.Struct, frozen=True):
         }
 
     def course_as_json(self) -> list[list[float]]:
-        """Return the points of the course as pairs: seconds from the first call, calls answered by then."""
+        """Return the points of the course as pairs: seconds from the first call, and calls answered by then."""
         return [[round(at, 1), number] for at, number in self.course]
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
-    """Plan a run, or what a run would be.
+    """Plan a run, or a hypothetical run.
 
-    Times in the plan count from its first call, which comes later than the moment planned for if the windows are full;
-    `binds` speaks of times from the run's start.
+    Times in the plan count from its first call, which is later than the moment planned for if the windows are full.
+    Times in `binds` count from the run's start.
 
-    Allowing more workers never makes a plan worse as long as each number is examined (`workers.FINENESS`). Nor does a
-    higher limit, or more endpoints of the same speed, if there is one type alone. If types compete for lanes, a higher
-    limit can: its type then takes lanes from those below it.
+    Allowing more workers never makes a plan worse, as long as every number is examined (`workers.FINENESS`). With only
+    one type, neither does a higher limit or more endpoints of the same speed. If types compete for lanes, a higher
+    limit can, because its type then takes lanes from lower types.
     """
     situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
     choice = choose_workers(situation, capacity, horizon)
@@ -146,7 +146,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
 
 
 def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
-    """Return by when so many calls are answered: the last moment of each of `COURSE_POINTS` equal parts of them."""
+    """Return (moment, calls answered by then): the last answer in each of `COURSE_POINTS` equal parts of the calls."""
     answers = sorted((start.at + start.takes, start.events) for start in starts)
     whole, done, found = sum(events for _, events in answers), 0, dict[int, tuple[int, int]]()
     for at, events in answers:
@@ -172,7 +172,7 @@ def _utilisation(situation: Situation, course: Course, lanes: int, first_call: i
 
 
 def _fillings(course: Course, situation: Situation) -> list[list[Start]]:
-    """Return the starts in groups: those at one endpoint in one filling of its window."""
+    """Group the starts at an endpoint that fall into the same filling of its window."""
     least = int(RELEASE_SHARE * situation.deadline)
     fillings: list[list[Start]] = []
     current: dict[str, list[Start]] = {}
@@ -193,11 +193,12 @@ def look_ahead(
     carry: Callable[[Workload, Sequence[Start]], Mapping[str, WindowState]],
     long_run: LongRun,
 ) -> Outlook:
-    """Plan up to `number` windows one after the other, fewer once nothing new is expected.
+    """Plan up to `number` consecutive windows, fewer if nothing new is expected.
 
-    The first begins with `workload`. `arrivals` come between the starts of two, by type, a fraction as often as it adds
-    up to a whole one. `plan` returns the course of a window that begins with a workload, `carry` the windows of
-    endpoints and budgets a window later, after these starts. `long_run` is what the limits admit in the end.
+    The first window begins with `workload`. `arrivals` are the events by type that come between the starts of two
+    windows; fractions add up until they make a whole event. `plan` returns the course of a window that begins with a
+    workload; `carry` returns the windows of endpoints and budgets one window later, after the given starts. `long_run`
+    is what the limits admit in the long run.
     """
     ahead: list[Ahead] = []
     for passed in range(1, number + 1):
@@ -211,12 +212,12 @@ def look_ahead(
 
 
 def _arrived(rate: float, passed: int) -> int:
-    """Return how many whole events come after window number `passed`, so that their sum keeps to the rate."""
+    """Return how many whole events come after window number `passed`, so that the sum follows the rate."""
     return math.floor(rate * passed + NO_GROWTH) - math.floor(rate * (passed - 1) + NO_GROWTH)
 
 
 def _tells_no_more(ahead: Sequence[Ahead], arrivals: Mapping[str, float], number: int, span: int) -> bool:
-    """Return whether nothing new is expected: all is done, or a lasting trend goes on beyond the last window."""
+    """Return whether nothing new is expected: all is done, or a steady trend continues beyond the last window."""
     left = [one.leftover for one in ahead]
     quiet = span if any(arrivals.values()) else 1
     if len(left) >= quiet and not any(left[-quiet:]):
@@ -253,7 +254,7 @@ def carried(
 def _later(
     window: WindowState, one: Limited, calls: Sequence[tuple[int, int]], seconds: float, guard_seconds: float
 ) -> WindowState:
-    """Keep the calls that still count, at most as many as a rule allows: older ones cannot keep a window shut."""
+    """Keep the calls that still count, at most as many as a rule allows, because older ones cannot close a window."""
     most = max(rule.amount for rule in one.limit.rules)
     span = one.limit.longest_seconds + guard_seconds
     then = window.later(seconds)

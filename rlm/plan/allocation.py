@@ -1,7 +1,7 @@
-"""Who gets what if there is not enough for all: slots by the order of use, lanes by share, hosts by capacity, time.
+"""Who gets what if there is not enough for all: slots by the order of use, lanes by share, workers by capacity.
 
-The order of use has two forms: slot by slot, for releases, and many slots at once, for simulations. The properties in
-`tests/unit/test_plan_properties.py` compare the two.
+The order of use has two forms: one slot at a time, for releases, and many slots at once, for simulations.
+`tests/unit/test_plan_properties.py` checks that they agree.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from rlm.core.endpoint import Endpoint
 
 
 def due(share: float, begun_of_all: int, begun: int) -> int:
-    """Return how many more calls are due to a type by its share, of `begun_of_all` of which `begun` are its own."""
+    """Return how many more calls a type should get by its share: `begun` of `begun_of_all` calls are its own."""
     return math.floor(share * begun_of_all) - begun
 
 
 def in_order_of_use(free: dict[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
-    """Take free slots one by one, in the order of use: first the primary's slots, then the overflows' evenly.
+    """Take free slots one by one in the order of use, and yield the endpoint of each.
 
-    Yield the endpoint of each. Evenly means that the overflow endpoint with the most free slots is next; of equal ones,
-    the first configured. A slot at an endpoint with a budget takes one of the budget as well. `free` has the free slots
-    by the name of endpoint or budget; one that is missing has none.
+    The primary's slots are first. Then the overflow endpoint with the most free slots is next; of equal ones, the first
+    configured. A slot at an endpoint with a budget also takes one of the budget. `free` has the free slots by the name
+    of endpoint or budget; a missing one has none.
     """
     primary, *overflow = endpoints
     while _has_slot(free, primary):
@@ -41,7 +41,7 @@ def in_order_of_use(free: dict[str, int], endpoints: tuple[Endpoint, ...]) -> It
             heapq.heapreplace(tallest, (-free[name], index))
             yield name
         else:
-            heapq.heappop(tallest)  # free slots only become fewer
+            heapq.heappop(tallest)  # free slots never increase
 
 
 def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:
@@ -56,10 +56,10 @@ def _take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
 
 
 def divide(wanted: int, free: Sequence[int], budgets: Sequence[str | None], free_in: Mapping[str, int]) -> list[int]:
-    """Divide up to `wanted` slots over a type's endpoints, as `in_order_of_use` would one by one.
+    """Divide up to `wanted` slots over a type's endpoints, with the result of `in_order_of_use`.
 
-    `free` has the free slots of each endpoint, the primary's first, `budgets` the budget of each, None if it has none,
-    and `free_in` the free slots of each budget.
+    `free` has the free slots of each endpoint, the primary's first; `budgets` has the budget of each, or None;
+    `free_in` has the free slots of each budget.
     """
     given = _without_budgets(min(wanted, sum(free)), free)
     if not free_in:
@@ -74,10 +74,10 @@ def divide(wanted: int, free: Sequence[int], budgets: Sequence[str | None], free
 
 
 def _without_budgets(wanted: int, free: Sequence[int]) -> list[int]:
-    """Divide `wanted` slots, no more than there are, over endpoints without budgets.
+    """Divide `wanted` slots, at most as many as are free, over endpoints without budgets.
 
-    The primary gives all it has. The overflows give from the top down to one level, and those first in order give one
-    more each for the remainder.
+    The primary gives all it has. The overflows are lowered from the top to one level; for the remainder, the first ones
+    in order give one more each.
     """
     primary, *overflow = free
     if wanted <= primary:
@@ -95,7 +95,7 @@ def _without_budgets(wanted: int, free: Sequence[int]) -> list[int]:
 
 
 def _level(wanted: int, free: Sequence[int]) -> int:
-    """Return the lowest level to which all can be lowered by taking at most `wanted`, which is less than the total.
+    """Return the lowest common level that taking at most `wanted` slots, fewer than the total, can reach.
 
     The amount above a level is the largest one over any number of the tallest, so checking each number suffices.
     """
@@ -106,7 +106,7 @@ def _level(wanted: int, free: Sequence[int]) -> int:
 def _one_by_one(
     wanted: int, free: Sequence[int], budgets: Sequence[str | None], free_in: Mapping[str, int]
 ) -> list[int]:
-    """Divide one by one, for a budget with fewer slots than its endpoints: they are out once it is used up."""
+    """Divide one by one, if a budget has fewer slots than its endpoints; a used-up budget excludes its endpoints."""
     left: dict[str | None, int] = {None: sum(free)}
     left.update(free_in)
     given = [min(wanted, free[0], left[budgets[0]]), *[0 for _ in free[1:]]]
@@ -126,12 +126,12 @@ def _one_by_one(
 
 
 def shares(wanted: int, capacities: Mapping[str, int]) -> dict[str, int]:
-    """Divide `wanted` workers among hosts with these capacities; together as many as are wanted, if they can take them.
+    """Divide `wanted` workers among hosts by their capacities; the sum is `wanted`, or the total capacity if less.
 
-    Each worker in turn goes to the host that has the smallest part of its capacity by then, counting half a worker
-    ahead (the method of Webster). So every share is within one of its proportional part, is never above the capacity,
-    and never falls because another host goes: hosts that see one of them go at different moments are never too many
-    together. Equal claims go by name, so that all who know the same capacities get the same answer.
+    Each worker goes to the host with the smallest used part of its capacity, counting half a worker ahead (Webster's
+    method). So every share is within one of its proportion, and at most the capacity. No share shrinks because another
+    host leaves, so hosts that notice this at different times never have too many workers together. Ties go by name, so
+    everyone who knows the same capacities computes the same result.
     """
     given = dict.fromkeys(capacities, 0)
     able = {name: capacity for name, capacity in capacities.items() if capacity > 0}
@@ -147,7 +147,7 @@ def shares(wanted: int, capacities: Mapping[str, int]) -> dict[str, int]:
 
 
 class Ranks(msgspec.Struct, frozen=True):
-    """The waiting events of one type, by priority: those carried over from an earlier run, and the new ones."""
+    """The waiting events of one type by priority: those carried over from an earlier run, and the new ones."""
 
     carried: Mapping[int, int] = msgspec.field(default_factory=dict)
     new: Mapping[int, int] = msgspec.field(default_factory=dict)
@@ -156,7 +156,7 @@ class Ranks(msgspec.Struct, frozen=True):
 class Sacrifice(msgspec.Struct, frozen=True):
     """The events of one type that are left over, by priority, the lowest first.
 
-    Of the priorities in `whole` all are left. `carried` of the events were carried over before.
+    All events of the priorities in `whole` are left. `carried` of the events were already carried over.
     """
 
     by_priority: Mapping[int, int]
@@ -165,9 +165,9 @@ class Sacrifice(msgspec.Struct, frozen=True):
 
 
 def sacrifice(number: int, ranks: Ranks) -> Sacrifice:
-    """Return the `number` events that go last: from the lowest priority up, in each the new ones first.
+    """Return the `number` events that go last: from the lowest priority up, and the new ones first in each.
 
-    A run goes through a type's events by priority, then by age, and a carried event is older than a new one.
+    A run takes a type's events by priority, then by age, and a carried event is older than a new one.
     """
     left: Counter[int] = Counter()
     whole = set()

@@ -13,18 +13,18 @@ from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Demand, Horizon, Situat
 from rlm.plan.window import NEVER, SECOND, SimulatedWindow, ticks
 from rlm.plan.workers import Choice
 
-#: Something binds if more of it would take a tenth or more off the time.
+#: Something binds if more of it would shorten the time by a tenth or more.
 WORTH_IT: Final = 0.9
-#: At most so many more overflow endpoints for each type are tried.
+#: How many additional overflow endpoints per type are tried.
 MOST_ADDED: Final = 3
 
 _LAST_CALLS: Final = "nothing binds: the last calls are under way"
 
 
 def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> str | LimitsBind:
-    """Return the constraint that binds; `str` of it is its sentence, without its full stop.
+    """Return the constraint that binds; its `str` is a sentence without a full stop.
 
-    If limits bind, and if there is time for it, it says what more overflow endpoints would change.
+    If limits bind and there is time to compute it, the result includes what more overflow endpoints would change.
     """
     if not situation.events and not choice.course.leftover:
         return _LAST_CALLS if situation.busy else "nothing binds: there is nothing to do"
@@ -33,7 +33,7 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
 
 
 class _Comparison:
-    """The course of a plan beside those with a lane for every event, without budgets, with more endpoints."""
+    """Compares a plan's course with those with a lane for every event, without budgets, and with more endpoints."""
 
     def __init__(self, situation: Situation, choice: Choice, capacity: Capacity) -> None:
         self._situation, self._choice, self._course = situation, choice, choice.course
@@ -42,7 +42,7 @@ class _Comparison:
             self._plenty = choice.alone
         else:
             self._plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
-        # Without budgets it is one simulation, so that is tried for a run under way too.
+        # A run under way is compared without budgets too, because that takes only one simulation.
         has_budget = any(route.budget for demand in situation.demands if demand.events for route in demand.routes)
         self._free: Course | None = None
         if has_budget and len(situation.windows) <= MANY_ENDPOINTS:
@@ -80,7 +80,7 @@ class _Comparison:
         )
 
     def end(self, target: int) -> str | LimitsBind:
-        """Return what the end waits for."""
+        """Return what determines the end."""
         course, plenty, best = self._course, self._plenty, self._choice.best
         soonest = self._at(plenty.forecast)
         if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
@@ -118,14 +118,14 @@ class _Comparison:
         return f"workers bind: with {most}{maximum} {now}; with more it could be {better}"
 
     def _sooner(self, limited: Sequence[Demand]) -> MoreEndpoints | None:
-        """Return the fewest more overflow endpoints that make a difference to the end."""
+        """Return the smallest number of additional overflow endpoints that makes the end notably sooner."""
         for number, other in self._with_more(limited):
             if other.forecast < WORTH_IT * self._course.forecast:
                 return _more_endpoints(number, limited, end=self._at(other.forecast))
         return None
 
     def _fewer_left(self, limited: Sequence[Demand]) -> MoreEndpoints | None:
-        """Return the fewest more overflow endpoints that leave none over, or else what a single one would leave."""
+        """Return the smallest number of additional overflow endpoints that leaves none over, else the effect of one."""
         of_one = self._course.leftover
         for number, other in self._with_more(limited):
             if not other.leftover:
@@ -134,9 +134,9 @@ class _Comparison:
         return _more_endpoints(1, limited, leave=of_one) if of_one < self._course.leftover else None
 
     def _with_more(self, limited: Sequence[Demand]) -> Iterator[tuple[int, Course]]:
-        """Yield number and course for each number of more overflow endpoints, while there is time for it.
+        """Yield number and course for each number of additional overflow endpoints, if there is time to compute it.
 
-        An operator's pause is to be ended before any other endpoint is added.
+        While an endpoint is paused by an operator, nothing is tried, because ending the pause comes first.
         """
         paused = any(window.shut is Circuit.PAUSED for window in self._shut_windows(limited))
         if limited and self._capacity.lanes and not paused and not self._situation.must_be_quick:
@@ -159,7 +159,7 @@ class _Comparison:
         )
 
     def _shut_windows(self, demands: Sequence[Demand]) -> list[SimulatedWindow]:
-        """Return the windows of endpoints and budgets of these types that are shut, in the order of use, each once."""
+        """Return the shut windows of these types' endpoints and budgets in the order of use, each once."""
         names = dict.fromkeys(name for one in demands for route in one.routes for name in route.windows)
         return [window for window in (self._situation.windows[name] for name in names) if window.rest > 0]
 
@@ -181,6 +181,6 @@ def _events_are(number: int) -> str:
 
 
 def _seconds(time: int) -> str:
-    """Return a duration as exactly as a forecast can be: to a tenth of a second, or two digits below one."""
+    """Return a duration with the precision of a forecast: tenths of a second, or two digits below one second."""
     seconds = time / SECOND
     return f"{round(seconds, 1):g} s" if seconds >= 1 else f"{seconds:.2g} s"

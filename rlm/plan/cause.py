@@ -1,7 +1,7 @@
-"""Why events were left over: decided here, once, from what happened in the run; every face shows it. Pure.
+"""Why events were left over: decided once, here, from what happened in the run. All faces show it. Pure.
 
-A cause speaks of what was seen, never of what might have been: what the events waited for and for how long
-(`rlm.plan.waits`), how many spent their attempts or were under way at the deadline, how the run ended.
+A cause uses only what was observed: what the events waited for and how long (`rlm.plan.waits`), how many used all their
+attempts or were under way at the deadline, and how the run ended.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import msgspec
 from rlm.core.text import counted, listed, named
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 
-#: At most so many endpoints or types are named.
+#: How many endpoints or types are named.
 MOST_NAMED: Final = 3
-#: An obstacle for less than this part of the run's window is not mentioned beside the longest one.
+#: An obstacle is mentioned beside the longest one only if it lasted this fraction of the run's window.
 WORTH_A_WORD: Final = 0.05
-#: Obstacles that are part of the job: nothing went wrong if events wait for these.
+#: Normal obstacles: if events wait for these, nothing went wrong.
 IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
 #: Causes that are an operator's order, or the rule that runs never overlap.
 _AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
-#: Obstacles for which there is an alarm while they stand in the way.
+#: Obstacles that raise an alarm of their own while they last.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
 
-#: The other causes, beside the obstacles: how the run ended, or how its calls did.
+#: Causes other than obstacles: how the run ended, or how its calls did.
 CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped", "attempts", "deadline"
-#: Causes that lie with endpoints; whether one has raised an alarm is known of the endpoint.
+#: Causes that concern endpoints. Whether an alarm was raised depends on the endpoint.
 OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
-#: Obstacles that count together with another when the longest is looked for.
+#: Obstacles that are added to another one when the longest is determined.
 _AKIN: Final = {Obstacle.SILENT: Obstacle.WORKERS}
-#: Why no worker was ready, where that is known.
+#: Why no worker was ready, if known.
 _LACKS: Final = {
     ANOTHER_CONFIGURATION: f", for those there had {ANOTHER_CONFIGURATION}",
     NO_SUPERVISOR: ", for no supervisor was heard of",
 }
 
-#: How many `{seconds}` an obstacle stood in the way. Of endpoints only the `{name}` of those that were shut: others may
-#: have admitted calls meanwhile.
+#: How many `{seconds}` an obstacle lasted. For endpoints only the `{name}` of those that were shut, because others may
+#: have admitted calls in that time.
 _WORDS: Final = {
     Obstacle.START: "no call was made in the first {seconds}",
     Obstacle.WORKERS: "no worker was ready for {seconds}",
@@ -56,11 +56,11 @@ _WORDS: Final = {
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What is known of a run when it ends.
+    """What is known of a run at its end.
 
-    `leftover`, `spent` and `cut` count events by type, the last two those that had all their attempts and those whose
-    calls the deadline cut. `waits` are what the others waited for. `limits` are those in force, by budget or, for a
-    type, of its first endpoint. `stopped` says why it ended before its time, empty if it did not.
+    `leftover`, `spent` and `cut` count events by type: all that are left over, those that used all attempts, and those
+    whose calls the deadline cut off. `waits` is what the others waited for. `limits` are the limits in force, by budget
+    and, for the first endpoint of each type, by type. `stopped` says why the run ended early, empty if it did not.
     """
 
     leftover: Mapping[str, int]
@@ -75,9 +75,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def causes(run: Ended) -> list[dict[str, Any]]:
-    """Return why events were left over, as the record has it, the cause of most of them first; nothing if none were.
+    """Return why events were left over, as in the record, the cause with the most events first; empty if none were.
 
-    `cause` is the word of an obstacle, or one of the others above; the sentence has no full stop.
+    `cause` is an obstacle or one of the other causes above. The sentence has no full stop.
     """
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
@@ -93,14 +93,14 @@ def causes(run: Ended) -> list[dict[str, Any]]:
 
 
 def verdict(why: Sequence[Mapping[str, Any]]) -> str:
-    """Return the causes of a record in one sentence, without its full stop; empty if there are none."""
+    """Return the causes of a record as one sentence without a full stop; empty if there are none."""
     return "; ".join(one["sentence"] for one in why)
 
 
 def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bool:
-    """Return whether every cause of a record has raised an alarm of its own by the time its run ends.
+    """Return whether every cause of a record has raised its own alarm by the end of the run.
 
-    `types` are those with an endpoint that has raised one: that covers the events which it keeps from being sent.
+    `types` are those with an endpoint that has raised one; it covers the events that the endpoint holds back.
     """
     return bool(why) and all(
         one["cause"] in ALARMED or (one["cause"] in OF_ENDPOINTS and set(types) & set(one["types"])) for one in why
@@ -108,7 +108,7 @@ def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bo
 
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a cause of a record is anything but the limits, an operator's order or the run before."""
+    """Return whether a cause of a record is not a limit, an operator's order or the previous run."""
     return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
@@ -119,7 +119,7 @@ def _spent(spent: Mapping[str, int]) -> Iterator[dict[str, Any]]:
 
 
 def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """Yield a cause for each group of types that waited longest for the same, and for those that waited no more."""
+    """Yield a cause for each group of types with the same longest wait, and one for types without a wait."""
     alike: dict[Wait | None, dict[str, int]] = {}
     for name, number in waited.items():
         if number:
@@ -152,7 +152,7 @@ def _longest(waits: Mapping[Wait, float]) -> Wait | None:
 
 
 def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
-    """Return what the events of `types` waited for, in words."""
+    """Return in words what the events of `types` waited for."""
     if wait is None:
         return f"the deadline came while calls for {_names(types)} were under way"
     if wait.obstacle not in IN_ORDER:
@@ -165,9 +165,9 @@ def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
 
 
 def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
-    """Return what else stood in the way for long enough and is not part of the job, in words.
+    """Return in words what else kept events waiting long enough, except normal obstacles.
 
-    Beside busy lanes limits are told, too: by lanes alone one would add workers, and those change little then.
+    Beside busy lanes, limits are mentioned too; otherwise one would add workers, which would change little.
     """
     others = {
         wait.obstacle: wait
@@ -184,7 +184,7 @@ def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
 
 
 def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
-    """Return how long an obstacle stood in the way of the type that waited longest for it, or where it did."""
+    """Return in words how long an obstacle delayed the type that waited longest for it, or which endpoints it shut."""
     longest: dict[str, float] = {}
     for name in types:
         for wait, seconds in run.waits.by_type.get(name, {}).items():
@@ -202,4 +202,4 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # tenths where they matter
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # tenths only if they matter

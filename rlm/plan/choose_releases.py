@@ -18,26 +18,26 @@ from rlm.plan.allocation import due, in_order_of_use
 if TYPE_CHECKING:
     from rlm.plan.waits import Wait
 
-#: About how long a lane takes from the release of a call to its claim, seconds: lanes that are free by then count.
+#: Seconds from the release of a call to its claim, roughly; lanes that are free by then count.
 AHEAD_SECONDS = 0.05
-#: For so many times the lag of these decisions lanes are to have calls as well: it varies. But never more than so many
-#: calls for each lane: what is not made within a second is void.
+#: Lanes get calls for this many times the lag of these decisions in addition, because the lag varies. The maximum is
+#: `MOST_AHEAD` calls per lane, because a call that is not made within a second is void.
 LAGS = 3
 MOST_AHEAD = 30
-#: The most idle lanes woken at one time, or this part of all lanes if that is more. A hundred calls sent at the same
-#: instant delay each other, and the last are read too late for their slots' guard.
+#: The most idle lanes woken at once, or this share of all lanes if more. A hundred simultaneous calls delay each other,
+#: and the API reads the last ones too late for the guard of their slots.
 BURST_LANES = 15
 BURST_SHARE = 0.15
 
 
 class ReleaseState(msgspec.Struct, frozen=True):
-    """What a release is decided on, at one moment.
+    """The facts for a release at one moment.
 
-    `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
-    what calls are `expected` to be like, and by type the events `begun` in this run so far. `lack` is what
-    is known to be wrong with the workers, None for nothing. A lane needs `turnaround_seconds` between two calls. Such
-    moments come up to `lag_seconds` late, on a busy host. `untaken` estimates by type the events of items that the run
-    still takes in before its deadline, `beyond` how many items it does not.
+    `counts` are by type, `windows` by the name of endpoint or budget. `lanes` counts all lanes, `remaining_seconds` is
+    the time to the deadline, `expected` what to expect of calls, `begun` the events begun in this run by type. `lack`
+    is a known problem with the workers, None if there is none. A lane needs `turnaround_seconds` between two calls.
+    On a busy host decisions are up to `lag_seconds` late. `untaken` estimates by type the events of items that the run
+    will still take in before its deadline; `beyond` is how many items it will not.
     """
 
     counts: Mapping[str, Counts]
@@ -62,11 +62,11 @@ class ReleaseState(msgspec.Struct, frozen=True):
 
     @property
     def ahead_seconds(self) -> float:
-        """For how long lanes are given calls."""
+        """How far ahead lanes are given calls, seconds."""
         return AHEAD_SECONDS + LAGS * self.lag_seconds
 
     def turn_seconds(self, event_type: EventType) -> float:
-        """Return the seconds until a lane that begins a call of a type is free again, at its fastest endpoint."""
+        """Return the seconds until a lane that begins a call of a type is free again, with its fastest endpoint."""
         calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
         return self.turnaround_seconds + min(calls)
 
@@ -77,11 +77,11 @@ class ReleaseState(msgspec.Struct, frozen=True):
 
 
 def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str, list[str]]:
-    """Choose the calls to release at this moment: for each type the endpoints, one for each call.
+    """Choose the calls to release now: for each type a list of endpoints, one entry per call.
 
-    Lanes go to `types` in their order, highest priority first; but a type that has had less than its share of the run's
-    calls goes before them. A type gets no lane that its endpoints have no slot for. Calls that are released,
-    and events that are claimed and have no slot yet, are subtracted from the free slots: they are going to take them.
+    Lanes go to `types` in order, highest priority first, but a type that has had less than its share of the run's calls
+    comes before them. A type gets no lane without a slot at its endpoints. Released calls, and claimed events without a
+    slot, are subtracted from the free slots because they are about to take one.
     """
     free = _free_slots(state, types)
     lanes = _open_lanes(state, types)
@@ -97,7 +97,7 @@ def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str
 
 
 def _free_slots(state: ReleaseState, types: Sequence[EventType]) -> dict[str, int]:
-    """Return the free slots by name, without those that released events are going to take."""
+    """Return the free slots by name, less those that released events are about to take."""
     free = {name: window.free for name, window in state.windows.items()}
     for event_type in types:
         count = state.counts[event_type.name]
@@ -106,14 +106,14 @@ def _free_slots(state: ReleaseState, types: Sequence[EventType]) -> dict[str, in
 
 
 def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) -> list[str]:
-    """Take up to `wanted` slots out of `free`, in the order of use; return the endpoint of each."""
+    """Take up to `wanted` slots from `free`, in the order of use; return the endpoint of each."""
     return list(islice(in_order_of_use(free, endpoints), wanted)) if endpoints and wanted > 0 else []
 
 
 def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
-    """Return how many more calls may be released: for idle lanes, and for those that are free in a moment.
+    """Return how many more calls may be released: for idle lanes, and for lanes that will soon be free.
 
-    An idle lane that begins now may be free again by then: it counts as one with the longest calls that wait.
+    An idle lane that begins now may soon be free again; this assumes the longest of the calls that wait.
     """
     counts = state.counts
     busy = sum(count.released + count.inflight for count in counts.values())
@@ -126,7 +126,7 @@ def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
 
 
 def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
-    """Yield the types in the order in which they may take lanes, each with the most it may take in this turn."""
+    """Yield the types in the order in which they may take lanes, with the most lanes that each may take this time."""
     total = sum(state.begun.values()) + max(0, lanes)
     for event_type in types:
         if event_type.share:
@@ -136,12 +136,12 @@ def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Itera
 
 
 def burst_of(lanes: int) -> int:
-    """Return how many idle lanes may be woken at one time, of all `lanes`."""
+    """Return how many of `lanes` idle lanes may be woken at once."""
     return max(BURST_LANES, int(BURST_SHARE * lanes))
 
 
 def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
-    """Return whether an event waits for nothing but a lane: a slot is free for it."""
+    """Return whether an event waits only for a lane, because a slot is free for it."""
     return any(
         state.counts[event_type.name].pending
         and any(state.wait_seconds(endpoint) <= 0 for endpoint in state.usable(event_type))
@@ -150,10 +150,10 @@ def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
 
 
 def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: float) -> float:
-    """Return the seconds until the next release can be due, at `most` so many.
+    """Return the seconds until the next release may be due, at most `most`.
 
-    It is now while more lanes are to be woken than one burst. While every lane has a call, and calls are released for
-    when it is free, it is not before half of them were made.
+    It is 0 while more lanes must be woken than one burst allows. If more calls are released than lanes are idle, it is
+    at least half the time that they cover.
     """
     released = sum(count.released for count in state.counts.values())
     idle = state.lanes - sum(count.inflight for count in state.counts.values())
@@ -166,7 +166,7 @@ def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: flo
 
 
 def can_send(state: ReleaseState, types: Sequence[EventType]) -> bool:
-    """Return whether an open event may still be sent: a slot comes in time, or one under way may fail in time."""
+    """Return whether an open event may still be sent: a slot comes in time, or a call under way may fail in time."""
     for event_type in types:
         count = state.counts[event_type.name]
         is_under_way = bool(count.released or count.inflight)
@@ -181,7 +181,7 @@ def can_send(state: ReleaseState, types: Sequence[EventType]) -> bool:
 
 
 def next_slot_seconds(state: ReleaseState, types: Sequence[EventType]) -> float | None:
-    """Return the seconds until the next slot that a pending event waits for; None if none is waited for."""
+    """Return the seconds until the next slot for a pending event; None if no event is pending."""
     waits = [
         state.wait_seconds(endpoint)
         for event_type in types

@@ -1,6 +1,6 @@
-"""That limits bind a plan: until when, for how many events, what more endpoints would change; and all that in words.
+"""The result that limits bind a plan: until when, for how many events, the effect of more endpoints; and its sentence.
 
-Moments are in ticks since the run's start.
+Moments are ticks since the run's start.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rlm.core.text import listed, named
 from rlm.core.window import Circuit
 from rlm.plan.window import SECOND
 
-#: At most so many shut endpoints and budgets of a kind are named.
+#: How many shut endpoints and budgets with the same reason are named.
 MOST_NAMED: Final = 3
 
 _SHUT: Final[Mapping[str, tuple[str, str]]] = {
@@ -28,9 +28,9 @@ _ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", 
 
 
 class MoreEndpoints(msgspec.Struct, frozen=True):
-    """What `number` more overflow endpoints, for each type if `each`, would change: the `end`, or how many they leave.
+    """The effect of `number` additional overflow endpoints (per type if `each`): the new `end`, or how many they leave.
 
-    `ordinal` is the place of the next one among a type's endpoints, None if the types differ.
+    `ordinal` is the position of the next endpoint among a type's endpoints, None if the types differ.
     """
 
     number: int
@@ -49,7 +49,7 @@ class MoreEndpoints(msgspec.Struct, frozen=True):
 
 
 class ShutWindow(msgspec.Struct, frozen=True):
-    """An endpoint or a budget that admits no call `until` then; None for one without an end."""
+    """An endpoint or a budget that admits no call before `until`; None if no end is known."""
 
     name: str
     reason: Circuit
@@ -57,10 +57,10 @@ class ShutWindow(msgspec.Struct, frozen=True):
 
 
 class LimitsBind(msgspec.Struct, frozen=True):
-    """Limits or `budgets` admit no more `until` then: `leftover` events are left over, or else the end is `end`.
+    """Limits or `budgets` bind until `until`; then `leftover` events are left over or, if that is 0, the end is `end`.
 
-    `by_limit` and `by_budget` have the types they bind, each with the events left over. `unreachable`: no endpoint of
-    these types can be called before the deadline. With more workers `least` are left over, or the end is `soonest`.
+    `by_limit` and `by_budget` have the types that they bind, each with its leftover. `unreachable`: no endpoint of
+    these types can be called before the deadline. With more workers, `least` are left over, or the end is `soonest`.
     """
 
     by_limit: Mapping[str, int]
@@ -83,7 +83,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
         result = f"{left_over(self.leftover)}, {change}"
         probed = [one.name for one in self.shut if one.reason is Circuit.PROBING]
         if self.unreachable and probed:
-            # Calls go there one at a time, and the first good answer opens it: that there is none is an assumption.
+            # Calls go there one at a time, and a good answer would open it; the plan assumes that none comes.
             others = [one for one in self.shut if one.reason is not Circuit.PROBING]
             names = listed(probed) if len(probed) <= MOST_NAMED else named(probed, 1)
             assumed = f"no call to {names} is counted on until a probe is answered well: unless one is"
@@ -134,7 +134,7 @@ def _budgets_bind(budgets: Sequence[str]) -> str:
 
 
 def _shut(windows: Sequence[ShutWindow]) -> str:
-    """Name the endpoints and budgets that are shut, and why: that makes a limit tighter than it is."""
+    """Return the names of shut endpoints and budgets with the reasons, because they tighten the limits."""
     alike: dict[str, list[ShutWindow]] = {}
     for one in windows:
         endless = one.until is None and one.reason is not Circuit.PROBING
@@ -151,7 +151,7 @@ def _shut(windows: Sequence[ShutWindow]) -> str:
 
 
 def first_of(types: Iterable[str]) -> str:
-    """Name two types, or the first of more and how many others there are."""
+    """Return up to two types by name, or the first of more with the number of the others."""
     first, *others = types
     if len(others) > 1:
         return f"{first} and {len(others)} more types"
@@ -159,6 +159,6 @@ def first_of(types: Iterable[str]) -> str:
 
 
 def clock(moment: int) -> str:
-    """Write a moment of the run, in minutes and seconds since its start: `1:40`."""
+    """Return a moment of the run in minutes and seconds since its start: `1:40`."""
     minutes, seconds = divmod(round(moment / SECOND), 60)
     return f"{minutes}:{seconds:02}"

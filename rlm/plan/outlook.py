@@ -1,4 +1,4 @@
-"""How the leftovers develop: what the next windows show, what the limits admit in the long run, and the verdict."""
+"""How the leftovers develop: in the next windows, in the long run under the limits, and the verdict."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import msgspec
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, all_limited
 from rlm.core.text import counted
 
-#: Windows over which a trend is measured, or a whole cycle of the limits if that is longer. After twice as many without
-#: a change of the trend, nothing new is expected.
+#: A trend is measured over this many windows, or over a whole cycle of the limits if that is longer. If the trend is
+#: unchanged over twice as many, nothing new is expected.
 SPAN: Final = 60
-#: Growth below this many events per window is none: events arrive as whole ones.
+#: Less growth than this many events per window counts as none, because events arrive whole.
 NO_GROWTH: Final = 0.5
 
 
 class LongRun(msgspec.Struct, frozen=True):
-    """The most calls per window in the long run: `by_type` if each has its endpoints to itself, and all `together`.
+    """The most calls per window in the long run: `by_type` if each has its endpoints to itself, `together` for all.
 
-    Whatever the plans of some windows show, no more can go on for ever. After `cycle` windows every limit has been
-    through its period; before that no trend is certain.
+    No more can be sustained, whatever plans of single windows show. After `cycle` windows every limit has completed its
+    period; before that no trend is certain.
     """
 
     by_type: Mapping[str, float] = msgspec.field(default_factory=dict)
@@ -32,7 +32,7 @@ class LongRun(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, types: Sequence[EventType], shut: Container[str], seconds: float, guard_seconds: float) -> LongRun:
-        """Return it for windows of `seconds`; endpoints and budgets named in `shut` admit nothing."""
+        """Return the long run for windows of `seconds`; endpoints and budgets named in `shut` admit nothing."""
         endpoints = {
             kind.name: [one for one in kind.endpoints if not any(each.name in shut for each in all_limited([one]))]
             for kind in types
@@ -45,32 +45,32 @@ class LongRun(msgspec.Struct, frozen=True):
         )
 
     def surplus_of(self, name: str, arrivals: Mapping[str, float]) -> float:
-        """Return by how many events per window the arrivals of a type exceed that; below zero, the room left."""
+        """Return by how many events per window a type's arrivals exceed its rate; negative if there is room."""
         return arrivals.get(name, 0.0) - self.by_type.get(name, math.inf)
 
     def surplus(self, arrivals: Mapping[str, float]) -> float:
-        """Return by how many, at least, the arrivals of all types exceed it."""
+        """Return by how many events per window, at least, the arrivals of all types exceed what the limits admit."""
         of_each = sum(max(0.0, self.surplus_of(name, arrivals)) for name in arrivals)
         return max(of_each, sum(arrivals.values()) - self.together)
 
 
 class Ahead(msgspec.Struct, frozen=True):
-    """One window ahead: by type the events waiting at its start, and those of them left over at its end."""
+    """A future window: the events waiting at its start and those left over at its end, by type."""
 
     events: Mapping[str, int]
     left: Mapping[str, int]
 
     @property
     def leftover(self) -> int:
-        """Events left over, all types together."""
+        """The events of all types that are left over."""
         return sum(self.left.values())
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """The windows ahead, as many as asked for or until nothing new came, and the `arrivals` between two of them.
+    """The windows ahead, as many as requested or until nothing new is expected, and the `arrivals` between two of them.
 
-    They are certain for themselves only. Beyond them, a settled trend counts, and what the limits admit in the
-    `long_run`: if more arrives than that, the leftovers grow for ever, whatever a few windows look like.
+    The windows show only themselves. Beyond them, a settled trend counts, and what the limits admit in the `long_run`.
+    If more events arrive than that, the leftovers grow for ever, even if a few windows look different.
     """
 
     windows: tuple[Ahead, ...]
@@ -87,21 +87,21 @@ class Outlook(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether the trend has lasted long enough to go on."""
+        """Whether the trend has lasted long enough to be expected to continue."""
         return is_steady(self._left, span_of(self.long_run.cycle))
 
     @property
     def growth(self) -> float:
-        """By how many events per window the leftover grows in the end; below zero if it shrinks."""
+        """By how many events per window the leftover grows in the long run; negative if it shrinks."""
         return 0.0 if self.drained_in else self._in_the_end(self._trend, self.long_run.surplus(self.arrivals))
 
     def growth_of(self, name: str) -> float:
-        """The same for one type."""
+        """Return the growth for one type."""
         return self._in_the_end(self._trend_of(name), self.long_run.surplus_of(name, self.arrivals))
 
     @property
     def verdict(self) -> str:
-        """The result in words; "never" is used only for what is certain."""
+        """The result in words. "never" is used only if that is certain."""
         last, growth = self._left[-1], self.growth
         window = f"window {len(self.windows):,}"
         if self.drained_in:
@@ -117,7 +117,7 @@ class Outlook(msgspec.Struct, frozen=True):
         return f"not by {window}: {last:,} {'is' if last == 1 else 'are'} left over then, {self._so_far(growth)}"
 
     def _drained(self, number: int) -> str:
-        """Return since when nothing is left over, and what comes back now and then."""
+        """Return words for the window that leaves nothing over, and for later leftovers that do not last."""
         left = self._left
         if not any(left):
             lasts = not any(self.arrivals.values()) or len(left) > self.long_run.cycle
@@ -127,7 +127,7 @@ class Outlook(msgspec.Struct, frozen=True):
         return f"drained in window {number:,}{later}"
 
     def _so_far(self, growth: float) -> str:
-        """Return what the windows show if that does not decide what comes in the end."""
+        """Return words for what the windows show if they do not decide the long run."""
         so_far = "" if self.settled else " so far"
         if growth >= NO_GROWTH:
             return f"growing by {_events(growth)} a window{so_far}"
@@ -138,7 +138,7 @@ class Outlook(msgspec.Struct, frozen=True):
         return f"{round(-growth):,} fewer with each window{so_far}{none_left}"
 
     def _drained_by(self) -> int | None:
-        """Return the window by which each type would be done, in whole cycles and no faster than limits allow."""
+        """Return the window by which every type would be done, in whole cycles and no faster than the limits allow."""
         last, cycle = self.windows[-1], max(1.0, self.long_run.cycle)
         cycles = 0
         for name, left in last.left.items():
@@ -181,13 +181,13 @@ class Outlook(msgspec.Struct, frozen=True):
 
     @property
     def _tail(self) -> int:
-        """How many of the last windows show the trend: in the first ones the limits' windows are still open."""
+        """How many of the last windows show the trend; the first ones do not, because slots are still free."""
         half, cycle = len(self.windows) // 2, self.long_run.cycle
         return max(1, min(span_of(cycle), _whole_cycles(half, cycle)) if self._whole_cycle else half)
 
     @property
     def _trend(self) -> float:
-        """By how many events per window the leftover grew over the last ones."""
+        """By how many events per window the leftover grew over the last windows."""
         return sum(self._trend_of(name) for name in self.windows[0].left)
 
     def _trend_of(self, name: str) -> float:
@@ -198,7 +198,7 @@ class Outlook(msgspec.Struct, frozen=True):
         return self.arrivals.get(name, 0.0) - completed if last.left[name] else 0.0
 
     def _in_the_end(self, trend: float, surplus: float) -> float:
-        """Return what a trend comes to: a surplus is certain, the trend of a few windows is not."""
+        """Return the growth in the long run: a surplus is certain, the trend of a few windows is not."""
         if surplus < NO_GROWTH:
             return trend
         return max(trend, surplus) if self.settled else surplus
@@ -214,7 +214,7 @@ def span_of(cycle: float) -> int:
 
 
 def _whole_cycles(most: int, cycle: float) -> int:
-    """Return the number of windows in as many whole cycles as fit into `most` windows."""
+    """Return how many windows the whole cycles have that fit into `most` windows."""
     return round(most // cycle * cycle) if cycle else most
 
 
@@ -231,7 +231,7 @@ def is_steady(left: Sequence[int], span: int) -> bool:
 
 
 def _a_second(endpoints: Iterable[Endpoint], guard_seconds: float) -> float:
-    """Return the most calls per second of all endpoints; those with a budget make no more than it allows together."""
+    """Return the most calls per second of all endpoints; those that share a budget make at most what it allows."""
     found: dict[Budget | None, float] = defaultdict(float)
     for one in {endpoint.name: endpoint for endpoint in endpoints}.values():
         found[one.budget] += _rate(one.limit, guard_seconds)

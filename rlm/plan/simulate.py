@@ -1,8 +1,8 @@
-"""A simulation of the run as the conductor would conduct it, on counts: groups of lanes and slots, never one event.
+"""A simulation of what the conductor would do. It works on groups of lanes, slots and events, not on single events.
 
-The cost follows the number of moments at which lanes or slots become free, not the number of events. Lanes go to types
-by priority, but first to a type that has had less than its share. A type that cannot use a lane, since its endpoints
-are full, leaves it to the next.
+The cost depends on the number of moments at which lanes or slots become free, not on the number of events. Lanes go to
+types by priority, but first to a type that has had less than its share. A type that cannot use a lane because its
+endpoints are full leaves it to the next type.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rlm.plan.window import NEVER, SimulatedWindow
 
 
 class Start(NamedTuple):
-    """A group of calls of one type, begun at one endpoint at one moment, and how long each takes."""
+    """A group of calls of one type that begin at one endpoint at one moment, and how long each takes."""
 
     at: int
     type: str
@@ -32,9 +32,9 @@ class Start(NamedTuple):
 
 
 class Course(msgspec.Struct):
-    """The result of a simulation: all starts in order of time, and by type what is left and when the last is answered.
+    """The result of a simulation: all starts ordered by time, and by type what is left and when the last is answered.
 
-    `failed` of those left had all their attempts.
+    `failed` counts those of the left events that used all attempts.
     """
 
     starts: list[Start] = msgspec.field(default_factory=list)
@@ -44,25 +44,25 @@ class Course(msgspec.Struct):
 
     @property
     def leftover(self) -> int:
-        """Events that cannot be answered by the deadline."""
+        """The events that cannot be answered by the deadline."""
         return sum(self.left.values())
 
     @property
     def forecast(self) -> int:
-        """When the last event that fits is answered, 0 if none does. Ticks."""
+        """When the last event that fits is answered, in ticks; 0 if none fits."""
         return max(self.answered.values(), default=0)
 
 
 def simulate(situation: Situation, lanes: int) -> Course:
-    """Return what the run comes to on that many lanes."""
+    """Return the course of the run with that many lanes."""
     return _Simulation(situation, lanes).run()
 
 
 class _Simulation:
-    """Each type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment)."""
+    """A type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment it comes)."""
 
     def __init__(self, situation: Situation, lanes: int) -> None:
-        # Each window is copied on first use: with few lanes most are never used.
+        # Each window is copied on first use, because with few lanes most are never used.
         window = functools.cache(lambda name: situation.windows[name].copy())
         self._course = Course()
         self._lanes = _Lanes(situation, lanes)
@@ -77,7 +77,7 @@ class _Simulation:
             while self._shut and self._shut[0][0] <= at:
                 heapq.heappush(self._open, heapq.heappop(self._shut)[1])
             self._serve(at)
-            # With no idle lane the next free one matters; otherwise everything still waiting waits for a slot.
+            # Without an idle lane, the next event is a lane that becomes free; otherwise all types wait for slots.
             waits_for = self._lanes.moments if self._lanes.idle <= 0 else self._shut
             if not waits_for:
                 break
@@ -106,9 +106,9 @@ class _Simulation:
 
 
 class _Lanes:
-    """The idle lanes, and in `moments` the groups of busy ones by when they are free, a turnaround after the answer.
+    """The idle lanes, and in `moments` when groups of busy lanes become free: a turnaround after the answer.
 
-    `idle` is below zero if more lanes are busy than there should be.
+    `idle` is negative if more lanes are busy than there should be.
     """
 
     def __init__(self, situation: Situation, lanes: int) -> None:
@@ -123,12 +123,12 @@ class _Lanes:
         heapq.heapify(self.moments)
 
     def begin(self, answered_at: int, calls: int) -> None:
-        """Make lanes busy with `calls`."""
+        """Use `calls` lanes until a turnaround after `answered_at`."""
         self.idle -= calls
         heapq.heappush(self.moments, (answered_at + self._turnaround, calls))
 
     def free_by(self, at: int) -> None:
-        """Make the lanes idle that are free by `at`."""
+        """Mark the lanes that are free by `at` as idle."""
         while self.moments and self.moments[0][0] <= at:
             self.idle += heapq.heappop(self.moments)[1]
 
@@ -136,9 +136,9 @@ class _Lanes:
 class _Queue:
     """The events of one type: those that wait, and those that failed and are in their back-off.
 
-    A call is begun only if it can be answered by the deadline, and events that failed before go first. `answered` is
-    when the last event is answered, 0 if none is. `begun` counts the events begun, those of earlier plans included;
-    `failed` counts those that failed in every attempt.
+    A call begins only if it can be answered by the deadline. Events that failed before go first. `answered` is when the
+    last event is answered, 0 if none is. `begun` counts the events begun, including those before this plan; `failed`
+    counts the events that used all attempts.
     """
 
     def __init__(self, demand: Demand, situation: Situation, window: Callable[[str], SimulatedWindow]) -> None:
@@ -151,21 +151,21 @@ class _Queue:
         self._window = window
         self._attempts = situation.max_attempts
         self._backoff = situation.backoff
-        #: By the attempts made before: the events that wait, and the fraction of a failing call carried over. It starts
-        #: at a half for first attempts, to round to the nearest; later ones round down, or half an event would fail in
-        #: all of them.
+        #: By attempts made: the waiting events, and the fraction of a failing call carried over. For first attempts it
+        #: starts at a half, which rounds to the nearest. Later ones round down; otherwise half an event would fail in
+        #: all attempts.
         self._waiting = [demand.events] + [0] * (situation.max_attempts - 1)
         self._failing = [0.5] + [0.0] * (situation.max_attempts - 1)
-        #: (moment, attempts, events) of those in their back-off.
+        #: (moment, attempts, events) of the events in their back-off.
         self._coming: list[tuple[int, int, int]] = []
-        #: The routes still usable with the windows of their endpoints and budgets, and the latest moments of each.
+        #: The usable routes, these with the windows of their endpoints and budgets, and the latest beginnings of calls.
         self._routes: Sequence[Route] = demand.routes
         self._open: list[tuple[Route, SimulatedWindow, SimulatedWindow | None]] = []
         self._until = [-1]
 
     @property
     def left(self) -> int:
-        """The events that are not answered."""
+        """The number of events that are not answered."""
         return sum(self._waiting) + self._late + self.failed + sum(events for _, _, events in self._coming)
 
     def serve(self, at: int, most: int, starts: list[Start], lanes: _Lanes) -> None:
@@ -184,7 +184,7 @@ class _Queue:
                 self._begin(at + route.takes, route, number)
 
     def wakes_at(self, at: int) -> int | None:
-        """Return when it can use a lane again, at the earliest, that it cannot use at `at`; None if never."""
+        """Return when the type can next use a lane, if it cannot use more at `at`; None if never."""
         if not any(self._waiting):
             at = self._coming[0][0] if self._coming else NEVER
         opens = min(
@@ -195,7 +195,7 @@ class _Queue:
         return wakes_at if wakes_at <= max(self._until, default=0) else None
 
     def _advance(self, at: int) -> None:
-        """Drop the routes that are too late for any call; take back the events whose back-off is over."""
+        """Drop routes that are too late for a call; return events whose back-off is over to the waiting ones."""
         if self._until and at > self._until[0]:
             self._use([route for route in self._routes if route.latest >= at])
         while self._coming and self._coming[0][0] <= at:
@@ -213,9 +213,9 @@ class _Queue:
         self._until = sorted({route.latest for route in routes})
 
     def _divide(self, at: int, wanted: int) -> list[int]:
-        """Divide the calls over the open routes, from the first on; those left out at the end get none."""
+        """Divide the calls over the open routes in order; the result may omit routes at the end, which get none."""
         _, primary, budget = self._open[0]
-        if budget is None and primary.free(at) >= wanted:  # however many there are, no other needs to be looked at
+        if budget is None and primary.free(at) >= wanted:  # the primary suffices, so skip the others
             return [wanted]
         free = [window.free(at) if window.opens <= at else 0 for _, window, _ in self._open]
         free_in = {name: self._window(name).free(at) for name in self._budgets if name is not None}

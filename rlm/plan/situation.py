@@ -1,4 +1,4 @@
-"""What goes into a plan, in seconds, and what a simulation starts from, in ticks: demands, routes, windows, lanes."""
+"""The input of a plan, in seconds, and the start of a simulation, in ticks: demands, routes, windows, lanes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rlm.core.expected import Expected, Pair
 from rlm.core.window import WindowState
 from rlm.plan.window import SimulatedWindow, duration, ticks
 
-#: If a run is under way, slots that come back within this part of the guard form one group, at the latest time.
+#: For a run under way, slots that come back within this fraction of the guard form one group, at the latest time.
 GRAINS_OF_GUARD: Final = 10
-#: With more endpoints and budgets than this the planner examines fewer alternatives.
+#: Above this number of endpoints and budgets the planner examines fewer alternatives.
 MANY_ENDPOINTS: Final = 1000
-#: A window without a call in it.
+#: A window without calls.
 FRESH: Final = WindowState()
 
 
 class Underway(msgspec.Struct, frozen=True):
-    """A call under way when the plan is made, begun `age_seconds` ago."""
+    """A call that is under way when the plan is made; it began `age_seconds` ago."""
 
     type: str
     endpoint: str
@@ -31,9 +31,9 @@ class Underway(msgspec.Struct, frozen=True):
 
 
 class RunProgress(msgspec.Struct, frozen=True):
-    """How far a run is when the rest of it is planned: the calls under way, and by type the calls begun so far.
+    """The progress of a run whose rest is planned: the calls under way, and by type the calls begun so far.
 
-    Of its lanes `ready_lanes` are ready now, and more come up after `coming_up_seconds`; None if all are ready.
+    `ready_lanes` of its lanes are ready now, the others after `coming_up_seconds`; None if all are ready.
     """
 
     underway: tuple[Underway, ...] = ()
@@ -43,12 +43,12 @@ class RunProgress(msgspec.Struct, frozen=True):
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """The work to plan, and what it meets.
+    """The work to plan and the conditions for it.
 
-    `backlog` counts the events waiting, by type. A type that is not among `types` is left out: a run makes its events
-    dead letters. `types` are the configured ones, from high to low priority. `windows` are those of endpoints and
-    budgets, by name; one that is missing is fresh. `expected` is what calls were measured to be like, where known.
-    `progress` is how far a run is whose rest is planned; its calls under way are answered first.
+    `backlog` counts the waiting events by type. Types that are not among `types` are left out, because a run makes
+    their events dead letters. `types` are the configured types in descending priority. `windows` are those of endpoints
+    and budgets by name; a missing one is fresh. `expected` is what was measured of calls, if known. `progress` is the
+    progress of a run whose rest is planned; its calls under way are answered first.
     """
 
     backlog: Mapping[str, int]
@@ -59,15 +59,15 @@ class Workload(msgspec.Struct, frozen=True):
 
     @property
     def suspects(self) -> set[str]:
-        """The endpoints and budgets that failed and have not answered well since: no plan counts on them."""
+        """The endpoints and budgets that failed and have not answered well since; plans do not use them."""
         return {name for name, window in self.windows.items() if window.suspect}
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """How many workers there may be, and how many lanes, `threads`, each of them has.
+    """How many workers there may be, and how many lanes (`threads`) each has.
 
-    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next. `of_hosts`: no
-    host takes more workers, though the settings allow more.
+    `turnaround_seconds` is what a lane needs from an answer to its next call. `of_hosts`: no host takes more workers,
+    although the settings allow more.
     """
 
     min_workers: int
@@ -78,18 +78,18 @@ class Capacity(msgspec.Struct, frozen=True):
 
     @property
     def lanes(self) -> int:
-        """The lanes of all workers that are allowed."""
+        """The lanes of the most workers allowed."""
         return self.max_workers * self.threads
 
     def exactly(self, workers: int | None) -> Capacity:
-        """Return the same for exactly this number of workers, whatever is allowed; unchanged for None."""
+        """Return the capacity for exactly this number of workers, even if it is not allowed; unchanged for None."""
         if workers is None:
             return self
         return replace(self, min_workers=workers, max_workers=workers, of_hosts=False)
 
 
 class Horizon(msgspec.Struct, frozen=True):
-    """Until when calls must be answered, by when they should be, and the guard added to every period. Seconds.
+    """When calls must be answered, when they should be, and the guard added to every period. Seconds.
 
     An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
     from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
@@ -104,7 +104,7 @@ class Horizon(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """An endpoint for a type's events, its budget, what a call takes, its latest beginning, and the part that fails."""
+    """An endpoint for a type's events: its budget, a call's time, the latest beginning, and the share that fails."""
 
     endpoint: str
     budget: str | None
@@ -114,15 +114,15 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def windows(self) -> tuple[str, ...]:
-        """The names of the endpoint and of its budget."""
+        """The names of the endpoint and its budget."""
         return (self.endpoint,) if self.budget is None else (self.endpoint, self.budget)
 
 
 class Demand(msgspec.Struct, frozen=True):
     """A type's waiting events and their routes, the primary's first. `takes` is the shortest duration of a call.
 
-    `begun` of its events have been begun already; `share` is the part of all begun events that is due to the type.
-    `one_more` is another overflow endpoint as it would be.
+    `begun` of its events have begun already. `share` is the part of all begun events that the type should get.
+    `one_more` is what an additional overflow endpoint would be.
     """
 
     name: str
@@ -135,14 +135,14 @@ class Demand(msgspec.Struct, frozen=True):
 
     @property
     def windows(self) -> set[str]:
-        """The names of its endpoints and of their budgets."""
+        """The names of its endpoints and their budgets."""
         return {name for route in self.routes for name in route.windows}
 
 
 class Busy(msgspec.Struct, frozen=True):
     """A lane with a call under way, and when that is answered.
 
-    `type` is None for a call to a suspect endpoint: it is not expected to succeed, and its event counts as waiting.
+    `type` is None for a call to a suspect endpoint, which is not expected to succeed; its event counts as waiting.
     """
 
     type: str | None
@@ -152,10 +152,10 @@ class Busy(msgspec.Struct, frozen=True):
 class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes.
 
-    Demands go from high to low priority; `windows` are those of endpoints and budgets, by name. A lane needs a
-    `turnaround` between two calls. A failed call is tried again after a `backoff`, doubled with each of the
-    `max_attempts`. If a run is `under_way`, lanes may be `busy`, and more than the `ready_lanes` need `coming_up` until
-    they are ready; None if all are. Moments count from the one planned for, when the run had been `gone` for that long.
+    Demands are in descending priority; `windows` are those of endpoints and budgets by name. A lane needs a
+    `turnaround` between two calls. A failed call is tried again after a `backoff`, which doubles with each of the
+    `max_attempts`. If a run is `under_way`, lanes may be `busy`, and lanes beyond `ready_lanes` need `coming_up` to be
+    ready; None if all are ready. Moments count from the one planned for, `gone` after the run's start.
     """
 
     demands: tuple[Demand, ...]
@@ -173,7 +173,7 @@ class Situation(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
-        """Return the situation of a workload, its times converted to ticks."""
+        """Return the situation of a workload, with its times converted to ticks."""
         types, suspects = workload.types, workload.suspects
         so_far = workload.progress or RunProgress()
         back = Counter(call.type for call in so_far.underway if call.endpoint in suspects)
@@ -207,12 +207,12 @@ class Situation(msgspec.Struct, frozen=True):
 
     @property
     def must_be_quick(self) -> bool:
-        """Whether planning has little time: there are many endpoints, or a run is under way and planned repeatedly."""
+        """Whether planning has little time: there are many endpoints, or a run under way is planned repeatedly."""
         return self.under_way or len(self.windows) > MANY_ENDPOINTS
 
     @property
     def separable(self) -> bool:
-        """Whether types share nothing but the lanes, and no call is expected to fail."""
+        """Whether types share only the lanes, and no call is expected to fail."""
         names = [name for demand in self.demands for name in demand.windows]
         return len(set(names)) == len(names) and not any(
             route.error_rate for demand in self.demands for route in demand.routes
@@ -225,9 +225,9 @@ class Situation(msgspec.Struct, frozen=True):
         return replace(self, demands=tuple(demands))
 
     def with_more(self, names: Sequence[str], number: int) -> Situation:
-        """Return the situation with `number` more fresh overflow endpoints for each of the types named.
+        """Return the situation with `number` more fresh overflow endpoints for each of the named types.
 
-        They are as `EventType.one_more` makes them, and their calls are like those to the type's last endpoint.
+        `EventType.one_more` defines them, and their calls are like those to the type's last endpoint.
         """
         windows = dict(self.windows)
         demands = []

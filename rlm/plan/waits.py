@@ -1,7 +1,7 @@
-"""What the waiting events of a run wait for, moment by moment, and for how long in all. Pure.
+"""What the waiting events of a run wait for, and for how long in total. Pure.
 
-The conductor looks several times a second. Each look finds, by type, what stands between a waiting event and its call;
-the time since the look before is counted for that. These times explain what is left over in the end.
+The conductor looks several times a second. Each look finds, by type, what stands between a waiting event and its call,
+and adds the time since the previous look to that. At the end these times explain the leftovers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.plan.choose_releases import ReleaseState
 
-#: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between. Where Redis
-#: is far away a look takes long by itself: then they are so many times as far apart as the quickest of this conductor.
+#: Seconds between two looks above which nobody conducted in between. A distant Redis makes every look slow; then the
+#: limit is this many times the shortest distance between two looks of this conductor.
 GAP_SECONDS: Final = 2.0
 GAP_LOOKS: Final = 3
-#: What is known to be wrong where no worker is ready: those that are up claim nothing of a run, or nobody starts any.
+#: Known reasons why no worker is ready: the running workers claim nothing of this run, or nobody starts workers.
 ANOTHER_CONFIGURATION: Final = "another configuration"
 NO_SUPERVISOR: Final = "no supervisor"
 
@@ -33,33 +33,33 @@ NO_SUPERVISOR: Final = "no supervisor"
 class Obstacle(StrEnum):
     """What keeps a waiting event from being sent."""
 
-    START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
-    WORKERS = "workers"  # no worker is ready, or those that are have another configuration
-    SILENT = "silent"  # calls were released that no worker took in time, though some count as ready
-    LANES = "lanes"  # a slot is free, and every lane is busy
+    START = "start"  # the run has not made its first call: it drains, plans, and its workers start
+    WORKERS = "workers"  # no worker is ready, or the ready ones have another configuration
+    SILENT = "silent"  # no worker took the released calls in time, though some count as ready
+    LANES = "lanes"  # a slot is free, but every lane is busy
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
     PAUSED = "paused"  # an operator paused its endpoints
     RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
     UNREACHED = "unreached"  # no host can call its endpoints
     HELD = "held"  # their windows cannot be trusted
-    REDIS = "redis"  # Redis is away, or not fit to be told of calls
+    REDIS = "redis"  # Redis is away, or not fit to record calls
     CONDUCTOR = "conductor"  # nobody conducts
-    RUN_BEFORE = "run_before"  # the tick has come, and the run before is still open
+    RUN_BEFORE = "run_before"  # the tick has come, but the previous run is still open
 
 
 _OBSTACLES: Final = frozenset(Obstacle)
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """What an event waits for; `name` is the endpoint, the budget, or what is wrong with workers; empty without one."""
+    """What an event waits for. `name` is the endpoint, the budget, or what is wrong with the workers; empty if none."""
 
     obstacle: Obstacle
     name: str = ""
 
     @classmethod
     def read(cls, text: str) -> Wait | None:
-        """Read what `str` wrote; None for an obstacle that only a newer version knows."""
+        """Return the wait that `str` wrote; None if only a newer version knows its obstacle."""
         obstacle, _, name = text.partition(" ")
         return cls(Obstacle(obstacle), name) if obstacle in _OBSTACLES else None
 
@@ -75,15 +75,15 @@ _SHUT: Final = {
 }
 
 
-#: What versions that did not know these obstacles would have found.
+#: What older versions, which do not know these obstacles, would have found.
 _BEFORE: Final = {Obstacle.UNREACHED: Obstacle.RESTING, Obstacle.SILENT: Obstacle.WORKERS}
 
 
 def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
-    """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
+    """Return what a type's waiting events wait for, as fractions of 1; empty if none waits, or one is about to go.
 
-    If all its endpoints are shut, each counts for its part, and no worker is missed: it could call none. `begun`: the
-    run has made a call.
+    If all its endpoints are shut, each counts for its fraction, and missing workers do not count because they could
+    call none. `begun`: the run has made a call.
     """
     usable = state.usable(kind)
     if not _waiting(state, kind) or not usable:
@@ -102,18 +102,18 @@ def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait,
 
 
 def _waiting(state: ReleaseState, kind: EventType) -> int:
-    """Return how many events of a type wait: those whose calls are released do if no worker takes such calls."""
+    """Return how many events of a type wait. Events with released calls wait as well if no worker takes such calls."""
     counts = state.counts[kind.name]
     return counts.pending + (counts.released if state.lack == Wait(Obstacle.SILENT) else 0)
 
 
 def _without_slot(state: ReleaseState, kind: EventType) -> dict[Wait, float]:
-    """Return why no endpoint of a type has a slot, as parts of 1."""
+    """Return why no endpoint of a type has a slot, as fractions of 1."""
     return _parts([_shut_at(one, state.windows) or _full_at(one, state.windows) for one in kind.endpoints])
 
 
 def _full_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
-    """Return whether the slots of an endpoint are taken, or those of its budget."""
+    """Return which window is full, that of an endpoint or that of its budget."""
     window, budget = windows[endpoint.name], windows[endpoint.budget.name] if endpoint.budget else None
     if endpoint.budget and budget and budget.free <= 0 and budget.wait_seconds >= window.wait_seconds:
         return Wait(Obstacle.BUDGET, endpoint.budget.name)
@@ -121,7 +121,7 @@ def _full_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
 
 
 def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait | None:
-    """Return why an endpoint or its budget is shut, whatever slots are free; None if it is not."""
+    """Return why an endpoint or its budget is shut regardless of free slots; None if it is not."""
     for limited in (endpoint, endpoint.budget):
         if limited is not None and (circuit := circuit_of(windows[limited.name])) in _SHUT:
             is_unreached = windows[limited.name].unreached and circuit in RECOVERING
@@ -132,10 +132,10 @@ def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait | N
 def _before_opening(
     kind: EventType, windows: Mapping[str, WindowState], full: Collection[str], late: Obstacle
 ) -> dict[Wait, float]:
-    """Return what kept the events of a type from being sent before their run was open, as parts of 1.
+    """Return what kept the events of a type from being sent before their run opened, as fractions of 1.
 
-    `full` names the endpoints and budgets whose windows were full then. Being `late` is the obstacle only if an
-    endpoint could have been called.
+    `full` names the endpoints and budgets whose windows were full then. The obstacle is `late` only if some endpoint
+    could have been called.
     """
     found: list[Wait] = []
     for endpoint in kind.endpoints:
@@ -159,7 +159,7 @@ def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
 
 
 def _before_unreached(waits: Mapping[Wait, float]) -> dict[Wait, float]:
-    """Return waits as versions knew them that had no `UNREACHED`: such endpoints were resting; nor any word since."""
+    """Return waits in the words of versions before `UNREACHED` and later words; such endpoints counted as resting."""
     found: dict[Wait, float] = {}
     for wait, seconds in waits.items():
         known = replace(wait, obstacle=_BEFORE.get(wait.obstacle, wait.obstacle))
@@ -173,7 +173,7 @@ def _in_words(waits: Mapping[Wait, float]) -> dict[str, float]:
 
 @dataclass(slots=True)
 class Waits:
-    """How long the events of each type waited for what, seconds, up to the moment `until`, seconds since 1970."""
+    """How many seconds the events of each type waited for what, up to `until` (seconds since 1970)."""
 
     until: float
     by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
@@ -181,9 +181,9 @@ class Waits:
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
-        """Read what `as_json` wrote; without a document nothing was waited for since `began_at`.
+        """Read what `as_json` wrote. Without a document, nothing has been waited for since `began_at`.
 
-        Time in a word that only a newer version knows is left out: it is put down to no other obstacle.
+        Time under a word that only a newer version knows is dropped; it counts for no other obstacle.
         """
         if not document:
             return cls(began_at)
@@ -194,9 +194,9 @@ class Waits:
         return cls(document["until"], by_type)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the run's hash keeps, ready to be encoded.
+        """Return the JSON document for the run's hash.
 
-        Versions before `UNREACHED` fail on that word and read `by_type` alone; `unreached` has such types as they are.
+        Versions before `UNREACHED` fail on that word and read only `by_type`; `unreached` has the types that use it.
         """
         by_type = {name: _in_words(_before_unreached(waits)) for name, waits in self.by_type.items()}
         apart = {name: one for name, waits in self.by_type.items() if (one := _in_words(waits)) != by_type[name]}
@@ -205,9 +205,9 @@ class Waits:
     def open_late(
         self, late: Mapping[str, float], state: ReleaseState, types: Sequence[EventType], full: Collection[str]
     ) -> None:
-        """Count the time from the tick until the run was opened for what was waited for then.
+        """Count the time from the tick to the opening of the run for what was waited for then.
 
-        `late` has seconds by obstacle, `full` the endpoints and budgets whose windows were full for most of them.
+        `late` has seconds by obstacle; `full` has the endpoints and budgets whose windows were full most of that time.
         """
         known = {Obstacle(one): seconds for one, seconds in late.items() if one in _OBSTACLES}
         for kind in types:
@@ -216,13 +216,13 @@ class Waits:
                     self._put(kind.name, _before_opening(kind, state.windows, full, obstacle), seconds)
 
     def give_up(self, state: ReleaseState, types: Sequence[EventType]) -> None:
-        """Count the rest of the window for what is waited for now: no slot comes before the deadline."""
+        """Count the rest of the window for what is waited for now, because no slot comes before the deadline."""
         for kind in types:
             if state.counts[kind.name].pending and state.usable(kind):
                 self._put(kind.name, _without_slot(state, kind), max(0.0, state.remaining_seconds))
 
     def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
-        """Count the time since the last look for what each type waits for. `away`: Redis was away, or is unfit."""
+        """Add the time since the last look to what each type waits for. `away`: Redis was away or is unfit."""
         seconds, self.until = max(0.0, now - self.until), max(now, self.until)
         for kind in types:
             if not _waiting(state, kind):
@@ -237,7 +237,7 @@ class Waits:
         self._quickest = min(self._quickest or seconds, seconds)
 
     def stand_still(self, until: float, waiting: Iterable[str], *, begun: bool) -> None:
-        """Count the time since the last look, if it is long, as time without a conductor, for the types `waiting`."""
+        """If the last look is long ago, count the time since then as time without a conductor for types `waiting`."""
         seconds, self.until = max(0.0, until - self.until), max(until, self.until)
         for name in waiting if seconds > GAP_SECONDS else ():
             self._put(name, _nobody(begun=begun), seconds)

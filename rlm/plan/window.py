@@ -1,7 +1,7 @@
-"""One window in a simulation, of an endpoint or a budget: what it admits now, and when it opens again.
+"""The window of an endpoint or a budget in a simulation: what it admits now, and when it opens again.
 
-The planner counts time in ticks, whole microseconds. Their sums are exact, so events that fall together in time compare
-as equal and are handled as one group, however many they are.
+The planner counts time in ticks, which are whole microseconds. Their sums are exact, so simultaneous events compare as
+equal and are handled as one group, whatever their number.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def ticks(seconds: float) -> int:
 
 
 def duration(seconds: float) -> int:
-    """Return a duration in ticks, at least one, so that time moves on in every step."""
+    """Return a duration in ticks, at least one so that every step advances time."""
     return max(1, ticks(seconds))
 
 
 class SimulatedWindow:
-    """The rules of an endpoint or a budget with the slots taken; a slot is free only if every rule has one.
+    """The rules of an endpoint or a budget with their taken slots; a slot is free only if every rule has one.
 
-    `opens` is when the next slot can be taken if none is taken until then. A suspect never opens, nor does one that is
-    paused without an end. `shut` is the reason of a `rest`.
+    `opens` is when the next slot can be taken if none is taken before. A suspect window never opens, nor does one with
+    an endless pause. `shut` is the reason of its `rest`.
     """
 
     __slots__ = ("counts", "name", "opens", "rest", "shut")
@@ -47,14 +47,14 @@ class SimulatedWindow:
 
     @classmethod
     def of(cls, limited: Limited, window: WindowState, guard_seconds: float, grain: int = 1) -> SimulatedWindow:
-        """Return the window as it stands at the start. Slots come back at multiples of `grain` ticks, never early."""
+        """Return the window at the start. Slots come back at multiples of `grain` ticks, never early."""
         guard = ticks(guard_seconds)
         counts = [_Count.of(rule, window.ages, guard, grain) for rule in limited.limit.rules]
         endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
         return cls(limited.name, NEVER if endless else ticks(window.rest_seconds), _why_shut(window), counts)
 
     def copy(self) -> SimulatedWindow:
-        """Return one in the same state that can be used up without changing this one."""
+        """Return a copy that can be used up without changing this one."""
         same = SimulatedWindow.__new__(SimulatedWindow)
         same.name, same.rest, same.shut, same.opens = self.name, self.rest, self.shut, self.opens
         same.counts = [count.copy() for count in self.counts]
@@ -66,18 +66,18 @@ class SimulatedWindow:
         return min(count.period for count in self.counts)
 
     def most_within(self, span: int) -> int:
-        """Return the most slots that can be taken within a span of so many ticks."""
+        """Return the most slots that can be taken within `span` ticks."""
         return min(count.amount * (1 + span // count.period) for count in self.counts)
 
     def free(self, at: int) -> int:
-        """Return the slots that can be taken at `at`, which must not decrease from call to call."""
+        """Return the slots that can be taken at `at`, which must not decrease between calls."""
         if at < self.opens:
             return 0
         counts = self.counts
         return counts[0].free_at(at) if len(counts) == 1 else min([count.free_at(at) for count in counts])
 
     def take(self, at: int, slots: int) -> None:
-        """Take `slots` of the free ones."""
+        """Take `slots` of the free slots."""
         for count in self.counts:
             count.held.append((at + count.period, slots))
             count.free -= slots
@@ -86,7 +86,7 @@ class SimulatedWindow:
     def openings(self, until: int) -> Iterator[tuple[int, int]]:
         """Yield (time, slots) for the earliest possible use of every slot, up to and including `until`.
 
-        No use is earlier under any number of rules: under each, a call waits only for one a fixed number before it.
+        It is the earliest under several rules too: under each, a call waits only for the one a fixed number before it.
         """
         window = self.copy()
         at = max(0, window.opens)
@@ -105,15 +105,15 @@ class SimulatedWindow:
 
 
 def _why_shut(window: WindowState) -> Circuit:
-    """Return the health just before calls go again: that is the last reason they wait for."""
-    if window.rest_seconds > ENDLESS_SECONDS:  # only a pause has no end
+    """Return the health just before calls go again, which is the last reason that they wait for."""
+    if window.rest_seconds > ENDLESS_SECONDS:  # only a pause can be endless
         return Circuit.PAUSED
     last = 0.0 if window.suspect else 1 / SECOND
     return shut_by(window.later(max(0.0, window.rest_seconds - last))) or Circuit.OK
 
 
 class _Count:
-    """One rule's slots: how many are free, and when those held come back, soonest first."""
+    """One rule's slots: how many are free, and when the held ones come back, in ascending order."""
 
     __slots__ = ("free", "held", "period")
 
@@ -127,7 +127,7 @@ class _Count:
         period = duration(rule.seconds) + guard
         back = Counter([-((ticks(age) - period) // grain) * grain for age in ages])
         held = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
-        # Earlier calls may exceed a limit that was lowered: then `free` is below zero for a while.
+        # After a limit was lowered, earlier calls may exceed it; then `free` is negative for a while.
         return cls(period, rule.amount - sum(slots for _, slots in held), held)
 
     def copy(self) -> _Count:

@@ -1,11 +1,11 @@
-"""How many workers: none more left over than needs be, and done by the target with the fewest, or as soon as can be.
+"""The number of workers: enough for the smallest possible leftover, and the fewest that end by the target.
 
-Where the limits keep the end beyond the target there is no time to spare. Then all lanes are planned with that could be
-busy at one moment: a late start, a slow call or a retry must not leave over what the limits admit. They cost little.
+If the limits keep the end beyond the target, there is no time to spare. Then the plan has as many lanes as can be busy
+at once, so that a late start, a slow call or a retry does not leave over what the limits admit. They cost little.
 
-More lanes do not always help: a long call of a lower type may take the lane that a higher one could have used a moment
-later, so that the end comes later than with one lane less. Every schedule by priority has such anomalies. So the goal
-is what no schedule can beat (`Bound`), or else the best that any examined number of workers achieves. If each number is
+More lanes do not always help: a long call of a lower type may take a lane that a higher type could have used a moment
+later, so the end is later than with one lane less. Every schedule by priority has such anomalies. So the goal is the
+bound that no schedule can beat (`Bound`), or else the best result of any examined number of workers. If every number is
 examined, allowing more never makes a plan worse.
 """
 
@@ -23,16 +23,16 @@ from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 from rlm.plan.window import NEVER, ticks
 
-#: The numbers of workers examined: each one up to twice this, beyond that in steps of one part in as many.
+#: Up to twice this, every number of workers is examined; beyond that, steps are one part in this many.
 FINENESS: Final = 32
-#: The same if there is little time.
+#: The same when there is little time.
 LEAST_FINENESS: Final = 2
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The number of workers, their course, the best course of any allowed number, and the bound that nobody beats.
+    """The number of workers, their course, the best course of any allowed number, and a bound on the end.
 
-    `alone` is the course of all types if each had its endpoints to itself and a lane for every event.
+    `alone` is the course if each type had its endpoints to itself and a lane for every event.
     """
 
     workers: int
@@ -43,16 +43,16 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -> Choice:
-    """Return the workers that leave over no more than necessary, or than any number, and end by the goal.
+    """Return the number of workers with the smallest leftover possible, or of any number, that end by the goal.
 
-    The fewest of them if the goal is the target; if that cannot be kept, as many as can have a call each.
+    If the goal is the target, it is the fewest; if the target cannot be met, as many as can have a call each.
     """
     search = _Search(situation, capacity, horizon)
     return search.at_the_bound() or search.at_the_best()
 
 
 class _Search:
-    """The allowed numbers of workers, from few to many, and the course of each."""
+    """The allowed numbers of workers in ascending order, and the course of each."""
 
     def __init__(self, situation: Situation, capacity: Capacity, horizon: Horizon) -> None:
         self._run: Callable[[int], Course] = functools.cache(
@@ -68,7 +68,7 @@ class _Search:
         self._allowed = list(_numbers(min(self._most, max(capacity.min_workers, needed)), self._most, fineness))
 
     def at_the_bound(self) -> Choice | None:
-        """Return those that leave over no more than the limits do, and end by the goal; None if there are none."""
+        """Return workers that leave over only what the limits do, and end by the goal; None if there are none."""
         bound = self._bound
         goal = self._goal(bound.of_all)
         for workers in self._in_order(goal):
@@ -82,9 +82,9 @@ class _Search:
         return None
 
     def at_the_best(self) -> Choice:
-        """Return those that leave over no more than the best number does, and end by the goal.
+        """Return workers that leave over no more than the best number does, and end by the goal.
 
-        The goal is that of the events which the best gets answered, or the best's own end if that is later.
+        The goal is that for the events which the best number answers, or the end of the best number if that is later.
         """
         best = self._best()
         soonest = self._bound.of_course(best)
@@ -107,11 +107,11 @@ class _Search:
         return self._bound.leftover(workers * self._threads) <= best.leftover
 
     def _goal(self, bound: EventsBound) -> int:
-        """Return when it is to be done: by the target, or, if that is impossible, as soon as can be."""
+        """Return when the run should be done: by the target or, if that is impossible, as soon as possible."""
         return max(self._target, bound.end(self._most * self._threads))
 
     def _in_order(self, goal: int) -> Iterable[int]:
-        """Return the numbers to try: the fewest first; beyond the target, first the most that can all be busy."""
+        """Return the numbers to try: ascending; beyond the target, descending from the most that can all be busy."""
         if goal <= self._target:
             return self._allowed
         enough = next((one for one in self._allowed if one * self._threads >= self._busy), self._most)
@@ -127,7 +127,7 @@ def _numbers(fewest: int, most: int, fineness: int) -> Iterator[int]:
 
 
 def most_at_once(situation: Situation) -> int:
-    """Return how many calls can be under way at one moment: as many as the limits let begin while a call takes."""
+    """Return how many calls can be under way at once: as many as the limits let begin during one call's time."""
     return len(situation.busy) + sum(
         min(one.events, sum(situation.windows[route.endpoint].most_within(route.takes) for route in one.routes))
         for one in situation.demands
@@ -135,16 +135,16 @@ def most_at_once(situation: Situation) -> int:
 
 
 def _rank(course: Course) -> tuple[int, list[int], int]:
-    """Rank courses, the best first: fewest left over, then fewest of the highest type, then the soonest end."""
+    """Return a key that sorts courses, best first: least leftover, then least of the highest type, then soonest end."""
     return course.leftover, list(course.left.values()), course.forecast
 
 
 class Bound:
-    """What no schedule of a situation can beat: the least leftover, and the soonest end. Times in ticks.
+    """Bounds that no schedule of a situation can beat: the least leftover and the soonest end. Times in ticks.
 
-    Alone and with a lane for every event, a type takes each slot the moment it opens: no schedule begins its k-th call
-    sooner, whatever fails. And the calls that cannot begin before some moment must all be worked off after it, on the
-    lanes there are.
+    Alone and with a lane for every event, a type takes each slot when it opens; no schedule begins its k-th call
+    sooner, whatever fails. Also, the calls that cannot begin before a moment must all be done after it on the available
+    lanes.
     """
 
     def __init__(self, situation: Situation) -> None:
@@ -162,16 +162,16 @@ class Bound:
 
     @functools.cached_property
     def left(self) -> dict[str, int]:
-        """By type the fewest events left over with a lane for every event, calls under way that end late included."""
+        """By type, the fewest events left over with a lane for every event, including calls under way that end late."""
         return {one.name: one.events - self._fit[one.name] + self._late[one.name] for one in self._demands}
 
     @functools.cached_property
     def leftover_of_limits(self) -> int:
-        """The same for all types."""
+        """The same, summed over all types."""
         return sum(self.left.values())
 
     def leftover(self, lanes: int) -> int:
-        """Return the fewest events left over on that many lanes, which is if the shortest calls go first."""
+        """Return the fewest events left over on that many lanes, reached if the shortest calls go first."""
         work, leftover = lanes * self._deadline, self.leftover_of_limits
         for demand in self._shortest_first:
             begun = min(self._fit[demand.name], work // demand.takes)
@@ -186,7 +186,7 @@ class Bound:
 
     @functools.cached_property
     def alone(self) -> Course:
-        """What the types come to, each with its endpoints to itself, all alike, and a lane for every event."""
+        """The course of the types, each with its endpoints to itself, equal endpoints, and a lane for every event."""
         starts, answered = [], {}
         for demand in self._demands:
             for at, events in self._first(demand, self._fit):
@@ -200,11 +200,11 @@ class Bound:
         return self.of_events({one.name: one.events + late[one.name] - course.left[one.name] for one in self._demands})
 
     def of_events(self, done: Mapping[str, int]) -> EventsBound:
-        """Return the bound on the end of that many events of each type, no more than fit."""
+        """Return the bound on the end of that many events of each type, which must not exceed what fits."""
         return EventsBound([(demand, *group) for demand in self._demands for group in self._first(demand, done)])
 
     def _first(self, demand: Demand, done: Mapping[str, int]) -> Iterator[tuple[int, int]]:
-        """Yield (moment, events): when the first `done` events of a type can begin at the soonest."""
+        """Yield (moment, events): the earliest beginnings of the first `done` events of a type."""
         lacking = done[demand.name]
         for at, slots in self._openings.get(demand.name, ()):
             if lacking <= 0:
@@ -214,7 +214,7 @@ class Bound:
 
 
 class EventsBound:
-    """The soonest end of a set of events, by the number of lanes."""
+    """The soonest possible end of a set of events, by the number of lanes."""
 
     def __init__(self, soonest: list[tuple[Demand, int, int]]) -> None:
         latest_first = sorted(((at, events * demand.takes) for demand, at, events in soonest), reverse=True)
@@ -224,14 +224,14 @@ class EventsBound:
         self.unlimited = max((at + demand.takes for demand, at, _ in soonest), default=0)
 
     def end(self, lanes: int) -> int:
-        """Return when the last event is answered at the soonest, ticks."""
+        """Return the earliest possible time of the last answer, in ticks."""
         if not lanes:
             return NEVER if self._work_from else 0
         return max([self.unlimited, *[at - -work // lanes for at, work in self._work_from]])
 
 
 def _openings(demand: Demand, situation: Situation) -> Sequence[tuple[int, int]]:
-    """Return (moment, slots) of each opening for a type alone, the soonest first."""
+    """Return (moment, slots) of each opening for a type alone, in ascending order."""
     opening: Counter[int] = Counter()
     of_budget: dict[str, Counter[int]] = defaultdict(Counter)
     latest = max(route.latest for route in demand.routes)
@@ -245,7 +245,7 @@ def _openings(demand: Demand, situation: Situation) -> Sequence[tuple[int, int]]
 
 
 def _capped(own: Counter[int], budget: Counter[int]) -> Counter[int]:
-    """Return the openings under both, by the sums of each up to any moment."""
+    """Return the openings that both allow, from the cumulative sums of each."""
     opening: Counter[int] = Counter()
     sum_own = sum_budget = 0
     for at in sorted({*own, *budget}):

@@ -1,1 +1,1 @@
-"""The processes of RLM: a supervisor with its worker processes, groups of processes, signals, periods of grace."""
+"""The processes of RLM: a supervisor with its worker processes, process groups, signals, grace periods."""

@@ -1,7 +1,7 @@
-"""Whether processes live: by what a supervisor announces, by their number, by the file that one touches.
+"""Whether a process is alive: by its supervisor's announcements, by its pid, by the file that it touches.
 
-A loop touches the file while it goes round, for a health check from outside that asks nobody: a container's engine
-looks at the file's age. That Redis is away does not stop the loop, so nothing is restarted for it.
+Each loop touches the file on every turn. An external health check needs only the file's age, for example in a
+container. The loop keeps running while Redis is unreachable, so an outage of Redis causes no restart.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.settings import Settings
 
-#: A turn that takes longer hangs, and is not spoken for, seconds: a template that has to load first may take a minute.
+#: A turn that takes longer counts as hung and is not announced, seconds: loading a template may take a minute.
 LONGEST_TURN_SECONDS = 90.0
-#: A failed announcement is made again after this, seconds.
+#: Seconds until a failed announcement is repeated.
 AGAIN_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Announces a supervisor every `HEARTBEAT_SECONDS`, and that its workers are in the register.
+    """Announces a supervisor every `HEARTBEAT_SECONDS`, and keeps its workers in the register.
 
-    While it is `brisk` it does so every `BRISK_SECONDS`: it has workers, and others would take its share over.
+    If it is `brisk` it announces every `BRISK_SECONDS`: it has workers whose share others would take over.
     """
 
     def __init__(self, store: Store, entry: Process, worker_ids: Callable[[], Sequence[str]]) -> None:
@@ -44,7 +44,7 @@ class Presence:
         self._store = store
         self._worker_ids = worker_ids
         self.brisk = False
-        #: Others may have its share: nobody has heard of it, or not for long, or Redis failed.
+        #: Others may have taken its share: it is not announced yet, its last announcement is too old, or Redis failed.
         self.lapsed = True
         self._said_at, self._said_every = float("-inf"), 0.0
         self._turned_at = system_clock.monotonic()
@@ -52,22 +52,22 @@ class Presence:
         self._thread = threading.Thread(target=self._speak, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Speak for turns that take long from now on."""
+        """Start the thread that announces the supervisor during long turns."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Speak no more; returns when nothing is being said."""
+        """Stop the thread, and wait until it has ended."""
         self._stopped.set()
         self._woken.set()
         self._thread.join()
 
     def turn(self) -> None:
-        """Note that a turn begins, and announce the supervisor if that is due."""
+        """Note that a turn begins, and announce the supervisor if an announcement is due."""
         self.go_on()
         self._keep()
 
     def go_on(self) -> None:
-        """Note that the supervisor does not hang."""
+        """Note that the supervisor is not hung."""
         self._turned_at = system_clock.monotonic()
 
     def say(self) -> None:
@@ -75,8 +75,8 @@ class Presence:
         entry, before = replace(self.entry, every=self._every_seconds), replace(self.entry, every=self._said_every)
         self.lapsed |= system_clock.monotonic() - self._said_at > before.silent_after
         self._store.processes.announce(Role.SUPERVISOR, entry)
-        self._store.processes.enter(Role.WORKER, self._worker_ids())  # they say only that they live
-        if entry.every < self._said_every:  # the thread waits for longer than that
+        self._store.processes.enter(Role.WORKER, self._worker_ids())  # their own heartbeats do not enter them
+        if entry.every < self._said_every:  # the thread waits for the longer interval
             self._woken.set()
         self._said_at, self._said_every = system_clock.monotonic(), entry.every
 
@@ -85,7 +85,7 @@ class Presence:
         return BRISK_SECONDS if self.brisk else HEARTBEAT_SECONDS
 
     def _keep(self) -> None:
-        """Announce the supervisor if that is due, by what it said last as well."""
+        """Announce the supervisor if that is due by the last announced interval or by the current one."""
         if system_clock.monotonic() - self._said_at >= min(self._said_every, self._every_seconds):
             self.say()
 
@@ -107,23 +107,23 @@ class Presence:
                 log.debug("The supervisor cannot announce itself: %s", error, extra={"action": "announce"})
 
 
-#: Names the file; unset or empty: there is none.
+#: Environment variable with the path of the file; if it is unset or empty no file is touched.
 ALIVE_VARIABLE: Final = "RLM_ALIVE_FILE"
-#: How often the file is touched at the most, seconds. Every loop goes round within 5 s.
+#: Minimum seconds between two touches of the file. Every loop makes a turn within 5 s.
 TOUCH_SECONDS: Final = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class AliveFile:
-    """Touches the file of `RLM_ALIVE_FILE`, if one is named, whenever `touch` is called and it is time again."""
+    """Touches the file that `RLM_ALIVE_FILE` names, at most every `TOUCH_SECONDS`."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._path = environ.get(ALIVE_VARIABLE, "")
         self._again_at = float("-inf")
 
     def touch(self) -> None:
-        """Note that the loop has gone round. A file that cannot be written is told of, once a minute at the most."""
+        """Note a turn of the loop. A file that cannot be written is logged at most once a minute."""
         if not self._path or (now := system_clock.monotonic()) < self._again_at:
             return
         self._again_at = now + TOUCH_SECONDS
@@ -142,9 +142,9 @@ class AliveFile:
 
 @cache
 def pid_space() -> str:
-    """Return what the number of a process is unique in, the boot and its namespace; empty where the system hides it.
+    """Return the boot and PID namespace in which a pid is unique; empty if the system hides them.
 
-    Containers may share the name of their host, and each counts its processes anew.
+    Containers may share a host name, and each has a PID namespace of its own.
     """
     try:
         boot, namespace = Path("/proc/sys/kernel/random/boot_id").read_text(), Path("/proc/self/ns/pid").stat().st_ino
@@ -154,7 +154,7 @@ def pid_space() -> str:
 
 
 def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -> Process:
-    """Return what is announced of a process with these `settings`; `started_at` is in seconds since 1970."""
+    """Return the register's entry of a process with these `settings`; `started_at` is in seconds since 1970."""
     return Process(
         process_id,
         pid,
@@ -168,17 +168,17 @@ def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -
 
 
 def is_dead(pid: int) -> bool:
-    """Return whether no process of this space has a number, or one that only waits to be collected."""
+    """Return whether this pid is unused in this PID namespace, or belongs to a zombie."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError, IndexError):  # another user's, or there is no /proc
+    except (OSError, OverflowError, IndexError):  # the process of another user, or there is no /proc
         return False
 
 
 def has_died(owner: str, here: str) -> bool:
-    """Return whether `host:pid:...` is a dead process of the host `here`, which is this; False for any other host."""
+    """Return whether the owner `host:pid:...` is a dead process of this host, `here`; False for any other host."""
     host, pid, *_ = f"{owner}:".split(":")
     return host == here and pid.isdecimal() and is_dead(int(pid))

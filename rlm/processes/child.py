@@ -1,6 +1,6 @@
-"""A worker process as its supervisor sees it: whether it is frozen, its death, what it held, how soon another starts.
+"""A worker process seen by its supervisor: whether it is frozen, its death, what it held, when the next may start.
 
-Only the kernel says that a process is dead. Whether a living one is frozen follows from what it last said.
+Only the kernel reports a death. Whether a living worker is frozen follows from the age of its last announcement.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from rlm.processes.alive import is_dead
 from rlm.processes.fork import Forked
 from rlm.processes.signals import how_ended
 
-#: A worker that has not announced itself for so long is silent, seconds: even without events a heartbeat has been due
-#: for a while.
+#: A worker whose last announcement is older is silent, seconds. Even idle workers send a heartbeat earlier.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
-#: How often the supervisor looks for silent workers once there may be one, seconds.
+#: Seconds between two looks for silent workers, once one may be silent.
 LOOK_SECONDS = 1.0
-#: A worker found silent by so many looks in a row is frozen. They take longer than from one heartbeat to the next, so
-#: that all may be heard again after Redis lost the register, its clock stepped, or this host was suspended.
+#: A worker found silent by so many looks in a row is frozen. They take longer than a heartbeat interval, so that each
+#: worker can be heard again after Redis lost the register, its clock stepped, or this host was suspended.
 LOOKS = 5
-#: A worker that was not ready yet is judged from this age on, seconds. It may still be coming up: on a host with too
-#: much to do that takes long, and ending those who try makes it worse.
+#: Seconds after which a worker that was never ready is judged. On an overloaded host a start takes long, and killing
+#: workers that are still starting makes it worse.
 BOOT_SECONDS = 60.0
-#: A worker that dies sooner than this after its start counts as a failed start, and its successor waits, seconds.
+#: A worker that dies within so many seconds of its start counts as a failed start, and its successor waits.
 QUICK_DEATH_SECONDS = 5.0
-#: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
+#: Seconds to wait after a failed start; doubled with each failed start in a row, up to the longest wait.
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
 
@@ -47,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
-    """Starts worker processes, and cleans up at their broker after them."""
+    """Starts worker processes, and deletes from the broker what dead ones had fetched."""
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
         """Start a worker process."""
@@ -57,27 +56,27 @@ class Launcher(Protocol):
 
 
 class Death(Protocol):
-    """The death of a process. `fileno` becomes readable when it has died, whoever its parent is."""
+    """The death of a process. `fileno` becomes readable when the process has died, whoever its parent is."""
 
     def fileno(self) -> int:
-        """Return what to select on."""
+        """Return the file descriptor to select on."""
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
 
 
 class PidfdDeath:
-    """The death of a process by its pidfd (Linux), which needs no help of its parent, the template."""
+    """The death of a process by its pidfd (Linux); its parent, the template, is not needed."""
 
     def __init__(self, pid: int) -> None:
         self._fd = os.pidfd_open(pid)
 
     def fileno(self) -> int:
-        """Return what to select on."""
+        """Return the file descriptor to select on."""
         return self._fd
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         os.close(self._fd)
 
 
@@ -95,7 +94,7 @@ def watch_death(pid: int) -> Death | None:
 
 
 class Child(msgspec.Struct):
-    """A worker process that a supervisor has spawned; `spawned_at` and `told_at`, to stop, in monotonic seconds."""
+    """A worker process of a supervisor. `spawned_at` and `told_at`, when it was told to stop, are monotonic seconds."""
 
     worker_id: str
     process: Forked
@@ -105,10 +104,10 @@ class Child(msgspec.Struct):
     told_at: float = float("inf")
     killed: bool = False
     left: bool = False
-    ready: bool = False  #: it came up: it was ready once
-    silent_looks: int = 0  #: how many of the last looks, in a row, found it silent
-    frozen: bool = False  #: it was found frozen, and told to end
-    cut: bool = False  #: it was ended because all were to end at once: no event that it had is to blame
+    ready: bool = False  #: it was ready at least once
+    silent_looks: int = 0  #: how many looks in a row found it silent
+    frozen: bool = False  #: it was found frozen, and was killed
+    cut: bool = False  #: it was killed by an immediate stop: none of its events is to blame
 
     @property
     def pid(self) -> int:
@@ -116,31 +115,31 @@ class Child(msgspec.Struct):
         return self.process.pid or 0
 
     def stop(self) -> None:
-        """Ask it to finish what it has in flight and leave (TERM)."""
+        """Ask it to finish its calls in flight and exit (TERM)."""
         self.stopping = True
         self.told_at = system_clock.monotonic()
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it now (KILL), though it was told to stop."""
+        """Kill it: it was told to stop, or all are to stop at once."""
         log.warning("Worker %s is ended at once", self.worker_id, extra={"action": "kill_worker"})
         self.stopping = self.killed = True
         self._signal(signal.SIGKILL)
 
     def end_frozen(self) -> None:
-        """End it now (KILL), to be replaced once it has died; while it is in a system call that may take long."""
+        """Kill it so that it is replaced once it has died. Inside a system call it may take long to die."""
         self.frozen = True
         self._signal(signal.SIGKILL)
 
     def look(self, silent_seconds: float) -> bool:
-        """Take what a look found, the seconds since it was last heard; return whether it is frozen."""
+        """Note for how long it has been silent at a look; return whether it is frozen."""
         self.silent_looks = self.silent_looks + 1 if silent_seconds > SILENT_SECONDS else 0
         return self.silent_looks >= LOOKS
 
     def _signal(self, signum: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             if isinstance(self.death, PidfdDeath):
-                signal.pidfd_send_signal(self.death.fileno(), signum)  # never a stranger with a reused pid
+                signal.pidfd_send_signal(self.death.fileno(), signum)  # safe if the pid is reused
             elif self.death is not None:
                 os.kill(self.pid, signum)
 
@@ -155,7 +154,7 @@ class Child(msgspec.Struct):
 
 
 class StartBackoff:
-    """How long the next worker waits, after starts that failed."""
+    """The delay of the next start after failed starts."""
 
     def __init__(self) -> None:
         #: Failed starts in a row.
@@ -164,11 +163,11 @@ class StartBackoff:
 
     @property
     def left_seconds(self) -> float:
-        """The time to wait; 0 or negative if the next worker may start."""
+        """Seconds to wait; 0 or negative if the next worker may start."""
         return self._not_before - system_clock.monotonic()
 
     def hold_back(self) -> float:
-        """Count a failed start; return the wait, seconds. Starts that fail together count as one."""
+        """Count a failed start; return the wait in seconds. Starts that fail during one wait count as one."""
         now = system_clock.monotonic()
         if now >= self._not_before:
             self.failed += 1
@@ -178,17 +177,17 @@ class StartBackoff:
 
 
 class FrozenWatch:
-    """Looks at the workers of a supervisor, now and then, and kills the frozen: they are reaped as the dead are."""
+    """Looks at a supervisor's workers from time to time and kills frozen ones; they are reaped like any dead worker."""
 
     def __init__(self, processes: Processes, children: Mapping[str, Child], grace_seconds: float) -> None:
         self._processes = processes
         self._children = children
         self._grace_seconds = grace_seconds
         self._looked_at = float("-inf")
-        self._silent_at = float("-inf")  #: none of those that have come up can be silent before
+        self._silent_at = float("-inf")  #: no worker that was ready can be silent before
 
     def look(self) -> None:
-        """Kill those that do not stop; and the frozen, if it is time to look."""
+        """Kill the workers that do not stop in time; if a look is due, kill the frozen ones too."""
         now = system_clock.monotonic()
         for child in self._children.values():
             if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
@@ -207,7 +206,7 @@ class FrozenWatch:
                 child.end_frozen()
 
     def forgive(self) -> None:
-        """Begin to count anew: nobody could be heard."""
+        """Reset the counts of silent looks: while Redis was away nobody could be heard."""
         for child in self._children.values():
             child.silent_looks = 0
 
@@ -218,23 +217,23 @@ class FrozenWatch:
 
 
 def _is_judged(child: Child, now: float) -> bool:
-    """Return whether a silent worker is frozen: it is not coming up, leaving, or about to die."""
+    """Return whether a silent worker counts as frozen: it is not starting, stopping or already killed."""
     return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
 
 
 class Remains:
-    """What dead workers held, until it is free again: their events, and the messages that they had fetched."""
+    """What dead workers held until it is freed: their events, and the messages that they had fetched."""
 
     def __init__(self, store: Store, launcher: Launcher) -> None:
         self._store = store
         self._launcher = launcher
         self._unfreed: dict[str, bool] = {}
         self._restarted: list[str] = []
-        #: Workers that were killed with a supervisor that is succeeded here, by its id.
+        #: Dead workers of a dead supervisor, by the id of that supervisor.
         self._bereft: dict[str, set[str]] = {}
 
     def add(self, worker_id: str, *, died: bool) -> None:
-        """Note a dead worker; one that was ended because all were to end at once has not `died` of what it had."""
+        """Note a dead worker. `died` is False if an immediate stop killed it: then none of its events is to blame."""
         self._unfreed[worker_id] = died
 
     def count(self, worker_id: str) -> None:
@@ -242,7 +241,7 @@ class Remains:
         self._restarted.append(worker_id)
 
     def free(self) -> None:
-        """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
+        """Release the events and delete the messages of dead workers. What fails stays for the next call."""
         if self._restarted:
             self._store.processes.count_restarts(self._restarted)
             self._restarted = []
@@ -251,17 +250,17 @@ class Remains:
             del self._unfreed[worker_id]
 
     def free_quietly(self) -> None:
-        """Do the same, or leave it for later where Redis fails."""
+        """Do the same; if Redis fails, leave it for later."""
         try:
             self.free()
         except StoreError as error:
             log.info("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
 
     def succeed(self, own: Process) -> None:
-        """Free what workers held that were killed with their supervisor, another than `own` on the same host.
+        """Free what the workers of dead supervisors on the host of `own` held, if they died too.
 
-        Both are off the register then. Else they would keep their places and its share until they were silent for so
-        long that a host is lost.
+        Both leave the register. Otherwise they would keep their places and their share until they count as lost, which
+        takes much longer.
         """
         processes = self._store.processes
         dead = {one.id: one for one in processes.alive(Role.SUPERVISOR) if one.id != own.id and _died_here(one, own)}
@@ -288,5 +287,5 @@ class Remains:
 
 
 def _died_here(process: Process, own: Process) -> bool:
-    """Return whether a process is dead whose number counts where that of `own` does, which calls this."""
+    """Return whether a process is dead and its pid counts in the PID namespace of `own`, the calling process."""
     return bool(own.pids) and process.pids == own.pids and is_dead(process.pid)

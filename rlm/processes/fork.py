@@ -1,8 +1,8 @@
-"""Processes that are forked from this one, which share with it all that it has imported, and its memory before that.
+"""Processes forked from this one: they share its imports and its memory so far.
 
-A fork copies one thread and every connection. So a process is forked in a moment when it has no other thread. One that
-has threads of its own keeps a template: an idle copy, made before they were, which forks on its behalf. `rlm start
---wait` makes a spare, a copy that waits to be its supervisor.
+A fork copies one thread and every connection, so a process must have no other thread when it is forked. A process with
+threads keeps a template: an idle copy, made before the threads, that forks on its behalf. `rlm start --wait` makes a
+spare: a copy that waits to become its supervisor.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-#: How long a template may take to answer, seconds: its first answer, since a fresh one imports first, on a host with
-#: too much to do for long; and any other. Meanwhile the process that has it does nothing else.
+#: Seconds that a template may take to answer: the first time, because a fresh one imports first on a host that may be
+#: overloaded, and every other time. Its owner does nothing else meanwhile.
 FIRST_SECONDS = 60.0
 ANSWER_SECONDS = 5.0
-END_SECONDS = 1.0  #: the same to end
+END_SECONDS = 1.0  #: seconds that it may take to end
 _POLL_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
 
 
 def is_alone() -> bool:
-    """Return whether this process has one thread only, so that a fork of it lacks nothing."""
+    """Return whether this process has only one thread, so that a fork of it is complete."""
     return threading.active_count() == 1
 
 
 def fork(target: Callable[..., None], *args: Any) -> int:
-    """Fork a process that is `target(*args)`, without exit handlers; return its pid, or raise an OSError."""
-    sys.stdout.flush()  # else both would print what is buffered
+    """Fork a process that runs `target(*args)` without exit handlers; return its pid, or raise an OSError."""
+    sys.stdout.flush()  # otherwise both would print what is buffered
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
@@ -61,7 +61,7 @@ def _become(target: Callable[..., None], args: tuple[Any, ...]) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001  # nothing of it may go on in the copy
+    except BaseException:  # noqa: BLE001  # no exception may leave the copy
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -71,25 +71,25 @@ def _become(target: Callable[..., None], args: tuple[Any, ...]) -> NoReturn:
 
 
 class Forked(msgspec.Struct):
-    """A process that a template has forked, as its supervisor has it."""
+    """A process forked by a template, as its supervisor sees it."""
 
     template: Template
     pid: int
-    exitcode: int | None = None  #: as `subprocess` has it; None if it is not known
+    exitcode: int | None = None  #: as in `subprocess`; None if it is not known
 
     def join(self) -> None:
-        """Collect it once it has died: only its parent, the template, can learn how."""
+        """Collect it once it has died: only its parent, the template, can learn how it ended."""
         self.exitcode = self.template.collect(self.pid)
 
 
 class Template:
-    """A process that forks others, each of which is `target(lifeline, *args)`; used as a context manager.
+    """A process that forks others, each of which runs `target(lifeline, *args)`; a context manager.
 
-    The `lifeline` becomes readable when the process that has this template is gone. The template ends then by itself;
-    what it forked sees to that itself.
+    The `lifeline` becomes readable when the owner of this template is gone. The template then ends by itself; the
+    processes that it forked must watch the lifeline themselves.
 
-    The first template is a fork of this process. One that was killed is replaced by a fresh interpreter, which takes
-    longer: by then this process has threads.
+    The first template is a fork of this process. A killed one is replaced by a fresh interpreter, which starts more
+    slowly: by then this process has threads.
     """
 
     def __init__(self, target: Callable[..., None]) -> None:
@@ -108,11 +108,11 @@ class Template:
 
     @property
     def pid(self) -> int | None:
-        """Its process id; None if there is none at the moment."""
+        """Its process id; None if there is no template at the moment."""
         return self._process.pid if self._process else None
 
     def spawn(self, *args: Any) -> Forked:
-        """Fork a process, by another template if this one is gone; raise an OSError if the host has none to give."""
+        """Fork a process, by a new template if this one is gone; raise an OSError if the host has no room for it."""
         try:
             return Forked(self, self._ask(args))
         except ConnectionError:
@@ -121,7 +121,7 @@ class Template:
             return Forked(self, self._ask(args))
 
     def collect(self, pid: int) -> int | None:
-        """Return the exit status of a process that has died, negative for a signal; None if its template is gone."""
+        """Return the exit status of a dead process, negative for a signal; None if its template is gone."""
         with suppress(OSError):
             return int(self._ask(pid))
         return None
@@ -130,7 +130,7 @@ class Template:
         alone = is_alone()
         orders, theirs = multiprocessing.Pipe()
         not_theirs = [orders, self._life] if alone else []
-        os.environ["PYTHONSAFEPATH"] = "1"  # else a fresh interpreter imports from the current directory first
+        os.environ["PYTHONSAFEPATH"] = "1"  # otherwise a fresh interpreter imports from the current directory
         context: Any = multiprocessing.get_context("fork" if alone else "spawn")
         args = theirs, self._lifeline, not_theirs, self._target
         process = context.Process(target=_serve, args=args, daemon=False)
@@ -155,7 +155,7 @@ class Template:
         return answer
 
     def _give_up(self) -> None:
-        """End the template: one whose orders end goes by itself, but for one that hangs."""
+        """End the template: it exits when its orders are closed; one that hangs is killed."""
         process, self._process = self._process, None
         if process is None or self._orders is None:
             return
@@ -163,17 +163,17 @@ class Template:
         self._orders = None
         until = system_clock.monotonic() + END_SECONDS
         while process.exitcode is None and system_clock.monotonic() < until:
-            system_clock.sleep(_POLL_SECONDS)  # to join it with a time-out is to wait for what it forked as well
+            system_clock.sleep(_POLL_SECONDS)  # join with a time-out also waits for what it forked
         if process.exitcode is None:
             process.kill()
             process.join()
 
 
 def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection], target: Callable[..., None]) -> None:
-    """Be a template: fork for arguments, collect for a pid, until nobody orders any more.
+    """Run the template: fork for arguments, collect for a pid, until the orders are closed.
 
-    It leads a session of its own, so that signals to the supervisor's group do not reach it, and blocks those that ask
-    to stop. What it forks inherits the block: a signal that comes before it listens waits until it does.
+    It leads its own session, so signals to the supervisor's group do not reach it, and it blocks stop signals. Forks
+    inherit the block: a signal that comes before a fork can handle it waits until it can.
     """
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)
@@ -195,7 +195,7 @@ def _serve(orders: Connection, lifeline: Connection, not_ours: list[Connection],
 
 
 def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Fork, and answer with the pid. One that nobody has heard of does not begin: its owner has another by then."""
+    """Fork, and answer with the pid. If the answer fails the fork does nothing: its owner will start another."""
     word, begin = os.pipe()
 
     def be() -> None:
@@ -214,26 +214,26 @@ def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., No
 
 
 def settle_memory() -> None:
-    """Give back what only the imports needed, and have the garbage collector leave the rest alone.
+    """Free the memory that only the imports needed, and exclude the rest from garbage collection.
 
-    Modules without bytecode are compiled, which leaves 10 MB that malloc keeps. A collection looks at each object that
-    is there, and a fork would get a copy of its own of every page of them.
+    Compiling modules without bytecode leaves 10 MB that malloc keeps. A collection writes to each object, and that
+    gives a fork its own copy of every page.
     """
     import ctypes  # noqa: PLC0415  # who starts something does not wait for it
 
     gc.collect()
     gc.freeze()
-    gc.enable()  # a copy that was made amid imports has it off
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
+    gc.enable()  # it is off in a copy made amid imports
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl does not have it
         libc.malloc_trim(0)
 
 
 class Spare:
-    """A copy of this process that waits to be `target()`, as a member of a `ProcessGroup`; used as a context manager.
+    """A copy of this process that waits to run `target()` as a member of a `ProcessGroup`; a context manager.
 
-    Make it before this process has threads and connections. It leads a session of its own, so that Ctrl-C is for this
-    process, and gets TERM when this process dies. The `target` is given what waits until it is told to begin, and
-    returns whether it is: it does beforehand what can be done. It writes to `stdout` if it is `piped`, else to stderr.
+    Make it before this process has threads and connections. It leads its own session, so Ctrl-C reaches only this
+    process, and it gets TERM when this process dies. `target` prepares what it can, then calls its argument, which
+    waits for `begin` and returns whether it was called. Output goes to `stdout` if it is `piped`, else to stderr.
     """
 
     def __init__(self, target: Callable[[Callable[[], bool]], None], *, piped: bool = False) -> None:
@@ -241,7 +241,7 @@ class Spare:
         self._returncode: int | None = None
         word, self._word = os.pipe()
         reader, output = os.pipe() if piped else (None, 2)
-        signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)  # one that comes before it listens waits until then
+        signal.pthread_sigmask(signal.SIG_BLOCK, GRACEFUL)  # a signal that comes too early waits until it is handled
         try:
             self.pid = fork(self._be, os.getpid(), word, output, target)
         finally:
@@ -260,9 +260,9 @@ class Spare:
             self._reap(0)
 
     def begin(self) -> None:
-        """Make it what it is for. It lets signals through once it listens to them."""
+        """Let the target run. It unblocks signals once it handles them."""
         self._begun = True
-        with suppress(BrokenPipeError):  # it has died, as `poll` says
+        with suppress(BrokenPipeError):  # it has died; `poll` reports that
             os.write(self._word, b"!")
 
     def poll(self) -> int | None:
@@ -276,7 +276,7 @@ class Spare:
         self._returncode = os.waitstatus_to_exitcode(status) if pid else None
 
     def send_signal(self, sig: int) -> None:
-        """Send it a signal; one that has ended gets none."""
+        """Send it a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, sig)
 

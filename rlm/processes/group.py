@@ -1,4 +1,4 @@
-"""A group of child processes, stopped in order: `rlm up`, the demo, the self-test and `rlm start --wait` have one."""
+"""A group of child processes, stopped in order: for `rlm up`, the demo, the self-test and `rlm start --wait`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.02
 
 
 class Running(Protocol):
-    """A child process, as `subprocess.Popen` has it. `pid` is None until it has started."""
+    """A child process with the methods of `subprocess.Popen`. `pid` is None until it has started."""
 
     @property
     def pid(self) -> int | None:
@@ -28,11 +28,11 @@ class Running(Protocol):
         """Return its exit status, negative for a signal; None while it runs."""
 
     def send_signal(self, sig: int) -> None:
-        """Send it a signal; one that has ended gets none."""
+        """Send it a signal, unless it has ended."""
 
 
 class Member(msgspec.Struct):
-    """A process of a group, its exit status once it has ended, and what it was told when, in monotonic seconds."""
+    """A process of a group, its exit status once it has ended, and when it was told what, in monotonic seconds."""
 
     name: str
     process: Running
@@ -44,12 +44,12 @@ class Member(msgspec.Struct):
 
 
 class ProcessGroup:
-    """Processes that end together, those of the lowest rank first, each in its own grace period.
+    """Processes that end together: the lowest rank first, each within its own grace period.
 
-    After a second signal all end at once: they get TERM again and again, which makes a supervisor end its workers as a
-    KILL would not, and then KILL.
+    After a second signal all end at once. They get TERM repeatedly, because a second TERM makes a supervisor kill its
+    workers, which a KILL would not; KILL comes last.
 
-    `grace_seconds` is how long each has to end once it was asked to. `say` is told in words what is done.
+    `grace_seconds` is how long each has to end once it was asked to. `say` is called with a sentence for each step.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class ProcessGroup:
 
     @property
     def left(self) -> list[Member]:
-        """Those that have not ended, as of the last `reap`."""
+        """The members that had not ended at the last `reap`."""
         return [one for one in self._members if one.returncode is None]
 
     def add(self, name: str, process: Running, rank: int) -> None:
-        """Take a process in."""
+        """Add a process to the group."""
         self._members.append(Member(name, process, rank))
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start `rlm COMMAND`; it is stopped after those that were started before it, and when this process dies.
+        """Start `rlm COMMAND`, which stops after those started before it, and when this process dies.
 
-        It leads a session of its own, so that Ctrl-C is for this process. `options` are those of `Popen`.
+        It leads its own session, so Ctrl-C reaches only this process. `options` are those of `Popen`.
         """
         tied = [sys.executable, "-P", "-m", "rlm", "--tied-to", str(os.getpid()), *command]
         process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, start_new_session=True, **options)  # noqa: S603
@@ -95,7 +95,7 @@ class ProcessGroup:
         return [one for one in left if one.returncode is not None]
 
     def step(self) -> None:
-        """Take the next step towards the end of all: ask, hurry or kill whoever it is time for."""
+        """Take the next step of the stop: ask, hurry or kill the members whose turn it is."""
         left = self.left
         if self._stop.immediate:
             for one in left:
@@ -107,7 +107,7 @@ class ProcessGroup:
                     self._ask(one)
 
     def end(self) -> None:
-        """Stop all, and wait for that."""
+        """Stop all members, and wait until they have ended."""
         self.reap()
         while self.left:
             self.step()
@@ -115,7 +115,7 @@ class ProcessGroup:
             self.reap()
 
     def kill(self) -> None:
-        """Kill whatever is left, without waiting."""
+        """Kill all members that are left, without waiting."""
         for one in self.left:
             one.process.send_signal(signal.SIGKILL)
 

@@ -1,8 +1,8 @@
-"""Runs a Procfile for `rlm up`: starts its processes, prints what they say, stops them in the right order.
+"""Runs a Procfile for `rlm up`: starts its processes, prints their output, stops them in the right order.
 
-Honcho runs each entry and reads its lines; the loop and the end are our own. Honcho's manager stops all at the same
-moment, kills what is left after five seconds, and ignores a second signal. Here the scheduler ends first, then the
-supervisor with its workers, then anything else, as a `ProcessGroup` does it.
+Honcho runs each entry and reads its lines; the loop and the stop are RLM's own. Honcho's manager stops all entries at
+once, kills what is left after five seconds, and ignores a second signal. Here a `ProcessGroup` stops the scheduler
+first, then the supervisor with its workers, then the rest.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from rlm.core.clock import CLOCK, Clock, isoformat, system_clock
 from rlm.processes.group import Member, ProcessGroup
 from rlm.processes.signals import StopSignals, how_ended
 
-#: What is stopped first, and next; whatever else a Procfile has comes after these.
+#: What is stopped first and second; other entries of a Procfile are stopped after these.
 STOP_ORDER = ("scheduler", "supervisor")
-#: The loop looks around at least this often, seconds.
+#: Maximum seconds between two turns of the loop.
 POLL_SECONDS = 0.1
 
 OWN_NAME = "up"
 _OWN_COLOUR = "37;1"
-#: The colour of a line on which somebody must act; a printer without colours takes it for an error.
+#: The colour of a line that needs action; a printer without colours prints it as an error.
 ALARM_COLOUR = "1;31"
-#: Exit statuses of a process that was asked to end: by itself, or by the signal.
+#: Exit statuses of a process that was asked to end: it ended by itself, or by the signal.
 _EXPECTED_ENDS = frozenset({0, -signal.SIGTERM, 128 + signal.SIGTERM})
 
 #: A log line for a person: the time, then the rest.
 _DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)
-#: The fewest columns to wrap a line to; on a narrower terminal, the terminal breaks it.
+#: The fewest columns to wrap a line to; on a narrower terminal the terminal breaks the line.
 _LEAST_WIDTH: Final = 40
-#: How the line begins with which a command of RLM says why it ends.
+#: The beginning of the line in which a command of RLM explains why it fails.
 _FAILED: Final = "Error: "
 _COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Entry:
-    """A process of a Procfile. It reports that it has started, what it says and that it has ended by messages.
+    """A process of a Procfile. Messages report its start, its output and its end.
 
-    Honcho runs it through a shell, in a session of its own, both of its outputs in one.
+    Honcho runs it through a shell in its own session, with stdout and stderr in one stream.
     """
 
     def __init__(self, name: str, command: str, env: Mapping[str, str], cwd: Path, colour: str) -> None:
         self.name = name
         self.command = command
-        #: Its process id and exit status, once the foreman has heard of them.
+        #: Its process id and exit status, once the foreman has received them.
         self.pid: int | None = None
         self.returncode: int | None = None
         self._process = Process(command, name=name, colour=colour, env=dict(env), cwd=str(cwd))
 
     def start(self, report: Callable[[Message], None]) -> None:
-        """Start it in a thread that reads its output to the end; `report` is called from there."""
+        """Start it in a thread that reads its output to the end and calls `report` for each message."""
         threading.Thread(target=self._run, args=(report,), name=self.name, daemon=True).start()
 
     def _run(self, report: Callable[[Message], None]) -> None:
         try:
-            self._process.run(SimpleNamespace(put=report))  # all that honcho does with its queue of events
+            self._process.run(SimpleNamespace(put=report))  # honcho only puts messages into its queue
         except OSError as error:
             report(_message("line", f"cannot be started: {error}\n", self.name))
             report(_message("stop", {"returncode": 1}, self.name))
@@ -79,22 +79,22 @@ class Entry:
         return self.returncode
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to its group: the process itself is a shell, which would not pass it on."""
+        """Send a signal to its process group: the process itself is a shell, which would not pass it on."""
         if self.pid is not None:
-            with suppress(ProcessLookupError, PermissionError):  # it has just ended; macOS says that of the dead
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended; macOS denies it for a dead one
                 os.killpg(self.pid, sig)
 
     @property
     def rank(self) -> int:
-        """Its place in the order of stopping."""
+        """Its place in the stop order."""
         words = {self.name, *self.command.split()}
         return next((rank for rank, word in enumerate(STOP_ORDER) if word in words), len(STOP_ORDER))
 
 
 class Foreman:
-    """Runs entries until a signal or the end of one of them, then stops them all.
+    """Runs entries until a signal comes or one of them ends, then stops them all.
 
-    They are started in this order. `grace_seconds` is how long each has to end once it was asked to.
+    Entries start in the given order. `grace_seconds` is how long each has to end once it was asked to.
     """
 
     def __init__(
@@ -121,8 +121,7 @@ class Foreman:
     def run(self) -> int:
         """Run until all have ended; return the exit code for this process.
 
-        That is the code of the one that ended first without having been asked to, or ended badly; 1 when a second
-        signal cut them short; else 0.
+        It is the code of the first entry that ended unasked or failed; 1 if a second signal cut the stop short; else 0.
         """
         for entry in self._entries.values():
             entry.start(self._report)
@@ -135,7 +134,7 @@ class Foreman:
         return self._code if self._code is not None else int(self._cut)
 
     def say(self, text: str, colour: str = _OWN_COLOUR) -> None:
-        """Print a line of the foreman's own."""
+        """Print a line in the foreman's own name."""
         self._print(_message("line", f"{text}\n", OWN_NAME, colour))
 
     def _report(self, message: Message) -> None:
@@ -143,7 +142,7 @@ class Foreman:
         self._wakeup.wake()
 
     def _turn(self) -> None:
-        """Hear what there is to hear, then do what is to be done at this moment."""
+        """Process all messages and ended entries; during a stop, take its next step."""
         with suppress(queue.Empty):
             while True:
                 self._hear(self._messages.get_nowait())
@@ -174,7 +173,7 @@ class Foreman:
             self._code = code if code >= 0 else 128 - code
 
     def _print(self, message: Message) -> None:
-        """Print a line. Once the terminal is gone, nothing more is printed and all is stopped."""
+        """Print a line. If the terminal is gone, print nothing more; then everything is stopped."""
         if not self._mute:
             try:
                 self._printer.write(message)
@@ -188,14 +187,14 @@ def _message(kind: str, data: object, name: str, colour: str | None = None) -> M
 
 
 class _Printer:
-    """Replaces honcho's printer, which has the width of the names."""
+    """Replaces honcho's printer. `width` is the width of the longest name."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self.width = 0
 
     def write(self, message: Message) -> None:
-        """Print what a process said."""
+        """Print the lines of a message."""
         data = message.data
         text: str = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
         for line in text.splitlines():
@@ -207,7 +206,7 @@ class _Printer:
 
 
 class TextPrinter(_Printer):
-    """Prints the time in UTC, the process, and what it said; on a terminal wrapped at words."""
+    """Prints the time in UTC, the process and its line; on a terminal, lines are wrapped at words."""
 
     def __init__(self, output: TextIO, *, coloured: bool) -> None:
         super().__init__(output)
@@ -222,7 +221,7 @@ class TextPrinter(_Printer):
         return "\n".join([f"{shown}{first}", *(f"{'':<{len(prefix)}}{one}" for one in others)])
 
     def _wrapped(self, line: str, taken: int) -> list[str]:
-        """Wrap a line beside the names. Colours have no width, and occur only at its beginning."""
+        """Wrap a line to the columns beside the names. Colours take no width, and occur only at its beginning."""
         width = self._columns() - taken
         hidden = sum(map(len, _COLOURS.findall(line)))
         if width < _LEAST_WIDTH or len(line) - hidden <= width:
@@ -233,12 +232,12 @@ class TextPrinter(_Printer):
     def _columns(self) -> int:
         try:
             return os.get_terminal_size(self._output.fileno()).columns
-        except (OSError, ValueError):  # it is no terminal
+        except (OSError, ValueError):  # it is not a terminal
             return 0
 
 
 class JsonPrinter(_Printer):
-    """Passes a line on that is JSON; any other becomes a message."""
+    """Passes JSON lines on unchanged; any other line becomes a JSON message."""
 
     def _shown(self, message: Message, line: str) -> str:
         if _is_document(line):

@@ -1,9 +1,9 @@
-"""Which part of the workers wanted each supervisor runs: by the register, so that all come to the same answer.
+"""How the wanted workers are divided among supervisors: all read the same register, so all get the same result.
 
-A supervisor hears the others. One that signed off is gone at once. One that is no longer in the register may have been
-forgotten by Redis, or the clock of Redis was set: it keeps its share until it was silent for too long, counted by the
-clock of this host and only while this host listened. So nobody takes all because he is the first who is back. One that
-speaks more often while it has workers is missed sooner (`silent_after`).
+A supervisor that signed off is gone at once. One that is missing from the register may live: Redis may have lost the
+register, or its clock was set. It keeps its share until it was silent for too long. Silence is counted by the clock of
+this host, and only while this host listened, so the first supervisor that is back does not take everything. One that
+announces itself more often while it has workers is missed sooner (`silent_after`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def divide(
     held: Mapping[str, int] | None = None,
     ways: Mapping[str, HostWays] | None = None,
 ) -> dict[str, int]:
-    """Divide the workers wanted among supervisors, by their ids: hosts first, then the supervisors of each.
+    """Divide the wanted workers among supervisors, by id: first among hosts, then among the supervisors of each host.
 
-    Hosts that are `held` get no more than so many, and the others run what they would have run. Those that are cut off
-    are held only while there are others. If all hosts with workers have the same `ways` shut, one that reaches more and
-    has no worker is given one of theirs. `workers.min` and `workers.max` are the largest that any says, so that one
-    host with a configuration of its own does not change what the others run.
+    A `held` host gets at most its number in `held`; the others run the rest. Hosts that are cut off are held only while
+    there are others. If all hosts with workers have the same `ways` shut, a host without workers that reaches more gets
+    one of their workers. The largest `workers.min` and `workers.max` of all supervisors count, so one host with another
+    configuration does not change what the others run.
 
-    A supervisor of a version that makes no offer takes an even part, as it always did; the others share what is left.
+    A supervisor whose version makes no offer gets an even part, as before; the others divide what is left.
     """
     every = sorted(supervisors, key=lambda one: one.id)
     offers = {one.id: one.offer for one in every if one.offer}
@@ -64,10 +64,10 @@ def divide(
 
 
 def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int]) -> dict[str, int]:
-    """Divide workers among hosts; those that are held get as many as that, out of the same total."""
-    if all(host in held for host in capacities):  # better one that may reach nothing than nobody
+    """Divide workers among hosts; held hosts get at most their number in `held`, out of the same total."""
+    if all(host in held for host in capacities):  # a host that may reach nothing is better than none
         held = {host: 0 for host, number in held.items() if number == 0}
-    kept, spare = {}, max(0, total - 1)  # the first worker is one that can send
+    kept, spare = {}, max(0, total - 1)  # the first worker goes to a host that can send
     for host in sorted(held.keys() & capacities.keys()):
         kept[host] = min(held[host], capacities[host], spare)
         spare -= kept[host]
@@ -76,7 +76,7 @@ def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int])
 
 
 def _lend(by_host: dict[str, int], able: Iterable[str], ways: Mapping[str, HostWays]) -> None:
-    """Give one of their workers to an able host without any that reaches more than those with workers together."""
+    """Move a worker to an able host without any, if it reaches more than all hosts with workers together."""
     shut = {host: {way.window_id for way in ways[host].shut} if host in ways else set[str]() for host in sorted(able)}
     at_work = [host for host in shut if by_host[host]]
     barred = set.intersection(*(shut[host] for host in at_work)) if at_work else set()
@@ -87,12 +87,12 @@ def _lend(by_host: dict[str, int], able: Iterable[str], ways: Mapping[str, HostW
 
 
 def most_of(supervisors: Iterable[Process]) -> int:
-    """Return `workers.max`: the largest that any of them says, without end if none says it."""
+    """Return the largest `workers.max` of these supervisors; `MOST_LANES` if none has one."""
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
 def room(supervisors: Iterable[Process], held: Mapping[str, int]) -> int | None:
-    """Return how many workers their hosts take together, of which some are `held`; None if that is not known."""
+    """Return how many workers their hosts take together; `held` limits some hosts. None if an offer is missing."""
     by_host: dict[str, int] = {}
     for one in supervisors:
         if one.offer is None:
@@ -102,36 +102,36 @@ def room(supervisors: Iterable[Process], held: Mapping[str, int]) -> int | None:
     return sum(by_host.values()) if by_host else None
 
 
-#: After a longer pause between two looks silence counts from the second on, seconds: Redis may have been away, or this
-#: host have stood still.
+#: After a longer pause between two looks, seconds, silence counts only from the second look on: Redis may have been
+#: away, or this host suspended.
 LISTENING_SECONDS = 2.0
-#: One that says nothing for so many times as long as it may is overdue.
+#: A supervisor whose silence exceeds so many announcement intervals is overdue.
 OVERDUE = 1.5
 
 
 class Peer(msgspec.Struct):
-    """What a supervisor said last, and for how long it has said nothing since, seconds."""
+    """The last announcement of a supervisor, and the seconds of silence since."""
 
     said: Process
     silent_seconds: float = 0.0
 
     @property
     def lives(self) -> bool:
-        """Whether it was heard of lately. One that was not may stay in the register, and has to speak to live again."""
+        """Whether it was heard of recently. If not it may still be registered, but must announce itself to live."""
         return self.silent_seconds <= self.said.silent_after
 
 
 class Peers:
-    """Follows the supervisors of all hosts by what they say."""
+    """Follows the supervisors of all hosts by their announcements."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._peers: dict[str, Peer] = {}
         self._looked_at = system_clock.monotonic()
-        self.run_open = False  #: as shares were last looked at
+        self.run_open = False  #: as of the last `share_of`
 
     def look(self) -> dict[str, Process | None]:
-        """Hear who lives; return what the register says, by id: None of those that it has not heard of lately."""
+        """Update who lives; return the register's entries by id, None for a supervisor that is no longer in it."""
         now = system_clock.monotonic()
         listened = now - self._looked_at
         found = self._store.processes.heard(Role.SUPERVISOR, self._peers)
@@ -151,21 +151,21 @@ class Peers:
 
     @property
     def living(self) -> list[Process]:
-        """What those said last that live."""
+        """The last announcements of the supervisors that live."""
         return [peer.said for peer in self._peers.values() if peer.lives]
 
     @property
     def overdue(self) -> bool:
-        """Whether one that lives should have spoken by now."""
+        """Whether a living supervisor should have announced itself by now."""
         return any(peer.silent_seconds > OVERDUE * peer.said.every > 0 for peer in self._peers.values() if peer.lives)
 
     @property
     def most(self) -> int:
-        """How many workers there may be over all hosts, as far as anybody that lives says so."""
+        """The most workers over all hosts, by the largest limit that a living supervisor announces."""
         return most_of(self.living)
 
     def share_of(self, own: Process) -> int:
-        """Return how many of the workers wanted are `own`'s, whatever the register says of that one."""
+        """Return how many of the wanted workers are `own`'s, even if the register does not contain it."""
         every = {one.id: one for one in self.living} | {own.id: own}
         wanted, self.run_open = self._store.processes.demand()
         ways = self._store.ways.look()

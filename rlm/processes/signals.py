@@ -1,9 +1,8 @@
 """How processes are stopped: the signals that ask them to, and how long each may take.
 
-A handler only counts and wakes the loop; the loop decides. The periods of grace go from the inside out, each longer
-than the one that it waits for: a call ends within its time-out, a worker finishes its calls, a supervisor waits for its
-workers, whoever started the supervisor waits for that, and the unit of systemd for `rlm up` waits for the scheduler and
-then the supervisor.
+A handler only counts signals and wakes the loop; the loop decides. Each grace period is longer than the one inside it:
+a call ends within its time-out, a worker finishes its calls, a supervisor waits for its workers, its starter waits for
+the supervisor, and the systemd unit for `rlm up` waits for the scheduler and then the supervisor.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ if TYPE_CHECKING:
 GRACEFUL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IMMEDIATE = (signal.SIGQUIT,)
 
-#: Seconds beyond the longest call that a worker has to finish its calls.
+#: Seconds beyond the longest call that a worker may take to finish its calls.
 WORKER_SLACK_SECONDS: Final = 2.0
-#: The same of a supervisor's workers: one that ends by itself does so before it is killed.
+#: The same for a supervisor's wait: a worker that ends by itself does so before it is killed.
 SUPERVISOR_SLACK_SECONDS: Final = WORKER_SLACK_SECONDS + 1.0
-#: The same of each process of a group (`rlm up`, the demo, the self-test): a supervisor also kills and reaps.
+#: The same for each process of a group (`rlm up`, the demo, the self-test): a supervisor also kills and reaps.
 GROUP_SLACK_SECONDS: Final = SUPERVISOR_SLACK_SECONDS + 5.0
 
-#: How often a process that is to end at once gets another TERM, seconds; its second one means at once.
+#: Seconds between two TERMs during an immediate stop; the second TERM means at once.
 REPEAT_SECONDS: Final = 0.25
-#: How long it has before it is killed, seconds.
+#: Seconds of an immediate stop until a process is killed.
 HASTE_SECONDS: Final = 2.0
-#: How long a killed process is waited for, seconds: others may hold its output open.
+#: Seconds to wait for a killed process: others may hold its output open.
 LINGER_SECONDS: Final = 5.0
 
 
@@ -48,7 +47,7 @@ class Wakeup:
         os.set_blocking(self._writer, False)
 
     def fileno(self) -> int:
-        """Return the end to select on."""
+        """Return the file descriptor to select on."""
         return self._reader
 
     def wake(self) -> None:
@@ -59,7 +58,7 @@ class Wakeup:
             return  # full: the loop will wake anyway; closed: there is no loop
 
     def drain(self) -> None:
-        """Forget the wake-ups so far."""
+        """Discard all wake-ups so far."""
         if self._each_turn:
             self._each_turn()
         try:
@@ -69,7 +68,7 @@ class Wakeup:
             return
 
     def wait(self, seconds: float) -> bool:
-        """Wait until woken, or so long; return whether it was woken, which is forgotten."""
+        """Wait up to `seconds` for a wake-up, and discard it; return whether one came."""
         woken, _, _ = select.select([self], [], [], max(0.0, seconds))
         self.drain()
         return bool(woken)
@@ -77,16 +76,16 @@ class Wakeup:
     def close(self) -> None:
         """Close both ends."""
         ends = self._reader, self._writer
-        self._reader = self._writer = -1  # first: a late wake-up must not write to a reused number
+        self._reader = self._writer = -1  # first: a late wake-up must not write to a reused descriptor
         for end in ends:
             os.close(end)
 
 
 class StopSignals:
-    """Counts the signals that ask this process to stop, and wakes its loop by `wakeup`. Used as a context manager.
+    """Counts the signals that ask this process to stop, and wakes its loop through `wakeup`. A context manager.
 
-    `graceful` is true from the first TERM, INT or HUP on, `immediate` from the second, or from a QUIT. Meanwhile a
-    child's end is heard of: a parent that ignores CHLD hands that down, and nobody could learn how a process ended.
+    `graceful` is true from the first TERM, INT or HUP, `immediate` from the second, or from a QUIT. Inside, CHLD has
+    its default handler: children inherit an ignored CHLD, and then nobody learns how a process ended.
     """
 
     def __init__(self, wakeup: Wakeup | None = None) -> None:
@@ -113,23 +112,23 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         for signum in (*GRACEFUL, *IMMEDIATE):
-            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup has it ignored
+            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores it
                 self._previous[signum] = signal.signal(signum, self._count)
         self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_exc: object) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]  # whatever was there goes back
+            signal.signal(signum, handler)  # type: ignore[arg-type]  # the previous handler, whatever it was
 
 
 def unblock(signals: Iterable[signal.Signals]) -> None:
-    """Let signals through that were blocked while this process was being born."""
+    """Unblock signals that were blocked while this process was started."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def how_ended(code: int) -> str:
-    """Return in words how a process ended, by its exit status, negative for a signal."""
+    """Return in words how a process ended: `code` is its exit status, negative for a signal."""
     return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
 
 

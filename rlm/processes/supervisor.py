@@ -1,4 +1,4 @@
-"""The supervisor's loop: scale to the wanted number, replace the dead, free what they held, leave none behind."""
+"""The supervisor's loop: run the wanted number of workers, replace dead ones, free what they held, stop them all."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from rlm.processes.sharing import Peers, offer_of
 from rlm.processes.signals import StopSignals, supervisor_grace
 from rlm.settings import Settings
 
-#: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.
+#: Seconds of an outage of Redis until a supervisor raises the alarm: by then a living scheduler has raised it.
 ALARM_SECONDS = 30.0
-#: After so many failed starts in a row there is an alarm.
+#: So many failed starts in a row raise an alarm.
 FAILING_STARTS = 3
-#: The loop goes round at least this often, and looks at the wanted number, in case a wake-up was lost, seconds.
+#: Maximum seconds between two turns, and between two looks at the wanted number, in case a wake-up was lost.
 POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
-#: The same where there are other supervisors, whose share is taken over if they fall silent, seconds.
+#: The same look if there are other supervisors: a silent one's share is taken over.
 PEERS_SECONDS = 1.0
-#: Pause until the next look where others still have the places that are this host's, or one is overdue, seconds.
+#: Seconds until the next look if others still occupy this host's places, or a supervisor is overdue.
 CROWDED_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs until it is told to stop. Its decisions are `_scale`, `_reap` and `_stop_all`; the rest is waiting."""
+    """Runs until it is told to stop. `_scale`, `_reap` and `_stop_all` make its decisions; the rest is waiting."""
 
     def __init__(self, store: Store, settings: Settings, launcher: Launcher, stop: StopSignals) -> None:
         self._store = store
@@ -63,7 +63,7 @@ class Supervisor:
         self._selector.register(self._wakeup, selectors.EVENT_READ)
 
     def run(self) -> None:
-        """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""
+        """Supervise until a signal, then stop the workers: gracefully, or at once after a second signal."""
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
         waker.start()
         self._presence.start()
@@ -82,10 +82,10 @@ class Supervisor:
             self._selector.close()
 
     def _turn(self) -> None:
-        """Reap, announce, free, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
+        """Reap, announce, free, kill the frozen, scale, once each; then wait. Redis may be unreachable."""
         self._reap()
         try:
-            with self._store.guarded():  # whatever stands in Redis is no reason to end
+            with self._store.guarded():  # no content of Redis may end the supervisor
                 self._presence.brisk = bool(self._children) and len(self._peers.living) > 1 and self._peers.run_open
                 self._presence.turn()
                 self._remains.free()
@@ -123,8 +123,8 @@ class Supervisor:
     def _share(self) -> int:
         """Return how many workers are to run here.
 
-        The others are told that this supervisor is here, or is back. They may have taken its share over: then it begins
-        with what they leave, and takes more as they go.
+        If this supervisor is new or was away, it announces itself. Others may have taken over its share: then it starts
+        with the places that they leave, and takes more as they stop.
         """
         if self._presence.lapsed:
             self._remains.succeed(self._presence.entry)
@@ -140,7 +140,7 @@ class Supervisor:
         return min(share, left) if self._children else share
 
     def _grow(self, missing: int) -> None:
-        """Spawn workers, as many as there are places for, of this host and of all."""
+        """Spawn missing workers, limited by the places of this host and of all hosts."""
         missing = min(missing, self._settings.capacity - len(self._children))
         names = [f"{self.id}:{self._spawned + number}" for number in range(1, missing + 1)]
         now = system_clock.now()
@@ -151,18 +151,18 @@ class Supervisor:
         try:
             for worker in new[:admitted]:
                 self._spawn(worker)
-        except OSError as error:  # the host has no more processes or memory to give
+        except OSError as error:  # the host is out of processes or memory
             wait = self._starts.hold_back()
             told = "No further worker could be started (%s); tried again in %.2f s, %d are running"
             running = len(self._children)
             extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
-            log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message says it all
+            log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message contains the cause
             for worker in new[:admitted]:
                 if worker.id not in self._children:
                     self._store.processes.forget(Role.WORKER, worker.id)
 
     def _quietest(self, children: list[Child]) -> list[Child]:
-        """Order children by how much they are doing, the quietest first: the first to go."""
+        """Return children ordered by events in hand, fewest first: those stop first."""
         busy = zip(self._store.processes.busy([one.worker_id for one in children]), children, strict=True)
         return [child for _, child in sorted(busy, key=lambda pair: pair[0])]
 
@@ -188,7 +188,7 @@ class Supervisor:
             self._remains.add(child.worker_id, died=not child.cut)
             crash_point("supervisor.noticed")
             if not self._stop.graceful:
-                self._remains.free_quietly()  # first, since until then nobody sends its events
+                self._remains.free_quietly()  # first, because until then nobody sends its events
             ended = child.reap()
             if child.stopping:
                 log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
@@ -201,7 +201,7 @@ class Supervisor:
         if not quick:
             self._starts.failed = 0
         wait = self._starts.hold_back() if quick else 0.0
-        if child.left:  # for a run of another configuration; the next run may be of its own again
+        if child.left:  # the run has another configuration; the next may have its own
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
         self._remains.count(child.worker_id)
@@ -212,7 +212,7 @@ class Supervisor:
         log.log(level, told, child.worker_id, child.pid, ended, f" in {wait:.2f} s" if wait else "", extra=extra)
 
     def _hand_over(self) -> None:
-        """Leave this host's share to the others, who need not wait for the last call here."""
+        """Offer no capacity any more, so that others take this host's share without waiting for its last call."""
         entry = self._presence.entry
         self._presence.entry = replace(entry, offer=entry.offer and replace(entry.offer, capacity=0))
         try:
@@ -222,10 +222,10 @@ class Supervisor:
             log.info("The others are not told that this supervisor stops: %s", error, extra={"action": "hand_over"})
 
     def _stop_all(self) -> None:
-        """Stop every worker: gracefully until the grace period ends or a second signal comes, then at once."""
+        """Stop every worker gracefully; kill those left after the grace period or a second signal."""
         deadline = system_clock.monotonic() + self._grace_seconds
         for child in self._children.values():
-            if not child.stopping:  # a second TERM makes a worker leave at once
+            if not child.stopping:  # a second TERM makes a worker exit at once
                 child.stop()
         while self._children:
             self._presence.go_on()

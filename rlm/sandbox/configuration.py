@@ -1,6 +1,6 @@
-"""Copies of a configuration: a faster one for a demonstration, a small one for a self-test, each as TOML for a file.
+"""Copies of a configuration as TOML: a faster one for the demo, a small one for the self-test.
 
-Headers are left out of both, so that no secret gets into the file or to the mock API.
+Both omit headers, so that no secret gets into the file or to the mock API.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from rlm.settings import Settings, settings_under
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
 
-#: With a shorter time-out a busy machine would time out by itself, whatever the speed.
+#: With a shorter time-out, calls on a busy machine would time out whatever the speed.
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 
-#: A self-test: the period of a limit's shortest rule; that of its second is twice that, and so on, seconds.
+#: Self-test: the period of a limit's shortest rule, seconds; that of the second rule is twice as long, and so on.
 _PERIOD_SECONDS = 1.0
-#: Calls of one type that an endpoint admits in that period, unless its limit is lower.
+#: Calls of one type that an endpoint accepts in that period, unless its limit is lower.
 _CALLS = 2
-#: Events of a type beyond those that fit into the first period, so that a limit has something to hold back.
+#: Events of a type beyond those that fit into the first period, so that the limit delays some.
 _BEYOND = 2
-#: The most that fit into the first period; with this many types and more there are only those beyond.
+#: Most events that fit into the first period; from `_MANY_TYPES` types on there are only those beyond.
 _MOST_AT_ONCE = 8
 _MANY_TYPES = 20
 _PROCESSING_SECONDS = 0.05
 _TIMEOUT_SECONDS = 5.0
 _GUARD_SECONDS = (0.05, 0.5)
 _WINDOW_SECONDS = 30.0
-#: No tick comes during a self-test: its run is asked for, and the test is over within a day.
+#: No tick comes during a self-test: its run is requested, and the test ends within a day.
 _A_DAY = 86_400.0
 _WORKERS = 2
 _PERIODS_OF_A_BUDGET = 3
@@ -39,9 +39,9 @@ _LISTS = ("events", "processing", "failed")
 
 
 def demo_document(settings: Settings, speed: float, base_url: str) -> str:
-    """Return TOML like `settings` with every time divided by `speed`, on an embedded server, calling `base_url`/<name>.
+    """Return TOML like `settings`, on an embedded server and calling `base_url`/<name>, with times divided by `speed`.
 
-    Time-outs stay at a second or more. Raise ValueError if `speed` is not a finite number above 0.
+    Time-outs stay at one second or more. Raise ValueError if `speed` is not a finite number above 0.
     """
     if not (math.isfinite(speed) and speed > 0):
         raise ValueError(f"the speed must be a number above 0, not {speed!r}")
@@ -69,15 +69,15 @@ def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:
 
 
 def _faster_limit(limit: Limit, speed: float) -> str:
-    """Write a limit with shorter periods, each without an exponent, which its notation does not have."""
+    """Return a limit with shorter periods, without exponents: its notation has none."""
     periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in limit.rules)
     return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in periods)
 
 
 def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
-    """Return TOML like `settings`, small and fast, under `prefix`, calling `base_url`/<name> and nothing else.
+    """Return TOML like `settings`, small and fast, under `prefix`, calling only `base_url`/<name>.
 
-    It has the same types, endpoints and kinds of limits, and does not say where Redis is.
+    It has the same types, endpoints and kinds of limits, but not the address of Redis.
     """
     events, own = events_by_type(settings), settings_under(settings, prefix)
     users = Counter(endpoint.name for one in settings.event_types for endpoint in one.endpoints)
@@ -107,7 +107,7 @@ def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
 
 
 def events_by_type(settings: Settings) -> dict[str, int]:
-    """Return the number of events of each type in a self-test: a few more than fit into the first period."""
+    """Return the events of each type in a self-test: slightly more than fit into the first period."""
     most = _MOST_AT_ONCE if len(settings.event_types) <= _MANY_TYPES else 0
     return {one.name: _BEYOND + min(most, sum(map(_first_calls, one.endpoints))) for one in settings.event_types}
 
@@ -117,7 +117,7 @@ def _first_calls(endpoint: Endpoint) -> int:
 
 
 def _smaller_limit(limit: Limit, calls: int) -> str:
-    """Write a limit with as many rules, in the same order of periods, that a few calls reach."""
+    """Return a limit with as many rules, in the same order of periods, that a few calls reach."""
     rules = sorted(limit.rules, key=lambda rule: rule.seconds)
     return "; ".join(
         f"{min(rule.amount, calls * place)} per {_PERIOD_SECONDS * place} second"
@@ -128,7 +128,7 @@ def _smaller_limit(limit: Limit, calls: int) -> str:
 def _type_table(
     event_type: EventType, base_url: str, limit: Callable[[Endpoint], str], timeout: Callable[[float], float]
 ) -> dict[str, Any]:
-    """Return the table of a type, without the time that its calls take, with other limits and time-outs."""
+    """Return the table of a type with these limits and time-outs, without the duration of its calls."""
     endpoints = [
         {
             "name": one.name,

@@ -1,4 +1,4 @@
-"""The demo: items on the audit list, processes started, one run on request, shown until it is on record and judged."""
+"""The demo: it pushes items, starts processes, requests one run, shows it until it is on record, and judges it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from rlm.terminal.live import Drawn, Lines, Output
 from rlm.terminal.record import line_of, record_picture
 from rlm.terminal.run import run_picture
 
-#: Between two looks at the run, seconds: four pictures a second.
+#: Seconds between two looks at the run: four pictures a second.
 FRAME_SECONDS = 0.25
-#: A plain view writes at most one line in this time, seconds, and this many in a window.
+#: A plain view writes at most one line in so many seconds, and about so many lines in a window.
 LINE_SECONDS = 1.0
 LINES_A_WINDOW = 60
-#: Items pushed in one command.
+#: Items to push in one command.
 PUSH_ITEMS = 500
-#: How many event types an item has, and how often.
+#: Possible numbers of event types of an item, and their weights.
 SIZES = (1, 2, 3)
 SIZE_WEIGHTS = (6, 3, 1)
 
@@ -40,12 +40,12 @@ def play(
 ) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
 
-    With `linger`, which is called after the run, everything goes on until a signal, to look at the dashboard. Raise
-    RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
+    With `linger`, which is called after the run, everything continues until a signal, so that the dashboard can be
+    viewed. Raise RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
     """
     store = stage.store
     items = make_items(events, [one.name for one in stage.settings.event_types], Random(), system_clock.now())
-    for start in range(0, len(items), PUSH_ITEMS):  # before any process could take a part of them
+    for start in range(0, len(items), PUSH_ITEMS):  # before any process can take some of them
         store.intake.push(items[start : start + PUSH_ITEMS])
     stage.start_processes()
     with view:
@@ -65,9 +65,9 @@ def play(
 
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
-    """Return shuffled items as JSON, with `events` events in all, equally many of each type (give or take one).
+    """Return shuffled JSON items with `events` events in all, equally many of each type (give or take one).
 
-    Every item has a wallet of its own; `now` is their timestamp, in seconds since 1970.
+    Every item has its own wallet; `now` is their timestamp, in seconds since 1970.
     """
     groups = list(_groups(events, types, random))
     random.shuffle(groups)
@@ -87,7 +87,7 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
 
 
 def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[str]]:
-    """Yield the types of each item: every type once a round, and each round cut into items."""
+    """Yield the types of each item: every type once per round, and each round is cut into items."""
     for dealt in range(0, events, len(types)):
         names = random.sample(types, len(types))[: events - dealt]
         while names:
@@ -97,26 +97,26 @@ def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[
 
 
 def view_on(stream: TextIO, title: str) -> Output:
-    """Choose the view that suits `stream`: a picture redrawn in place, of which the last one stays, or plain lines."""
+    """Return the view that suits `stream`: a picture redrawn in place, whose last state remains, or plain lines."""
     if not stream.isatty() or Console(file=stream).is_dumb_terminal:
         return Lines(partial(print, file=stream, flush=True), line_of, _when)
 
     def picture(found: Mapping[str, Any], height: int) -> RenderableType:
         if words.is_open(found):
             return run_picture(found, height, title=title)
-        return record_picture(found, title=title, endpoints=False)  # the summary has those, as the API saw them
+        return record_picture(found, title=title, endpoints=False)  # the summary has them, as the API saw them
 
     return Drawn(stream, picture)
 
 
 def _when(found: Mapping[str, Any]) -> Hashable:
-    """Return what makes it time for a line: another state, or that a pause has passed."""
+    """Return a value that changes when a line is due: the state, or the number of pauses passed."""
     pause = max(LINE_SECONDS, found["window_seconds"] / LINES_A_WINDOW)
     return found["state"], found.get("seconds_left", 0.0) // pause
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:
-    """Return what is about to be shown, in words."""
+    """Return an introduction to the demo, in words."""
     types, endpoints = len(settings.event_types), len(settings.endpoints)
     window = settings.run.window_seconds
     lines = [
@@ -130,7 +130,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
 
 
 def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Return what happened, the comparison with the forecast, what the API saw by type, and where to go next."""
+    """Return the result, the comparison with the forecast, the API's view by type, and the next step."""
     return [
         *_outcome(verdict),
         *_forecast(verdict),
@@ -187,7 +187,7 @@ def _api(verdict: DemoVerdict) -> Iterator[str]:
 
 
 def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> list[str]:
-    """Return a table of what the API saw by type, with the highest peak of its endpoints."""
+    """Return a table of the API's view by type, with the highest peak of its endpoints."""
     rows = [["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]]
     for kind in types:
         seen = [api[one.name] for one in kind.endpoints]
@@ -198,13 +198,13 @@ def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> 
 
 
 def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
-    """Return a table of what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
+    """Return a table of the calls at each endpoint or budget; the peak is the most in any period of its limit."""
     rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
     return _aligned([[what, "calls", "refused", "peak", "limit"], *rows])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align names left and figures right; the last column, the limits, is as it is."""
+    """Align names left and figures right; the last column, the limits, is unchanged."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *figures, limit in rows:

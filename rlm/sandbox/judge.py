@@ -1,6 +1,6 @@
-"""The judge of the demo and the self-test: a run's record, the API's arrivals and the books, held against each other.
+"""The judge of the demo and the self-test: it compares a run's record, the API's arrivals and the books.
 
-The mock API counts for itself (`rlm/sandbox/mockapi/service.py`): the judge shares no code with what it judges.
+The mock API counts on its own (`rlm/sandbox/mockapi/service.py`): the judge shares no code with what it judges.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
 from rlm.sandbox.stage import Stage
 
-#: The wallet of each item of a self-test, so that whoever finds one knows what it is.
+#: The wallet of each item of a self-test, so that its purpose is recognisable.
 WALLET = "rlm test"
-#: What its items that are no events become: dead letters for these reasons.
+#: The reasons of the dead letters that its invalid items become.
 LETTERS = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
 
 
 class Evidence(NamedTuple):
-    """What is known of a run when everything has stopped: its `record`, and what the API saw, by endpoint and budget.
+    """The facts about a run after everything has stopped: its `record`, and the API's view by endpoint and budget.
 
     `arrivals` may include calls of other runs; `unsettled` events are in the ledger.
     """
@@ -49,11 +49,11 @@ class Evidence(NamedTuple):
 
     @property
     def refused(self) -> int:
-        """Calls that the API refused."""
+        """The number of calls that the API refused."""
         return sum(one.refused for one in self.api.values())
 
     def accepted(self, run_id: str | None = None) -> Counter[str | None]:
-        """Count the accepted calls by event: those of one run, or all."""
+        """Count the accepted calls by event, of one run or of all."""
         return Counter(one.event_id for one in self.arrivals if one.accepted and run_id in {None, one.run_id})
 
     def wrong_end(self, *states: State) -> Iterator[str]:
@@ -67,15 +67,15 @@ class Evidence(NamedTuple):
             yield f"the API refused {counted(self.refused, 'call')}"
 
     def exceeded(self) -> list[str]:
-        """Return a fault for each limit of an endpoint or a budget that was exceeded, by a recount of the arrivals."""
+        """Return a fault for each exceeded limit of an endpoint or budget, by a recount of the arrivals."""
         return exceeded(self.arrivals, [endpoint for one in self.types for endpoint in one.endpoints])
 
 
 class DemoVerdict(NamedTuple):
-    """What came of a demo of `items` items, `speed` times as fast, by the `evidence` of its run.
+    """The result of a demo of `items` items, `speed` times as fast, by the `evidence` of its run.
 
-    `answered_seconds` is from the first call to the last answer of the run, None without calls; `doubled` events
-    arrived more than once; `broken` are the promises that were not kept, in words.
+    `answered_seconds` is from the run's first call to its last answer, None without calls; `doubled` events arrived
+    more than once; `broken` are the broken promises, in words.
     """
 
     evidence: Evidence
@@ -87,7 +87,7 @@ class DemoVerdict(NamedTuple):
 
     @property
     def late_seconds(self) -> float:
-        """By how much the last answer came after the forecast; negative if it came before."""
+        """How many seconds after the forecast the last answer came; negative if before."""
         return (self.answered_seconds or 0.0) - float(self.evidence.record["plan"]["forecast_seconds"])
 
     def as_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class DemoVerdict(NamedTuple):
 
 
 def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> DemoVerdict:
-    """Judge a run of `events` events in `items` items by what RLM promises."""
+    """Judge a run of `events` events in `items` items by RLM's promises."""
     reached = evidence.accepted(evidence.record["run_id"])
     doubled = sum(number > 1 for number in reached.values())
     broken = list(_broken(evidence, events, len(reached)))
@@ -116,7 +116,7 @@ def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> 
 
 
 def _answered_seconds(evidence: Evidence) -> float | None:
-    """Count from the first call to the last answer: the API answers each after exactly its type's time."""
+    """Return the seconds from first call to last answer: the API answers each call after exactly its type's time."""
     takes = {endpoint.name: one.processing_seconds for one in evidence.types for endpoint in one.endpoints}
     own = [one for one in evidence.arrivals if one.run_id == evidence.record["run_id"]]
     answered = [one.at + takes[one.endpoint] for one in own if one.status is not None]
@@ -124,7 +124,7 @@ def _answered_seconds(evidence: Evidence) -> float | None:
 
 
 def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
-    """Yield the promises that were not kept; `reached` of the run's events were seen by the API."""
+    """Yield the broken promises; the API saw `reached` of the run's events."""
     counts = evidence.record["counts"]
     lost = events - evidence.unsettled - len(evidence.accepted())
     yield from evidence.wrong_end(State.COMPLETED, State.PARTIAL)
@@ -143,14 +143,14 @@ def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
 
 
 class Batch(NamedTuple):
-    """Items to push, and the ids of the events that must be completed; of the rest become `LETTERS` and a duplicate."""
+    """Items to push, and the ids of the events to complete; the other items become `LETTERS` and a duplicate."""
 
     items: tuple[bytes, ...]
     events: frozenset[str]
 
 
 def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
-    """Return items of one event each, one of them twice, one of an unknown type, and one that is no item.
+    """Return items of one event each, one of them twice, one of an unknown type, and one that is not an item.
 
     Their ids begin with `prefix`; `now` is their timestamp, in seconds since 1970.
     """
@@ -167,7 +167,7 @@ def _item(item_id: str, name: str, now: float) -> bytes:
 
 
 def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[tuple[str, str, list[str]]]:
-    """Check, step by step, whether the run of `batch` was as promised: yield (name, what was well, faults)."""
+    """Check step by step whether the run of `batch` was as promised: yield (name, text if good, faults)."""
     calls, events = counted(len(evidence.arrivals), "call"), len(batch.events)
     endpoints = counted(len(stage.settings.endpoints), "endpoint")
     letters = f"what is no event was set aside, with the reason: {', '.join(LETTERS)}"
@@ -202,7 +202,7 @@ def key_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
 
 
 def record_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
-    """Yield what the record says that should not be so."""
+    """Yield what is wrong in the record."""
     yield from evidence.wrong_end(State.COMPLETED)
     events = len(batch.events)
     expected = {"taken": events, "carried_over": 0, "completed": events, "failed": 0, "leftover": 0}

@@ -1,4 +1,4 @@
-"""The self-test: real processes on the configured Redis, one run judged step by step, and all of it gone again."""
+"""The self-test: real processes on the configured Redis, one run judged step by step, then all of it removed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rlm.sandbox.judge import Batch, Evidence, judge_batch, make_batch
 from rlm.sandbox.stage import Stage, selftest_stage
 from rlm.settings import Settings
 
-#: How long a worker that was told to end may take, seconds.
+#: Seconds that a worker may take to end after it was told to.
 GONE_SECONDS = 5.0
 
 _POLL_SECONDS = 0.02
-#: What to do if a promise was not kept.
+#: The remedy for a broken promise.
 _FAULT = "this is a fault of RLM, unless this host is very busy: run it again, and report it with this output"
 
 
@@ -40,14 +40,14 @@ class Step:
 
 
 class BrokenOffError(RLMError):
-    """Raised when a step failed and the next ones make no sense; it has been reported."""
+    """Raised when a step failed and the next ones make no sense; the failure has been reported."""
 
 
 @dataclass(slots=True)
 class SelfTestResult:
-    """The result of a self-test, of which `tell` gets each step once it is done.
+    """The result of a self-test; `tell` gets each step once it is done.
 
-    `log` is the end of its processes' log if a step failed. `of_redis`: Redis failed or is not fit. `interrupted`: a
+    `log` is the end of the processes' log if a step failed. `of_redis`: Redis failed or is unfit. `interrupted`: a
     signal ended the test.
     """
 
@@ -161,7 +161,7 @@ class _Test:
     wrote: bool = False
 
     def run(self) -> None:
-        """Take all steps; those that clean up, even if earlier ones failed."""
+        """Take all steps; those that clean up are taken even if earlier ones failed."""
         try:
             with suppress(BrokenOffError):
                 self._play()

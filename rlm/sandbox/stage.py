@@ -1,4 +1,4 @@
-"""The stage of the demo and the self-test: a directory that is removed again, a strict API, a store, the processes."""
+"""The stage of the demo and the self-test: a temporary directory, a strict API, a store, the processes."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from rlm.settings import Settings, load_settings
 
 T = TypeVar("T")
 
-#: The shortest guard of a demo, seconds: a call does not travel faster because the clock runs faster.
+#: The shortest guard of a demo, seconds: calls do not travel faster when the clock runs faster.
 SHORTEST_GUARD_SECONDS = 0.05
-#: How long the last worker of a demo may take to stop the embedded server, seconds.
+#: Seconds that the last worker of a demo may take to stop the embedded server.
 SERVER_SECONDS = 5.0
-#: How long the processes may take to come up, and the scheduler to start the run, seconds.
+#: Seconds for the processes to come up, and for the scheduler to start the run.
 START_SECONDS = 30.0
-#: A run must be on record at the latest this long after its deadline, seconds. RLM promises one.
+#: Seconds after its deadline by which a run must be on record. RLM promises one second.
 CLOSE_SECONDS = 10.0
-#: Lines of the log that an error quotes.
+#: Lines of the log to quote in an error.
 LOG_LINES = 15
-#: How often to ask whether something has happened, seconds.
+#: Seconds between two checks of a condition.
 POLL_SECONDS = 0.02
 
 _NOWHERE = "http://127.0.0.1:1"
 _OWNER = "demo"
-#: Processes of a self-test get the URL of Redis in this variable, not in the file: it may hold a password.
+#: Processes of a self-test get the URL of Redis in this variable, not in the file, because it may hold a password.
 _URL_VARIABLE = "REDIS_URL"
 
 
 @dataclass(slots=True)
 class Stage:
-    """Everything that one run needs. The processes are not started yet, so that items can be pushed before.
+    """Everything that one run needs. The processes are not started yet, so that items can be pushed first.
 
-    They share the file `config`, which has the `settings`, and a log beside it; `environ` is added to their
-    environment, `options` to each command. Errors say `what` they belong to. Each method raises RunError if a process
-    ends or makes no progress, or if a signal interrupts this process.
+    The processes share the file `config`, which has the `settings`, and a log beside it; `environ` is added to their
+    environment, `options` to each command. Errors name `what` failed. Each method raises RunError if a process ends or
+    makes no progress, or if a signal interrupts this process.
     """
 
     what: str
@@ -60,7 +60,7 @@ class Stage:
     signals: StopSignals
     environ: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
-    #: The process ids of those that were started.
+    #: The process ids of the started processes.
     pids: list[int] = field(init=False, default_factory=list)
     _group: ProcessGroup = field(init=False)
 
@@ -82,14 +82,14 @@ class Stage:
         return f"http://127.0.0.1:{port}/"
 
     def await_signal(self) -> None:
-        """Let everything go on until a signal asks this process to stop."""
+        """Let everything continue until a signal asks this process to stop."""
         while not self.signals.graceful:
             self._pause(POLL_SECONDS)
 
     def start_processes(self) -> None:
         """Start the processes and wait until a worker is ready, as after an earlier run.
 
-        Whoever wants workers must hold the conductor's lease, so the stage holds it until `start_run`.
+        Requesting workers needs the conductor's lease, so the stage holds it until `start_run`.
         """
         store = self.store
         store.processes.want(store.leases.acquire(_OWNER, START_SECONDS), 1)
@@ -103,7 +103,7 @@ class Stage:
         self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
 
     def start_run(self) -> str:
-        """Ask the scheduler to start a run, which it conducts; return the run's id."""
+        """Request a run from the scheduler, which conducts it; return the run's id."""
         store = self.store
         request = store.schedule.request()
         store.leases.release(_OWNER)
@@ -132,7 +132,7 @@ class Stage:
         return lines[-LOG_LINES:]
 
     def stop(self) -> None:
-        """Stop the processes as they were started, each in its grace period; a second signal ends all at once."""
+        """Stop the processes in their start order, each in its grace period; a second signal ends all at once."""
         self._group.end()
 
     @property
@@ -140,7 +140,7 @@ class Stage:
         return self.config.parent / "processes.log"
 
     def _start(self, *command: str) -> None:
-        """Start `rlm COMMAND...`, without any setting of this environment; it stops when this process dies."""
+        """Start `rlm COMMAND...` without any setting of this environment; it stops when this process dies."""
         with self._log_path.open("ab") as log:
             process = self._group.start(
                 [*command, "--config", str(self.config), *self.options],
@@ -154,7 +154,7 @@ class Stage:
     def _wait_for(
         self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
     ) -> T:
-        """Evaluate `condition` every `pause` seconds until it is not None; `trouble` says what it means if it stays."""
+        """Check `condition` every `pause` seconds until it is not None; on time-out raise an error about `trouble`."""
         until = system_clock.monotonic() + seconds
         while (answer := condition()) is None:
             if self.signals.graceful:
@@ -178,8 +178,8 @@ class Stage:
 def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[Stage]:
     """Build a system like that of `settings`, `speed` times as fast, on an embedded server; remove it at the end.
 
-    Processes end first, in the order in which they were started, so that no call is cut; then the server, the API, and
-    the directory. A second signal ends them at once.
+    The processes end first, in the order of their start, so that no call is cut; then the server, the API and the
+    directory. A second signal ends them at once.
     """
     guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
     faster = replace(settings, run=settings.run.model_copy(update={"guard_seconds": guard}))
@@ -196,7 +196,7 @@ def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[
 def selftest_stage(installation: Store, prefix: str, stop: StopSignals, options: Sequence[str] = ()) -> Iterator[Stage]:
     """Build a small system like that of `installation` on its Redis; stop its processes at the end.
 
-    Its keys, all under `prefix`, are left to the caller. It calls the mock API only.
+    The caller must remove its keys, which are all under `prefix`. It calls only the mock API.
     """
     where = {_URL_VARIABLE: installation.url}
     with ExitStack() as stack:
@@ -213,7 +213,7 @@ def selftest_stage(installation: Store, prefix: str, stop: StopSignals, options:
 def _system(
     name: str, document: Callable[[str], str], environ: Mapping[str, str]
 ) -> Iterator[tuple[Settings, Path, MockApi]]:
-    """Start a mock API and write a configuration that calls it; yield both with the settings in force."""
+    """Start a mock API and write a configuration that calls it; yield both and the settings in force."""
     with TemporaryDirectory(prefix=f"rlm-{name}-") as directory:
         config = Path(directory).resolve() / "rlm.toml"
         config.write_text(document(_NOWHERE))
@@ -223,14 +223,14 @@ def _system(
 
 
 def _await_server_end(data_dir: Path) -> None:
-    """Wait for a worker that outlived a killed supervisor: the last worker to leave stops the server."""
+    """Wait for a worker that outlived a killed supervisor: the last worker to exit stops the server."""
     until = system_clock.monotonic() + SERVER_SECONDS
     while running(data_dir) and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
 
 
 def _bare_environment() -> dict[str, str]:
-    """Return this environment without what would override the configuration; its log is for a person."""
+    """Return this environment without variables that override the configuration; log lines are text."""
     kept = {
         name: value
         for name, value in os.environ.items()

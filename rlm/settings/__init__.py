@@ -1,4 +1,4 @@
-"""The settings that hold, frozen and typed: read from all layers, made only if there is no fault."""
+"""The effective settings, frozen and typed: merged from all layers, created only if there is no fault."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _DATA_VARIABLE = "RLM_DATA_DIR"
 _DATA_FOLDER = ".rlm"
 _REVISION_DIGITS = 12
 _LISTS = ("events", "processing", "failed")
-#: Headers whose values are no secrets: what the client understands.
+#: Headers whose values are not secret; they say what the client accepts.
 _HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control"})
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A setting for display: its key, its value with secrets masked, its origin."""
+    """A setting for display: its key, its value with secrets masked, and its origin."""
 
     key: str
     value: Any
@@ -48,11 +48,11 @@ class Shown(msgspec.Struct, frozen=True):
 class Settings:
     """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
 
-    `event_types` go from the highest priority to the lowest, equal ones in the configured order. `endpoints` has each
-    endpoint by name, from the first of those types that has it. Types that share an endpoint may differ in headers and
-    time-out, so take it from the type to call it. `budgets` has the limits that endpoints share, by name. `revision`
-    is a digest of what workers depend on. `home` is the directory of the configuration file, without one the current
-    directory; `data_dir` is where RLM keeps files.
+    `event_types` are ordered by descending priority, equal ones as configured. `endpoints` has each endpoint by name,
+    as in the first of those types that lists it. Types that share an endpoint may differ in headers and time-out, so
+    take the endpoint from the type whose event is sent. `budgets` has the shared limits by name. `revision` is a digest
+    of what workers depend on. `home` is the directory of the configuration file, or the current directory without a
+    file; `data_dir` is where RLM keeps files.
     """
 
     redis: model.RedisSettings
@@ -76,7 +76,7 @@ class Settings:
 
     @property
     def host_name(self) -> str:
-        """The name of this host, which its processes announce and with which their ids begin."""
+        """The name of this host. Its processes announce it, and their ids begin with it."""
         return self.host.name or os.uname().nodename
 
     @property
@@ -95,13 +95,13 @@ def load_settings(
 ) -> Settings:
     """Return the settings of the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in ones.
 
-    Variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file, and `overrides`
-    (`KEY=VALUE` each, from `--set`) override both. The same file in the same environment gives the same `revision`, in
-    any process.
+    The variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file; `overrides`
+    (`KEY=VALUE` each, from `--set`) override both. The same file and environment give the same `revision` in every
+    process.
 
     Raises:
-        ConfigurationError: something is wrong; the message has a line for each fault, with origin, key, value and
-            what is allowed.
+        ConfigurationError: there are faults; the message has one line per fault, with origin, key, value and the
+            allowed values.
     """
     layers = _read(path, environ)
     faults = [*put_environment(layers, environ), *put_options(layers, overrides)]
@@ -114,9 +114,9 @@ def load_settings(
 
 
 def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings | None:
-    """Return the settings without the faulty sections, for reading Redis and nothing else.
+    """Return the settings without the faulty sections, for reading Redis only.
 
-    None if the file cannot be read, if `redis` is faulty, or if what is left does not fit together.
+    None if the file cannot be read, if `redis` is faulty, or if the remaining sections contradict each other.
     """
     try:
         layers = _read(path, environ)
@@ -126,7 +126,7 @@ def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ
     bad = {str(fault.place[0]) for fault in faults if fault.place}
     if "redis" in bad:
         return None
-    bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # one names the other
+    bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # endpoints of types name budgets
     sound = layered({name: table for name, table in layers.tables.items() if name not in bad}, layers.source)
     document, wrong = _validated(sound, environ)
     unreported = {**environ, _DSN_VARIABLE: ""}
@@ -139,7 +139,7 @@ def _read(path: Path | None, environ: Mapping[str, str]) -> Layers:
 
 
 def _validated(layers: Layers, environ: Mapping[str, str]) -> tuple[Document | None, list[Fault]]:
-    """Return the document unless a value is wrong by itself, and all faults, those between settings included."""
+    """Return the document (None if a value is wrong by itself) and all faults, including those between settings."""
     document, wrong = None, []
     try:
         document = Document.model_validate(layers.tables)
@@ -164,14 +164,14 @@ def _remembered(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 
 def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
-    """Return the settings of a faultless document."""
+    """Return the settings of a document without faults."""
     home = layers.source.parent if layers.source else current_directory()
     sentry_dsn = environ.get(_DSN_VARIABLE) or None
     tables = document.model_dump(exclude_none=True)
     budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
     event_types = _event_types(document, budgets)
     return Settings(
-        **{**dict(document), "budgets": budgets},  # the sections and the types as they are
+        **{**dict(document), "budgets": budgets},  # the sections and the types unchanged
         event_types=event_types,
         endpoints=_by_name(event_types),
         revision=_revision(tables, event_types),
@@ -207,7 +207,7 @@ def _endpoint(
     return Endpoint(
         name=endpoint.name,
         url=endpoint.url,
-        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # the rules require one of them
+        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # the rules require one of the two
         timeout_seconds=endpoint.timeout_seconds or retry.timeout_seconds,
         headers=endpoint.headers,
         budget=budgets[endpoint.budget] if endpoint.budget else None,
@@ -223,14 +223,14 @@ def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
 
 
 def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> str:
-    """Digest what a worker depends on: not where Redis is, and of a secret header only the variable's name."""
+    """Return a digest of what a worker depends on. It excludes where Redis is, and values of secret headers."""
     facts = [
         [_facts(event_type) for event_type in event_types],
         tables["retry"],
         {
             key: value
             for key, value in tables["queue"].items()
-            if key not in {"failed_max", "failed_max_bytes"} and (value or key != "compress")  # as it was without it
+            if key not in {"failed_max", "failed_max_bytes"} and (value or key != "compress")  # off: digest as before
         },
         tables["redis"]["prefix"],
         tables["run"]["guard_seconds"],
@@ -255,7 +255,7 @@ def _shown(tables: Mapping[str, Any], layers: Layers, dsn: str | None) -> Iterat
 
 
 def settings_under(settings: Settings, prefix: str) -> Settings:
-    """Return `settings` with all keys, the three lists included, under `prefix`."""
+    """Return `settings` with all keys, including the three lists, under `prefix`."""
     lists = {name: f"{prefix}_{name}" for name in _LISTS}
     return replace(
         settings,
@@ -265,7 +265,7 @@ def settings_under(settings: Settings, prefix: str) -> Settings:
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secrets:
-    """Return the secrets in URLs, headers, the web token and Sentry's DSN, those in environment variables as well."""
+    """Return the secrets in URLs, headers, the web token and Sentry's DSN, including those in the environment."""
     names = (*settings.types, *settings.endpoints, *settings.budgets)
     return secrets.Secrets(_secret_values(settings, environ), names=names)
 

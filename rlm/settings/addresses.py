@@ -1,10 +1,10 @@
-"""What a URL and a host may be, of Redis, of an endpoint, of the dashboard. Each check returns its one spelling.
+"""Checks of URLs and hosts: of Redis, of an endpoint, of the dashboard. Each check returns the normalized form.
 
-The messages end up behind file, key and (masked) value, so none of them quotes a value that may be secret.
+RLM puts file, key and (masked) value before the messages, so no message may quote a value that may be secret.
 
-A host of an endpoint's URL is a DNS name, an IPv4 address as four decimal numbers, or an IPv6 address in brackets.
-Anything else that some resolver would take for an address (`2130706433`, `0x7f.1`, `127.1`, `[::ffff:127.0.0.1]`,
-`0.0.0.0`, a name with a dot at its end) is refused: a second spelling of a server would give it a second window.
+The host of an endpoint's URL is a DNS name, an IPv4 address of four decimal numbers, or an IPv6 address in brackets.
+Other forms that some resolvers take for an address (`2130706433`, `0x7f.1`, `127.1`, `[::ffff:127.0.0.1]`, `0.0.0.0`, a
+name that ends with a dot) are refused, because a second spelling of a server would give it a second window.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from rlm.settings.secrets import EMBEDDED
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-#: The parameters of a Redis URL, time-outs in seconds; with `rediss://` also the paths of certificates.
+#: The parameters of a Redis URL, time-outs in seconds; `rediss://` also takes the paths of certificates.
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _REDIS_PARAMETERS = ("db", "username", "password", *_TIMEOUTS)
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
-#: The parameters of a URL that names sentinels: user and password before the hosts are the primary's.
+#: The parameters of a URL that names sentinels. User and password before the hosts are those of the primary.
 _SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password", "sentinel_tls", *_TIMEOUTS)
-#: Parameters that would make redis-py trust any server.
+#: Parameters that would make redis-py accept any server.
 _TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
 _PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
@@ -32,14 +32,14 @@ _DATABASE = re.compile(r"[0-9]{1,6}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 
-#: A name is no longer than this, says RFC 1035.
+#: The longest name that RFC 1035 allows.
 _LONGEST_NAME = 253
-#: Underscores are not in the standard, but in the names of many containers.
+#: The standard has no underscores, but many container names do.
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-#: IPv6 spellings of IPv4 addresses: mapped, compatible (deprecated) and translated. 64:ff9b::/96 is not among them: on
-#: a network without IPv4 it is the way to reach such a server.
+#: IPv6 forms of IPv4 addresses: mapped, compatible (deprecated) and translated. 64:ff9b::/96 is allowed, because a
+#: network without IPv4 reaches such servers that way.
 _DISGUISES = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96")))
-#: A resolver reads a name with such a last label as an address.
+#: A resolver takes a name with such a last label for an address.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -74,7 +74,7 @@ def check_redis_url(url: str) -> str:
 
 
 def _check_database(text: str) -> None:
-    """Accept only a number: redis-py would take 0 for what it cannot read, and 23 for `2/3`."""
+    """Accept only a number, because redis-py reads unreadable text as 0 and `2/3` as 23."""
     if not _DATABASE.fullmatch(text):
         raise ValueError("the database is a whole number from 0 on: redis://host:port/2, unix:///path?db=2")
 
@@ -89,7 +89,7 @@ def _check_sentinel_parameters(scheme: str, query: str) -> None:
 
 
 def _check_parameters(query: str, known: Sequence[str]) -> None:
-    """Accept only parameters for address and user; others would change how RLM speaks to Redis, or whom it trusts."""
+    """Accept only parameters of address and user; others change how RLM talks to Redis, or which server it trusts."""
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_SWITCHES:
             raise ValueError(
@@ -105,9 +105,9 @@ def _check_parameters(query: str, known: Sequence[str]) -> None:
 
 
 def check_endpoint_url(url: str) -> str:
-    """Check an endpoint's URL and return its one spelling, because a window belongs to the URL.
+    """Check an endpoint's URL and return its normalized form, because a window belongs to the URL.
 
-    Scheme and host become lower case, the scheme's own port goes, a missing path becomes `/`.
+    Scheme and host are lower-cased, the scheme's default port is removed, and an empty path becomes `/`.
     """
     if not _VISIBLE_ASCII.fullmatch(url):
         raise ValueError("a URL is printable ASCII without spaces; percent-encode the rest")
@@ -129,7 +129,7 @@ def check_endpoint_url(url: str) -> str:
 
 
 def check_web_host(host: str) -> str:
-    """Check one of `web.hosts` and return its one spelling: a name or an address, without brackets and port."""
+    """Check one of `web.hosts` and return its normalized form: a name or an address, without brackets and port."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
         raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
@@ -139,7 +139,7 @@ def check_web_host(host: str) -> str:
 
 
 def check_host(host: str) -> str:
-    """Return a host, in lower case, as in a URL; raise a ValueError that says what to write if it is not accepted."""
+    """Return a lower-case host in the form of a URL. If it is not accepted, raise a ValueError with what to write."""
     if ":" in host:
         address: ipaddress.IPv4Address | ipaddress.IPv6Address = _ipv6(host)
     elif _NUMBER.fullmatch(host.rpartition(".")[2]):
@@ -172,7 +172,7 @@ def _ipv6(host: str) -> ipaddress.IPv6Address:
         raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]") from None
     if address.scope_id is not None:
         raise ValueError("an address with a zone (%) is not taken: it means something else on each host")
-    numbers = int(address)  # 0 and 1 are not IPv4: the unspecified address and this host
+    numbers = int(address)  # 0 (unspecified) and 1 (this host) are in ::/96, but are not IPv4 addresses
     if numbers > 1 and any(address in network for network in _DISGUISES):
         raise ValueError(f"this is an IPv4 address in disguise; write {ipaddress.IPv4Address(address.packed[-4:])}")
     return address
@@ -186,7 +186,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _port(parts: SplitResult) -> int | None:
-    """Return the port, None for the scheme's own. `urlsplit` checks it only now, and its error quotes the value."""
+    """Return the port, None for the default. Reading it from `urlsplit` may raise an error that quotes the value."""
     try:
         port = parts.port
     except ValueError:

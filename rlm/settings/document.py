@@ -1,4 +1,4 @@
-"""The configuration as tables: which there are, their defaults, and the layers that are put over these."""
+"""The configuration as tables: which tables there are, their defaults, and the layers that override them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rlm.settings.values import setting
 #: The place of a setting: names of tables and keys, indexes of list entries.
 Place = tuple[str | int, ...]
 
-#: The option of a command that overrides all other layers, and the origin of its values.
+#: The command option that overrides all other layers; also the origin of its values.
 OPTION = "--set"
 
 _BASE_URL = "http://127.0.0.1:8090"
 _RATE_LIMIT = "30/minute"
 _OVERFLOW_ENDPOINTS = 3
 
-#: Type, priority, seconds a call, primary endpoint.
+#: Type, priority, seconds per call, primary endpoint.
 _TYPES = (
     ("REBALANCE_NEEDED", 5, 2.0, "rebalance_api"),
     ("OPEN_POSITION_DETECTED", 4, 1.5, "open_position_api"),
@@ -35,7 +35,7 @@ _TYPES = (
 
 
 class Document(model.Section):
-    """The whole configuration as it is written, all layers merged."""
+    """The whole configuration as written, with all layers merged."""
 
     redis: model.RedisSettings
     queue: model.QueueSettings
@@ -53,7 +53,7 @@ class Document(model.Section):
     )
 
 
-#: The sections with one table each.
+#: The sections that have one table each.
 SECTIONS: dict[str, type[model.Section]] = {
     name: described.annotation
     for name, described in Document.model_fields.items()
@@ -62,7 +62,7 @@ SECTIONS: dict[str, type[model.Section]] = {
 
 
 def fields_at(place: Place) -> dict[str, FieldInfo]:
-    """Return the settings of the table at `place`, none if there is no such table."""
+    """Return the settings of the table at `place`, empty if there is no such table."""
     match place:
         case ():
             found: type[BaseModel] | None = Document
@@ -95,10 +95,10 @@ def built_in_types() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The configuration's tables, all layers merged: options over the environment over the file over the defaults.
+    """The tables of the configuration with all layers merged: options over environment over file over defaults.
 
-    `origins` has the origin of each value that an option or a variable set, in the words of messages. `faulty` has the
-    places whose value is wrong by itself.
+    `origins` maps each value that an option or a variable set to its origin, as messages name it. `faulty` has the
+    places of values that are wrong by themselves.
     """
 
     tables: dict[str, Any] = field(repr=False)
@@ -109,7 +109,7 @@ class Layers:
     faulty: frozenset[Place] = frozenset()
 
     def put(self, place: Place, value: Any, origin: str) -> None:
-        """Set a value, unless the file has no table there: that fault is not to be hidden."""
+        """Set a value. If the file has something else where a table should be, keep it so that the fault shows."""
         table = _dig(self.tables, place[:-1])
         if isinstance(table, dict):
             table[place[-1]] = value
@@ -133,26 +133,26 @@ class Layers:
                 yield "types", name, "endpoints", number
 
     def find(self, place: Place) -> Any:
-        """Return the value at `place`, None (which TOML cannot write) if there is none."""
+        """Return the value at `place`; None, which TOML cannot express, if there is none."""
         return _dig(self.tables, place)
 
     def valid(self, place: Place) -> Any:
-        """Return the value at `place`, None if there is none or it is faulty by itself."""
+        """Return the value at `place`, None if there is none or it is wrong by itself."""
         return None if any(one in self.faulty for one in upwards(place)) else self.find(place)
 
     def where(self, place: Place) -> str:
-        """Return the origin of the value at `place`; a list's entries were given with the list."""
+        """Return the origin of the value at `place`; an entry has the origin of its list."""
         known = next((self.origins[one] for one in upwards(place) if one in self.origins), None)
         return known or (self.file_name if _dig(self.file, place) is not None else "default")
 
     @property
     def file_name(self) -> str:
-        """The file in the words of messages."""
+        """The file as messages name it."""
         return f"file {self.source}"
 
 
 def layered(file: dict[str, Any], source: Path | None = None, text: str = "") -> Layers:
-    """Return the tables of a file over the defaults: each setting, and the built-in types if the file names none."""
+    """Return the tables of a file over the defaults. The built-in types count only if the file has no types."""
     tables: dict[str, Any] = {
         name: {key: described.get_default() for key, described in section.model_fields.items()}
         for name, section in SECTIONS.items()
@@ -166,7 +166,7 @@ def layered(file: dict[str, Any], source: Path | None = None, text: str = "") ->
 
 
 def upwards(place: Place) -> Iterator[Place]:
-    """Yield a place, then the places of the lists and tables that it is in, from the innermost."""
+    """Yield a place, then the places of the lists and tables that contain it, innermost first."""
     return (place[:length] for length in range(len(place), 0, -1))
 
 

@@ -1,4 +1,4 @@
-"""All faults of a configuration at once: a line each, with origin, key, value and what is allowed."""
+"""All faults of a configuration at once: one line each, with origin, key, value and what is allowed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 _LONGEST_VALUE = 200
-#: A longer key is cut in messages, and not compared with the known ones.
+#: Longer keys are cut in messages and get no suggestion.
 _LONGEST_KEY = 200
-#: Faults that are listed one by one.
+#: How many faults are listed.
 _MOST_FAULTS = 100
-#: What pydantic appends to the place of a table's entry if it means the key.
+#: pydantic appends this to the place of a table's entry if the key is at fault.
 _KEY_MARK = "[key]"
 _NO_LINE = sys.maxsize
-#: A number as small as those of settings, or a truth value; longer ones may be a key.
+#: A number as short as those of settings, or a boolean. Longer numbers may be a key.
 _NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault. `subject` is the key, with its value if it has one; secrets are masked in it."""
+    """One fault. `subject` is the key, with its value if there is one; secrets in it are masked."""
 
     place: Place
     origin: str
@@ -42,9 +42,9 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def listed(faults: Iterable[Fault], layers: Layers) -> str:
-    """Write faults, a line each, of very many only the first: those of the file first, with the line of their key.
+    """Return the faults, one line each and at most `_MOST_FAULTS`. Those of the file are first, with their line number.
 
-    A missing key has its table's line.
+    A missing key has the line of its table.
     """
     lines = KeyLines(layers.text).lines
     located = []
@@ -62,7 +62,7 @@ def listed(faults: Iterable[Fault], layers: Layers) -> str:
 
 
 def fault(layers: Layers, place: Place, problem: str, *, of_key: bool = False) -> Fault:
-    """Return the fault of the setting at `place`, or `of_key` alone; what is missing is missing in the file."""
+    """Return the fault of the setting at `place`, or of its key alone (`of_key`). A missing key is the file's fault."""
     value = None if of_key else layers.find(place)
     subject = key_of(place) if value is None else f"{key_of(place)} = {show(place, value)}"
     where = layers.where(place)
@@ -70,10 +70,10 @@ def fault(layers: Layers, place: Place, problem: str, *, of_key: bool = False) -
 
 
 def show(place: Place, value: Any) -> str:
-    """Write a value as in the file: secrets masked, long texts cut, tables and lists folded.
+    """Return a value as the file would have it: secrets masked, long texts cut, tables and lists folded.
 
-    A value of an unknown key, or in place of a table, may be anything, so it is masked unless it is a small number or a
-    truth value.
+    The value of an unknown key, or one in place of a table, may be a secret. It is masked unless it is a small number
+    or a boolean.
     """
     if isinstance(value, dict | list) and value:
         return "{...}" if isinstance(value, dict) else "[...]"
@@ -87,13 +87,13 @@ def _is_harmless(place: Place, value: Any) -> bool:
 
 
 def _is_setting(place: Place) -> bool:
-    """Return whether `place` is that of a single value, not of a table or a list of tables."""
+    """Return whether `place` is the place of a single value, not of a table or a list of tables."""
     of_table = place[-1] in fields_at(place[:-1]) and place[-1] != "endpoints"
     return len(place) > 1 and ("headers" in place[2:-1] or of_table)
 
 
 def key_of(place: Place) -> str:
-    """Write the key of a place for a message: safe and cut, since a name in it may be anything of any length."""
+    """Return the key of a place for a message, safe and cut, because a name in it may be any text."""
     return cut(safe_line(dotted(place)), _LONGEST_VALUE)
 
 
@@ -102,7 +102,7 @@ def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
     for number, detail in enumerate(error.errors(include_url=False)):
         place = detail["loc"]
         if number >= _MOST_FAULTS:
-            yield Fault(place, layers.file_name, "", "")  # counted, but not listed
+            yield Fault(place, layers.file_name, "", "")  # counted but not listed
         elif place[-1] == _KEY_MARK:
             yield fault(layers, place[:-1], _problem(place[:-1], detail), of_key=True)
         elif detail["type"] == "missing":
@@ -122,7 +122,7 @@ def _problem(place: Place, detail: ErrorDetails) -> str:
 
 
 def _allowed(place: Place) -> str:
-    """Return the words for what is allowed at `place`, else for any entry of the list or table that holds it."""
+    """Return words for what is allowed at `place`, or for any entry of the list or table that contains it."""
     *parent, key = place
     if described := fields_at(tuple(parent)).get(str(key)):
         return words(described, "allowed") or f"a table, [{key}]"
@@ -155,10 +155,10 @@ def _table(place: list[str | int]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """Return, for the end of a message, the known name that `name` may mean, in any case; empty if none is near."""
+    """Return a suffix with the known name closest to `name`, ignoring case; empty if none is close."""
     if len(name) > _LONGEST_KEY:
         return ""
-    import difflib  # noqa: PLC0415  # needed for a typing error only
+    import difflib  # noqa: PLC0415  # needed only after a typing error
 
     folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)

@@ -1,4 +1,4 @@
-"""The sections of the configuration, field by field. The reference and the files of `rlm init` are made from this."""
+"""The sections of the configuration, field by field. The reference and the files of `rlm init` are made from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rlm.settings import addresses, values
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.values import list_name, seconds, setting, switch, whole
 
-#: `workers.max` cannot be more.
+#: The highest `workers.max`.
 MOST_WORKERS: Final = 1000
 
 Name = Annotated[str, AfterValidator(values.check_name)]

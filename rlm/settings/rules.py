@@ -1,7 +1,7 @@
-"""The rules between settings, and what is allowed by them but hardly meant.
+"""The rules between settings, and warnings about allowed values that are probably mistakes.
 
-Each rule looks only at values right by themselves, so that all faults come at once. A window belongs to a URL, so one
-name has one URL, one limit and one budget: two readings would exceed the limit.
+Each rule uses only values that are right by themselves, so all faults are found at once. A window belongs to a URL, so
+one name has one URL, one limit and one budget; two versions of them would exceed the limit.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from rlm.settings.values import check_header_text
 if TYPE_CHECKING:
     from rlm.settings import Settings
 
-    #: The place of a setting, and what is wrong with it.
+    #: The place of a setting and its fault.
     Problem = tuple[Place, str]
 
-#: Ten shares of 0.1 are 1, whatever floating point makes of them.
+#: Ten shares of 0.1 must count as 1 despite floating-point errors.
 _ROUNDING = 1e-9
 
 
@@ -50,7 +50,7 @@ def rule_faults(layers: Layers, environ: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def _at_most(layers: Layers, low: Place, high: Place) -> Iterator[Problem]:
-    """Blame the setting that was set, if only one of the two was."""
+    """Report the setting that was set, if only one of the two was."""
     lower, upper = layers.valid(low), layers.valid(high)
     if lower is None or upper is None or lower <= upper:
         return
@@ -91,7 +91,7 @@ def _header_variables(layers: Layers, environ: Mapping[str, str]) -> Iterator[Pr
 
 
 def _shares(layers: Layers) -> Iterator[Problem]:
-    """Report the first type whose share no longer fits, with the shares given away before it."""
+    """Report the first type whose share exceeds the total, with the shares of the types before it."""
     given: dict[str, float] = {}
     for name in layers.named("types"):
         place = ("types", name, "share")
@@ -106,7 +106,7 @@ def _shares(layers: Layers) -> Iterator[Problem]:
 
 
 class _Mention(msgspec.Struct, frozen=True):
-    """An endpoint in one type. `rules` is None if its limit is faulty or missing, `budget` if it has none."""
+    """An endpoint in one type. `rules` is None if its limit is faulty or missing, `budget` if it has no budget."""
 
     place: Place
     name: str
@@ -116,12 +116,12 @@ class _Mention(msgspec.Struct, frozen=True):
     budget: Any
 
     def conflict(self, place: Place, problem: str) -> Problem:
-        """Return what contradicts this earlier mention."""
+        """Return a problem at `place` that contradicts this earlier mention."""
         return place, f"{problem} (see {dotted(self.place)})"
 
 
 def _endpoints(layers: Layers) -> Iterator[Problem]:
-    """Check that a name or URL means the same in all types."""
+    """Check that a name or URL means the same endpoint in all types."""
     by_name: dict[str, _Mention] = {}
     by_url: dict[str, _Mention] = {}
     for mention in _mentions(layers):
@@ -138,7 +138,7 @@ def _endpoints(layers: Layers) -> Iterator[Problem]:
 
 
 def _repeated(layers: Layers, first: _Mention, again: _Mention) -> Iterator[Problem]:
-    """Check a second mention of an endpoint: several types may share it, one type needs it once."""
+    """Check a second mention of an endpoint. Several types may share it, but one type may list it only once."""
     if first.rules and again.rules and first.rules != again.rules:
         limit = layers.valid(first.limit_place)
         yield first.conflict(again.limit_place, f"{again.name!r} already has {limit!r}; one URL has one limit")
@@ -172,7 +172,7 @@ def _limits_missing(layers: Layers) -> Iterator[Problem]:
 
 
 def _budgets(layers: Layers) -> Iterator[Problem]:
-    """Check that each budget exists that an endpoint names, that each is named, and none named like an endpoint."""
+    """Check that each budget that an endpoint names exists, and that each budget is named and has a name of its own."""
     budgets = layers.named("budgets")
     named: set[str] = set()
     endpoints: dict[str | None, Place] = {}
@@ -198,15 +198,15 @@ def _budgets(layers: Layers) -> Iterator[Problem]:
 
 
 def warnings_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return a sentence for each value that is hardly meant, and for each variable without effect.
+    """Return a sentence for each value that is probably a mistake, and for each variable without effect.
 
-    It has the key, the value and what it means. No value that may be secret is in it.
+    It names the key, the value and the consequence, and contains no value that may be secret.
     """
     return [*_long_calls(settings), *_long_guard(settings), *_short_variables(settings, environ)]
 
 
 def _long_calls(settings: Settings) -> Iterator[str]:
-    """Yield the types of which a run cannot make a single call, or not by its target."""
+    """Yield a warning for each type that cannot make a call within a run, or within the run's target."""
     run = settings.run
     planned = run.target * run.window_seconds
     for one in settings.event_types:
@@ -218,7 +218,7 @@ def _long_calls(settings: Settings) -> Iterator[str]:
 
 
 def _long_guard(settings: Settings) -> Iterator[str]:
-    """Yield the limits of which the guard takes half or more: calls are kept a period and the guard apart."""
+    """Yield a warning for each limit that loses half or more to the guard, which lengthens every period."""
     guard_seconds = settings.run.guard_seconds
     for one in all_limited(settings.endpoints.values()):
         shortest = min(rule.seconds for rule in one.limit.rules)
@@ -230,7 +230,7 @@ def _long_guard(settings: Settings) -> Iterator[str]:
 
 
 def _short_variables(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the variables that would set something if they had two underscores where they have one."""
+    """Yield a warning for each variable that would set something if it had two underscores instead of one."""
     tables: list[tuple[str, ...]] = [(name,) for name in SECTIONS]
     tables += [("types", name) for name in settings.types]
     known = [variable_name((*table, key)) for table in tables for key in fields_at(table) if key != "endpoints"]

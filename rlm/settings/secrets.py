@@ -1,7 +1,7 @@
-"""Secrets: what may be shown of them, where they are read, and how they are masked in any text.
+"""Secrets: what may be shown of them, where they are read, and how any text is masked.
 
-Ask `known` for the secrets of this process: `load_settings` remembers them. Before that, and of a configuration that
-cannot be used, none is known; the messages about its faults mask whatever may be a secret.
+`known` returns the secrets of this process, which `load_settings` remembers. Before that, or with a faulty
+configuration, none are known; messages about faults mask everything that may be a secret.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
 
 MASK = "***"
-#: What a header value begins with that names an environment variable.
+#: A header value that names an environment variable begins with this.
 FROM_ENVIRONMENT = "env:"
 
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|dsn|credential|signature|^sig$|cookie", re.IGNORECASE)
-#: An HTTP URL whose authority is a host and no more: an "@" further on belongs to its path.
+#: An HTTP URL whose authority is only host and port. A later "@" belongs to its path.
 _PLAIN_HTTP = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(:\d+)?([/?#].*)?", re.IGNORECASE | re.DOTALL)
-#: Up to the *last* "@", because a password that was not percent-encoded may hold "/", "?" and "@" as well.
+#: Up to the *last* "@", because a password that is not percent-encoded may contain "/", "?" and "@".
 _USERINFO = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?)(?P<user>[^:@/?#]*:)?.*@", re.IGNORECASE | re.DOTALL)
 _PARAMETER = re.compile(r"(?P<start>[?&](?P<name>[^=&#?]+)=)(?P<value>[^&#]+)")
 #: An HTTP URL up to its path, and its path.
 _HTTP_PATH = re.compile(r"(?P<start>https?://[^/?#]*)(?P<path>/[^?#]*)", re.IGNORECASE)
-#: A piece of a path made of words and small numbers: `v1`, `rebalance_api`, `sendMessage`, `20231114`. Anything else
-#: may be a key, as the last pieces of a webhook are.
+#: A piece of a path made of words and small numbers: `v1`, `rebalance_api`, `sendMessage`, `20231114`. Any other piece
+#: may be a key, like the last pieces of a webhook.
 _WORD = r"(?:(?:[a-z]{1,20}|[A-Z][a-z]{1,19})(?:[A-Z][a-z]{2,19}){0,3}[0-9]{0,2}|[A-Z]{1,7}|[0-9]{1,8})"
 _PLAIN_PIECE = re.compile(rf"(?=.{{0,60}}\Z){_WORD}?(?:[._-]{_WORD}){{0,6}}", re.DOTALL)
-#: Words, any of which may be an address, and the punctuation that may follow one.
+#: Words, each of which may be an address, and punctuation that may follow an address.
 _WORDS = re.compile(r"\S+")
 _BEHIND = ")]}>'\",.:;"
 
-#: The one value of `redis.url` that is not a URL, and how similar a misspelling of it is.
+#: The only value of `redis.url` that is not a URL, and how similar to it a misspelling must be.
 EMBEDDED = "embedded"
 _NEARLY = 0.7
-#: A host, or a host and a port, given instead of a URL.
+#: A host, or host and port, given in place of a URL.
 _HOST = re.compile(
     r"(?P<start>(?:[a-z0-9-]{1,40}\.)+[a-z]{2,10}(?::\d{1,5})?|[a-z-]{1,20}:\d{1,5}|(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?)"
     r"(?P<path>(?:/[^?#@]*)?)"
 )
 
-#: Of what an endpoint sends back, shorter texts are not masked: they would be found in every other word.
+#: Shorter texts are not masked in an endpoint's answer, because they would match parts of ordinary words.
 SHORTEST_SENT = 4
-#: In what RLM writes itself, for the same reason.
+#: The same for texts that RLM writes itself.
 _SHORTEST = 6
-#: A part of a value (a cookie's, a signature's, a parameter without a telling name) counts from this length on.
+#: Parts of a value (of a cookie, a signature, a parameter without a telling name) count as secret from this length on.
 _SHORTEST_PART = 8
 _SEPARATORS = re.compile(r"[\s;,=\"']+")
 _HEX = re.compile(r"%[0-9A-F]{2}")
@@ -67,12 +67,12 @@ class Headers(dict[str, str]):
 
 
 def mask_url(url: str) -> str:
-    """Return `url` without its password and without what looks like a secret in its path and its parameters.
+    """Return `url` without its password and without probable secrets in its path and parameters.
 
     Scheme, host and port stay. A user before a password stays; a user without one may be a key and is masked. In an
-    HTTP URL, pieces of the path and values of parameters stay only if they are words or small numbers. In other URLs,
-    values of parameters named like a secret are masked. Any text is accepted; a malformed URL is masked wherever it
-    could hold a password.
+    HTTP URL, pieces of the path and parameter values stay only if they are words or small numbers. In other URLs, the
+    values of parameters with a secret's name are masked. Any text is accepted; a malformed URL is masked wherever it
+    could contain a password.
     """
     if "@" in url and not _PLAIN_HTTP.fullmatch(url):
         url = _USERINFO.sub(lambda found: f"{found['start']}{found['user'] or ''}{MASK}@", url, count=1)
@@ -91,7 +91,7 @@ def _hides(url: str, parameter: re.Match[str]) -> bool:
 
 
 def url_secrets(url: str) -> Iterator[str]:
-    """Yield what `mask_url` masks in a URL, as written there."""
+    """Yield the parts of a URL that `mask_url` masks, as they are written."""
     address = url
     if "@" in url and not _PLAIN_HTTP.fullmatch(url) and (userinfo := _USERINFO.match(url)):
         hidden = userinfo[0].removeprefix(userinfo["start"] + (userinfo["user"] or "")).removesuffix("@")
@@ -114,7 +114,7 @@ def _masked_word(found: re.Match[str]) -> str:
 
 
 def mask_header(value: str) -> str:
-    """Return what may be shown of a header's configured value: the name of a variable, nothing of a literal."""
+    """Return what may be shown of a header's configured value: `env:NAME`, but no literal value."""
     return value if value.startswith(FROM_ENVIRONMENT) else MASK
 
 
@@ -129,31 +129,31 @@ def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
 
 
 def _mask_no_url(value: Any) -> Any:
-    """Return what may be shown of a value of `url` that is no URL: `embedded` or nearly so, a host, plain pieces."""
+    """Return what may be shown of a `url` that is not a URL: `embedded` or a misspelling, a host, plain pieces."""
     if host := _HOST.fullmatch(str(value)):
         return _masked_path(host)
     if value == EMBEDDED:
         return value
-    from difflib import SequenceMatcher  # noqa: PLC0415  # needed for a typing error only
+    from difflib import SequenceMatcher  # noqa: PLC0415  # needed only after a typing error
 
     text = str(value)[: 2 * len(EMBEDDED)]
     return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a text is made of words and small numbers, as a key hardly is."""
+    """Return whether a text consists of words and small numbers, which keys rarely do."""
     return _PLAIN_PIECE.fullmatch(text) is not None
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a setting, parameter or variable of this name, percent-encoded or not, likely holds a secret."""
+    """Return whether a setting, parameter or variable with this (maybe percent-encoded) name likely holds a secret."""
     return _SECRET_NAME.search(unquote(name)) is not None
 
 
 def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the headers to send to `endpoint`, each `env:NAME` replaced by the value of that variable.
 
-    The values are secrets: send them and keep them nowhere.
+    The values are secrets: send them, but do not store them.
 
     Raises:
         ConfigurationError: a variable is not set; the message names endpoint, header and variable.
@@ -165,7 +165,7 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the token, a secret, that `web.token` names, if any; a ConfigurationError names a variable not set."""
+    """Return the secret token of `web.token`, empty if none; raise a ConfigurationError if its variable is not set."""
     return _resolved(token, "web.token", environ)
 
 
@@ -178,15 +178,15 @@ def _resolved(value: str, named: str, environ: Mapping[str, str]) -> str:
 
 
 def from_environment(value: str, environ: Mapping[str, str]) -> str:
-    """Return the value of the variable that `value` names with `env:`, empty if it is not set; else `value`."""
+    """Return the value of the variable that `value` names with `env:`, empty if not set; otherwise return `value`."""
     return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
 
 
 def secrets_of_call(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
-    """Return the secrets of a call: in the headers that are `sent`, and in the URL.
+    """Return the secrets of a call: those in the headers that are `sent`, and those in the URL.
 
-    A header is secret if its value comes from the environment or its name says so, and so are values of parameters that
-    are long or have a telling name. `known` has what else the URL may hide.
+    A header is secret if its value comes from the environment or its name is telling. A parameter is secret if it is
+    long or its name is telling. `known` has the other secrets of the URL.
     """
     found: set[str] = set()
     for name, value in sent.items():
@@ -200,7 +200,7 @@ def secrets_of_call(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
 
 
 def parts_of(value: str) -> Iterator[str]:
-    """Yield a header's value, the part behind its scheme (`Bearer X`), its longer parts, and what `Basic` encodes."""
+    """Yield a header's value, the part after its scheme (`Bearer X`), its longer parts, and what `Basic` encodes."""
     value = value.strip()
     yield value
     scheme, _, credentials = value.partition(" ")
@@ -215,7 +215,7 @@ def parts_of(value: str) -> Iterator[str]:
 
 
 def forms(secret: str) -> Iterator[str]:
-    """Yield the forms in which a secret may be written: as it is, and as in URLs, JSON, HTML and base64.
+    """Yield the forms in which a secret may appear: unchanged, and encoded for URLs, JSON, HTML and base64.
 
     Bytes from the wire are read as Latin-1, so a secret in UTF-8 has a second form.
     """
@@ -229,22 +229,22 @@ def forms(secret: str) -> Iterator[str]:
 
 
 def _escaped(plain: str, in_json: str) -> Iterator[str]:
-    import html  # noqa: PLC0415  # its tables take time, and most have no secret
+    import html  # noqa: PLC0415  # its tables take time to load, and most processes have no secret
 
     yield from (plain, in_json, in_json.replace("/", "\\/"), html.escape(plain), html.escape(plain, quote=False))
 
 
 class Secrets:
-    """Values that nobody may see, in every form they may be written in.
+    """Values that nobody may see, in every form in which they may appear.
 
-    `names` are shown where they stand by themselves, though one may be, or hold, what looks like a secret elsewhere.
+    `names` stay visible where they stand alone, even if they contain text that is masked elsewhere.
     """
 
     def __init__(self, values: Iterable[str] = (), shortest: int = _SHORTEST, names: Iterable[str] = ()) -> None:
         spellings = {
             form for value in values for raw in (value, unquote(value)) if len(raw) >= shortest for form in forms(raw)
         }
-        longest_first = sorted(spellings, key=len, reverse=True)  # a shorter one first would leave the rest of a longer
+        longest_first = sorted(spellings, key=len, reverse=True)  # a shorter match would leave the rest visible
         hidden = "|".join(map(re.escape, longest_first))
         shown = [name for name in names if hidden and re.search(hidden, name)]
         by_itself = rf"(?<![\w/-])(?P<name>{'|'.join(map(re.escape, shown))})(?![\w/-])|" if shown else ""
@@ -255,14 +255,14 @@ class Secrets:
         return "Secrets(...)"
 
     def mask(self, text: str) -> str:
-        """Return a text with the secrets and the addresses in it masked."""
+        """Return a text with its secrets and addresses masked."""
         return mask_urls(self.hide(text))
 
     def hide(self, text: str, *, torn: bool = False) -> str:
-        """Return a text without the secrets, its addresses as they are.
+        """Return a text with its secrets masked and its addresses unchanged.
 
-        Call it before cutting a text: half a secret is not found. If `text` was cut off already (`torn`), as much of
-        its end is removed as could be the beginning of a secret.
+        Call this before cutting a text, because half a secret is not found. If `text` is already cut off (`torn`), the
+        part of its end that could be the beginning of a secret is removed.
         """
         hidden = text if self._pattern is None else self._pattern.sub(_masked, text)
         return hidden[: -self._longest] if torn and self._longest else hidden
@@ -276,7 +276,7 @@ _remembered = {"secrets": Secrets()}
 
 
 def remember(secrets: Secrets) -> None:
-    """Make these the secrets that `known` returns."""
+    """Set the secrets that `known` returns."""
     _remembered["secrets"] = secrets
 
 

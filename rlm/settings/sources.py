@@ -1,4 +1,4 @@
-"""The layers over the defaults: the file, the environment, options (`--set`); and how a .env file is read."""
+"""The layers over the defaults: the file, the environment and options (`--set`); also the reader of .env files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SEPARATOR = "__"
 _EXAMPLE = "run.target=0.5 or types.REBALANCE_NEEDED.rate_limit=60/minute"
 
 _TOML_POSITION = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
-#: What the parser says of a key that is written twice; it names none.
+#: The parser's message for a key that is written twice; it does not name the key.
 _TWICE = re.compile(r"Cannot overwrite|Duplicate")
 #: A line of a .env file.
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*)", re.ASCII)
-#: More parts than any key of RLM has. The parser's time grows with the square of their number: a minute for 50,000.
+#: More parts than any RLM key has. The parser's time is quadratic in their number: a minute for 50,000.
 _MOST_PARTS = 50
 _LONG_KEY = re.compile(
     rf"""(?<![\w\\-])(?:(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[A-Za-z0-9_-]++)[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}"""
@@ -42,7 +42,7 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the absolute path of the file to read: `path`, else `$RLM_CONFIG`, else `./rlm.toml` if it exists.
 
     Raises:
-        ConfigurationError: a named file does not exist, or none is named and the current directory is gone.
+        ConfigurationError: a named file does not exist, or no file is named and the current directory is gone.
     """
     variable = environ.get(FILE_VARIABLE)
     if path is None and variable:
@@ -54,7 +54,7 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def current_directory() -> Path:
-    """Return the current directory; raise a ConfigurationError if it was removed, or may not be read."""
+    """Return the current directory; raise a ConfigurationError if it was removed or cannot be read."""
     try:
         return Path.cwd()
     except OSError as error:
@@ -73,7 +73,7 @@ def read_file(path: Path) -> Layers:
     """Return the tables of a TOML file, over the defaults.
 
     Raises:
-        UnsafeError: another user could change it, or it is no regular file.
+        UnsafeError: another user could change the file, or it is not a regular file.
         ConfigurationError: it cannot be read, is not UTF-8 or not TOML; the message has line and column.
     """
     try:
@@ -92,19 +92,19 @@ def read_file(path: Path) -> Layers:
 
 
 def _twice(text: str) -> str:
-    """Return which key is written twice, and what stands there the second time, secrets masked; empty if none is."""
+    """Return which key is written twice and its second value, secrets masked; empty if no key is."""
     found = KeyLines(text).repeated
     if found is None:
         return ""
     place, first, second = found
     subject = key_of(place)
-    with suppress(ValueError, RecursionError, KeyError):  # a value of several lines, or one key of several in a line
+    with suppress(ValueError, RecursionError, KeyError):  # a multi-line value, or several keys on the line
         subject += f" = {show(place, tomllib.loads(text.splitlines()[second - 1])[str(place[-1])])}"
     return f":{second}: {subject}: is written on line {first} already; keep one of both"
 
 
 def _syntax_error(message: str, text: str) -> str:
-    """Return where and why the text is no TOML; the parser puts the position, if any, at the end of its message."""
+    """Return where and why the text is not TOML. The parser puts the position, if any, at the end of its message."""
     if _TWICE.match(message) and (told := _twice(text)):
         return told
     found = _TOML_POSITION.search(message)
@@ -120,7 +120,7 @@ def put_environment(layers: Layers, environ: Mapping[str, str]) -> list[Fault]:
     known: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for table in layers.settable():
         for place in ((*table, key) for key in fields_at(table) if key != "endpoints"):
-            known[variable_name(place)].append(place)  # names that differ in case or punctuation share one
+            known[variable_name(place)].append(place)  # names that differ only in case or punctuation share one
     if environ.get("REDIS_URL"):
         layers.put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
     faults = []
@@ -142,7 +142,7 @@ def variable_name(place: Iterable[str]) -> str:
 
 
 def _converted(text: str, place: Place) -> Any:
-    """Return `text` as what the setting is, if not text; the validation finds what cannot be that."""
+    """Return `text` converted to the setting's type if possible; validation reports text that cannot be converted."""
     described = fields_at(place[:-1]).get(str(place[-1]))
     kind = described.annotation if described else str
     if get_origin(kind) is list:
@@ -169,9 +169,9 @@ def _unmatched(variable: str, candidates: list[tuple[str, ...]], known: Iterable
 
 
 def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
-    """Put the values of `texts`, `KEY=VALUE` each, into the tables; return a fault for each unreadable text.
+    """Put the values of `texts` (`KEY=VALUE` each) into the tables; return a fault for each unreadable text.
 
-    A key is written as in messages: `types.X.endpoints[1].rate_limit`. The validation knows which keys a table has.
+    Keys are written as in messages: `types.X.endpoints[1].rate_limit`. Validation reports keys that a table lacks.
     """
     tables: dict[str, Place] = {dotted(place): place for place in (*layers.settable(), *layers.endpoints())}
     faults = []
@@ -195,13 +195,13 @@ def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
-    """Return the variables that the lines of `text` set, as for a shell that runs `. ./.env`.
+    """Return the variables that the lines of `text` set, as a shell that runs `. ./.env` would.
 
-    Only a plain assignment is taken. Anything else is an error and is not passed over: a URL of Redis that was left out
-    would make the processes start an embedded server and look at that one.
+    Only plain assignments are accepted. Other lines are errors, not skipped: without the URL of Redis, the processes
+    would start an embedded server and use that.
 
     Raises:
-        ValueError: a line sets none, or not as a shell would. It names the line and the variable, and no value.
+        ValueError: a line is not an assignment as a shell reads it. The message has line and variable, but no value.
     """
     found = {}
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
@@ -214,7 +214,7 @@ def parse_dotenv(text: str) -> dict[str, str]:
 
 
 def _unquoted(where: str, text: str) -> str:
-    """Return what stands behind the sign of equality, without its quotes and a comment behind it."""
+    """Return the text after the equals sign, without its quotes and without a comment."""
     try:
         words = shlex.split(text)
     except ValueError as error:

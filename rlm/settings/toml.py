@@ -1,4 +1,4 @@
-"""TOML: writing values and tables of it, and finding the line of each key, which its parser does not report."""
+"""TOML: writing values and tables, and finding the line of each key, which the parser does not report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlm.settings.document import Place
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-#: A text of one of the four kinds, a comment, what parts keys and values, or a piece of a key or value.
+#: A string of one of the four kinds, a comment, a separator of keys and values, or a piece of a key or value.
 _SIGN = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[][{}=,.\n]|[^][{}=,.#"\'\s]+',
     re.DOTALL,
@@ -28,7 +28,7 @@ def toml_key(name: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """Return a string, number, boolean, date, list or table on one line."""
+    """Return a string, number, boolean, date, list or table as TOML on one line."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -54,7 +54,7 @@ def dotted(place: Place) -> str:
 
 
 def toml_document(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a document of these tables; the names are those in brackets."""
+    """Return a TOML document of these tables; their names become the headers."""
     lines: list[str] = []
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items()), ""]
@@ -62,22 +62,22 @@ def toml_document(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 class KeyLines:
-    """The first line, from 1, of each table and key of a text, by place; and the first key that is written twice.
+    """The first line (from 1) of each table and key of a text, by place, and the first key that is written twice.
 
-    That is `repeated`, with its place and both lines. A text that is no valid TOML is read as far as it makes sense.
+    The latter is `repeated`, with its place and both lines. Invalid TOML is read as far as it makes sense.
     """
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Place, int] = {}
         self.repeated: tuple[Place, int, int] | None = None
-        self._entries: dict[Place, int] = {}  #: the last entry of each list of tables
+        self._entries: dict[Place, int] = {}  #: the index of the last entry of each list of tables
         self._signs: deque[tuple[str, int]] = deque()
         line = 1
         for found in _SIGN.finditer(text):
             if not found[0].startswith("#"):
                 self._signs.append((found[0], line))
             line += found[0].count("\n")
-        with suppress(RecursionError, IndexError, ValueError):  # the end, or no valid TOML, or nested too deep
+        with suppress(RecursionError, IndexError, ValueError):  # the end, invalid TOML, or too deep nesting
             self._tables()
 
     def _tables(self) -> None:
@@ -94,7 +94,7 @@ class KeyLines:
         is_entry = self._next() == "["
         *parents, name = self._key("]")
         place: Place = ()
-        for part in parents:  # a list of tables stands for its last entry
+        for part in parents:  # a list of tables in a header means its last entry
             place = (*place, part)
             place = (*place, self._entries[place]) if place in self._entries else place
         place = (*place, name)
@@ -141,7 +141,7 @@ class KeyLines:
         self._signs.popleft()
 
     def _next(self) -> str:
-        """Return the next sign that is no line break, and stay before it."""
+        """Return the next sign that is not a line break, without consuming it."""
         while self._signs[0][0] == "\n":
             self._signs.popleft()
         return self._signs[0][0]

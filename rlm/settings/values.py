@@ -1,6 +1,6 @@
-"""How a setting is described, and what a single text may be: each check returns the value or says what is wrong.
+"""How settings are described, and checks of single texts. Each check returns the value or raises a ValueError.
 
-The messages end up behind file, key and (masked) value, so none of them quotes a value that may be secret.
+RLM puts file, key and (masked) value before the messages, so no message may quote a value that may be secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
 from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
 
-#: Headers that RLM sets itself on every call, or that HTTP derives from the call.
+#: Headers that RLM sets on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
     "Connection",
     "Content-Length",
@@ -29,7 +29,7 @@ RESERVED_HEADERS = (
 
 _LONGEST_LIST_NAME = 200
 _MOST_LABELS, _LONGEST_LABEL = 16, 50
-#: Well below what Redis can count and keep time for.
+#: Well below the largest count and time that Redis can handle.
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
 _WEB_TOKEN = re.compile(r"[!-~]{16,200}")
@@ -40,23 +40,23 @@ _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
 
 
 def setting(default: Any, meaning: str, *, allowed: str, unset: str = "", **rules: Any) -> Any:
-    """Describe one setting: `allowed` is the rules in words, `unset` what a missing value means."""
+    """Describe one setting: `allowed` gives the rules in words, `unset` what a missing value means."""
     return Field(default, description=meaning, json_schema_extra={"allowed": allowed, "unset": unset}, **rules)
 
 
 def seconds(default: float | None, meaning: str, *, from_zero: bool = False, unset: str = "") -> Any:
-    """Describe a duration. 1e9 (31 years) keeps dates and Lua's numbers within what they can hold."""
+    """Describe a duration. The maximum, 1e9 (31 years), is within the range of dates and of Lua's numbers."""
     allowed = "a number of seconds " + ("from 0 to 1e9" if from_zero else "above 0, at most 1e9")
     return setting(default, meaning, allowed=allowed, unset=unset, le=1e9, **{"ge" if from_zero else "gt": 0})
 
 
 def whole(default: int, meaning: str, *, lowest: int, highest: int = 10**9) -> Any:
-    """Describe a count."""
+    """Describe a whole number."""
     return setting(default, meaning, allowed=f"a whole number from {lowest} to {highest}", ge=lowest, le=highest)
 
 
 def switch(meaning: str) -> Any:
-    """Describe what is off by default, and may be on."""
+    """Describe a boolean that is off by default."""
     return setting(False, meaning, allowed="true or false")
 
 
@@ -67,20 +67,20 @@ def list_name(default: str, meaning: str) -> Any:
 
 
 def words(described: FieldInfo, what: str) -> str:
-    """Return what `setting` was given as `allowed` or `unset`."""
+    """Return the `allowed` or `unset` text that `setting` was given."""
     extra = described.json_schema_extra
     return str(extra[what]) if isinstance(extra, dict) else ""
 
 
 def check_name(name: str) -> str:
-    """Check the name of a type or endpoint: it becomes part of event ids, Redis keys and metrics."""
+    """Check the name of a type or endpoint; it becomes part of event ids, Redis keys and metrics."""
     if not is_name(name):
         raise ValueError("a name has 1 to 100 letters, digits and `_`, `.`, `-` (no colon, no space)")
     return name
 
 
 def check_host_name(name: str) -> str:
-    """Check the name of a host: none, or one that may begin the id of a process."""
+    """Check the name of a host: empty, or a name with which a process id may begin."""
     return check_name(name) if name else name
 
 
@@ -98,14 +98,14 @@ def check_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def check_list_name(name: str) -> str:
-    """Check the name of a Redis list by itself."""
+    """Check the name of one Redis list, without comparing it with the others."""
     if not name.isprintable() or not 1 <= len(name) <= _LONGEST_LIST_NAME:
         raise ValueError(f"the name of a list has 1 to {_LONGEST_LIST_NAME} printable characters")
     return name
 
 
 def check_directory(path: str) -> str:
-    """Check the name of a directory without looking for it."""
+    """Check the path of a directory, which need not exist."""
     if not path.isprintable() or path.startswith("~"):
         raise ValueError("a directory is a path of printable characters; `~` is not expanded, write it out")
     return path
@@ -143,7 +143,7 @@ def check_header_value(value: str) -> str:
 
 
 def check_header_text(text: str) -> str:
-    """Check the text that would be sent as a header's value."""
+    """Check the text that will be sent as a header's value."""
     if not _HEADER_VALUE.fullmatch(text):
         raise ValueError("a header's value is Latin-1 text on one line, without control characters")
     if len(text) > _LONGEST_HEADER:
@@ -152,21 +152,21 @@ def check_header_text(text: str) -> str:
 
 
 def check_headers(headers: dict[str, str]) -> Headers:
-    """Check that no header is given twice, in upper and lower case."""
+    """Check that no header is given twice in different case."""
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("the same header stands here twice, in upper and lower case")
     return Headers(headers)
 
 
 def check_web_token(token: str) -> str:
-    """Check the configured `web.token`: none, the token itself, or `env:` and the name of a variable."""
+    """Check the configured `web.token`: empty, the token itself, or `env:` and the name of a variable."""
     if not token:
         return token
     return check_header_value(token) if token.startswith(FROM_ENVIRONMENT) else check_token_text(token)
 
 
 def check_token_text(token: str) -> str:
-    """Check the token that clients have to send. A short one would be found by trying."""
+    """Check the token that clients must send. A short one could be guessed."""
     if not _WEB_TOKEN.fullmatch(token):
         raise ValueError("a token has 16 to 200 visible ASCII characters; `openssl rand -hex 32` makes a good one")
     return token

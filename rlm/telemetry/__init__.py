@@ -1,6 +1,6 @@
 """Log lines on stderr and, if configured, errors and alarms to Sentry.
 
-The library of Sentry is loaded only if there is a DSN: it costs each process 0.2 s and 4 MB.
+The Sentry library is loaded only if there is a DSN, because it costs each process 0.2 s and 4 MB.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["flush", "run_ended", "set_up", "tick_began", "tick_ended"]
 
-#: `rlm.telemetry.sentry`, if this process reports there.
+#: Contains `rlm.telemetry.sentry` if this process reports to Sentry.
 _reporting: list[ModuleType] = []
 
 
 def set_up(settings: Settings, role: str, worker: str = "") -> None:
-    """Set up logging and Sentry for a process of this role, `worker` being its id, before a broker is built."""
+    """Set up logging and Sentry for a process of this role and `worker` id; call it before a broker is built."""
     logs.set_up(role, worker)
     if settings.sentry_dsn is not None:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above
@@ -33,27 +33,27 @@ def set_up(settings: Settings, role: str, worker: str = "") -> None:
 
 
 def flush() -> None:
-    """Wait until Sentry has what was sent, before a process ends that runs no exit handlers."""
+    """Wait until everything is sent to Sentry, for a process that ends without exit handlers."""
     for sentry in _reporting:
         sentry.flush()
 
 
 def tick_began(settings: Settings, due: float) -> None:
-    """Report to Sentry's Crons that the tick that was `due` then (seconds since 1970) has begun."""
+    """Report to Sentry's Crons that the tick at `due`, in seconds since 1970, has begun."""
     for sentry in _reporting:
         sentry.check_in(settings, due)
 
 
 def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | None) -> None:
-    """Report to Sentry's Crons how the tick that was `due` then ended, whoever began it, and after how many seconds."""
+    """Report to Sentry's Crons how the tick at `due` ended, whoever began it, and after how many seconds."""
     for sentry in _reporting:
         sentry.check_in(settings, due, ok=ok, seconds=seconds)
 
 
 def run_ended(settings: Settings, run: Run | None, record: Mapping[str, Any] | None) -> None:
-    """Report how the tick ended that a run served, if it served one.
+    """Report the end of the tick that a run served, if it served one.
 
-    `record` is None if that is no longer kept, `run` if the record is all that is known.
+    `record` is None if it is no longer kept, `run` is None if only the record is known.
     """
     from rlm.core.clock import timestamp  # noqa: PLC0415
     from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a run, and the rest with it

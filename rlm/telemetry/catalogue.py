@@ -1,6 +1,6 @@
-"""The metrics there are: name, kind, labels, meaning; and the samples of those that count what was done.
+"""All metrics: name, kind, labels, meaning; and the samples of the cumulative ones.
 
-docs/metrics.md is this table with the usual values beside it.
+docs/metrics.md is this table together with usual values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rlm.core.run import MOVES, State
 from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
 from rlm.settings import Settings
 
-#: How an event may enter or leave a run, and the name of that in a tally.
+#: How an event may enter or leave a run, and its name in a tally.
 OUTCOMES: Final = {
     "taken": "taken",
     "carried_over": "carried",
@@ -23,20 +23,20 @@ OUTCOMES: Final = {
     "failed": "failed",
     "leftover": "leftover",
 }
-#: How a call may be answered, and the name of that in a tally.
+#: How a call may be answered, and its name in a tally.
 ANSWERS: Final = {"completed": "delivered", "throttled": "throttled", "error": "errors"}
 
 
 class MetricKind(StrEnum):
-    """The types of metrics in Prometheus."""
+    """The Prometheus types of metrics."""
 
     GAUGE = "gauge"
-    COUNTER = "counter"  #: it only grows, until Redis loses data
+    COUNTER = "counter"  #: it only grows, unless Redis loses data
     HISTOGRAM = "histogram"
 
 
 class Metric(NamedTuple):
-    """One metric. Labels are names of types, endpoints and budgets, or RLM's own words, never data of an item."""
+    """A metric. Labels are names of types, endpoints and budgets, or words of RLM, never data of an item."""
 
     name: str
     kind: MetricKind
@@ -126,7 +126,7 @@ class Sample(NamedTuple):
 
 
 def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
-    """Yield the samples of counters and histograms; every configured type and endpoint has them from the start."""
+    """Yield the samples of counters and histograms; all configured types and endpoints have them from the start."""
     types = _names([one.name for one in settings.event_types], totals, OUTCOMES.values())
     endpoints = _names(settings.endpoints, totals, ANSWERS.values())
     for name in types:
@@ -156,7 +156,7 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
 
 
 def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Collection[str]) -> list[str]:
-    """Return the configured names, then those that were configured once and have a count."""
+    """Return the configured names, then formerly configured ones that have a count."""
     counted = (field.partition(":") for field, number in totals.items() if number)
     others = {name for field, colon, name in counted if colon and field in fields}
     return [*configured, *sorted(others.difference(configured))]

@@ -1,6 +1,6 @@
-"""Log lines on stderr: text for a person, JSON for a program, the same facts in both.
+"""Log lines on stderr: text for a person, JSON for a program, with the same facts.
 
-Control characters are escaped and known secrets are masked, whoever logs them.
+Control characters are escaped and known secrets are masked in every line, including those of libraries.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rlm.core.clock import CLOCK, Clock, isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
-#: Facts that a record may carry besides its message, in their order.
+#: Facts that a record may have besides its message, in their order.
 FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
-#: The keys of a JSON line, in their order; facts, `counts` and `exception` only if there are any.
+#: The keys of a JSON line, in their order; facts, `counts` and `exception` are optional.
 KEYS = ("time", "level", "role", "pid", "logger", "message", *FACTS, "counts", "exception")
 
 #: The variable with the format of log lines; child processes inherit it.
@@ -28,13 +28,13 @@ FORMAT_VARIABLE = "RLM_LOG_FORMAT"
 #: The variable with the lowest level that is logged.
 LEVEL_VARIABLE = "RLM_LOG"
 
-#: The logger of dramatiq's consumer of the queue `rlm`, the only one there is (`actors/broker.py`).
+#: The logger of Dramatiq's consumer of the queue `rlm`, the only queue (`actors/broker.py`).
 CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
 
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
-#: The causes that are remembered; beyond that the oldest is forgotten.
+#: Most causes to remember; beyond that the oldest is forgotten.
 MOST_CAUSES: Final = 1000
 
 
@@ -47,14 +47,14 @@ class LogFormat(StrEnum):
 
 
 class LineFormatter(logging.Formatter):
-    """One record a line: time in UTC, level, sentence, facts; a traceback follows with its line breaks escaped."""
+    """Formats a record as one line: UTC time, level, sentence, facts; then a traceback with escaped line breaks."""
 
     def __init__(self, *, colour: bool = False) -> None:
         super().__init__()
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render a record."""
+        """Format a record."""
         line = record.getMessage()
         facts = " ".join(f"{name}={getattr(record, name)}" for name in FACTS if getattr(record, name, None))
         if facts:
@@ -72,16 +72,16 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One record a line of JSON, in ASCII, with the keys `KEYS`."""
+    """Formats a record as one line of ASCII JSON with the keys `KEYS`."""
 
     def __init__(self, role: str, worker: str = "") -> None:
-        """Write for a process of this role; `worker` is its id if it is one."""
+        """Format records of a process of this role; `worker` is its id if it is a worker."""
         super().__init__()
         self._role = role
         self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render a record."""
+        """Format a record."""
         told: dict[str, object] = {
             "time": isoformat(record.created),
             "level": record.levelname,
@@ -103,7 +103,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:
-    """Return the format that `RLM_LOG_FORMAT` asks for; `auto` is resolved by whether `stream` is a terminal."""
+    """Return the format set by `RLM_LOG_FORMAT`; `auto` depends on whether `stream` is a terminal."""
     asked = environ.get(FORMAT_VARIABLE, "").lower()
     if asked in {LogFormat.TEXT, LogFormat.JSON}:
         return LogFormat(asked)
@@ -120,12 +120,12 @@ def is_coloured(environ: Mapping[str, str], stream: TextIO) -> bool:
 def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
-    except ValueError:  # it is closed
+    except ValueError:  # the stream is closed
         return False
 
 
 def set_up(role: str, worker: str = "") -> None:
-    """Send log lines to stderr: of RLM from level `RLM_LOG` (default INFO) on, of libraries from WARNING on."""
+    """Send log lines to stderr: RLM's from level `RLM_LOG` (default INFO), those of libraries from WARNING."""
     level = logging.getLevelNamesMapping().get(os.environ.get(LEVEL_VARIABLE, "").upper(), logging.INFO)
 
     def is_shown(record: logging.LogRecord) -> bool:
@@ -141,12 +141,12 @@ def set_up(role: str, worker: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for package in _OWN:  # an alarm is a warning, and reaches Sentry whatever is logged here
+    for package in _OWN:  # alarms are warnings, and reach Sentry at any log level
         logging.getLogger(package).setLevel(min(level, logging.WARNING))
-    # RLM remembers a late tick itself.
+    # RLM reports late ticks itself.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     threading.excepthook = _log_end_of_thread
-    logging.captureWarnings(True)  # else Python prints them unmasked
+    logging.captureWarnings(True)  # otherwise Python prints them unmasked
     # A consumer without Redis logs an error twice a second; RLM reports the outage itself.
     logging.getLogger(CONSUMER).addFilter(_is_no_outage)
 
@@ -170,18 +170,18 @@ class Bounded:
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        #: When one of a cause was admitted last, and how many were suppressed since; the cause of the oldest first.
+        #: By cause: when one was last admitted, and how many were suppressed since; least recent first.
         self._last: dict[Hashable, tuple[float, int]] = {}
 
     def admit(self, cause: Hashable) -> int | None:
-        """Return how many of this cause were suppressed since the last one admitted; None to suppress this one."""
+        """Return how many of this cause were suppressed since the last admitted one; None to suppress this one."""
         with self._lock:
             now = self._clock.monotonic()
             at, left_out = self._last.get(cause, (float("-inf"), 0))
             if now - at < self._seconds:
                 self._last[cause] = at, left_out + 1
                 return None
-            self._last.pop(cause, None)  # so that it becomes the youngest
+            self._last.pop(cause, None)  # so that it becomes the most recent
             self._last[cause] = now, 0
             if len(self._last) > MOST_CAUSES:
                 del self._last[next(iter(self._last))]

@@ -1,6 +1,6 @@
-"""The page that Prometheus reads. Everything on it comes from the ledger at that moment, nothing from this process.
+"""The page for Prometheus. Everything on it is read from the ledger at that moment, nothing from this process.
 
-So it is the same whichever process serves it, covers all hosts, and survives restarts.
+So every process serves the same page. It covers all hosts and survives restarts.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ log = logging.getLogger(__name__)
 
 
 class MetricsPage:
-    """Writes the page of one store, one at a time, so that many clients do not load Redis."""
+    """Writes the page of one store, one request at a time, so that many clients do not load Redis."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._away = False
-        #: How the last run kept the limits, by its id.
+        #: The id of the last judged run, and by how much it exceeded each limit.
         self._judged: tuple[str, Mapping[str, int]] = ("", {})
 
     def write(self) -> bytes:
-        """Return the page. If Redis does not answer, the page says only that: no old numbers."""
+        """Return the page. If Redis does not answer, the page reports only that, and no old numbers."""
         with self._lock:
             try:
                 samples = [Sample("rlm_up", {}, 1), *self.look()]
@@ -69,7 +69,7 @@ class MetricsPage:
         return expose([build, *samples])
 
     def look(self) -> Iterator[Sample]:
-        """Yield what the ledger says at this moment; raise StoreError if Redis does not answer."""
+        """Yield the present state of the ledger; raise StoreError if Redis does not answer."""
         began_at, store = system_clock.monotonic(), self._store
         store.ping()
         yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - began_at)
@@ -153,7 +153,7 @@ def _limits(store: Store) -> Iterator[Sample]:
     refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
-        # A series must not be on the page twice, so of several rules of one period the strictest counts.
+        # A series must not appear twice, so the strictest of several rules with one period counts.
         by_period = {f"{rule.seconds:g}": (rule.amount, number) for rule, number in rules}
         for period, (amount, number) in by_period.items():
             labels = {"endpoint": one.name, "period": period}
@@ -189,11 +189,11 @@ def _workers(store: Store) -> Iterator[Sample]:
 
 
 def expose(samples: Iterable[Sample]) -> bytes:
-    """Return samples in the text format, in the order of the catalogue, which must have all of them."""
+    """Return samples in the text format, in the order of the catalogue, which must contain them all."""
     families = {
         metric.name: Family(metric.name.removesuffix("_total"), metric.meaning, metric.kind) for metric in METRICS
     }
     for name, labels, value, suffix in samples:
         families[name].add_sample(name + suffix, dict(labels), value)
     with_samples = [family for family in families.values() if family.samples]
-    return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # a registry, as far as it needs one
+    return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # stands in for a registry

@@ -1,6 +1,6 @@
-"""Errors and alarms to Sentry, and ticks to its Crons: run and event ids, never a payload.
+"""Sends errors and alarms to Sentry, and ticks to its Crons, with ids of runs and events but never a payload.
 
-The code that logs does not know of Sentry: a log handler sends each record of level ERROR or with an `alarm`.
+Code that logs does not know Sentry: a log handler sends each record of level ERROR or with an `alarm`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from rlm.settings import Settings
 from rlm.settings.secrets import known
 from rlm.telemetry.logs import FACTS, Bounded
 
-#: How long a process that ends waits for its last errors to be sent, seconds.
+#: Seconds that an ending process waits for its last errors to be sent.
 FLUSH_SECONDS = 1.0
-#: Each process sends one event per cause in this time, seconds; the next one says how many were suppressed.
+#: Each process sends one event per cause in this time, seconds; the next one has the number suppressed.
 QUIET_SECONDS = 60.0
 
-#: Alarms that are errors in Sentry, because somebody must act before events are sent properly; others are warnings.
+#: Alarms that are errors in Sentry, because events are not sent properly until somebody acts; others are warnings.
 ERRORS = frozenset({
     Alarm.RUN_FAILED, Alarm.NO_WORKER, Alarm.REDIS_AWAY, Alarm.REDIS_UNFIT, Alarm.NO_ARCHIVE,
 })  # fmt: skip
-#: The context with a record's numbers, and the number of suppressed events of its cause.
+#: The context with a record's numbers and the number of suppressed events of its cause.
 CONTEXT = "rlm"
 
-#: The keys of an event that may be sent; all others could hold a payload.
+#: The keys of an event that may be sent; any other could hold a payload.
 _ALLOWED = (
     "event_id", "timestamp", "level", "logger", "transaction", "platform", "release", "environment", "server_name",
     "sdk", "tags", "contexts", "logentry", "exception", "fingerprint",
@@ -45,24 +45,24 @@ _ALLOWED = (
 )  # fmt: skip
 #: Loggers of the transport to Sentry are not reported.
 _NOT_SENT = ("sentry_sdk", "urllib3")
-#: RLM's own messages have a placeholder for each value; those of libraries may contain the values already.
+#: RLM's own messages have a placeholder for each value; those of libraries may already contain values.
 _OWN = ("rlm.", "actors.", "scheduler.")
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[diouxXeEfFgGcrsa]")
 
-#: Sentry takes six check-ins a minute per monitor and counts in minutes: the first tick of each minute checks in.
+#: Sentry accepts six check-ins a minute per monitor and counts in minutes, so only a minute's first tick checks in.
 MINUTE_SECONDS = 60.0
-#: Most characters of a slug at Sentry.
+#: Most characters of a slug in Sentry.
 LONGEST_SLUG = 50
-#: How late a check-in may be before Sentry calls it missed, minutes: the minimum.
+#: Minutes after which Sentry calls a check-in missed: the minimum.
 MARGIN_MINUTES = 1
 _UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
 
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
-    """Report the errors and alarms of this process; `worker` is its id if it is one.
+    """Report the errors and alarms of this process; `worker` is its id if it is a worker.
 
     `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`. Raise ConfigurationError if the
-    DSN is invalid. The message does not quote it: it is a secret.
+    DSN is invalid; the message does not quote it, because it is a secret.
     """
     try:
         sentry_sdk.init(
@@ -70,7 +70,7 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
             release=os.environ.get("SENTRY_RELEASE") or f"rlm@{__version__}",
             default_integrations=False,
             auto_enabling_integrations=False,
-            integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],  # without its words on stderr
+            integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],  # without its message on stderr
             include_local_variables=False,
             max_request_body_size="never",
             max_breadcrumbs=0,
@@ -85,12 +85,12 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
         ) from error
     for name, value in (("role", role), ("worker", worker)):
         if value:
-            sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope is this thread's only
+            sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope belongs to this thread only
     logging.getLogger().addHandler(Reporter(role))
 
 
 def flush() -> None:
-    """Wait until Sentry has what was sent, before a process ends that runs no exit handlers."""
+    """Wait until everything is sent to Sentry, for a process that ends without exit handlers."""
     sentry_sdk.flush(timeout=FLUSH_SECONDS)
 
 
@@ -111,11 +111,11 @@ class Reporter(logging.Handler):
             left_out = self._bounded.admit(tuple(fingerprint_of(record)))
             if left_out is not None:
                 sentry_sdk.capture_event(self._event(record, left_out))
-        except Exception:  # noqa: BLE001  # as other handlers do
+        except Exception:  # noqa: BLE001  # like other handlers
             self.handleError(record)
 
     def _event(self, record: logging.LogRecord, left_out: int) -> Event:
-        """Return the event of a record: the headline of its alarm, or its message without values."""
+        """Return the event for a record; its title is the alarm's headline, or the message without values."""
         alarm = getattr(record, "alarm", None)
         title = alarm.headline if isinstance(alarm, Alarm) else _sentence(record)
         if alarm:
@@ -138,7 +138,7 @@ class Reporter(logging.Handler):
 
 
 def fingerprint_of(record: logging.LogRecord) -> list[str]:
-    """Return what events of one cause have in common: the alarm, or the message without values and the error's type."""
+    """Return the common part of one cause: the alarm, or the message without values and the error's type."""
     if alarm := getattr(record, "alarm", None):
         return ["rlm", str(alarm)]
     kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
@@ -146,16 +146,16 @@ def fingerprint_of(record: logging.LogRecord) -> list[str]:
 
 
 def _sentence(record: logging.LogRecord) -> str:
-    """Return the message of a record with an ellipsis for each value, because a value may be a payload."""
+    """Return a record's message with an ellipsis for each value, because a value may be a payload."""
     if not isinstance(record.msg, str):
         return type(record.msg).__name__
     if not record.args and not record.name.startswith(_OWN):
-        return f"{record.name}, line {record.lineno}"  # its message may contain the values already
+        return f"{record.name}, line {record.lineno}"  # its message may already contain values
     return _PLACEHOLDER.sub("…", record.msg).replace("%%", "%")
 
 
 def _strip(event: Event, _hint: Hint) -> Event | None:
-    """Return an event with the allowed keys only, secrets masked; an exception loses its message, which may quote."""
+    """Return an event with only the allowed keys, secrets masked, and no exception messages: they may quote data."""
     kept: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
     if "contexts" in kept:
         numbers = (kept["contexts"] or {}).get(CONTEXT, {})
@@ -177,11 +177,11 @@ def _masked(told: Any) -> Any:
 
 
 def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds: float | None = None) -> None:
-    """Report that the tick that was `due` then (seconds since 1970) has begun, or how it ended, if `ok` says so.
+    """Report that the tick at `due`, in seconds since 1970, has begun or, with `ok`, how it ended.
 
-    `seconds` is how long that took, by the clock of Redis, as `due` is; if nobody knows, Sentry reckons. The id of a
-    check-in is made from `due`, so that whoever continues the run can end it; the first report of the end counts.
-    Sentry itself ends a check-in that nobody ends after `max_runtime`.
+    `seconds` is its duration by the clock of Redis, like `due`; without it Sentry computes one. The id of a check-in is
+    derived from `due`, so any process that continues the run can end it; the first report of an end counts. A check-in
+    without an end is ended by Sentry after `max_runtime`.
     """
     status = "in_progress" if ok is None else "ok" if ok else "error"
     every = settings.run.every_seconds
@@ -199,17 +199,17 @@ def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds:
 
 
 def checks_in(due: float, every_seconds: float) -> bool:
-    """Return whether the tick that was `due` then is the first of its minute."""
+    """Return whether the tick at `due` is the first of its minute."""
     return due // MINUTE_SECONDS != (due - every_seconds) // MINUTE_SECONDS
 
 
 def slug_of(prefix: str) -> str:
-    """Return the monitor of an installation: those that share a project of Sentry differ in `redis.prefix`."""
+    """Return the name of an installation's monitor; installations in one Sentry project differ in `redis.prefix`."""
     return f"{re.sub(r'[^a-z0-9_-]', '-', prefix.lower())[: LONGEST_SLUG - 5]}-tick"
 
 
 def config_of(every_seconds: float, window_seconds: float) -> Any:
-    """Return what Sentry must expect, in whole minutes, rounded up: a check-in may be early."""
+    """Return the monitor's settings in whole minutes, rounded up: a check-in may be early."""
     minutes = math.ceil(every_seconds / MINUTE_SECONDS)
     unit, length = next((unit, length) for unit, length in _UNITS if minutes % length == 0)
     return {

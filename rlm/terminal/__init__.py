@@ -1,1 +1,1 @@
-"""How RLM looks on a terminal: pictures of runs and queues, drawn from the documents that `--json` prints."""
+"""RLM on a terminal: pictures of runs and queues, drawn from the documents that `--json` prints."""

@@ -1,4 +1,4 @@
-"""What pictures are made of: a frame, tables, bars, curves, and names cut to their columns."""
+"""The elements of pictures: a frame, tables, bars, curves, and names cut to their columns."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.text import Text
 from rlm.core.run import State
 from rlm.core.text import safe_line
 
-#: The style of what matters less.
+#: The style of less important text.
 QUIET = "dim"
-#: The widest a picture gets, columns.
+#: The widest picture, columns.
 WIDEST = 160
-#: Columns that the border takes.
+#: Columns of the border.
 BORDER = 4
-#: The narrowest that a bar gets, columns.
+#: The narrowest bar, columns.
 NARROWEST = 6
 
 _LEVELS = "▁▂▃▄▅▆▇█"
-#: What stands for a character where there is only ASCII.
+#: Replacements for a terminal with only ASCII.
 _IN_ASCII = str.maketrans("▁▂▃▄▅▆▇█▓░▮▯↑↓→", "_.-=+*%#=.#.^v=")
 
 #: The rich style of each state of a run.
@@ -46,10 +46,10 @@ def state_text(state: str) -> Text:
 
 
 class Picture:
-    """Parts in a frame, as wide as the terminal; `draw` makes them for a console and the width inside of the frame."""
+    """Parts in a frame as wide as the terminal; `draw` returns them for a console and the frame's inner width."""
 
     def __init__(self, title: Text, draw: Callable[[Console, ConsoleOptions], Iterable[RenderableType]]) -> None:
-        title.stylize_before("not dim")  # else it is as quiet as its border
+        title.stylize_before("not dim")  # otherwise it gets the border's style
         self._title = title
         self._draw = draw
 
@@ -65,7 +65,7 @@ class Picture:
 def columns(
     name: str, widest: int | None, *, bar: bool = False, numbers: Sequence[str] = (), expand: bool = True
 ) -> Table:
-    """Make a table without lines: a column of names, one of bars if wanted, and columns of numbers."""
+    """Return a table without lines: a column of names, a column of bars if wanted, and columns of numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=expand)
     table.add_column(name, max_width=widest, min_width=8)
     if bar:
@@ -76,7 +76,7 @@ def columns(
 
 
 def facts(rows: Iterable[tuple[str, Text]]) -> Table:
-    """Draw a row for each fact, with its name before it."""
+    """Return a grid with a row for each fact: its name and its value."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style=QUIET, no_wrap=True)
     grid.add_column()
@@ -86,12 +86,12 @@ def facts(rows: Iterable[tuple[str, Text]]) -> Table:
 
 
 def number(value: int, style: str = "") -> Text:
-    """Write a number for a table, a dash for 0."""
+    """Return a number as text for a table; a dash for 0."""
     return Text(f"{value:,}", style=style) if value else Text("-", style=QUIET)
 
 
 class Fitting:
-    """What is drawn as `fit` says for the width of its column, from `narrowest` to `widest` columns."""
+    """Text that `fit` adapts to the width of its column, from `narrowest` to `widest` columns."""
 
     def __init__(self, fit: Callable[[ConsoleOptions], Text], narrowest: int, widest: int) -> None:
         self._fit, self._narrowest, self._widest = fit, narrowest, widest
@@ -106,7 +106,7 @@ class Fitting:
 
 
 def bar_of(*parts: tuple[float, str, str]) -> Fitting:
-    """Return a bar that fills its column, of parts: (number, character, style)."""
+    """Return a bar that fills its column; each part is (number, character, style)."""
 
     def fit(options: ConsoleOptions) -> Text:
         widths = shares([number for number, _, _ in parts], options.max_width)
@@ -124,13 +124,13 @@ def shares(numbers: Sequence[float], width: int) -> list[int]:
     found = [max(1, int(number * width / whole)) if number > 0 else 0 for number in numbers]
     largest = max(range(len(numbers)), key=lambda index: (numbers[index], index))
     found[largest] = max(0, found[largest] + width - sum(found))
-    while sum(found) > width:  # narrower than there are parts
+    while sum(found) > width:  # fewer columns than parts
         found[max(range(len(found)), key=lambda index: found[index])] -= 1
     return found
 
 
 def short_name(name: str, style: str = "") -> Fitting:
-    """Return a name on one line, cut in the middle if its column is too narrow: names often differ at their ends."""
+    """Return a name on one line, cut in the middle if its column is too narrow: names often differ at the end."""
     text = _line(name, style)
     width = text.cell_len
     return Fitting(
@@ -139,7 +139,7 @@ def short_name(name: str, style: str = "") -> Fitting:
 
 
 def longest_fitting(*wordings: str, style: str = "") -> Fitting:
-    """Return the longest of several wordings that fits, else the beginning of the shortest."""
+    """Return the longest of several wordings that fits, or the beginning of the shortest."""
     texts = sorted((_line(one, style) for one in wordings), key=lambda one: one.cell_len)
 
     def fit(options: ConsoleOptions) -> Text:
@@ -153,7 +153,7 @@ def _line(text: str, style: str) -> Text:
 
 
 def cut(text: Text, width: int, mark: str) -> Text:
-    """Cut a text in the middle to `width` columns; text with wide characters is returned whole."""
+    """Cut a text in the middle to `width` columns; a text with wide characters is returned whole."""
     over = text.cell_len - width
     if over <= 0 or text.cell_len != len(text) or width <= 2 * len(mark):
         return text

@@ -1,4 +1,4 @@
-"""Views that go on: drawn over and over in place, in lines or as JSON documents; the keyboard beside them."""
+"""Live views: redrawn in place, written as lines or as JSON documents; and the keyboard during them."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from rlm.terminal.record import picture_of
 Document = Mapping[str, Any]
 #: Draws a document in at most this many lines.
 Draw = Callable[[Document, int], RenderableType]
-#: Returns what makes a line worth writing when it differs.
+#: Returns the part of a document whose change is worth a line.
 Changes = Callable[[Document], Hashable]
 
-#: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
+#: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor at the end.
 _FREE_LINES = 2
 #: The keys that end a view.
 QUIT = frozenset(b"qQ")
-#: What was seen last while nothing is known.
+#: Stands for the last state seen while the present state is unknown.
 _LOST = object()
-#: Time for a thread to end, seconds: as long as Redis may take to answer.
+#: Seconds for a thread to end: as long as Redis may take to answer.
 _END_SECONDS = 6.0
 
 
 class Output:
-    """Shows documents while it is entered."""
+    """Shows documents inside a `with` block."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,12 +59,12 @@ class Output:
         raise NotImplementedError
 
     def trouble(self, why: str) -> None:
-        """Show that the present state is not known, and why."""
+        """Show that the present state is unknown, and why."""
         raise NotImplementedError
 
 
 def console_on(stream: TextIO) -> Console:
-    """Return a console on a stream; COLUMNS=0 means that the terminal is asked for its width."""
+    """Return a console on a stream; with COLUMNS=0 it asks the terminal for its width."""
     console = Console(file=stream, highlight=False)
     if console.width < 1:
         console.width = shutil.get_terminal_size().columns
@@ -108,7 +108,7 @@ class Drawn(Output):
 
 
 class Lines(Output):
-    """A line whenever something has changed, by default each time, without control characters."""
+    """Lines without control characters; a new one whenever `changes` differs, by default each time."""
 
     def __init__(
         self,
@@ -122,14 +122,14 @@ class Lines(Output):
         self._seen: Hashable = None
 
     def show(self, document: Document) -> None:
-        """Write a line if anything has changed."""
+        """Write a line if `changes` differs."""
         seen = self._changes(document)
         if seen != self._seen:
             self._tell(self._line(document))
         self._seen = seen
 
     def trouble(self, why: str) -> None:
-        """Write once that nothing is known, until it is known again."""
+        """Write once that the state is unknown, until it is known again."""
         if self._seen is not _LOST:
             self._tell(f"out of date, trying again: {why}")
         self._seen = _LOST
@@ -139,7 +139,7 @@ class Lines(Output):
 
 
 class JSONLines(Output):
-    """A JSON document a line; none while nothing is known."""
+    """One JSON document a line; none while the state is unknown."""
 
     def __init__(self, write: Callable[[str], None], complain: Callable[[str], None]) -> None:
         self._write = write
@@ -152,24 +152,24 @@ class JSONLines(Output):
         self._lost = False
 
     def trouble(self, why: str) -> None:
-        """Complain once that nothing is known."""
+        """Complain once that the state is unknown."""
         if not self._lost:
             self._complain(f"Out of date, trying again: {why}")
         self._lost = True
 
 
 class Keyboard:
-    """The keys typed during a view, none if stdin is not a terminal; and the reader of its `pipe`, if it has one."""
+    """The keys typed during a view, if stdin is a terminal; and the reader of its `pipe`, if stdout is one."""
 
     def __init__(self, file: int | None, pipe: int | None = None) -> None:
         self._file = file
         self._pipe = pipe
 
     def wait(self, seconds: float) -> bool:
-        """Wait this long or until `q` is typed; return whether it was.
+        """Wait for `seconds` or until `q` is typed; return whether it was typed.
 
         Raises:
-            BrokenPipeError: nobody reads the pipe on, which a view with nothing to write would not notice.
+            BrokenPipeError: nobody reads the pipe any more; a view with nothing to write would not notice.
         """
         if self._file is None and self._pipe is None:
             system_clock.sleep(seconds)
@@ -178,7 +178,7 @@ class Keyboard:
         while (left := until - system_clock.monotonic()) > 0:
             watched = select.poll()
             if self._pipe is not None:
-                watched.register(self._pipe, 0)  # only that its reader is gone is told of it
+                watched.register(self._pipe, 0)  # reports only that its reader is gone
             if self._file is not None:
                 watched.register(self._file, select.POLLIN)
             ready = {one for one, _ in watched.poll(left * 1000)}
@@ -189,7 +189,7 @@ class Keyboard:
             typed = b""
             with suppress(OSError):
                 typed = os.read(self._file, 1024)
-            if not typed:  # the terminal is gone, and would stay ready
+            if not typed:  # the terminal is gone; it would stay ready
                 self._file = None
                 return False
             if QUIT & set(typed):
@@ -199,7 +199,7 @@ class Keyboard:
 
 @contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """Read single keys during the block; only in the foreground, since otherwise the shell owns the keyboard."""
+    """Read single keys in the block; only in the foreground, because otherwise the shell owns the keyboard."""
     file = _terminal()
     if file is None:
         yield Keyboard(None, _pipe())
@@ -213,7 +213,7 @@ def keyboard() -> Iterator[Keyboard]:
 
 
 def _terminal() -> int | None:
-    """Return the descriptor of this process's terminal, None if it has none."""
+    """Return the descriptor of this process's terminal; None if it has none."""
     try:
         file = sys.stdin.fileno()
         return file if os.isatty(file) and os.tcgetpgrp(file) == os.getpgrp() else None
@@ -222,7 +222,7 @@ def _terminal() -> int | None:
 
 
 def _pipe() -> int | None:
-    """Return the descriptor of stdout if that is a pipe, else None."""
+    """Return the descriptor of stdout if it is a pipe, else None."""
     try:
         file = sys.stdout.fileno()
         return file if stat.S_ISFIFO(os.fstat(file).st_mode) else None
@@ -232,7 +232,7 @@ def _pipe() -> int | None:
 
 @contextmanager
 def progress_aside(store: Store, interval: float) -> Iterator[Drawn]:
-    """Draw the open run on stderr every `interval` seconds while the block conducts it; remove it in the end."""
+    """Draw the open run on stderr every `interval` seconds while the block conducts it; then remove the picture."""
     ended = threading.Event()
     with Drawn(sys.stderr, picture_of, transient=True) as drawn, _logs_above(drawn):
         thread = threading.Thread(target=_draw, args=(store, drawn, interval, ended), name="progress", daemon=True)
@@ -257,7 +257,7 @@ def _draw(store: Store, drawn: Drawn, interval: float, ended: threading.Event) -
 
 @contextmanager
 def _logs_above(drawn: Drawn) -> Iterator[None]:
-    """Write this process's log lines above the picture instead of through it."""
+    """Write this process's log lines above the picture."""
     with ExitStack() as stack:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
@@ -271,7 +271,7 @@ def lines_above(pipe: IO[bytes], drawn: Drawn) -> Iterator[None]:
     """Write the lines of a pipe above the picture during the block."""
 
     def pump() -> None:
-        with suppress(ValueError):  # closed meanwhile
+        with suppress(ValueError):  # the pipe was closed
             for line in pipe:
                 drawn.console.print(Text(safe_line(line.decode(errors="replace").rstrip())))
 

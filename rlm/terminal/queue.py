@@ -1,4 +1,4 @@
-"""The picture of the queues: what waits, how it moves, how old the oldest is, and the forecast."""
+"""The picture of the queues: what waits, its trend, the age of the oldest, and the forecast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlm.admin.monitoring import Direction, Trend
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
-#: The widest curve, and the width of the columns beside it.
+#: The widest curve, and the columns beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46
 
 #: The arrow and the colour of each direction.
@@ -27,7 +27,7 @@ _LOOKS = {
 
 
 def queue_picture(found: Mapping[str, Any], trend: Trend) -> Picture:
-    """Return the picture of the queues, from the document of `rlm queue monitor` and the curves of its `trend`."""
+    """Return the picture of the queues from the document of `rlm queue monitor` and the curves of its `trend`."""
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
         moves = _moves(found, trend, room=max(10, min(WIDEST_CURVE, inside.max_width - _BESIDE_CURVE)))

@@ -18,12 +18,12 @@ from rlm.core.window import Circuit
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
-#: From this inner width on, answers and durations are shown by endpoint.
+#: Inner width from which answers and durations are shown by endpoint.
 WIDE = 96
 
 
 def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: bool = True) -> Picture:
-    """Return the picture of a finished run, from its record; without `endpoints` only its types."""
+    """Return the picture of a finished run from its record; without `endpoints`, only of its types."""
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
         parts = [*outcome(record), Text(), _types(record)]
@@ -38,7 +38,7 @@ def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: boo
 
 
 def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
-    """Return what became of a run, compared with its plan."""
+    """Return the result of a run, compared with its plan."""
     counts = record["counts"]
     began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
     took = f"{span(record['duration_seconds'])} of {span(record['window_seconds'])}"
@@ -71,7 +71,7 @@ def _types(record: Mapping[str, Any]) -> Table:
 
 
 def _endpoints_shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return the endpoints and budgets to show, and how many are hidden: of many, those without a call."""
+    """Return the endpoints and budgets to show, and the number hidden: among many, those without a call."""
     entries = record["by_endpoint"] | record.get("by_budget", {})
     if len(entries) <= LISTED_ENDPOINTS:
         return entries, 0
@@ -80,7 +80,7 @@ def _endpoints_shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
-    """Draw a row per endpoint and budget: calls, peak, limit, and answers if the terminal is wide."""
+    """Return a table of endpoints and budgets: calls, peak, limit, and answers if the terminal is wide."""
     wide = width >= WIDE
     headings = ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak")
     table = columns("endpoint", None, numbers=headings, expand=not wide)
@@ -101,7 +101,7 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
 
 
 def _limits_changed(shown: Mapping[str, Any]) -> list[RenderableType]:
-    """Return the limits that were others at the run's beginning, since a peak may date from then."""
+    """Return the limits that were changed during the run, because a peak may be older than the change."""
     told = [
         f"{safe_line(name)} {one['limit']}, was {one['limit_before']}"
         for name, one in shown.items()
@@ -121,7 +121,7 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         yield "next tick", Text(f"none: {unfit}", style="bold red")
     elif found["schedulers"]:
         following = f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}"
-        if found["conductor"] is None:  # it died, and its entry has not ended yet
+        if found["conductor"] is None:  # it died, but its entry still exists
             yield "next tick", Text(f"{following}, if a scheduler leads by then: none does now", style="yellow")
         else:
             yield "next tick", Text(following, style="cyan")
@@ -132,7 +132,7 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     yield "waiting", Text(_waiting(found["waiting"]))
     if letters := found["waiting"]["failed"]:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
-    by_endpoint = {  # between runs nothing calls an endpoint
+    by_endpoint = {  # between runs no endpoint is called
         name: {**one, "circuit_reason": "by the next call"} if one["health"] == Circuit.PROBING else one
         for name, one in found["by_endpoint"].items()
     }
@@ -178,7 +178,7 @@ def rest_line(found: Mapping[str, Any]) -> str:
 
 
 def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
-    """Return the picture of a status: of an open run, of a finished one, or of none."""
+    """Return the picture of a status: of an open run, of a finished run, or of none."""
     found = harmless(found)
     if found["state"] == report.IDLE:
         return Picture(Text("no run is open", style="bold default"), lambda *_: [facts(rest_rows(found))])
@@ -193,7 +193,7 @@ def line_of(found: Mapping[str, Any]) -> str:
 
 
 def changes(found: Mapping[str, Any]) -> Hashable:
-    """Return what makes a new line worth writing: counts, workers ready, conductor, endpoints not well."""
+    """Return the facts whose change is worth a line: counts, ready workers, conductor, unwell endpoints."""
     if found["state"] == report.IDLE:
         return found["state"], found["last"]
     if not words.is_open(found):

@@ -1,4 +1,4 @@
-"""The picture of an open run: countdown, forecast, a bar per type, what each endpoint has used, workers."""
+"""The picture of an open run: countdown, forecast, a bar per type, the use of endpoints, workers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
 
-#: Width of a cell `30/30 12 s` with its separator, and beside the cells: in their own table, and in that of the types.
+#: Width of a cell `30/30 12 s` with its separator; and beside the cells, in their own table and in that of types.
 _CELL, _BESIDE, _BESIDE_MERGED = 13, 24, 76
-#: Inner widths from which on types have bars, the events of a worker are named, an endpoint's row has its types, and
-#: types and endpoints share a table.
+#: Inner widths from which types have bars, a worker's events are named, an endpoint's row has its types, and types and
+#: endpoints share a table.
 _BARS_FROM, _EVENTS_FROM, _TYPES_FROM, _MERGED_FROM = 62, 100, 110, 116
-#: Up to this many endpoints and budgets, each has its own row.
+#: With at most this many endpoints and budgets, each has its own row.
 LISTED_ENDPOINTS = 8
 #: With more types than this, those without events are hidden.
 _SHOWN_TYPES = 10
 
 
 def run_picture(found: Mapping[str, Any], height: int | None = None, title: str = "") -> Picture:
-    """Return the picture of an open run; in `height` lines, if leaving out workers suffices."""
+    """Return the picture of an open run; in `height` lines, if omitting workers suffices."""
 
     def draw(console: Console, inside: ConsoleOptions) -> list[RenderableType]:
         parts = [*_head(found), Text(), *_body(found, inside.max_width)]
@@ -41,7 +41,7 @@ def run_picture(found: Mapping[str, Any], height: int | None = None, title: str 
 
 
 def title_of(found: Mapping[str, Any], name: str = "") -> Text:
-    """Return the title of a run's picture: its id or `name`, its state, who started it."""
+    """Return the title of a run's picture: its id or `name`, its state, its trigger."""
     title = Text.assemble(
         *([(name, "bold")] if name else ["run ", (safe_line(found["run_id"]), "bold")]), (" · ", QUIET)
     )
@@ -66,7 +66,7 @@ def _body(found: Mapping[str, Any], width: int) -> list[RenderableType]:
     by_type, limited = found["by_type"], found["by_endpoint"] | found.get("by_budget", {})
     shown = {name: one for name, one in by_type.items() if len(by_type) <= _SHOWN_TYPES or words.counts_of(one).total}
     parts: list[RenderableType]
-    if not all("used" in entry for entry in found["by_endpoint"].values()):  # a looker-on does not see that
+    if not all("used" in entry for entry in found["by_endpoint"].values()):  # a read-only user does not see it
         parts = [_type_table(shown, width, {})]
     elif len(limited) <= LISTED_ENDPOINTS:
         parts = [_type_table(shown, width, {}), Text(), _slots("endpoint", limited, width)]
@@ -83,7 +83,7 @@ def _body(found: Mapping[str, Any], width: int) -> list[RenderableType]:
 
 
 def _type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Sequence[Text]]) -> Table:
-    """Draw a row per type with a bar, if it fits, and numbers; `cells` show the use of its endpoints."""
+    """Return a table of types with a bar, if it fits, and numbers; `cells` show the use of the endpoints."""
     bars = width >= _BARS_FROM
     table = columns("type", 34, bar=bars, numbers=("done", "under way", "waiting", "failed"))
     _add_cell_columns(table, cells)
@@ -127,7 +127,7 @@ def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
 
 
 def _notes(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """Yield what is unusual: no conductor, endpoints that are not well, failed calls, bad items."""
+    """Yield what is unusual: no conductor, unwell endpoints, failed calls, bad items."""
     if why := words.halted(found):
         yield Text(f"! {why}", style="bold red")
     if unwell := words.unwell(found):
@@ -141,7 +141,7 @@ def _notes(found: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _use_cells(found: Mapping[str, Any], types: Iterable[str], room: int) -> dict[str, list[Text]]:
-    """Return the cells of each type, one per endpoint, the primary first; the last cell sums up what has no room."""
+    """Return the cells of each type, one per endpoint, primary first; the last cell sums up those without room."""
     cells = {}
     for name in types:
         entries = [entry for entry in found["by_endpoint"].values() if name in entry["types"]]
@@ -188,20 +188,20 @@ def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _team(found: Mapping[str, Any], room: int | None, width: int) -> list[RenderableType]:
-    """Draw the workers, one a row, in at most `room` lines."""
+    """Draw the workers, one per row, in at most `room` lines."""
     each = found["workers"]["each"]
     parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), words.workers(found))]
     shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
     if shown:
         parts.append(_worker_rows(shown, named=width >= _EVENTS_FROM))
-    if shown and (hidden := each[len(shown) :]):  # without rows the line above says it all
+    if shown and (hidden := each[len(shown) :]):  # without rows the line above is enough
         busy = sum(one["busy"] for one in hidden)
         parts.append(Text(f"and {counted(len(hidden), 'more worker')}, {busy} lanes busy", style=QUIET))
     return parts
 
 
 def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
-    """Draw a row per worker: its lanes and what it does; with `named`, for which events."""
+    """Return a table of workers: lanes and activity; with `named`, also the events."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
     table.add_column(no_wrap=True, justify="right")
     with_host = len({one["host"] for one in each}) > 1

@@ -1,1 +1,1 @@
-"""The HTTP face: what `rlm web` serves."""
+"""The HTTP interface that `rlm web` serves."""

@@ -1,4 +1,4 @@
-"""Who may read and who may write, by which name of this host; logging in with the token and out; headers of answers."""
+"""Who may read and write, by which host names; logging in with the token and out; security headers."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from rlm.web.pages.page import alone
 from rlm.web.parameters import read_body, refused
 from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit, WebSession, visit_of
 
-#: What everybody who reaches the port may read.
+#: The paths that everybody who reaches the port may read.
 OPEN: Final = ("/healthz", "/login", "/static/")
 LOG_IN: Final = "/login"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Begins the name of the cookie; the port follows, since a browser sends each cookie of a host to all its ports.
+#: Prefix of the cookie's name. The port follows, because browsers send a host's cookies to all its ports.
 COOKIE: Final = "rlm_session"
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Referrer-Policy": "same-origin",  # `no-referrer` would have browsers send a form with `Origin: null`
+    "Referrer-Policy": "same-origin",  # with `no-referrer`, browsers send forms with `Origin: null`
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: A name or IPv4 address, or an IPv6 address in brackets; then perhaps a port.
+#: A name, an IPv4 address, or an IPv6 address in brackets; then optionally a port.
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(:\d{1,5})?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\](:\d{1,5})?")
 _CLOSED = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-#: How programs are told to say the token.
+#: Tells programs how to send the token.
 _ASKED = {"WWW-Authenticate": 'Bearer realm="rlm"'}
-#: Wrong attempts to log in from one address, and from all; a right token is not looked at beyond that either.
+#: Most wrong attempts to log in, from one address and from all; beyond that even the right token is refused.
 EACH: Final = parse("5/minute")
 ALL: Final = parse("60/minute")
 _WAIT_SECONDS = 60
@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 class Access:
-    """Finds out who makes a request (`Visit`), refuses what it may not do, sets headers and cookie."""
+    """Determines who makes a request (`Visit`), refuses what it may not do, sets headers and cookie."""
 
     def __init__(self, app: ASGIApp, token: str, *, read_only: bool) -> None:
         self._app = app
@@ -74,7 +74,7 @@ class Access:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-store")  # unless the answer says otherwise itself
+                headers.setdefault("Cache-Control", "no-store")  # unless the answer sets it
                 if visit.to_set is not None:
                     headers.append("Set-Cookie", self._cookie(request, visit.to_set))
             await send(message)
@@ -94,13 +94,13 @@ class Access:
         return visit
 
     def _cookie(self, request: Request, session: WebSession) -> str:
-        """Return the header that sets the session's cookie, or deletes that of a session that was ended."""
+        """Return the header that sets the session's cookie, or deletes it if the session has ended."""
         value, age = ("", 0) if self._sessions.has_ended(session) else (self._sessions.cookie(session), IDLE_SECONDS)
         secure = "" if is_plain(request) else "; Secure"
         return f"{cookie_name(request)}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
     def _refusal(self, request: Request, visit: Visit) -> Response | None:
-        """Return the answer to a request that may not go on, None to one that may."""
+        """Return the refusal of a request; None if it may continue."""
         path = request.url.path
         if request.method not in _READS:
             return self._write_refusal(request, visit)
@@ -135,36 +135,36 @@ class Access:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the name of the cookie of this `rlm web`: with another on the same host it shares no session."""
+    """Return the name of this `rlm web`'s cookie, so that two on one host share no session."""
     _, port = request.scope.get("server") or ("", None)
     return f"{COOKIE}_{port}" if port else COOKIE
 
 
 def says_token(authorization: str | None, token: str) -> bool:
-    """Return whether this `Authorization` header says the token, in constant time."""
+    """Return whether this `Authorization` header contains the token; takes constant time."""
     scheme, _, said = (authorization or "").partition(" ")
     right = hmac.compare_digest(said.strip().encode("utf-8", "surrogateescape"), token.encode())
     return right and scheme.lower() == "bearer"
 
 
 def is_same_origin(headers: Headers) -> bool:
-    """Return whether a browser says that a page of this very origin sends the request.
+    """Return whether the browser says that a page of this origin sends the request.
 
-    It says so in `Origin`, and newer ones in `Sec-Fetch-Site` where nobody could read along. One must be there.
+    It says so in `Origin`, and newer browsers in `Sec-Fetch-Site` on a secure connection. One of both must be there.
     """
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site not in {None, "same-origin"} or (site is None and origin is None):
         return False
     try:
         return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
-    except ValueError:  # it is no address
+    except ValueError:  # it is not a URL
         return False
 
 
 def is_plain(request: Request) -> bool:
-    """Return whether the browser speaks plain HTTP to a loopback address: there alone a cookie need not be `Secure`.
+    """Return whether the browser uses plain HTTP to a loopback address: only there a cookie need not be `Secure`.
 
-    RLM speaks no TLS itself; that a proxy before it does, `Origin` shows, or that `Host` is another name.
+    RLM itself speaks no TLS. A TLS proxy in front shows in `Origin`, or by another name in `Host`.
     """
     host = parse_host(request.headers.get("Host", "")) or ""
     return is_loopback(host) and not request.headers.get("Origin", "").startswith("https:")
@@ -176,20 +176,20 @@ def _refused_unknown(request: Request) -> Response:
 
 
 def ask_token(request: Request) -> Response:
-    """Return the page that asks for the token, at whatever URL; after the log-in the browser comes back to it."""
+    """Return the page that asks for the token, at any URL; after the log-in the browser returns to that URL."""
     url = request.url
     return _page(f"{url.path}?{url.query}" if url.query else url.path)
 
 
 def _page(back: str, told: str = "", status: int = _UNKNOWN) -> Response:
-    # An address is not made visible as other texts are: it would be another one.
+    # A URL must not be made visible like other texts, because that would change it.
     return HTMLResponse(
         alone("login.html", told=told, next=escape(back)), status, _ASKED if status == _UNKNOWN else None
     )
 
 
 class LogIn:
-    """Begins and ends sessions."""
+    """Starts and ends sessions."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -198,11 +198,11 @@ class LogIn:
 
     @property
     def routes(self) -> list[Route]:
-        """What it serves."""
+        """Its routes."""
         return [Route(LOG_IN, self.log_in, methods=["GET", "POST"]), Route("/logout", self.log_out, methods=["POST"])]
 
     async def log_in(self, request: Request) -> Response:
-        """Ask for the token, or begin a session for the right one."""
+        """Ask for the token, or start a session for the right one."""
         if request.method != "POST":
             return _page("/", status=200)
         visit = visit_of(request)
@@ -239,16 +239,16 @@ class LogIn:
 
 
 def _local(path: str) -> str:
-    """Return where the browser goes then: a path of this server, whatever the form said."""
+    """Return the path for the redirect: one of this server, whatever the form contains."""
     return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
 
 
 class KnownHosts:
-    """Refuses a request whose `Host` is missing or doubled (400), or is none of those below (421).
+    """Refuses a request whose `Host` is missing or doubled (400), or not allowed (421).
 
-    Else a web page could read what is served here by DNS rebinding: its name is made to lead to this address, and only
-    `Host` shows it. Allowed are localhost and the loopback addresses, `listed` names and addresses, and the address at
-    which the request arrived: a browser sends that only for a page that was loaded from it.
+    Otherwise a web page could read this server by DNS rebinding: its name is made to resolve to this address, which
+    only `Host` reveals. Allowed are localhost, the loopback addresses, `listed` names and addresses, and the address at
+    which the request arrived: a browser sends that address only for a page loaded from it.
     """
 
     def __init__(self, app: ASGIApp, listed: Iterable[str]) -> None:
@@ -268,13 +268,13 @@ class KnownHosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, a name or an IP address, leads to this host only."""
+    """Return whether `host`, a name or an IP address, means only this host."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
 def parse_host(value: str) -> str | None:
-    """Return the host in a `Host` header, normalised and without port or brackets; None if it is none."""
+    """Return the host in a `Host` header, normalised, without port or brackets; None if it is invalid."""
     found = _HOST.fullmatch(value)
     return _normal(found["name"] or found["ipv6"]) if found else None
 
@@ -285,7 +285,7 @@ def _normal(host: str) -> str:
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return `host` as an address, the IPv4 one if it is mapped into IPv6; None if it is a name."""
+    """Return `host` as an address, as IPv4 if it is mapped into IPv6; None if it is a name."""
     with suppress(ValueError):
         address = ip_address(host.partition("%")[0])
         return getattr(address, "ipv4_mapped", None) or address

@@ -1,7 +1,7 @@
-"""What is served where: pages, JSON and machines, behind the checks of who may do what; how errors are answered.
+"""The application: pages, JSON and machine interfaces behind the access checks; how errors are answered.
 
-On the JSON side `OPERATIONS` are carried out in threads. A request that is not done is answered what is wrong and what
-to do, as JSON to programs, as text to others.
+`OPERATIONS` of the JSON interface run in threads. A refused request is answered with the error and the remedy, as JSON
+on JSON paths, as text elsewhere.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from rlm.web.session import visit_of
 
 _JSON = "application/json"
 _ACCEPTED = 202
-#: What /openapi.json answers; `python -m tests.openapi_page` makes it of `OPERATIONS` and docs/json.md.
+#: The content of /openapi.json; `python -m tests.openapi_page` makes it from `OPERATIONS` and docs/json.md.
 _DESCRIPTION: Final = Path(__file__).with_name("openapi.json")
 
 _BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
 _DESCRIBED = "/openapi.json describes each parameter."
-#: Status and remedy of each error, the most special first.
+#: Status and remedy of each error, most specific first.
 _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
     (errors.BadQuestionError, _BAD, _DESCRIBED),
     (errors.AmbiguousRunError, _BAD, "Give more of the run's id; GET /api/runs lists them."),
@@ -57,9 +57,9 @@ _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
 
 
 def trouble(store: Store) -> str:
-    """Return why RLM is not up; empty if Redis answers, is fit, and a scheduler leads, or may be about to.
+    """Return why RLM is not up; empty if Redis answers and is fit, and a scheduler leads or may be about to.
 
-    Everybody who can reach the port may read it, so it names neither the address of Redis nor its user.
+    Everybody who reaches the port may read it, so it contains neither the address of Redis nor its user.
     """
     try:
         there = present(store)
@@ -71,7 +71,7 @@ def trouble(store: Store) -> str:
 
 
 def redis_trouble(store: Store) -> str:
-    """Return why Redis does not answer, and the remedy; empty if it does. It names the address: for the log only."""
+    """Return why Redis does not answer, and the remedy; else empty. It contains the address: for the log only."""
     try:
         store.ping()
     except errors.StoreError as error:
@@ -82,10 +82,9 @@ def redis_trouble(store: Store) -> str:
 def make_app(
     store: Store, token: str, hosts: Iterable[str], *, metrics_only: bool = False, read_only: bool = False
 ) -> Starlette:
-    """Return the application that serves `store`. If there is a `token`, only `/healthz` can be read without it.
+    """Return the application that serves `store`. With a `token`, only the `OPEN` paths can be read without it.
 
-    `hosts`: what `Host` may name besides this host. `metrics_only`: leave out pages and JSON. `read_only`: nothing can
-    be ordered.
+    `hosts` are allowed in `Host` besides this host. `metrics_only`: no pages, no JSON. `read_only`: no orders.
     """
     routes = _machines(store)
     handlers: dict[Any, Any] = {errors.RLMError: of_error, HTTPException: of_http, Exception: of_fault}
@@ -97,7 +96,7 @@ def make_app(
         middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
         exception_handlers=handlers,
     )
-    app.router.redirect_slashes = False  # a redirect would lead to whatever host the client named
+    app.router.redirect_slashes = False  # a redirect would lead to any host that the client named
     return app
 
 
@@ -150,7 +149,7 @@ def _carry_out(operation: Operation, call: ApiCall) -> Any:
 
 
 async def _json_body(request: Request) -> bytes:
-    """Return the body; a form of a foreign page could not say that it is JSON."""
+    """Return the body; require its type to be JSON, which a form of a foreign page cannot set."""
     body = await read_body(request)
     if body and request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _JSON:
         raise HTTPException(415, f"The body must be JSON, with `Content-Type: {_JSON}`")
@@ -166,7 +165,7 @@ async def of_error(request: Request, error: errors.RLMError) -> Response:
 
 
 async def of_http(request: Request, error: Exception) -> Response:
-    """Return the answer for a path or a method that is not served, and for a fault of RLM."""
+    """Return the answer for a path or method that is not served, and for a fault of RLM."""
     if not isinstance(error, HTTPException):
         return refused(request, _FAULT, "This is a fault of RLM.", "The log of `rlm web` says more; report it.")
     remedy = "/openapi.json lists what there is." if error.status_code != _BAD else ""
@@ -174,7 +173,7 @@ async def of_http(request: Request, error: Exception) -> Response:
 
 
 async def of_missing(request: Request, error: HTTPException) -> Response:
-    """Return the answer for an address at which there is nothing: a page to a browser."""
+    """Return the answer for an unknown address: a page to a browser."""
     wants_page = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
     return missing_page(request) if wants_page else await of_http(request, error)
 
@@ -187,7 +186,7 @@ async def of_fault(request: Request, error: Exception) -> Response:
 
 
 def read_token(configured: str, environ: Mapping[str, str]) -> str:
-    """Return the token of `web.token`, empty if there is none; raise ConfigurationError if what it names has none."""
+    """Return the token of `web.token`, empty if unset; raise ConfigurationError if its source has no valid token."""
     token = resolve_token(configured, environ)
     if token:
         try:

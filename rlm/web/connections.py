@@ -1,7 +1,7 @@
-"""How many connections a server holds at once, and which of them is closed for the next.
+"""How many connections a server holds at once, and which one it closes for the next.
 
 A process without free file descriptors accepts no connection, and asyncio logs each attempt. So a server stays below
-that limit: it closes the least useful connection, and the new client is answered.
+that limit: it closes the least useful connection and answers the new client.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from rlm.core.clock import Clock, system_clock
 from rlm.telemetry.logs import Bounded
 
 #: asyncio accepts up to this many clients in one iteration of its loop. Those above the bound are closed a few
-#: iterations later, so a few times as many descriptors are used for a moment.
+#: iterations later, so briefly a few times as many descriptors are used.
 AT_A_TURN: Final = 16
-#: Clients that may wait in the kernel to be accepted; all workers of a system connect in the same instant.
+#: Most clients to wait in the kernel to be accepted; all workers of a system connect at the same instant.
 _WAITING: Final = 1024
-#: Connections use at most this share of the descriptors of a process; files and Redis need others.
+#: Connections use at most this share of the process's descriptors; files and Redis need others.
 _SHARE: Final = 0.5
 #: Minimum seconds between two log lines about the same trouble.
 _QUIET_SECONDS: Final = 3600.0
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class HeldConnection(Protocol):
-    """What is compared of connections."""
+    """The properties by which connections are compared."""
 
     #: The address of its client, without the port.
     peer: str
@@ -41,11 +41,11 @@ class HeldConnection(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request of it is being answered."""
+        """Whether one of its requests is being answered."""
         ...
 
     def cut(self) -> None:
-        """Close it at once, and no longer count it."""
+        """Close it at once, and stop counting it."""
         ...
 
 
@@ -77,7 +77,7 @@ class Ceiling:
 
 
 def least_missed(held: Collection[HeldConnection]) -> HeldConnection:
-    """Return the connection to close: of the client that has most, idle rather than busy, the longest so.
+    """Return the connection to close: of the client with the most, idle before busy, oldest first.
 
     So a client that opens many closes its own; of many clients with one each, the silent ones lose theirs.
     """
@@ -86,7 +86,7 @@ def least_missed(held: Collection[HeldConnection]) -> HeldConnection:
 
 
 def let_wait(server: asyncio.Server) -> None:
-    """Let clients wait in the kernel: asyncio uses one number for that and for how many it accepts per iteration."""
+    """Let clients wait in the kernel: asyncio uses one number both for that and for its accepts per iteration."""
     for one in server.sockets:
         with one.dup() as listening:
             listening.listen(_WAITING)

@@ -1,6 +1,6 @@
-"""The operations of the JSON side: each with its path, what it takes, and the function of rlm/admin that answers.
+"""The operations of the JSON interface: each with its path, its parameters, and the function of rlm/admin behind it.
 
-Routes and openapi.json (by `python -m tests.openapi_page`) are both made of `OPERATIONS`.
+The routes and openapi.json (by `python -m tests.openapi_page`) are both made from `OPERATIONS`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from rlm.ledger.reading.compliance import compliance as judged
 from rlm.web import parameters
 from rlm.web.session import Visit
 
-#: The most letters that one request deals with, so that it is answered in time; `more` says how many are left.
+#: Most letters that one request handles, so that it is answered in time; `more` is the number left.
 MOST_LETTERS: Final = 5000
 #: The settings that a plan may be asked with.
 _PLANNED: Final = ("run.", "workers.", "retry.", "types.", "budgets.")
-#: Plans that are made at once, and how long another waits for its turn, seconds.
+#: Most plans to make at once, and seconds that another waits for its turn.
 _PLANNING: Final = threading.BoundedSemaphore(2)
 _TURN_SECONDS: Final = 5.0
-#: Ids of letters that the record of an order names.
+#: Most letter ids to name in the record of an order.
 _MOST_NAMED: Final = 10
 
 log = logging.getLogger(__name__)
 
 
 class ApiCall(NamedTuple):
-    """A request to an operation: the part of its path that is a parameter, if any, and what it asks or orders."""
+    """A request to an operation; `about` is the parameter in its path, if any, and `asked` are the others."""
 
     store: Store
     visit: Visit
@@ -212,7 +212,7 @@ def limit_endpoint(call: ApiCall) -> Any:
 
 
 def _limited(call: ApiCall) -> Limited:
-    """Return the endpoint or budget that is named; a pattern is none."""
+    """Return the named endpoint or budget; patterns are not allowed."""
     *others, one = choose_limited(call.store.settings, [call.about])
     if others or one.name != call.about:
         raise NoSuchEndpointError(f"No endpoint or budget is named {call.about!r}.")
@@ -220,7 +220,7 @@ def _limited(call: ApiCall) -> Limited:
 
 
 class Operation(NamedTuple):
-    """One method of one path. The answer is the JSON that `command` prints, or has these keys where none prints it."""
+    """A method of a path. The answer is the JSON that `command` prints, or has the keys described under that name."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""What requests may ask and order, with the rules of each parameter and field; how one is refused that may not.
+"""The parameters of requests with the rules for each; how an invalid request is refused.
 
 The checks of a request and its description in /openapi.json are both made from these.
 """
@@ -28,17 +28,17 @@ from rlm.core.text import DURATIONS, seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)
 
-#: As rlm/core/text.py reads it; not 0, and no longer than time has been counted.
+#: The notation of rlm/core/text.py; not 0, and at most as many digits as dates back to 1970 need.
 _DURATION = r"^(?=.*[1-9])(\d{1,5}(\.\d{1,9})?[smhd]){1,4}$|^(?=.*[1-9])\d{1,9}(\.\d{1,9})?$"
 _PATTERN = re.compile(r"matching regex '.*'")
-#: The most bytes of a body.
+#: Most bytes of a body.
 MOST_BYTES: Final = 65_536
-#: Of a longer one so much is read, for so many seconds, before it is answered.
+#: Of a longer body at most so many bytes are read, for at most so many seconds, before it is answered.
 MOST_DISCARDED: Final = 1_000_000
 DISCARD_SECONDS: Final = 1.0
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
-#: The most windows to look ahead, and workers and endpoints to try: no request is to cost more than a second or two.
+#: Most windows, workers, endpoints and runs to plan with: a request may cost at most a second or two.
 _MOST_WINDOWS, _MOST_TRIED, _MOST_REPLAYED = 200, 20, 500
 
 Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
@@ -75,7 +75,7 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
     before: Annotated[str, Meta(pattern=rf"^({RUN_ID_START.pattern})?$", description="Those before this run.")] = ""
 
     def chosen(self) -> RunFilter:
-        """Return the filter that it means."""
+        """Return the filter that it describes."""
         return RunFilter(self.state, self.trigger, ago(self.since), self.search)
 
 
@@ -90,7 +90,7 @@ class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
     answer: OfAnswer = []
 
     def chosen(self) -> LetterFilter:
-        """Return the filter that it means."""
+        """Return the filter that it describes."""
         return LetterFilter(self.type, self.reason, self.endpoint, ago(self.since), self.search, self.answer)
 
 
@@ -162,7 +162,7 @@ class LettersOrdered(Ordered, forbid_unknown_fields=True):
 
 
 def ago(duration: str | None) -> float | None:
-    """Return the moment so long ago, None for no duration."""
+    """Return the moment that long ago; None without a duration."""
     return None if duration is None else system_clock.now() - seconds_in(duration)
 
 
@@ -174,7 +174,7 @@ def seconds_in(duration: str) -> float:
 
 
 def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
-    """Read a query; raise BadQuestionError if a parameter is unknown, given twice, or its value is not allowed."""
+    """Read a query; raise BadQuestionError if a parameter is unknown, repeated, or has an invalid value."""
     lists = {one.encode_name for one in msgspec.structs.fields(kind) if one.default_factory is not msgspec.NODEFAULT}
     found: dict[str, Any] = {}
     for name, value in items:
@@ -191,7 +191,7 @@ def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body; raise HTTPException if it is too long, or its sender has gone."""
+    """Return the body; raise HTTPException if it is too long or the client has gone."""
     length, body = request.headers.get("Content-Length", "0"), bytearray()
     chunks = request.stream()
     try:
@@ -202,7 +202,7 @@ async def read_body(request: Request) -> bytes:
                     break
             else:
                 return bytes(body)
-        if "Expect" not in request.headers:  # else it is sent only when this is asked for
+        if "Expect" not in request.headers:  # otherwise the client sends it only on request
             await _discard(chunks)
     except ClientDisconnect:
         raise HTTPException(400, "The connection ended before the body") from None
@@ -210,7 +210,7 @@ async def read_body(request: Request) -> bytes:
 
 
 async def _discard(chunks: AsyncIterator[bytes]) -> None:
-    """Read on, within bounds: a client that still sends when its connection is closed may not see the answer."""
+    """Read on, within bounds: a client that still sends when its connection closes may not see the answer."""
     left = MOST_DISCARDED
     with move_on_after(DISCARD_SECONDS):
         async for chunk in chunks:
@@ -220,7 +220,7 @@ async def _discard(chunks: AsyncIterator[bytes]) -> None:
 
 
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
-    """Read a body, none being `{}`; raise BadQuestionError if it is no JSON, or has what `kind` does not allow."""
+    """Read a body, `{}` if empty; raise BadQuestionError if it is not JSON or contains what `kind` does not allow."""
     try:
         asked = msgspec.json.decode(body or b"{}", type=kind)
         json.loads(body or b"{}", object_pairs_hook=_check_distinct)
@@ -230,7 +230,7 @@ def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
 
 
 def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object that says two things of one field: whoever else reads it may use the other."""
+    """Refuse an object with a repeated field, because another reader may use the other value."""
     names = [name for name, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadQuestionError(f"the body cannot be used: `{twice[0]}` stands there twice")
@@ -248,7 +248,7 @@ def document(content: object, status: int = 200, headers: Mapping[str, str] | No
 def refused(
     request: Request, status: int, error: str, remedy: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the answer to a request that is not done, with `error` and `remedy` as sentences."""
+    """Return the answer to a refused request, with `error` and `remedy` as sentences."""
     if request.url.path.startswith(("/api/", "/openapi.json")):
         return document({"error": error, "remedy": remedy}, status, headers)
     return PlainTextResponse(f"{error}\n{remedy}\n" if remedy else f"{error}\n", status, headers)

@@ -25,33 +25,33 @@ from rlm.web.access import is_loopback
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 from rlm.web.parameters import MOST_BYTES, MOST_DISCARDED
 
-#: A connection on which nothing was sent for this long is cut, seconds: its client asked nothing or only a part of a
-#: request, or does not read. A stream of events sends something more often; another answer takes longer only if Redis
-#: hangs, and Prometheus has given up by then.
+#: Seconds after which a connection on which nothing was sent is cut: its client sent no complete request, or does not
+#: read. A stream of events sends more often. Another answer takes longer only if Redis hangs, and Prometheus has given
+#: up by then.
 PATIENCE_SECONDS = 20.0
-#: Answers under way when the process is to end get this long, seconds. Nothing is lost if one is cut.
+#: Seconds for open answers when the process is to end. Nothing is lost if one is cut.
 GRACE_SECONDS = 1
-#: Connections at once; one more takes the place of another. Many more requests than that at once are refused (503). A
-#: browser keeps one for each open page, and a few more for a moment.
+#: Most simultaneous connections; one more replaces another. Many more requests at once are refused (503). A browser
+#: keeps one for each open page, and briefly a few more.
 MOST_CONNECTIONS = 250
-#: Bytes that a request has before its body, and those that a client may send until it is answered.
+#: Most bytes of a request before its body, and of all that a client sends until it is answered.
 _MOST_BYTES = 16_384
 _MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES + MOST_DISCARDED
-#: Threads that ask Redis; further requests wait for one.
+#: Threads that query Redis; further requests wait for one.
 THREADS = 16
-#: How often to try an address that is taken, and to check that the server still serves, seconds.
+#: Seconds between two attempts to bind a busy address, and between two checks that the server still serves.
 _AGAIN_SECONDS, _LOOK_SECONDS = 2.0, 1.0
-#: The host and port of a target that is a whole URL, as proxies are sent.
+#: The host and port of a request target that is a whole URL, as for proxies.
 _AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-#: The type of an answer that has no end.
+#: The type of an endless answer.
 _ENDLESS = b"text/event-stream"
 log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's connection, with a time-out before the first answer too, few bytes until an answer, and a ceiling.
+    """uvicorn's connection with a time-out also before the first answer, few bytes until an answer, and a ceiling.
 
-    A new connection takes the place of another if there are as many as the `ceiling` allows.
+    A new connection replaces another if there are as many as the `ceiling` allows.
     """
 
     def __init__(self, ceiling: Ceiling, *args: Any, **kwargs: Any) -> None:
@@ -65,7 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.app = self._patient_with(self.app)
 
     def _patient_with(self, app: ASGIApp) -> ASGIApp:
-        """Return `app`, restarting the time-out whenever it has sent something; sending waits for a slow client."""
+        """Return `app` so that each message it sends restarts the time-out; sending waits for a slow client."""
 
         async def sending(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_on(message: Message) -> None:
@@ -83,38 +83,38 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
 
     def cut(self) -> None:
-        """Close the connection at once, and no longer count it."""
+        """Close the connection at once, and stop counting it."""
         self.connections.discard(self)
         self.transport.abort()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn
         """Make room for this connection, and start the time-out."""
-        self._ceiling.make_room(self.connections)  # type: ignore[arg-type]  # they are all of this class
+        self._ceiling.make_room(self.connections)  # type: ignore[arg-type]  # all are of this class
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
         self._wait()
 
     def shutdown(self) -> None:
-        """Let the answer under way end, when the process is to end; a stream of events would not."""
+        """Let the open answer end when the process is to end; cut a stream of events, which would not end."""
         super().shutdown()
         if self.busy and self._is_endless:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless it is too much."""
+        """Read the data, unless it is too much."""
         self._unanswered_bytes += len(data)
         super().data_received(data)
         if self._unanswered_bytes > (_MOST_WITH_BODY if self.busy else _MOST_BYTES):
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        """Refuse a request that is too long, and an encoding in HTTP/1.0: a proxy may see another end of the body.
+        """Refuse too long a request, and an encoding in HTTP/1.0, where a proxy may see another end of the body.
 
-        A target that names a host overrules `Host`, as HTTP has it.
+        A target with a host overrides `Host`, as HTTP requires.
         """
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_BYTES:
             raise ValueError("a request of more bytes than any needs")
@@ -161,12 +161,12 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         return socket.create_server(
             address, family=family, dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6()
         )
-    except OSError as error:  # its text has the address, too
+    except OSError as error:  # its text contains the address too
         raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
 
 
 def bind_when_free(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
-    """Bind a socket as `bind` does, and wait for an address that is taken; return None after a signal."""
+    """Bind a socket like `bind`, but wait for a busy address; return None after a signal."""
     while not stop.graceful:
         with suppress(ListenError):
             return bind(host, port, has_token=has_token)
@@ -196,16 +196,16 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=partial(BoundedProtocol, ceiling),  # type: ignore[arg-type]  # uvicorn calls it, and does nothing else
+        http=partial(BoundedProtocol, ceiling),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",  # the sender of a wrong request is told; anybody could fill the log with it
+        log_level="error",  # anybody could fill the log with wrong requests
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=AT_A_TURN,
-        limit_concurrency=4 * ceiling.most,  # those of connections that were cut included, which take a moment to end
+        limit_concurrency=4 * ceiling.most,  # cut connections count until they end
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, ceiling)

@@ -1,4 +1,4 @@
-"""The checks of `rlm doctor`. Each returns one finding or several: what it saw, and the remedy of what is wrong."""
+"""The checks of `rlm doctor`. Each returns one or several findings: what it saw, and the remedy if it is bad."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, known
 
 _Seen = TypeVar("_Seen")
-#: Checks of a thing by the name of their findings, in the order of the report.
+#: Checks by the name of their findings, in the order of the report.
 Checks: TypeAlias = Mapping[str, Callable[[_Seen], Finding | Iterable[Finding]]]
 
 #: The checks that need no Redis.
@@ -28,7 +28,7 @@ HERE: Checks[Settings] = {
     "sentry": host.check_sentry,
     "reach": host.check_reach,
 }
-#: The checks of Redis, after whether it is fit.
+#: The checks of Redis, made after the check of its fitness.
 IN_REDIS: Checks[Store] = {
     "advisories": server.check_advisories,
     "latency": server.check_latency,
@@ -54,14 +54,14 @@ IN_REDIS: Checks[Store] = {
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
-#: Those of them that go by what living processes write there.
+#: Those of them that depend on what living processes write to Redis.
 SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers", "run", "orphans"})
 #: Those of them that do not depend on the configuration.
 ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Make one check after the other, whatever the others find."""
+    """Make all checks, one after the other, whatever they find."""
     here = Examination()
     yield from here.make(HERE, settings)
     yield from here.make_in_redis(IN_REDIS, settings, allow_volatile=allow_volatile)
@@ -70,23 +70,23 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
 def examine_without(
     error: ConfigurationError, file: Path | None, sound: Settings | None, *, allow_volatile: bool
 ) -> Iterator[Finding]:
-    """Report the faults of the configuration in `file`, and check what can be checked without it.
+    """Report the faults of the configuration in `file`, and make the checks that do not need it.
 
-    `sound` is the configuration without the faulty sections, if that is enough to find Redis.
+    `sound` is the configuration without its faulty sections, if Redis can be found with it.
     """
     here = Examination()
     yield from here.make({"configuration": host.unusable}, error)
     if file is not None:
         yield from here.make({"files": host.check_file}, file)
-    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts no server
+    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts none
         yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 
 
 class Examination:
     """A round of checks.
 
-    An error in a check becomes a finding, and the next check is made. What Redis refuses is one finding, with all
-    checks that failed for it. Once Redis is unreachable, no other check is made, because each would wait.
+    An error in a check becomes a finding, and the next check is made. Checks that fail for the same refusal of Redis
+    share one finding. Once Redis is unreachable, no further check is made, because each would wait.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Examination:
                 message = "while Redis takes no writes, no process can say there that it lives"
                 unseen = ", ".join(name for name in checks if name in silent)
                 yield warning(f"{message}; so not looked at: {unseen}", "mend Redis first", "processes")
-        except StoreError as error:  # the embedded server does not come up
+        except StoreError as error:  # the embedded server does not start
             self._note("redis", error)
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
@@ -132,13 +132,13 @@ class Examination:
             yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
 
     def _note(self, name: str, error: StoreError) -> None:
-        """Remember that a check failed because Redis refused it or was unreachable."""
+        """Note that a check failed because Redis refused it or was unreachable."""
         if isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError):
             self._away = error
         self._refused.setdefault(error.what, (error, []))[1].append(name)
 
 
 def _is_refusing(found: Finding) -> bool:
-    """Return whether a finding about Redis says that it takes no writes."""
+    """Return whether a finding says that Redis refuses writes."""
     name = found.name.removeprefix("redis.")
     return not found.ok and found.severity is Severity.ERROR and name in REFUSING

@@ -1,4 +1,4 @@
-"""The endpoints: which get no call and why, which limits are set too high, which configured times are wrong."""
+"""The endpoints: which are not called and why, which limits are too high, which configured times are wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlm.settings.toml import dotted
 Entry = Mapping[str, Any]
 
 
-#: Endpoints or types named in a finding; the others are counted.
+#: Endpoints or types to name in a finding; the others are counted.
 MOST_NAMED: Final = 5
 
 _REFUSED = (
@@ -27,16 +27,16 @@ _REFUSED = (
     "`rlm failed retry` send the dead letters again; to resume it does not help"
 )
 _ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {name}` calls it now"
-#: Warn if a median differs by more than this share and this many seconds: one of all calls that is longer than
-#: configured, or one of an endpoint from that of all.
+#: Warn if a median differs by more than this share and this many seconds: the median of all calls that is longer than
+#: configured, or that of one endpoint from the median of all.
 OFF_SHARE = 0.25
 OFF_SECONDS = 0.05
-#: A configured time may be this many times as long as calls take; that is cautious.
+#: A configured time may be this many times as long as the calls take: that is cautious.
 CAUTIOUS_TIMES = 2.0
 
 
 def check_endpoints(store: Store) -> Iterator[Finding]:
-    """Check for endpoints and budgets that are shut, those of one reason together, and for types with none left."""
+    """Check for endpoints and budgets that are shut, grouped by reason, and for types without any open endpoint."""
     entries = endpoint_list(store)
     shut = {entry["name"]: entry for entry in entries if entry["health"] in _WORDS}
     if probing := [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]:
@@ -57,14 +57,14 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
 
 
 def _troubles(store: Store) -> list[Sequence[Entry]]:
-    """Return what went wrong with the calls of the open run, if there is one, and of the last run."""
+    """Return the failed calls of the open run, if there is one, and of the last run."""
     run = store.runs.current()
     now = [tally.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
     return [*now, *(record.get("troubles", ()) for record in store.runs.recent(1))]
 
 
 def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
-    """Return what went wrong last with calls to the failing ones, and the remedy; empty texts if unknown."""
+    """Return the last errors of the failing endpoints, and the remedy; empty texts if unknown."""
     failing = [one["name"] for one in alike if (one["circuit_reason"] or "").startswith("failing")]
     found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
     theirs = next(filter(None, found), None)
@@ -83,7 +83,7 @@ def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
 
 
 def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str, object]) -> list[str]:
-    """Return the types of which every endpoint, or its budget, is shut."""
+    """Return the types for which every endpoint, or its budget, is shut."""
     served = {
         kind
         for entry in entries
@@ -94,7 +94,7 @@ def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str,
 
 
 def _shut(alike: Sequence[Entry], cause: str, mend: str) -> Finding:
-    """Return the finding for those that get no call for one reason, with the time of the last of them."""
+    """Return the finding for endpoints that are shut for the same reason, with the time of the last one."""
     first, names, several = alike[0], [one["name"] for one in alike], len(alike) > 1
     by, since, seconds = first["paused_by"], first["paused_at"], max(one["circuit_seconds"] or 0.0 for one in alike)
     lasts = f"{'the last ' if several else ''}for another {span(seconds)}"
@@ -112,7 +112,7 @@ def _shut(alike: Sequence[Entry], cause: str, mend: str) -> Finding:
     return warning(f"{message}{cause}", (mend or remedy).format(name="NAME" if several else names[0]))
 
 
-#: By health, what is said of one that gets no call, of several, and the remedy.
+#: By health: the text about one shut endpoint, the text about several, and the remedy.
 _WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
     Circuit.PAUSED: (
         "{name} is paused {until}, by {by}{since}",
@@ -133,7 +133,7 @@ _WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
 
 
 def check_limits(store: Store) -> list[Finding]:
-    """Check for endpoints that refused calls which their limits allow."""
+    """Check for endpoints that refused calls within their limits."""
     found = [
         warning(one.sentence, f"{one.remedy}; somebody else may call with the same key as well")
         for one in limits_too_high(store)
@@ -142,7 +142,7 @@ def check_limits(store: Store) -> list[Finding]:
 
 
 def check_times(store: Store) -> Iterator[Finding]:
-    """Compare the configured time of each type with the measured times at all its endpoints together."""
+    """Compare the configured time of each type with the measured times of all its endpoints together."""
     kept = store.measures.kept()
     for event_type in store.settings.event_types:
         pairs = {(event_type.name, endpoint.name) for endpoint in event_type.endpoints}

@@ -1,6 +1,6 @@
-"""This host: its configuration, secrets, directories and archive, and whether it can connect to endpoints and Sentry.
+"""This host: its configuration, secrets, directories and archive, and its connections to endpoints and Sentry.
 
-Connections are opened and closed, and nothing is sent.
+Connections are only opened and closed; nothing is sent.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
 
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
-#: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.
+#: What one run may add beyond the bounds; the archivist moves it within seconds after the run.
 ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
 _ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
 _REMOUNT = "mount it for writing, or name another directory in RLM_DATA_DIR or archive.directory"
 _MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
 _ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
 
-#: Time for one connection and for all of them, seconds; and connections opened at once.
+#: Seconds for one connection and for all of them; and connections to open at once.
 EACH_SECONDS: Final = 2.0
 ALL_SECONDS: Final = 10.0
 AT_ONCE: Final = 32
-#: Addresses with a finding of their own, and endpoints named for each; the others are counted.
+#: Addresses with a finding of their own, and endpoints to name for each; the others are counted.
 MOST_FINDINGS: Final = 5
 MOST_NAMED: Final = 3
 
@@ -52,7 +52,7 @@ _MEND: Final = "start it, or mend its address, its certificate or the way there;
 
 
 def check_configuration(settings: Settings) -> list[Finding]:
-    """Report the source and the size of the configuration, and what is hardly meant."""
+    """Report the source and size of the configuration, and suspicious settings."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
     remedy = "see whether that is meant; docs/configuration.md has every setting"
@@ -61,7 +61,7 @@ def check_configuration(settings: Settings) -> list[Finding]:
 
 
 def unusable(error: ConfigurationError) -> Iterator[Finding]:
-    """Report each fault of a configuration that cannot be used."""
+    """Report each fault of an unusable configuration."""
     remedy = "correct it: no process of RLM starts with it; those that run go on with what they have read"
     return (fault(line, remedy) for line in str(error).splitlines())
 
@@ -70,7 +70,7 @@ def check_files(settings: Settings) -> list[Finding]:
     """Check who may read and change the files of `settings`, as far as they exist."""
     found = [*check_file(settings.source)] if settings.source else []
     found += _closed(settings.home / "Procfile", "has the commands of `rlm up`", secret=False)
-    for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads that of the first
+    for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads the one in the first
         found += _closed(directory / ".env", "is where secrets stand", secret=True)
     with suppress(OSError):  # the server reports it
         if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
@@ -83,17 +83,17 @@ def check_files(settings: Settings) -> list[Finding]:
 
 
 def check_file(path: Path) -> Iterator[Finding]:
-    """Check who may read and change the configuration at `path`, whether or not it can be used."""
+    """Check who may read and change the configuration at `path`, even if it is unusable."""
     try:
         holds = "holds" if _holds_secret(path) else ""
-    except RLMError:  # it cannot be read: nobody knows
+    except RLMError:  # it cannot be read
         holds = "may hold"
     what = f"is the configuration, and {holds} a secret" if holds else "is the configuration"
     return _closed(path, what, secret=bool(holds))
 
 
 def _holds_secret(path: Path) -> bool:
-    """Return whether a file holds a value that is masked when shown, but for harmless headers; raise an RLMError."""
+    """Return whether a file has a value that is masked when shown, except harmless headers; raise an RLMError."""
     masked = [place for place, value in leaves(read_file(path).file) if place and MASK in str(mask_value(place, value))]
     return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 
@@ -134,7 +134,7 @@ def _chmod(mode: int, path: Path) -> str:
 
 
 def _modes(path: Path) -> tuple[int, int]:
-    """Return the permissions of a file or directory, and those of others; 0 if it is missing or cannot be examined."""
+    """Return the permissions of a file or directory, and those of other users; 0 if it cannot be examined."""
     try:
         facts = path.stat()
     except OSError:
@@ -143,7 +143,7 @@ def _modes(path: Path) -> tuple[int, int]:
 
 
 def check_archive(store: Store) -> Iterator[Finding]:
-    """Check the size and access of the archive on this host, and whether Redis still holds what belongs in it."""
+    """Check size and access of the archive on this host, and whether Redis still has what belongs in it."""
     yield _archive(store)
     held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
     if held is None:
@@ -203,7 +203,7 @@ def check_reach(settings: Settings) -> Iterator[Finding]:
 
 
 def _try(opener: Opener, url: str, ends_at: float) -> str | None:
-    """Open and close a connection; return why it could not be opened, None if there was no time to try."""
+    """Open and close a connection; return why that failed, '' if it worked, None if there was no time."""
     seconds = min(EACH_SECONDS, ends_at - system_clock.monotonic())
     if seconds <= 0:
         return None
@@ -215,12 +215,12 @@ def _try(opener: Opener, url: str, ends_at: float) -> str | None:
 
 
 def check_sentry(settings: Settings) -> Finding:
-    """Check that the host of the DSN, or the proxy before it, accepts connections; only host and port are shown."""
+    """Check that the host of the DSN, or its proxy, accepts connections; only host and port are shown."""
     if settings.sentry_dsn is None:
         return good("off: SENTRY_DSN is not set")
     try:
         address, what = _first_hop(settings.sentry_dsn)
-    except ValueError:  # its message may quote a piece of a password
+    except ValueError:  # its message may quote part of a password
         message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has a port that is none"
         return warning(message, "correct it, and percent-encode its password; RLM works without")
     if trouble := _try(Opener(), f"http://{address}", system_clock.monotonic() + EACH_SECONDS):

@@ -24,13 +24,13 @@ from rlm.ledger.selftests import SelfTests
 from rlm.ledger.trouble import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
 
-#: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by
-#: more than this is not attended to, seconds.
+#: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue for
+#: more seconds than this is neglected.
 OVERDUE_SECONDS = 5.0
-#: Events read of each type and place, and pages of the oldest items.
+#: Events to read of each type and place, and pages of the oldest items.
 MOST_EVENTS = 1000
 MOST_PAGES = 10
-#: Types, workers or keys named; the others are counted.
+#: Types, workers or keys to name; the others are counted.
 MOST_NAMED = 10
 _OVERDUE_US = round(OVERDUE_SECONDS * MICROSECONDS)
 _CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
@@ -64,7 +64,7 @@ def check_keys(store: Store) -> Iterator[Finding]:
 
 
 def check_selftests(store: Store) -> Iterator[Finding]:
-    """Check for keys of self-tests that were killed long ago; they use memory and do no harm."""
+    """Check for keys of self-tests that were killed long ago; they use memory but do no harm."""
     left = SelfTests(store).left(system_clock.now())
     for prefix, test in left.items():
         message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
@@ -121,7 +121,7 @@ def check_books(store: Store) -> list[Finding]:
 
 
 def check_orphans(store: Store) -> list[Finding]:
-    """Check for events held by workers that are gone, and for dead workers that nobody has cleaned up after."""
+    """Check for events held by dead workers, and for dead workers that nobody has cleaned up after."""
     run, missing = store.runs.current(), store.processes.missing(Role.WORKER)
     found = list(_orphans(store)) if run else []
     if missing:
@@ -141,7 +141,7 @@ def _orphans(store: Store) -> Iterator[Finding]:
         overdue += sum(abs(end) < before_us for end in ends.values())
         owners.update(filter(None, field_of_each(store, list(ends), "owner")))
     untaken = sum(release.void < before_us for release in store.turns.releases())
-    alive |= _alive(store)  # some may have started or ended meanwhile
+    alive |= _alive(store)  # workers may have started meanwhile
     dead = {owner: number for owner, number in owners.items() if owner not in alive}
     late = f"more than {OVERDUE_SECONDS:g} s"
     for number, what, who in (
@@ -158,7 +158,7 @@ def _alive(store: Store) -> set[str]:
 
 
 def check_stuck(store: Store) -> list[Finding]:
-    """Check for events that have waited for more runs than they may fail in, and for overdue back-offs."""
+    """Check for events that wait longer than the runs they may fail in, and for overdue back-offs."""
     now_us = store.now_us()
     long = store.settings.retry.max_runs * store.settings.run.every_seconds
     found = list(_waiting_long(store, now_us / MICROSECONDS, long))

@@ -1,4 +1,4 @@
-"""The processes: a scheduler that ticks, one leader, a supervisor, the workers wanted, versions; and the hosts."""
+"""The processes: scheduler, leader, supervisor, workers, their versions; and the hosts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rlm.processes.alive import has_died
 
 #: A scheduler that has missed this many ticks is stuck.
 MISSED_TICKS = 2
-#: How long a worker may take until it is ready, on a host that starts many at once, seconds.
+#: Seconds that a worker may take to be ready, on a host that starts many at once.
 COMING_UP_SECONDS = 10.0
-#: What a version does with what only a newer one can read.
+#: What a version does with data that only a newer one can read.
 _LEFT_ALONE = "what it cannot read it leaves alone"
-#: Processes named in a finding; the others are counted.
+#: Processes to name in a finding; the others are counted.
 MOST_NAMED = 5
 
-#: A live scheduler renews its lease within this, seconds; it does so twice a second.
+#: A living scheduler renews its lease within so many seconds; it does so twice a second.
 PROLONG_SECONDS = 1.0
 _RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
 _GONE = "see whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not be back"
@@ -38,7 +38,7 @@ _REMEDIES = {
 
 
 def check_scheduler(store: Store) -> Finding:
-    """Check that a scheduler runs with this configuration and ticks."""
+    """Check that a scheduler with this configuration runs and ticks."""
     schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
     run = store.runs.current()
     if not schedulers and holder:
@@ -59,7 +59,7 @@ def check_scheduler(store: Store) -> Finding:
 
 
 def check_supervisor(store: Store) -> Finding:
-    """Check that a supervisor runs with this configuration, and one per host."""
+    """Check that a supervisor with this configuration runs, and at most one per host."""
     supervisors = store.processes.alive(Role.SUPERVISOR)
     if not supervisors:
         lacking = _none(store, Role.SUPERVISOR, "no worker is started")
@@ -89,7 +89,7 @@ def _of_another_configuration(store: Store, processes: Sequence[Process]) -> Fin
 
 
 def check_workers(store: Store) -> Finding:
-    """Check that the workers wanted are ready, and that none has another configuration than its run."""
+    """Check that the wanted workers are ready, and that all have the configuration of their run."""
     workers, wanted, run = store.processes.alive(Role.WORKER), store.processes.wanted(), store.runs.current()
     ready = sum(one.state == WorkerState.READY for one in workers)
     young = system_clock.now() - COMING_UP_SECONDS
@@ -103,7 +103,7 @@ def check_workers(store: Store) -> Finding:
             "worker has that of its supervisor",
         )
     if not workers and run is None and not store.processes.alive(Role.SUPERVISOR):
-        return good("none; they start when a run needs them")  # the supervisor has its own finding
+        return good("none; they start when a run needs them")  # the missing supervisor has its own finding
     if ready + coming >= wanted:
         return good(message)
     if shortage := ((run and run.forecast) or {}).get("shortage"):
@@ -112,7 +112,7 @@ def check_workers(store: Store) -> Finding:
 
 
 def check_versions(store: Store) -> Finding:
-    """Check that no process is behind, nor this command; by host, with what brings each up to date."""
+    """Check that no process nor this command is behind; list those by host, with the remedy for each."""
     living = {role: store.processes.alive(role) for role in Role}
     told = []
     if newer := newer_than_this(store):
@@ -160,7 +160,7 @@ def _leading(store: Store, tenure: Tenure, others: Sequence[str]) -> Finding:
 
 
 def _is_prolonged(store: Store, tenure: Tenure) -> bool:
-    """Return whether the lease is being renewed: its holder may run where its pid cannot be seen, in a container."""
+    """Return whether the lease is being renewed: its holder may run in a container, where its pid cannot be seen."""
     system_clock.sleep(PROLONG_SECONDS)
     later = store.leases.tenure()
     return later is not None and later.left_seconds > tenure.left_seconds - PROLONG_SECONDS / 2
@@ -176,7 +176,7 @@ def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
 
 
 def check_hosts(store: Store) -> Iterator[Finding]:
-    """Check that every host that is known is in service."""
+    """Check that every known host is in service."""
     found = hosts(store)
     if nobody_takes_workers(found):
         yield fault(NO_HOST, "put one in service again, or start a supervisor on another host")

@@ -1,4 +1,4 @@
-"""The Redis that keeps the ledger: whether it is reachable, fit, safe and near enough, its clock, its data loss."""
+"""The Redis of the ledger: whether it is reachable, fit, secure and fast enough, its clock, its data loss."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rlm.settings.secrets import EMBEDDED
 
 #: Warn if the clocks of two hosts differ by more than this, seconds.
 CLOCK_SECONDS = 1.0
-#: How long a data loss is reported, seconds.
+#: Seconds for which a data loss is reported.
 TOLD_SECONDS = 24 * 3600.0
-#: Warn if Redis admits items of more than this many times what RLM needs.
+#: Warn if Redis accepts items of more than this many times the size that RLM needs.
 FAR = 16
-#: Round trips to time.
+#: Round trips to measure.
 PINGS = 20
-#: The slowest may take this share of `run.guard_seconds`; the rest is for the call's own way to its server.
+#: The slowest may take this share of `run.guard_seconds`; the rest is for the call's way to its server.
 GUARD_SHARE = 0.5
-#: And this long whatever the guard is, seconds: below that, the measurement shows how busy this host is.
+#: The slowest may always take this long, seconds: below it the measurement shows how busy this host is.
 LEAST_SECONDS = 0.05
 
 
@@ -43,7 +43,7 @@ def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
 
 
 def _check_bulk(store: Store) -> Iterator[Finding]:
-    """Check how large an item Redis admits; yield nothing if this user may not ask, as the documented one may not."""
+    """Check the largest item that Redis accepts; yield nothing if this user may not ask, like the documented one."""
     try:
         admitted = store.admitted_bytes()
     except StoreError:
@@ -85,7 +85,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def check_latency(store: Store) -> Finding:
-    """Time round trips to Redis: granting a slot takes one, and the call must arrive within the guard."""
+    """Measure round trips to Redis: granting a slot takes one, and the call must arrive within the guard."""
     guard = store.settings.run.guard_seconds
     most = max(GUARD_SHARE * guard, LEAST_SECONDS)
     _ping(store)
@@ -112,7 +112,7 @@ def _ms(seconds: float) -> str:
 
 
 def check_clock(store: Store) -> Finding:
-    """Compare the clock of Redis with this host's; the time of the round trip does not count."""
+    """Compare the clock of Redis with this host's, excluding the time of the round trip."""
     asked_at = system_clock.now()
     redis_now = store.now()
     ahead = redis_now - min(max(redis_now, asked_at), system_clock.now())
@@ -123,7 +123,7 @@ def check_clock(store: Store) -> Finding:
 
 
 def check_memory(store: Store) -> Iterator[Finding]:
-    """Check whether Redis lost data, or its clock stepped, and whether the next loss would be noticed here."""
+    """Check whether Redis lost data or its clock stepped, and whether the next loss would be noticed here."""
     if doubt := store.epochs.doubt():
         yield warning(doubt, EPOCH_REMEDY, "file")
     found, now = store.epochs.last_renewal(), system_clock.now()
@@ -139,31 +139,31 @@ def check_memory(store: Store) -> Iterator[Finding]:
 
 
 def _held_until(store: Store, renewed_at: float) -> float:
-    """Return when the last hold ends, seconds since 1970: the longest period after the end of any call."""
+    """Return when the last hold ends, in seconds since 1970: the longest period after the end of any call."""
     endpoints = store.endpoints().values()
     limited = all_limited(endpoints)
     longest = max(one.limit.longest_seconds for one in limited) + store.settings.run.guard_seconds
     timeout = max(one.timeout_seconds for one in endpoints)
     now_us, views = store.windows.look(limited)
-    held = max(view.held_seconds for view in views.values())  # longer if a limit looked further back then
+    held = max(view.held_seconds for view in views.values())  # longer if a limit had a longer period then
     return max(renewed_at + longest + timeout, now_us / 1_000_000 + held if held else 0.0)
 
 
 class Advisory(NamedTuple):
-    """Holes, and the first fixed version of each branch. Older branches have them, newer ones do not."""
+    """Vulnerabilities, and the first fixed version of each branch. Older branches have them, newer ones do not."""
 
     server: str
     holes: str
     fixed: tuple[tuple[int, ...], ...]
 
     def fix_of(self, version: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return the version to upgrade to, of the same branch or the next; None if this one has no such hole."""
+        """Return the version to upgrade to, in the same branch or the next; None if this version is not affected."""
         of_branch = next((one for one in self.fixed if one[:2] == version[:2]), self.fixed[-1])
         return min(one for one in self.fixed if one > version) if version < of_branch else None
 
 
 _KIN = "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819"
-#: From the release notes. Older holes in scripting (CVE-2024-31449, CVE-2024-46981) are fixed in these versions, too.
+#: From the release notes. Older vulnerabilities in scripting (CVE-2024-31449, CVE-2024-46981) are fixed there too.
 #: CVE-2025-49844 is called RediShell: GHSA-4789-qfc9-5f9q, and with it GHSA-m8fj-85cg-7vhp,
 #: GHSA-qrv7-wcrx-q5jp and GHSA-4c68-q8q8-3g4f. CVE-2025-67733 is GHSA-p876-p7q5-hv2m.
 ADVISORIES: Final = (
@@ -175,19 +175,19 @@ _RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)(-.*)?", re.ASCII)
 
 
 def check_advisories(store: Store) -> Finding:
-    """Check whether the server's version is known to have a hole in its scripting: RLM's user may load scripts."""
+    """Check whether the server's version has a known vulnerability in scripting: RLM's user may load scripts."""
     return known_holes(*identify(store.server_info()))
 
 
 def identify(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name and version of a server; the `redis_version` of Valkey is that of a compatible Redis."""
+    """Return the name and version of a server; Valkey's `redis_version` is that of a compatible Redis."""
     if "valkey_version" in info:
         return "Valkey", str(info["valkey_version"])
     return "Redis", str(info["redis_version"])
 
 
 def known_holes(server: str, version: str) -> Finding:
-    """Return the finding for a version of a server; of one that is no release nothing is known."""
+    """Return the finding for a version of a server; nothing is known about a version that is not a release."""
     release = _RELEASE.fullmatch(version)
     numbers = tuple(map(int, release.groups()[:3])) if release else ()
     concerning = [one for one in ADVISORIES if one.server == server] if numbers else []

@@ -1,6 +1,6 @@
-"""What `rlm explain` shows: where an event is, why it waited, and each attempt; the events of a wallet; the search.
+"""What `rlm explain` shows: where an event is, why it waited, its attempts; the events of a wallet; the search.
 
-It searches the ledger, then the items that wait, then the dead letters.
+It searches the ledger, then the waiting items, then the dead letters.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from rlm.ledger.reading.waiting import EventFilter, waiting_page
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
 
-#: What is shown of a dead letter.
+#: Fields of a dead letter to show.
 _OF_LETTER = ("id", "reason", "detail", "failed_at")
 
-#: Characters of an unknown id that a message repeats.
+#: Most characters of an unknown id to repeat in a message.
 _ECHO_WIDTH = 200
 
-#: How often to search while a drain moves items from one place to the next.
+#: Most repetitions of a search while a drain moves items.
 _ROUNDS = 20
-#: Events of a wallet that are listed, and events under way that are read of each type and state.
+#: Most events of a wallet to list, and events in flight to read of each type.
 MOST_FOUND = 100
 _MOST_UNDER_WAY = 1000
-#: Runs that are named, the newest of those whose id begins so.
+#: Most runs to name, the newest whose id has the prefix.
 MOST_RUNS = 20
-#: Characters from which on a text may be the beginning of a run's id: a date.
+#: Fewest characters that can be the prefix of a run's id: a date.
 _SHORTEST = len("20261125")
 
 
 def explanation(store: Store, asked: str) -> dict[str, Any]:
-    """Explain an event, all events of an item, or list those of a wallet; raise a NoSuchRunError if none is known."""
+    """Explain an event or all events of an item, or list those of a wallet; raise a NoSuchRunError if unknown."""
     try:
         found = explain(store, asked)
     except NoSuchRunError:
@@ -60,10 +60,10 @@ def explanation(store: Store, asked: str) -> dict[str, Any]:
 
 
 def search(store: Store, asked: str) -> dict[str, Any]:
-    """Return what is found for `asked`, in this order; nothing is looked for once something is found.
+    """Return what is found for `asked`, in this order; the search stops at the first kind with a match.
 
-    `runs` are ids that begin so, `events` the documents of `rlm explain`, `letter` the id of a dead letter, `wallet`
-    what `rlm explain` prints for the name of a wallet. `why` says why nothing was found.
+    `runs` are ids with that prefix, `events` the documents of `rlm explain`, `letter` the id of a dead letter, `wallet`
+    what `rlm explain` prints for a wallet name. `why` says why nothing was found.
     """
     nothing: dict[str, Any] = {"asked": asked, "runs": [], "events": [], "letter": None, "wallet": None, "why": ""}
     if not asked:
@@ -81,13 +81,13 @@ def search(store: Store, asked: str) -> dict[str, Any]:
 
 
 def explain(store: Store, asked: str) -> list[dict[str, Any]]:
-    """Explain an event, or all events of an item; one document each, in the order of the types.
+    """Explain an event, or all events of an item: one document each, in the order of the types.
 
     Raises:
-        NoSuchRunError: neither the ledger nor what waits nor the dead letters know it, as far as they are read.
+        NoSuchRunError: it is not in the ledger, the waiting items or the dead letters, as far as they are read.
     """
     asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
-    if not asked:  # it would find the letters that have none
+    if not asked:  # it would find the letters without an id
         raise NoSuchRunError(_unknown(store, asked, 0))
     found, unread = _look(store, asked)
     if not any(event.event_id == asked and event.place is not Place.FAILED for event in found):
@@ -99,7 +99,7 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
 
 
 def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
-    """Look in the ledger, then among the waiting items, then in the ledger again: a drain moves items there.
+    """Search the ledger, then the waiting items, then the ledger again, because a drain moves items there.
 
     Also returns the number of items that were not read.
     """
@@ -119,7 +119,7 @@ def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
 
 
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
-    """Add its letter to each failed event, and the dead letters of events never taken or forgotten."""
+    """Add its letter to each failed event, and the dead letters of events never taken or already forgotten."""
     letters, now = search_letters(store, asked), store.now()
     known = {event.event_id: event for event in found}
     for one, letter in letters.items():
@@ -143,7 +143,7 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
 def _document(event: Whereabouts, status: TypeStatus) -> dict[str, Any]:
     return {
         "event_id": event.event_id,
-        "type": type_of(event.event_id) if ":" in event.event_id else None,  # a letter of an item as a whole
+        "type": type_of(event.event_id) if ":" in event.event_id else None,  # a letter that is a whole item
         "state": event.place,
         "sentence": sentence(event, status),
         "position": event.position,
@@ -179,8 +179,8 @@ def _attempt(one: TrailCall) -> dict[str, Any]:
 def events_of_wallet(store: Store, wallet: str) -> dict[str, Any]:
     """Return the first events of a wallet, as `rlm explain` prints them; `more` says whether there may be others.
 
-    First those under way, then those that wait, as far as they are read, then the newest dead letters. Completed events
-    cannot be found by their wallet.
+    First those in flight, then the waiting ones, as far as they are read, then the newest dead letters. Completed
+    events cannot be found by their wallet.
     """
     wallet = wallet.encode("utf-8", "backslashreplace").decode()  # a name is text
     page = waiting_page(store, EventFilter(wallet=wallet), MOST_FOUND)
@@ -206,7 +206,7 @@ def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
 
 
 def _letters_of(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
-    """Yield the newest letters of a wallet. Without an event, the id of the item stands in, if it has any."""
+    """Yield the newest letters of a wallet. A letter without an event has the id of its item instead, if any."""
     for letter in letters_with(store, wallet.encode()):
         fields = letter.item_fields
         if fields.get("wallet_name") == wallet:

@@ -1,4 +1,4 @@
-"""Where an event is: in the ledger, in an item or in a dead letter; and what the events of its type may wait for."""
+"""Where an event is: in the ledger, in an item or in a dead letter; and what events of its type may wait for."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
 
-#: The id of an item in what is no JSON: a text or a number.
+#: The id of an item that is not JSON: a text or a number.
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointGate:
-    """One endpoint of a type: its health, free slots, and seconds to the next one, None for never.
+    """An endpoint of a type: its health, free slots, and seconds to the next slot, None for never.
 
-    If its budget is what shuts it, `budget` names that, and the health is the budget's. `reason` says why it rests, is
-    probed or held, as the list of endpoints does.
+    If its budget shuts it, `budget` names the budget, and the health is the budget's. `reason` says why it rests, is
+    probed or held, as in the list of endpoints.
     """
 
     endpoint: str
@@ -60,12 +60,11 @@ class EndpointGate:
 
 @dataclass(frozen=True, slots=True)
 class TypeStatus:
-    """What a type's events wait for. `now` and `next_run_at` in seconds since 1970.
+    """What a type's events wait for. `now` and `next_run_at` are in seconds since 1970.
 
-    `next_run_at` is None if no scheduler is alive. `needs_seconds` must be left of a run to start a call, None for a
-    type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold;
-    `strangers` are ready too, have another configuration than the run, and claim nothing.
-    `conducted`: somebody holds the lease.
+    `next_run_at` is None if no scheduler is alive. A call starts only if the run has `needs_seconds` left; None if the
+    type is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold. `strangers` are
+    ready too, but have another configuration than the run and claim nothing. `conducted`: a process holds the lease.
     """
 
     now: float
@@ -106,7 +105,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
     now = now_us / MICROSECONDS
     next_tick = (now // every_seconds + 1) * every_seconds
-    if run is not None:  # runs never overlap: a tick waits for the end of the open run
+    if run is not None:  # a tick waits for the end of the open run
         next_tick = max(next_tick, now + run.left_seconds(now_us))
     return TypeStatus(
         now=now,
@@ -135,7 +134,7 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[
     return EndpointGate(
         endpoint.name,
         circuit,
-        0 if own.unreached else min(own.free, budget.free),  # a probe is no call that an event waits for
+        0 if own.unreached else min(own.free, budget.free),  # an event does not wait for a probe
         round(binds.wait_seconds, 3) if binds.wait_seconds < ENDLESS_SECONDS else None,
         of_budget,
         reason_of(circuit, binds, health[of_budget or endpoint.name]),
@@ -143,7 +142,7 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[
 
 
 class Searched(NamedTuple):
-    """The events that wait in an item, how many items were not read, and whether a drain was `moving` some then."""
+    """The waiting events of an item, the number of unread items, and whether a drain was `moving` items."""
 
     queued: list[Whereabouts]
     unread: int = 0
@@ -151,7 +150,7 @@ class Searched(NamedTuple):
 
 
 def search_items(store: Store, asked: str) -> Searched:
-    """Look for an event or an item among the `MOST_ITEMS` oldest items that wait; the oldest such item counts."""
+    """Search the `MOST_ITEMS` oldest waiting items for an event or item; the oldest match counts."""
     staged, listed = store.intake.lengths()
     read, number = 0, staged + listed
     for page in item_pages(store):
@@ -167,10 +166,10 @@ def search_items(store: Store, asked: str) -> Searched:
 
 
 def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
-    """Yield the events of an item that were asked for, each with the reason if it will be a dead letter."""
+    """Yield the matching events of an item, each with the reason if it will become a dead letter."""
     item_id, _, name = asked.rpartition(":")
     if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
-        return  # true of nearly all, and decoding would cost ten times as much
+        return  # true of nearly all; decoding costs ten times as much
     try:
         item = decode_item(raw, store.settings.queue.max_item_bytes)
     except BadItemError as error:
@@ -188,7 +187,7 @@ class _Identified(msgspec.Struct):
 
 
 def item_id_of(raw: bytes) -> str:
-    """Return the id of an invalid item, in what is no JSON the first one in it; empty if it has none."""
+    """Return the id of an invalid item, or the first id in it if it is not JSON; empty if it has none."""
     try:
         found = msgspec.json.decode(raw, type=_Identified).id
     except (ValueError, RecursionError):
@@ -201,9 +200,9 @@ def item_id_of(raw: bytes) -> str:
 
 
 def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
-    """Look for dead letters of an event or an item, the newest of each event, among the `MOST_ITEMS` newest letters.
+    """Search the `MOST_ITEMS` newest letters for an event or item; return the newest letter of each event.
 
-    A letter without an event goes by the id of its item.
+    A letter without an event counts under the id of its item.
     """
     found: dict[str, DeadLetter] = {}
     for letter in letters_with(store, msgspec.json.encode(asked)[1:-1], b'"base64"'):
@@ -214,7 +213,7 @@ def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
 
 
 def letters_with(store: Store, *needles: bytes) -> Iterator[DeadLetter]:
-    """Yield the newest letters that may hold one of these: nearly all do not, and decoding costs ten times as much."""
+    """Yield the newest letters that may contain a needle; decoding costs ten times as much as this test."""
     for raw in islice(store.letters.all(), MOST_ITEMS):
         if b"\\" in raw or any(one in raw for one in needles):
             yield DeadLetter.read(raw)

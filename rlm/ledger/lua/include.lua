@@ -1,23 +1,23 @@
 --- now
 -- Reads the clock of Redis.
 -- Gives  time   {seconds, microseconds} since 1970, as text
---        now    the same in microseconds
+--        now    the same time in microseconds
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
 --- fence
--- Refuses a conductor that lost its lease to another one.
+-- Refuses a conductor that has lost its lease to another.
 -- Uses   lease, token
 if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
 
 --- fence_run
--- Refuses a conductor whose run is no longer the open one.
+-- Refuses a conductor whose run is no longer open.
 -- Uses   run, run_id
 if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
 
 --- score_of
 -- Reads the order score of an event.
--- Gives  score_of(event)  of one that cannot be read '0': it goes first, to be found out when it is released
+-- Gives  score_of(event)  '0' if it cannot be read: the event goes first, so that its release reveals the fault
 local function score_of(event)
   local score = redis.pcall('HGET', event, 'score')
   return type(score) == 'string' and tonumber(score) and score or '0'
@@ -25,7 +25,7 @@ end
 
 --- append_trail
 -- Writes the entry of a call into the trail of its event, which keeps the newest 50.
--- Gives  append_trail(event, entry)  nothing happens to a key that is no event
+-- Gives  append_trail(event, entry)  a key that is not an event stays unchanged
 local function append_trail(event, entry)
   local time = redis.call('TIME')
   local place = string.format('t%d', (tonumber(redis.pcall('HINCRBY', event, 'trail', 1)) or 0) % 50)
@@ -33,7 +33,7 @@ local function append_trail(event, entry)
 end
 
 --- settle_event
--- Ends an event: without its item it is remembered for a while, to recognise duplicates, or it is forgotten at once.
+-- Ends an event: it is kept for a while without its item, to recognise duplicates, or deleted at once.
 -- Gives  settle_event(event, state, dedupe_ms)
 local function settle_event(event, state, dedupe_ms)
   if dedupe_ms <= 0 then return redis.call('DEL', event) end
@@ -43,13 +43,13 @@ local function settle_event(event, state, dedupe_ms)
 end
 
 --- lost_claim
--- Ends the script where the claim is not the worker's any more; a newer one of its own stays noted.
+-- Ends the script if the claim is no longer the worker's; the note of a newer claim by the same worker stays.
 -- Uses   claim  {owner, claims} of the event, and worker, number, calls, event_id
 if claim[1] ~= worker or claim[2] == number then redis.call('HDEL', calls, event_id) end
 if claim[1] ~= worker or claim[2] ~= number then return 0 end
 
 --- restamp_ahead
--- Has slots that lie ahead of the clock count as taken just now: it was set back.
+-- Makes slots that lie ahead of the clock, which was set back, count as taken just now.
 -- Uses   now
 -- Gives  restamp_ahead(window)
 local function restamp_ahead(window)
@@ -61,8 +61,8 @@ local function restamp_ahead(window)
 end
 
 --- younger
--- Counts the slots of a window that are younger than a moment, by halving: a window may hold a day of slots.
--- Gives  younger(window, than, most)  than: microseconds of Redis time; most: slots counted at the most, or nil
+-- Counts the slots of a window that are younger than a moment, by binary search; a window may hold a day of slots.
+-- Gives  younger(window, than, most)  than: microseconds of Redis time; most: the maximum to count, or nil
 local function younger(window, than, most)
   local low, high = 0, math.min(most or math.huge, redis.call('LLEN', window))
   if high > 0 and (tonumber(redis.call('LINDEX', window, high - 1)) or 0) > than then return high end  -- mostly all are
@@ -77,7 +77,7 @@ end
 -- Records a change of the live system.
 -- Uses   time
 -- Gives  quoted(text)  text as JSON
---        record_change(changes, kept, before, record)  before: JSON of what was there; kept: number of records kept
+--        record_change(changes, kept, before, record)  before: JSON of the old value; kept: number of records kept
 local function quoted(text)
   return '"' .. string.gsub(text, '[%c"\\]', ' ') .. '"'
 end
@@ -90,12 +90,12 @@ end
 --- ways
 -- Reads and writes the ways of hosts to endpoints.
 -- Uses   now
--- Gives  read_way(ways, host, window)  {failures in a row, since and till when, rest, probing, why}, nil without trouble;
+-- Gives  read_way(ways, host, window)  {failures in a row, since, till, rest, probing, why}, nil without trouble;
 --        probing: 1 by a call, 2 by a connection that a call may follow, else 0
---        ways_of(ways, host)  those of a host, by the field of the hash
---        is_shut(way)  whether a call may not go there now; a rest that is too far off is one of a clock that was set back
+--        ways_of(ways, host)  the ways of a host, by the field of the hash
+--        is_shut(way)  whether no call may go there now; a rest too far ahead comes from a clock that was set back
 --        write_way(ways, epoch, host, window, way)
---        note_well(well, hosts, host, recent_us)  that a call of a host was answered; what cannot be noted is not
+--        note_well(well, hosts, host, recent_us)  notes that a call of a host was answered; errors are ignored
 local WAY = '^(%d+) (%d+) (%d+) (%d+) (%d) (.*)$'
 local function parsed(raw)
   local failures, since, till, rest, probing, why = string.match(raw or '', WAY)
@@ -129,11 +129,11 @@ local function note_well(well, hosts, host, recent_us)
 end
 
 --- slots
--- Takes slots of windows, each by its rules and its health.
+-- Takes slots of windows, according to their rules and health.
 -- Uses   now, restamp_ahead, younger
 -- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot
 --          rules: {{limit, span in microseconds}, ...}; trust: {server, since, underway_us} of the epoch
---        take_slot(slot, cost, stamp, probe_us)  takes what can be had
+--        take_slot(slot, cost, stamp, probe_us)  takes slots that `ask_slot` found free
 local function ask_slot(window, health, cost, rules, keep_us, trust)
   local newest = tonumber(redis.call('LINDEX', window, 0) or nil)
   if newest and newest > now then
@@ -146,14 +146,14 @@ local function ask_slot(window, health, cost, rules, keep_us, trust)
   for _, rule in ipairs(rules) do
     local limit, span = rule[1], rule[2]
     if cost > limit then return -1 end
-    if newest and newest + span > now then  -- else none of its slots counts any more
+    if newest and newest + span > now then  -- otherwise none of its slots counts any more
       wait = math.max(wait, (redis.call('LINDEX', window, limit - cost) or -math.huge) + span - now)
     end
     longest = math.max(longest, span)
   end
   local held = math.max(tonumber(told[6] or 0), (trust[2] or -math.huge) + (trust[3] or 0) + longest) - now
   local kept, keep = tonumber(told[5] or 0), math.max(keep_us, longest)
-  if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
+  if kept > 0 and longest > kept then  -- the rule is longer than slots were kept: wait until enough are kept
     held = math.max(held, longest - kept)
     redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
     redis.call('PEXPIRE', window, math.ceil(keep / 1000) + 60000)
@@ -165,7 +165,7 @@ local function ask_slot(window, health, cost, rules, keep_us, trust)
 end
 local function take_slot(slot, cost, stamp, probe_us)
   for _ = 1, cost do redis.call('LPUSH', slot.window, stamp) end
-  -- Once a minute is enough to forget what is older than it is kept.
+  -- Removing old slots once a minute is enough.
   if not slot.newest or math.floor(slot.newest / 60000000) ~= math.floor(now / 60000000) then
     redis.call('LTRIM', slot.window, 0, younger(slot.window, now - slot.keep) - 1)
     redis.call('PEXPIRE', slot.window, math.ceil(slot.keep / 1000) + 60000)

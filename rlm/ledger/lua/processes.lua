@@ -13,12 +13,12 @@ redis.call('SET', wanted, workers)
 return 1
 
 --- count_restarts
--- Counts workers that ended unexpectedly, each once, however often one is reported.
--- KEYS[1]  restarts  their number, ever
+-- Counts workers that ended unexpectedly, each once, even if it is reported repeatedly.
+-- KEYS[1]  restarts  the number of all of them
 -- KEYS[2..] restarted  a mark for each of the workers
--- ARGV[1]  keep_ms   how long a mark stays: longer than anybody tells again
--- Returns  how many are counted now that were not before
--- Atomic because its reply may be lost: the supervisor then tells again, and must not have counted already.
+-- ARGV[1]  keep_ms   how long a mark stays; longer than a report may be repeated
+-- Returns  how many of them were not counted before
+-- Atomic because the reply may be lost; the supervisor then reports again, which must not count twice.
 local counted = 0
 for index = 2, #KEYS do
   if redis.call('SET', KEYS[index], '1', 'NX', 'PX', ARGV[1]) then counted = counted + 1 end

@@ -1,18 +1,18 @@
 --- set_aside
--- Sets a key aside that holds what it cannot, or single entries of it, and writes what has to stand in its place.
+-- Sets an invalid key aside, or single entries of it, and writes what must replace it.
 -- KEYS[1]  lease       hash with the fencing token
--- KEYS[2]  register    hash: key set aside -> what it was, JSON
--- KEYS[3]  key         what holds what it cannot
--- KEYS[4]  quarantine  the new name of that key, which nothing has
--- KEYS[5]  place       hash that gets the fields below; unused without any
+-- KEYS[2]  register    hash: key set aside -> its entry, JSON
+-- KEYS[3]  key         the invalid key
+-- KEYS[4]  quarantine  its new name, unused so far
+-- KEYS[5]  place       hash that gets the fields below; unused if there are none
 -- ARGV[1]  token
--- ARGV[2]  kind        of the key, if single entries are set aside, 'hash', 'list' or 'set'; empty: all of it
+-- ARGV[2]  kind        type of the key if single entries are set aside: 'hash', 'list' or 'set'; empty: the whole key
 -- ARGV[3]  note        for the register
--- ARGV[4]  fields      number of fields and values that follow, for `place`; a value '+N' is N microseconds from now,
---          and never earlier than what stands there
--- then those; then the entries: fields of a hash, elements of a list, members of a set
--- Returns  1 set aside, 0 it is not there any more
--- Atomic because nobody may find the key gone before what fails closed stands in its place, a rest for one.
+-- ARGV[4]  fields      number of field-value pairs for `place` that follow; a value '+N' is N microseconds from now, but
+--          never earlier than the present value
+-- then these pairs; then the entries: fields of a hash, elements of a list, members of a set
+-- Returns  1 set aside, 0 it is gone
+-- Atomic because nobody may find the key gone before its safe replacement, for example a rest, is written.
 local lease, register, key, quarantine, place = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, kind, note, fields = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 -- include fence
@@ -43,19 +43,19 @@ redis.call('HSET', register, quarantine, note)
 return 1
 
 --- peek_items
--- Reads the oldest entries of a list, up to a number of bytes, and sets aside the first that is too large to be read.
+-- Reads the oldest entries of a list, up to a number of bytes, and sets aside the first that is too large to read.
 -- KEYS[1]  list   staged items or dead letters, oldest at its right end
--- KEYS[2]  aside  list of the names of what has been set aside from it, oldest at its right end
--- KEYS[3]  giant  string that takes the next entry that is set aside
+-- KEYS[2]  aside  list of the names of entries set aside from it, oldest at its right end
+-- KEYS[3]  giant  string for the next entry that is set aside
 -- KEYS[4]  lease  hash with the fencing token
 -- ARGV[1]  token
--- ARGV[2]  count    entries at the most
--- ARGV[3]  bytes    stop once so many bytes are read; at least one entry is
+-- ARGV[2]  count    the most entries
+-- ARGV[3]  bytes    stop after this many bytes; at least one entry is read
 -- ARGV[4]  longest  an entry of more bytes is set aside
 -- ARGV[5]  name     of KEYS[3], which nobody can guess
--- ARGV[6]  skip     entries, the oldest, that have been read already
+-- ARGV[6]  skip     number of the oldest entries that have been read already
 -- Returns  the name of the oldest entry set aside or '', then the raw entries, oldest first
--- Atomic because a giant must be in the list or set aside, whatever crashes; and each look at its size copies it.
+-- Atomic because a giant must, whatever crashes, be in the list or set aside; and each look at its size copies it.
 local list, aside, giant, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, name = ARGV[1], ARGV[5]
 local count, bytes, longest, skip = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
@@ -65,21 +65,21 @@ if large then
   -- include fence
   redis.call('SET', giant, large)
   redis.call('LPUSH', aside, name)
-  redis.call('LSET', list, -skip - #found - 1, name)  -- to take out just this one
+  redis.call('LSET', list, -skip - #found - 1, name)  -- so that exactly this element is removed
   redis.call('LREM', list, -1, name)
   large = nil
-  collectgarbage()  -- else the copy stays in memory until some later script
+  collectgarbage()  -- otherwise the copy stays in memory until a later script
 end
 table.insert(found, 1, redis.call('LINDEX', aside, -1) or '')
 return found
 
 --- oldest_entries
 -- Reads the oldest entries of a list, oldest at its right end.
--- Gives  oldest_entries(list, skip, count, bytes, longest, blank)  those behind the `skip` oldest, oldest first, at most
---        `count`, no more after `bytes`, at least one, and none from the first on that has more than `longest`; and that
---        one. With `blank` such a one comes back empty in its place, and the others follow
+-- Gives  oldest_entries(list, skip, count, bytes, longest, blank)  those after the `skip` oldest, oldest first, at most
+--        `count`, until `bytes` are read, at least one; it ends before the first with more than `longest` bytes, which is
+--        also returned. With `blank` such an entry is returned empty in its place, and the others follow
 local function oldest_entries(list, skip, count, bytes, longest, blank)
-  -- A range is found much faster than one element after the other, but all of it is copied: it begins with one.
+  -- Reading a range is much faster than single elements, but all of it is copied, so it begins with one element.
   local found, size, step = {}, 0, 1
   while #found < count do
     local first = skip + #found

@@ -1,7 +1,7 @@
 --- void_releases
--- Takes back the released calls that no lane has made in time.
+-- Takes back released calls that no lane has made in time.
 -- KEYS[1]  lease     hash with the fencing token
--- KEYS[2]  releases  list of the calls that are released, the first one first
+-- KEYS[2]  releases  list of the released calls, the first one first
 -- ARGV[1]  token
 -- Returns  the endpoint of each, empty where it is none
 -- Atomic because a lane may take one at the same moment.
@@ -23,12 +23,12 @@ end
 
 --- promote_events
 -- Makes events pending again whose back-off is over.
--- KEYS[1]  backoff  zset of the type, by when it is over (microseconds of Redis time)
+-- KEYS[1]  backoff  zset of the type, by the end of the back-off (microseconds of Redis time)
 -- KEYS[2]  pending  zset of the type
 -- KEYS[3..] hash of each event
 -- ARGV     id of each event
 -- Returns  how many are pending again
--- Atomic because an event must be in one state at any instant.
+-- Atomic because an event must be in exactly one state at any instant.
 local backoff, pending = KEYS[1], KEYS[2]
 local promoted = 0
 -- include score_of
@@ -42,7 +42,7 @@ end
 return promoted
 
 --- orphan_event
--- Takes an event back from a worker that died, or whose lease ran out; its slot stays blocked for a period from now.
+-- Takes an event back from a worker that died, or whose lease expired; its slot stays blocked for a period from now.
 -- KEYS[1]  event     hash of the event
 -- KEYS[2]  inflight  zset of its type, by the end of the lease (microseconds of Redis time, negative without a slot)
 -- KEYS[3]  pending   zset of its type
@@ -51,23 +51,23 @@ return promoted
 -- KEYS[6]  failed    the list of dead letters
 -- KEYS[7]  entered   entry of the worker in the register
 -- KEYS[8]  window    list of the endpoint's slots; any other key if the call had none
--- KEYS[9]  moved     list of those of its slots that count from later than their calls were sent
--- KEYS[10..] both     the same two of the endpoint's budget; missing if it has none
+-- KEYS[9]  moved     list of its slots that count from later than their calls were sent
+-- KEYS[10..] both     the same two lists of the endpoint's budget; missing if it has none
 -- ARGV[1]  event id
--- ARGV[2]  worker    whose event it was
--- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
+-- ARGV[2]  worker    the owner of the event
+-- ARGV[3]  call      the note read from the worker's hash, as acquire_slot wrote it, or empty
 -- ARGV[4]  stamp     of its slot, or empty
 -- ARGV[5]  endpoint  it was sent to, or empty
--- ARGV[6]  when      'dead': at once; 'ended': likewise, and it died of no event; 'expired': only if the lease has run
---          out; 'closing': likewise, and nobody died; 'lost': unless the worker is in the register, and nobody died
+-- ARGV[6]  when      'dead': at once; 'ended': likewise, but no death is counted; 'expired': only if the lease has
+--          expired; 'closing': likewise, but no death is counted; 'lost': unless the worker is in the register, no death
 -- ARGV[7]  type
 -- ARGV[8]  dedupe_ms how long a failed event is remembered
 -- ARGV[9]  poison    number of deaths that make an event a dead letter
 -- ARGV[10] letter    that dead letter, JSON
--- ARGV[11] entry     of the event's trail: the call, whose answer nobody knows, JSON; unused without a slot
--- ARGV[12] kept_ms   how long is remembered which slots were moved, milliseconds
+-- ARGV[11] entry     for the event's trail: the call with an unknown answer, JSON; unused without a slot
+-- ARGV[12] kept_ms   how long moved slots are remembered, milliseconds
 -- Returns  'pending', 'failed', or '' if nothing was taken back
--- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
+-- Atomic because a slow worker may settle the event at the same moment; only one of the two may succeed.
 -- include append_trail
 -- include settle_event
 local event, inflight, pending, calls, tally, failed, entered, window, budget =
@@ -81,7 +81,7 @@ local owned = lease and (not tonumber(told[2] or nil) or told[1] == worker)
 if when == 'lost' and redis.call('EXISTS', entered) == 1 then return '' end
 if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
-for place, command in ipairs({'ZCARD', 'HLEN', 'HLEN', 'LLEN'}) do redis.call(command, KEYS[2 + place]) end  -- or refused
+for place, command in ipairs({'ZCARD', 'HLEN', 'HLEN', 'LLEN'}) do redis.call(command, KEYS[2 + place]) end  -- fail first
 redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
   if budget then redis.call('LREM', budget, 1, stamp) end
@@ -115,25 +115,25 @@ redis.call('ZADD', pending, told[2], event_id)
 return 'pending'
 
 --- return_unsettled
--- Makes events pending again, leftovers, that a finishing run could not settle.
+-- Makes events that a finishing run could not settle pending again, as leftovers.
 -- KEYS[1]  current  id of the open run
 -- KEYS[2]  run      its hash
 -- KEYS[3]  holder   zset of one type: inflight, backoff or spent
 -- KEYS[4]  pending  zset of the type
 -- KEYS[5..] hash of each event
 -- ARGV[1]  run id
--- ARGV[2]  sent     '1' if the holder is inflight: with a slot (its lease is positive) a call may have been sent,
---          so the next one is another attempt
--- then for each event: its id, the entry of its trail for a call whose answer nobody knows, JSON; unused without one
--- Returns  how many are pending again, -1 when that run is not finishing
--- Atomic because a late answer must find the event gone: it has no owner from here on.
+-- ARGV[2]  sent     '1' if the holder is inflight: with a slot (a positive lease) a call may have been sent, so the next
+--          call is another attempt
+-- then for each event: its id, and the trail entry of a call with an unknown answer, JSON; unused without one
+-- Returns  how many are pending again, -1 if that run is not finishing
+-- Atomic because a late answer must find the event taken away; it has no owner from here on.
 local current, run, holder, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local run_id, sent = ARGV[1], ARGV[2]
 if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return -1 end
 -- include append_trail
 -- include score_of
 local returned = 0
-redis.call('ZCARD', pending)  -- refused here, it is before anything is changed
+redis.call('ZCARD', pending)  -- fails, if it must, before anything is changed
 for index = 1, #KEYS - 4 do
   local event, event_id, entry = KEYS[4 + index], ARGV[1 + 2 * index], ARGV[2 + 2 * index]
   local lease = redis.call('ZSCORE', holder, event_id)
@@ -163,13 +163,13 @@ return returned
 -- ARGV[4]  dedupe_ms  how long the event is remembered, to recognise duplicates
 -- ARGV[5]  letter     the dead letter, JSON
 -- Returns  1 settled, 0 the event was no longer pending and nothing was changed
--- Atomic because a deposed conductor, whose configuration may be older, must not settle what its successor can send.
+-- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send.
 -- include settle_event
 local lease, event, pending, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 -- include fence
 if not redis.call('ZSCORE', pending, event_id) then return 0 end
-redis.call('LLEN', failed)  -- what is refused is so before anything is changed
+redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
 redis.call('ZREM', pending, event_id)
 redis.call('LPUSH', failed, letter)
@@ -178,17 +178,17 @@ settle_event(event, 'failed', dedupe_ms)
 return 1
 
 --- drop_pending
--- Removes an event for good that is left over, and forgets it.
+-- Removes a leftover event and forgets it.
 -- KEYS[1]  current  id of the open run
 -- KEYS[2]  event    hash of the event
 -- KEYS[3]  pending  zset of its type
 -- KEYS[4]  runs     list of ids of finished runs, newest first
--- KEYS[5]  dropped  hash: which run they were left over by, and `events:TYPE`, how many of them were dropped
+-- KEYS[5]  dropped  hash: the run that left them over, and `events:TYPE`, how many of them were dropped
 -- ARGV[1]  event id
 -- ARGV[2]  type
--- Returns  1 dropped; 0 it is not left over any more; -1 a run is open: nothing was changed
--- Atomic because a run that opens takes what is left over into its books, in which nothing may be missing from then on.
---          And because what was left over must be what is pending and what was dropped, at any instant.
+-- Returns  1 dropped; 0 it is no longer a leftover; -1 a run is open: nothing was changed
+-- Atomic because a run that opens takes all leftovers into its books, and none may vanish after that.
+--          And because the leftovers must equal what is pending plus what was dropped, at any instant.
 local current, event, pending, runs, dropped = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, type = ARGV[1], ARGV[2]
 if redis.call('EXISTS', current) == 1 then return -1 end
@@ -203,14 +203,14 @@ redis.call('HINCRBY', dropped, 'events:' .. type, 1)
 return 1
 
 --- adopt_events
--- Takes events into the ledger again whose place in it was lost: they are in no zset of their type, and not settled.
+-- Recovers events that are in none of their type's zsets and not settled.
 -- KEYS[1]  lease   hash with the fencing token
 -- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
 -- KEYS[3..] every zset of the type: pending, inflight, backoff, spent, retried; then the hash of each event
 -- ARGV[1]  token
 -- ARGV[2..] id of each event
 -- Returns  how many were taken in
--- Atomic because an event must be in one state, and an older answer be refused from this instant: it has no owner.
+-- Atomic because an event must be in one state, and from this instant older answers are refused: it has no owner.
 local lease, target = KEYS[1], KEYS[2]
 local token = ARGV[1]
 -- include fence

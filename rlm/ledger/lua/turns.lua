@@ -1,14 +1,14 @@
 --- release_calls
--- Releases calls: the lanes make them, the first of the list first.
+-- Releases calls, which lanes make in the order of the list.
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  current   id of the open run
--- KEYS[3]  releases  list of the calls that are released, JSON as `Terms` of rlm/ledger/turns.py writes it
+-- KEYS[3]  releases  list of the released calls, JSON as `Release` of rlm/ledger/turns.py
 -- KEYS[4]  run       hash of that run
 -- ARGV[1]  token
 -- ARGV[2]  run id
 -- ARGV[3..] the releases
--- Returns  how many calls are released by now; 0 once the run ends: whoever ends it deletes what is released
--- Atomic because a conductor that lost its lease must release nothing, and lanes take what stands there unasked.
+-- Returns  how many calls are released now; 0 once the run ends, because ending it deletes the released calls
+-- Atomic because a conductor that lost its lease must release nothing, and lanes take what is in the list.
 local lease, current, releases, run = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id = ARGV[1], ARGV[2]
 -- include fence
@@ -19,50 +19,50 @@ return redis.call('RPUSH', releases, unpack(ARGV, 3))
 
 --- take_turn
 -- Takes a lane's turn: settles the event it has completed, and claims its next one, with a slot if it is connected.
--- The next released call says of what type; the first pending event of it is claimed.
+-- The next released call determines the type; its first pending event is claimed.
 -- KEYS[1]  run       hash of the run
--- KEYS[2]  releases  list of the calls that are released
+-- KEYS[2]  releases  list of the released calls
 -- KEYS[3]  epoch     as in acquire_slot
 -- KEYS[4]  limits    hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[5]  expected  hash: type and endpoint -> microseconds a call takes, microseconds it needs
 -- KEYS[6]  calls     hash of the worker: event id -> its call
--- KEYS[7]  family    of the hashes of events: the key of one is this and its id
--- KEYS[8]  inflight  zset of the type of the event that is settled; unused without one
+-- KEYS[7]  family    prefix of the hashes of events: the key of an event is this and its id
+-- KEYS[8]  inflight  zset of the type of the event to settle; unused without one
 -- KEYS[9]  tally     hash of the counts of that event's run
--- KEYS[10] timings   list of that run, for each completed call: endpoint, type, ms that it took, ms from its event's claim
---                    to its slot, microseconds of Redis time of its answer, ms from when its event was taken to its
---                    answer, ms its lane was idle before it
+-- KEYS[10] timings   list of that run, for each completed call: endpoint, type, ms of the call, ms from its event's claim
+--                    to its slot, time of its answer (microseconds of Redis time), ms from taking its event to its
+--                    answer, ms that its lane was idle before it
 -- KEYS[11] ways      as in fail_way
 -- KEYS[12] well      as in fail_way, of the endpoint that answered
 -- KEYS[13] hosts     likewise
 -- ARGV[1]  worker
--- ARGV[2]  lane       what begins the note of its call: its number and a colon
+-- ARGV[2]  lane       the beginning of the note of its call: its number and a colon
 -- ARGV[3]  run id     of the run to claim for; empty: claim nothing
 -- ARGV[4]  revision   of the worker's configuration
--- ARGV[5]  connected  names of the endpoints that the lane has a connection to, a blank before and after each
+-- ARGV[5]  connected  names of the endpoints to which the lane has a connection, each between blanks
 -- ARGV[6]  keep_us    how long slots are kept, at least
 -- ARGV[7]  suspect    number of deaths from which on an event is carried alone
--- ARGV[8]  settled    id of the event that is completed; empty: none
+-- ARGV[8]  settled    id of the completed event; empty: none
 -- ARGV[9]  claims     the number of its claim
--- ARGV[10] type       of it
--- ARGV[11] endpoint   that answered
--- ARGV[12] times      milliseconds that the call took, and from its event's claim to its slot
--- ARGV[13] idle_ms    from its lane's last answer to when the call was sent; 0 if it had none
--- ARGV[14] entry      of the event's trail: the call and its answer, JSON
+-- ARGV[10] type       its type
+-- ARGV[11] endpoint   the endpoint that answered
+-- ARGV[12] times      milliseconds of the call, and from its event's claim to its slot
+-- ARGV[13] idle_ms    from its lane's last answer to the sending of the call; 0 if there was none
+-- ARGV[14] entry      for the event's trail: the call and its answer, JSON
 -- ARGV[15] dedupe_ms  how long the event is remembered, to recognise duplicates
--- ARGV[16] reached    likewise those that a turn named to probe them, and its worker could connect to
--- ARGV[17] recent_us  for how long it is kept that the endpoint answered the worker's host; 0: it is not noted
--- ARGV[18] server     run id of the server that this connection leads to
--- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none' is
---          released, 'shut' is the way of its host to the endpoints of all that is, 'over' is the run, 'revision': the
---          worker must be replaced. Or {settled, 'probe', endpoint}: the way there was shut, and the lane is to connect
---          before it gets a call there, for which no event waits. Else {settled, 'claimed', event id, claims, type, endpoint,
---          stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item, attempt, tries, runs, last}, and
---          the name and the limit of each window that the slot was taken in; without a slot stamp is empty, and it is the
---          number of endpoints of the type, the name of each, what to expect of it, and the name and the limit, or empty,
---          of all that has one. suspect: as in acquire_slot; alone: 1 if the event is to be carried alone; remaining_us,
---          begin_us: the time to the deadline, and to when the call must have begun
--- Atomic because only one lane may claim an event, and a lane without its last answer written must not lose it.
+-- ARGV[16] reached    names of the endpoints that a turn named for a probe and its worker could connect to, likewise
+-- ARGV[17] recent_us  how long the note is kept that the endpoint answered the worker's host; 0: no note
+-- ARGV[18] server     run id of the server of this connection
+-- Returns  {settled, why}: settled is 1, or 0 if the claim was no longer the worker's; why nothing is claimed: 'none': no
+--          call is released; 'shut': the way of its host to the endpoints of all released calls is shut; 'over': the run
+--          ends; 'revision': the worker must be replaced. Or {settled, 'probe', endpoint}: the way there was shut, and the
+--          lane must connect before it gets a call there; no event waits for that. Else {settled, 'claimed', event id,
+--          claims, type, endpoint, stamp, suspect, alone, remaining_us, begin_us, call_us, lease_us, wallet, item, attempt,
+--          tries, runs, last}, and the name and the limit of each window of the slot. Without a slot, stamp is empty, and
+--          there follow: the number of endpoints of the type, for each its name and what to expect, and for all that has
+--          a limit its name and its limit or ''. suspect: as in acquire_slot; alone: 1 if the event must be carried alone;
+--          remaining_us, begin_us: the time to the deadline, and the time within which the call must begin
+-- Atomic because only one lane may claim an event, and a failed turn must not lose the lane's last answer.
 local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings, ways, well, hosts =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -71,7 +71,7 @@ local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARG
 -- include younger
 -- include slots
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
-local trust = redis.pcall('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')  -- refused: no slot, but settled
+local trust = redis.pcall('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')  -- on error: no slot, but it settles
 -- include ways
 -- include settle_completed
 -- include first_event
@@ -82,7 +82,7 @@ local settled, left = ARGV[8] ~= '' and settle_completed(family .. ARGV[8]) or 0
 if type(settled) == 'table' then return settled end
 if run_id == '' then return {settled, 'none'} end
 -- include refusal
-local function turned(reply)  -- what this host cannot call is left to the others, in its order
+local function turned(reply)  -- calls that this host cannot make are left to others, in the same order
   for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end
   return reply
 end
@@ -92,7 +92,7 @@ while trust[1] == ARGV[18] and #left < 50 do
   local read, release = pcall(cjson.decode, raw)
   local sound = read and type(release) == 'table' and type(release.of) == 'table'
   local why = sound and (release.run ~= run_id or release.of.revision ~= revision) and refusal()
-  if why then  -- it is another lane's
+  if why then  -- it is for another lane
     redis.call('LPUSH', releases, raw)
     return turned({settled, why})
   end
@@ -106,20 +106,20 @@ end
 return turned({settled, refusal() or (#left > 0 and 'shut' or 'none')})
 
 --- claim
--- Claims the first event that waits for a call that is released, with a slot if the lane is connected.
+-- Claims the first event that waits for a released call, with a slot if the lane is connected.
 -- Uses   the KEYS and ARGV of take_turn, and now, stamp, trust, first_event, way_to, probe_way, slots, reply_claim
 -- Gives  claim(release)  the reply of take_turn, 'shut', or nil if the call cannot be made
 local function claim(release)
   local of = release.of
   if release.run ~= run_id or now > release.void or now > release.begin then return end
-  for _, one in ipairs(of.windows) do  -- it was released by a limit that has changed since
+  for _, one in ipairs(of.windows) do  -- its limit may have changed since the release
     if (redis.call('HGET', limits, one.name) or one.limit) ~= one.limit then return end
   end
   local event_id, told = first_event(of.pending)
   if not event_id then return end
   local tries = told[4] == run_id and told[8] or '0'
   local alone = tonumber(told[10] or 0) >= tonumber(ARGV[7])
-  local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there: another one may be free
+  local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there; another endpoint may be free
   local way, barred = way_to(of, trust[4], avoided)
   if barred then return barred end
   -- One that failed is sent over a fresh connection, if not elsewhere, so its slot is taken when that is open.
@@ -136,11 +136,11 @@ local function claim(release)
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
   if way then probe_way(way, of.windows[1].id, of.probe, 1) end
-  local claims, lease = (tonumber(told[6]) or 0) + 1, of.lease * (alone and 2 or 1)  -- carried alone it may wait as long
-  -- What may be refused comes first: a slot or a note without its event does no harm.
+  local claims, lease = (tonumber(told[6]) or 0) + 1, of.lease * (alone and 2 or 1)  -- twice: the wait to be alone, too
+  -- Writes that may be refused come first: a slot or a note without its event does no harm.
   redis.call('HSET', calls, event_id, note)
   for _, slot in ipairs(slots) do take_slot(slot, 1, stamp, of.probe) end
-  redis.call('ZADD', of.inflight, string.format(direct and '%.0f' or '-%.0f', now + lease), event_id)  -- -: without slot
+  redis.call('ZADD', of.inflight, string.format(direct and '%.0f' or '-%.0f', now + lease), event_id)  -- minus: no slot
   redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
   return reply_claim(of, {0, 'claimed', event_id, claims, of.type, of.endpoint, direct and stamp or '', suspect,
@@ -151,12 +151,12 @@ end
 --- settle_completed
 -- Settles the event that a lane has completed.
 -- Uses   the KEYS and ARGV of take_turn, and time, now, stamp, trust, note_well
--- Gives  settle_completed(event)  1, 0 if its claim is not the lane's any more, or the error of Redis
+-- Gives  settle_completed(event)  1, 0 if its claim is no longer the lane's, or the error of Redis
 local function settle_completed(event)
   local event_id, number, kind, endpoint = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
   local told = redis.call('HMGET', event, 'owner', 'claims', 'taken_at', 'attempt', 'trail')
   local owned = told[1] == worker and told[2] == number
-  if owned then  -- what is refused leaves all as it was: the lane tries again
+  if owned then  -- an error leaves everything unchanged, and the lane tries again
     local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(told[3]) or now / 1000000) * 1000))
     redis.call('RPUSH', timings, table.concat({endpoint, kind, ARGV[12], stamp, age_ms, ARGV[13]}, ' '))
     local counted = redis.pcall('HINCRBY', tally, 'completed:' .. kind, 1)
@@ -168,12 +168,12 @@ local function settle_completed(event)
       owned = false
     end
   end
-  if owned or told[1] ~= worker or told[2] == number then redis.call('HDEL', calls, event_id) end  -- a newer one stays
+  if owned or told[1] ~= worker or told[2] == number then redis.call('HDEL', calls, event_id) end  -- keep a newer claim's
   if not owned then return 0 end
-  redis.pcall('HINCRBY', tally, 'delivered:' .. endpoint, 1)  -- one that is no number costs itself
+  redis.pcall('HINCRBY', tally, 'delivered:' .. endpoint, 1)  -- a count that is not a number is skipped
   local recent_us, host = tonumber(ARGV[17]), string.match(worker, '^[^:]*')
   if recent_us > 0 then
-    -- A tenth of that time is soon enough, unless somewhere calls fail: whose trouble it is depends on what came last.
+    -- A tenth of that time is often enough, unless calls fail somewhere: then the last answer decides whose trouble it is.
     local noted = not trust[4] and tonumber(redis.pcall('ZSCORE', well, host) or nil)
     if not noted or noted > now or now - noted > recent_us / 10 then note_well(well, hosts, host, recent_us) end
   end
@@ -187,7 +187,7 @@ local function settle_completed(event)
 end
 
 --- first_event
--- Finds the first event of a type that can be sent; what cannot goes out of its way, for the conductor to condemn.
+-- Finds the first event of a type that can be sent; others get the last score, and the conductor condemns them.
 -- Uses   family
 -- Gives  first_event(pending)  its id, and {wallet, item, last, tries_in, score, claims, attempt, tries, runs, deaths}
 local function first_event(pending)
@@ -206,7 +206,7 @@ local function first_event(pending)
 end
 
 --- refusal
--- Says why a lane may claim nothing of a run; asked where nothing is released for it, since a run that ends deletes that.
+-- Returns why a lane may claim nothing of a run. It is needed if nothing is released, because a run that ends deletes that.
 -- Uses   run, revision
 -- Gives  refusal()  'over', 'revision', or nil
 local function refusal()
@@ -216,18 +216,18 @@ local function refusal()
 end
 
 --- way_to
--- Finds out whether the lane's host may call an endpoint.
+-- Determines whether the lane's host may call an endpoint.
 -- Uses   worker, ways, epoch, now, and what `ways` gives
--- Gives  way_to(of, any, avoided)  the way, nil if all is well; and what bars it: 'shut', or the reply that the lane is to
---        connect for a probe; any: whether any way is in trouble; avoided: the event would not go there
---        probe_way(way, window, probe_us, stage)  takes the probe for so long if it is one; stage: 2 to connect, 1 to call
+-- Gives  way_to(of, any, avoided)  the way, nil if all is well; and what bars it: 'shut', or the reply that makes the lane
+--        connect for a probe; any: whether any way is in trouble; avoided: the event should not go there
+--        probe_way(way, window, probe_us, stage)  starts a probe for so long if it is one; stage: 2 to connect, 1 to call
 local host
 local function probe_way(way, window, probe_us, stage)
   if way.rest > 0 then
     way.till, way.probing = now + probe_us, stage
     write_way(ways, epoch, host, window, way)
   end
-  if way.cut then  -- it tries one way every two seconds, wherever that leads
+  if way.cut then  -- it tries one way every two seconds, whichever that is
     local state = redis.call('HGET', ways, host)
     redis.call('HSET', ways, host, (string.gsub(state, '%d+$', string.format('%.0f', now + 2000000))))
   end
@@ -244,7 +244,7 @@ local function way_to(of, any, avoided)
   local shut = way.rest > 0 and is_shut(way) and not (reached and way.probing == 2)
   shut = shut or (cut and cut > now and cut - now <= 3600000000 and not reached)
   if shut or avoided then return way, 'shut' end
-  if not reached then  -- it has no event wait for a connection
+  if not reached then  -- connect first, so that no event waits for the connection
     probe_way(way, of.windows[1].id, 2000000, 2)
     return way, {0, 'probe', of.endpoint}
   end
@@ -252,7 +252,7 @@ local function way_to(of, any, avoided)
 end
 
 --- reply_claim
--- Makes the reply of a turn that has claimed an event.
+-- Builds the reply of a turn that has claimed an event.
 -- Uses   expected, limits
 -- Gives  reply_claim(of, claimed)  of: the terms of the release, claimed: the reply up to `last`
 local function reply_claim(of, claimed)

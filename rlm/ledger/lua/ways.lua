@@ -1,38 +1,38 @@
 --- fail_way
--- Counts a call of a host that an endpoint did not answer: on the host's way there, if others' calls there succeed.
--- After some in a row the way is shut, and probed by one call at a time after each rest, which doubles. It is open again
--- once every host that makes calls, or would, fails at that endpoint: then it is the endpoint's trouble.
--- KEYS[1]  ways   hash: `HOST WINDOW` -> the way of a host to an endpoint as `write_way` has it; `HOST` -> since when it is
---          in trouble, 'cut' or 'part', and when a cut off host may try another call
--- KEYS[2]  well   zset of the endpoint: hosts, by when a call of theirs was answered last
--- KEYS[3]  hosts  zset: hosts, by when a call of theirs was answered last anywhere
--- KEYS[4]  epoch  hash: ways, 1 while there is any
+-- Counts a call of a host that an endpoint did not answer: against the host's way there, if others' calls there succeed.
+-- After some in a row the way is shut, and probed by one call at a time after each rest, which doubles. It opens again
+-- if every host that makes calls, or would, fails at that endpoint, because then it is the endpoint's trouble.
+-- KEYS[1]  ways   hash: `HOST WINDOW` -> the way of a host to an endpoint as `write_way` writes it; `HOST` -> since when it
+--          is in trouble, 'cut' or 'part', and when a host that is cut off may try another call
+-- KEYS[2]  well   zset of the endpoint: hosts, by when a call of theirs was last answered
+-- KEYS[3]  hosts  zset: hosts, by when a call of theirs was last answered anywhere
+-- KEYS[4]  epoch  hash: ways, 1 while there is an entry
 -- ARGV[1]  host
--- ARGV[2]  window     id of the endpoint's
--- ARGV[3]  here       1: it lies with the host whatever others' calls do, and one is enough; else 0
+-- ARGV[2]  window     id of the endpoint's window
+-- ARGV[3]  here       1: the host is the cause whatever others' calls do, and one failure suffices; else 0
 -- ARGV[4]  failing    number of failures in a row from which on the way is shut
 -- ARGV[5]  rest_us    the first rest, microseconds
--- ARGV[6]  longest_us the longest
--- ARGV[7]  recent_us  for how long an answer to another host's call shows that the endpoint can be reached
--- ARGV[8]  least      number of shut ways, with no answer from anywhere since, that make the host cut off
+-- ARGV[6]  longest_us the longest rest
+-- ARGV[7]  recent_us  for how long an answer to another host shows that the endpoint can be reached
+-- ARGV[8]  least      number of shut ways, with no answer from anywhere since, from which on the host is cut off
 -- ARGV[9]  counts     as how many failures it counts
 -- ARGV[10] why        in a few words
 -- ARGV[11..] the hosts that make calls, or would
--- Returns  {of_host, rest_us, state, told}: of_host is 1 if it is the host's trouble, 0 if the endpoint's; how long the way
---          is shut from now; '', 'part' or 'cut': what is known of the host; 1 if it was well before, 2 if that has become worse
--- Atomic because many calls of a host fail at once, and only together they show whose trouble it is.
+-- Returns  {of_host, rest_us, state, told}: of_host is 1 if it is the host's trouble, 0 if the endpoint's; rest_us: how long
+--          the way is shut from now; state of the host: '', 'part' or 'cut'; told: 1 if it was well before, 2 if worse now
+-- Atomic because many calls of a host fail at once, and only together do they show whose trouble it is.
 local ways, well, hosts, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local host, window, here, failing = ARGV[1], ARGV[2], ARGV[3] == '1', tonumber(ARGV[4])
 local first_us, longest_us, recent_us, least = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 -- include now
 -- include ways
 local way = read_way(ways, host, window) or {failures = 0, since = now, till = 0, rest = 0, probing = 0}
-local function answered(one, from)  -- when its call was answered last, if that was not before `from`
+local function answered(one, from)  -- when its call was last answered, if that was not before `from`
   local at = tonumber(redis.call('ZSCORE', well, one) or 0)
   return at >= from and at <= now and at or nil
 end
 if answered(host, way.since + 1) then way = {failures = 0, since = now, till = 0, rest = 0, probing = 0} end
-local function fails(one)  -- whether another host's calls there have failed since the last that was answered
+local function fails(one)  -- whether another host's calls there have failed since its last answer
   local theirs = read_way(ways, one, window)
   return theirs and not answered(one, theirs.since + 1)
 end
@@ -42,7 +42,7 @@ for _, one in ipairs(redis.call('ZREVRANGEBYSCORE', well, now, now - recent_us))
 end
 local of_host = here or others
 local state = redis.call('HGET', ways, host) or ''
-if way.rest > 0 and way.probing == 0 and is_shut(way) then  -- a call from before the rest: nothing new
+if way.rest > 0 and way.probing == 0 and is_shut(way) then  -- the call was sent before the rest, so it adds nothing
   return {of_host and 1 or 0, math.ceil(way.till - now), string.match(state, '%a+') or '', 0}
 end
 way.failures, way.probing, way.why = way.failures + tonumber(ARGV[9]), 0, ARGV[10]
@@ -68,7 +68,7 @@ for _, one in pairs(ways_of(ways, host)) do
 end
 local found = shut >= least and 'cut' or 'part'
 local since, known = string.match(state, '^(%d+) (%a+)')
--- A way that is shut once may be a whim; that a probe failed as well is not.
+-- A way that was shut once may be an accident; after a failed probe it is not.
 if known == 'cut' or known == found or (found == 'part' and way.rest == first_us) then
   return {1, math.ceil(way.rest), known or '', 0}
 end
@@ -77,13 +77,13 @@ return {1, math.ceil(way.rest), found, known and 2 or 1}
 
 --- open_way
 -- Notes that an endpoint answered a call of a host; opens the way there if it was in trouble.
--- KEYS[1..4] as of fail_way
+-- KEYS[1..4] as in fail_way
 -- ARGV[1]  host
--- ARGV[2]  window     id of the endpoint's
--- ARGV[3]  recent_us  how long that is kept, microseconds
--- Returns  {opened, state}: opened is 1 if the way was shut, else 0; '', 'part' or 'cut': what was known of the host, if it
---          is over now
--- Atomic because a call may fail at the same moment, and must be counted before this or after.
+-- ARGV[2]  window     id of the endpoint's window
+-- ARGV[3]  recent_us  how long the note is kept, microseconds
+-- Returns  {opened, state}: opened is 1 if the way was shut, else 0; state: the host's earlier state ('part' or 'cut') if it
+--          has now ended, else ''
+-- Atomic because a call may fail at the same moment, and must be counted either before or after this.
 local ways, well, hosts, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local host, window, recent_us = ARGV[1], ARGV[2], tonumber(ARGV[3])
 -- include now
@@ -95,7 +95,7 @@ redis.call('HDEL', ways, host .. ' ' .. window)
 local state, left = redis.call('HGET', ways, host), 0
 for field, one in pairs(ways_of(ways, host)) do
   if one.rest > 0 then left = left + 1 end
-  if one.rest > 0 and state and string.find(state, 'cut', 1, true) then  -- what gets through here may do so elsewhere
+  if one.rest > 0 and state and string.find(state, 'cut', 1, true) then  -- other ways of the host may work now, too
     one.till = now
     write_way(ways, epoch, host, string.sub(field, #host + 2), one)
   end
@@ -108,11 +108,11 @@ return {way and way.rest > 0 and 1 or 0, over}
 
 --- forget_hosts
 -- Forgets the ways of hosts that are gone.
--- KEYS[1]  ways   as of fail_way
+-- KEYS[1]  ways   as in fail_way
 -- KEYS[2]  epoch  likewise
 -- ARGV     the hosts
 -- Returns  how many entries there were
--- Atomic because the mark that there are any goes with the last.
+-- Atomic because the mark that there are entries must go with the last one.
 local ways, epoch = KEYS[1], KEYS[2]
 -- include now
 -- include ways

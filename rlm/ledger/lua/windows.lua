@@ -9,15 +9,15 @@
 --          health    hash: rest_until_us, held_until_us, paused_until_us, probing, probe_until_us, failures, kept_us
 -- ARGV[1]  cost      slots to take
 -- ARGV[2]  keep_us   how long slots are kept, at least
--- ARGV[3]  probe_us  how long a probe may take before another one is allowed
+-- ARGV[3]  probe_us  how long a probe may take until another one is allowed
 -- ARGV[4]  event id  that the slot is for, or empty
--- ARGV[5]  call      'lane:window id|%s|endpoint' and, with a budget, '|its window id': what is noted, %s being the stamp
--- then for each window: whose it is, its limit as it was read, its number of rules, then for each rule its limit, its
---          span in microseconds (period and guard)
--- then the run id of the server that this connection leads to
--- Returns  {1, 0, stamp, suspect} taken, suspect being 1 for a probe and after failures, else 0; {0, wait_us, '0', 0}
---          refused, wait_us being -1 for never, 0 if its limit was changed; also if nobody vouched for the memory
--- Atomic because all workers share the windows: between looking and taking another would slip in.
+-- ARGV[5]  call      the note, 'lane:window id|%s|endpoint' and, with a budget, '|its window id'; %s becomes the stamp
+-- then for each window: the name of its owner, its limit as it was read, its number of rules, then for each rule its limit
+--          and its span in microseconds (period and guard)
+-- then the run id of the server of this connection
+-- Returns  {1, 0, stamp, suspect} taken; suspect is 1 for a probe and after failures, else 0; {0, wait_us, '0', 0} refused;
+--          wait_us is -1 for never, 0 if its limit was changed; it is also refused if nobody vouched for the server
+-- Atomic because all workers share the windows; between looking and taking, another worker could take the slot.
 local calls, inflight, epoch, limits = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
@@ -44,7 +44,7 @@ end
 if longest > 0 then return {0, longest, '0', 0} end
 for _, slot in ipairs(slots) do take_slot(slot, cost, stamp, probe_us) end
 redis.call('HINCRBY', epoch, 'slots', cost)
-if event_id ~= '' and redis.call('HEXISTS', calls, event_id) == 1 then  -- else it asked too late: given back since
+if event_id ~= '' and redis.call('HEXISTS', calls, event_id) == 1 then  -- otherwise the event was given back meanwhile
   redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', stamp)))
   local lease = tonumber(redis.call('ZSCORE', inflight, event_id) or 0)
   if lease < 0 then redis.call('ZADD', inflight, string.format('%.0f', -lease), event_id) end
@@ -52,24 +52,24 @@ end
 return {1, 0, stamp, suspect}
 
 --- return_slot
--- Gives an unused slot back, or blocks a used one for a period from now or from a while ago, in all its windows.
+-- Gives an unused slot back, or blocks a used one for a period, from now or from some time ago, in all its windows.
 -- KEYS[1]  window    of its endpoint, list of slots: stamps in microseconds of Redis time, newest first
 -- KEYS[2]  calls     hash of the worker: event id -> its call; unused without an event id
 -- KEYS[3]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
--- KEYS[4]  moved     list of those of the window's slots that count from later than their calls were sent
+-- KEYS[4]  moved     list of the window's slots that count from later than their calls were sent
 -- KEYS[5]  health    hash of the endpoint: probing, probe_until_us
 -- KEYS[6..] both     the window of the endpoint's budget and its `moved`; missing if it has none
 -- ARGV[1]  stamp     of the slot
 -- ARGV[2]  event id  it was taken for, or empty
--- ARGV[3]  call      what is noted of the call from now on, %s being the new stamp; empty: the slot is given back
--- ARGV[4]  ago_us    since when it is blocked, microseconds before now; never earlier than it was taken
--- ARGV[5]  shortest  period of its limits, microseconds: one that is moved by less needs no note, since every call in
---          between was admitted beside it; empty: the call was sent only now
--- ARGV[6]  most      entries of `moved`
+-- ARGV[3]  call      the new note of the call; %s becomes the new stamp; empty: the slot is given back
+-- ARGV[4]  ago_us    from when it is blocked, microseconds before now; never earlier than it was taken
+-- ARGV[5]  shortest  period of its limits, microseconds: a slot moved by less needs no note, because every call in between
+--          was admitted beside it; empty: the call was sent only now
+-- ARGV[6]  most      the most entries of `moved`
 -- ARGV[7..] kept_ms  how long each `moved` is kept, milliseconds
--- Returns  the slot's stamp from now on, '0' when it is given back or was no longer there
+-- Returns  the slot's new stamp, '0' if it is given back or no longer exists
 -- Atomic because the slot may not be missing for an instant, nor be moved without the note of when its call was sent.
--- Without that it would count as a call of the moment it is moved to. And a probe that was not sent leaves the next one free.
+--          Without the note it would count as a call at its new moment. A probe that was not sent allows the next one.
 local window, calls, inflight, moved, health, budget, budget_moved =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local stamp, event_id, call, ago_us, shortest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -87,7 +87,7 @@ if call == '' then
 end
 -- include now
 local from = math.max(now - ago_us, tonumber(stamp))
-if ago_us == 0 then  -- from now is from the newest slot on, whatever the clock does
+if ago_us == 0 then  -- from now means from the newest slot on, whatever the clock does
   for _, list in ipairs({window, budget}) do from = math.max(from, tonumber(redis.call('LINDEX', list, 0) or 0)) end
 end
 local blocked = string.format('%.0f', from)
@@ -110,15 +110,15 @@ end
 return blocked
 
 --- look_windows
--- Looks at the windows of endpoints and budgets without taking anything; begins the rest that a longer rule needs.
+-- Looks at the windows of endpoints and budgets without taking slots; begins the rest that a longer rule needs.
 -- KEYS[1]  epoch    hash: since, before which windows are not trusted; underway_us, for how much longer
 -- then for each of them: its window, its health (as in acquire_slot)
 -- ARGV[1]  keep_us  how long slots are kept, at least
 -- then for each of them: its number of rules, then for each rule its limit and its span in microseconds
--- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect, held_us, paused_us}}: slots free now, until
---          the next is, rest left of whatever kind, 1 if it was rested for what it answered and no probe has been
---          answered well since, else 0, left of the rest because its window cannot be trusted, of an operator's pause
--- One script because the answer must be of one instant, by the clock that the slots are stamped with.
+-- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect, held_us, paused_us}}: free slots; the time to
+--          the next one; what is left of a rest of any kind; 1 if it rested because of its answers and no probe has been
+--          answered well since, else 0; what is left of a rest because its window cannot be trusted; and of a pause
+-- One script because the answer must be of one instant, by the clock of the stamps.
 local keep_us = tonumber(ARGV[1])
 -- include now
 -- include younger
@@ -130,7 +130,7 @@ for index = 2, #KEYS, 2 do
   local window, health = KEYS[index], KEYS[index + 1]
   local told = redis.call(
     'HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'kept_us', 'held_until_us', 'paused_until_us')
-  restamp_ahead(window)  -- here too: nobody asks a shut window for a slot
+  restamp_ahead(window)  -- here too, because nobody asks a shut window for a slot
   local paused = math.max(0, tonumber(told[6] or 0) - now)
   local free, wait, longest = math.huge, 0, 0
   local rules = tonumber(ARGV[at])
@@ -169,7 +169,7 @@ return answer
 -- KEYS[1..] window  list of slots: stamps in microseconds of Redis time, newest first
 -- ARGV     for each window: its number of periods, then each in microseconds
 -- Returns  for each window the numbers of slots younger than its periods, in one list
--- One script because the numbers must be of one instant, and a window may hold a day of slots: it is halved, not read.
+-- One script because the numbers must be of one instant; a window may hold a day of slots, so it uses binary search.
 -- include now
 -- include younger
 local counts, at = {}, 1
@@ -182,17 +182,17 @@ end
 return counts
 
 --- join_budget
--- Counts on a budget what an endpoint was called while it did not name that budget, once.
+-- Counts the earlier calls of an endpoint on its new budget, each once.
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  budgets   hash: window id of an endpoint -> window id of the budget that its calls are counted on;
---          both of them -> when that ended, microseconds of Redis time
+--          both ids -> when an earlier pairing ended, microseconds of Redis time
 -- KEYS[3]  window    list of the endpoint's slots: stamps in microseconds of Redis time, newest first
 -- KEYS[4]  health    hash of the endpoint: kept_us
--- KEYS[5]  shared    list of the budget's slots; any other key if the endpoint names none
+-- KEYS[5]  shared    list of the budget's slots; any other key if the endpoint has none
 -- KEYS[6]  account   hash of the budget's health: kept_us; likewise
 -- ARGV[1]  token
 -- ARGV[2]  endpoint  its window id
--- ARGV[3]  budget    its window id, or empty: the endpoint names none any more
+-- ARGV[3]  budget    its window id, or empty if the endpoint no longer has one
 -- ARGV[4]  keep_ms   how long the budget's slots are kept, at least
 -- Returns  how many slots the budget got
 -- Atomic because slots are taken meanwhile, and the list of them must stay in order.
@@ -202,7 +202,7 @@ local token, endpoint, budget, keep_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARG
 local named = redis.call('HGET', budgets, endpoint) or ''
 if named == budget then return 0 end
 -- include now
-if named ~= '' then  -- what it was called while it named that one stays counted there
+if named ~= '' then  -- calls that were made under the old budget stay counted there
   redis.call('HSET', budgets, endpoint .. ' ' .. named, string.format('%.0f', now))
   redis.call('HDEL', budgets, endpoint)
 end
@@ -210,7 +210,7 @@ if budget == '' then return 0 end
 redis.call('HSET', budgets, endpoint, budget)
 local left = tonumber(redis.call('HGET', budgets, endpoint .. ' ' .. budget) or 0)
 local kept = tonumber(redis.call('HGET', health, 'kept_us') or 0)
-if left + kept < now and kept > 0 then  -- of calls before what is kept the budget knows nothing: longer rules rest it
+if left + kept < now and kept > 0 then  -- earlier calls are unknown to the budget, so longer rules make it rest
   kept = math.min(kept, tonumber(redis.call('HGET', account, 'kept_us') or kept))
   redis.call('HSET', account, 'kept_us', string.format('%.0f', kept))
 end
@@ -220,7 +220,7 @@ for _, stamp in ipairs(redis.call('LRANGE', window, 0, -1)) do
     slots[#slots + 1] = counted[at]
     at = at + 1
   end
-  if counted[at] == stamp then at = at + 1 else joined = joined + 1 end  -- the same: of when it named the budget before
+  if counted[at] == stamp then at = at + 1 else joined = joined + 1 end  -- equal: counted under an earlier pairing
   slots[#slots + 1] = stamp
 end
 if joined == 0 then return 0 end

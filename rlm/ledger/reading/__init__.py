@@ -1,6 +1,6 @@
-"""The reading side of the ledger: what is in Redis, as plain values; nothing is changed.
+"""The reading side of the ledger: the content of Redis as plain values; nothing is changed.
 
-Here are events and items one by one: where one is, since when it waits, what of a kind is due.
+This file reads single events and items: where one is, since when it waits, and how many are due.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import SLICE, Command, ask, batch
 
-#: The counts of `Whereabouts`, by the fields of an event's hash, 0 where there is none.
+#: The counts of `Whereabouts` and the fields of an event's hash that hold them; 0 if missing.
 _COUNTS = {name: name.encode() for name in ("attempt", "tries", "runs", "deaths", "unsent")} | {"releases": b"claims"}
-#: Events of a zset that are read at once.
+#: How many events of a zset are read at once.
 PAGE = 200
 
 
 class Waiter(NamedTuple):
-    """An event that waits. `since` and `due`, when its back-off is over, are in seconds since 1970.
+    """A waiting event. `since` and `due` (the end of its back-off) are in seconds since 1970.
 
-    `priority` is None on the audit list if its item has none.
+    On the audit list, `priority` is None if the item has none.
     """
 
     event_id: str
@@ -57,7 +57,7 @@ class _Stamped(msgspec.Struct):
 
 
 def stamped_at(raw: bytes) -> float | None:
-    """Return the `timestamp` of an item, ISO 8601, without a zone UTC, in seconds since 1970; None if it is none."""
+    """Return an item's `timestamp` (ISO 8601, UTC if without a zone) in seconds since 1970; None if it is invalid."""
     try:
         moment = datetime.fromisoformat(msgspec.json.decode(raw, type=_Stamped).timestamp)
     except (ValueError, RecursionError):
@@ -66,7 +66,7 @@ def stamped_at(raw: bytes) -> float | None:
 
 
 def waits_since(event_id: str, wallet: bytes | None, item: bytes | None, taken_at: bytes | None) -> float | None:
-    """Return since when an event waits, by its item, else by when it was taken; None for one that is settled."""
+    """Return since when an event waits, from its item or else from when it was taken; None for a settled event."""
     if item is None:
         return None
     stamped = stamped_at(unpack_item(item, event_id, wallet))
@@ -74,7 +74,7 @@ def waits_since(event_id: str, wallet: bytes | None, item: bytes | None, taken_a
 
 
 def events_in(store: Store, raw: bytes) -> list[Waiter]:
-    """Return the events of an item that is not taken yet; none of one that will be a dead letter as a whole."""
+    """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
     try:
         item = decode_item(raw, store.settings.queue.max_item_bytes)
     except BadItemError:
@@ -84,17 +84,17 @@ def events_in(store: Store, raw: bytes) -> list[Waiter]:
 
 
 def fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
-    """Read some fields of each event."""
+    """Return some fields of each event."""
     return batch(store.client, (("HMGET", store.keys.event(one), *fields) for one in event_ids))
 
 
 def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
-    """Read a field of each event, empty where it has none."""
+    """Return a field of each event, empty if it is missing."""
     return [text(value or b"") for (value,) in fields_of(store, event_ids, field)]
 
 
 def fields_in(store: Store, zset: str, *fields: str) -> Iterator[tuple[str, list[bytes | None]]]:
-    """Yield each event in a zset with some fields of it, page by page."""
+    """Yield each event of a zset with some of its fields, page by page."""
     start = 0
     while ids := list(map(text, ask(store.client, "ZRANGE", zset, start, start + PAGE - 1))):
         yield from zip(ids, fields_of(store, ids, *fields), strict=True)
@@ -102,7 +102,7 @@ def fields_in(store: Store, zset: str, *fields: str) -> Iterator[tuple[str, list
 
 
 def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, float]:
-    """Return the first `most` events of a type in a place, each with its score there."""
+    """Return the first `most` events of a type in a place, with their scores there."""
     zset = store.keys.zsets(type_name)[place]
     with translated(store.client):
         found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, most - 1, withscores=True))
@@ -110,18 +110,18 @@ def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, f
 
 
 def count_due(store: Store, place: Place, before_us: int) -> int:
-    """Count the events of all types in a place that were due before then, microseconds of Redis time."""
+    """Count the events of all types in a place that were due before `before_us`, microseconds of Redis time."""
     zsets = [store.keys.zsets(name)[place] for name in store.known_types]
     return sum(batch(store.client, (("ZCOUNT", zset, "-inf", before_us) for zset in zsets)))
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
-    """One event as it stands in the ledger, or before or behind it. Times in seconds since 1970 by the clock of Redis.
+    """The state of one event, in the ledger, before it or after it. Times are seconds since 1970 by the clock of Redis.
 
-    `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
-    events of its type; of a queued one, whose item is not taken yet, among the items. That is `staged` if a drain is
-    under way or was interrupted, and has a `fault` if it will become a dead letter. `called` is the endpoint of its
-    call under way, and since when.
+    `due` is when its release becomes void, or its back-off or lease ends. `position` counts from 1, among `of` pending
+    events of its type or, for a queued one, whose item is not taken yet, among the items. A queued item is `staged`
+    if a drain is under way or was interrupted, and has a `fault` if it will become a dead letter. `called` has the
+    endpoint and the start of its call under way.
     """
 
     event_id: str
@@ -149,7 +149,7 @@ class Whereabouts(msgspec.Struct, frozen=True):
 
 
 def event_state(store: Store, event_id: str) -> Whereabouts | None:
-    """Read where an event is, at one instant; None if the ledger does not know it."""
+    """Read the state of an event at one instant; None if the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
     read: list[Command] = [("TIME",), ("GET", keys.current), ("LRANGE", keys.runs, 0, SLICE - 1)]
@@ -167,8 +167,8 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         note = find_note(ask(store.client, "HGET", keys.calls(worker), event_id))
     counts: dict[str, Any] = {name: int(fields.get(field, 0)) for name, field in _COUNTS.items()}
     taken_at = float(fields[b"taken_at"]) if b"taken_at" in fields else None
-    taken_in = text(fields.get(b"taken_in", b"")) or None  # as the version before this one wrote it
-    if taken_in is None and taken_at is not None and b"type" not in fields:  # that has one that was retried by hand
+    taken_in = text(fields.get(b"taken_in", b"")) or None  # written by the version before this one
+    if taken_in is None and taken_at is not None and b"type" not in fields:  # `type`: it was retried by hand
         taken_in = run_at(map(text, [current, *runs] if current else runs), taken_at)
     return Whereabouts(
         event_id,

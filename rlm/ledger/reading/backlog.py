@@ -1,4 +1,4 @@
-"""What waits, counted: events in the ledger, items in staging and on the audit list, and how old the oldest are."""
+"""What waits, counted: events in the ledger, items in staging and on the audit list, and the ages of the oldest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import ask, batch
 from rlm.plan.allocation import Ranks
 
-#: Items read at the most, the oldest; the rest is only counted.
+#: The most items that are read, the oldest first; the rest is only counted.
 MOST_ITEMS = 100_000
-#: Events of the ledger read at the most to find the oldest, of each kind of zset: a tenth of a second.
+#: The most events of the ledger that are read to find the oldest, per kind of zset; this takes a tenth of a second.
 MOST_AGED = 5_000
-#: What says since when an event waits.
+#: The fields that tell since when an event waits.
 _AGED = ("wallet", "item", "taken_at")
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
@@ -31,9 +31,9 @@ _PRIORITIES = range(MAX_PRIORITY + 1)
 class Waiting(msgspec.Struct):
     """What the items in staging and on the audit list will become, as far as they were read.
 
-    `events` are counted by type, `ranked` by type and the priority of the item, None if it has none;
-    `oldest` is by type the earliest valid timestamp in seconds since 1970; `letters` is how many dead letters there
-    will be, `unread` how many items were not read.
+    `events` are counted by type, `ranked` by type and the item's priority (None if it has none). `oldest` is the
+    earliest valid timestamp by type, in seconds since 1970. `letters` is the number of future dead letters, `unread`
+    the number of items that were not read.
     """
 
     items: int = 0
@@ -48,7 +48,7 @@ class Waiting(msgspec.Struct):
 def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
     """Read what waits in staging and on the audit list, at most the `MOST_ITEMS` oldest, in constant memory.
 
-    With `dedupe`, events that were read before or that the ledger knows are counted as duplicates, as a run would.
+    With `dedupe`, events that were read before or that the ledger knows count as duplicates, as in a run.
     """
     found, seen = Waiting(), set[str]()
     for page in item_pages(store):
@@ -69,9 +69,9 @@ def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
 
 
 def item_pages(store: Store) -> Iterator[list[bytes]]:
-    """Yield pages of items, at most the `MOST_ITEMS` oldest in all: those in staging, then those on the audit list.
+    """Yield pages of items, at most the `MOST_ITEMS` oldest in total: first those in staging, then the audit list.
 
-    An item that is too large to be taken comes back empty.
+    An item that is too large to be taken is returned empty.
     """
     left = MOST_ITEMS
     for items in (store.keys.processing, store.keys.events):
@@ -81,7 +81,7 @@ def item_pages(store: Store) -> Iterator[list[bytes]]:
 
 
 def _good_events(store: Store, page: Sequence[bytes], found: Waiting) -> Iterator[Waiter]:
-    """Yield the events of configured types; what will be a dead letter is counted in `found`."""
+    """Yield the events of configured types; count future dead letters in `found`."""
     for raw in page:
         events = events_in(store, raw)
         known = [one for one in events if one.type in store.settings.types]
@@ -90,7 +90,7 @@ def _good_events(store: Store, page: Sequence[bytes], found: Waiting) -> Iterato
 
 
 def _fresh(store: Store, events: Sequence[Waiter], seen: set[str]) -> list[Waiter]:
-    """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
+    """Return the events that are neither in `seen` nor known to the ledger, each once, and remember them."""
     known = batch(store.client, (("EXISTS", store.keys.event(one.event_id)) for one in events))
     fresh = []
     for one, in_ledger in zip(events, known, strict=True):
@@ -101,10 +101,10 @@ def _fresh(store: Store, events: Sequence[Waiter], seen: set[str]) -> list[Waite
 
 
 def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
-    """Return by type since when the oldest event waits in the ledger, seconds since 1970; a type without any left out.
+    """Return by type since when the oldest event waits in the ledger, seconds since 1970, without types that have none.
 
-    That is its item's `timestamp`, or without one the time when it was taken. Read are the first pending event of each
-    priority, which came before the others, and the first events of each zset, `MOST_AGED` over all types.
+    This is the item's `timestamp` or else the time when it was taken. It reads the first pending event of each
+    priority, which is older than the others, and the first events of each zset, `MOST_AGED` over all types.
     """
     oldest, most = oldest_pending(store, types), max(1, MOST_AGED // max(1, len(types)))
     for name in types:
@@ -116,10 +116,10 @@ def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
 
 
 def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
-    """Return by type since when the oldest pending event waits, seconds since 1970; a type without any is left out.
+    """Return by type since when the oldest pending event waits, seconds since 1970, without types that have none.
 
-    Only the first event of each priority is read. Its item's `timestamp` counts, without one its arrival. It takes as
-    many round trips as a type has priorities waiting, and two more.
+    Only the first event of each priority is read: its item's `timestamp` or else its arrival. The number of round trips
+    is the number of waiting priorities plus two.
     """
     first: list[tuple[str, str]] = []
     lowest = dict.fromkeys(types, 0)
@@ -149,8 +149,8 @@ def oldest_listed(store: Store) -> float | None:
 class Backlog(msgspec.Struct, frozen=True):
     """What a run would have to do if it started now: events by configured type.
 
-    `in_ledger` has the priorities of those in the ledger, `waiting` what was read of the items. `run` is the open one,
-    which works at the former.
+    `in_ledger` has the priorities of the events in the ledger, `waiting` what was read of the items. `run` is the open
+    run, which works on the events in the ledger.
     """
 
     events: Mapping[str, int]
@@ -160,7 +160,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_counts(cls, events: Mapping[str, int]) -> Backlog:
-        """Return the backlog of these numbers: new events that bring no priority of their own."""
+        """Return the backlog for these numbers of new events without priorities of their own."""
         ranked = defaultdict(Counter, {name: Counter[int | None]({None: number}) for name, number in events.items()})
         return cls(events, {}, Waiting(ranked=ranked))
 
@@ -176,8 +176,8 @@ class Backlog(msgspec.Struct, frozen=True):
 def backlog(store: Store) -> Backlog:
     """Count what a run would have to do if it started now.
 
-    That is what is unsettled in the ledger and the new events of what waits, as far as it was read. Events of types
-    that are no longer configured will be dead letters, and are counted as such.
+    This is what is unsettled in the ledger, and the new events among the waiting items, as far as they were read.
+    Events of types that are no longer configured are counted as dead letters.
     """
     run = store.runs.current()
     in_ledger = {name: one.unsettled + one.retried for name, one in books(store).by_type.items()}
@@ -193,15 +193,15 @@ def backlog(store: Store) -> Backlog:
 
 
 def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
-    """Count a type's events in the ledger by priority. What was retried by hand is new, as it is to the next run.
+    """Count a type's events in the ledger by priority. Events retried by hand are new, as for the next run.
 
-    So is what the open `run` took. While one is open, an event that moves meanwhile may be missed or counted twice.
+    So are those that the open `run` took. While a run is open, an event that moves may be missed or counted twice.
     """
     keys = store.keys
     until = PRIORITY_STEP if run is None or run.ever_taken is None else run.ever_taken + 1
     pending, retried = _by_score(store, keys.pending(type_name)), _by_score(store, keys.retried(type_name))
     carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
-    # The zsets of the holders are in another order.
+    # The zsets of the holders have a different order.
     entries = chain.from_iterable(fields_in(store, holder, "score") for holder in keys.holders(type_name))
     held = [int(score) for _, (score,) in entries if score is not None]
     held_before = _by_priority(score for score in held if score % PRIORITY_STEP < until)
@@ -209,7 +209,7 @@ def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
 
 
 def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[int]:
-    """Count the events of a zset in order of priority, those before `until` in the sequence of arrivals."""
+    """Count the events of a zset by priority, only those before `until` in the sequence of arrivals."""
     if not ask(store.client, "EXISTS", zset):
         return Counter()
     firsts = map(order_offset, _PRIORITIES)

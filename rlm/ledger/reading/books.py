@@ -1,7 +1,7 @@
-"""What is counted of a run: its books and whether they add up, the snapshot of a forecast, what its record is made of.
+"""Counts of a run: its books and whether they balance, the snapshot for a forecast, and the data of its record.
 
-Read one after the other the counts would not fit together: an event that moves in between would count twice.
-A record is read in two round trips: a run is closed in time where Redis is far away, too.
+Counts that are read one after the other would not agree, because an event that moves in between would count twice. A
+record is read in two round trips, so a run closes in time even if Redis is far away.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rlm.plan.situation import Underway
 class Account(msgspec.Struct, frozen=True):
     """One type: what the open run took and carried over, what it settled, and where the rest is.
 
-    `retried` are events of the next run, dead letters before; they are outside the open run's books.
+    `retried` are former dead letters for the next run; they are not part of the open run's books.
     """
 
     taken: int
@@ -44,24 +44,24 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def unsettled(self) -> int:
-        """Events in the ledger, but the retried ones."""
+        """The events in the ledger, except retried ones."""
         return self.counts.unsettled
 
     @property
     def held(self) -> int:
-        """Those of them that only an open run may hold: in flight, backing off, or out of attempts."""
+        """The unsettled events that only an open run may hold: in flight, backing off, or out of attempts."""
         return self.unsettled - self.counts.pending - self.counts.released
 
     @property
     def difference(self) -> int:
-        """How many more came than can be accounted for; 0 in books that balance."""
+        """How many events are unaccounted for; 0 if the books balance."""
         return self.taken + self.carried_over - self.completed - self.failed - self.unsettled
 
 
 class Books(msgspec.Struct, frozen=True):
     """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
-    `run_id` names the open run, None between runs. `dropped` says of which run how many leftovers were dropped by hand.
+    `run_id` is the open run, None between runs. `dropped` has a run and how many of its leftovers were dropped by hand.
     """
 
     now: float
@@ -74,17 +74,17 @@ class Books(msgspec.Struct, frozen=True):
 
     @property
     def unsettled(self) -> int:
-        """Events in the ledger over all types, but the retried ones."""
+        """The events in the ledger over all types, except retried ones."""
         return sum(account.unsettled for account in self.by_type.values())
 
     @property
     def retried(self) -> int:
-        """Events that were dead letters and wait for the next run, over all types."""
+        """Former dead letters that wait for the next run, over all types."""
         return sum(account.retried for account in self.by_type.values())
 
     @property
     def faults(self) -> list[str]:
-        """What does not add up, a sentence a type; none in books that balance."""
+        """Sentences about what does not add up, one per type; empty if the books balance."""
         return [sentence for name, account in self.by_type.items() if (sentence := self._fault(name, account))]
 
     def _fault(self, name: str, account: Account) -> str:
@@ -103,10 +103,10 @@ class Books(msgspec.Struct, frozen=True):
 
 @translated()
 def books(store: Store) -> Books:
-    """Read the books of this instant, in one transaction.
+    """Read the books of this instant in one transaction.
 
-    They balance at every instant: for each type, taken + carried over = completed + failed + what is unsettled. Between
-    runs nothing is in flight, backing off or out of attempts.
+    They balance at every instant: for each type, taken + carried over = completed + failed + unsettled. Between runs
+    nothing is in flight, backing off or out of attempts.
     """
     keys, ledger = store.keys, store.ledger
     while True:
@@ -118,7 +118,7 @@ def books(store: Store) -> Books:
         read += [*(("LLEN", one) for one in lists), *(("ZCARD", keys.retried(name)) for name in names)]
         found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
         (seconds, microseconds), current, types, tally, gone, events, staged, aside, letters, *more = found
-        # What was asked for depends on the run and the types; where they changed meanwhile, ask again.
+        # The commands depend on the run and the types; if these changed meanwhile, read again.
         if current == run_id and {one.decode() for one in types if is_type_name(one)} <= set(names):
             break
     told = read_tally(tally)
@@ -140,10 +140,10 @@ def books(store: Store) -> Books:
 
 
 def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
-    """Compare what a record has as leftover with what the ledger holds, by the books `found`: a sentence a type.
+    """Compare a record's leftovers with what the ledger holds according to the books `found`; one sentence per type.
 
-    A record's leftover is what came less what was settled, so the record alone always balances. What was dropped by
-    hand since then is no longer there. Nothing is compared if another run was opened since: it took up the leftovers.
+    A record's leftover is computed as what came minus what was settled, so a record alone always balances. Events that
+    were dropped by hand since are excepted. Nothing is compared if a later run was opened, which took the leftovers.
     """
     if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
         return []
@@ -160,7 +160,7 @@ def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[st
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """`counts` by type; `ages` of the slots that count, in seconds, by the name of endpoint or budget; the `calls`."""
+    """`counts` by type; `ages` (seconds) of the slots that count, by name of endpoint or budget; `calls` under way."""
 
     counts: Mapping[str, Counts]
     ages: Mapping[str, tuple[float, ...]]
@@ -171,7 +171,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
 ) -> Snapshot:
-    """Read it all at once; the calls are those of the workers named."""
+    """Read everything at one instant; the calls are those of the named workers."""
     counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
     calls = [("HGETALL", store.keys.calls(one)) for one in worker_ids]
     *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
@@ -191,20 +191,20 @@ def _underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[Underway]:
             yield Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
 
 
-#: The counts of an endpoint's calls by answer, in the tally and in the record.
+#: The counts of an endpoint's calls by answer, as named in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
-#: Which entries of a list are read.
+#: The range of list entries to read.
 _ALL, _NONE = (0, -1), (1, 0)
 
 
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `too_high` are the limits that endpoints refused calls under, since whenever. `limits_before` are the limits that
-    were changed since the run began, as they were then, by `Change.of`. `sent` is by endpoint and budget when the run's
-    calls were sent, microseconds of Redis time, oldest first; these two and `calls` are empty if they were not
-    `measured`. `kept` is what is to be kept of calls, those of the run included. `now_us` is the time of Redis then,
-    microseconds. `unreached` are the endpoints that no host reaches, each with what calls fail with.
+    `too_high` are limits under which endpoints refused calls, at any time. `limits_before` has the earlier text of the
+    limits that were changed since the run began, by `Change.of`. `sent` has when the run's calls were sent, by endpoint
+    and budget, microseconds of Redis time, oldest first. These two and `calls` are empty unless `measured`. `kept` is
+    what to keep of calls, including the run's. `now_us` is the time of Redis then, microseconds. `unreached` maps
+    endpoints that no host reaches to how calls fail there.
     """
 
     tally: Mapping[str, int]
@@ -221,7 +221,7 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
-    """Read what the record of a run is made of."""
+    """Read the data for the record of a run."""
     keys, named = store.keys, store.settings.endpoints
     with translated(store.client):
         read: list[Command] = [("TIME",), ("HGETALL", keys.tally(run.id)), ("HGETALL", keys.limits)]
@@ -242,7 +242,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             tally=tally,
             endpoints=endpoints,
             calls=calls,
-            limits_before={one.of: one.before for one in changed if one.before},  # newest first: the first one stays
+            limits_before={one.of: one.before for one in changed if one.before},  # the oldest change is the last
             health=healthy,
             too_high=limits_too_high(store, endpoints=endpoints, health=healthy),
             restarts=int(restarts or 0),

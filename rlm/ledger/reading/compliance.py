@@ -1,4 +1,4 @@
-"""The log of calls sent, judged: what `rlm compliance` tells of each endpoint and budget, and that in words."""
+"""The log of calls sent, judged: what `rlm compliance` shows of each endpoint and budget, also in words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import limits_of
 from rlm.ledger.scripts import ask
 
-#: More slots than any window holds.
+#: More slots than any window has.
 _ALL = 2**31
 
 
 class _Time(NamedTuple):
-    """The time that is looked at, microseconds of Redis time, and in how many parts, 0 for none."""
+    """The time to judge, microseconds of Redis time, and its number of parts, 0 for none."""
 
     since_us: int
     until_us: int
@@ -27,14 +27,14 @@ class _Time(NamedTuple):
 
 
 def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, Any]:
-    """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` where no limit was exceeded.
+    """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` means that no limit was exceeded.
 
-    With `parts` each has a `course`, too: for so many equal parts of that time the most calls in any period of the
+    With `parts`, each also has a `course`: for each equal part of that time, the most calls in any period of the
     limit's first rule that ended in it.
 
     Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out. All
-    calls are known from `known_from` on; `known_why` says why not before, or is None. Earlier ones count as far as
-    they are known, which does not prove that none was too many.
+    calls are known from `known_from` on; `known_why` says why not earlier, or is None. Earlier calls count as far as
+    they are known, which does not prove that there were not too many.
     """
     endpoints, changes = store.endpoints(), store.changes.newest()
     now_us = store.now_us()
@@ -55,9 +55,9 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, 
 
 
 def excess(store: Store, since: float) -> dict[str, int]:
-    """Return by endpoint and budget by how many its limit was exceeded in a period that ends after `since`; 0: kept.
+    """Return by endpoint and budget by how much its limit was exceeded in periods that end after `since`, 0 if kept.
 
-    `since` is in seconds since 1970. Only what was sent since then, and in the longest period before, is read.
+    `since` is in seconds since 1970. Only calls since then, and in the longest period before, are read.
     """
     now_us = store.now_us()
     ago = max(0.0, now_us / MICROSECONDS - since)
@@ -76,7 +76,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
 
 
 def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:
-    """Return from when on all calls are known, and why not since `since_us`. Slots are taken within epochs only."""
+    """Return from when on all calls are known, and why not since `since_us`; slots are only taken within epochs."""
     kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
     born = ask(store.client, "HGET", store.keys.epoch, "born")
     began_us, why = int(born or now_us), "What this Redis remembers begins then"
@@ -116,7 +116,7 @@ def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]],
 
 
 def rules(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield each rule of each endpoint and budget of what `compliance` returned, flat for a table."""
+    """Yield each rule of each endpoint and budget in a result of `compliance`, flat for a table."""
     span = {"known_from": found["known_from"], "until": found["until"]}
     for kind in ("endpoint", "budget"):
         for name, one in found[f"by_{kind}"].items():
@@ -130,7 +130,7 @@ def exceeded(found: Mapping[str, Any]) -> list[str]:
 
 
 def gap(found: Mapping[str, Any]) -> str:
-    """Return why not all calls that were asked for are known, and since when; '' if they are."""
+    """Return from when on and why not all requested calls are known, '' if they are."""
     if not found["known_why"]:
         return ""
     return f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known."

@@ -1,4 +1,4 @@
-"""The events that wait, one by one and page by page: in the ledger, in staging, on the audit list; left in place."""
+"""The waiting events, one by one and page by page, in the ledger, in staging and on the audit list; without changes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 from rlm.ledger.scripts import ask
 
-#: Most events read for one page. If few of them fit, the next page goes on from there.
+#: The most events read for one page. If too few of them match, the next page continues there.
 MOST_LOOKED = 100_000
-#: The states in which an event waits, in the order of the list.
+#: The states of waiting events, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
 
 _MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
@@ -28,7 +28,7 @@ _LISTS = ("staging", "list")
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Which events are meant: those that fit all that is given, and one of the types and states."""
+    """A filter for events: all given values must match, and one of the types and states."""
 
     types: Collection[str] = ()
     wallet: str = ""
@@ -37,7 +37,7 @@ class EventFilter(msgspec.Struct, frozen=True):
     states: Collection[str] = ()
 
     def fits(self, event: Waiter, now: float) -> bool:
-        """Return whether an event is meant."""
+        """Return whether an event matches."""
         return (
             (not self.types or event.type in self.types)
             and (not self.wallet or event.wallet_name == self.wallet)
@@ -47,10 +47,10 @@ class EventFilter(msgspec.Struct, frozen=True):
 
 
 class Mark(NamedTuple):
-    """A place in the list of what waits, behind an event.
+    """A position in the list of waiting events, after an event.
 
-    In a zset that is its `score`, and the event's id among those of one score. In a list it is after `score` items and
-    `behind` events of the next one.
+    In a zset it consists of the `score`, and the event's id (`behind`) among those of the same score. In a list it is
+    after `score` items and `behind` events of the next item.
     """
 
     part: str
@@ -60,7 +60,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Mark | None:
-        """Read a mark as `str` writes it; None for any other text."""
+        """Return a mark from its text form, None for any other text."""
         found = _MARK.fullmatch(text)
         if found is None or (found[1] in _LISTS and not re.fullmatch(r"\d{0,9}", found[4], re.ASCII)):
             return None
@@ -71,18 +71,18 @@ class Mark(NamedTuple):
 
 
 class WaitingPage(NamedTuple):
-    """Some events, and the mark after which the list goes on; None at its end."""
+    """Some events, and the mark after which the list continues, None at its end."""
 
     events: list[Waiter]
     after: Mark | None
 
 
 def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> WaitingPage:
-    """Return the first `number` events behind `after` that wait and are wanted, and where the list goes on.
+    """Return the first `number` matching events after `after`, and where the list continues.
 
-    Types come in the order of the configuration. Within a type come pending events, in their order, then those backing
-    off, out of attempts, and retried by hand. Staging and the audit list come last, the oldest item first. Memory is
-    constant, and no step blocks Redis for long. What moves meanwhile may be missed or come twice.
+    Types come in the configured order. Within a type, pending events come first, then those backing off, out of
+    attempts, and retried by hand. Staging and the audit list come last, the oldest item first. Memory is constant, and
+    no step blocks Redis for long. Events that move meanwhile may be missed or appear twice.
     """
     found: list[Waiter] = []
     now, looked, last = store.now(), 0, after
@@ -96,7 +96,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
 
 
 def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
-    """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
+    """Return a page of waiting events as `rlm queue list` prints it; see `waiting_page`."""
     page, now = waiting_page(store, wanted, number, after), store.now()
     return {
         "events": [
@@ -118,7 +118,7 @@ def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | N
 
 
 def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Go through all that may be wanted behind a mark, each with the mark behind it; None for one settled meanwhile."""
+    """Yield all candidates after a mark, each with the mark after it; None for an event settled meanwhile."""
     parts = list(_parts(store, wanted))
     if after is not None:
         parts = list(dropwhile(lambda part: part[0][:2] != after[:2], parts))
@@ -133,7 +133,7 @@ def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterat
 
 
 def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
-    """Yield the parts that may hold what is wanted: the mark at the beginning of each, and the state of its events."""
+    """Yield the parts that may hold matching events: the mark at the start of each, and the state of its events."""
     pending = Place.PENDING if ask(store.client, "EXISTS", store.keys.current) else Place.LEFTOVER
     for name in store.known_types:
         if not wanted.types or name in wanted.types:
@@ -146,7 +146,7 @@ def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
 
 def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
     zset = store.keys.zsets(mark.type)[Place(mark.part)]
-    passed = 0  # of the score at which a page begins: only where more have the same than fit a page
+    passed = 0  # events of the page's first score to skip; used only if more than a page have the same score
     while True:
         with translated(store.client):
             found = store.client.zrangebyscore(zset, mark.score, "+inf", start=passed, num=PAGE, withscores=True)
@@ -161,7 +161,7 @@ def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Wai
 
 
 def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Look for the event of one item, whose id says where it would be."""
+    """Look up the event of one item, whose id follows from the item and the type."""
     one = event_id(item, mark.type)
     score = ask(store.client, "ZSCORE", store.keys.zsets(mark.type)[Place(mark.part)], one)
     if score is not None and (int(score), one) > (mark.score, mark.behind):
@@ -178,7 +178,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
 
 
 def _listed(store: Store, mark: Mark) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Go through the items of a list, the oldest first; what will be a dead letter as a whole is passed over."""
+    """Yield the events of a list's items, oldest first, without items that will be dead letters."""
     key = store.keys.processing if mark.part == "staging" else store.keys.events
     for page in store.intake.pages(key, mark.score):
         for raw in page:

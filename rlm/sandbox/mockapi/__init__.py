@@ -24,18 +24,18 @@ from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 __all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]
 
-#: Connections at once, far more than the lanes of one host; one more takes the place of another.
+#: Most simultaneous connections, far more than the lanes of one host; one more replaces another.
 _MOST_CONNECTIONS = 10_000
 
 
 class MockApi(Service):
-    """An HTTP server that enforces the limits of `types`, and their budgets', strictly, by arrival.
+    """An HTTP server that strictly enforces the limits of `types`, and of their budgets, by arrival.
 
-    Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
-    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: this is
-    how a test plays an outage. Port 0 picks a free one, which `port` and `url` show then. `log_path` gets a JSON line
-    for each arrival, stamped by `clock`; answers are always sent in real time. `seed` makes the faults' chances
-    repeatable. Raise ConfigurationError if two endpoints cannot be told apart by their paths.
+    Only the paths of the endpoints' URLs matter, so the URLs may name any host and port. Use it as a context manager or
+    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: so a
+    test simulates an outage. Port 0 picks a free one, which `port` and `url` then show. `log_path` gets a JSON line for
+    each arrival, stamped by `clock`; answers are always sent in real time. `seed` makes random faults repeatable. Raise
+    ConfigurationError if two endpoints have the same path.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MockApi(Service):
         self._log_path = log_path
         self.host = host
         self.port = port
-        #: The addresses it listens on that other hosts may reach, once it does.
+        #: The addresses on which other hosts may reach it, once it listens.
         self.open_to: tuple[str, ...] = ()
         self._thread: threading.Thread | None = None
         self._end: Callable[[], object] = lambda: None
@@ -64,11 +64,11 @@ class MockApi(Service):
         return f"http://{host}:{self.port}"
 
     def set_fault(self, endpoint: str, **fields: Any) -> None:
-        """Replace the faults of `endpoint` (`"*"`: of all) by those that `fields` of `Faults` say, as `set_faults`."""
+        """Replace the faults of `endpoint` (`"*"`: of all) by the `Faults` in `fields`, like `set_faults`."""
         self.set_faults({endpoint: fields})
 
     def start(self) -> None:
-        """Serve from a thread of its own; return once it listens. Raise ListenError, or OSError of the log, if not."""
+        """Serve from its own thread; return once it listens. Raises ListenError, or an OSError if the log fails."""
         if self._thread:
             return
         listening: Future[None] = Future()
@@ -78,14 +78,14 @@ class MockApi(Service):
         self._thread = thread
 
     def stop(self) -> None:
-        """Cut all connections and stop listening. Does nothing if it does not."""
+        """Cut all connections and stop listening; do nothing if it does not listen."""
         if self._thread:
             self._end()
             self._thread.join()
             self._thread = None
 
     def serve_forever(self, on_listening: Callable[[], None]) -> None:
-        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT. Raises what `start` does."""
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT. Raises the errors of `start`."""
 
         def ready() -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,7 +123,7 @@ class MockApi(Service):
             server.close()
             for connection in list(alive):
                 connection.reset()
-            await asyncio.sleep(0)  # one turn of the loop, in which the sockets are closed
+            await asyncio.sleep(0)  # the sockets are closed in this turn of the loop
 
     async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()

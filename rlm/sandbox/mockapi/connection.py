@@ -1,4 +1,4 @@
-"""One client's connection: requests parsed, each arrival stamped, the answer sent when it is due."""
+"""One client's connection: it parses requests, stamps each arrival, and sends the answer when it is due."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlm.web.connections import Ceiling
 
 
-#: Bytes a request may have; far above anything RLM sends, so that a mistake ends soon.
+#: Most bytes of a request, far more than RLM sends, so that a mistake ends soon.
 MAX_REQUEST = 64 * 1024 * 1024
 
 #: These answers have no body.
@@ -36,7 +36,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class Received:
-    """A request as far as it is read. `headers` have lower-case names; `last`: the client wants no other answer."""
+    """A request as far as it is read. `headers` have lower-case names; `last`: the client wants no further answer."""
 
     method: str = ""
     path: str = ""
@@ -47,7 +47,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer to send `after_seconds`, with `data` as JSON. Its `arrival` gets the status just before that."""
+    """An answer to send `after_seconds`, with `data` as JSON. Its `arrival` gets the status just before."""
 
     status: int
     data: object
@@ -69,11 +69,11 @@ def render(reply: Reply, *, last: bool) -> bytes:
 
 
 class _Reader:
-    """What the parser calls as it reads: collects the requests that are `whole`."""
+    """The callbacks of the parser: collects the requests that are `whole`."""
 
     def __init__(self, on_path: Callable[[str], None]) -> None:
         self.whole: deque[Received] = deque()
-        #: Bytes of the request that is not whole yet.
+        #: Bytes read of the incomplete request.
         self.size = 0
         self._on_path = on_path
         self._parser = HttpRequestParser(self)
@@ -119,11 +119,11 @@ class ClientConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self.peer = ""
         self.since = 0.0
-        #: A request is being answered, or never will be.
+        #: A request is being answered, or will never be.
         self.busy = False
 
     def cut(self) -> None:
-        """Close the connection at once, and no longer count it."""
+        """Close the connection at once, and stop counting it."""
         self._alive.discard(self)
         self.reset()
 
@@ -136,13 +136,13 @@ class ClientConnection(asyncio.Protocol):
         self._alive.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it went makes no difference
-        """Forget the answer that was due."""
+        """Cancel the answer that was due."""
         self._alive.discard(self)
         if self._timer:
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Stamp the arrival first, in case these are the last bytes of a request; then look."""
+        """Stamp the arrival first, in case these are the last bytes of a request; then parse."""
         at = self._monotonic()
         try:
             self._reader.feed(data)
@@ -184,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
             self._send(reply, last=request.last)
 
     def _send(self, reply: Reply, *, last: bool) -> None:
-        if reply.arrival:  # first, so that any thread that has the answer finds it noted
+        if reply.arrival:  # first, so that the status is noted before anybody gets the answer
             reply.arrival.status = reply.status
         self._transport.write(render(reply, last=last))
         if last:
@@ -193,5 +193,5 @@ class ClientConnection(asyncio.Protocol):
             return
         self.busy = False
         self.since = self._monotonic()
-        if self._reader.whole:  # it was sent early, so it arrives now
+        if self._reader.whole:  # it was sent early, and counts as arriving now
             asyncio.get_running_loop().call_soon(lambda: self._answer_next(self._monotonic()))

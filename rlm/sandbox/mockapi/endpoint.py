@@ -1,4 +1,4 @@
-"""One endpoint as the mock API serves it: its strict limit, its faults, its processing times, its path."""
+"""One endpoint of the mock API: its strict limit, its faults, its processing times, its path."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import msgspec
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 
-#: The shortest wait, in case floating point rounds one to nothing.
+#: The shortest wait, in case floating point rounds one to zero.
 _SHORTEST_WAIT = 1e-9
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
-#: The paths of the mock's own controls.
+#: The path of the mock API's own controls.
 CONTROL = "/_mock"
 
 
 class StrictWindow:
-    """The calls of one endpoint that were admitted, and whether its limit allows one more, without any margin.
+    """The admitted calls of one endpoint, and whether its limit allows one more, without any margin.
 
-    A period is counted backwards from an arrival, open at its far end: a call that arrives exactly a period after
-    another is not in one period with it. Refused calls take no room.
+    A period is counted backwards from an arrival and excludes its far end: two calls that arrive exactly one period
+    apart are not in one period. Refused calls do not count.
     """
 
     def __init__(self, limit: Limit) -> None:
@@ -36,46 +36,46 @@ class StrictWindow:
         self._admitted: deque[float] = deque(maxlen=max(rule.amount for rule in limit.rules))
 
     def admit(self, at: float) -> bool:
-        """Admit the call that arrived `at` (monotonic seconds, never less than the time before), or refuse it."""
+        """Admit or refuse a call that arrived `at` (monotonic seconds, never less than in the last call)."""
         if self.wait_seconds(at) > 0:
             return False
         self._admitted.append(at)
         return True
 
     def wait_seconds(self, at: float) -> float:
-        """Return the seconds from `at` until a call will be admitted, 0 if one is admitted now."""
+        """Return the seconds from `at` until a call will be admitted; 0 if one would be admitted now."""
         wait = 0.0
         for rule in self._rules:
             if len(self._admitted) < rule.amount:
                 continue
-            first = self._admitted[-rule.amount]  # of the calls that use the rule up
+            first = self._admitted[-rule.amount]  # the oldest of the calls that use the rule up
             if first > at - rule.seconds:
                 wait = max(wait, first + rule.seconds - at, _SHORTEST_WAIT)
         return wait
 
 
 class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The faults of one endpoint, by default none. Of several faults the first one listed here wins."""
+    """The faults of one endpoint, by default none. Of several faults, the first in this order applies."""
 
-    #: Connections are reset before the call is read; it is no arrival.
+    #: Connections are reset before the call is read; it does not count as an arrival.
     down: bool = False
-    #: `(start, end)` in seconds since this was set; in between every call is answered 503 at once.
+    #: `(start, end)` in seconds since this was set; in between, every call is answered 503 at once.
     outages: tuple[tuple[Amount, Amount], ...] = ()
     #: Every call is answered 429 at once, with this many seconds as `Retry-After`.
     throttle: Amount | None = None
-    reset: bool | Share = False  #: the share of calls (true: all) whose connection is reset once the call was read
-    hang: bool | Share = False  #: the share of calls (true: all) that are read and never answered
-    #: The share of calls answered with `status`; if None, all of them where `status` is set.
+    reset: bool | Share = False  #: the share of calls (true: all) whose connection is reset after reading
+    hang: bool | Share = False  #: the share of calls (true: all) that are read but never answered
+    #: The share of calls answered with `status`; if None, all of them if `status` is set.
     error_rate: Share | None = None
     status: Status | None = None  #: the status of those; 500 if None
     slow: Amount = 1.0  #: processing takes this many times as long
-    jitter_seconds: Amount = 0.0  #: up to this many seconds, at random, are added to it
-    #: The form that `Retry-After` takes, of this endpoint's limit as well.
+    jitter_seconds: Amount = 0.0  #: up to this many random seconds are added
+    #: The form of `Retry-After`, also for this endpoint's limit.
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Faults:
-        """Return the faults in `fields`; raise ConfigurationError, which says what is allowed, if anything is not."""
+        """Return the faults in `fields`; raise ConfigurationError, naming what is allowed, if one is invalid."""
         try:
             return msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:
@@ -99,7 +99,7 @@ class NoAnswer(Enum):
 
 
 def outcome(faults: Faults, since_set: float, processing_seconds: float, random: Random) -> Response | NoAnswer:
-    """Decide what an admitted call gets, `since_set` seconds after the outages were set."""
+    """Return the response to an admitted call, `since_set` seconds after the outages were set."""
     if any(start <= since_set < end for start, end in faults.outages):
         return Response(503)
     if faults.throttle is not None:
@@ -114,7 +114,7 @@ def outcome(faults: Faults, since_set: float, processing_seconds: float, random:
 
 
 class Site:
-    """One endpoint as it is served. `cut` counts the connections reset while it was down.
+    """One endpoint of the server. `cut` counts the connections reset while it was down.
 
     A call takes a slot in its own window and in the `shared` one of its budget, or in neither.
     """
@@ -123,10 +123,10 @@ class Site:
         self.endpoint = endpoint
         self.faults = Faults()
         self.cut = 0
-        #: Seconds a call takes, by event type; a call of no known type takes as long as the first.
+        #: Seconds that a call takes, by event type; a call of an unknown type takes as long as the first.
         self.processing: dict[str, float] = {}
         self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
-        #: When they were set: outages count from then.
+        #: When the faults were set: outages count from then.
         self.faults_set_at = 0.0
 
     def receive(self, event_type: object, at: float, random: Random) -> tuple[bool, Response | NoAnswer]:
@@ -141,7 +141,7 @@ class Site:
 
 
 def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
-    """Build the site of each endpoint by the path of its URL; raise ConfigurationError if that is not its own."""
+    """Return the site of each endpoint by the path of its URL; raise ConfigurationError if two share a path."""
     sites: dict[str, Site] = {}
     shared: dict[str, StrictWindow] = {}
     for event_type in types:

@@ -1,6 +1,6 @@
-"""What the mock API does with a request, what has arrived there, and the recount by which a whole run is judged.
+"""How the mock API handles a request, the arrivals there, and the recount that judges a whole run.
 
-A request is a call to an endpoint, or to one of its own controls under `/_mock`.
+A request is a call to an endpoint, or to one of the mock API's controls under `/_mock`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.connection import Received, Reply
 from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, Site, sites_by_path
 
-#: In `set_faults`, every endpoint.
+#: Stands for every endpoint in `set_faults`.
 ALL = "*"
 
 
 class _Call(msgspec.Struct):
-    """The fields of a call's body that are read."""
+    """The fields of a call's body that are used."""
 
     event_type: Any = None
     attempt: Any = None
@@ -40,7 +40,7 @@ _decode_faults = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 
 
 class Service:
-    """The endpoints of `types`, and all that arrived there."""
+    """The endpoints of `types`, and all arrivals there."""
 
     def __init__(self, types: Sequence[EventType], clock: Clock, seed: int | None) -> None:
         self._sites = sites_by_path(types)
@@ -48,11 +48,11 @@ class Service:
         self._clock = clock
         self._random = Random(seed)
         self._arrivals: list[Arrival] = []
-        #: Gets a line for each arrival, if there is one. It is unbuffered, so that it can be followed.
+        #: Gets a line for each arrival, if there is a log. It is unbuffered, so that it can be followed.
         self._log: FileIO | None = None
 
     def cuts(self, path: str) -> bool:
-        """Return whether the endpoint at this path is down, and count the connection that is cut for it."""
+        """Return whether the endpoint at this path is down; if so, count the cut connection."""
         site = self._sites.get(path)
         if site is None or not site.faults.down:
             return False
@@ -60,7 +60,7 @@ class Service:
         return True
 
     def receive(self, request: Received, at: float) -> Reply | NoAnswer:
-        """Take a request whose last byte was read `at` (monotonic seconds)."""
+        """Handle a request whose last byte was read `at` (monotonic seconds)."""
         site = self._sites.get(request.path)
         if site is None:
             return self._control(request)
@@ -69,7 +69,7 @@ class Service:
         return self._call(site, request, at)
 
     def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """Replace the faults of each endpoint named, `*` being all; none if anything is wrong (ConfigurationError)."""
+        """Replace the faults of each named endpoint, `*` for all; of none if anything is wrong (ConfigurationError)."""
         checked = [(site, Faults.of(fields)) for name, fields in wanted.items() for site in self._named(name)]
         at = self._clock.monotonic()
         for site, faults in checked:
@@ -77,7 +77,7 @@ class Service:
 
     @property
     def arrivals(self) -> list[Arrival]:
-        """What has arrived so far, in order; a copy, whose arrivals still learn their status."""
+        """All arrivals so far, in order; a copy, but the status of its arrivals is still updated."""
         return self._arrivals.copy()
 
     def faults(self) -> dict[str, Faults]:
@@ -85,11 +85,11 @@ class Service:
         return {name: site.faults for name, site in self._by_name.items()}
 
     def summary(self) -> dict[str, EndpointSummary]:
-        """Return what each endpoint saw, by name; safe to call from any thread."""
+        """Return the summary of each endpoint, by name; safe to call from any thread."""
         return self._summarised(Endpoint)
 
     def budget_summary(self) -> dict[str, EndpointSummary]:
-        """Return what the endpoints of each budget saw together, by its name; safe to call from any thread."""
+        """Return the summary of each budget's endpoints together, by name; safe to call from any thread."""
         return self._summarised(Budget)
 
     def _summarised(self, kind: type[Limited]) -> dict[str, EndpointSummary]:
@@ -114,7 +114,7 @@ class Service:
 
     def _call(self, site: Site, request: Received, at: float) -> Reply | NoAnswer:
         call = _Call()
-        with suppress(msgspec.DecodeError):  # it arrived all the same
+        with suppress(msgspec.DecodeError):  # it counts as an arrival even so
             call = _decode_call(request.body)
         accepted, result = site.receive(call.event_type, at, self._random)
         event_id = request.headers.get("idempotency-key")
@@ -136,7 +136,7 @@ class Service:
     def _retry_after(self, site: Site, seconds: float | None) -> dict[str, str]:
         if seconds is None or site.faults.retry_after == "none":
             return {}
-        whole = max(1, math.ceil(seconds))  # a fraction is not allowed, and 0 would provoke the next refusal
+        whole = max(1, math.ceil(seconds))  # fractions are not allowed, and 0 would cause another refusal
         if site.faults.retry_after == "seconds":
             return {"Retry-After": str(whole)}
         return {"Retry-After": formatdate(math.ceil(self._clock.now()) + whole, usegmt=True)}
@@ -168,9 +168,9 @@ class Service:
 class Arrival(msgspec.Struct):
     """One call as the server saw it.
 
-    `at` is when its last byte was read, in seconds of this machine's monotonic clock. `event_id` comes from the
-    `Idempotency-Key`, `attempt` and `run_id` from the body, each None if the call did not say. `status` is None until
-    it is answered, if ever. `accepted`: the limit admitted it, and it counts against that whatever the answer was.
+    `at` is when its last byte was read, in seconds of this machine's monotonic clock. `event_id` is from the
+    `Idempotency-Key`, `attempt` and `run_id` are from the body; None if missing. `status` is None until it is answered,
+    if ever. `accepted`: the limit admitted it, and it counts against the limit whatever the answer was.
     """
 
     at: float
@@ -183,11 +183,10 @@ class Arrival(msgspec.Struct):
 
 
 class EndpointSummary(msgspec.Struct, frozen=True):
-    """What one endpoint saw, or all endpoints of one budget together.
+    """The calls at one endpoint, or at all endpoints of one budget.
 
-    `calls` are `accepted` or `refused` (by a limit); `cut` connections were closed before their call was read.
-    `most` is the most accepted calls in any period of `limit`; of several rules, for the one that came closest to its
-    amount.
+    `calls` are `accepted` or `refused` (by a limit); `cut` connections were closed before their call was read. `most`
+    is the most accepted calls in any period of `limit`; of several rules, by the one that came closest to its amount.
     """
 
     calls: int
@@ -199,16 +198,16 @@ class EndpointSummary(msgspec.Struct, frozen=True):
 
 
 def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
-    """Return the most accepted calls in any period of `rule`, wherever it begins; of one endpoint or budget.
+    """Return the most accepted calls in any period of `rule`, wherever it begins, at one endpoint or budget.
 
-    The fullest period can always be moved until it ends with an arrival, so only those need counting.
+    The fullest period can always be moved so that it ends with an arrival, so only those periods are counted.
     """
     times = sorted(arrival.at for arrival in arrivals if arrival.accepted)
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
 
 
 def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummary:
-    """Count the `arrivals` of one endpoint, or of one budget's, and recount them against the `limit`."""
+    """Count the `arrivals` at one endpoint or budget, and recount them against the `limit`."""
     accepted = sum(arrival.accepted for arrival in arrivals)
     counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
     most, _ = max(counts, key=lambda count: count[0] / count[1])
@@ -216,7 +215,7 @@ def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummar
 
 
 def by_limited(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> dict[str, list[Arrival]]:
-    """Return the arrivals at each endpoint, and of each budget those at its endpoints, by name."""
+    """Return by name the arrivals at each endpoint, and for each budget those at its endpoints."""
     limited = {endpoint.name: all_limited([endpoint]) for endpoint in endpoints}
     found: dict[str, list[Arrival]] = {one.name: [] for one in all_limited(endpoints)}
     for arrival in arrivals:
@@ -226,7 +225,7 @@ def by_limited(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> 
 
 
 def exceeded(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
-    """Return a sentence for each rule, of an endpoint or a budget, of which more calls were accepted than it allows."""
+    """Return a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
     found = by_limited(arrivals, endpoints)
     return [
         f"{one.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"

@@ -1,6 +1,6 @@
 """The dashboard: its pages, and how each is answered, as a whole or section by section.
 
-docs/development.md says how a page is added.
+docs/development.md explains how to add a page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rlm.web.session import visit_of
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
-#: Files to load down, by path: each is made of documents, as CSV.
+#: Downloadable CSV files by path, each made from documents.
 FILES: Final = {"/compliance.csv": endpoints.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
@@ -48,27 +48,27 @@ def page_routes(store: Store) -> list[BaseRoute]:
 
 
 def missing_page(request: Request) -> Response:
-    """Return the page for an address at which there is none."""
+    """Return the page for an unknown address."""
     frame = Frame(PAGES, None, SERVER, system_clock.now(), _viewer_of(request), MISSING)
     return HTMLResponse(render(frame, "trouble.html", {"title": "Not found", "is_away": False}).html, _NOT_FOUND)
 
 
 def _viewer_of(request: Request) -> Viewer:
-    """Return who looks at the page that answers `request`. One that has nothing to send gets no CSRF token."""
+    """Return the viewer of the page that answers `request`. A page that sends nothing gets no CSRF token."""
     visit = visit_of(request)
     writes, leaves = visit.may_write, visit.is_logged_in
     return Viewer(writes, visit.csrf_token() if writes or leaves else "", leaves)
 
 
 class _Site:
-    """Answers for pages."""
+    """Answers requests for pages."""
 
     def __init__(self, store: Store) -> None:
         self._documents = Documents(store)
         self._channels = Channels()
 
     def endpoint(self, page: Page) -> Callable[[Request], object]:
-        """Return what answers for a page: as a whole, as a stream of its live sections, or with these once as JSON."""
+        """Return the handler of a page: the whole page, a stream of its live sections, or these once as JSON."""
 
         async def answer(request: Request) -> Response:
             question, viewer = Query.of(request), _viewer_of(request)
@@ -89,7 +89,7 @@ class _Site:
         return answer
 
     def file(self, find: Callable[[Documents], str]) -> Callable[[Request], Response]:
-        """Return what answers with a file."""
+        """Return the handler of a file."""
 
         def answer(_request: Request) -> Response:
             try:
@@ -106,16 +106,16 @@ class _Site:
         except StoreError:
             revive(self._documents.store)
             return LiveState(trouble=AWAY)
-        except Elsewhere as found:  # of what was found, one thing is left
+        except Elsewhere as found:  # only one match is left
             return LiveState(trouble=f"this is at {found.address} now")
-        except RLMError as error:  # what it is about is gone
+        except RLMError as error:  # its subject is gone
             return LiveState(trouble=str(error).rstrip("."))
-        except Exception:  # whoever looks must be told, and is to see it mended without a reload
+        except Exception:  # show it, and recover without a reload
             log.exception("The page %s cannot be made", page.path, extra={"action": "render"})
             return LiveState(trouble=FAULT)
 
     def _page(self, page: Page, question: Query, viewer: Viewer) -> tuple[Rendered, int]:
-        """Return a page with its status; one that says so if it cannot be shown."""
+        """Return a page with its status; a page with the reason if it cannot be shown."""
         try:
             return self._render(page, question, viewer), 200
         except StoreError:

@@ -1,4 +1,4 @@
-"""The pages Endpoints, each window as what it is, and Compliance: the most calls in any period of the last day."""
+"""The pages Endpoints, with a picture of each window, and Compliance: the most calls in any period of a day."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rlm.web.pages.live import Documents
 from rlm.web.pages.now import HEALTHS
 from rlm.web.pages.page import Page, Query
 
-#: Changes shown, the newest.
+#: The number of newest changes to show.
 MOST_CHANGES: Final = 20
-#: What calls took is read less often, seconds: that takes longer the more there were.
+#: Durations of calls are read less often, seconds, because reading takes longer the more calls there are.
 _MEASURED_SECONDS = 4.0
-#: How far Compliance looks back, seconds, and the parts of that time that a strip shows: a quarter of an hour each.
+#: Seconds that Compliance looks back, and parts of that time in a strip, a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
 _LONG = f"{SINCE_SECONDS / 3600:g} h"
-#: How long it is shared, seconds: the whole log of a day is read for it.
+#: Seconds for which the result is shared: it reads the whole log of a day.
 _SHARED_SECONDS = 30.0
 
 
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
-    """Return what Endpoints shows."""
+    """Return the values of the page Endpoints."""
     entries = [
         {**one, "beside": health_beside(one), "next": _next(one), "picture": window_of(one)}
         for one in documents.get("drawn endpoints", lambda store: endpoint_list(store, drawn=True))
@@ -65,21 +65,21 @@ def _told(entries: list[dict[str, Any]]) -> str:
 
 
 def window_of(entry: Mapping[str, Any]) -> Markup:
-    """Return the picture of a window, from its entry in the list: its calls, and until when no call goes."""
+    """Return the picture of a window from its list entry: its calls, and until when no call is made."""
     period = entry["window"]["period_seconds"]
     rests = entry["circuit_seconds"]
     until = entry["next_slot_seconds"] if rests is None else rests
     said = f"{counted(entry['used'], 'call')} in the last {span(period)}, of {entry['allowed']:,} allowed; "
     said += "the next slot is free now" if until == 0 else f"no slot for {span(until)}" if until else "no slot"
-    ahead = period if until is None else until  # without an end it goes on
+    ahead = period if until is None else until  # endless: up to the edge
     kind = "wait" if entry["health"] in {Circuit.OK, Circuit.FULL} else HEALTHS[entry["health"]]
     return plots.strip(said, period, entry["window"]["ages_seconds"], (ahead, kind) if ahead else None)
 
 
 def compliance_context(documents: Documents, _question: Query) -> Mapping[str, Any]:
-    """Return what Compliance shows: what was called, the fullest first, the rules, and what is not known.
+    """Return the values of Compliance: the calls, fullest first, the rules, and the unknown part.
 
-    A strip is of the first rule of the limit in force; it may be above that where an `earlier` one was in force.
+    A strip shows the first rule of the limit in force; it may exceed it while an `earlier` limit was in force.
     """
     found = _found(documents)
     called = {
@@ -105,7 +105,7 @@ def compliance_context(documents: Documents, _question: Query) -> Mapping[str, A
 
 
 def limit_strip(name: str, one: Mapping[str, Any]) -> Markup:
-    """Return the course of an endpoint or budget against its limit; what is above that stands out."""
+    """Return the course of an endpoint or budget against its limit; the part above the limit stands out."""
     most, course = one["amount"], one["course"]
     lines = [plots.Line([*enumerate(course), (PARTS, course[-1])], "calls", filled=True)]
     if one["exceeded"]:
@@ -122,9 +122,9 @@ def _found(documents: Documents) -> Mapping[str, Any]:
 
 
 def as_file(documents: Documents) -> str:
-    """Return the rules as CSV, with a line of headings; truth is `true` or `false`, as in JSON."""
+    """Return the rules as CSV with a line of headings; booleans are `true` or `false`, as in JSON."""
     each, text = list(rules(_found(documents))), io.StringIO()
-    writer = csv.DictWriter(text, each[0], lineterminator="\n")  # there is an endpoint, and a limit has a rule
+    writer = csv.DictWriter(text, each[0], lineterminator="\n")  # there is at least one endpoint with one rule
     writer.writeheader()
     for one in each:
         writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in one.items()})

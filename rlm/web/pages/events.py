@@ -1,4 +1,4 @@
-"""The pages of events: those that wait, those that failed, one explained, and the search that leads there."""
+"""The pages of events: waiting ones, failed ones, one explained, and the search for them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Elsewhere, ListFilter, Page, Query, address, event_address, run_address
 from rlm.web.pages.plots import Column
 
-#: Windows to look ahead, and how long that outlook is shared, seconds.
+#: Windows to look ahead, and seconds for which that outlook is shared.
 WINDOWS, _OUTLOOK_SECONDS = 20, 10.0
-#: Nothing, between columns that belong together and the next of these.
+#: An empty column between groups of columns.
 GAP = Column("", ())
-#: The classes of columns: of what is, and of what might be.
+#: The classes of columns: the present case and the hypothetical case.
 KINDS = ("left", "busy")
-#: Events or letters on a page of a list, and groups of letters that are shown, the largest.
+#: Events or letters on a page of a list, and the number of largest groups of letters to show.
 ON_A_PAGE, GROUPS = 50, 20
-#: How old a list may be, seconds: all letters are read for theirs, and that of events may be long and is not live.
+#: Most seconds of age of a list: all letters are read for theirs, and that of events may be long and is not live.
 WAITING_SECONDS, LETTERS_SECONDS = 3.0, 2.0
-#: The most characters of what can be searched for.
+#: Most characters of a search text.
 _LONGEST = 1000
 
 
 def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what Queue shows: how much waits, by type, and which events; and how the leftovers develop."""
+    """Return the values of Queue: how much waits by type, which events, and how the leftovers develop."""
     stats = documents.get("queue_stats", queue_stats)
     asked = ListFilter("/queue", question)
     states = asked.choices("state", [str(one) for one in WAITING])
@@ -72,13 +72,13 @@ def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 
 def outlook_of(documents: Documents) -> Mapping[str, Any] | None:
-    """Return what the macro `outlook` of parts.html draws; None where no whole window is on record."""
+    """Return the values of the macro `outlook` of parts.html; None if no whole window is on record."""
     found = documents.get("outlook", lambda store: outlook_now(store, start_seconds(store), WINDOWS), _OUTLOOK_SECONDS)
     return outlook_values(found) if found else None
 
 
 def outlook_values(*found: Outlook) -> Mapping[str, Any]:
-    """Return what the macro draws of an outlook, or of today's and the one of what might be."""
+    """Return the macro's values for an outlook, or for the present and the hypothetical one."""
     return {
         "verdicts": [one.verdict for one in found],
         "columns": list(_columns(found)) if any(one.leftover for each in found for one in each.windows) else [],
@@ -88,7 +88,7 @@ def outlook_values(*found: Outlook) -> Mapping[str, Any]:
 
 
 def _columns(found: Sequence[Outlook]) -> Iterator[Column]:
-    """Yield columns for each window: what it leaves over, today and beside it as it might be."""
+    """Yield columns for each window: its leftovers in the present case, then in the hypothetical one."""
     for at in range(max(len(one.windows) for one in found)):
         for name, kind, one in zip(("", "what if ") if len(found) > 1 else ("",), KINDS, found, strict=False):
             ahead = one.windows[at] if at < len(one.windows) else None
@@ -98,7 +98,7 @@ def _columns(found: Sequence[Outlook]) -> Iterator[Column]:
 
 
 def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what Failures shows: dead letters grouped and one by one."""
+    """Return the values of Failures: dead letters in groups and one by one."""
     asked = ListFilter("/failures", question)
     types, endpoints = documents.get("names", lambda store: (tuple(store.known_types), [*store.settings.endpoints]), 10)
     chosen = {
@@ -136,7 +136,7 @@ def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]
 
 
 def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the filter as `POST /api/failed/retry` and `drop` take it; all letters without one."""
+    """Return the filter in the form of `POST /api/failed/retry` and `drop`; all letters without one."""
     told = {name: found[0] if name in {"since", "search"} else found for name, found in given.items()}
     return {"filter": told} if told else {"all": True}
 
@@ -144,9 +144,9 @@ def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
 def group(
     one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], filtered: Mapping[str, list[str]]
 ) -> dict[str, Any]:
-    """Return what is shown of a group: its letters, where they are listed, and what a button about them sends.
+    """Return the values of a group: its letters, the address of their list, and the body that its buttons send.
 
-    That is None where the filter would match the letters of other groups as well: `among` so many it stands.
+    The body is None if the filter would also match letters of other groups; `among` is the number that it matches.
     """
     narrow = {name: [one[name]] for name in ("reason", "answer", "endpoint", "type") if one[name]}
     given = {**filtered, **narrow}
@@ -156,14 +156,14 @@ def group(
 
 
 def event_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the page of an event, or of all of an item, shows; raise NoSuchRunError if none is known."""
+    """Return the values of the page of an event, or of all of an item; raise NoSuchRunError if it is unknown."""
     asked = question.get("event_id")
     found = documents.get(("event", asked), lambda store: explain(store, asked))
     return {"title": asked, "events": [explained(one) for one in found], "command": f"rlm explain {shlex.quote(asked)}"}
 
 
 def explained(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is shown of an event: its document, and its trail as a line of time."""
+    """Return the values of an event: its document, and its trail as a timeline."""
     return {
         **one,
         "trail": list(trail(one)),
@@ -173,7 +173,7 @@ def explained(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trail(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what happened to an event, in the order of time: each step with its time, its kind, and in words."""
+    """Yield what happened to an event, in the order of time: each step with its time, its kind, and a text."""
     if one["taken_at"]:
         yield _step(one["taken_at"], "taken", "taken off the audit list", run=one["taken_in"])
     for each in one["attempts"]:
@@ -188,7 +188,7 @@ def _step(at: str, kind: str, told: str, text: str = "", run: str | None = None,
 
 
 def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what is found for a text if it is several things; raise Elsewhere if it is one, which has a page."""
+    """Return what is found for a text; raise Elsewhere if it is one thing that has its own page."""
     asked = question.get("q").strip()[:_LONGEST]
     found = documents.get(("search", asked), lambda store: search(store, asked))
     if one := place(found):
@@ -203,7 +203,7 @@ def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 
 def place(found: Mapping[str, Any]) -> str:
-    """Return the address of what was found if it is one thing; empty if it is several, or nothing."""
+    """Return the address of the only match; empty if there are several, or none."""
     if len(found["runs"]) == 1:
         return run_address(found["runs"][0])
     if len(found["events"]) == 1:

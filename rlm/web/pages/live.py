@@ -1,6 +1,6 @@
-"""Pages that stay current, however many are open: a reading of each document a second, and a rendering of each URL.
+"""Pages that stay current at a constant cost: each document is read, and each URL rendered, once a second.
 
-All who look share both; a browser is sent only what changed.
+All viewers share both; a browser gets only what changed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from rlm.ledger import Store
 
 T = TypeVar("T")
 
-#: How long a document is shared, seconds. One that takes long to read is kept longer, see `Sparing`.
+#: Seconds for which a document is shared. One that takes long to read is kept longer, see `Sparing`.
 SHARED_SECONDS: Final = 0.9
-#: Documents kept; the one that was not asked for the longest goes.
+#: Most documents to keep; the least recently used one is dropped.
 _MOST = 200
-#: Between two renderings of a URL, seconds.
+#: Seconds between two renderings of a URL.
 EVERY_SECONDS: Final = 1.0
-#: At least this often something is sent, seconds, so that a browser knows that its connection lives.
+#: Maximum seconds between two messages, so that a browser knows that its connection lives.
 BEAT_SECONDS: Final = 5.0
-#: By this a page knows that it was made by another process, and loads itself anew.
+#: Lets a page notice that another process serves it now; the page then reloads itself.
 SERVER: Final = secrets.token_hex(4)
 
 
 class Documents:
-    """What pages are made of: documents of `rlm.admin`, shared by all pages and by all who look at them.
+    """The content of pages: documents of `rlm.admin`, shared by all pages and viewers.
 
     Every method may be called from any thread, and raises StoreError while Redis is away.
     """
@@ -51,7 +51,7 @@ class Documents:
         self._lock = Lock()
 
     def get(self, key: Hashable, find: Callable[[Store], T], seconds: float = SHARED_SECONDS) -> T:
-        """Return the document that `find` reads, at most `seconds` old. Equal keys share one; nobody may change it."""
+        """Return the document that `find` reads, at most `seconds` old. Equal keys share one; do not change it."""
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = Lock(), Sparing(lambda: find(self.store), seconds)
@@ -69,14 +69,14 @@ class Documents:
 
 @dataclass(slots=True)
 class LiveState:
-    """What a URL shows: the HTML of each live section, and why it is out of date, empty if it is not."""
+    """What a URL shows: the HTML of each live section, and why it is out of date; empty if it is not."""
 
     sections: Mapping[str, str] = field(default_factory=dict)
     trouble: str = ""
 
 
 class Channel:
-    """One URL, rendered once a second as long as somebody looks."""
+    """One URL, rendered once a second while it has viewers."""
 
     def __init__(self, look: Callable[[], LiveState]) -> None:
         self.state = LiveState()
@@ -110,7 +110,7 @@ class Channel:
 
 
 class Channels:
-    """The URLs that somebody looks at."""
+    """The URLs that have viewers."""
 
     def __init__(self) -> None:
         self._channels: dict[Hashable, Channel] = {}
@@ -118,10 +118,10 @@ class Channels:
     async def stream(
         self, key: Hashable, look: Callable[[], LiveState], is_over: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[str]:
-        """Yield server-sent events: what changed since the last one, and a beat where nothing did.
+        """Yield server-sent events: what changed since the last one, and a beat if nothing did.
 
-        `look` renders what the `key` stands for; it runs in a thread of its own. Once it `is_over`, nothing more is
-        sent and the stream ends.
+        `look` renders the page of `key` in a thread. Once `is_over` returns True, nothing more is sent: the stream
+        ends.
         """
         channel = self._channels.setdefault(key, Channel(look))
         seen: dict[str, str] = {}
@@ -143,6 +143,6 @@ class Channels:
 
 
 def told(state: LiveState) -> str:
-    """Return a state as the script reads it."""
+    """Return a state in the format of the script."""
     said = {"server": SERVER, "now": system_clock.now(), "trouble": state.trouble, "sections": state.sections}
     return msgspec.json.encode(said).decode()

@@ -1,4 +1,4 @@
-"""The page Now: will it be done in time, what will be left, and why."""
+"""The page Now: whether everything will be done in time, what will be left, and why."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from rlm.web.pages.run_plot import RunPlot, expected_line, planned_line, plot
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
-#: Runs shown as columns, groups of dead letters, and workers.
+#: Most runs to show as columns, groups of dead letters, and workers.
 LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 20, 5, 10
-#: How long the calls of the last run are shared, seconds: they do not change.
+#: Seconds for which the calls of the last run are shared: they do not change.
 _KEPT_SECONDS = 60.0
-#: The height of the curve, pixels; of that of the last run, below which stands what happened.
+#: Heights in pixels: of the curve, and of the last run's curve, which has a list of events below it.
 HEIGHT, LAST_HEIGHT = 340, 300
-#: Room above the highest line of the curve, and behind the deadline, as parts.
+#: Room above the highest line of the curve, and after the deadline, as factors.
 _HEADROOM, _BEHIND = 1.12, 1.03
-#: A round number as near to the number of events as this has no line of its own.
+#: From this part of the number of events on, a round number has no line of its own.
 _NEAR = 0.88
-#: The class of each health in the pictures and badges.
+#: The class of each health in pictures and badges.
 HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
 
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
-    """Return what the page shows."""
+    """Return the values of the page."""
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
@@ -66,14 +66,14 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
 
 
 def _team(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the workers to show, those that do something first, each with what that is; and how many are `hidden`."""
+    """Return the workers to show with their activity, busy ones first; and how many are `hidden`."""
     first = sorted(each, key=lambda one: not one["calls"] and one["state"] == WorkerState.READY)
     shown = [(one, words.doing(one, events=False), words.doing(one, events=True)) for one in first[:MOST_WORKERS]]
     return {"team": shown, "hidden": len(each) - len(shown)}
 
 
 def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the figures of an open run, or of the time between two: words, number, and its class if that is not 0."""
+    """Return the figures of an open run or of the time between two: words, number, and class if it is not 0."""
     team = []
     if words.is_open(found):
         counts = words.counts_in_all(found)
@@ -100,7 +100,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _expected(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
-    """Return the figure of what is expected to be left over; none if the run does not go on, so nobody knows."""
+    """Return the figure of the expected leftovers; none if the run has halted, because then nobody knows."""
     if words.halted(found):
         return []
     return [("expected to be left over", (found.get("forecast") or found["plan"])["expected_leftover"], "warn")]
@@ -114,10 +114,10 @@ def _phases(state: str) -> list[tuple[str, str]]:
 
 
 def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return for each type its counts and the endpoints that serve it, with what is used of their windows."""
+    """Return for each type its counts and its endpoints, with the use of their windows."""
     of_type: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for name, entry in by_endpoint.items():
-        for kind in entry.get("types", ()):  # a user who may only read does not see them
+        for kind in entry.get("types", ()):  # a read-only user does not see them
             of_type.setdefault(kind, []).append((name, entry))
     return [
         {
@@ -132,7 +132,7 @@ def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dic
 
 
 def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
-    """Return a column for each finished run, the newest last: done, left over, failed."""
+    """Return a column for each finished run, newest last: done, left over, failed."""
     kinds = {"completed": "done", "leftover": "left", "failed": "fail"}
     return [
         plots.Column(

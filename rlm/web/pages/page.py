@@ -1,6 +1,6 @@
-"""A page: a function from documents to the values of a template, and how that becomes HTML. It knows no Redis.
+"""A page: a function from documents to the values of a template, and its rendering as HTML. It knows no Redis.
 
-What the address of a page asks is read here, the filter of a list included, and addresses are written.
+This module also reads the query of a page, including the filter of a list, and makes addresses.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rlm.web.pages import plots
 from rlm.web.pages.live import Documents
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
-#: A filter that goes further back is a slip, seconds: a hundred years.
+#: Most seconds that a filter may go back, a hundred years: more is a mistake.
 _LONGEST_SECONDS = 100 * 366 * 86_400
-#: The most characters of a text that is searched for.
+#: Most characters of a search text.
 _LONGEST_TEXT = 320
 
 
 class Query(NamedTuple):
-    """What a request asks of a page: what its path and its query say. It is hashable, so equal ones share an answer."""
+    """The parameters in path and query of a request. It is hashable, so equal requests share an answer."""
 
     path: tuple[tuple[str, str], ...] = ()
     query: tuple[tuple[str, str], ...] = ()
@@ -41,20 +41,20 @@ class Query(NamedTuple):
         return cls(tuple(sorted(request.path_params.items())), tuple(request.query_params.multi_items()))
 
     def get(self, name: str, default: str = "") -> str:
-        """Return the value of a part of the path or of the query, the last one given."""
+        """Return the value of a parameter in path or query, the last one given."""
         return dict(self.query + self.path).get(name, default)
 
     def all(self, name: str) -> list[str]:
-        """Return each value that the query gives for a name."""
+        """Return all values that the query has for a name."""
         return [value for key, value in self.query if key == name]
 
 
 @dataclass
 class ListFilter:
-    """What a list is asked for. Each method reads one part; `faults` says what of it cannot be understood.
+    """The filter of a list. Each method reads one parameter; `faults` collects what is invalid.
 
-    A list with faults shows nothing: a filter that is half understood would show, or drop, what nobody meant.
-    `given` is what was read, so that a form, an address or a command can say the same again.
+    A list with faults shows nothing: with half of a filter it would show, or drop, what nobody meant. `given` has the
+    values that were read, so that a form, an address or a command can repeat them.
     """
 
     path: str
@@ -63,7 +63,7 @@ class ListFilter:
     given: dict[str, list[str]] = field(default_factory=dict)
 
     def choices(self, name: str, allowed: Collection[str]) -> frozenset[str]:
-        """Return the values given for `name`, each one of those `allowed`."""
+        """Return the values given for `name`, all of which must be `allowed`."""
         found = list(dict.fromkeys(filter(None, self.question.all(name))))
         for one in found:
             if one not in allowed:
@@ -78,7 +78,7 @@ class ListFilter:
         return "".join(self._note(name, [found] if found else []))
 
     def ago(self, name: str) -> float | None:
-        """Return the duration given for `name` in seconds, None without one."""
+        """Return the duration given for `name` in seconds; None without one."""
         text = self.text(name)
         seconds = seconds_of(text) if text else 0.0
         if text and not 0 < seconds <= _LONGEST_SECONDS:
@@ -86,7 +86,7 @@ class ListFilter:
         return seconds or None
 
     def number(self, name: str) -> int:
-        """Return the whole number given for `name`, 0 without one. It says where a list goes on, not what is in it."""
+        """Return the whole number given for `name`, 0 without one. It is the position in a list, not a filter."""
         text = self.question.get(name)
         if text and not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004  # more than any list has
             self.faults.append(f"{name} {text!r} is no place in this list")
@@ -99,7 +99,7 @@ class ListFilter:
         return found
 
     def one(self, name: str) -> str:
-        """Return what a field of the form shows for `name`."""
+        """Return the value of the form's field for `name`."""
         return self.given.get(name, [""])[0]
 
     def address(self, **more: object) -> str:
@@ -107,7 +107,7 @@ class ListFilter:
         return address(self.path, {**self.given, **{name: [str(one)] for name, one in more.items() if one}})
 
     def options(self, **more: str) -> str:
-        """Return the filter, and `more`, as options of a command, each behind a space."""
+        """Return the filter, and `more`, as options of a command, each after a space."""
         told = [(name, one) for name, found in self.given.items() for one in found]
         return "".join(f" --{name} {shlex.quote(one)}" for name, one in [*told, *more.items()] if one)
 
@@ -119,7 +119,7 @@ def address(path: str, query: Mapping[str, Collection[str]]) -> str:
 
 
 def event_address(event_id: str) -> str:
-    """Return the address of the page that explains an event, whatever its id holds."""
+    """Return the address of the page that explains an event, whatever characters its id contains."""
     return f"/events/{quote(event_id, safe=':')}"
 
 
@@ -128,8 +128,8 @@ def run_address(run_id: str) -> str:
     return f"/runs/{quote(run_id, safe='')}"
 
 
-class Elsewhere(Exception):  # noqa: N818  # no error
-    """Raised by a context: what is asked for is shown at `address`, a path on this site."""
+class Elsewhere(Exception):  # noqa: N818  # not an error
+    """Raised by a context: the request is answered at `address`, a path on this site."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -139,7 +139,7 @@ class Elsewhere(Exception):  # noqa: N818  # no error
 class Page(NamedTuple):
     """One page. `context` reads documents and returns the values for `template`.
 
-    `path` is a Starlette path. A page with a `label` stands in the navigation. `command` is the command that shows the
+    `path` is a Starlette path. A page with a `label` is in the navigation. `command` is the command that shows the
     same; a context may replace it by its own value `command`, and `title` likewise.
     """
 
@@ -152,7 +152,7 @@ class Page(NamedTuple):
 
 
 class Viewer(NamedTuple):
-    """Who looks at a page: whether there are buttons for them, what the script sends with each order, and a log-out."""
+    """The viewer of a page: whether it has buttons, the token that orders need, and whether it can log out."""
 
     may_write: bool = False
     csrf_token: str = ""
@@ -160,13 +160,13 @@ class Viewer(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What stands around the content of every page: the pages to go to, who looks, when and at what."""
+    """The frame around every page: the navigation, the viewer, the time, and the present page."""
 
     pages: tuple[Page, ...]
     page: Page | None
     server: str
     now: float
-    viewer: Viewer = Viewer()  # one who may look, and no more
+    viewer: Viewer = Viewer()  # may only look
     trouble: str = ""
 
     @property
@@ -181,7 +181,7 @@ class Frame(NamedTuple):
 
 @dataclass(slots=True)
 class Rendered:
-    """The HTML of a page, and by id that of each of its live sections."""
+    """The HTML of a page, and of each of its live sections by id."""
 
     html: str = ""
     sections: dict[str, str] = field(default_factory=dict)
@@ -195,7 +195,7 @@ def render(frame: Frame, template: str, values: Mapping[str, Any]) -> Rendered:
         """Make a section that is replaced when its HTML changes, with id, name for a screen reader, and class."""
         rendered.sections[name] = str(caller())
         shape = Markup('<section id="{}" class="{}" data-live aria-label="{}">{}</section>')
-        return shape.format(name, kind, label, Markup(rendered.sections[name]))  # noqa: S704  # it was escaped there
+        return shape.format(name, kind, label, Markup(rendered.sections[name]))  # noqa: S704  # it is already escaped
 
     page = frame.page
     known = {"title": page.title, "command": page.command} if page else {"command": ""}
@@ -204,7 +204,7 @@ def render(frame: Frame, template: str, values: Mapping[str, Any]) -> Rendered:
 
 
 def alone(template: str, **values: str) -> str:
-    """Render a template that stands alone, without the frame of the dashboard."""
+    """Render a template without the frame of the dashboard."""
     return _ENVIRONMENT.get_template(template).render(values)
 
 
@@ -220,14 +220,14 @@ def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | s
 
 
 def words(text: str) -> Markup:
-    """Return a sentence as HTML: what stands between backquotes in it is a command."""
+    """Return a sentence as HTML; text between backquotes is a command."""
     parts = safe_words(text).split("`")
     command = Markup("<code>{}</code>")
     return Markup("").join(command.format(part) if at % 2 else escape(part) for at, part in enumerate(parts))
 
 
 def _visible(value: Any) -> Any:
-    """Make control and other invisible characters of a text from outside visible; it is escaped for HTML afterwards."""
+    """Make control and other invisible characters of an untrusted text visible; it is escaped for HTML later."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else safe_line(value)
 
 

@@ -1,8 +1,8 @@
-"""The few pictures of the dashboard, as SVG: pure functions of numbers. Colours come from the style sheet, by class.
+"""The pictures of the dashboard as SVG: pure functions of numbers. Colours come from the style sheet, by class.
 
-A picture is as wide as its place: positions across are parts of that width, so lines and text in it keep their size.
-Curves and ticks stand in a picture inside of it that is stretched. Classes of parts: `done`, `busy`, `wait`, `fail` and
-`left` of events; `measured`, `planned` and `forecast` of lines.
+A picture is as wide as its place: horizontal positions are percentages, so lines and text in it keep their size. Curves
+and ticks are in an inner picture that is stretched. Classes of parts: `done`, `busy`, `wait`, `fail` and `left` of
+events; `measured`, `planned` and `forecast` of lines.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from rlm.core.text import safe_line
 
-#: A number and the class of what it counts.
+#: A number and its class.
 Part = tuple[float, str]
 Point = tuple[float, float]
-#: The stretched picture inside is so many units wide and high.
+#: Width and height of the stretched inner picture, in its units.
 _UNITS: Final = 1000
 _INNER: Final = Markup(
     '<svg y="{0}" width="100%" height="{1}" viewBox="0 0 {2} {2}" preserveAspectRatio="none" overflow="visible">{3}'
@@ -26,17 +26,17 @@ _INNER: Final = Markup(
 )
 #: Pixels below a curve for the numbers along it, and above it for the names of marks.
 _BELOW, _ABOVE = 20, 18
-#: The widest column, in parts of a hundred.
+#: The widest column, percent.
 _WIDEST: Final = 8.0
-#: A part of a bar that is not 0 is at least this wide, in parts of a hundred.
+#: The minimum width of a part of a bar that is not 0, percent.
 _NARROWEST = 0.4
-#: Behind this part of the width, words stand to the left of what they are about.
+#: To the right of this part of the width, words are written to the left of their mark.
 _TURN = 0.65
 _MINUTE, _HOUR = 60, 3600
 
 
 class Line(NamedTuple):
-    """A line of a class that rises at its points; `filled`: the area below has a colour."""
+    """A line of a class that rises at its points; `filled`: the area below it has a colour."""
 
     points: Sequence[Point]
     kind: str
@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 
 class PlotMark(NamedTuple):
-    """A moment, drawn as a vertical line with words above it, or a dot where `y` is given."""
+    """A moment, drawn as a vertical line with words above it, or as a dot if `y` is given."""
 
     x: float
     words: str
@@ -53,7 +53,7 @@ class PlotMark(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One of several columns: what it is in words, its parts from the bottom up, and where it leads."""
+    """One of several columns: its words, its parts from the bottom up, and its link."""
 
     words: str
     parts: Sequence[Part]
@@ -61,7 +61,7 @@ class Column(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """How far a picture goes, from 0, and the numbers to write along it; by default round ones."""
+    """The ends of a picture's axes, which begin at 0, and the numbers along them; by default round ones."""
 
     x_end: float
     y_end: float
@@ -70,9 +70,9 @@ class Axes(NamedTuple):
 
 
 def bar(label: str, *parts: Part, whole: float = 0, height: int = 12) -> Markup:
-    """Return a bar of parts, (number, class) each, which fill its width, or as much as they are of the `whole`.
+    """Return a bar of parts, (number, class) each, which fill its width, or their share of the `whole`.
 
-    `label` says in words what it shows. A part that is not 0 can be seen however small it is.
+    `label` describes it in words. A part that is not 0 is visible however small it is.
     """
     shown = [(number, kind) for number, kind in parts if number > 0]
     total = max(whole, sum(number for number, _ in shown)) or 1.0
@@ -87,7 +87,7 @@ def bar(label: str, *parts: Part, whole: float = 0, height: int = 12) -> Markup:
 
 
 def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
-    """Return a column for each of `bars`, all on one scale. The words of one show where the mouse is over it."""
+    """Return a column for each of `bars`, all on one scale. The words of a column appear under the mouse."""
     most = max((sum(number for number, _ in one.parts) for one in bars), default=0) or 1
     pitch = 100 / max(1, len(bars))
     width = min(_WIDEST, pitch * 0.76)
@@ -111,7 +111,7 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
 
 
 def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[PlotMark] = (), height: int = 260) -> Markup:
-    """Return lines over two axes that begin at 0, later ones above, with marks; `label` says in words what it shows."""
+    """Return lines over two axes from 0, later lines on top, with marks; `label` describes it in words."""
     room = height - _ABOVE - _BELOW
     x_end, y_end = axes.x_end or 1.0, axes.y_end or 1.0
     drawn = [_y_tick(at / y_end, words, room) for at, words in axes.y_ticks or round_ticks(axes.y_end, 4)]
@@ -123,10 +123,10 @@ def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[PlotMar
 
 
 def strip(label: str, period: float, ages: Iterable[float], ahead: Part | None = None, height: int = 26) -> Markup:
-    """Return a window: the last `period` seconds up to now, in the middle, a tick for each call, and a period ahead.
+    """Return a window: the last `period` seconds to the left of now, a tick for each call, and a period ahead.
 
-    `ages` are how long ago each call was made. `ahead`, (seconds, class), is until when what the class says is so, as
-    `wait` for the next slot.
+    `ages` are the seconds since each call. `ahead`, (seconds, class), is for how long the state of that class
+    lasts, such as `wait` for the next slot.
     """
     ticks = " ".join(
         f"M{_short(_UNITS / 2 * (1 - min(1.0, age / period)))} 0V{_UNITS}" for age in sorted(ages, reverse=True)
@@ -147,7 +147,7 @@ def strip(label: str, period: float, ages: Iterable[float], ahead: Part | None =
 
 
 def histogram(label: str, end: float, moments: Iterable[float], parts: int = 120, height: int = 26) -> Markup:
-    """Return how many calls were made in each part of the time from 0 to `end`, the most as high as the picture."""
+    """Return the number of calls in each part of the time from 0 to `end`, scaled to the highest."""
     counts = [0] * parts
     for at in moments:
         counts[min(parts - 1, max(0, int(parts * at / (end or 1.0))))] += 1
@@ -178,7 +178,7 @@ def sample(kind: str) -> Markup:
 
 
 def round_ticks(end: float, most: int) -> list[tuple[float, str]]:
-    """Return at most `most` round numbers above 0 up to `end`, evenly apart, each with its words."""
+    """Return at most `most` evenly spaced round numbers above 0 up to `end`, each with its words."""
     if end <= 0:
         return []
     least = end / most
@@ -202,7 +202,7 @@ def _time(at: int, end: float) -> str:
 
 
 def _y_tick(part: float, words: str, room: int) -> Markup:
-    """Return a line across with its number below it: above the highest one stand the names of marks."""
+    """Return a horizontal line with its number below it, because the names of marks are above the highest line."""
     y = _ABOVE + room * (1 - part)
     shape = Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2}</text>')
     return shape.format(_short(y), _short(y + 13), safe_line(words))
@@ -240,7 +240,7 @@ def _mark(mark: PlotMark, part: float, y_end: float, room: int) -> Markup:
 
 
 def _frame(kind: str, label: str, height: int, drawn: Sequence[Markup], *, role: str = "img") -> Markup:
-    """Return a picture. It is an `img` to a screen reader, which looks for nothing in it, unless it has links."""
+    """Return a picture. For a screen reader it is an `img` without content, unless it has links."""
     shape = Markup('<svg class="plot {}" height="{}" role="{}" aria-label="{}">{}</svg>')
     return shape.format(kind, height, role, safe_line(label), _join(drawn))
 
@@ -250,5 +250,5 @@ def _join(parts: Iterable[Markup]) -> Markup:
 
 
 def _short(number: float) -> str:
-    """Return a number with at most one decimal, for these are many."""
+    """Return a number with at most one decimal, because there are many."""
     return f"{number:.1f}".removesuffix(".0")

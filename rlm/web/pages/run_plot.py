@@ -1,4 +1,4 @@
-"""The picture of a run: plan against actual on one time axis, calls by endpoint, what happened meanwhile. Pure."""
+"""The picture of a run: plan and actual course on one time axis, calls by endpoint, what happened. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rlm.admin.verdict import against_plan
 from rlm.core.text import counted, span
 from rlm.web.pages import plots
 
-#: The class of the line for what happened; of other things it is `event`.
+#: The class of the line for each kind of happening; of any other kind it is `event`.
 _KINDS: Final = {"end": "deadline", "now": "forecast", "pause": "halt", "limit": "halt"}
-#: Marks nearer to each other than this part of the window have one number: `2, 3`; even nearer ones have one line.
+#: Marks closer than this part of the window share one label: `2, 3`; even closer ones share one line.
 _APART: Final = 0.04
 _AS_ONE: Final = 0.006
 _HEADROOM: Final = 1.12
@@ -67,13 +67,13 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
 
 
 def _ended(found: Mapping[str, Any]) -> float:
-    """Return until when the run is known, seconds from its start."""
+    """Return up to when the run is known, in seconds from its start."""
     ended = datetime.fromisoformat(found.get("finished_at") or found["as_of"])
     return (ended - datetime.fromisoformat(found["started_at"])).total_seconds()
 
 
 def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None:
-    """Return when the first call was due, seconds from the start; None if there was none."""
+    """Return when the first call was due, in seconds from the start; None if there was none."""
     called: float | None = found.get("called_seconds")
     if called is not None:
         return max(0.0, _ended(found) - called)
@@ -81,7 +81,7 @@ def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None
 
 
 def planned_line(plan: Mapping[str, Any], began: float | None, window: float) -> list[tuple[float, float]]:
-    """Return the calls answered by when, as planned from the first call on; nothing of a run of an older version."""
+    """Return the planned answers over time from the first call on; nothing for a run of an older version."""
     course = plan.get("course")
     if began is None or not course:
         return []
@@ -89,7 +89,7 @@ def planned_line(plan: Mapping[str, Any], began: float | None, window: float) ->
 
 
 def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[tuple[float, float]]:
-    """Return what an open run is expected to do from now on, which ends with all that is expected to be sent."""
+    """Return the expected course of an open run from now on, up to all calls that are expected."""
     expected = found.get("forecast")
     if "finished_at" in found or not expected or began is None:
         return []
@@ -102,20 +102,20 @@ def expected_line(
 ) -> list[tuple[float, float]]:
     """Return the line of a forecast from the `last` known point on, up to the `whole`; nothing if it is over."""
     course = expected.get("course") or [[expected["forecast_seconds"], whole]]
-    short = whole - course[-1][1]  # what the forecast does not count, for it is done or under way
+    short = whole - course[-1][1]  # done or in flight, so the forecast does not count it
     ahead = [(began + at, float(max(last[1], number + short))) for at, number in course if began + at > last[0]]
     return [last, *ahead] if ahead else []
 
 
 def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
-    """Return at most so many of the points, the last among them: a picture has no room for more."""
+    """Return at most `most` of the points, including the last: a picture has no room for more."""
     return points[:: -max(1, -(-len(points) // most))][::-1]
 
 
 def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:
-    """Return what happened, in the order of time: when, its kind, and in words."""
+    """Return what happened, in the order of time: when, its kind, and a text."""
     happened = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
-    # Those of one second together; those from before the run left out.
+    # Starts in the same second are combined; those before the run are left out.
     starts = Counter(one["at_seconds"] // 1 for one in course["workers"] if one["at_seconds"] >= 0)
     happened += [(at, "worker", f"{counted(number, 'worker')} started") for at, number in starts.items()]
     if began is not None:
@@ -132,7 +132,7 @@ def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float 
 
 
 def _changed(one: Mapping[str, Any]) -> str:
-    """Return what an operator, or the configuration file, changed of an endpoint or a budget."""
+    """Return what an operator or the configuration file changed of an endpoint or budget."""
     name, why = one["name"], f": {one['reason']}" if one.get("reason") else ""
     match one["what"]:
         case "limit":
@@ -146,7 +146,7 @@ def _changed(one: Mapping[str, Any]) -> str:
 
 
 def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.PlotMark]:
-    """Return a line for each thing that happened, with its number; of neighbours the first has the numbers of all."""
+    """Return a line for each happening with its number; the first of several neighbours has all their numbers."""
     marks: list[plots.PlotMark] = []
     first = 0
     for number, (at, kind, _) in enumerate(happened, start=1):

@@ -23,12 +23,12 @@ ON_A_PAGE = 50
 _PARTS = ("completed", "failed", "leftover")
 #: The states of finished runs.
 STATES = tuple(str(one) for one in State if one not in MOVES)
-#: Figures of a comparison of which less is better, whatever there was to do.
+#: Figures of a comparison of which less is always better.
 LESS = frozenset({"failed", "left over", "errors", "throttled", "invalid"})
 
 
 def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the list of runs shows."""
+    """Return the values of the list of runs."""
     asked = ListFilter("/runs", question)
     states, triggers = asked.choices("state", STATES), asked.choices("trigger", tuple(Trigger))
     since, text, before = asked.ago("since"), asked.text("search"), question.get("before")
@@ -54,7 +54,7 @@ def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 
 def told_of(record: Mapping[str, Any]) -> str:
-    """Return in a sentence what went wrong in a run, empty if nothing did."""
+    """Return in a sentence what went wrong in a run; empty if nothing did."""
     wrong, dead = troubles_by_part(record), record["counts"]["failed"] + record["counts"]["invalid"]
     return record.get("failure") or (wrong[0][0] if wrong else counted(dead, "dead letter") if dead else "")
 
@@ -64,12 +64,12 @@ def _open(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], words.Counted, 
 
 
 def _comparison(first: str, second: str) -> str:
-    """Return where two runs are compared."""
+    """Return the address of the comparison of two runs."""
     return address("/runs/compare", {"a": [first], "b": [second]})
 
 
 def context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the page of a run shows, be it open or on record."""
+    """Return the values of the page of a run, open or on record."""
     asked = question.get("run_id")
 
     def find(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,7 +94,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 
 def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, list[str]]]:
-    """Return what was decided in a run and how it turned out, with the reasons: each kind with its sentences."""
+    """Return what was decided in a run, its result and the reasons: each kind with its sentences."""
     told = [(name, [one]) for name, one in against_plan(found).items()]
     told += [("what binds", [plan_binds])] if (plan_binds := found["plan"].get("binds")) else []
     if is_open:
@@ -109,13 +109,13 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
 
 
 def _before(store: Store, run_id: str) -> str:
-    """Return where a run is compared with the one before it; empty if there is none."""
+    """Return the address of the comparison with the run before; empty if there is none."""
     page = runs_page(store, RunFilter(), 1, run_id)["runs"]
     return _comparison(page[0]["run_id"], run_id) if page else ""
 
 
 def compare_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the comparison of two runs shows; raise NoSuchRunError if one is not named, unknown or open."""
+    """Return the values of the comparison of two runs; raise NoSuchRunError if one is missing, unknown or open."""
     names = {name: question.get(name) for name in ("a", "b")}
     for name, asked in names.items():
         if not asked:
@@ -139,7 +139,7 @@ def _record(documents: Documents, asked: str) -> dict[str, Any]:
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return rows of a comparison in words, those that neither record has left out."""
+    """Return rows of a comparison in words, without those that neither record has."""
     return [_words(one) for one in rows if one["a"] is not None or one["b"] is not None]
 
 

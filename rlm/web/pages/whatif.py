@@ -1,4 +1,4 @@
-"""The page What if: the planner's answer to a question that one drags, and what the last runs would have left over."""
+"""The page What if: the planner's answer to a question set by sliders, and what the last runs would have left over."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 from rlm.web.pages.plots import Column
 
-#: How long an answer is shared, seconds: a plan, for what waits now, and one of records, which change once a run.
+#: Seconds for which an answer is shared: a plan of what waits now, and a replay of records, which change once per run.
 _PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
-#: The most endpoints that can be added to a type, and the numbers of runs to replay that can be chosen.
+#: Most endpoints to add to a type, and the choices for the number of runs to replay.
 MOST_ADDED = 9
 REPLAYS = (20, 100, 500)
-#: A slider goes to so many times what is so today, and for events to no fewer than this.
+#: A slider goes to so many times today's value, and for events at least to this number.
 _TIMES, _LEAST_EVENTS = 4, 500
 _MOST_CALLS = 10**9
 _AMOUNT = re.compile(r"\d+")
@@ -41,7 +41,7 @@ WAITING, COUNTS = "waiting", "counts"
 
 
 def context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what the page shows: the form, and the answers unless it cannot be asked."""
+    """Return the values of the page: the form, and the answers if the form is valid."""
     form = documents.get(("what if", question.query), lambda store: _form(store, question), _PLAN_SECONDS)
     shown: dict[str, Any] = {"form": form, "faults": form.faults, "replays": REPLAYS}
     shown |= {"answer": None, "replay": None}
@@ -80,13 +80,13 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
 
 
 def _edited(settings: Settings, asked: PlanAsk) -> Iterator[str]:
-    """Yield that the file is not what `rlm web` has read: a setting is asked for in addition to what it has now."""
+    """Yield a remark if the file differs from what `rlm web` has read: the question uses the file."""
     if asked.told and load_settings(settings.source).shown != settings.shown:
         yield "The configuration has changed since rlm web started: what if goes by the file as it is now."
 
 
 def _led(today: Forecast) -> Iterator[str]:
-    """Yield that runs go by another configuration than this one, if they do."""
+    """Yield a remark if runs use another configuration than this process."""
     if today.case.led_otherwise:
         yield sentence(today.case.led_otherwise)
 
@@ -105,7 +105,7 @@ def _clock(run_id: str) -> str:
 
 
 def _runs(found: Replay) -> Iterator[Column]:
-    """Yield columns for each run: what it left over then, in the replay, and as it might have been."""
+    """Yield columns for each run: its leftovers as recorded, as replayed, and in the hypothetical case."""
     for one in found.runs:
         each = [("recorded", one.recorded, "wait"), ("replayed", one.unchanged, "left")]
         each += [("what if", one.what_if, "busy")] if one.what_if else []
@@ -115,7 +115,7 @@ def _runs(found: Replay) -> Iterator[Column]:
 
 
 class Number(NamedTuple):
-    """A number of the form, with a slider from `least` to `most`, and what it counts; `today` is as it is."""
+    """A number of the form, with a slider from `least` to `most`, and its unit; `today` is the present value."""
 
     name: str
     label: str
@@ -128,7 +128,7 @@ class Number(NamedTuple):
 
     @property
     def told(self) -> bool:
-        """Whether it is not as today."""
+        """Whether it differs from today."""
         return self.value != self.today
 
     @property
@@ -138,7 +138,7 @@ class Number(NamedTuple):
 
 
 class TypeFields(NamedTuple):
-    """What can be asked of one type: its events, the limits of its endpoints, and more endpoints."""
+    """The fields of one type: its events, the limits of its endpoints, and endpoints to add."""
 
     name: str
     events: Number
@@ -147,12 +147,12 @@ class TypeFields(NamedTuple):
 
     @property
     def told(self) -> bool:
-        """Whether anything of it is not as today."""
+        """Whether anything of it differs from today."""
         return any(one.told for one in (self.events, *self.limits, self.added))
 
 
 class Form(NamedTuple):
-    """The form as it was sent, `faults` in it, and what the numbers of events `began_with`."""
+    """The form as it was sent, its `faults`, and where the numbers of events came from (`began_with`)."""
 
     basis: str
     began_with: str
@@ -169,7 +169,7 @@ class Form(NamedTuple):
 
     @property
     def asked(self) -> PlanAsk:
-        """The question, as `rlm plan` has it."""
+        """The question in the form of `rlm plan`."""
         counts = [f"{one.name}={one.events.value}" for one in self.types if one.events.value]
         nothing = [f"{self.types[0].name}=0"]
         limits = [*(limit for one in self.types for limit in one.limits), *self.budgets]
@@ -183,7 +183,7 @@ class Form(NamedTuple):
 
     @property
     def of_runs(self) -> PlanAsk:
-        """The same question of finished runs, for which no counts are needed."""
+        """The same question about finished runs, which needs no counts."""
         asked = self.asked
         return PlanAsk(workers=asked.workers, told=asked.told, add=asked.add, replay=self.replay)
 
@@ -195,7 +195,7 @@ def read_form(
     waiting: Mapping[str, int],
     last: Mapping[str, int],
 ) -> Form:
-    """Read the form from a query; it begins with the events `waiting`, by type, else with those of the `last` run."""
+    """Read the form from a query; its initial events are those `waiting`, by type, else those of the `last` run."""
     reader = _FormReader(question)
     busy = sum(waiting.values()) > 0
     basis = question.get("for", WAITING if busy else COUNTS)
@@ -224,7 +224,7 @@ def _type_fields(reader: _FormReader, settings: Settings, kind: EventType, event
 
 
 def _limits(reader: _FormReader, settings: Settings, kind: EventType) -> Iterator[Number]:
-    """Yield the limit of the type, unless each endpoint has its own, and those of the endpoints that have."""
+    """Yield the limit of the type, unless each endpoint has its own; then those of endpoints with their own."""
     described = settings.types[kind.name].endpoints
     own = [bool(one.rate_limit) for one in described]
     if not all(own):
@@ -244,21 +244,21 @@ def _budgets(reader: _FormReader, types: tuple[EventType, ...]) -> Iterator[Numb
 
 
 class _FormReader:
-    """Reads numbers from a query and collects what is none."""
+    """Reads numbers from a query and collects invalid ones."""
 
     def __init__(self, question: Query) -> None:
         self._question = question
         self.faults: list[str] = []
 
     def limit(self, name: str, label: str, text: str, place: tuple[str | int, ...]) -> Number:
-        """Read the calls of a limit; the rest of it stays as `text` has it."""
+        """Read the calls of a limit; the rest of the limit stays as in `text`."""
         found = _AMOUNT.match(text)
         amount = int(found[0]) if found else 0
         read = self.number(name, label, amount, (1, _MOST_CALLS), slider=_nice(_TIMES * amount))
         return read._replace(unit=text[found.end() :] if found else text, key=dotted(place))
 
     def number(self, name: str, label: str, today: int, bounds: tuple[int, int], *, slider: int = 0) -> Number:
-        """Read a whole number within `bounds`; without one it is as today."""
+        """Read a whole number within `bounds`; without one use today's."""
         text, (least, most) = self._question.get(name).strip(), bounds
         value = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) else None
         if text and (value is None or not least <= value <= most):
@@ -269,7 +269,7 @@ class _FormReader:
 
 
 def _nice(number: int) -> int:
-    """Return the next number with one or two digits that are not 0."""
+    """Round up to a number with at most two digits that are not 0."""
     step: int = 10 ** max(0, len(str(number)) - 2)
     return math.ceil(number / step) * step
 
