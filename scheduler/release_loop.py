@@ -18,6 +18,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.text import counted
 from rlm.core.trail import Counts
+from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.intake import Drain
@@ -37,6 +38,8 @@ from scheduler.ticks import full_before_opening
 #: How long a turn waits, seconds: at least, and at most.
 BUSY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
+#: The latter while items are taken in: a turn costs as much as some chunks.
+DRAINING_SECONDS = 0.25
 #: How often the workers, the run's own state and what is overdue are read, seconds.
 LOOK_SECONDS = 0.1
 #: Maximum assumed skew between Redis and host clocks, seconds. By the host clock no run outlives its deadline by more.
@@ -151,7 +154,7 @@ class ReleaseLoop:
         )
         if remaining > 0 and not is_last:
             left_at = system_clock.monotonic()
-            self._look_around(now_us, counts)
+            self._look_around(now_us, counts, views)
             remaining -= system_clock.monotonic() - left_at  # that takes long where Redis is far away
         if self.cancelled or self._duty.stopping:
             return None
@@ -177,7 +180,8 @@ class ReleaseLoop:
         if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
             self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * (self._turn_seconds or 0))
-        pause = max(choose_releases.next_look_seconds(scene, self._types, QUIET_SECONDS), BUSY_SECONDS)
+        most = QUIET_SECONDS if self._drain.over else min(DRAINING_SECONDS, remaining)
+        pause = max(choose_releases.next_look_seconds(scene, self._types, most), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 
     def _follow_waits(self, scene: ReleaseState) -> None:
@@ -211,7 +215,7 @@ class ReleaseLoop:
         claimed = sum(self._drain.taken[one] + self._carried[one] for one in counts) - waiting
         return self._watch.lack(self._team, self._lanes, claimed)
 
-    def _look_around(self, now_us: int, counts: Mapping[str, Counts]) -> None:
+    def _look_around(self, now_us: int, counts: Mapping[str, Counts], views: Mapping[str, WindowState]) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
         if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
             return
@@ -231,8 +235,7 @@ class ReleaseLoop:
         self._team = self._watch.look(len(usable), wanted, strangers=strangers, cut=cut)
         self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
         # If no host reaches anything, the ways are probed as far as they may be: see `RunHosts.shade`.
-        begun = self._first_release_at is not None
-        lanes = self._gathering.lanes(usable, wanted, begun=begun)
+        lanes = self._gathering.lanes(usable, wanted, begun=self._first_release_at is not None)
         self._lanes = lanes + self._hosts.held_beside(usable) if lanes else min(1, len(cut))
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
@@ -240,14 +243,14 @@ class ReleaseLoop:
         if (current := store.runs.current()) is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self.cancelled = current.cancelled
-        self._free_overdue(now_us, counts)
+        self._free_overdue(now_us, counts, views)
         self._duty.serve(self._run)
 
-    def _free_overdue(self, now_us: int, counts: Mapping[str, Counts]) -> None:
+    def _free_overdue(self, now_us: int, counts: Mapping[str, Counts], views: Mapping[str, WindowState]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
-        if voided := recovery.void_releases(self._leader.token):
-            self._watch.note_void()
-            log.warning("Not made in time: %s", counted(voided, "released call"), extra={"action": "void", **extra})
+        if void := recovery.void_releases(self._leader.token):
+            self._watch.note_void(void, views)
+            log.warning("Not made in time: %s", counted(len(void), "released call"), extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can
             recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)

@@ -73,9 +73,12 @@ class TeamWatch:
         self._claimed = 0
         self._is_silent = False
 
-    def note_void(self) -> None:
-        """Note that released calls were not made in time."""
-        self._is_silent = True
+    def note_void(self, endpoints: Iterable[str], views: Mapping[str, WindowState]) -> None:
+        """Note that calls released for these endpoints were not made in time.
+
+        Lanes pass over a call to an endpoint that no host reaches, so only the others show that no worker takes calls.
+        """
+        self._is_silent = self._is_silent or not all(one in views and views[one].unreached for one in endpoints)
 
     def lack(self, team: Team, lanes: int, claimed: int) -> Wait | None:
         """Return what is wrong with a `team` that has so many `lanes`; None if nothing is known to be.

@@ -74,9 +74,9 @@ def room_of(store: Store) -> int | None:
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
         return sharing.room(supervisors, store.hosts.idle())
-    workers, revision = store.processes.alive(Role.WORKER), store.settings.revision
-    by_hand = [one for one in workers if not one.supervisor and one.state != WorkerState.STOPPING]
-    return sum(one.revision == revision for one in by_hand) or None
+    by_hand = [one for one in store.processes.alive(Role.WORKER) if not one.supervisor]
+    able = [one for one in by_hand if one.revision == store.settings.revision and one.state != WorkerState.STOPPING]
+    return len(able) or None
 
 
 def capacity_of(

@@ -246,8 +246,14 @@ class _Origin(TypedDict, total=False):
 def encode_letter(
     item: bytes | Excerpt, reason: Reason, detail: str, *, failed_at: float, **origin: Unpack[_Origin]
 ) -> bytes:
-    """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970."""
+    """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970.
+
+    An item that was damaged in the ledger, so that it cannot be embedded, is the reason itself: nobody could read its
+    letter else.
+    """
     event = origin["event"]
+    if isinstance(item, bytes) and reason not in NOT_EMBEDDABLE and (flaw := _not_embeddable(item)):
+        reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
     return msgspec.json.encode(
         {
             "id": secrets.token_hex(8),
@@ -260,6 +266,15 @@ def encode_letter(
             "item": _embedded(item, reason),
         }
     )
+
+
+def _not_embeddable(item: bytes) -> BadItemError | None:
+    """Return why an item cannot be embedded in JSON as it stands; None if it can."""
+    try:
+        _decode_document(item, len(item))
+    except BadItemError as error:
+        return error if error.reason in NOT_EMBEDDABLE else None
+    return None
 
 
 def _embedded(item: bytes | Excerpt, reason: Reason) -> object:

@@ -1,8 +1,8 @@
 """One claimed event in a lane: connect, take a slot, send, receive the answer, settle, in this order.
 
 The connection is opened before the slot is taken, so the slot is used at once. If the lane already had a connection,
-the slot came with the claim. Once sent, the call counts even if Redis fails; what cannot be written now is written
-later.
+the slot came with the claim, unless the event is retried. Once sent, the call counts even if Redis fails; what cannot
+be written now is written later.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 LEAVING_SHARE = 0.4
 #: For how long a slot is requested again if Redis answers too late to use it, seconds.
 LEAVING_TRIES_SECONDS = 1.0
-#: Pause between attempts to write while Redis is away, seconds.
+#: Pause between attempts to write while Redis is away, or to get a slot while it is slow, seconds.
 AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Attempt:
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; give it back if it cannot be used at once."""
         in_time = self._claimed_at <= self._asked_at + self._leaving_seconds
-        if in_time and not self._is_retry and connection.is_usable():
+        if in_time and connection.is_usable():
             endpoint, admitted = self._endpoint, Admitted(self._claim.stamp, suspect=self._claim.suspect)
             return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
         self._return_slot(connection)
@@ -214,6 +214,7 @@ class Attempt:
                 suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
+            system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would else be asked hundreds of times
             if answered_at > tries_end:
                 told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
                 extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}

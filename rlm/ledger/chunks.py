@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
+
+import msgspec
 
 from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.core.packing import pack_item
@@ -72,11 +73,11 @@ class ChunkWriter:
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        args: list[Argument] = [run_id, number, digest, len(letters), repeated, int(self._compress)]
-        args += chain(chain.from_iterable(types.items()), letters, (one.id for one in by_type))
-        for one in by_type:
-            raw = items[one.item - 1]
-            args += (pack_item(raw, one.id, one.wallet_name.encode()) if self._compress else one.item, *one[3:])
+        ids, _, indices, wallets, offsets = zip(*by_type, strict=True) if by_type else ((),) * 5
+        packed = msgspec.msgpack.encode([[*types], [*types.values()], ids, indices, wallets, offsets])
+        args: list[Argument] = [run_id, number, digest, repeated, packed, len(letters), *letters]
+        if self._compress:
+            args += (pack_item(items[one.item - 1], one.id, one.wallet_name.encode()) for one in by_type)
         return Chunk(number, keys, args, by_type)
 
     def _sort(

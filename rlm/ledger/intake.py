@@ -18,6 +18,7 @@ from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Giants, Quarantine
 from rlm.ledger.scripts import CHUNK, Part
+from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -35,6 +36,12 @@ SHORTEST_SECONDS = 0.001
 CHUNK_ITEMS = 100
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
+#: From so many items on the embedded server shortens its append-only file after them, unless that has so many bytes
+#: before: it forks to do so, which holds it up, the chunk behind it as well, and the child takes a processor's time.
+DEEP_ITEMS = 100_000
+DEEP_LOG_BYTES = 1_000_000_000
+#: What the server has by default.
+LOG_BYTES = 64 * 1024 * 1024
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
@@ -55,6 +62,8 @@ class Drain:
         self._priorities = {one.name: one.priority for one in store.settings.event_types}
         self._look()
         self._taken_before, self._left_before = self.taken, self._left
+        if self._left > DEEP_ITEMS:
+            store.intake.rewrite_log_above(DEEP_LOG_BYTES)
         self._worked_seconds = 0.0
         self._begin()
 
@@ -118,6 +127,8 @@ class Drain:
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
         self._left, staged = self._store.intake.untaken(self.run.id)
         self.over = staged and not self._left
+        if self.over:  # whoever raised it may be dead
+            self._store.intake.rewrite_log_above(LOG_BYTES)
 
 
 class Intake(Part):
@@ -207,6 +218,11 @@ class Intake(Part):
             return number, duplicates, *items
 
         return taken
+
+    def rewrite_log_above(self, size: int) -> None:
+        """Have the embedded server leave its append-only file as it is up to so many bytes; another is not RLM's."""
+        if self._store.settings.redis.url == EMBEDDED:
+            self._ask("CONFIG", "SET", "auto-aof-rewrite-min-size", size)
 
     @translating
     def ever_taken(self) -> int:

@@ -7,7 +7,7 @@ from itertools import chain
 
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
-from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, type_of
+from rlm.core.item import Reason, encode_letter, type_of
 from rlm.core.packing import unpack_item
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
@@ -37,10 +37,6 @@ class Recovery(Part):
         event, found = self._keys.event(event_id), self._fields(event_id, "item", "wallet")
         item, wrong = _unpacked(event_id, *found), "is not the hash of an event that can be sent"
         Quarantine(self._store).set_aside(token, event, wrong)
-        try:
-            decode_item(item, len(item))
-        except BadItemError as error:
-            item, wrong = b"null", f"{wrong} ({error})"
         detail = f"{safe_line(event)} {wrong}"
         self._run("fail_pending", *self._failing(token, run_id, name, event_id, (item, Reason.BAD_VALUE, detail)))
 
@@ -87,9 +83,9 @@ class Recovery(Part):
         ]
         return sum(self._run_each("promote_events", calls))
 
-    def void_releases(self, token: int) -> int:
-        """Take back released calls that no lane has made in time; return how many."""
-        return int(self._run("void_releases", [self._keys.lease, self._keys.releases], [token]))
+    def void_releases(self, token: int) -> list[str]:
+        """Take back released calls that no lane has made in time; return the endpoint of each."""
+        return list(map(text, self._run("void_releases", [self._keys.lease, self._keys.releases], [token])))
 
     def condemn_unsound(self, token: int, run_id: str, types: Iterable[str]) -> None:
         """Make dead letters of the pending events that lanes found impossible to send."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 
@@ -9,6 +10,7 @@ import pytest
 
 from rlm.admin import letters
 from rlm.core.item import Reason, encode_letter
+from tests.each import each
 from tests.store import looks, steps
 
 
@@ -33,6 +35,30 @@ def ids(inst):
 
 
 # -- list and show
+
+
+@pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.UNKNOWN_TYPE, Reason.POISON, Reason.BAD_VALUE])
+@each(
+    "damaged",
+    [b"garbage", b"", b"\x01packed", b'"\xff"', b'{"a": 1}}', b'null, "id": "forged"', b"[" * 5000 + b"]" * 5000],
+)
+def test_an_item_that_was_damaged_in_the_ledger_hides_no_letter(inst, reason, damaged):
+    """It cannot stand in the JSON of its letter as it is: it is kept whole, shown, refused by a retry, and dropped."""
+    handle = letter(inst, damaged, reason, "what happened", event=steps.event_id(1))
+
+    (listed,) = inst.json("failed", "list")
+    shown = inst.rlm("failed", "show", handle).stdout
+    refused = inst.rlm("failed", "retry", handle, code=1)
+
+    assert listed["id"] == handle
+    assert listed["event_id"] == steps.event_id(1)
+    assert listed["reason"] in {Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP}
+    assert base64.b64decode(listed["item"]["base64"]) == damaged
+    assert "what happened; its item is n" in " ".join(shown.split())
+    assert "Traceback" not in refused.output
+    assert inst.store.letters.count() == 1
+    inst.rlm("failed", "drop", handle, "--yes")
+    assert inst.store.letters.count() == 0
 
 
 def test_in_a_pipe_a_detail_is_whole(inst):

@@ -577,7 +577,7 @@ def test_an_endpoint_that_keeps_failing_is_rested_and_one_good_answer_reopens_it
 
 
 def test_a_retry_probes_an_endpoint_that_it_has_a_connection_to(make_bench):
-    """The slot that comes with its claim is given back, for a retry has a fresh connection: so the probe is as well."""
+    """No slot comes with its claim, for a retry has a fresh connection: one is taken for that, and so is the probe."""
     bench = make_bench(max_attempts=100)
     (event_id,) = bench.take()
     bench.api.set_fault(SECOND, status=500)
@@ -592,6 +592,7 @@ def test_a_retry_probes_an_endpoint_that_it_has_a_connection_to(make_bench):
     assert bench.calls() == [(SECOND, 1, 500), (FIRST, 2, 200)]
     assert bench.event(event_id)["state"] == "completed"
     assert bench.store.windows.look([first])[1][FIRST].free > 1
+    assert bench.store.client.hget(bench.store.keys.epoch, "slots") == b"2", "one a call: none was given back"
     bench.check()
 
 

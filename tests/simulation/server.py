@@ -10,6 +10,7 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import redis
 from fakeredis import FakeServer
 from fakeredis import _msgs as msgs
@@ -41,6 +42,11 @@ def _read(value: Any, where: Any) -> Any:
             return False
     found = value.get(where if type(where) is bytes else _convert_redis_arg(where))
     return False if found is None else found
+
+
+def _columns(packed: bytes) -> list[list[Any]]:
+    """Read MessagePack as scripts are given it, lists of texts or numbers, as Lua has them."""
+    return [[one.encode() if type(one) is str else one for one in column] for column in msgspec.msgpack.decode(packed)]
 
 
 class _Shape:
@@ -93,8 +99,13 @@ class Socket(FakeSocket):
         self._known: dict[Any, tuple[Any, Signature]] = {}
         self._compiled: dict[bytes, Any] = {}
         self._shapes: dict[tuple[str, int], _Shape] = {}
-        give = self._get_server_runtime(server).eval("function(sha1hex) redis.sha1hex = sha1hex end")
-        give(lambda text: hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+        runtime = self._get_server_runtime(server)
+        give = runtime.eval("function(sha1hex, unpack) redis.sha1hex, cmsgpack = sha1hex, {unpack = unpack} end")
+        server._lua_expected_globals.add(b"cmsgpack")
+        give(
+            lambda text: hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(),
+            lambda packed: runtime.table_from(_columns(packed), recursive=True),
+        )
 
     # -- commands
 

@@ -10,6 +10,7 @@ from rlm.delivery.run_end import close_run
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Drain
+from scheduler.release_loop import BUSY_SECONDS, DRAINING_SECONDS
 from tests.store import looks, steps
 
 
@@ -25,6 +26,15 @@ def drain(store, conductor, monkeypatch):
         return Drain(store, leader.token, steps.open_run(store, leader.token, window_seconds))
 
     return begin
+
+
+@pytest.fixture
+def log_bytes(store):
+    """Up to which size the server leaves its append-only file as it is: `log_bytes()`."""
+    name = "auto-aof-rewrite-min-size"
+    before = store.client.config_get(name)[name]
+    yield lambda: int(store.client.config_get(name)[name])
+    store.client.config_set(name, before)
 
 
 def test_it_is_taken_a_piece_at_a_time(store, drain):
@@ -143,6 +153,70 @@ def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
     assert drained.over
     assert looks.pending(store) == [steps.event_id(3)]
     assert loop._begun(store.ledger.count(loop._names))[steps.TYPE] == 2
+
+
+@pytest.fixture
+def idle_loop(store, drain, conductor, monkeypatch):
+    """The loop of a run with one item still to take and nothing else to do; and for how long it drains at a time."""
+    drained = drain(3)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+    for _ in range(2):
+        claim = steps.claim_next(store, conductor._leader.token, drained.run)
+        assert store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    pauses = []
+    monkeypatch.setattr(drained, "fill", lambda pause: pauses.append(pause) or 0.0)
+    return steps.release_loop(store, conductor, drained), pauses
+
+
+def test_the_loop_drains_until_a_slot_comes(idle_loop):
+    """Of what is taken nothing can be sent as yet: a look at it so often would cost as much as a chunk each time."""
+    loop, pauses = idle_loop
+
+    loop._turn()
+    loop._drain.work(60.0)
+    loop._turn()
+
+    assert pauses == [DRAINING_SECONDS, BUSY_SECONDS]
+
+
+def test_the_loop_drains_no_longer_than_to_the_deadline(idle_loop, monkeypatch):
+    """The run is closed then, whatever is still to be taken."""
+    loop, pauses = idle_loop
+    monkeypatch.setattr("scheduler.release_loop.DRAINING_SECONDS", 1000.0)
+
+    loop._turn()
+
+    assert 0 < pauses[0] <= 60
+
+
+def test_the_embedded_server_does_not_fork_meanwhile(store, drain, conductor, monkeypatch, log_bytes):
+    """Its log is left to grow, within bounds, until all is taken, whoever takes the rest."""
+    monkeypatch.setattr(intake, "EMBEDDED", store.settings.redis.url)
+    monkeypatch.setattr(intake, "DEEP_ITEMS", 4)
+    drained = drain(5)
+    drained.work(0.0)
+    assert log_bytes() == intake.DEEP_LOG_BYTES
+
+    Drain(store, conductor._leader.token, drained.run).work(60.0)
+
+    assert log_bytes() == intake.LOG_BYTES
+
+
+@pytest.mark.parametrize(("embedded", "number"), [(True, 4), (False, 5)])
+def test_else_no_setting_is_changed(store, drain, monkeypatch, log_bytes, embedded, number):
+    """Few items make no long log, and a server of others is theirs."""
+    if embedded:
+        monkeypatch.setattr(intake, "EMBEDDED", store.settings.redis.url)
+    monkeypatch.setattr(intake, "DEEP_ITEMS", 4)
+    before = log_bytes()
+
+    drained = drain(number)
+    seen = log_bytes()
+    drained.work(60.0)
+
+    assert seen == before
+    assert log_bytes() == (intake.LOG_BYTES if embedded else before)
 
 
 def test_a_cancelled_run_takes_no_more(store, drain, conductor):

@@ -14,6 +14,7 @@ from rlm.plan.waits import NO_SUPERVISOR, Obstacle, Wait
 from scheduler import releases
 from scheduler.leader import LEASE_SECONDS
 from tests.store import looks, steps
+from tests.store.ways import fail
 from tests.wait import wait_until
 
 LANES = 5
@@ -138,6 +139,27 @@ def test_calls_that_no_worker_takes_are_what_their_events_wait_for(store, start,
     seconds = turned()
     assert steps.claim(store, loop._run, worker="w1") is not None
     assert turned() == turned() >= seconds
+
+
+def test_no_worker_is_missed_for_calls_that_its_host_cannot_make(store, start, monkeypatch, caplog):
+    """Lanes pass them over, so they are void in the end: not for want of a worker."""
+    monkeypatch.setattr(releases, "CLAIM_SECONDS", 0.01)
+    loop = start(LANES)
+    announce(store, "h:1:x")
+    loop._turn()
+    assert looks.released(store)
+    for one in store.settings.event_types[0].endpoints:
+        fail(store, one, "h", here=True)
+    loop._hosts.look()
+
+    def voided():
+        loop._looked_at = float("-inf")
+        loop._turn()
+        return "Not made in time" in caplog.text
+
+    wait_until(voided, message="what was released is void")
+    assert loop._lack(loop._counts) is None
+    assert Wait(Obstacle.SILENT) not in loop._waits.by_type.get(steps.TYPE, {})
 
 
 def test_nobody_to_start_workers_is_why_none_is_ready_from_the_first_look_on(store, start, conductor):

@@ -55,7 +55,7 @@ def test_ready_workers_of_another_configuration_are_told_of_once_and_are_what_ev
 def look_around(loop, store):
     """Let the loop look around, as if the last look was long ago."""
     loop._looked_at = float("-inf")
-    loop._look_around(looks.redis_us(store), store.ledger.count(store.known_types))
+    loop._look_around(looks.redis_us(store), store.ledger.count(store.known_types), {})
 
 
 def announce(store, worker_id, revision):

@@ -107,8 +107,8 @@ def test_an_event_that_failed_there_is_claimed_without_a_slot(store, token, runn
     assert steps.claim_next(store, token, following, connected=CONNECTED).stamp
 
 
-def test_one_that_failed_elsewhere_or_was_throttled_there_gets_its_slot(store, token, run):
-    """Neither is a reason to look for another endpoint."""
+def test_one_that_was_throttled_gets_its_slot_and_one_that_failed_elsewhere_when_it_is_connected(store, token, run):
+    """Neither is a reason to look for another endpoint; but a retry goes over a fresh connection."""
     store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT)
     assert steps.claim_next(store, token, run, connected=CONNECTED).stamp
     second = steps.claim_next(store, token, run)
@@ -117,7 +117,7 @@ def test_one_that_failed_elsewhere_or_was_throttled_there_gets_its_slot(store, t
 
     claim = steps.claim_next(store, token, run, connected=CONNECTED)
 
-    assert (claim.event_id, claim.tries, bool(claim.stamp)) == (second.event_id, 1, True)
+    assert (claim.event_id, claim.tries, claim.stamp, claim.endpoint) == (second.event_id, 1, "", steps.ENDPOINT)
 
 
 @pytest.mark.parametrize("field", ["rest_until_us", "held_until_us", "paused_until_us"])

@@ -13,14 +13,14 @@ def test_nothing_released_takes_nothing_back(store, token, running):
     running(2)
 
     with looks.nothing_changes(store):
-        assert store.recovery.void_releases(token) == 0
+        assert store.recovery.void_releases(token) == []
 
 
 def test_a_release_whose_time_is_over_is_taken_back(store, token, running):
     """Its event waits in its place all the while."""
     steps.release(store, token, running(3), void=0)
 
-    assert store.recovery.void_releases(token) == 1
+    assert store.recovery.void_releases(token) == [steps.ENDPOINT]
 
     assert looks.released(store) == []
     assert looks.pending(store) == steps.event_ids(3)
@@ -33,21 +33,23 @@ def test_a_release_whose_time_is_not_over_stays(store, token, running):
     steps.release(store, token, run, 2, void=0)
     (later,) = steps.release(store, token, run)
 
-    assert store.recovery.void_releases(token) == 2
+    assert store.recovery.void_releases(token) == [steps.ENDPOINT] * 2
 
     assert store.turns.releases()[0].void == later.void
     with looks.nothing_changes(store):
-        assert store.recovery.void_releases(token) == 0
+        assert store.recovery.void_releases(token) == []
 
 
-@pytest.mark.parametrize("raw", ["", "no JSON", "null", "7", '{"void": "soon"}', '{"void": {}}', "{}"])
+@pytest.mark.parametrize(
+    "raw", ["", "no JSON", "null", "7", '{"void": "soon"}', '{"void": {}}', "{}", '{"of": 7}', '{"of": {}}']
+)
 def test_what_is_no_release_is_taken_out_of_the_way(store, token, running, raw):
     """It would stand before the others for ever."""
     run = running(1)
     store.client.rpush(store.keys.releases, raw)
     steps.release(store, token, run)
 
-    assert store.recovery.void_releases(token) == 1
+    assert store.recovery.void_releases(token) == [""]
 
     assert looks.released(store) == [steps.TYPE]
 
@@ -59,7 +61,7 @@ def test_many_of_several_types_are_taken_back(store, token):
     steps.release(store, token, run, 300, void=0)
     steps.release(store, token, run, 300, steps.OTHER_TYPE, void=0)
 
-    assert store.recovery.void_releases(token) == 600
+    assert len(store.recovery.void_releases(token)) == 600
 
     assert looks.released(store) == []
 
@@ -79,7 +81,7 @@ def test_twenty_at_once_take_each_back_once(store, token, running):
 
     voided = steps.at_once(*[lambda: store.recovery.void_releases(token)] * 20)
 
-    assert sum(voided) == 30
+    assert sum(map(len, voided)) == 30
 
 
 def test_turns_against_voids_at_once(store, token, running):
@@ -95,4 +97,4 @@ def test_turns_against_voids_at_once(store, token, running):
     )
 
     assert len([claim for claim in claims if claim]) + len(looks.released(store)) == 10
-    assert voided + again <= 10
+    assert len(voided + again) <= 10

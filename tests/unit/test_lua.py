@@ -15,7 +15,9 @@ FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
 LONGEST = 120
 #: A name for a key, or what a released call has of it; or an event's.
-KEY = re.compile(r"[a-z_]+|KEYS\[[^.]+\]|(of|slot|one)\.[a-z]+|unpack\([a-z]+|family \.\. [a-z_]+(\[\d\])?")
+KEY = re.compile(
+    r"[a-z_]+|KEYS\[[^.]+\]|(of|slot|one)\.[a-z]+|unpack\([a-z]+|hashes\[index\]|family \.\. [a-z_]+(\[\d\])?"
+)
 
 
 def sections(path):

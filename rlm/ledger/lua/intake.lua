@@ -39,19 +39,20 @@ return redis.call('LLEN', staging)
 -- ARGV[6]  run id
 -- ARGV[7]  items     number of items in the chunk
 -- ARGV[8]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
--- ARGV[9]  letters   number of dead letters
--- ARGV[10] repeated  number of events that are another one's of the chunk, and not among those below
--- ARGV[11] packed    1 if items come as they are to be kept, 0 to keep them as they stand in staging
--- then for each type, in the order of their keys: its name, and the number of its events; then the letters; then the ids
--- of the events, type by type; then for each of them: its item, or the index of it, wallet, what its priority adds to
--- its score
+-- ARGV[9]  repeated  number of events that are another one's of the chunk, and not among those below
+-- ARGV[10] events    MessagePack, which costs a third of an argument for each: the types in the order of their keys, the
+--                    number of events of each, and then of each event, type by type: ids, indices of their items,
+--                    wallets, what their priorities add to their scores
+-- ARGV[11] letters   number of dead letters
+-- then the letters; then the item of each event as it is to be kept, or none to keep them as they stand in staging
 -- Returns  {taken, duplicates, then the items read}, or {-1, 0} when staging is no longer as it was read and nothing was
 --          written; {-2, index} if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence, family =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local token, run_id, digest = ARGV[1], ARGV[6], ARGV[8]
-local items, letters, repeated, packed = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
+local items, repeated, kept_at = tonumber(ARGV[7]), tonumber(ARGV[9]), 11 + ARGV[11]
+local names, numbers, ids, indices, wallets, offsets = unpack(cmsgpack.unpack(ARGV[10]))
 -- include fence
 -- include fence_run
 -- include oldest_entries
@@ -60,37 +61,33 @@ if #raw < items or redis.sha1hex(table.concat(raw, '\n', 1, items)) ~= digest th
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
 for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
-local letters_at = 11 + 2 * (#KEYS - 8)
-local ids_at = letters_at + letters
-local events = (#ARGV - ids_at) / 4
-local hashes = {unpack(ARGV, ids_at + 1, ids_at + events)}  -- at its full size at once: growing costs more
-for index = 1, events do hashes[index] = family .. hashes[index] end
+local events, letters = #ids, kept_at - 11
+local hashes = {unpack(ids)}  -- at its full size at once: growing costs more
+for index = 1, events do hashes[index] = family .. ids[index] end
 local known, new = {}, events
 if events > 0 and redis.call('EXISTS', unpack(hashes)) > 0 then  -- seldom, and asked all at once
   for index = 1, events do
-    local event_id = ARGV[ids_at + index]
-    local fields = redis.pcall('HLEN', family .. event_id)
+    local fields = redis.pcall('HLEN', hashes[index])
     if type(fields) == 'table' then return {-2, index} end
     known[index] = fields > 0
     if known[index] then new = new - 1 end
   end
 end
-if letters > 0 then redis.call('LPUSH', failed, unpack(ARGV, letters_at + 1, ids_at)) end
+if letters > 0 then redis.call('LPUSH', failed, unpack(ARGV, 12, kept_at)) end
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
 local last, scored = 0, {}
-for place = 1, #KEYS - 8 do
-  local type, first, taken = ARGV[10 + 2 * place], last + 1, 0
-  last = last + ARGV[11 + 2 * place]
+for place, type in ipairs(names) do
+  local first, taken = last + 1, 0
+  last = last + numbers[place]
   for index = first, last do
     if not known[index] then
-      local event_id, at = ARGV[ids_at + index], ids_at + events + 3 * index
       arrival = arrival + 1
-      local score = string.format('%d', ARGV[at] + arrival)  -- exact below 2^53
-      local item = packed and ARGV[at - 2] or raw[items + 1 - ARGV[at - 2]]
-      redis.call('HSET', family .. event_id, 'wallet', ARGV[at - 1], 'item', item, 'score', score, 'taken_at', taken_at)
-      scored[2 * taken + 1], scored[2 * taken + 2] = score, event_id
+      local score = string.format('%d', offsets[index] + arrival)  -- exact below 2^53
+      local item = ARGV[kept_at + index] or raw[items + 1 - indices[index]]
+      redis.call('HSET', hashes[index], 'wallet', wallets[index], 'item', item, 'score', score, 'taken_at', taken_at)
+      scored[2 * taken + 1], scored[2 * taken + 2] = score, ids[index]
       taken = taken + 1
     end
   end

@@ -3,13 +3,13 @@
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  releases  list of the released calls, the first one first
 -- ARGV[1]  token
--- Returns  how many
+-- Returns  the endpoint of each, empty where it is none
 -- Atomic because a lane may take one at the same moment.
 local lease, releases = KEYS[1], KEYS[2]
 local token = ARGV[1]
 -- include fence
 -- include now
-local voided = 0
+local voided = {}
 while true do
   local raw = redis.call('LINDEX', releases, 0)
   local read, release = pcall(cjson.decode, raw or '')
@@ -17,7 +17,8 @@ while true do
     return voided
   end
   redis.call('LPOP', releases)
-  voided = voided + 1
+  local of = read and type(release) == 'table' and release.of
+  voided[#voided + 1] = type(of) == 'table' and tostring(of.endpoint or '') or ''
 end
 
 --- promote_events
