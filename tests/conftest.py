@@ -87,7 +87,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Tell each test process the directory in which they agree on turns."""
+    """Pass each test process the directory in which they agree on turns."""
     node.workerinput["turns"] = node.config.stash[_PLACE]
 
 

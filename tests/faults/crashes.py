@@ -1,4 +1,4 @@
-"""Tells a running system where one of its processes is to die; plays several systems side by side."""
+"""Orders a running system to let one of its processes die at a given place; plays several systems side by side."""
 
 from __future__ import annotations
 
