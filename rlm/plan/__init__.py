@@ -65,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier; `blamed` are the endpoints and budgets that are shut if most are left over for that.
+    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut.
     `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
@@ -145,7 +145,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=str(binds),
-        blamed=binds.blamed if isinstance(binds, LimitsBind) else (),
+        blamed=tuple(one.name for one in binds.unreachable) if isinstance(binds, LimitsBind) else (),
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 

@@ -82,6 +82,7 @@ class _Comparison:
             more_endpoints=more,
             unreachable=self._shut(shut),
             shut=self._shut(open_),
+            by_hand=self._by_hand([one for one in open_ if one not in budgeted], budgeted),
         )
 
     def end(self, target: int) -> str | LimitsBind:
@@ -113,6 +114,7 @@ class _Comparison:
             soonest=soonest,
             more_endpoints=self._sooner(limited),
             shut=self._shut(limited),
+            by_hand=self._by_hand([] if by_budget else limited, limited if by_budget else []),
         )
 
     def _workers_bind(self, now: str, better: str) -> str:
@@ -167,6 +169,12 @@ class _Comparison:
         """Return the shut windows of these types' endpoints and budgets in the order of use, each once."""
         names = dict.fromkeys(name for one in demands for route in one.routes for name in route.windows)
         return [window for window in (self._situation.windows[name] for name in names) if window.rest > 0]
+
+    def _by_hand(self, limited: Sequence[Demand], budgeted: Sequence[Demand]) -> tuple[str, ...]:
+        """Return how the limits that bind were set by hand."""
+        names = [route.endpoint for one in limited for route in one.routes]
+        told = self._situation.by_hand
+        return tuple(f"{name} {told[name]}" for name in dict.fromkeys([*names, *_budgets(budgeted)]) if name in told)
 
     def _at(self, moment: int) -> int:
         return self._situation.gone + moment

@@ -61,7 +61,8 @@ class LimitsBind(msgspec.Struct, frozen=True):
 
     `by_limit` and `by_budget` have the types that they bind, each with its leftover; `by_shut` those of which no
     endpoint can be called before the deadline, because of the `unreachable` ones. `shut` are endpoints and budgets of
-    the others. `failing` has a clause about calls that fail, with their number. With more workers, `least` are left over in all, or the end is `soonest`.
+    the others. `failing` has a clause about calls that fail, with their number, `by_hand` clauses about limits. With
+    more workers, `least` are left over in all, or the end is `soonest`.
     """
 
     by_limit: Mapping[str, int]
@@ -76,6 +77,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
     more_endpoints: MoreEndpoints | None = None
     unreachable: tuple[ShutWindow, ...] = ()
     shut: tuple[ShutWindow, ...] = ()
+    by_hand: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self._left_over() if self.leftover else self._delayed()
@@ -84,11 +86,6 @@ class LimitsBind(msgspec.Struct, frozen=True):
     def leftover(self) -> int:
         """The events left over for these reasons."""
         return self._of_limits + sum(self.by_shut.values())
-
-    @property
-    def blamed(self) -> tuple[str, ...]:
-        """The endpoints and budgets that leave over more than the limits do by being shut."""
-        return tuple(one.name for one in self.unreachable) if self._of_limits < sum(self.by_shut.values()) else ()
 
     @property
     def _of_limits(self) -> int:
@@ -113,7 +110,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
         advice, more = "", self.more_endpoints
         if more and (by_limits or not probed):
             advice = f"; {more} would leave {f'{more.leave:,}' if more.leave else 'none over'}"
-        return f"{'; '.join(sorted(told, key=told.__getitem__, reverse=True))}, {change}{advice}{_shut(others)}"
+        return f"{'; '.join(sorted(told, key=told.__getitem__, reverse=True))}, {change}{advice}{self._besides(others)}"
 
     def _delayed(self) -> str:
         change, besides, advice = "more workers change nothing", "", ""
@@ -123,7 +120,13 @@ class LimitsBind(msgspec.Struct, frozen=True):
         if more := self.more_endpoints:
             advice = f"; {besides}{more} would finish at {clock(more.end)}"
         binds = _budgets_bind(self.budgets) if self.by_budget else _limits_bind(self.by_limit)
-        return f"{binds} until {clock(self.until)}; {change}{advice}{_shut(self.shut)}"
+        return f"{binds} until {clock(self.until)}; {change}{advice}{self._besides(self.shut)}"
+
+    def _besides(self, windows: Sequence[ShutWindow]) -> str:
+        """Return in brackets which endpoints and budgets are shut, and which limits were set by hand."""
+        more = len(self.by_hand) - MOST_NAMED
+        told = [*_shut(windows), *self.by_hand[:MOST_NAMED], *([f"{more} more set by hand"] if more > 0 else [])]
+        return f" ({', '.join(told)})" if told else ""
 
     def _who(self) -> str:
         by_limit, by_budget = self.by_limit, self.by_budget
@@ -153,7 +156,7 @@ def _budgets_bind(budgets: Sequence[str]) -> str:
     return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
 
 
-def _shut(windows: Sequence[ShutWindow]) -> str:
+def _shut(windows: Sequence[ShutWindow]) -> list[str]:
     """Return the names of shut endpoints and budgets with the reasons, because they tighten the limits."""
     alike: dict[str, list[ShutWindow]] = {}
     for one in windows:
@@ -167,7 +170,7 @@ def _shut(windows: Sequence[ShutWindow]) -> str:
         else:
             last = clock(max(one.until or 0 for one in group))
             parts.append(f"{group[0].name} and {len(group) - 1:,} more {of_many.format(last)}")
-    return f" ({', '.join(parts)})" if parts else ""
+    return parts
 
 
 def first_of(types: Iterable[str]) -> str:

@@ -46,7 +46,9 @@ class Planned:
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
-            settings=SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5)),
+            settings=SimpleNamespace(
+                workers=SimpleNamespace(min=0, max=20, threads=5), endpoints={one.name: one for one in KIND.endpoints}
+            ),
             processes=SimpleNamespace(wanted=lambda: 1, alive=lambda _role: []),
             hosts=SimpleNamespace(idle=dict),
             runs=SimpleNamespace(note=lambda *_, forecast: self.published.append(json.loads(forecast))),
