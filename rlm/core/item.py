@@ -248,8 +248,8 @@ def encode_letter(
 ) -> bytes:
     """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970.
 
-    An item that was damaged in the ledger, so that it cannot be embedded, is the reason itself: nobody could read its
-    letter else.
+    If the item was damaged in the ledger so that it cannot be embedded, that becomes the reason, because otherwise
+    nobody could read its letter.
     """
     event = origin["event"]
     if isinstance(item, bytes) and reason not in NOT_EMBEDDABLE and (flaw := _not_embeddable(item)):
@@ -269,7 +269,7 @@ def encode_letter(
 
 
 def _not_embeddable(item: bytes) -> BadItemError | None:
-    """Return why an item cannot be embedded in JSON as it stands; None if it can."""
+    """Return why an item cannot be embedded in JSON unchanged; None if it can."""
     try:
         _decode_document(item, len(item))
     except BadItemError as error:

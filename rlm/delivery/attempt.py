@@ -214,7 +214,7 @@ class Attempt:
                 suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
-            system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would else be asked hundreds of times
+            system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would otherwise be asked hundreds of times
             if answered_at > tries_end:
                 told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
                 extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}

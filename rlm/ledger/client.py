@@ -1,7 +1,7 @@
 """The client of RLM: redis-py's, without the features that RLM has switched off.
 
 A connection is dropped when its server says that it cannot serve now. Another server may have taken its place, so the
-next attempt connects anew. A write that must survive a fail-over waits until replicas have it. Waiting costs a round
+next attempt reconnects. A write that must survive a fail-over waits until replicas have it. Waiting costs a round
 trip from the primary to its replicas, so only what has an effect outside of Redis waits: a call is sent after its slot,
 the next call after what the last answer settled, and a pushed item is reported after its push. Everything else stays
 within Redis, where a replica has a state that the primary had at some moment: docs/adr/0017-replicas.md.

@@ -85,12 +85,12 @@ class Leases(Part):
         return bool(self._run("release_lease", [self._keys.lease], [owner]))
 
     def note_end(self, run_id: str) -> None:
-        """Note of a run that is closed that what follows its end is done."""
+        """Record that everything that follows the end of a closed run is done."""
         self._ask("HSET", self._keys.lease, "ended", run_id)
 
     @translating
     def last_end(self) -> str:
-        """Return the last run of which that is done, empty if none is known."""
+        """Return the last run that `note_end` recorded; empty if none is known."""
         return text(self._ask("HGET", self._keys.lease, "ended") or b"")
 
     def holder(self) -> str | None:

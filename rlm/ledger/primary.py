@@ -240,7 +240,7 @@ class PrimaryWatch:
                         self._ask(number)
             except redis.RedisError:
                 system_clock.sleep(LOOK_SECONDS)
-        self._clients[number].close()  # there is no client; a later one connects anew
+        self._clients[number].close()  # there is no client; a later one reconnects
         del self._threads[number]
 
     def _stop(self, told: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
 
 
 def left_over(number: int) -> str:
-    """Return that so many events are left over by a plan, which does not say whether anybody carries it out."""
+    """Return in words how many events a plan leaves over, whether or not anybody executes the plan."""
     return f"{number:,} {'is' if number == 1 else 'are'} left over"
 
 

@@ -45,7 +45,7 @@ for line in sys.stdin:
 
 
 class User:
-    """A process of its own that uses the server in a directory when told to."""
+    """A separate process that uses the server of a directory when told to."""
 
     def __init__(self, data_dir):
         self.process = subprocess.Popen(
@@ -80,7 +80,7 @@ class User:
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """A directory for a server; what a test left running in it is stopped."""
+    """A directory for a server; servers that a test left running in it are stopped."""
     directory = tmp_path / "rlm"
     yield directory
     if running(directory):
@@ -103,7 +103,7 @@ def user(data_dir):
 
 
 def servers_of(directory):
-    """The process ids of the servers in `directory`, which is where they work."""
+    """Return the pids of the servers whose working directory is `directory`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -475,7 +475,7 @@ def test_a_name_through_a_link_is_the_same_directory(data_dir, tmp_path):
 
 @pytest.fixture
 def deep_dir(tmp_path, monkeypatch):
-    """A directory whose path is too long for a socket, with the place for such sockets in `short`."""
+    """A directory whose path is too long for a socket; the place for such sockets is `short`."""
     with_room = Path("/tmp") / f"rlm-test-{os.getpid()}"
     with_room.mkdir(mode=0o700)
     monkeypatch.setattr(files, "SHORT_PLACE", with_room)

@@ -1,4 +1,4 @@
-"""How runs and queues look on a terminal, from documents alone."""
+"""Runs and queues on a terminal, from documents only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG = "A_TYPE_WHOSE_NAME_IS_LONGER_THAN_ANYBODY_WOULD_LIKE_TO_READ_ON_A_TERMINA
 
 
 def queues(**more):
-    """What the monitor shows."""
+    """Return a document of the monitor."""
     return {
         "as_of": "2026-11-25T10:15:00.000Z",
         "events": 1200,
@@ -313,7 +313,7 @@ def test_of_many_types_those_without_events_are_left_out():
 
 
 def hostile(document):
-    """The same document with something hostile at the end of every text but the states, which are read."""
+    """Return the document with something hostile at the end of every text except the states, which are parsed."""
     if isinstance(document, dict):
         return {
             name + HOSTILE * name.isupper(): value if name == "state" and value != "ready" else hostile(value)

@@ -67,7 +67,7 @@ return {string.format('%.0f', born), id}
 -- KEYS[2]  current  id of the open run
 -- KEYS[3]  run      hash of the run that was open when the clock was read: deadline_us
 -- KEYS[4]  epoch    hash: shifted_us, by how much moments were ever moved; distrust, why windows cannot be trusted
--- KEYS[5]  releases list of the released calls; it is deleted, and they are released anew
+-- KEYS[5]  releases list of the released calls; it is deleted, and they are released again
 -- then     the health of each endpoint and budget: rest_until_us, held_until_us, paused_until_us, probe_until_us
 -- then     the zsets by moment: backoff, and inflight, where a negative one has no slot yet
 -- ARGV[1]  token

@@ -3,7 +3,7 @@
 -- KEYS[1]  lease     hash with the fencing token
 -- KEYS[2]  releases  list of the released calls, the first one first
 -- ARGV[1]  token
--- Returns  the endpoint of each, empty where it is none
+-- Returns  the endpoint of each call; empty if it is unknown
 -- Atomic because a lane may take one at the same moment.
 local lease, releases = KEYS[1], KEYS[2]
 local token = ARGV[1]

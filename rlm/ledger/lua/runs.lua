@@ -54,7 +54,7 @@ local lease, current, run, releases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id, state, before = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 -- include fence
 if redis.call('GET', current) ~= run_id then return 0 end
-local from = redis.call('HGET', run, 'state')  -- nil: the run's data was lost, and is written anew
+local from = redis.call('HGET', run, 'state')  -- nil: the run's data was lost and is written again
 if from and from ~= state and not string.find(before, from .. ' ', 1, true) then return from end
 if state ~= 'running' then redis.call('DEL', releases) end
 redis.call('HSET', run, 'state', state)

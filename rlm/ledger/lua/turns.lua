@@ -122,7 +122,7 @@ local function claim(release)
   local avoided = of.endpoint == told[3] and tonumber(tries) > 0  -- it failed there; another endpoint may be free
   local way, barred = way_to(of, trust[4], avoided)
   if barred then return barred end
-  -- One that failed is sent over a fresh connection, if not elsewhere, so its slot is taken when that is open.
+  -- A retry needs a fresh connection or another endpoint, so its slot is taken once that connection is open.
   local direct = not alone and tonumber(tries) == 0 and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
   local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
