@@ -111,8 +111,11 @@ def test_no_value_is_cut_on_a_narrow_terminal(name, width):
 def test_the_queues_fit_their_terminal(found, width):
     """Curves and all."""
     lines = drawn(queue_picture(found, trend()), width).splitlines()
+    told = " ".join(" ".join(line.strip("│ ") for line in lines).split())
 
     assert max(map(cell_len, lines)) <= width
+    for figure in ("↑ growing +33/min", "120 items/min", "not known yet"):
+        assert figure in told, "no figure is cut"
 
 
 @pytest.mark.parametrize("width", [80, 140])
