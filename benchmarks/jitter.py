@@ -1,10 +1,10 @@
-"""Twenty workers at full load while the network dawdles: is any call read by the API beyond its limit?
+"""Twenty workers at full load on a slow network: does the API read any call beyond its limit?
 
 uv run python benchmarks/jitter.py                             # ten minutes at real speed
 uv run python benchmarks/jitter.py --speed 10 --seconds 200    # 20 s, time divided by ten
 
-Every call takes up to 0.3 s to the API, which is the 0.6 of the default guard that a call may take when it has left,
-and its answer up to 10 s back, drawn evenly by the seed. Exits with 1 if the API refused a call.
+Every call takes up to 0.3 s to the API, the 0.6 of the default guard that a call may take after it has left, and its
+answer up to 10 s back, drawn evenly by the seed. Exits with 1 if the API refused a call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARE_OF_GUARD = 0.6
 
 @dataclass(frozen=True)
 class Result:
-    """What the API saw; `margin` is by how much the tightest limit + 1 calls were further apart than a period."""
+    """The API's view; `margin` is by how much the tightest limit + 1 calls were further apart than a period."""
 
     seed: int
     seconds: float
@@ -58,7 +58,7 @@ def run(directory: Path, *, speed: float, seconds: float, seed: int) -> Result:
 
         env = {"RLM_WORKERS__MIN": str(WORKERS), "RLM_WORKERS__MAX": str(WORKERS)}
         system = stack.enter_context(System(directory, speed=speed, ticks=True, env=env, front=front))
-        system.api.set_fault("*", slow=0)  # what an answer takes is the proxy's to say
+        system.api.set_fault("*", slow=0)  # the proxy delays the answers
         proxy = proxies[0]
         proxy.there = SHARE_OF_GUARD * system.settings.run.guard_seconds
         proxy.back = LONGEST_BACK_SECONDS / speed
@@ -77,7 +77,7 @@ def run(directory: Path, *, speed: float, seconds: float, seed: int) -> Result:
 
 
 def measured(system: System, seed: int, seconds: float) -> Result:
-    """Read the API's log; every call is kept by the proxy until it was answered, so a time-out shows as a repeat."""
+    """Read the API's log; the proxy kept every call until its answer, so a time-out shows as a repeated call."""
     arrivals = system.api.arrivals
     margin = float("inf")
     for endpoint in system.settings.endpoints.values():
@@ -98,7 +98,7 @@ def measured(system: System, seed: int, seconds: float) -> Result:
 
 
 def main() -> int:
-    """Run it once and print what came of it."""
+    """Run it once and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--seconds", type=float, default=600.0, help="of the system's time")

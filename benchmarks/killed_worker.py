@@ -1,4 +1,4 @@
-"""Measures how soon the events of a killed worker are pending again, and in flight again, time divided by ten.
+"""Measures how soon the events of a killed worker are pending and in flight again, time divided by ten.
 
 uv run python benchmarks/killed_worker.py
 """
@@ -23,7 +23,7 @@ CALLS_UNDER_WAY = 3
 
 
 def measure() -> tuple[float, list[float]]:
-    """Kill a worker in the middle of 1,500 events; return when it was freed, and when each event was sent again."""
+    """Kill a worker during a run of 1,500 events; return when it was freed, and when each event was sent again."""
     with tempfile.TemporaryDirectory() as directory, System(Path(directory)) as system:
         system.start_both()
         system.push_evenly(1500)

@@ -1,4 +1,4 @@
-"""Measures the main job with real processes against the strict API: its time, its forecast, what was refused.
+"""Measures the main job with real processes and the strict API: its time, its forecast, refused calls.
 
 uv run python benchmarks/main_job.py                      # 1,800 events, time divided by ten
 uv run python benchmarks/main_job.py --speed 1            # the same at real speed, three minutes
@@ -21,7 +21,7 @@ from benchmarks.harness.installation import Installation
 
 
 def run_once(system: Installation, label: str, number: int, pushed: set[str]) -> dict[str, object]:
-    """Push so many events, run, and judge; `pushed` are those of the runs before, and gets these."""
+    """Push `number` events, run, and judge; `pushed` has the events of earlier runs, and these are added."""
     before = len(system.api.arrivals)
     events = system.push_evenly(number, prefix=label[0])
     pushed.update(events)

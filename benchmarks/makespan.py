@@ -1,4 +1,4 @@
-"""Measures RLM alone, with all its workers warm: makespan, forecast, what was refused, how late calls arrived.
+"""Measures RLM alone with warm workers: makespan, forecast, refused calls, how late calls arrived.
 
 uv run python benchmarks/makespan.py                          # four loads, ten times each, time divided by ten
 uv run python benchmarks/makespan.py --speed 1 --repeat 1     # the same at real speed
@@ -30,7 +30,7 @@ TARGETS = {True: (1.02, 0.02), False: (1.08, 0.05)}
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: its figures, what was forecast, what was possible, and how late each call arrived after its slot."""
+    """One run: its figures, its forecast, the best possible, and how late each call arrived after its slot."""
 
     figures: Figures
     forecast: float
@@ -78,10 +78,10 @@ def run_once(load: Load, speed: float) -> Measured:
 
 
 def delays_of(system: Installation) -> tuple[list[float], int]:
-    """Return how long after its slot was taken each call arrived, seconds, and how many have no partner.
+    """Return the seconds from each slot to the arrival of its call, and the number without a partner.
 
-    Per endpoint the n-th slot is held against the n-th arrival. Slots are stamped by the wall clock of this machine,
-    arrivals by its monotonic clock.
+    For each endpoint the n-th slot is matched with the n-th arrival. Slots have wall-clock times of this machine,
+    arrivals monotonic ones.
     """
     offset = time.time() - time.monotonic()
     arrivals = defaultdict(list)
@@ -97,7 +97,7 @@ def delays_of(system: Installation) -> tuple[list[float], int]:
 
 
 def lateness(delays: list[float], guard: float) -> str:
-    """Return in words how the delays lie against the guard."""
+    """Return in words how the delays compare with the guard."""
     ordered = sorted(1000 * delay for delay in delays) or [0.0]
     p99 = ordered[int(0.99 * (len(ordered) - 1))]
     late = sum(delay > 1000 * guard for delay in ordered)
@@ -108,7 +108,7 @@ def lateness(delays: list[float], guard: float) -> str:
 
 
 def summarise(name: str, runs: list[Measured], speed: float) -> str:
-    """Set the runs of one load against the targets."""
+    """Compare the runs of one load with the targets."""
     most_ratio, most_error = TARGETS[speed <= 1]
     ratios = [one.ratio for one in runs]
     errors = [abs(one.error) for one in runs]
@@ -133,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     runs: dict[str, list[Measured]] = defaultdict(list)
     for number in range(1, options.repeat + 1):
-        for name in options.load or LOADS:  # interleaved, so that a slow minute of the machine meets every load
+        for name in options.load or LOADS:  # interleaved, so that a slow minute of the machine affects every load
             runs[name].append(run_once(LOADS[name], options.speed))
             print(f"{name:9} {number:3}  {runs[name][-1]}", flush=True)
     print()

@@ -1,4 +1,4 @@
-"""Measures what a plan costs, before the first call and in mid-run, for up to 10,000 endpoints and 10^9 events.
+"""Measures the cost of a plan, before the first call and during a run, for up to 10,000 endpoints and 10^9 events.
 
 uv run python benchmarks/planning_scale.py              # every case, a Markdown table
 uv run python benchmarks/planning_scale.py --targets    # only those with a target; exit code 1 if one is missed
@@ -38,16 +38,16 @@ LIMIT = Limit.parse("30/minute")
 HEADER = """\
 | types x endpoints | events | lanes | plan, ms | calls failing in mid-run | re-plan, ms | peak, MB | target |
 |---|---|---|---|---|---|---|---|"""
-#: The window and the target of the built-in configuration, and the same when 70 seconds of it are gone.
+#: The window and target of the built-in configuration, and the same after 70 seconds.
 BEFORE = Horizon(deadline_seconds=180, target_seconds=135, guard_seconds=0.5)
 MIDWAY = Horizon(deadline_seconds=110, target_seconds=65, guard_seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """So many types of so many endpoints each, and events in all; up to so many lanes.
+    """A number of types, of endpoints for each, of events in all, and of lanes.
 
-    In mid-run the part `error_rate` of the calls was measured to fail.
+    During the run, the part `error_rate` of the calls is measured to fail.
     """
 
     types: int
@@ -57,7 +57,7 @@ class Case:
     error_rate: float = 0.01
 
     def event_types(self) -> tuple[EventType, ...]:
-        """Return the types, high to low priority."""
+        """Return the types, from high to low priority."""
         types = (
             EventType(
                 f"T{number}",
@@ -71,11 +71,11 @@ class Case:
 
     @property
     def is_planned_anew(self) -> bool:
-        """Whether the conductor would plan the rest of such a run again and again."""
+        """Whether the conductor would plan the rest of such a run repeatedly."""
         return self.types * self.endpoints <= MANY_ENDPOINTS
 
     def progress(self) -> RunProgress:
-        """Return a run's middle: a call under way on every lane, half of each window begun."""
+        """Return the middle of a run: a call in flight on every lane, half of each window begun."""
         types = self.event_types()
         pairs = itertools.cycle((one.name, end.name) for one in types for end in one.endpoints)
         underway = (Underway(*pair, age_seconds=0.3) for pair in itertools.islice(pairs, self.lanes))
@@ -103,7 +103,7 @@ def _endpoint(name: str) -> Endpoint:
 
 
 def measure(case: Case) -> dict[str, float | None]:
-    """Plan a case before its first call, and again in the middle of it; return seconds, and the peak in megabytes."""
+    """Plan a case before its first call, and again in the middle; return seconds, and the peak in megabytes."""
     types = case.event_types()
     backlog = {one.name: case.events // case.types for one in types}
     capacity = Capacity(0, case.lanes // THREADS, THREADS, turnaround_seconds=0.01)
@@ -118,7 +118,7 @@ def measure(case: Case) -> dict[str, float | None]:
 
 
 def _midway(case: Case, types: tuple[EventType, ...]) -> dict[str, Any]:
-    """Windows half used, every lane at work, a measured time and error rate for every pair."""
+    """Return half-used windows, working lanes, and a measured time and error rate for every pair."""
     pairs = [(one, end.name) for one in types for end in one.endpoints]
     ages = tuple(5.0 + 3 * number for number in range(15))
     return {
@@ -132,7 +132,7 @@ def _midway(case: Case, types: tuple[EventType, ...]) -> dict[str, Any]:
 
 
 def _median_seconds(plan: Callable[[], object]) -> float:
-    """Time a few plans, fewer where one takes long."""
+    """Measure a few plans, fewer if one takes long; return the median."""
     seconds: list[float] = []
     while len(seconds) < TIMES and sum(seconds) < TIMES:
         began = time.perf_counter()
@@ -142,13 +142,13 @@ def _median_seconds(plan: Callable[[], object]) -> float:
 
 
 def measure_apart(case: Case) -> dict[str, float | None]:
-    """Measure a case in a process of its own, whose peak is that of no other."""
+    """Measure a case in its own process, so that the peak of memory is its own."""
     command = [sys.executable, __file__, "--case", json.dumps(asdict(case))]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def row(case: Case, costs: dict[str, float | None]) -> str:
-    """Return the row of the table that has what a case costs, beside its target."""
+    """Return the table row with the cost of a case and its target."""
     most_seconds, most_mb = TARGETS.get(case, (None, None))
     cells = [
         f"{case.types:,} x {case.endpoints:,}",

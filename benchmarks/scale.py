@@ -1,4 +1,4 @@
-"""Measures where one conductor and one Redis end: what an event and a waiting second cost, by endpoints, types, lanes.
+"""Measures the limits of one conductor and one Redis: the cost of events and of waiting, by endpoints, types, lanes.
 
 uv run python benchmarks/scale.py                # every shape, in about five minutes: Markdown tables
 uv run python benchmarks/scale.py --quick        # whether it works: two small shapes
@@ -29,7 +29,7 @@ from rlm.plan.situation import Capacity, Workload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: By endpoints, by types, by lanes: in each group all else is the same.
+#: By endpoints, by types, by lanes: everything else in a group is the same.
 GROUPS = {
     "endpoints": [
         Shape(5, 4, 20, 5, ""),
@@ -48,7 +48,7 @@ QUICK = {"endpoints": GROUPS["endpoints"][:2]}
 EVENTS, QUICK_EVENTS = 20_000, 2_000
 SECONDS, QUICK_SECONDS = 6.0, 1.0
 PROCESSES = (1, 2, 4)
-#: With fewer events a second the turns themselves are what is measured, not an event.
+#: With fewer events a second, the turns themselves are measured and not an event.
 FEW_EVENTS = 50
 HEADER = """\
 | {0} | conductor, µs an event | Redis, µs an event | commands | bytes | turn, ms | forecast, ms | waiting: \
@@ -60,7 +60,7 @@ CLAIMS_HEADER = """\
 
 
 def measure(shape: Shape, events: int, seconds: float) -> dict[str, Any]:
-    """Measure a shape in every way."""
+    """Make all measurements of a shape."""
     busy, waiting = measure_busy(shape, events, seconds), measure_waiting(shape, seconds / 2)
     return {"busy": asdict(busy), "waiting": asdict(waiting), "plan": plan_seconds(shape, 100 * events)}
 
@@ -75,7 +75,7 @@ def plan_seconds(shape: Shape, events: int) -> float:
 
 
 def measure_apart(shape: Shape, events: int, seconds: float) -> tuple[Busy, Waiting, float]:
-    """Measure a shape in a process of its own: its memory and its threads are no other's."""
+    """Measure a shape in its own process, so that memory and threads are its own."""
     asked = json.dumps([*shape[:4], events, seconds])
     found = subprocess.run([sys.executable, __file__, "--shape", asked], check=True, stdout=subprocess.PIPE).stdout
     told = json.loads(found)
@@ -83,7 +83,7 @@ def measure_apart(shape: Shape, events: int, seconds: float) -> tuple[Busy, Wait
 
 
 def row(name: str, busy: Busy, waiting: Waiting, plan: float) -> str:
-    """Write what a shape costs."""
+    """Return the table row with the cost of a shape."""
     each = [f"{busy.conductor_us:,.0f}", f"{busy.redis_us:,.0f}", f"{busy.commands:.1f}", f"{busy.bytes:,.0f}"]
     cells = [
         name,
@@ -100,7 +100,7 @@ def row(name: str, busy: Busy, waiting: Waiting, plan: float) -> str:
 
 
 def names(group: str, shape: Shape) -> str:
-    """Return what differs in a group."""
+    """Return the differing number within a group."""
     return {
         "endpoints": f"{shape.endpoints:,} ({shape.types} x {shape.each:,})",
         "types": f"{shape.types:,} (of {shape.each})",
@@ -109,7 +109,7 @@ def names(group: str, shape: Shape) -> str:
 
 
 def claims_table(found: Sequence[Claims]) -> str:
-    """Write how many turns of lanes one Redis takes."""
+    """Return a table of how many turns of lanes one Redis takes."""
     rows = (
         f"| {one.processes} | {one.a_second:,.0f} | {one.redis_us:,.0f} | {one.redis_a_second:,.0f} |" for one in found
     )
@@ -117,7 +117,7 @@ def claims_table(found: Sequence[Claims]) -> str:
 
 
 def machine() -> str:
-    """Name the machine."""
+    """Return the name of the machine."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),

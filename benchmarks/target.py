@@ -1,4 +1,4 @@
-"""Measures whether the workers that are planned keep the target, from a cold start, and whether one fewer would.
+"""Measures whether the planned workers keep the target, from a cold start, and whether one fewer would.
 
 uv run python benchmarks/target.py                        # full load, time divided by ten
 uv run python benchmarks/target.py --speed 1              # at real speed, seven minutes
@@ -24,7 +24,7 @@ from benchmarks.harness.loads import LOADS, Load
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One run: its plan, and when the last answer came, seconds from the run's start."""
+    """One run: its plan, and when the last answer came, in seconds from the run's start."""
 
     plan: dict[str, Any]
     first_call: float
@@ -45,7 +45,7 @@ class Kept:
 
 
 def run_once(load: Load, speed: float, most: int | None = None) -> Kept:
-    """Make one run with the workers planned, `most` at the most; none is there before it."""
+    """Make one run with the planned workers, at most `most`; no worker exists before it."""
     env = {"RLM_WORKERS__MIN": "0"} | ({} if most is None else {"RLM_WORKERS__MAX": str(most)})
     with tempfile.TemporaryDirectory() as name, Installation(Path(name), speed=speed, env=env) as system:
         system.start_both()

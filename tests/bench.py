@@ -1,4 +1,4 @@
-"""An installation on a real server with a strict API and a run under way, for tests that conduct by hand."""
+"""An installation on a real server with a strict API and an open run, for tests that conduct by hand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ processing_seconds = {processing}
 rate_limit = "{limit}"
 endpoints = [{endpoints}]
 """
-#: The guard is long: on a busy machine a slot may take long, and with a short one it would be given back as too late.
+#: A long guard: on a busy machine a slot may take long, and with a short guard it would be returned as too late.
 DEFAULTS = {
     "window": 30.0,
     "guard": 1.0,
@@ -57,7 +57,7 @@ DEFAULTS = {
 
 
 class Bench:
-    """An installation of one type with two endpoints, a run under way, and the lanes of one worker."""
+    """An installation of one type with two endpoints, an open run, and the lanes of one worker."""
 
     def __init__(self, url, directory, **options):
         self.options = {**DEFAULTS, **options}
@@ -105,7 +105,7 @@ class Bench:
     # -- what a conductor does
 
     def open_run(self, window=None):
-        """Open the next run over what is pending, and plan it."""
+        """Open the next run for the pending events, and plan it."""
         window = self.options["window"] if window is None else window
         self.runs += 1
         now = time.time()
@@ -120,7 +120,7 @@ class Bench:
             assert self.store.runs.advance(self.token, self.run_id, state)
 
     def end_run(self):
-        """Return what is unsettled, without a record: all that matters here is the ledger."""
+        """Return unsettled events, without a record: tests need only the ledger."""
         self.store.runs.advance(self.token, self.run_id, State.FINISHING)
         assert self.store.recovery.return_unsettled(self.run_id, [TYPE])
         assert self.store.runs.close(self.run_id, {}, [TYPE], wanted=0) == 1
@@ -135,7 +135,7 @@ class Bench:
         return [f"{one}:{TYPE}" for one in ids]
 
     def release(self, number=1, endpoint=FIRST, claim_seconds=60.0):
-        """Release calls to `endpoint`, with all the time there is to make them."""
+        """Release calls to `endpoint`, which may be made until the run's deadline."""
         (kind,) = self.settings.event_types
         at, published = (
             in_force(self.settings.endpoints[endpoint], self.store.limits()),
@@ -160,11 +160,11 @@ class Bench:
         return self.store.recovery.promote([TYPE], 2**62)
 
     def redirect(self, name, url):
-        """Let an endpoint stand at another address, for this worker."""
+        """Give an endpoint another address, for this worker."""
         self.change_endpoints(lambda one: replace(one, url=url) if one.name == name else one)
 
     def change_endpoints(self, change):
-        """Let the endpoints be as `change` makes them, for this worker: a new worker with another file."""
+        """Apply `change` to the endpoints, for this worker: as for a new worker with another file."""
         (event_type,) = self.settings.event_types
         endpoints = tuple(map(change, event_type.endpoints))
         self.settings = replace(
@@ -178,14 +178,14 @@ class Bench:
     # -- what there is to see
 
     def deadline_in(self):
-        """Seconds to the run's deadline, by the clock of Redis."""
+        """Return the seconds to the run's deadline, by the clock of Redis."""
         return (self.store.runs.current().deadline_us - self.now_us()) / 1e6
 
     def counts(self):
         return self.store.ledger.count([TYPE])[TYPE]
 
     def where(self):
-        """Return where the events are, by the names of those places that hold any."""
+        """Return where the events are, by the names of non-empty places."""
         counts = self.counts()
         places = {name: getattr(counts, name) for name in ("pending", "released", "inflight", "backoff", "spent")}
         return {name: number for name, number in places.items() if number}
@@ -211,7 +211,7 @@ class Bench:
         return self.store.windows.look(())[0]
 
     def check(self):
-        """Check what must hold at any instant when no lane is at work."""
+        """Check what must hold at any instant at which no lane works."""
         tally, counts = self.tally(), self.counts()
         entered = tally.get(f"taken:{TYPE}", 0) + tally.get(f"carried:{TYPE}", 0)
         settled = tally.get(f"completed:{TYPE}", 0) + tally.get(f"failed:{TYPE}", 0)

@@ -1,10 +1,10 @@
-"""A clock that stands still until a test sets it, or somebody waits."""
+"""A clock that changes only when a test sets it, or a caller waits."""
 
 from __future__ import annotations
 
 
 class SetClock:
-    """Stands for `rlm.core.clock.Clock`: every reading is `time`, seconds; the host may have slept besides."""
+    """Replaces `rlm.core.clock.Clock`: every reading is `time`, seconds; the host may also have slept."""
 
     def __init__(self, time=1000.0):
         self.time = time

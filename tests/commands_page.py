@@ -1,4 +1,4 @@
-"""The reference of all commands, docs/commands.md, made from what click knows of them."""
+"""Makes docs/commands.md, the reference of all commands, from click's descriptions."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _described(parent: click.Context, group: click.Group, name: str) -> Iterator
 
 
 def _as_command(context: click.Context, command: click.Command) -> Iterator[str]:
-    """Yield the description of what can be run by itself."""
+    """Yield the description of a runnable command."""
     yield f"### `{context.command_path}`\n"
     usage = command.get_usage(context).removeprefix("Usage: ")
     yield f"```text\n{' '.join(usage.split())}\n```\n"

@@ -1,4 +1,4 @@
-"""What every test gets: an environment without settings of RLM, and on request a real server of this session's own."""
+"""Fixtures of all tests: an environment without settings of RLM, and on request a real server for this session."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 #: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
 SERVERS = ("valkey", pytest.param("redis", marks=pytest.mark.rest))
 
-# How long an example takes says how busy the machine is, and nothing of what is tried.
+# The duration of an example shows how busy the machine is, and nothing about the example.
 settings.register_profile("rlm", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rlm")
 
-#: A test is of the tier that it is marked with, else of the first.
+#: A test belongs to the tier of its mark, by default to the first.
 TIERS = ("default", "rest", "long")
 
 
@@ -55,13 +55,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def tier_of(item):
-    """Return the tier of a test; one that is marked twice is of the last."""
+    """Return the tier of a test; of two marks the last counts."""
     return next((name for name in reversed(TIERS) if item.get_closest_marker(name)), TIERS[0])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session):
-    """Below the last line, say how to run what was left out."""
+    """Print below the last line how to run the tests that were left out."""
     result = yield
     config = session.config
     if config.getoption("--tier") == TIERS[0] and not hasattr(config, "workerinput"):
@@ -87,13 +87,13 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Hand each of the processes the place where they agree on turns."""
+    """Pass each test process the directory in which they agree on turns."""
     node.workerinput["turns"] = node.config.stash[_PLACE]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Wait for a turn, before any time-out begins to count."""
+    """Wait for a turn, before any time-out starts."""
     if _TURNS not in item.config.stash:
         return (yield)
     alone = item.get_closest_marker("alone") is not None and item.get_closest_marker("skip") is None
@@ -103,7 +103,7 @@ def pytest_runtest_protocol(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_as_in_a_terminal():
-    """`nohup` and background jobs of a shell have some ignored, and every process started here would inherit that."""
+    """Restore signals that `nohup` or a shell's background job ignores, because started processes inherit that."""
     handlers = {
         signal.SIGHUP: signal.SIG_DFL,
         signal.SIGQUIT: signal.SIG_DFL,
@@ -125,7 +125,7 @@ def _no_settings_from_outside(monkeypatch):
     monkeypatch.setenv("RLM_LOG_FORMAT", "text")  # what processes log into files is read by those who test
 
 
-#: What the servers admit, bytes: more than RLM's own does, for a Redis of one's own may.
+#: The largest item that the servers accept, bytes: more than RLM's own server, because a user's Redis may.
 LONGEST_BULK = 64_000_000
 
 
@@ -160,7 +160,7 @@ def valkey_only_url(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server_url(request, tmp_path_factory):
-    """The URL of one of the `SERVERS`; the bundled one unless a test is parametrized. See tests/store/conftest.py."""
+    """The URL of one of the `SERVERS`; by default the bundled one. See tests/store/conftest.py."""
     kind = getattr(request, "param", "valkey")
     if kind == "valkey":
         yield request.getfixturevalue("valkey_only_url")
@@ -171,7 +171,7 @@ def server_url(request, tmp_path_factory):
 
 @pytest.fixture
 def dead_pid():
-    """The number of a process that was."""
+    """The pid of a process that has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     return ended.pid
@@ -186,7 +186,7 @@ def redis_client(server_url):
 
 @pytest.fixture
 def prefix(redis_client):
-    """What this test's keys must contain; afterwards they are deleted, and nobody else's."""
+    """A part that this test's keys must contain; they are deleted afterwards, and no others."""
     prefix = f"t{uuid4().hex[:8]}"
     yield prefix
     if keys := list(redis_client.scan_iter(match=f"*{prefix}*", count=1000)):

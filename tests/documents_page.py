@@ -1,7 +1,7 @@
-"""The schemas of the documents that are served over HTTP, made of docs/json.md for rlm/web/openapi.json.
+"""Makes the schemas of the documents served over HTTP, from docs/json.md for rlm/web/openapi.json.
 
-The schema of each document has the keys that the page lists, with its words, and as much of their types as the names
-say: what is nested, what is a list, what is a duration. Each key may be missing, and more may come.
+The schema of each document has the keys of the page with its descriptions, and the types as far as names show them:
+nesting, lists, durations. Each key may be missing, and more keys may be added.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from tests.acceptance.jsonpage import PAGE
 
-#: The commands whose documents are served over HTTP, each with those whose keys it may have as well.
+#: The commands whose documents are served over HTTP, each with those whose keys it may also have.
 COMMANDS = {
     "rlm status": ["rlm result", "rlm status"],
     **{
@@ -24,7 +24,7 @@ COMMANDS = {
 }
 
 
-#: What the page says in sentences: documents that hold others of their kind.
+#: Facts that the page states in sentences: documents that contain others of their kind.
 NESTED = {
     "rlm explain": {
         "item_id": {"description": "of an item: its id"},
@@ -68,7 +68,7 @@ def put(schema, steps, meaning):
 
 
 def schema_of(sections):
-    """Return the schema of a document with the keys of these sections; only what is nested may be null."""
+    """Return the schema of a document with the keys of these sections; only nested values may be null."""
     schema = {}
     for command in sections:
         for key, meaning in rows(command):

@@ -1,4 +1,4 @@
-"""Many cheap cases in one test: all of them are tried, and those that fail are reported together."""
+"""Many cheap cases in one test: all of them are tried, and the failing ones are reported together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that speaks Sentry's ingest protocol on loopback, and keeps what it was sent."""
+"""A server with Sentry's ingest protocol on loopback, which keeps what it receives."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One item of an envelope: its kind (`event`, `check_in`, ...) and what it says, None where that is no JSON."""
+    """One item of an envelope: its kind (`event`, `check_in`, ...) and its content, None if that is not JSON."""
 
     kind: str
     body: Any
 
 
 def read_envelope(data: bytes) -> list[Item]:
-    """Take an envelope apart: a line of headers, then for each item a line of headers and its payload.
+    """Parse an envelope: a line of headers, then for each item a line of headers and its payload.
 
-    A payload is as long as its `length` says, which may include line breaks; without one it ends with the line.
+    A payload has its `length`, which may include line breaks; without a length it ends with the line.
     """
     _headers, _, rest = data.partition(b"\n")
     items = []
@@ -44,7 +44,7 @@ def read_envelope(data: bytes) -> list[Item]:
 
 
 class Ingest:
-    """Takes envelopes as Sentry does. `bodies` are the envelopes as they came, unpacked; `keys` who sent them."""
+    """Receives envelopes like Sentry. `bodies` are the received envelopes, unpacked; `keys` their senders."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -75,14 +75,14 @@ class Ingest:
             daemon_threads = True  # a client that was killed leaves its connection open
 
             def handle_error(self, *_args):
-                """Log nothing of a client that was killed in mid-sentence."""
+                """Log nothing about a client that was killed during a request."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/42"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     def items(self, kind: str) -> list[Any]:
-        """Return what the items of a kind say, in the order in which they arrived."""
+        """Return the contents of the items of a kind, in the order of arrival."""
         return [item.body for body in list(self.bodies) for item in read_envelope(body) if item.kind == kind]
 
     @property

@@ -1,6 +1,6 @@
 """Make the files of `rlm init` anew from the descriptions of the settings: `uv run python -m tests.init_files`.
 
-A test holds them, in rlm/settings/init, against this.
+A test compares them, in rlm/settings/init, with this.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-#: Where the files are that `rlm init` writes.
+#: The directory of the files that `rlm init` writes.
 FOLDER = Path(__file__).parents[1] / "rlm" / "settings" / "init"
 _WIDTH = 100
 _LINK = re.compile(r"\[(.+?)\]\(#[\w-]+\)")
@@ -93,7 +93,7 @@ def environment_template() -> str:
 
 
 def _secrets() -> Iterator[tuple[str, str]]:
-    """Yield the settings that belong into the environment rather than a file."""
+    """Yield the settings that belong in the environment rather than in a file."""
     for name, section in SECTIONS.items():
         for key, described in section.model_fields.items():
             if is_secret(key):
@@ -148,7 +148,7 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def texts() -> dict[str, str]:
-    """Return what each file is to hold."""
+    """Return the expected content of each file."""
     return {"rlm.toml": configuration_template(), "Procfile": PROCFILE, ".env.example": environment_template()}
 
 

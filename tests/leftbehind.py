@@ -1,4 +1,4 @@
-"""The proof that a command left nothing behind: no process, no socket, no lock in the place it worked in."""
+"""The check that a command left nothing behind: no process, socket or lock in its directory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def processes_of(place: Path) -> dict[int, str]:
-    """The processes, but this one, that have to do with `place`, and what betrays each.
+    """Return the processes, except this one, that belong to `place`, and the evidence for each.
 
-    Environment and command line are not enough: a process that sets its title overwrites both of them. What it cannot
-    hide is where it works and what it has open: its log, the locks and the socket of the server.
+    Environment and command line are not enough, because a process that sets its title overwrites both. It cannot hide
+    its working directory and its open files: its log, the locks and the socket of the server.
     """
     others = (process for process in Path("/proc").iterdir() if process.name.isdigit())
     clues = {int(process.name): _clue(process, str(place)) for process in others if int(process.name) != os.getpid()}
@@ -59,7 +59,7 @@ def _target(link: Path) -> str:
 
 @contextmanager
 def nothing_left_behind(place: Path, *, timeout: float = 5.0) -> Iterator[None]:
-    """See that what is started in the block leaves no process, no socket and no held lock that belongs to `place`."""
+    """Check that processes started in the block leave no process, socket or held lock that belongs to `place`."""
     before = processes_of(place)
     yield
 

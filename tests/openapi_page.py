@@ -1,6 +1,6 @@
-"""Make rlm/web/openapi.json anew: `uv run python -m tests.openapi_page`; a test holds it against the code.
+"""Makes rlm/web/openapi.json: `uv run python -m tests.openapi_page`; a test compares it with the code.
 
-It is made of `OPERATIONS`, of what they take, and of docs/json.md for the keys of the answers.
+It is made from `OPERATIONS`, from their parameters, and from docs/json.md for the keys of the answers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _WORDS: Final = {
     "503": "Redis is away, or there is nobody to do it.",
 }
 
-#: What programs read as text: its name, its summary, and what it answers.
+#: Operations with text answers: name, summary, and the answers.
 MACHINES: Final = {
     "/healthz": (
         "healthz",
@@ -159,12 +159,12 @@ def _in_query(one: Operation) -> list[dict[str, Any]]:
 
 
 def schema_name(command: str) -> str:
-    """Return what the schema of a document is called."""
+    """Return the name of a document's schema."""
     return re.sub(r"\W+", "_", command).strip("_")
 
 
 def text() -> str:
-    """Return what the file is to hold."""
+    """Return the expected content of the file."""
     return json.dumps(described(), indent=1) + "\n"
 
 

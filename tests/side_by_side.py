@@ -1,4 +1,4 @@
-"""Tests run side by side, but those marked `alone` run with no other beside them: they measure what a machine does."""
+"""Tests run side by side, but those marked `alone` run alone, because they measure what a machine does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SideBySide:
 
     @contextmanager
     def take(self, *, alone: bool) -> Iterator[None]:
-        """Wait for a turn. Who wants to be alone keeps the gate meanwhile, so that nobody else goes in before."""
+        """Wait for a turn. A test that wants to be alone keeps the gate meanwhile, so that no other enters earlier."""
         fcntl.flock(self._gate, fcntl.LOCK_EX)
         fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(self._gate, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""How long something took, without the time in which the machine had no processor for it."""
+"""Measures durations, without the time in which the machine had no free processor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 class Stopwatch:
-    """Runs from its making. `seconds` have passed; `busy` are those without what waiting for a processor explains.
+    """Runs from its creation. `seconds` have passed; `busy` excludes waiting for a processor.
 
-    That is the waiting of this process, and of the `others` whose doing is measured, by their process ids. A bound from
-    above is for `busy`: on a machine with nothing else to do it is the same. One from below is for `seconds`. Only
-    Linux says how long a thread waited; elsewhere both are the same.
+    It excludes the waiting of this process, and of the `others` whose work is measured, by pid. Use `busy` for upper
+    bounds: on an idle machine it equals `seconds`. Use `seconds` for lower bounds. Only Linux records how long a thread
+    waited; on other systems both are equal.
     """
 
     def __init__(self, *others: int) -> None:
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @property
     def busy(self) -> float:
-        # What the threads of a process waited goes with them when they end.
+        # The waiting time of a thread is lost when it ends.
         return self.seconds - sum(max(0.0, _held_up(pid) - before) for pid, before in self._before.items())
 
 

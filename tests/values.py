@@ -1,4 +1,4 @@
-"""Values with other fields, whatever they are made by: most are structs, those with fields hidden from view are not."""
+"""Copies of values with other fields: most are structs, those with hidden fields are dataclasses."""
 
 from __future__ import annotations
 

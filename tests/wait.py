@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How often the condition is looked at, seconds.
+#: Seconds between two looks at the condition.
 POLL_SECONDS = 0.01
 
 
 def wait_until(condition: Callable[[], T], *, timeout: float = 10.0, message: str = "the condition holds") -> T:
-    """Ask until `condition` returns something true, and return that; fail after `timeout` seconds."""
+    """Call `condition` until it returns something true, and return that; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The strict API as a process of its own, so that it stamps arrivals however busy whoever calls it is."""
+"""The strict API as its own process, so that it stamps arrivals however busy its clients are."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _decode_arrival = msgspec.json.Decoder(Arrival).decode
 _decode_summary = msgspec.json.Decoder(dict[str, EndpointSummary]).decode
 
 
-#: Where it listens, in the first line that it prints; warnings may follow.
+#: Its URL in the first line that it prints; warnings may follow.
 _URL = re.compile(r"http://\S+(?=\s)")
 
 
 class ApiProcess:
-    """`rlm mock-api` with the endpoints of `config`, on a free port; to be used as `rlm.sandbox.mockapi.MockApi` is.
+    """`rlm mock-api` with the endpoints of `config`, on a free port; used like `rlm.sandbox.mockapi.MockApi`.
 
-    Its arrivals are read from its log, which costs the server nothing.
+    Its arrivals are read from its log, at no cost for the server.
     """
 
     def __init__(self, config: Path) -> None:
@@ -57,12 +57,12 @@ class ApiProcess:
 
     @property
     def arrivals(self) -> list[Arrival]:
-        """What has arrived so far, in order, each with the status it has or will have."""
+        """All arrivals so far, in order, each with its present or future status."""
         return [
             _decode_arrival(line) for line in self._log.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
         ]
 
     def summary(self) -> dict[str, EndpointSummary]:
-        """Return what each endpoint saw, by name."""
+        """Return the summary of each endpoint, by name."""
         with urlopen(f"{self.url}/_mock/summary", timeout=10) as answer:
             return _decode_summary(answer.read())

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts, each in a session of its own, and ends by its id; a private Redis among them."""
+"""Processes that a benchmark starts in their own sessions, and ends by their ids; one is a private Redis."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.wait import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Where programs of the benchmarks are found as modules.
+#: The directory from which programs of the benchmarks are run as modules.
 ROOT = Path(__file__).parents[2]
-#: How long a process may take to leave, seconds.
+#: Seconds that a process may take to exit.
 LEAVING_SECONDS = 15.0
 
 
@@ -28,7 +28,7 @@ LEAVING_SECONDS = 15.0
 def running(
     command: list[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command`, its output at the end of `log`; on leaving it is told to end, and killed if it does not."""
+    """Run `command` with its output appended to `log`; on leaving, tell it to end, and kill it if it does not."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -46,12 +46,12 @@ def running(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and what is left of its session."""
+    """End a process and everything left of its session."""
     if process.poll() is None:
         process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(LEAVING_SECONDS)
-    with suppress(ProcessLookupError):  # the usual case: nobody is left
+    with suppress(ProcessLookupError):  # usually nobody is left
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if process.stdin:
@@ -61,7 +61,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def private_redis(directory: Path, appendfsync: str = "") -> Iterator[str]:
-    """Run a server; yield its URL. It writes nothing to its disk, unless it is said how an append-only file is kept."""
+    """Run a server; yield its URL. It writes nothing to its disk, unless `appendfsync` is given."""
     port = free_port()
     kept = ["--appendonly", "yes", "--appendfsync", appendfsync] if appendfsync else ["--appendonly", "no"]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", *kept, "--dir", str(directory)]

@@ -1,4 +1,4 @@
-"""What a conductor and a Redis have to do, for an event and while they wait: processor time, commands, bytes."""
+"""The work of a conductor and a Redis, per event and while waiting: processor time, commands, bytes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from scheduler.release_loop import ReleaseLoop
 
-#: A limit that never binds, and one that lets nothing through once each endpoint was called.
+#: A limit that never binds, and one that lets nothing through after the first call of each endpoint.
 OPEN, SHUT = "1000000/minute", "1 per 100 second"
 WINDOW_SECONDS = 180.0
 _LATER_US = 100_000_000
-#: How many releases go in one command.
+#: Releases to send in one command.
 _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What an event costs, microseconds of processor time, commands and bytes; a turn and a forecast, milliseconds."""
+    """The cost of an event in microseconds of processor time, commands and bytes; of a turn and a forecast in ms."""
 
     events: int
     seconds: float
@@ -39,7 +39,7 @@ class Busy:
 
     @property
     def conductor_a_second(self) -> float:
-        """The events a second at which the conductor has a processor of its own to do."""
+        """The events a second at which the conductor uses a whole processor."""
         return 1e6 / self.conductor_us
 
     @property
@@ -50,7 +50,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a second costs in which nothing can be sent: parts of a processor, commands, bytes; a turn in ms."""
+    """The cost of a second in which nothing can be sent: parts of a processor, commands, bytes; a turn in ms."""
 
     conductor: float
     redis: float
@@ -61,7 +61,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """How many turns of lanes a second one Redis took from so many processes, and its processor time for each."""
+    """The turns of lanes a second that one Redis took from `processes`, and its processor time for each."""
 
     processes: int
     a_second: float
@@ -69,19 +69,19 @@ class Claims:
 
     @property
     def redis_a_second(self) -> float:
-        """How many it would take if it had nothing else to do and nobody kept it waiting."""
+        """The turns that it would take if it had nothing else to do and never waited."""
         return 1e6 / self.redis_us
 
 
 class _Redis:
-    """What a Redis has done since this was made."""
+    """What a Redis has done since this object was made."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._before = client.info()
 
     def since(self) -> tuple[float, int, int]:
-        """Return its processor time in seconds, the commands that came, and the bytes both ways."""
+        """Return its processor time in seconds, its commands, and its bytes in both directions."""
         now = self._client.info()
         used = {key: now[key] - value for key, value in self._before.items() if isinstance(value, int | float)}
         cpu = used["used_cpu_user"] + used["used_cpu_sys"]
@@ -97,7 +97,7 @@ class _Driven:
         self.cpu = 0.0
         self.turns: list[float] = []
         self.forecasts: list[float] = []
-        forecaster, forecast = loop._forecaster, loop._forecaster._forecast  # noqa: SLF001  # it is what is measured
+        forecaster, forecast = loop._forecaster, loop._forecaster._forecast  # noqa: SLF001  # this is measured
 
         def timed(*args: object) -> None:
             began = time.thread_time()
@@ -107,7 +107,7 @@ class _Driven:
         forecaster._forecast = timed  # type: ignore[method-assign]  # noqa: SLF001
 
     def drive(self, seconds: float) -> float:
-        """Take turns for so long, or until nothing is left; return how long that was."""
+        """Take turns for so many seconds, or until nothing is left; return the time taken."""
         began = time.perf_counter()
         while (took := time.perf_counter() - began) < seconds:
             cpu = time.thread_time()
@@ -121,12 +121,12 @@ class _Driven:
 
 
 def measure_busy(shape: Shape, events: int, seconds: float, processes: int = 2) -> Busy:
-    """Send events whose limits do not bind, over lanes that are answered at once."""
+    """Send events whose limits do not bind, over lanes that get their answers at once."""
     with Conducted(shape._replace(limit=OPEN)) as at:
         run = at.start_run(events, WINDOW_SECONDS)
         driven = _Driven(steps.release_loop(at.store, at.conductor, run))
         with at.fleet(processes, threads=4):
-            driven.drive(0.5)  # the first turn reads and looks at everything
+            driven.drive(0.5)  # the first turn reads everything
             done_before = _completed(at, run.id)
             driven.cpu, driven.turns = 0.0, []
             server = _Redis(at.store.client)
@@ -150,7 +150,7 @@ def _completed(at: Conducted, run_id: str) -> int:
 
 
 def measure_waiting(shape: Shape, seconds: float) -> Waiting:
-    """Have an event wait for each endpoint, all of whose windows are full."""
+    """Let an event wait for each endpoint, with all windows full."""
     with Conducted(shape._replace(limit=SHUT)) as at:
         run = at.start_run(shape.endpoints, WINDOW_SECONDS)
         now_us, pipeline = at.store.now_us(), at.store.client.pipeline(transaction=False)
@@ -167,7 +167,7 @@ def measure_waiting(shape: Shape, seconds: float) -> Waiting:
 
 
 def measure_claims(shape: Shape, events: int, processes: int) -> Claims:
-    """Have processes take turns for calls that are all released: nobody conducts meanwhile."""
+    """Let processes take turns for calls that are all released; nobody conducts meanwhile."""
     with Conducted(shape._replace(limit=OPEN)) as at:
         run = at.start_run(events, WINDOW_SECONDS)
         kinds, now_us = at.settings.event_types, at.store.now_us()

@@ -1,4 +1,4 @@
-"""What a contender is: something that sends a load's events to the strict API, once told."""
+"""A contender: a program that sends a load's events to the strict API when told to."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from benchmarks.harness.loads import Load
     from rlm.settings import Settings
 
-#: So many windows long a contender may try; what is undone then stays undone.
+#: A contender may try for so many windows; the rest counts as undone.
 PATIENCE_WINDOWS = 3
-#: How often the server's log is looked at, seconds: seldom, for it takes from the processors that all share.
+#: Seconds between two looks at the server's log: seldom, because each takes from the processors that all share.
 LOOK_SECONDS = 0.25
-#: The lanes of the most workers RLM has as it comes; rivals with threads have as many of those.
+#: The lanes of RLM's default maximum of workers; rivals with threads have as many threads.
 LANES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one run went: its figures, and the end it had forecast, seconds after the first call, if any."""
+    """The result of one run: its figures, and the forecast end in seconds after the first call, if any."""
 
     figures: Figures
     forecast: float | None = None
@@ -52,13 +52,13 @@ class Contender(Protocol):
 
 
 def run_in_peace(contender: Contender, load: Load, speed: float) -> Result:
-    """Run a contender in a directory of its own."""
+    """Run a contender in its own directory."""
     with tempfile.TemporaryDirectory(prefix="rlm-bench-") as directory:
         return contender.run(load, speed, Path(directory))
 
 
 def judge(api: ApiProcess, events: Collection[str], settings: Settings, started_at: float) -> Figures:
-    """Wait until all events are answered well, or patience ends, and return the figures."""
+    """Wait until all events are answered well or patience ends, and return the figures."""
     patience_ends = started_at + PATIENCE_WINDOWS * settings.run.window_seconds
     wanted = set(events)
     while time.monotonic() < patience_ends and wanted - {one.event_id for one in api.arrivals if one.status == 200}:

@@ -1,4 +1,4 @@
-"""What a contender is judged by, all of it from the server's log of arrivals."""
+"""The figures by which a contender is judged, all from the server's log of arrivals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How one run went. Times in seconds.
+    """The result of one run, times in seconds.
 
     `makespan` is from the first call to the last good answer, `first_call` from the start to the first call.
     `in_window` are events answered well by the end of the run's window, `refused` calls answered 429, `repeats` calls
-    of an event beyond the first that was admitted, `undone` events never answered well.
+    of an event beyond the first admitted one, `undone` events never answered well.
     """
 
     makespan: float
@@ -31,12 +31,12 @@ class Figures:
 
     @property
     def total(self) -> float:
-        """From the start to the last good answer: with what had to be done before the first call."""
+        """The time from the start to the last good answer, including all work before the first call."""
         return self.first_call + self.makespan
 
 
 def measure(arrivals: Sequence[Arrival], events: Collection[str], settings: Settings, started_at: float) -> Figures:
-    """Judge a run of `events` (ids) that was started at `started_at`, monotonic seconds."""
+    """Judge a run of `events` (ids) that was started at `started_at`, in monotonic seconds."""
     takes = {end.name: one.processing_seconds for one in settings.event_types for end in one.endpoints}
     answered: dict[str, float] = {}
     for one in arrivals:

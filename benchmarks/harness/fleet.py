@@ -1,4 +1,4 @@
-"""Lanes whose API answers at once: they take turns as workers do, so that nothing but Redis and the conductor binds.
+"""Lanes whose API answers at once: they take turns like workers, so that only Redis and the conductor bind.
 
 python -m benchmarks.harness.fleet CONFIG URL THREADS WORKER_ID...
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
     from rlm.delivery.outcome import Outcome
 
-#: How long a lane without a call looks away, seconds.
+#: Seconds that a lane without a call waits.
 IDLE_SECONDS = 0.01
 
 
@@ -37,7 +37,7 @@ class _Wire:
 
 
 class InstantDispatcher:
-    """Stands for `rlm.delivery.Dispatcher`: each call is answered well at once. Connections are kept, as there."""
+    """Replaces `rlm.delivery.Dispatcher`: each call is answered well at once. Connections are kept as there."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[_Wire]] = {}
@@ -53,7 +53,7 @@ class InstantDispatcher:
             return {one.url: wires.pop() for one in endpoints if (wires := self._kept.get(one.url))}
 
     def put_back(self, borrowed: Mapping[str, _Wire]) -> None:
-        """Put back what was not used."""
+        """Put back unused connections."""
         with self._lock:
             for url, wire in borrowed.items():
                 self._kept.setdefault(url, []).append(wire)
@@ -72,7 +72,7 @@ class InstantDispatcher:
 
 
 def main() -> None:
-    """Carry the calls of whatever run is open until stdin ends; each worker has `THREADS` lanes at work."""
+    """Carry the calls of the open run, whichever it is, until stdin ends; each worker has `THREADS` active lanes."""
     config, url, threads, *workers = sys.argv[1:]
     settings = load_settings(Path(config), {})
     dispatcher = InstantDispatcher()
@@ -88,7 +88,7 @@ def main() -> None:
 
     for worker_id in workers:
         store = Store(settings, url)
-        lanes = Lanes(store, settings, dispatcher, worker_id)  # type: ignore[arg-type]  # it stands for the real one
+        lanes = Lanes(store, settings, dispatcher, worker_id)  # type: ignore[arg-type]  # it replaces the real one
         for _ in range(int(threads)):
             threading.Thread(target=work, args=(lanes, store), daemon=True).start()
     print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""RLM as it is measured: scheduler, supervisor and workers as real processes, the strict API as another."""
+"""RLM under measurement: scheduler, supervisor and workers as real processes, the strict API as another."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from benchmarks.harness.plain_api import PlainApi
 
-#: How long all workers may take to be there, seconds.
+#: Seconds until all workers must be ready.
 WARMING_SECONDS = 60.0
 
 
 class Installation(System):
-    """An installation whose API does not share a processor's time with whoever measures."""
+    """An installation whose API does not share its process with the measuring program."""
 
     def __init__(self, directory: Path, *, api: ApiProcess | PlainApi | None = None, **options: Any) -> None:
         super().__init__(directory, **options)
@@ -27,16 +27,16 @@ class Installation(System):
 
     @classmethod
     def warm(cls, directory: Path, *, workers: int, **options: Any) -> Installation:
-        """Make one with exactly so many workers."""
+        """Make one with exactly `workers` workers."""
         env = {"RLM_WORKERS__MIN": str(workers), "RLM_WORKERS__MAX": str(workers)}
         return cls(directory, env=env, **options)
 
     def start_warm(self) -> None:
-        """Start scheduler and supervisor; returns once all the workers there may be are ready."""
+        """Start scheduler and supervisor; return once all possible workers are ready."""
         self.start_both()
         most = self.settings.workers.max
         wait_until(lambda: len(self.workers()) == most, timeout=WARMING_SECONDS, message=f"{most} workers are ready")
 
     def push_items(self, items: Sequence[tuple[str, str]]) -> list[str]:
-        """Push items (id, type) as the audit system does; return the ids of their events."""
+        """Push items (id, type) like the audit system; return the ids of their events."""
         return self.push([make_item(item_id, name) for item_id, name in items])

@@ -1,4 +1,4 @@
-"""A conductor in this process, on a real bundled server of its own, with more workers and endpoints than there are."""
+"""A conductor in this process, on its own real bundled server, with simulated workers and endpoints."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
 
-#: How often the workers announce themselves: as they do.
+#: Seconds between two announcements of the workers, as of real ones.
 ANNOUNCE_SECONDS = 3.5
 PUSHED = 2000
 
 
 class Shape(NamedTuple):
-    """So many types of so many endpoints each, by a limit, and so many workers with so many lanes each."""
+    """A number of types with a number of endpoints each, by one limit, and of workers with a number of lanes each."""
 
     types: int
     each: int
@@ -58,7 +58,7 @@ class Shape(NamedTuple):
 
 
 class Conducted:
-    """An installation of a shape: its conductor is in this process, its workers exist in the register only."""
+    """An installation of a shape: its conductor is in this process, its workers exist only in the register."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -80,7 +80,7 @@ class Conducted:
         self.conductor = HandConductor(self.store, stop, allow_volatile=True)
         self._stack.callback(self.conductor.resign)
         self.conductor.campaign(5)
-        self.token = self.conductor._leader.token  # noqa: SLF001  # what is measured is inside of it
+        self.token = self.conductor._leader.token  # noqa: SLF001  # the measured part is inside
         self._announce()
         announcer = threading.Thread(target=self._go_on_announcing, daemon=True)
         announcer.start()
@@ -102,7 +102,7 @@ class Conducted:
             self._announce()
 
     def start_run(self, events: int, window_seconds: float) -> Run:
-        """Have a run of so many events, spread evenly over the types."""
+        """Start a run of `events` events, spread evenly over the types."""
         names = [one.name for one in self.settings.event_types]
         for first in range(0, events, PUSHED):
             numbers = range(first, min(events, first + PUSHED))
@@ -113,7 +113,7 @@ class Conducted:
 
     @contextmanager
     def fleet(self, processes: int, threads: int) -> Iterator[list[int]]:
-        """Have so many processes take calls, each as one worker with so many lanes at work; yields their pids."""
+        """Let processes take calls, each as one worker with `threads` active lanes; yield their pids."""
         names = self.workers[:processes]
         command = [sys.executable, "-m", "benchmarks.harness.fleet", str(self.config), self.url, str(threads)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

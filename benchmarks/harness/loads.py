@@ -1,4 +1,4 @@
-"""What is measured with: how many events of each type, high to low priority, and the events themselves."""
+"""The loads: how many events of each type, from high to low priority, and the events themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many events of each type, high to low priority."""
+    """A number of events for each type, from high to low priority."""
 
     name: str
     counts: tuple[int, ...]
@@ -24,11 +24,11 @@ class Load:
         return sum(self.counts)
 
     def backlog(self, types: Sequence[EventType]) -> dict[str, int]:
-        """Name the counts by their types."""
+        """Return the counts by type name."""
         return {one.name: count for one, count in zip(types, self.counts, strict=True)}
 
     def items(self, types: Sequence[EventType], *, seed: int = 1) -> list[tuple[str, str]]:
-        """Return each event as the id of its item and its type, in the order they came: shuffled."""
+        """Return each event as its item id and type, in the order of arrival: shuffled."""
         names = [name for name, count in self.backlog(types).items() for _ in range(count)]
         random.Random(seed).shuffle(names)
         return [(f"e{index}", name) for index, name in enumerate(names)]

@@ -1,8 +1,8 @@
-"""How long Redis makes others wait, as a process: `pings.py URL PID` pings it until its input is closed.
+"""Measures how long Redis makes others wait: `pings.py URL PID` pings it until its input is closed.
 
-Of each ping it takes the time that passed, and the processor time that the server, whose pid that is, has used
-meanwhile: on a machine with other work only the latter says how long one command held up the next. It prints a line of
-JSON: the median and the greatest of both, milliseconds, and how many pings there were.
+For each ping it measures the elapsed time, and the processor time that the server with that pid used meanwhile: on a
+machine with other work, only the latter shows how long one command delayed the next. It prints a line of JSON: the
+median and the maximum of both in milliseconds, and the number of pings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.002
 
 @contextmanager
 def pinged(client: redis.Redis, url: str) -> Iterator[dict[str, float]]:
-    """Have another process ping the server all the while; what it found is in the dictionary afterwards."""
+    """Let another process ping the server during the block; the dictionary then has its results."""
     pid = str(client.info("server")["process_id"])
     command = [sys.executable, "-m", "benchmarks.harness.pings", url, pid]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pinger:

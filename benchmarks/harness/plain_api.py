@@ -1,7 +1,7 @@
-"""An API that answers at once and limits nothing, as anybody might have written it, in a process of its own.
+"""A plain API that answers at once and limits nothing, in its own process.
 
-It notes who has called: `GET /` tells the number of calls, that of events, when the first call came, and when the last
-event that had not come before, in monotonic seconds, which all processes of a machine share.
+It counts its callers: `GET /` returns the number of calls, that of events, when the first call came, and when the last
+new event came, in monotonic seconds, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _JSON = [(b"content-type", b"application/json")]
 
 
 class Seen(NamedTuple):
-    """Who has called so far."""
+    """The callers so far."""
 
     calls: int = 0
     events: int = 0
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
 
 class PlainApi:
-    """The API, to be used as `benchmarks.harness.api.ApiProcess` is."""
+    """The API, used like `benchmarks.harness.api.ApiProcess`."""
 
     def __init__(self, directory: Path) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -61,7 +61,7 @@ class PlainApi:
             return Seen(*json.load(answer))
 
     def await_events(self, number: int, timeout: float) -> Seen:
-        """Wait until so many events have come; seldom asked, since that takes from the processors all share."""
+        """Wait until `number` events have come; it asks seldom, because that uses the shared processors."""
         deadline = time.monotonic() + timeout
         while (seen := self.seen()).events < number:
             assert time.monotonic() < deadline, f"{seen.events} of {number} events came within {timeout:g} s"

@@ -1,4 +1,4 @@
-"""The comparison as a picture: how much longer than the bound each run took, and what it had refused."""
+"""The comparison as a picture: by how much each run exceeded the bound, and its refused calls."""
 
 from __future__ import annotations
 

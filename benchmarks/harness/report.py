@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from benchmarks.harness.contender import Result
 
-#: The rows that are computed, and the one that is measured against them.
+#: The computed rows, and the one that is compared with them.
 BOUND, SCHEDULE, RLM = "bound", "schedule", "rlm"
 
 _HEADER = """\
@@ -30,44 +30,44 @@ class Row:
 
     @property
     def makespan(self) -> float:
-        """The median, seconds."""
+        """The median in seconds."""
         return statistics.median(one.figures.makespan for one in self.runs)
 
     @property
     def first_call(self) -> float:
-        """The median of the times from the start to the first call, seconds."""
+        """The median time from the start to the first call, seconds."""
         return statistics.median(one.figures.first_call for one in self.runs)
 
     @property
     def total(self) -> float:
-        """The median of the times from the start to the last good answer, seconds."""
+        """The median time from the start to the last good answer, seconds."""
         return statistics.median(one.figures.total for one in self.runs)
 
     @property
     def spread(self) -> float:
-        """How far the longest run is from the shortest, as a part of the median."""
+        """The difference between the longest and the shortest run, as a part of the median."""
         makespans = [one.figures.makespan for one in self.runs]
         return (max(makespans) - min(makespans)) / self.makespan
 
     @property
     def refused(self) -> list[int]:
-        """Calls answered 429, the fewest of a run first."""
+        """Calls answered 429 by run, fewest first."""
         return sorted(one.figures.refused for one in self.runs)
 
     @property
     def late(self) -> list[int]:
-        """Events without a good answer by the end of the window, the fewest of a run first."""
+        """Events without a good answer by the end of the window, by run, fewest first."""
         return sorted(self.events - one.figures.in_window for one in self.runs)
 
     @property
     def forecast(self) -> float | None:
-        """The median of the ends that were told beforehand, None for a contender that cannot say."""
+        """The median of the predicted ends; None for a contender that predicts none."""
         told = [one.forecast for one in self.runs if one.forecast is not None]
         return statistics.median(told) if told else None
 
     @property
     def error(self) -> float | None:
-        """How far a forecast was off at the most, as a part of the outcome."""
+        """The largest error of a forecast, as a part of the outcome."""
         errors = [
             abs(one.forecast - one.figures.makespan) / one.figures.makespan
             for one in self.runs
@@ -77,7 +77,7 @@ class Row:
 
 
 def table(rows: Mapping[str, Row]) -> str:
-    """Return the rows of one load, by name, as a Markdown table. Ratios are left out where the row they need is."""
+    """Return the rows of one load, by name, as a Markdown table. Ratios without their reference row are omitted."""
     return "\n".join([_HEADER, *(_line(row, rows) for row in rows.values())])
 
 
@@ -108,7 +108,7 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def where_not_ahead(loads: Mapping[str, Mapping[str, Row]]) -> list[str]:
-    """Name each rival that is before RLM in something at some load; `loads` has the rows by contender, by load."""
+    """Name each rival that is ahead of RLM in something at some load; `loads` has the rows by contender, by load."""
     return [
         f"{load}: {found}"
         for load, rows in loads.items()
@@ -138,7 +138,7 @@ def page_part(
 
     Args:
         loads: the rows by contender, by load.
-        how: on what the runs were made, and how often, in sentences.
+        how: on which machine and how often the runs were made, in sentences.
         not_run: the contenders that could not run, and why.
         plot: the file of the plot, beside the page.
     """

@@ -1,7 +1,7 @@
-"""What a contender with perfect knowledge and no overhead does, event by event, and what none can beat.
+"""The event-by-event schedule of a contender with perfect knowledge and no overhead, and the bound for all.
 
-Greedy list scheduling, apart from RLM's planner and simpler: at every moment each free lane takes the next event in
-order whose type has an endpoint with a free slot. Time is whole microseconds.
+Greedy list scheduling, separate from RLM's planner and simpler: at every moment each free lane takes the next event in
+order whose type has an endpoint with a free slot. Time is in whole microseconds.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When the last event is answered, seconds after the first call, and the order that was the best."""
+    """When the last event is answered, in seconds after the first call, and which order was best."""
 
     seconds: float
     order: str
 
 
 def best_schedule(backlog: Mapping[str, int], types: Sequence[EventType], lanes: int, guard_seconds: float) -> Schedule:
-    """Return the soonest end of two orders: by priority, and the longest calls first."""
+    """Return the earliest end of two orders: by priority, and longest calls first."""
     orders = {"priority": list(types), "longest first": sorted(types, key=lambda one: -one.processing_seconds)}
     ends = {name: _end(_calls(backlog, order, lanes, guard_seconds)) for name, order in orders.items()}
     name = min(ends, key=ends.__getitem__)
@@ -36,10 +36,10 @@ def best_schedule(backlog: Mapping[str, int], types: Sequence[EventType], lanes:
 
 
 def lower_bound(backlog: Mapping[str, int], types: Sequence[EventType], lanes: int) -> float:
-    """Return the end that no schedule beats, seconds after the first call: the server's limits alone, no guard.
+    """Return the end that no schedule beats, in seconds after the first call: the server's limits only, no guard.
 
-    With a lane for every event, no type's k-th call begins sooner than here; and what cannot begin before some moment
-    must all be worked off after it, on the lanes there are.
+    With a lane for every event, no type's k-th call can begin earlier; and all calls that cannot begin before some
+    moment must be made after it, on the available lanes.
     """
     alone = [call for one in types for call in _calls(backlog, [one], max(1, backlog[one.name]), 0.0)]
     ends, work = [_end(alone)], 0
@@ -50,7 +50,7 @@ def lower_bound(backlog: Mapping[str, int], types: Sequence[EventType], lanes: i
 
 
 class _Slots:
-    """The slots of one endpoint, each taken for a period and the guard, under every rule."""
+    """The slots of one endpoint, each taken for a period plus the guard, under every rule."""
 
     def __init__(self, endpoint: Endpoint, guard_seconds: float) -> None:
         self._rules = [
@@ -69,10 +69,10 @@ class _Slots:
 def _calls(
     backlog: Mapping[str, int], order: Sequence[EventType], lanes: int, guard_seconds: float
 ) -> Iterator[tuple[int, int]]:
-    """Yield when each call begins, and how long it takes."""
+    """Yield the start and the duration of each call."""
     left = {one.name: backlog[one.name] for one in order}
     slots = {one.name: [_Slots(endpoint, guard_seconds) for endpoint in one.endpoints] for one in order}
-    busy: list[int] = []  # when each lane at work is free again
+    busy: list[int] = []  # when each busy lane is free again
     at = 0
     while waiting := [one for one in order if left[one.name]]:
         while busy and busy[0] <= at:

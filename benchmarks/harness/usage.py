@@ -1,4 +1,4 @@
-"""What processes and a Redis have used: processor time, memory, commands."""
+"""The use of processes and of a Redis: processor time, memory, commands."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
     import redis
 
-#: What is asked for the figures themselves.
+#: The commands made to read the figures themselves.
 _OURS = {"cmdstat_info", "cmdstat_config|resetstat"}
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the processor time that the processes have used so far, those of their threads that ended too.
+    """Return the processor time that the processes have used so far, including that of ended threads.
 
-    It is read from the clock that Linux keeps for each process, to the nanosecond; /proc has hundredths only.
+    It is read from the clock that Linux keeps for each process, in nanoseconds; /proc has only hundredths.
     """
     used = 0.0
     for pid in pids:
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             used += time.clock_gettime((~pid << 3) | 2)
     return used
 
 
 def below(pid: int) -> set[int]:
-    """Return the processes that it has started, and those that these have, and so on."""
+    """Return the descendants of a process."""
     found = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
@@ -38,12 +38,12 @@ def below(pid: int) -> set[int]:
 
 
 def proportional_mb(pid: int) -> float:
-    """Return the memory of a process, where what it shares is divided among those that share it (PSS)."""
+    """Return the memory of a process; shared memory is divided among its users (PSS)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def commands_made(client: redis.Redis) -> dict[str, int]:
-    """Return how often each command was called since CONFIG RESETSTAT, those inside of scripts counted."""
+    """Return how often each command was called since CONFIG RESETSTAT, including those in scripts."""
     found = client.info("commandstats")
     return {name: one["calls"] for name, one in found.items() if name not in _OURS}

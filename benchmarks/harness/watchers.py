@@ -1,6 +1,6 @@
-"""Open dashboards, as a process: `watchers.py PORT NUMBER` reads so many streams of `/` until it is ended.
+"""Open dashboards as a process: `watchers.py PORT NUMBER` reads NUMBER streams of `/` until it is ended.
 
-A line on stdout says that all of them have had their first event.
+A line on stdout reports that all of them have received their first event.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a deep backlog costs: the first call while it is taken in, the next run with what is left of it, commands.
+"""The cost of a deep backlog: the first call during its intake, the next run with the rest of it, commands.
 
 uv run python -m benchmarks.prices.backlog [ITEMS] [compress]    # a million in about three minutes, 1.5 GB
 """
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 ITEMS = 1_000_000
 WORKERS = 4
 WINDOW_SECONDS = 60
-#: After so long the calls of the first run count no more, seconds: else the next one waits for slots.
+#: Seconds after which the calls of the first run no longer count; otherwise the next run waits for slots.
 PERIOD_SECONDS = 61
-#: How much of the audit list is pushed at one time.
+#: Items of the audit list to push at a time.
 PUSHED = 1000
-#: Scripts that take longer are asked for, microseconds.
+#: Scripts that take longer are reported, microseconds.
 SLOW_US = 5000
 COMMANDS = ("status", "queue stats", "queue list 20", "explain")
 
 
 @dataclass
 class Backlog:
-    """What was found: seconds, MB, milliseconds, and bytes of Redis for an item."""
+    """The results: seconds, MB, milliseconds, and bytes of Redis per item."""
 
     first_call: float = 0.0
     all_taken: float = 0.0
@@ -68,7 +68,7 @@ def item(number: int, types: list[str]) -> bytes:
 
 
 def measure_backlog(number: int, *, compress: bool = False) -> tuple[Backlog, dict[str, float]]:
-    """Return what a backlog costs, and the seconds that each command takes with what is left of it."""
+    """Return the cost of a backlog, and the seconds that each command takes with the rest of it."""
     found = Backlog()
     env = {"RLM_RUN__WINDOW_SECONDS": str(WINDOW_SECONDS), "RLM_QUEUE__COMPRESS": str(compress).lower()}
     with TemporaryDirectory(prefix="rlm-bench-") as name:
@@ -151,7 +151,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def _slow(store: Store) -> Iterator[str]:
-    """Yield what took longer than `SLOW_US`: each command or script, how often, the longest in milliseconds."""
+    """Yield what took longer than `SLOW_US`: each command or script, how often, its maximum in milliseconds."""
     names = {hashlib.sha1(source, usedforsecurity=False).hexdigest(): name for name, source in SOURCES.items()}
     took: dict[str, list[float]] = {}
     for one in store.client.slowlog_get(100_000):

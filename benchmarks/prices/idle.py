@@ -1,4 +1,4 @@
-"""What warm workers cost while there is nothing to do."""
+"""The cost of warm workers while there is nothing to do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WORKERS = 20
-#: What has just come up is left to settle for so long, seconds.
+#: Seconds that new processes get to settle.
 SETTLING_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Commands a second, the parts of a core that RLM and Redis take, and proportional memory in MB, by process."""
+    """Commands a second, the parts of a core that RLM and Redis use, and proportional memory in MB, by process."""
 
     commands: float
     rlm: float

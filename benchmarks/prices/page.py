@@ -20,12 +20,12 @@ _COLUMNS = {
     "redis": ("Redis CPU ms per event", "{:.2f}"),
     "commands": ("Redis commands per event", "{:.1f}"),
 }
-#: Of these more is better.
+#: Figures of which more is better.
 _GAINS = {"rate"}
 
 
 def spent_table(title: str, rows: Mapping[str, Sequence[Spent]]) -> str:
-    """Return a line for each row of runs, the medians, and the least and the most of the rate."""
+    """Return a table line for each row of runs: the medians, and the minimum and maximum of the rate."""
     head = [title, *(name for name, _ in _COLUMNS.values()), "events/s, least to most"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, runs in rows.items():
@@ -36,7 +36,7 @@ def spent_table(title: str, rows: Mapping[str, Sequence[Spent]]) -> str:
 
 
 def where_worse(rows: Mapping[str, Sequence[Spent]], own: str = "rlm") -> Iterator[str]:
-    """Name every figure in which a rival is better."""
+    """Yield every figure in which a rival is better."""
     medians = {name: Spent.median(runs) for name, runs in rows.items()}
     for name, one in medians.items():
         for field, (title, shape) in _COLUMNS.items():
@@ -47,7 +47,7 @@ def where_worse(rows: Mapping[str, Sequence[Spent]], own: str = "rlm") -> Iterat
 
 
 def idle_table(idle: Idle) -> str:
-    """Return what idle workers cost."""
+    """Return the cost of idle workers."""
     figures = {
         "Redis commands/s": f"{idle.commands:.1f}",
         "% of a core, RLM": f"{100 * idle.rlm:.2f}",

@@ -1,4 +1,4 @@
-"""How long it takes from `rlm start --wait` until the first call arrives, beside what an import takes."""
+"""The time from `rlm start --wait` to the first call, compared with the time of an import."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.harness.plain_api import PlainApi
 from benchmarks.prices.throughput import MOST_SECONDS, Shape, installation, surroundings
 
-#: What a program that talks to Redis and reads its settings in the usual way imports.
+#: The usual imports of a program that uses Redis and reads settings.
 IMPORT = "import redis, pydantic_settings"
 REMEDY = "run it with `uv run --group prices`, in an environment that never had the group bench"
 EVENTS = 100
@@ -28,21 +28,21 @@ def fault_here() -> str:
 
 
 def measure_import() -> float:
-    """Return the seconds of an interpreter that imports that and ends."""
+    """Return the seconds of an interpreter that makes these imports and ends."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", IMPORT], check=True)
     return time.monotonic() - began
 
 
 def measure_cold() -> float:
-    """Return the seconds until the first call where nothing runs, the embedded server neither."""
+    """Return the seconds until the first call if nothing runs, not even the embedded server."""
     shape = Shape()
     load = shape.load(EVENTS)
     with TemporaryDirectory(prefix="rlm-bench-") as name:
         api = PlainApi(Path(name))
         with installation(shape, "", api, Path(name)) as system:
             system.push_items(load.items(system.settings.event_types))
-        api.start()  # it has ended with the system
+        api.start()  # it ended with the system
         try:
             began = time.monotonic()
             system.start("start", "start", "--wait")
@@ -53,7 +53,7 @@ def measure_cold() -> float:
 
 
 def measure_warm() -> float:
-    """Return the seconds until the first call where a scheduler, a supervisor and its workers wait."""
+    """Return the seconds until the first call if a scheduler, a supervisor and its workers are ready."""
     shape = Shape()
     load = shape.load(EVENTS)
     with surroundings() as (_, url, api, place), installation(shape, url, api, place) as system:

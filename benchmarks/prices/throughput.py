@@ -1,4 +1,4 @@
-"""What an event costs where no limit binds: everybody takes a slot per call from Redis, and makes a real call."""
+"""The cost of an event if no limit binds: each contender takes a slot per call from Redis, and makes a real call."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
     from rlm.settings import Settings
 
-#: How the append-only file of the one Redis is kept, for all the same.
+#: How the Redis keeps its append-only file, the same for all.
 APPENDFSYNC = "everysec"
-#: The time that whoever is measured has for what is left to do after the last call, seconds.
+#: Seconds that a contender has for its remaining work after the last call.
 AFTERWARDS_SECONDS = 0.5
 MOST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is configured: so many types of so many endpoints each, and workers of RLM."""
+    """The configuration: a number of types with a number of endpoints each, and of RLM's workers."""
 
     types: int = 5
     endpoints: int = 4
@@ -59,7 +59,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one run took. Per event: milliseconds of processors, and commands."""
+    """The cost of one run. Per event: milliseconds of processors, and commands."""
 
     rate: float
     first_call: float
@@ -75,7 +75,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A contender that is ready: what tells it to begin, and which of its processes are workers."""
+    """A contender that is ready: how to start it, and which of its processes are workers."""
 
     begin: Callable[[], object]
     workers: set[int]
@@ -97,13 +97,13 @@ def installation(shape: Shape, redis_url: str, api: PlainApi, place: Path) -> In
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One of the programs that RLM is compared with elsewhere, with as many lanes as RLM has here."""
+    """A program that RLM is compared with elsewhere, with as many lanes as RLM has here."""
 
     program: Program
 
     @contextmanager
     def __call__(self, shape: Shape, load: Load, redis_url: str, api: PlainApi, place: Path) -> Iterator[Running]:
-        with installation(shape, redis_url, api, place) as system:  # for its settings alone
+        with installation(shape, redis_url, api, place) as system:  # only for its settings
             settings: Settings = system.settings
             before = below(os.getpid())
             with self.program.ready(load, settings, redis_url, place) as begin:
@@ -122,7 +122,7 @@ CONTENDERS = {
 
 @contextmanager
 def surroundings() -> Iterator[tuple[redis.Redis, str, PlainApi, Path]]:
-    """Start the one Redis; yield a client of it, its URL, an API that is not started, and a place for files."""
+    """Start the Redis; yield a client of it, its URL, an API that is not started, and a place for files."""
     with (
         TemporaryDirectory(prefix="rlm-bench-") as name,
         private_redis(Path(name), APPENDFSYNC) as url,
@@ -132,7 +132,7 @@ def surroundings() -> Iterator[tuple[redis.Redis, str, PlainApi, Path]]:
 
 
 def measure(name: str, shape: Shape, events: int) -> Spent:
-    """Let a contender send so many events once.
+    """Let a contender send `events` events once.
 
     Raises:
         NotRunError: it cannot run here.

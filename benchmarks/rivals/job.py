@@ -1,4 +1,4 @@
-"""What every rival in Python shares: the job it is given, and one call to an endpoint. The rest is its own affair."""
+"""The common part of all rivals in Python: the job, and one call to an endpoint. Each does the rest itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _pool = urllib3.PoolManager(num_pools=4, maxsize=100, retries=False)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One endpoint: at most `amount` calls in any `seconds`, which a padded variant is given longer than they are."""
+    """One endpoint: at most `amount` calls in any `seconds`; a padded variant gets longer seconds."""
 
     name: str
     url: str
@@ -28,10 +28,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Events to be sent (id and type, as they came), and each type's endpoints, the primary first, by priority.
+    """Events to send (id and type, in order of arrival), and each type's endpoints, primary first, by priority.
 
-    Where each endpoint has lanes of its own, they are `lanes_each` in number. Threads are shared out to `processes`;
-    `moving` is for Dramatiq: it takes its slots from the moving window of `limits`, not from its own.
+    If each endpoint has its own lanes, there are `lanes_each`. Threads are divided among `processes`. `moving` is for
+    Dramatiq: it takes its slots from the moving window of `limits`, not from its own.
     """
 
     redis_url: str
@@ -56,13 +56,13 @@ class Job:
 
 
 def await_go() -> None:
-    """Print that all is ready, and wait until the work may begin."""
+    """Print that everything is ready, and wait until the work may begin."""
     print("ready", flush=True)
     input()
 
 
 def call(address: Address, event_id: str, type_name: str) -> float:
-    """Send an event; return 0 when it was taken, else the seconds the endpoint wants left in peace."""
+    """Send an event; return 0 if it was accepted, else the seconds for which the endpoint must not be called."""
     answer = _pool.request(
         "POST",
         address.url,

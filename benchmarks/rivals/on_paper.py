@@ -1,4 +1,4 @@
-"""What nobody can beat, and what could be reached: computed, not run."""
+"""The bound, and an achievable schedule: computed, not run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Bound:
-    """What no schedule beats on 100 lanes, whatever it knows and however it is built: the server's limits alone."""
+    """What no schedule beats on 100 lanes, whatever it knows: the server's limits only."""
 
     name = "bound"
 
@@ -29,7 +29,7 @@ class Bound:
 
 
 class Schedule:
-    """A schedule for 100 lanes that leaves calls time for their way, RLM's guard; it knows all and costs nothing."""
+    """A schedule for 100 lanes that leaves calls RLM's guard for their way; it knows everything and costs nothing."""
 
     name = "schedule"
 

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
 
 BULLMQ = Path(__file__).parent / "bullmq"
-#: How long a crew may take to be there, seconds.
+#: Seconds until a crew must be ready.
 WARMING_SECONDS = 90.0
 THREADS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Processes that must be there before a program begins; each says `ready` so often in its log once it is."""
+    """Processes that must be ready before a program begins; each writes `ready` a number of times to its log then."""
 
     commands: Callable[[Settings], Iterator[list[str]]]
     ready: str
@@ -47,10 +47,10 @@ class Crew:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A rival: `command` is its program, `crew` its workers, `lanes` the calls it may have under way at once.
+    """A rival: `command` is its program, `crew` its workers, `lanes` the calls that it may have in flight.
 
-    It keeps each period longer than it is: by RLM's guard if it is `guarded`, and by `pad_seconds` at every speed.
-    Threads share `processes`; Dramatiq takes its slots from the moving window of `limits` if it is `moving`.
+    It makes each period longer: by RLM's guard if it is `guarded`, and by `pad_seconds` at every speed. Threads share
+    `processes`; Dramatiq takes its slots from the moving window of `limits` if it is `moving`.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Program:
     moving: bool = False
 
     def run(self, load: Load, speed: float, directory: Path) -> Result:
-        """Start server, Redis, workers and program, tell it to begin once all are there, and judge it."""
+        """Start server, Redis, workers and program, tell it to begin once all are ready, and judge it."""
         config = directory / "rlm.toml"
         config.write_text(demo_document(load_settings(None, {}), speed, "http://127.0.0.1:1"))
         with ExitStack() as stack:
@@ -79,7 +79,7 @@ class Program:
 
     @contextmanager
     def ready(self, load: Load, settings: Settings, redis_url: str, directory: Path) -> Iterator[Callable[[], None]]:
-        """Start workers and program; yield what tells it to begin, once all are there.
+        """Start workers and program; yield the function that lets it begin, once all are ready.
 
         Raises:
             NotRunError: it cannot run here.
@@ -99,7 +99,7 @@ class Program:
             yield begin
 
     def job(self, load: Load, settings: Settings, redis_url: str) -> dict[str, object]:
-        """Return what it has to do, the fields of `benchmarks.rivals.job.Job`."""
+        """Return its work: the fields of `benchmarks.rivals.job.Job`."""
         pad = self.pad_seconds + (settings.run.guard_seconds if self.guarded else 0)
         backlog = load.backlog(settings.event_types)
         used = sum(len(one.endpoints) for one in settings.event_types if backlog[one.name])
@@ -120,7 +120,7 @@ class Program:
         for number, command in enumerate(self.crew.commands(settings)):
             log = directory / f"crew-{number}.log"
             crew[log] = stack.enter_context(running(command, log, env=env, cwd=ROOT))
-        stack.callback(lambda: [process.terminate() for process in crew.values()])  # all leave at once
+        stack.callback(lambda: [process.terminate() for process in crew.values()])  # all end together
         for log, process in crew.items():
             _await_words(log, self.crew.ready, self.crew.times, process)
 
@@ -160,7 +160,7 @@ def module(name: str) -> Callable[[], list[str]]:
 
 
 def dramatiq_workers(processes: int) -> Crew:
-    """Return the workers of Dramatiq, so many of `THREADS` threads."""
+    """Return the workers of Dramatiq: `processes` with `THREADS` threads each."""
     size = ["--processes", str(processes), "--threads", str(THREADS)]
     command = [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
     return Crew(lambda _settings: iter([command]), "ready for action", processes)
@@ -180,7 +180,7 @@ def bullmq(*options: str) -> list[str]:
 
 @functools.cache
 def _bullmq_installed(*options: str) -> Path:
-    """Install BullMQ outside the project, for as long as this program runs, and return where.
+    """Install BullMQ outside the project, while this program runs, and return the place.
 
     Raises:
         NotRunError: there is no Node, or BullMQ cannot be installed.
@@ -201,7 +201,7 @@ def _bullmq_installed(*options: str) -> Path:
 
 _DRAMATIQ = dramatiq_workers(LANES // THREADS)
 _CELERY = Crew(_celery_workers, "ready.")
-#: Lanes that are no threads cost little, so there may be more of them.
+#: Lanes that are not threads cost little, so there may be more of them.
 _WIDE = 5 * LANES
 
 PROGRAMS = (

@@ -1,4 +1,4 @@
-"""RLM: a scheduler and a supervisor with 20 warm workers of 5 threads, its Redis safe on its disk at every write."""
+"""RLM: a scheduler and a supervisor with 20 warm workers of 5 threads; its Redis syncs its disk at every write."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ THREADS = 5
 
 
 class RlmItself:
-    """RLM as it comes, the events in its audit list, told to start."""
+    """RLM as delivered, with the events in its audit list, told to start."""
 
     name = "rlm"
 
     def run(self, load: Load, speed: float, directory: Path) -> Result:
-        """Run it; its forecast is that of the plan it makes before its first call."""
+        """Run it; its forecast is that of the plan before its first call."""
         with Installation.warm(directory, speed=speed, workers=LANES // THREADS) as system:
             system.start_warm()
             events = system.push_items(load.items(system.settings.event_types))

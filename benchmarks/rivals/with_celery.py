@@ -1,4 +1,4 @@
-"""Celery with its rate limit, which holds per worker: a queue and a worker per endpoint, the events dealt out evenly.
+"""Celery with its rate limit, which applies per worker: a queue and a worker per endpoint, events dealt evenly.
 
 Workers: celery --app benchmarks.rivals.with_celery worker --queues ENDPOINT --pool gevent
 """

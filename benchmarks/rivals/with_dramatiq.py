@@ -1,4 +1,4 @@
-"""Dramatiq with its own rate limiter, or that of `limits`: an actor per type, that tries again when it is limited.
+"""Dramatiq with its own rate limiter, or that of `limits`: an actor per type, which retries when it is limited.
 
 High priorities go first.
 
@@ -22,8 +22,8 @@ from benchmarks.rivals.with_threads import Slots
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: An event that found every endpoint full is tried again so often in a period: oftener, and the thousand that wait take
-#: the processors from those that could be sent; seldomer, and slots lie idle.
+#: An event that found every endpoint full is retried so often in a period: with more retries, the thousand waiting
+#: events take the processors from events that could be sent; with fewer, slots lie idle.
 AGAIN_TIMES = 24
 #: A stream that has an entry once the work may begin.
 BEGUN = "begun"
@@ -43,7 +43,7 @@ def await_begin() -> None:
 
 
 def windows_of(addresses: list[Address]) -> Callable[[], Address | None]:
-    """Return what takes a slot of the first address that has one in its own window."""
+    """Return a function that takes a slot of the first address with a free one in its own window."""
     limiters = [  # their windows are whole seconds
         (one, WindowRateLimiter(backend, one.name, limit=one.amount, window=math.ceil(one.seconds)))
         for one in addresses

@@ -1,7 +1,7 @@
 """A pool of threads, or one in each of several processes, and `limits`: a moving window on Redis per endpoint.
 
-A thread takes the next event as they came, and waits until an endpoint of its type has a slot, the primary before the
-overflows.
+A thread takes the next event in order of arrival, and waits until an endpoint of its type has a slot, the primary
+before the overflows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Slots:
         self._full_until: dict[str, float] = {}
 
     def take(self, addresses: Iterable[Address]) -> Address | None:
-        """Take a slot at the first that has one; ask Redis only about those not known to be full."""
+        """Take a slot at the first address that has one; ask Redis only about those not known to be full."""
         for one in addresses:
             if time.time() < self._full_until.get(one.name, 0):
                 continue
@@ -42,7 +42,7 @@ class Slots:
             if self._limiter.hit(item, one.name):
                 return one
             reset_time, remaining = self._limiter.get_window_stats(item, one.name)
-            if not remaining:  # else a slot has come back since, and the time is that of another
+            if not remaining:  # otherwise a slot came back since, and the time is another's
                 self._full_until[one.name] = reset_time
         return None
 
@@ -52,7 +52,7 @@ class Slots:
         time.sleep(max(0.001, opens - time.time()))
 
     def refused(self, address: Address, seconds: float) -> None:
-        """Leave an endpoint in peace that said it is full, whatever the window here says."""
+        """Do not call an endpoint that says it is full, whatever the window here says."""
         self._full_until[address.name] = time.time() + seconds
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     ready.wait()
     await_go()
     begun.set()
-    sys.stdin.read()  # not reaped before: who measures reads what they used
+    sys.stdin.read()  # not reaped earlier: their usage is still read
 
 
 if __name__ == "__main__":

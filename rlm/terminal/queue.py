@@ -31,7 +31,13 @@ def queue_picture(found: Mapping[str, Any], trend: Trend) -> Picture:
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
         moves = _moves(found, trend, room=max(10, min(WIDEST_CURVE, inside.max_width - _BESIDE_CURVE)))
-        parts: list[RenderableType] = [facts(_facts(found)), Text(), moves, Text(), _types(found["by_type"])]
+        parts: list[RenderableType] = [
+            facts(_facts(found), inside.max_width),
+            Text(),
+            moves,
+            Text(),
+            _types(found["by_type"]),
+        ]
         if outlook := found["outlook"]:
             style = "yellow" if outlook["drained_in"] is None else "green"
             parts += [Text(), Text(f"forecast: {safe_line(outlook['verdict'])}", style=style)]

@@ -1,4 +1,4 @@
-"""The commands of one installation of its own on a shared server, run in this process."""
+"""The commands of an installation of its own on a shared server, run in this process."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minu
 
 
 class Installation:
-    """A configuration in `directory` on the server at `url`: all keys begin with a prefix that is nobody else's.
+    """A configuration in `directory` on the server at `url`, with a key prefix of its own.
 
-    `sections` are added to the file. As a context manager it deletes its keys in the end.
+    `sections` are added to the file. As a context manager it deletes its keys at the end.
     """
 
     def __init__(self, directory: Path, url: str, sections: str = "") -> None:
@@ -56,25 +56,25 @@ class Installation:
         self.store.close()
 
     def rlm(self, *args: str, code: int = 0, input: str | bytes | None = None) -> Result:  # noqa: A002  # click's name
-        """Run a command, which ends with `code`."""
+        """Run a command, which must end with `code`."""
         done = CliRunner().invoke(rlm, [*args, "--config", str(self.config)], input=input)
         assert done.exit_code == code, (args, done.exit_code, done.output, done.exception)
         return done
 
     def json(self, *args: str, code: int = 0, input: str | bytes | None = None) -> Any:  # noqa: A002  # click's name
-        """Run a command with `--json` and return the document on its stdout, which is exactly one."""
+        """Run a command with `--json` and return the only document on its stdout."""
         return json.loads(self.rlm(*args, "--json", code=code, input=input).stdout)
 
     def push(self, *items: bytes) -> None:
-        """Push items as the audit system does."""
+        """Push items like the audit system."""
         steps.push(self.store, *items)
 
     def start_run(self, window_seconds: float = 60.0) -> Run:
-        """Open a run, drain what waits into it, and have it running; nobody conducts it."""
+        """Open a run, drain the audit list into it, and set it running; nobody conducts it."""
         return steps.start_run(self.store, self.token, window_seconds)
 
     def close_run(self, run: Run) -> None:
-        """Close a run: what is not settled is left over."""
+        """Close a run: unsettled events are left over."""
         types = self.store.known_types
         steps.finish(self.store, self.token, run)
         assert self.store.recovery.return_unsettled(run.id, types)

@@ -1,4 +1,4 @@
-"""A whole system for a test, and the proof that it left nothing behind; an installation for its commands alone."""
+"""Fixtures: a whole system with a check that nothing of it remains, and an installation for its commands only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.leftbehind import nothing_left_behind
 
 @pytest.fixture
 def make_system(tmp_path):
-    """Make systems in this test's own directory; afterwards no process, socket or lock of theirs is left."""
+    """Make systems in this test's own directory; check afterwards that no process, socket or lock of them is left."""
 
     @contextmanager
     def make(**options):
@@ -29,7 +29,7 @@ def make_system(tmp_path):
 
 @pytest.fixture
 def system(make_system):
-    """A system at ten times the speed, its scheduler and supervisor running."""
+    """A system at ten times the speed, with scheduler and supervisor running."""
     with make_system() as made:
         made.start_both()
         yield made
@@ -37,6 +37,6 @@ def system(make_system):
 
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
-    """An installation that is nobody else's, whose commands run in this process."""
+    """An installation of this test's own, whose commands run in this process."""
     with Installation(tmp_path, valkey_only_url) as made:
         yield made

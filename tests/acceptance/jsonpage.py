@@ -1,4 +1,4 @@
-"""docs/json.md as a test reads it, and the keys of a document as that page writes them."""
+"""Reads docs/json.md for tests, and lists the keys of a document in the notation of that page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 
-#: Under these keys stand names, not keys: what the page writes for them.
+#: Under these keys are names, not keys: the placeholders of the page for them.
 NAMES = {
     "by_type": "TYPE",
     "by_endpoint": "ENDPOINT",
@@ -20,7 +20,7 @@ NAMES = {
     "failing": "ENDPOINT",
     "budgets": "BUDGET",
 }
-#: These are looked at as a whole: the same plan again, what people pushed, the record of a demo.
+#: These are compared as a whole: the plan once more, pushed items, the record of a demo.
 WHOLE = {"today", "item", "record"}
 
 
@@ -42,7 +42,7 @@ def keys_under(heading):
 
 
 def keys(document, place="", name=""):
-    """Yield the keys of a document as the page writes them, down to what holds no more of them."""
+    """Yield the keys of a document in the page's notation, down to values without keys."""
     if name in WHOLE or not isinstance(document, (dict, list)) or not document:
         yield place
     elif isinstance(document, list):
@@ -54,5 +54,5 @@ def keys(document, place="", name=""):
 
 
 def without_empty(found):
-    """Leave out the places where a list or table is empty, there being one that is not."""
+    """Omit the places where a list or table is empty, if another one of them is not."""
     return {one for one in found if not any(other.startswith((f"{one}.", f"{one}[")) for other in found)}

@@ -1,4 +1,4 @@
-"""The users of a Redis as docs/security.md writes them out, put into a real server."""
+"""The Redis users of docs/security.md, created on a real server."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
-#: The password of each user. Marked, so that one that gets out is seen.
+#: The password of each user; recognisable, so that a leak is found.
 PASSWORD = "pw-that-nobody-may-see"
 
 _LINE = re.compile(r"^ACL SETUSER (\w+) (.*)$", re.MULTILINE)
 
 
 def documented_users():
-    """The rules of each user that the page writes out."""
+    """The rules of each user on the page."""
     return {name: rules.split() for name, rules in _LINE.findall(PAGE.read_text(encoding="utf-8"))}
 
 
@@ -24,11 +24,11 @@ def make_users(admin):
 
 
 def make_user(admin, name, rules):
-    """Make one by its rules."""
+    """Make a user by its rules."""
     words = [rule.replace("PASSWORD", PASSWORD) for rule in rules]
     assert admin.execute_command("ACL", "SETUSER", name, *words) == b"OK"
 
 
 def url_of(url, user):
-    """The URL of a Unix socket with the login of a user."""
+    """Return the URL of a Unix socket with the login of a user."""
     return url.replace("unix://", f"unix://{user}:{PASSWORD}@")

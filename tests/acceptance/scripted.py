@@ -1,4 +1,4 @@
-"""A server on loopback that plays a script on each connection, and a call to it as a lane makes it."""
+"""A server on loopback that plays a script on each connection, and a call to it like that of a lane."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import suppress
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery.http_message import Request
 
-#: Seconds until something that ought to have happened has not.
+#: Seconds after which an expected event has not happened.
 PATIENCE = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ITEM = b'{"id":"i","wallet_name":"w","events":["T"]}'
 
 
 class Peer:
-    """One connection as the server sees it."""
+    """One connection from the server's side."""
 
     def __init__(self, sock):
         self.sock = sock
@@ -43,7 +43,7 @@ class Peer:
         self.sock.sendall(data)
 
     def trickle(self, data):
-        """Send a byte each 0.1 s until the client has had enough; never ends by itself."""
+        """Send a byte every 0.1 s until the client gives up; never ends by itself."""
         while True:
             for byte in data:
                 self.send(bytes([byte]))
@@ -127,7 +127,7 @@ class Server:
 
 
 def answering(*answers):
-    """Script: answer each request, by turns; the last answer stands for all that follow."""
+    """Return a script that answers each request in turn, repeating the last answer."""
 
     def script(peer):
         number = 0
@@ -139,7 +139,7 @@ def answering(*answers):
 
 
 def once(act):
-    """Script: read one request, then `act`."""
+    """Return a script that reads one request, then calls `act`."""
 
     def script(peer):
         if peer.request():
@@ -157,7 +157,7 @@ def request(number=1, item=ITEM):
 
 
 def call(dispatcher, target, wanted=None, seconds=PATIENCE):
-    """Connect, send, receive, as a lane does."""
+    """Connect, send, receive, like a lane."""
     deadline = time.monotonic() + seconds
     connection = dispatcher.connect(target, seconds)
     trouble = dispatcher.send(connection, target, wanted or request(), deadline)

@@ -26,20 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Self
 
-#: The seconds between two ticks where a test wants none.
+#: Seconds between two ticks for tests without ticks.
 A_DAY = 86_400
 
 
 class System:
-    """One installation in `directory`, its time divided by `speed`; `env` overrides settings as `RLM_X__Y` does.
+    """One installation in `directory`, its time divided by `speed`; `env` overrides settings like `RLM_X__Y`.
 
-    The types are the built-in ones, or those of `document`, a configuration file in real time.
-    Runs start when they are asked for, with `ticks` at every window as well: a tick that happens to come first would
-    take what a test is still pushing.
+    The types are the built-in ones, or those of `document`, a configuration file in real time. Runs start on request,
+    and with `ticks` also at every window: otherwise an early tick could take what a test is still pushing.
 
-    With `redis_url` it keeps everything there, instead of on an embedded server of its own; `redis_of` says by which
-    URL a process, by its name, reaches that: through a proxy. `front` is given the API's URL and returns the one that
-    the workers are to call. `env_of` is what more the environment of a process says, by its name.
+    With `redis_url` it uses that Redis, instead of an embedded server of its own; `redis_of` returns the URL by which a
+    process, given by name, reaches it: through a proxy. `front` gets the API's URL and returns the URL that the workers
+    call. `env_of` returns additional environment of a process, given by name.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class System:
     # -- processes
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        """Start a process of RLM, `rlm NAME` unless a command is given; its log is `NAME.log` in the directory."""
+        """Start a process of RLM, by default `rlm NAME`; its log is `NAME.log` in the directory."""
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "rlm", *(command or (name,)), "--config", str(self.config)],
@@ -112,14 +111,14 @@ class System:
         return {"REDIS_URL": self._redis_of[name]} if name in self._redis_of else {}
 
     def start_both(self) -> None:
-        """Start a scheduler and a supervisor and wait until they are there."""
+        """Start a scheduler and a supervisor and wait until they are ready."""
         self.start("scheduler")
         self.start("supervisor")
         wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
         wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor is alive")
 
     def stop(self, name: str, signum: int = signal.SIGTERM, timeout: float = 20.0) -> int | None:
-        """Stop a process and return its exit status; killed when it does not leave."""
+        """Stop a process and return its exit status; kill it if it does not exit."""
         process = self.processes.pop(name, None)
         if process is None:
             return None
@@ -159,7 +158,7 @@ class System:
         return [one.name for one in self.settings.event_types]
 
     def push(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Push items as the audit system does; return the ids of their events."""
+        """Push items like the audit system; return the ids of their events."""
         items = list(items)
         for start in range(0, len(items), 500):
             self.store.intake.push([json.dumps(item).encode() for item in items[start : start + 500]])
@@ -169,7 +168,7 @@ class System:
         return ids
 
     def push_evenly(self, number: int, *, prefix: str = "e", seed: int = 1) -> list[str]:
-        """Push `number` items of one event each, as many of each type, shuffled; return the ids of their events."""
+        """Push `number` items of one event each, equally many of each type, shuffled; return their event ids."""
         types = self.types
         items = [make_item(f"{prefix}{index}", types[index % len(types)]) for index in range(number)]
         random.Random(seed).shuffle(items)
@@ -178,7 +177,7 @@ class System:
     # -- runs
 
     def ask_for_run(self) -> str:
-        """Have the scheduler start a run and return its id."""
+        """Request a run from the scheduler and return its id."""
         request = self.store.schedule.request()
         reply = wait_until(lambda: self.store.schedule.reply(request), timeout=15, message="the scheduler answers")
         assert "run_id" in reply, reply
@@ -189,7 +188,7 @@ class System:
         return wait_until(lambda: self.store.runs.record(run_id), timeout=timeout, message=f"run {run_id} is closed")
 
     def workers(self) -> list[int]:
-        """The process ids of the workers that are ready."""
+        """The process ids of the ready workers."""
         return [one.pid for one in self.store.processes.alive(Role.WORKER) if one.state == "ready"]
 
     def inflight(self) -> int:
@@ -202,7 +201,7 @@ class System:
         return Counter(one.event_id for one in self.api.arrivals if one.status == 200 and one.event_id)
 
     def pending(self) -> set[str]:
-        """The events in the ledger that are not settled."""
+        """The unsettled events in the ledger."""
         keys = self.store.keys
         found: set[str] = set()
         for name in self.store.known_types:
@@ -216,10 +215,10 @@ class System:
     def assert_promises(
         self, event_ids: Iterable[str], records: Iterable[Mapping[str, Any]], *, refused: int = 0
     ) -> None:
-        """Nothing lost, stable keys, no limit exceeded as the API saw it, books that balance.
+        """Check that nothing is lost, keys are stable, the API saw no limit exceeded, and the books balance.
 
-        `event_ids` are those that must not be lost. A key that the API saw must be that of an event: one of these, one
-        that was pushed here besides, or one that was pushed by another program and is a dead letter.
+        `event_ids` must not be lost. A key that the API saw must be that of an event: one of these, another one pushed
+        here, or one that another program pushed and that is a dead letter.
         """
         arrivals = self.api.arrivals
         events = set(event_ids)
@@ -240,10 +239,10 @@ class System:
         self.assert_counted()
 
     def assert_counted(self) -> None:
-        """What a record has as leftover is what the next run found in the ledger, and of the last what is there now.
+        """Check each record's leftovers against what the next run found in the ledger; the last one's against it now.
 
-        A record alone always balances: its leftover is what came less what was settled. An event that was settled
-        twice, or went without being settled, shows only where both are counted.
+        A record alone always balances, because its leftover is computed. An event that was settled twice, or
+        disappeared unsettled, shows only if both are counted.
         """
         runs, names = self.store.runs, self.types
         newest_first = runs.history(1000)
@@ -269,7 +268,7 @@ def make_item(item_id: str, *types: str, **fields: Any) -> dict[str, Any]:
 
 
 def assert_balanced(record: Mapping[str, Any]) -> None:
-    """The books of a record balance, by type and in all."""
+    """Check that the books of a record balance, by type and in all."""
     for name, entry in [*record["by_type"].items(), ("in all", record["counts"])]:
         came = entry["taken"] + entry["carried_over"]
         assert came == entry["completed"] + entry["failed"] + entry["leftover"], (name, entry)

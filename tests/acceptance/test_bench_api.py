@@ -1,4 +1,4 @@
-"""The API of the benchmarks: a process of its own, whose address is read from what it prints."""
+"""The API of the benchmarks: a process of its own, whose address is read from its output."""
 
 from __future__ import annotations
 

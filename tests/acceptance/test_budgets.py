@@ -1,4 +1,4 @@
-"""A budget in a whole system: endpoints that share an account stay within it together, as the API counts."""
+"""A budget in a whole system: endpoints that share an account stay within it together, by the API's count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands share: the exit codes for a wrong configuration and an unreachable Redis, and their help."""
+"""Common to all commands: the exit codes for a wrong configuration and an unreachable Redis, and their help."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(name, *args):
 
 
 def run_apart(name, *args):
-    """Run a command in a process of its own; what it returns has the names of `run`."""
+    """Run a command in a process of its own; the result has the attributes of that of `run`."""
     command = [sys.executable, "-m", "rlm", *name.split(), *args]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     return SimpleNamespace(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)

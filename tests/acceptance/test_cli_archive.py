@@ -1,4 +1,4 @@
-"""What people are told of the archive: where older records and letters are, how large it is, whether it works."""
+"""What commands say about the archive: where older records and letters are, its size, whether it works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completion by a shell: what the live store and the configuration know, quickly, silently, starting nothing."""
+"""Shell completion: names of the live store and the configuration, quickly, silently, without starting anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inst(tmp_path, valkey_only_url):
 
 
 def completed(line, config=None):
-    """What the last word of a line can become; the configuration is named in it as a person would."""
+    """Return the completions of the last word of a line, with the configuration named in it."""
     words = line.split(" ")[1:]
     named = ["--config", str(config)] if config and len(words) > 1 else []
     found = ShellComplete(rlm, {}, "rlm", "_RLM_COMPLETE").get_completions([*words[:-1], *named], words[-1])
@@ -35,7 +35,7 @@ def completed(line, config=None):
 
 
 def in_bash(line, environ=None, where=None):
-    """What a real bash offers for the last word of a line, and what was printed besides."""
+    """Return what a real bash offers for the last word of a line, and its other output."""
     words = line.split(" ")
     script = (
         f"{sys.executable} -m rlm completion bash > script && . ./script\n"

@@ -1,4 +1,4 @@
-"""A command in a folder without a configuration says what it is about to do there."""
+"""A command in a folder without a configuration announces what it is about to do there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MADE = "an embedded server of its own is made in"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder, in which nothing is configured."""
+    """An empty folder without any configuration."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

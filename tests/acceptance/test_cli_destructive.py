@@ -1,4 +1,4 @@
-"""What removes or sends much says how many first, asks, and has `--yes` and `--dry-run`."""
+"""Commands that remove or send many things count them first, ask, and have `--yes` and `--dry-run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rlm doctor`: what it finds, the remedies, its exit codes."""
+"""`rlm doctor`: its findings, the remedies, its exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.wait import wait_until
 
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
-    """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
+    """Make every endpoint reachable, because nobody listens at the configured ones; see tests/store/test_reach.py."""
     monkeypatch.setitem(checks.HERE, "reach", lambda _settings: ())
 
 
@@ -49,7 +49,7 @@ def findings(document):
 
 
 def announce(inst, role, process_id="host:1:abc", **facts):
-    """Have a process alive, of the same configuration unless told."""
+    """Register a living process, with the same configuration unless given another."""
     process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision, version=__version__)
     inst.store.processes.announce(role, replace(process, **facts))
 
@@ -232,7 +232,7 @@ def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(inst):
 
 
 def measure(inst, **milliseconds):
-    """Have a run on record whose calls of the type took that long: `measure(inst, rebalance_api=[2800.0] * 20)`."""
+    """Record a run whose calls of the type took that long: `measure(inst, rebalance_api=[2800.0] * 20)`."""
     measured = {(steps.TYPE, endpoint): Measured(tuple(found)) for endpoint, found in milliseconds.items()}
     inst.store.client.hset(inst.store.keys.measured, mapping=inst.store.measures.encode(measured))
 

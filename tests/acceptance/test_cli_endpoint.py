@@ -1,4 +1,4 @@
-"""`rlm endpoint`: list, pause, resume, change a limit, look back at the changes, on a real server."""
+"""`rlm endpoint`: list, pause, resume, change a limit, list the changes, on a real server."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def inst(tmp_path, valkey_only_url):
 
 
 def call(inst, name, number=1):
-    """Take slots of an endpoint, as lanes do."""
+    """Take slots of an endpoint, like lanes."""
     for _ in range(number):
         assert isinstance(inst.store.windows.acquire(inst.store.endpoints()[name]), Admitted)
 
 
 def entry(inst, name=steps.ENDPOINT):
-    """What is listed of an endpoint or a budget."""
+    """Return the list entry of an endpoint or budget."""
     return next(one for one in inst.json("endpoint", "list") if one["name"] == name)
 
 

@@ -1,4 +1,4 @@
-"""Every exit code, of the real command in a process of its own."""
+"""Every exit code of the real command in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 30
 
 
 def exits(inst, *words):
-    """Run a command that nobody is there to answer for; return its exit code, which it explains on stderr alone."""
+    """Run a command without anybody to answer; return its exit code, which it explains only on stderr."""
     command = [sys.executable, "-m", "rlm", *words, "--config", str(inst.config)]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False

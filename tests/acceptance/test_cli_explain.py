@@ -1,4 +1,4 @@
-"""`rlm explain`: where an event is, why it waits, each attempt; on a real server."""
+"""`rlm explain`: where an event is, why it waits, its attempts; on a real server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def endpoints(inst):
 
 
 def fill(inst, *, but=0, since=0.0):
-    """Fill the windows of all endpoints of the type, but so many of the last one; the third's since so many seconds."""
+    """Fill the windows of the type's endpoints, except `but` slots of the last; the third's since `since` seconds."""
     now = looks.redis_us(inst.store)
     for endpoint in endpoints(inst):
         taken_at = now - round(since * 1_000_000) if endpoint is endpoints(inst)[2] else now
@@ -46,13 +46,13 @@ def fill(inst, *, but=0, since=0.0):
 
 
 def work(inst, threads=5):
-    """Have a worker ready, of so many lanes."""
+    """Register a ready worker with that many lanes."""
     worker = Process("worker-1", 1, "host", 0.0, "ready", threads, inst.settings.revision)
     inst.store.processes.announce(Role.WORKER, worker)
 
 
 def tell(inst, event=EVENT):
-    """The state and the sentence."""
+    """Return the state and the sentence."""
     found = inst.json("explain", event)
     return found["state"], found["sentence"].removeprefix(f"{event} ")
 

@@ -15,7 +15,7 @@ from tests.store import looks, steps
 
 
 def letter(inst, item, reason=Reason.REJECTED, detail="400 from rebalance_api", event=None):
-    """Put a dead letter into the list, as a run does; return its id."""
+    """Put a dead letter into the list, like a run; return its id."""
     raw = encode_letter(item, reason, detail, failed_at=1703169025.0, run_id="run", event=event)
     inst.store.client.lpush(inst.store.keys.failed, raw)
     return json.loads(raw)["id"]
@@ -30,7 +30,7 @@ def letters_of_events(inst, number, type_name=steps.TYPE):
 
 
 def ids(inst):
-    """The ids of the letters that are there, newest first."""
+    """Return the ids of the existing letters, newest first."""
     return [one["id"] for one in inst.json("failed", "list", "1000")]
 
 

@@ -1,4 +1,4 @@
-"""`rlm failed` with options that say which letters are meant, in groups or one by one."""
+"""`rlm failed` with options that choose letters, in groups or one by one."""
 
 from __future__ import annotations
 

@@ -27,19 +27,19 @@ THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
 
 
 def close_run(inst, run):
-    """Close a run as the conductor does, so that what it measured is kept."""
+    """Close a run like the conductor, so that its measurements are kept."""
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)
 
 
 def record_run(inst, run_id, record):
-    """Keep the record of a run, the next one being older."""
+    """Keep the record of a run; the next one is older."""
     inst.store.client.hset(inst.store.keys.records, run_id, json.dumps(record))
     inst.store.client.rpush(inst.store.keys.runs, run_id)
 
 
 def events(plan):
-    """The events planned for, by type, but types without any."""
+    """Return the planned events by type, without types that have none."""
     return {name: part["events"] for name, part in plan["by_type"].items() if part["events"]}
 
 
@@ -556,7 +556,7 @@ def test_the_windows_to_come_drain_or_not(inst):
 
 
 def record_ticks(inst, *taken):
-    """Keep the records of a run on each of the last ticks, the newest first, that took so many events by type."""
+    """Keep the records of a run on each of the last ticks, newest first, which took these numbers of events by type."""
     started = datetime.now(UTC)
     for number, of_types in enumerate(taken):
         at = (started - number * timedelta(seconds=180)).isoformat()
@@ -697,7 +697,7 @@ def test_where_all_is_done_no_type_is_shown_to_wait(inst):
 
 
 def left_over(system):
-    """Count the events that wait in the ledger by type and priority, and name them."""
+    """Count and name the waiting events in the ledger by type and priority."""
     names = system.pending()
     return names, Counter((type_of(name), priority_of(system, name)) for name in names)
 

@@ -1,4 +1,4 @@
-"""`rlm queue list` and `drop`: what waits, one by one and page by page; leftovers that nobody wants."""
+"""`rlm queue list` and `drop`: waiting events one by one and page by page; unwanted leftovers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def listed(inst, *how):
 
 
 def leave_over(inst, *items):
-    """Have items left over by a run."""
+    """Let a run leave items over."""
     inst.push(*items)
     inst.close_run(inst.start_run())
 

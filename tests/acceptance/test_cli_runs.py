@@ -1,4 +1,4 @@
-"""Runs by a prefix of their id, wherever one is named."""
+"""Runs named by a prefix of their id, in every command that takes one."""
 
 from __future__ import annotations
 

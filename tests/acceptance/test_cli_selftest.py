@@ -1,4 +1,4 @@
-"""`rlm test`: all is well with a real system, and gone afterwards; what it says where it is not."""
+"""`rlm test`: success on a real system, which it leaves clean; its messages on a bad one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_redis_that_is_not_fit_or_not_there_is_exit_four(tmp_path, valkey_only
 
 
 def begun(tmp_path, url):
-    """Start a self-test as a process of its own; it is in its middle, its processes are up."""
+    """Start a self-test as a process; return when its processes are up."""
     with (tmp_path / "out").open("wb") as out:
         test = subprocess.Popen(
             [sys.executable, "-m", "rlm", "test", "--json"],

@@ -1,4 +1,4 @@
-"""`rlm supervisor list`, `drain` and `forget`: the hosts, and what is ordered of them."""
+"""`rlm supervisor list`, `drain` and `forget`: the hosts, and orders for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.wait import wait_until
 
 @pytest.fixture
 def say(inst):
-    """Have a supervisor of a host announce itself."""
+    """Let a supervisor of a host announce itself."""
 
     def say(host, capacity=20):
         process = Process(f"{host}:1:x", 1, host, 0.0, version="1.0", offer=Offer(capacity, 0, 20, {"zone": host}))

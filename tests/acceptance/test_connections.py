@@ -1,4 +1,4 @@
-"""The connections that calls go over: what is kept, for how long, and what never is; names, TLS, races at their end."""
+"""The connections for calls: which are kept, for how long, and which never; names, TLS, races at their end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sender():
 
 
 def pausing(*answers):
-    """Script: answer each request by turns, each answer in pieces with 0.05 s between them."""
+    """Return a script that answers each request in turn, in pieces with 0.05 s between them."""
 
     def script(peer):
         number = 0
@@ -361,7 +361,7 @@ def test_each_address_of_a_host_has_its_part_of_the_time(sender, monkeypatch):
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory):
-    """The certificate of a CA, and a server's context with one of it for `localhost`."""
+    """The certificate of a CA, and a server context with its certificate for `localhost`."""
     place = tmp_path_factory.mktemp("tls")
     ca = make_ca(program("openssl"), place, "ca")
     key, certificate = make_certificate(program("openssl"), place, ca)
@@ -371,7 +371,7 @@ def certified(tmp_path_factory):
 
 
 def encrypted(context, script):
-    """The script, spoken over TLS."""
+    """Return the script over TLS."""
 
     def over_tls(peer):
         with context.wrap_socket(peer.sock, server_side=True) as peer.sock:

@@ -1,4 +1,4 @@
-"""What RLM asks of Redis where nothing binds it: for each event, and while there is nothing to do."""
+"""The load that RLM puts on Redis if nothing binds: per event, and while there is nothing to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rlm demo` as a person and as a script meet it: real processes, and nothing left of them."""
+"""`rlm demo` for a person and for a script: real processes, of which nothing remains."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ rate_limit = "12 per 5 minutes"
 
 @pytest.fixture
 def place(tmp_path):
-    """A directory for temporary directories; afterwards it is empty and no process knows it."""
+    """A directory for temporary directories; afterwards it is empty and no process uses it."""
     place = tmp_path / "t"
     place.mkdir()
     with nothing_left_behind(place):
@@ -45,7 +45,7 @@ def place(tmp_path):
 
 @contextmanager
 def demo(place, *args, **streams):
-    """Start `rlm demo`; a test that fails leaves none running."""
+    """Start `rlm demo`; a failing test leaves none running."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     process = subprocess.Popen(
         [sys.executable, "-m", "rlm", "demo", *args],

@@ -1,4 +1,4 @@
-"""One HTTP call over real sockets: whatever the server does, one outcome by the deadline, no connection too many."""
+"""One HTTP call over real sockets: whatever the server does, one outcome by the deadline, no extra connection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dispatcher():
 
 @contextmanager
 def ends_by(seconds):
-    """The block ends within `LATE` after `seconds`, and not before."""
+    """The block must end within `LATE` after `seconds`, and not earlier."""
     took = Stopwatch()
     yield
     in_time = took.busy <= seconds + LATE
@@ -295,14 +295,14 @@ def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(dispatche
 
 
 def resolve(monkeypatch, *ports):
-    """Have any name resolve to these ports of this machine, in this order."""
+    """Let any name resolve to these ports of this machine, in this order."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)) for port in ports]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
 
 
 @contextmanager
 def crowded():
-    """A port of this machine where nobody is let in any more: TCP goes on asking."""
+    """A port of this machine that accepts no more connections: TCP keeps trying."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):  # fill the queue of those that wait to be let in

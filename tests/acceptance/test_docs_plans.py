@@ -1,4 +1,4 @@
-"""What the pages show below `rlm plan` is what it answers."""
+"""The answers of `rlm plan` on the pages are its real answers."""
 
 from __future__ import annotations
 

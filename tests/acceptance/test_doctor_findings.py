@@ -1,4 +1,4 @@
-"""`rlm doctor`: who leads, what is stuck, who may read what, and what it says while things are broken."""
+"""`rlm doctor`: who leads, what is stuck, who may read what, and its findings on broken systems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.wait import wait_until
 
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
-    """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
+    """Make every endpoint reachable, because nobody listens at the configured ones; see tests/store/test_reach.py."""
     monkeypatch.setitem(checks.HERE, "reach", lambda _settings: ())
 
 
@@ -41,7 +41,7 @@ def inst(inst):
 
 
 def found(inst, name, code=0):
-    """The findings of a name: verdict and message of each."""
+    """Return verdict and message of each finding with this name."""
     return [
         (one["verdict"], one["message"]) for one in inst.json("doctor", code=code)["findings"] if one["name"] == name
     ]
@@ -53,7 +53,7 @@ def announce(inst, role, process_id, **facts):
 
 
 def dead_process():
-    """The id of a process of this host that is no more, as a scheduler has one."""
+    """The id of a dead process of this host, in the form of a scheduler's."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     return f"{socket.gethostname()}:{ended.pid}:abc"

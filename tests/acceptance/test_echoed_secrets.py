@@ -1,4 +1,4 @@
-"""An endpoint that sends back all it was sent: no secret of it in a dead letter, in `rlm explain`, in the log."""
+"""An endpoint that echoes everything it receives: no secret of it in a dead letter, in `rlm explain`, in the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LITERAL = "l1teral-of-mine"
 
 
 def echoing(status, prefix=b""):
-    """Script: answer each request with its own header, as it is and as JSON, URL and base64 have it."""
+    """Return a script that answers with the request's own header, in clear and as JSON, URL and base64 encode it."""
 
     def script(peer):
         while found := peer.request():
@@ -37,14 +37,14 @@ def echoing(status, prefix=b""):
 
 @pytest.fixture
 def bench(valkey_only_url, tmp_path, monkeypatch):
-    """A bench whose calls carry secrets in headers and URL."""
+    """A bench whose calls have secrets in headers and URL."""
     monkeypatch.setenv("API_TOKEN", f"Bearer {TOKEN}")
     with Bench(valkey_only_url, tmp_path, max_attempts=3, max_runs=1) as bench:
         yield bench
 
 
 def carry_to(bench, server, event_id):
-    """Carry the event to a server at which both endpoints stand."""
+    """Carry the event to a server that both endpoints name."""
     headers = {"Authorization": "env:API_TOKEN", "X-Api-Key": LITERAL, "X-Tenant": "blue"}
     url = f"{server.url}?api_key={QUERY_KEY}&x={PARAMETER}"
     bench.change_endpoints(lambda one: replace(one, url=f"{url}&{one.name}", headers=headers))

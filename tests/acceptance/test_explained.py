@@ -1,4 +1,4 @@
-"""A run on real processes, looked at with `rlm explain` while it goes on and after it, and with `rlm compliance`."""
+"""A run on real processes, examined by `rlm explain` during and after it, and by `rlm compliance`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def told(system, event_id):
 
 
 def await_state(system, event_id, state, words):
-    """Wait until an event is said to be in a state, in these words."""
+    """Wait until an event is explained with this state and these words."""
 
     def look():
         found = told(system, event_id)
@@ -81,7 +81,7 @@ def await_state(system, event_id, state, words):
 
 
 def assert_the_trail_is_what_the_api_saw(system):
-    """As many attempts of each event, numbered alike, in the order of time, at the only endpoint there is."""
+    """Check for each event that its attempts have the API's number and numbering, in the order of time."""
     for name in LIMITS:
         found = told(system, f"one:{name}")["attempts"]
         seen = [one.attempt for one in system.api.arrivals if one.event_id == f"one:{name}"]
@@ -91,7 +91,7 @@ def assert_the_trail_is_what_the_api_saw(system):
 
 
 def put_slots(system, endpoint, limit):
-    """Put more slots into a window by hand than its limit allows, all of this moment."""
+    """Put more slots of this moment into a window than its limit allows."""
     window = system.store.keys.window(system.settings.endpoints[endpoint].window_id)
     amount = int(limit.partition("/")[0])
     system.store.client.lpush(window, *[looks.redis_us(system.store)] * (amount + 1))

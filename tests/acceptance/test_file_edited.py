@@ -1,4 +1,4 @@
-"""The configuration file is edited while RLM runs: until the restart nothing changes, whatever stands there."""
+"""The configuration file is edited while RLM runs: nothing changes until the restart, whatever it contains."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ pytestmark = pytest.mark.rest
 
 @pytest.fixture
 def system(tmp_path):
-    """A system whose workers come up when a run needs them: none is kept between runs."""
+    """A system whose workers start when a run needs them: none is kept between runs."""
     with System(tmp_path) as system:
         system.start_both()
         yield system
 
 
 def findings(system):
-    """Return what `rlm doctor` says of processes and of the configuration, by name."""
+    """Return the findings of `rlm doctor` about processes and the configuration, by name."""
     said = json.loads(system.rlm("doctor", "--json", check=False).stdout)["findings"]
     return {one["name"]: (one["verdict"], one["message"], one["remedy"]) for one in said}
 
 
 def changed(text, old, new):
-    """Return the text of a file with something else in it."""
+    """Return the text of a file with a replacement."""
     assert old in text
     return text.replace(old, new)
 
 
 def complete(system, prefix):
-    """Push an event of each type and have a run send them all; return the ids, and the record."""
+    """Push an event of each type and let a run send them all; return the ids, and the record."""
     ids = system.push_evenly(len(system.types), prefix=prefix)
     record = system.await_record(system.ask_for_run())
     assert record["counts"]["completed"] == len(ids), (record, system.log("supervisor"))

@@ -1,4 +1,4 @@
-"""From an empty directory to a finished run, with nothing but what `rlm init` says: the real commands, in a shell."""
+"""From an empty directory to a finished run by the output of `rlm init` alone: the real commands, in a shell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP = re.compile(r"^  \d\. ((?:.+\|\n +)?.+?)(?:  .*)?$", re.MULTILINE)
 
 @pytest.fixture
 def shell(tmp_path):
-    """Run a line of shell in an empty directory, where `rlm` is this checkout's; return what it prints."""
+    """Run a shell line in an empty directory, where `rlm` is this checkout's; return its output."""
     program = tmp_path / "bin" / "rlm"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m rlm "$@"\n')
@@ -43,7 +43,7 @@ def shell(tmp_path):
 
         @contextmanager
         def running(self, line, said):
-            """Have it run meanwhile, from when it has said that."""
+            """Start a command and wait until it has printed `said`; it runs during the block."""
             log = place / f"{line.split()[1]}.log"
             with log.open("w") as output:
                 process = subprocess.Popen(

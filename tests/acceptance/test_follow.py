@@ -1,4 +1,4 @@
-"""Views that go on, as real processes: on a terminal, in a pipe, as JSON; and what one redraw costs."""
+"""Live views as real processes: on a terminal, in a pipe, as JSON; and the cost of a redraw."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ TAKE_TERMINAL = (
 
 @pytest.fixture
 def run(inst):
-    """An open run of 30 events, which nobody conducts."""
+    """An open run of 30 events that nobody conducts."""
     inst.push(*steps.items(30, steps.TYPE))
     return inst.start_run()
 
 
 class Follower:
-    """`rlm ...` on a pseudo-terminal of 80 columns, what it wrote, and its exit status."""
+    """`rlm ...` on a pseudo-terminal of 80 columns, its output, and its exit status."""
 
     def __init__(self, inst, *args):
         self._ours, theirs = pty.openpty()
@@ -72,7 +72,7 @@ class Follower:
         os.write(self._ours, b"\x03")
 
     def read(self):
-        """Return all that was written so far."""
+        """Return all output so far."""
         try:
             while chunk := os.read(self._ours, 65536):
                 self.written += chunk.decode(errors="replace")
@@ -81,7 +81,7 @@ class Follower:
         return self.written
 
     def wait(self):
-        """Wait until it has left; return its exit status."""
+        """Wait until it has ended; return its exit status."""
         wait_until(lambda: (self.read(), self.process.poll() is not None)[1], timeout=20, message="it leaves")
         self.read()
         return self.process.returncode

@@ -1,4 +1,4 @@
-"""What a run leaves over is what its plan said before the first call."""
+"""The leftovers of a run are those that its plan predicted before the first call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/json.md lists every key that the commands print as JSON, and none that they do not."""
+"""docs/json.md lists exactly the keys that the commands print as JSON."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def inst(tmp_path, valkey_only_url):
 
 
 def commands_with_json():
-    """Name the commands that take `--json`."""
+    """Return the names of the commands with `--json`."""
     context = click.Context(rlm)
     for name in COMMANDS:
         command = rlm.get_command(context, name)
@@ -74,7 +74,7 @@ def test_the_keys_of_a_plan(inst):
 
 
 def announce_hosts(inst):
-    """Announce one with a supervisor and labels, which is behind the other."""
+    """Announce a host with a supervisor and labels, which is behind the other."""
     offer = Offer(20, 0, 20, {"zone": "a"})
     inst.store.processes.announce(Role.SUPERVISOR, Process("host:1:a", 1, "host", 0.0, version="1", offer=offer))
     inst.store.processes.announce(Role.SCHEDULER, Process("other:1:a", 1, "other", 0.0, version="2"))

@@ -39,7 +39,7 @@ SHORT_GUARD = 0.15
 
 
 class Scripted:
-    """A server that gives every request one answer."""
+    """A server that gives every request the same answer."""
 
     def __init__(self, answer):
         self._answer = answer
@@ -68,7 +68,7 @@ class Scripted:
 
 @pytest.fixture
 def make_bench(valkey_only_url, tmp_path):
-    """Make benches on the session's server; in the end the books of each are checked."""
+    """Make benches on the session's server; check the books of each at the end."""
     with ExitStack() as stack:
 
         def make(**options):
@@ -84,7 +84,7 @@ def bench(make_bench):
 
 @contextmanager
 def gone(target, verb, times=1, after=0, error=StoreUnreachableError):
-    """Redis fails `times` calls of `verb` after so many, as if it were away; yields what counts them from then on."""
+    """Let `times` calls of `verb` fail after `after` calls; yield the counter of its calls."""
     real = getattr(target, verb)
     before, calls = [], []
 
@@ -103,7 +103,7 @@ def gone(target, verb, times=1, after=0, error=StoreUnreachableError):
 
 @contextmanager
 def short_leases():
-    """Have a lease be little longer than a call may last."""
+    """Make a lease only slightly longer than a call may last."""
     with ExitStack() as patches:
         for module in ("rlm.core.endpoint", "rlm.delivery.attempt"):
             patches.enter_context(mock.patch(f"{module}.LEASE_SLACK_SECONDS", 0.4))
@@ -480,7 +480,7 @@ def test_an_answered_call_keeps_the_slot_it_had(make_bench):
 
 @contextmanager
 def restamped(bench, failures=0):
-    """Take down the moments to which slots are put back, seconds of Redis time; Redis fails the first few times."""
+    """Record the moments to which slots are put back, in seconds of Redis time; Redis fails the first times."""
     real, noted = bench.store.windows.block, []
 
     def block(endpoint, slot, call, **told):
@@ -847,7 +847,7 @@ def test_an_event_that_cannot_be_sent_does_not_stand_in_the_way(bench):
 
 
 def idle(bench):
-    """The connections that are kept."""
+    """Return the kept connections."""
     return [one for some in bench.dispatcher._idle.values() for one in some]
 
 
@@ -968,7 +968,7 @@ def test_a_slot_that_came_with_the_claim_is_taken_in_the_budget_too(bench):
 
 
 def take_suspect(bench):
-    """Take an event that two workers died of."""
+    """Take an event of which two workers died."""
     (event_id,) = bench.take()
     for death in range(POISON_DEATHS - 1):
         bench.release()
@@ -980,7 +980,7 @@ def take_suspect(bench):
 
 @contextmanager
 def carrying(bench, number=1):
-    """Release calls and carry events in so many lanes, which have ended at the end."""
+    """Release calls and carry events in `number` lanes, which have ended at the end of the block."""
     bench.release(number)
     lanes = [threading.Thread(target=bench.lanes.carry, args=(bench.run_id,)) for _ in range(number)]
     for lane in lanes:
@@ -995,7 +995,7 @@ def carrying(bench, number=1):
 
 @contextmanager
 def answers_held(bench):
-    """Keep every answer back until the event that is yielded is set; it is in the end."""
+    """Hold every answer back until the yielded event is set, at the latest at the end."""
     real, go = bench.dispatcher.receive, threading.Event()
 
     def receive(*args):
@@ -1176,7 +1176,7 @@ def test_redis_gone_at_the_claim_is_no_exception(bench, caplog):
 
 @contextmanager
 def losing(bench, nth=1):
-    """Lose the answer to the nth turn: it was taken, nobody is told."""
+    """Lose the answer to the nth turn: Redis took it, but the lane does not know."""
     real, turns = bench.store.turns.take, []
 
     def turn(*args, **kwargs):

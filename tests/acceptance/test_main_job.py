@@ -1,4 +1,4 @@
-"""The main job: what is on the list three minutes before has reached its API, in order, with no call refused."""
+"""The main job: items on the list have reached their API three minutes later, in order, with no call refused."""
 
 from __future__ import annotations
 

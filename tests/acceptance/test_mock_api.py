@@ -1,4 +1,4 @@
-"""The mock API over real sockets. RLM is judged by it, so it is itself judged here."""
+"""The mock API over real sockets. It is the judge of RLM, so it has tests itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE = 10
 
 
 class SetClock:
-    """A clock that a test sets; arrivals are stamped by it."""
+    """A clock that a test sets; it stamps arrivals."""
 
     def __init__(self):
         self.seconds = 1000.0

@@ -1,4 +1,4 @@
-"""Workers of another configuration than the run's claim nothing: every face that shows workers names them."""
+"""Workers with another configuration than the run's claim nothing; every view of workers names them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.wait import wait_until
 
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
-    """An installation with an open run that wants a worker, and one that is ready with another configuration."""
+    """An installation with an open run that wants a worker, and a ready worker with another configuration."""
     with Installation(tmp_path, valkey_only_url) as made:
         windows.trust(made.store)
         made.push(*steps.items(1, steps.TYPE))
@@ -26,13 +26,13 @@ def inst(tmp_path, valkey_only_url):
 
 
 def announce(inst, worker_id, revision):
-    """Have a worker be ready."""
+    """Register a ready worker."""
     worker = Process(worker_id, 1, "host", system_clock.now(), WorkerState.READY, 5, revision)
     inst.store.processes.announce(Role.WORKER, worker)
 
 
 def doctor(inst):
-    """Return what `rlm doctor` finds of workers: verdict and message."""
+    """Return verdict and message of the doctor's finding about workers."""
     done = inst.json("doctor", code=1)
     (found,) = [one for one in done["findings"] if one["name"] == "workers"]
     return found["verdict"], found["message"]

@@ -1,4 +1,4 @@
-"""A Redis of one's own, by URL, works the same; one that would lose events is refused at the start."""
+"""A user's own Redis, by URL, works the same; one that would lose events is refused at the start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def free_port():
 
 @contextmanager
 def redis_server(directory, *options):
-    """Run Debian's server on a loopback port, as somebody might have set it up; yield its URL."""
+    """Run Debian's server on a loopback port with these options; yield its URL."""
     binary = shutil.which("redis-server")
     if binary is None and os.environ.get("CI"):
         pytest.fail("redis-server is not installed: apt-get install redis-server")

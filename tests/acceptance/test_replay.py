@@ -1,4 +1,4 @@
-"""`rlm plan --replay` on the records of real runs, which a replay without a change has to agree with."""
+"""`rlm plan --replay` on the records of real runs, with which an unchanged replay must agree."""
 
 from __future__ import annotations
 

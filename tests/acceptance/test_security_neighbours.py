@@ -1,7 +1,7 @@
-"""Two users of one host: nothing of one is read, written or run by the other, and an honest one notices nothing.
+"""Two users of one host: nobody reads, writes or runs anything of the other, and an honest one notices nothing.
 
-What the other user leaves is made here and given to a user id without an account. RLM is run by root, as in the
-worst case: no permission would stop it.
+The files of the other user are made here and given to a user id without an account. Root runs RLM, the worst case,
+because no permission stops it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TYPE = '[types.T]\nrate_limit = "1/second"\nendpoints = [{ name = "a", url = "ht
 
 
 def give(path, uid=OTHER):
-    """Have `path`, not what it leads to, belong to another user."""
+    """Give `path` itself, not its target, to another user."""
     os.chown(path, uid, uid, follow_symlinks=False)
 
 
@@ -53,7 +53,7 @@ def run(*words, code=None):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current directory of whoever runs RLM, in which everybody may make files, as in /tmp."""
+    """The current directory of RLM's user, in which everybody may make files, like /tmp."""
     place = tmp_path / "folder"
     place.mkdir()
     place.chmod(0o1777)
@@ -63,7 +63,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def victim(tmp_path):
-    """A directory of root's with a file in it; neither changes."""
+    """A directory of root with a file in it; neither may change."""
     place = tmp_path / "victim"
     place.mkdir(mode=0o755)
     file = place / "passwd"
@@ -76,7 +76,7 @@ def victim(tmp_path):
 
 @contextmanager
 def listener(path):
-    """Be a server at a socket that nobody is to speak to."""
+    """Run a server at a socket that nobody may connect to."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -257,7 +257,7 @@ WEAK = [by_another, open_to_all, open_to_a_group, link_of_another, in_a_folder_o
 
 @pytest.fixture
 def etc(tmp_path, monkeypatch):
-    """The current directory, of root's alone."""
+    """The current directory, which belongs to root alone."""
     place = tmp_path / "etc"
     place.mkdir(mode=0o755)
     monkeypatch.chdir(place)

@@ -1,4 +1,4 @@
-"""A Redis that is not who it should be, or refuses what RLM must do: said at the start, waited out in mid-run."""
+"""A Redis that is not the expected one, or refuses RLM's commands: an error at the start, a wait during a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS = [
 
 
 def refused(url, *args):
-    """Run a command on a Redis that does not take it; return what it said, which holds no password."""
+    """Run a command on a Redis that refuses it; return its output, which must contain no password."""
     done = CliRunner().invoke(rlm, args, env={"RLM_REDIS__URL": url})
     assert done.exit_code == 4, (done.output, done.exception)
     assert PASSWORD not in done.output
@@ -41,7 +41,7 @@ def refused(url, *args):
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    """A server that speaks TLS and knows the documented users."""
+    """A server with TLS and the documented users."""
     directory = tmp_path_factory.mktemp("tls")
     with tls_server(directory) as server, make_client(server.admin_url) as admin:
         make_users(admin)
@@ -50,7 +50,7 @@ def tls(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def users_url(tmp_path_factory):
-    """The URL of a server that knows the documented users."""
+    """The URL of a server with the documented users."""
     with running_server("valkey", tmp_path_factory.mktemp("users")) as url:
         with make_client(url) as admin:
             make_users(admin)
@@ -114,7 +114,7 @@ def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
 
 
 def refusals(system):
-    """How often the scheduler was told that it may not."""
+    """Return how often the scheduler was refused."""
     return system.log("scheduler").count("does not allow RLM")
 
 

@@ -1,4 +1,4 @@
-"""Secrets, marked so that one that gets out is seen: in whatever a whole system in trouble leaves behind, none is."""
+"""Recognisable secrets: none of them appears in anything that a whole system in trouble leaves behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRETS = (PASSWORD, TOKEN, LITERAL, DSN_KEY)
 
 
 def command_lines(place):
-    """What `ps` shows to everybody of the processes that have to do with `place`."""
+    """Return what `ps` shows to everybody about processes that belong to `place`."""
     return {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace") for pid in processes_of(place)}
 
 

@@ -1,4 +1,4 @@
-"""Text from outside does nothing to a terminal or a log, whichever command prints it."""
+"""Untrusted text has no effect on a terminal or a log, whichever command prints it."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ FIXED = [
 
 
 def unsafe(text):
-    """The characters of `text` that a terminal could take for commands, or that do not show."""
+    """Return the characters of `text` that could control a terminal or are invisible."""
     kinds = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
     return {one for one in text if (category(one) in kinds or one in UNSEEN) and one not in HARMLESS}
 
 
 @pytest.fixture
 def installation(tmp_path, valkey_only_url):
-    """An installation in which everything that others may write holds hostile text."""
+    """An installation with hostile text in everything that others may write."""
     with Installation(tmp_path, valkey_only_url) as made:
         yield made
 
 
 def hostile_items():
-    """Items that are good with hostile fields, and bad ones that are hostile in every way that makes a dead letter."""
+    """Return good items with hostile fields, and hostile bad ones of every kind that makes a dead letter."""
     return [
         json.dumps({"id": "i1", "wallet_name": HOSTILE, "events": [steps.TYPE], HOSTILE: HOSTILE}).encode(),
         steps.item("i2", HOSTILE, steps.TYPE),

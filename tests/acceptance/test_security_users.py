@@ -1,4 +1,4 @@
-"""The users that docs/security.md writes out: a whole system works as one of them, and may do nothing else."""
+"""The users of docs/security.md: a whole system works as one of them, which may do nothing else."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ FORBIDDEN = [
 
 @pytest.fixture(params=["socket", "tls"])
 def guarded(request, tmp_path):
-    """A server with the documented users: the URL for each, and a client that may do everything.
+    """A server with the documented users: the URL for each, and an unrestricted client.
 
-    Once it is the bundled Valkey behind a Unix socket, once a redis-server that speaks TLS.
+    Once it is the bundled Valkey behind a Unix socket, once a redis-server with TLS.
     """
     if request.param == "socket":
         with running_server("valkey", tmp_path / "server") as url, make_client(url) as admin:
@@ -59,7 +59,7 @@ def guarded(request, tmp_path):
 
 
 def denied(admin):
-    """What the server has refused to a user for want of a right."""
+    """Return what the server has refused to a user who lacked the right."""
     return {(entry["username"], entry["reason"], entry["object"]) for entry in admin.acl_log()}
 
 

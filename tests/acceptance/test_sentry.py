@@ -1,4 +1,4 @@
-"""What really leaves for Sentry: processes with a DSN, and a server on loopback that takes their envelopes."""
+"""What is really sent to Sentry: processes with a DSN, and a server on loopback that receives their envelopes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ingest():
 
 
 class HeadsProxy(ApiProxy):
-    """Notes the heads of requests on their way to the API."""
+    """Records the heads of requests on their way to the API."""
 
     heads = b""
 
@@ -58,7 +58,7 @@ def every_seconds_due_in(seconds):
 
 
 def still(what):
-    """Ask, and None while Redis is away."""
+    """Call `what`; return None while Redis is away."""
     try:
         return what()
     except StoreError:
@@ -67,7 +67,7 @@ def still(what):
 
 @pytest.fixture
 def proxies():
-    """Proxies that are closed in the end."""
+    """Proxies that are closed at the end."""
     made = []
     yield made
     for proxy in made:
@@ -75,7 +75,7 @@ def proxies():
 
 
 def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_faults):
-    """Have a tick open a run, its API fail, its workers and its Redis die; return the system and the run's record."""
+    """Let a tick open a run, its API fail, its workers and its Redis die; return the system and the run's record."""
 
     def front(url):
         proxies.append(HeadsProxy(url).__enter__())
@@ -116,19 +116,19 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
 
 
 def status_for(record):
-    """What the check-in of a run ends as: its limits are no trouble, whatever else left events over is."""
+    """Return the status with which a run's check-in ends: its limits are no problem, other causes of leftovers are."""
     return "ok" if {one["cause"] for one in record["why"]} <= {"limit"} else "error"
 
 
 def kill_a_worker(system, killed):
-    """Kill one that is ready; those `killed` before are known to Redis for a moment longer."""
+    """Kill a ready worker; Redis still knows those `killed` before for a moment."""
     pid = wait_until(lambda: set(still(system.workers) or ()) - killed, timeout=30, message="a worker is ready").pop()
     os.kill(pid, signal.SIGKILL)
     killed.add(pid)
 
 
 def two_kills_and_a_restart(system):
-    """Two workers are killed, each in the middle of its calls, and Redis is restarted."""
+    """Kill two workers during their calls, and restart Redis."""
     killed: set[int] = set()
     for answered in (30, 60):
         wait_until(lambda: len(system.answered()) > answered, timeout=30)  # noqa: B023  # waited for here
@@ -138,7 +138,7 @@ def two_kills_and_a_restart(system):
 
 
 def assert_told_once_and_nothing_else(ingest, system, record, proxy):
-    """Each cause is one issue, with where to look; the tick checked in; no payload, token or header left."""
+    """Check: each cause is one issue with its place; the tick checked in; no payload, token or header was sent."""
     (run_id,) = {record["run_id"]}
     wait_until(lambda: len(ingest.check_ins) == 2, message="the tick has checked in and out")
     system.stop("scheduler")
@@ -189,7 +189,7 @@ def test_a_run_with_every_trouble_is_one_issue_a_cause(make_system, ingest, prox
 
 
 def run(code, dsn, *args):
-    """Run a process of RLM's that has telemetry set up; return what it printed."""
+    """Run a process of RLM with telemetry; return its output."""
     setting_up = "import logging, sys\nfrom rlm import telemetry\nfrom rlm.settings import load_settings\n"
     done = subprocess.run(
         [sys.executable, "-c", f"{setting_up}{code}", *args],

@@ -1,4 +1,4 @@
-"""Several installations as docs/scale.md splits them, on one Redis, with an API each: by type and by account."""
+"""Several installations, split as in docs/scale.md, on one Redis with an API each: by type and by account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def examples(heading):
 
 @pytest.fixture
 def url(tmp_path):
-    """A server that they share, and that nobody else uses."""
+    """A server that they share, and nobody else uses."""
     with running_server("valkey", tmp_path) as found:
         yield found
 
@@ -50,13 +50,13 @@ def split(tmp_path, url):
 
 
 def run_all(made):
-    """Have each do a run, all at the same time; return the records."""
+    """Let each do a run, all at the same time; return the records."""
     runs = [one.ask_for_run() for one in made]
     return [one.await_record(run_id) for one, run_id in zip(made, runs, strict=True)]
 
 
 def judge(made, records, pushed, url):
-    """Each did what was pushed to it and nothing else; `rlm status --all` shows them as they are."""
+    """Check that each did exactly what was pushed to it, and that `rlm status --all` shows that."""
     for one, record, events in zip(made, records, pushed, strict=True):
         one.assert_promises(events, [record])
         assert set(one.answered()) == set(events)

@@ -1,4 +1,4 @@
-"""`rlm status --all`: each installation a line, whatever the others do."""
+"""`rlm status --all`: a line for each installation, whatever the others do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.store import steps
 
 @pytest.fixture
 def two(tmp_path, valkey_only_url):
-    """A run with three events is open in the first; nothing ever happened in the second."""
+    """The first has an open run with three events; the second is unused."""
     with ExitStack() as stack:
         first, second = (stack.enter_context(Installation(tmp_path, valkey_only_url)) for _ in range(2))
         first.push(*steps.items(3, steps.TYPE))

@@ -1,4 +1,4 @@
-"""`rlm up`: real processes under the foreman, stopped in order, no call cut, nothing left of them."""
+"""`rlm up`: real processes under the foreman, stopped in order; no call is cut, nothing remains."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ endpoints = [{{ name = "t_api", url = "{url}/t_api" }}]
 
 
 class Installation:
-    """A directory with a configuration whose API is served by the test, and `rlm up` in it."""
+    """A directory with a configuration whose API the test serves, and `rlm up` in it."""
 
     def __init__(self, directory, api, *, every, takes):
         self.directory = directory
@@ -53,7 +53,7 @@ class Installation:
 
     @contextmanager
     def up(self, *command, **env):
-        """Run it, or another command instead; a test that fails leaves none running."""
+        """Run it, or another command; a failing test leaves none running."""
         process = subprocess.Popen(
             command or [sys.executable, "-m", "rlm", "up", "--config", str(self.config)],
             cwd=self.directory,
@@ -72,14 +72,14 @@ class Installation:
             process.communicate(timeout=30)
 
     def push(self, number):
-        """Push events, and wait until there is somebody to send them."""
+        """Push events, and wait until a process can send them."""
         items = [json.dumps({"id": f"e{n}", "wallet_name": f"w{n}", "events": ["T"]}).encode() for n in range(number)]
         with open_store(self.settings) as store:
             store.intake.push(items)
             wait_until(lambda: all(map(store.processes.alive, (Role.SCHEDULER, Role.SUPERVISOR))), timeout=20)
 
     def start_run(self):
-        """Have the scheduler start a run now, and wait until half of the ten lanes have a call in flight."""
+        """Let the scheduler start a run now, and wait until half of the ten lanes have a call in flight."""
         with open_store(self.settings) as store:
             store.schedule.request()
         wait_until(lambda: self.unanswered() >= 5, timeout=20, message="five calls are in flight")
@@ -90,7 +90,7 @@ class Installation:
 
 @pytest.fixture
 def install(tmp_path):
-    """Make an installation; afterwards nothing of it is left but its files."""
+    """Make an installation; afterwards only its files are left."""
     with nothing_left_behind(tmp_path):
         apis = []
 

@@ -1,4 +1,4 @@
-"""`rlm web`: counters that agree with the records whoever was killed, health, who may read, how it starts and ends."""
+"""`rlm web`: counters that agree with the records despite kills, health, who may read, how it starts and ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STREAM = {"Accept": "text/event-stream"}
 
 
 def scrape(port):
-    """What Prometheus would keep: each series and its number."""
+    """Return what Prometheus would store: each series and its number."""
     page = read(port)
     assert page.status == 200
     families = text_string_to_metric_families(page.data.decode())
@@ -46,7 +46,7 @@ def value(scraped, name, **labels):
 
 
 class Watch(threading.Thread):
-    """Scrapes over and over, and notes each number that went back."""
+    """Scrapes repeatedly, and records each number that decreased."""
 
     def __init__(self, port):
         super().__init__(daemon=True)
@@ -103,14 +103,14 @@ def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system)
 
 
 def scrape_anew(system):
-    """Start another process and scrape that."""
+    """Start another process and scrape it."""
     (system.directory / "web.log").unlink()
     system.start("web", "web", "--port", "0")
     return scrape(port_of(lambda: system.log("web")))
 
 
 def assert_agree(scraped, records):
-    """Each counter is the sum over the records."""
+    """Check that each counter is the sum over the records."""
     for name in records[0]["by_type"]:
         for outcome in ("taken", "carried_over", "completed", "failed", "leftover"):
             expected = sum(one["by_type"][name][outcome] for one in records)

@@ -1,4 +1,4 @@
-"""The JSON over HTTP: the documents of the commands, and orders that do what commands do."""
+"""The JSON over HTTP: the documents of the commands, and orders with the effects of commands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def program(inst):
 
 
 def letters(inst, number):
-    """Have so many events fail in a run that is closed; return the ids of their letters, the newest first."""
+    """Let `number` events fail in a run, and close it; return the ids of their letters, newest first."""
     inst.push(*steps.items(number, steps.TYPE))
     run = inst.start_run()
     for _ in range(number):
@@ -98,7 +98,7 @@ MOMENT = {"as_of", "seconds_left", "duration_seconds", "from", "until", "known_f
 
 
 def still(document):
-    """Return a document without what is of the moment."""
+    """Return a document without values that change with time."""
     if isinstance(document, list):
         return [still(one) for one in document]
     if not isinstance(document, dict):
@@ -307,7 +307,7 @@ def test_every_key_of_every_answer_is_described(inst, program):
 
 
 def undescribed(document, schema, place="$"):
-    """Return the places of a document of which its schema says nothing."""
+    """Return the places of a document that its schema does not describe."""
     if isinstance(document, list):
         below = schema.get("items")
         return [place] * (below is None) or [lost for one in document for lost in undescribed(one, below, f"{place}[]")]

@@ -1,4 +1,4 @@
-"""More connections than a server has file descriptors: it answers all the same, and its log stays small."""
+"""More connections than a server has file descriptors: it still answers, and its log stays small."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _room_for_clients():
 
 
 def answer(port, request=b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):
-    """Ask on a connection of its own, and return the status line; all of it if that is an error."""
+    """Send a request on a new connection and return the status line; the whole answer if it is an error."""
     with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as client:
         client.sendall(request)
         said = client.recv(1000)
@@ -42,7 +42,7 @@ def answer(port, request=b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):
 
 @contextmanager
 def crowd(port, address, said=b""):
-    """Hold the connections of all clients, and ask for an answer after each fifty; yield what was answered."""
+    """Hold the connections of all clients, and make a request after each fifty; yield the answers."""
     answers = []
     with ExitStack() as stack:
         for number in range(CLIENTS):

@@ -1,4 +1,4 @@
-"""What comes from outside is text on every page, whatever it is; and no path or query breaks a page or leads out."""
+"""Untrusted data is text on every page; no path or query breaks a page or leads elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVENT = f"{ITEM}:{steps.TYPE}"
 
 
 class Looked(HTMLParser):
-    """What of a page could do something: `faults`; and its text."""
+    """The `faults` of a page, that is, anything active in it; and its text."""
 
     #: Attributes that lead somewhere.
     LINKS = frozenset({"href", "src", "action", "formaction", "xlink:href"})
@@ -66,7 +66,7 @@ class Looked(HTMLParser):
 
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
-    """An installation in which everything that others may write holds hostile text."""
+    """An installation with hostile text in everything that others may write."""
     with Installation(tmp_path, valkey_only_url) as made:
         store = made.store
         made.push(
@@ -92,7 +92,7 @@ def inst(tmp_path, valkey_only_url):
 
 
 def pages(inst):
-    """Paths of every page, each asked for hostile texts as well."""
+    """Return paths of every page, each also with hostile texts."""
     said, event = quote(TEXT, safe=""), quote(EVENT, safe="")
     return [
         *("/", "/endpoints", "/runs", "/queue", "/failures", "/compliance", "/whatif", "/nothing", "/login"),
@@ -188,7 +188,7 @@ def client(inst):
 
 
 def status_of(port, request):
-    """Return the status of the answer to these bytes, 0 if the connection is cut without one."""
+    """Return the status of the answer to these bytes; 0 if the connection is cut without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         sock.sendall(request)
         answer = http.client.HTTPResponse(sock)

@@ -1,4 +1,4 @@
-"""The pages What if and Compliance: they say what the commands say, whatever the address holds."""
+"""The pages What if and Compliance agree with the commands, whatever their address contains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.store import looks, steps
 
 
 def shown(inst, page, **query):
-    """Return the values and the HTML of a page, asked with a query; nothing may change by it."""
+    """Return the values and the HTML of a page for a query; nothing may change by it."""
     with looks.nothing_changes(inst.store):
         asked = Query((), tuple((name.replace("__", "."), value) for name, value in query.items()))
         values = page.context(Documents(inst.store), asked)

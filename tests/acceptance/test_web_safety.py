@@ -1,4 +1,4 @@
-"""Who may read and order over HTTP: the token, sessions, pages of somebody else, the read-only mode."""
+"""Who may read and order over HTTP: the token, sessions, foreign pages, the read-only mode."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PAUSE, RESUME = f"/api/endpoints/{ENDPOINT}/pause", f"/api/endpoints/{ENDPOINT}/
 
 @pytest.fixture
 def open_client(inst):
-    """Without a token: whoever reaches the loopback interface may read."""
+    """A client without a token: everybody who reaches the loopback interface may read."""
     with served(inst.store) as client:
         yield client
 
 
 @pytest.fixture
 def client(inst):
-    """With a token."""
+    """A client with a token."""
     with served(inst.store, TOKEN) as client:
         yield client
 

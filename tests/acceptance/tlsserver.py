@@ -1,4 +1,4 @@
-"""A real redis-server that speaks TLS on loopback, with a certificate of a CA made for it."""
+"""A real redis-server with TLS on loopback, with a certificate of a CA made for it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TlsServer:
-    """Where it is by TLS, the certificate of its CA, and its Unix socket, where everybody may do everything."""
+    """Its TLS address, the certificate of its CA, and its Unix socket, on which everything is allowed."""
 
     port: int
     ca: Path
     admin_url: str
 
     def url(self, login: str = "", host: str = "localhost", ca: Path | None = None) -> str:
-        """Its URL, with a login `user:password@`, and the CA it is to be believed by."""
+        """Return its URL with a login `user:password@` and the CA to trust."""
         return f"rediss://{login}{host}:{self.port}/0?ssl_ca_certs={ca or self.ca}"
 
 
@@ -74,7 +74,7 @@ def tls_server(directory: Path) -> Iterator[TlsServer]:
 
 
 def make_ca(openssl: str, directory: Path, name: str) -> Path:
-    """Make a CA; return its certificate, beside which its key lies."""
+    """Make a CA; return its certificate, beside which its key is."""
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
     _run(openssl, "req", "-x509", *_NEW_KEY, "-keyout", key, "-out", certificate, "-subj", f"/CN={name}", "-days", "2")
     return certificate
@@ -84,7 +84,7 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes
 
 
 def make_certificate(openssl: str, directory: Path, ca: Path, names: str = "DNS:localhost") -> tuple[Path, Path]:
-    """Make a certificate for these names and no others, signed by `ca`; return its key and it."""
+    """Make a certificate for exactly these names, signed by `ca`; return its key and the certificate."""
     key, request, certificate = (directory / f"server.{what}" for what in ("key", "csr", "pem"))
     extensions = directory / "names"
     extensions.write_text(f"subjectAltName={names}")

@@ -1,4 +1,4 @@
-"""What `rlm web` serves, in a thread of this process; and who asks it: a browser, or a program."""
+"""The application of `rlm web` in a thread of this process, and its clients: a browser, or a program."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def serving(app):
 
 @contextmanager
 def served(store, token="", hosts=(), **how):
-    """Serve a store; yield a client that says nothing of itself."""
+    """Serve a store; yield a client that does not identify itself."""
     with serving(make_app(store, token, hosts, **how)) as port, urllib3.PoolManager(retries=False, timeout=20) as http:
         yield Client(http, port)
 
 
 class Client:
-    """Asks, with the headers given, and those that a program says always."""
+    """Makes requests with the given headers, in addition to its own."""
 
     def __init__(self, http, port, **headers):
         self.http, self.port, self.headers = http, port, headers
         self.origin = f"http://127.0.0.1:{port}"
 
     def ask(self, method, path, body=None, **headers):
-        """Send a request; underscores in the names of headers are hyphens."""
+        """Send a request; underscores in header names become hyphens."""
         said = {name.replace("_", "-"): value for name, value in {**self.headers, **headers}.items() if value}
         if body is not None and not isinstance(body, bytes):
             body, said = json.dumps(body).encode(), {"Content-Type": "application/json", **said}
@@ -68,7 +68,7 @@ class Client:
         return answer.json()
 
     def program(self, token):
-        """Return a program that knows the token."""
+        """Return a client that sends the token."""
         return Client(self.http, self.port, Authorization=f"Bearer {token}")
 
     def browser(self):
@@ -77,7 +77,7 @@ class Client:
 
 
 class Browser(Client):
-    """Sends where its page comes from, keeps its cookie, and sends the CSRF token of the page it loaded last."""
+    """Sends its origin, keeps its cookie, and sends the CSRF token of the page loaded last."""
 
     def __init__(self, http, port):
         super().__init__(http, port, Accept="text/html", Sec_Fetch_Site="same-origin")

@@ -1,4 +1,4 @@
-"""`rlm web` as a process, for the tests that ask it something."""
+"""`rlm web` as a process, for tests that make requests to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTTP = urllib3.PoolManager(retries=False, timeout=20)
 
 
 def port_of(log):
-    """Wait until the process serves, and return on which port."""
+    """Wait until the process serves, and return its port."""
     served = re.compile(r"http://[\d.]+:(\d+)/metrics")
     return wait_until(lambda: served.search(log()), timeout=20, message="rlm web serves")[1]
 
@@ -31,14 +31,14 @@ def read(port, path="/metrics", **headers):
 
 
 def rlm(*words, descriptors=None):
-    """The command line of a process that may have so many file descriptors."""
+    """Return the command line of a process with a limit of file descriptors."""
     limit = ["bash", "-c", 'ulimit -n "$0"; exec "$@"', str(descriptors)] if descriptors else []
     return [*limit, sys.executable, "-m", "rlm", *words]
 
 
 @contextmanager
 def web(directory, redis_url, *options, descriptors=None, **env):
-    """Run it alone in front of a Redis, with so many file descriptors; yield the process and its port."""
+    """Run it alone on a Redis, with a limit of file descriptors; yield the process and its port."""
     log = directory / "web.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -58,7 +58,7 @@ def web(directory, redis_url, *options, descriptors=None, **env):
 
 @contextmanager
 def scheduler_alive(directory, redis_url):
-    """Have a scheduler on the register, with a heartbeat, however slow this machine is."""
+    """Keep a scheduler in the register with a heartbeat, however slow this machine is."""
     ended = threading.Event()
 
     def beat():

@@ -1,4 +1,4 @@
-"""The broker on the real server: messages only wake lanes, consumers that sleep until woken and outlive any trouble."""
+"""The broker on the real server: messages only wake lanes, consumers sleep until woken and survive any trouble."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def messages(*numbers):
 
 
 def forged(**fields):
-    """A message as RLM writes it, but for these fields."""
+    """Return a message like RLM's, except these fields."""
     (genuine,) = messages(17)
     return json.dumps({**genuine.asdict(), "options": {"redis_message_id": "r"}, **fields}).encode()
 
@@ -79,7 +79,7 @@ def client(valkey_only_url):
 
 @pytest.fixture
 def namespace(client):
-    """A namespace of this test's own; afterwards its keys are gone."""
+    """A namespace of this test's own; its keys are deleted afterwards."""
     namespace = f"t{uuid4().hex[:8]}:dramatiq"
     yield namespace
     for key in client.scan_iter(match=f"{namespace}*", count=1000):
@@ -88,7 +88,7 @@ def namespace(client):
 
 @pytest.fixture
 def make_broker(valkey_only_url, namespace):
-    """Make brokers of this test's namespace, each with the actor `note`, which appends to `broker.noted`."""
+    """Make brokers in this test's namespace, each with the actor `note`, which appends to `broker.noted`."""
     brokers = []
 
     def make(act=lambda _number: None):
@@ -117,7 +117,7 @@ def broker(make_broker):
 
 @contextmanager
 def working(broker, threads=2, prefetch=None):
-    """Run a worker on `broker`; afterwards it has ended, and quickly."""
+    """Run a worker on `broker`; it must end quickly afterwards."""
     worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=50)
     worker.queue_prefetch = prefetch or threads + 1
     worker.start()
@@ -138,7 +138,7 @@ def acks(client, namespace, broker):
 
 
 def fetched(client, namespace, broker):
-    """Return the numbers that a broker has fetched and not acknowledged, but for what cannot be read."""
+    """Return the numbers of a broker's fetched, unacknowledged messages, except unreadable ones."""
     found = []
     for message_id in client.smembers(f"{namespace}:__acks__.{broker.broker_id}.{QUEUE}"):
         with suppress(DecodeError):
@@ -148,7 +148,7 @@ def fetched(client, namespace, broker):
 
 
 def asleep(broker):
-    """Return whether the consumer sleeps: somebody waits for the wake-up, and it is not set."""
+    """Return whether the consumer sleeps: it waits for the wake-up, which is not set."""
     return bool(broker.woken._cond._waiters) and not broker.woken.is_set()
 
 
@@ -257,7 +257,7 @@ def test_an_idle_consumer_does_not_poll(broker, client):
 
 
 def wait_or_none(condition, seconds):
-    """Return what the condition returned, or None when it did not hold in time."""
+    """Return the result of the condition, or None if it did not hold in time."""
     try:
         return wait_until(condition, timeout=seconds)
     except AssertionError:
@@ -465,7 +465,7 @@ def test_a_message_for_an_actor_that_is_not_there_is_dropped(broker, client, nam
 
 
 def poison(client, namespace, data, message_id=""):
-    """Put something into the queue that is none of RLM's messages; None: no more than an id."""
+    """Put something into the queue that is not a message of RLM; None: only an id."""
     message_id = message_id or str(uuid4())
     if data is not None:
         client.hset(f"{namespace}:{QUEUE}.msgs", message_id, data)
@@ -498,7 +498,7 @@ def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, na
 
 
 def newer(number):
-    """A message of a version to come, which says so."""
+    """Return a message of a future version, marked as such."""
     options = {"redis_message_id": f"newer-{number}", "schema": 9}
     return forged(message_id="m", message_timestamp=1, kwargs={"number": number}, options=options)
 

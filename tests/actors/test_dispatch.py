@@ -1,4 +1,4 @@
-"""The dispatch actor: a run in, `carry` called with it; on Dramatiq's stub first, then on the real broker."""
+"""The dispatch actor: it calls `carry` with the run; on Dramatiq's stub first, then on the real broker."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_message_names_the_run_and_no_more():
 
 
 def sealed(**changes):
-    """A message as the broker writes it, but for these changes."""
+    """Return a message as the broker writes it, except these changes."""
     return messages.message_for(messages.DISPATCH, RUN).copy(options={"redis_message_id": "m"}, **changes)
 
 

@@ -1,4 +1,4 @@
-"""The end-of-run actor: told of a run it closes it, once, whoever else does; and what it records."""
+"""The end-of-run actor closes a run once, whoever else does, and its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process, for real: it works when woken, leaves when asked, and whatever ends it loses no event."""
+"""A real worker process: it works when woken, exits when asked, and loses no event however it ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ rlm(prog_name="rlm")
 
 
 class Started:
-    """A worker started by hand, `rlm worker start`, in a session of its own."""
+    """A worker started by hand, `rlm worker start`, in its own session."""
 
     def __init__(self, bench, config=None, program=("-m", "rlm")):
         self.bench = bench
@@ -78,7 +78,7 @@ class Started:
 
 @pytest.fixture
 def make_bench(valkey_only_url, tmp_path):
-    """Make a bench and workers on it; afterwards none of them is left."""
+    """Make a bench and workers on it; none of them is left afterwards."""
     opened = []
 
     def make(url=valkey_only_url, **options):
@@ -253,7 +253,7 @@ def test_a_worker_whose_configuration_is_no_longer_the_runs_leaves(bench, tmp_pa
 
 @pytest.fixture
 def own_server(tmp_path):
-    """A server of this test's own, to be killed; it runs again when everything else is cleared away."""
+    """A server of this test's own, to be killed; it runs again during the clean-up."""
     server = EmbeddedServer(tmp_path / "data")
     server.join()
     yield server
@@ -321,7 +321,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def spawned(bench):
-    """Two workers that a supervisor of a process of its own has spawned from the template."""
+    """Two workers that a supervisor in its own process has spawned from the template."""
     script = bench.config.with_name("supervisor.py")
     script.write_text(SUPERVISOR)
     log = bench.config.with_suffix(".log").open("ab")
@@ -354,7 +354,7 @@ def spawned(bench):
 
 
 def alive(pid):
-    """Return whether a process lives; a zombie that nobody reaps does not."""
+    """Return whether a process is alive; an unreaped zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -412,6 +412,6 @@ def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
 
 
 def closed_after(store, run):
-    """How long after its deadline a run was closed, seconds; None if it is open."""
+    """Return how many seconds after its deadline a run was closed; None if it is open."""
     record = store.runs.record(run.id)
     return record and timestamp(record["finished_at"]) - run.deadline

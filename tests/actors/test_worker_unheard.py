@@ -1,4 +1,4 @@
-"""When a worker announces itself: more often with events in hand, and again and again while Redis is away."""
+"""When a worker announces itself: more often with events in hand, and repeatedly while Redis is away."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.clocks import SetClock
 
 @pytest.fixture
 def announce():
-    """What each announcement comes to: it says the entry, which notes it."""
+    """The results of announcements: called with each entry, which it records."""
     return Mock()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-#: It runs without a window, without a sandbox (containers have none) and asks nobody for anything.
+#: Without a window, without a sandbox (containers have none), and without requests to other servers.
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -33,7 +33,7 @@ FLAGS = (
 
 
 def require():
-    """Skip the test where there is no Chromium; in CI, where it is installed, fail it."""
+    """Skip the test if there is no Chromium; fail it in CI, where it must be installed."""
     if CHROMIUM.exists() and CHROMEDRIVER.exists():
         return
     missing = f"there is no {CHROMIUM} or no {CHROMEDRIVER}; `apt-get install chromium chromium-driver` brings both"
@@ -44,7 +44,7 @@ def require():
 
 @contextmanager
 def browser(width: int = 1440, height: int = 900, *, dark: bool = False) -> Iterator[Chrome]:
-    """Yield a browser with a profile of its own, which is removed afterwards."""
+    """Yield a browser with its own profile, which is removed afterwards."""
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
     with TemporaryDirectory(prefix="rlm-chromium-") as profile:
@@ -62,7 +62,7 @@ def browser(width: int = 1440, height: int = 900, *, dark: bool = False) -> Iter
 
 
 def resize(driver: Chrome, width: int, height: int = 900, *, dark: bool = False) -> None:
-    """Set the size of the page in CSS pixels, and whether its reader prefers dark colours."""
+    """Set the size of the page in CSS pixels, and whether dark colours are preferred."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -70,5 +70,5 @@ def resize(driver: Chrome, width: int, height: int = 900, *, dark: bool = False)
 
 
 def console_errors(driver: Chrome) -> list[str]:
-    """Return what the browser's console complained about since the last look."""
+    """Return the messages of the browser's console since the last call."""
     return [one["message"] for one in driver.get_log("browser") if one["level"] in {"SEVERE", "WARNING"}]

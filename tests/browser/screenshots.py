@@ -1,8 +1,8 @@
 """Screenshots of every page from a real run: `uv run python -m tests.browser.screenshots DIR [PAGE...]`.
 
-Each page light and dark, wide and narrow, while a run is open; some also at the least and the greatest width, between
-two runs, and with more events than fit into a run. The system behind it has some runs behind it, an endpoint that
-fails, one that is paused, limits changed by hand, and dead letters. Those of the tour go into `DIR/tour`, as WebP.
+Each page light and dark, wide and narrow, during a run; some also at the minimum and maximum width, between two runs,
+and with more events than fit into a run. The system behind it has earlier runs, a failing endpoint, a paused one,
+limits changed by hand, and dead letters. Those of the tour are written to `DIR/tour`, as WebP.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.browser.stage import every_path
 from tests.wait import wait_until
 
 WIDE, NARROW, WIDEST, NARROWEST = 1440, 390, 2560, 360
-#: Each width, and whether dark; then those that a page is looked at once in.
+#: Each width, and whether dark; then those in which a page is shown once.
 USUAL = ((WIDE, False), (WIDE, True), (NARROW, False), (NARROW, True))
 RARE = ((NARROWEST, False), (WIDEST, True))
 #: The pictures of docs/dashboard.md and README.md: page, when, and whether dark.
@@ -34,11 +34,11 @@ TOUR = (
     ("whatif", "full", False),
     ("compliance", "run", True),
 )
-#: What a picture of the tour shows of its page, pixels, and how much of it is kept.
+#: The part of its page in a picture of the tour, pixels, and how much of it is kept.
 TOUR_HEIGHT, QUALITY = 960, 45
-#: The window of a screenshot's run is 45 s long: long enough to look at all pages in the middle of it.
+#: The window of a screenshot's run is 45 s: long enough to show all pages in the middle of it.
 SPEED = 4.0
-#: Events of a run that has time for all of them, and of one that has not.
+#: Events of a run that has time for all of them, and of one that does not.
 EVENTS, TOO_MANY = 1500, 4500
 BEFORE = (700, 900, 400, 2600, 900, 100, 100, 600)
 
@@ -110,7 +110,7 @@ def named(path):
 
 
 def earlier_runs(system):
-    """Leave records of some runs, as a system that has been up for a while has them; return their ids."""
+    """Leave records of some runs, like a system that has been up for a while; return their ids."""
     runs = []
     for number, events in enumerate(BEFORE):
         system.push_evenly(events, prefix=f"r{number}-")
@@ -127,7 +127,7 @@ def earlier_runs(system):
 
 
 def make_interesting(system):
-    """Have an endpoint fail a third of its calls, one fail for good, one paused, and one with another limit."""
+    """Let an endpoint fail a third of its calls, one fail for good, pause one, and change another one's limit."""
     system.api.set_faults(
         {
             "open_order_api": {"error_rate": 0.3, "status": 500},

@@ -1,4 +1,4 @@
-"""A whole system, for the tests that look at every page of it."""
+"""A whole system for the tests that open every page of it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.leftbehind import nothing_left_behind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Windows of 30 s: long enough to look at every page while one is open.
+#: Windows of 30 s: long enough to open every page during one run.
 SPEED = 6.0
 
 
 @contextmanager
 def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
-    """Yield a system that runs, and the address of its `rlm web`."""
+    """Yield a running system, and the address of its `rlm web`."""
     with (
         TemporaryDirectory(prefix="rlm-browser-") as place,
         nothing_left_behind(Path(place)),
@@ -33,7 +33,7 @@ def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
 
 
 def every_path(system: System, runs: list[str], event: str = "") -> list[str]:
-    """Return a path of each page, the last of the `runs`, a comparison of the first two and an `event` included."""
+    """Return a path of each page, including the last of the `runs`, a comparison of the first two and an `event`."""
     filled = {"{run_id}": runs[-1], "{event_id:path}": event or min(system.pushed)}
     paths = []
     for page in PAGES:

@@ -1,4 +1,4 @@
-"""Every page by axe-core while a run is open and others are over; runs are started and ended there, too."""
+"""Every page by axe-core during a run and with finished runs; runs are also started and ended there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ return [document.documentElement, ...document.querySelectorAll(".scroll, .panel"
 
 @pytest.fixture(scope="module")
 def seen():
-    """A system with a run that is over, and a browser that looks at it."""
+    """A system with a finished run, and a browser that shows it."""
     require()
     with stage() as (system, base), browser() as driver:
         system.push_evenly(50, prefix="first")
@@ -46,7 +46,7 @@ def seen():
 
 
 def press(driver, button):
-    """Press a button by its id and confirm, with the keyboard alone."""
+    """Press a button by its id and confirm, only with the keyboard."""
     wait_until(lambda: driver.execute_script(FOCUS, button), timeout=BEHIND, message=f"{button} is there")
     ActionChains(driver).send_keys(Keys.ENTER).perform()
     submit = driver.find_element("css selector", "#ask [type=submit]")
@@ -56,7 +56,7 @@ def press(driver, button):
 
 
 def hold(driver, button):
-    """Click on a button so slowly that news of its section come in between, and confirm."""
+    """Click a button so slowly that its section is updated meanwhile, and confirm."""
     x, y, before = driver.execute_script(PLACE, button)
     mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
     driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mousePressed", **mouse})
@@ -69,7 +69,7 @@ def hold(driver, button):
 
 
 def start(seen, events, prefix):
-    """Push events and start a run from the page; return its id once calls are under way."""
+    """Push events and start a run from the page; return its id once calls are in flight."""
     system, base, driver = seen
     system.push([{"id": f"bad-{prefix}", "wallet_name": "<b>wallet</b>", "events": ["NOT_A_TYPE"]}])
     system.push_evenly(events, prefix=prefix)

@@ -1,4 +1,4 @@
-"""The pages of failures, events and runs in a real browser: what is ordered there, the commands see."""
+"""The pages of failures, events and runs in a real browser: the commands see what is ordered there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def driver():
 
 @pytest.fixture
 def open_page(inst, tmp_path, valkey_only_url, driver):
-    """Open a page of `rlm web` and return the texts that stand in its main part."""
+    """Open a page of `rlm web` and return the texts of its main part."""
     with web(tmp_path, valkey_only_url, "--config", str(inst.config)) as (_, port):
 
         def go(path):

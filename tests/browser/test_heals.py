@@ -1,4 +1,4 @@
-"""What is away is told in words on the page, which heals by itself once it is back."""
+"""A page says what is away, and recovers by itself once it is back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log-out in a real browser, where a token is configured."""
+"""The log-out in a real browser with a configured token."""
 
 from __future__ import annotations
 

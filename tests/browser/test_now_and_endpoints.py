@@ -1,4 +1,4 @@
-"""The pages Now and Endpoints in a real browser, during a real run: what they show is so, what they order happens."""
+"""The pages Now and Endpoints in a real browser, during a real run: they show the truth, and orders take effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page What if in a real browser: the answer moves as one drags, and the address carries the question."""
+"""The page What if in a real browser: the answer follows the sliders, and the address contains the question."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ slider.dispatchEvent(new Event("change", { bubbles: true }));
 
 
 def answer_of(driver):
-    """The verdict that is shown."""
+    """Return the shown verdict."""
     return driver.execute_script("return document.querySelector('#verdict b').textContent")
 
 

@@ -2,8 +2,9 @@
 
     uv build --wheel && uv run python -m tests.containers.build_root DIRECTORY
 
-The base is made by debootstrap, as that of the same name is. The steps of each stage are those that the Containerfile
-has, executed in a copy of its base by chroot; what cannot be executed is refused. It takes root, Linux and a mirror.
+The base is made by debootstrap, like the base image of that name. The steps of each stage are those of the
+Containerfile, executed in a copy of its base by chroot; a step that cannot be executed is refused. It needs root, Linux
+and a mirror.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tests.containers.containerfile import ROOT, stages
 
-#: What debootstrap is told for each base; an image that is called slim has no documentation.
+#: The arguments of debootstrap for each base; a slim image has no documentation.
 BASES = {"debian:trixie-slim": "trixie"}
 _SLIMMED = (
     "usr/share/doc",
@@ -27,7 +28,7 @@ _SLIMMED = (
     "var/lib/apt/lists",
     "var/cache/apt",
 )
-#: What an engine lends a step and does not keep: the way to names, and where pip finds its index and certificates.
+#: What an engine provides to a step and does not keep: name resolution, and where pip finds its index and certificates.
 _LENT = "/run/lent"
 _PIP = ("PIP_INDEX_URL", "PIP_CERT")
 #: Nothing to execute: what a step may be given (`_PIP`), and what a process of the image finds.
@@ -93,7 +94,7 @@ class Build:
                 subprocess.run(["cp", "--archive", one, target], check=True)
 
     def _run(self, script, root, environ):
-        """Run a step by the root's own shell, in name spaces of its own, with nothing of this environment."""
+        """Run a step by the root's own shell, in its own namespaces, with nothing of this environment."""
         env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **environ}
         env |= {"DEBIAN_FRONTEND": "noninteractive"} | {name: os.environ[name] for name in _PIP if name in os.environ}
         lent = [
@@ -118,7 +119,7 @@ class Build:
 
 
 def size_of(root):
-    """Return the bytes that the files of a root have."""
+    """Return the total size of a root's files, bytes."""
     return sum(path.lstat().st_size for path in Path(root).rglob("*") if path.is_file() and not path.is_symlink())
 
 

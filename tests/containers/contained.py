@@ -1,4 +1,4 @@
-"""Runs the image's processes as an engine does: another user, a root that is read-only, name spaces of its own."""
+"""Runs the image's processes like an engine: another user, a read-only root, separate namespaces."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from tests.containers.containerfile import stages
 from tests.wait import wait_until
 
-#: Where something may be written; each is a file system of its own, gone with the process.
+#: Writable places; each is its own file system, which disappears with the process.
 WRITABLE = ("/tmp", "/var/lib/rlm")
 
 
 class Contained:
-    """A process of the image in `root`: `rlm` with some words. It is process 1 of its name space.
+    """A process of the image in `root`: `rlm` with arguments. It is process 1 of its namespace.
 
-    `files` lies over /etc/rlm, read-only too. Without `network` it has a loopback interface and no other.
+    `files` is mounted over /etc/rlm, read-only too. Without `network` it has only a loopback interface.
     """
 
     def __init__(self, root, *words, files=None, env=None, network=False, entrypoint=None):
@@ -50,13 +50,13 @@ class Contained:
 
     @property
     def pid(self):
-        """The number by which this machine knows the process."""
+        """The pid of the process on this machine."""
         outer = self._process.pid
         wait_until(lambda: Path(f"/proc/{outer}/task/{outer}/children").read_text().split(), message="it is born")
         return int(Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0])
 
     def run(self, *command):
-        """Run another program in it, as `exec` of an engine does; return how it ended."""
+        """Run another program in it, like `exec` of an engine; return how it ended."""
         image = stages()[-1]
         uid, gid = image.last("USER").said.split(":")
         variables = [f"{name}={value}" for name, value in image.env.items()]
@@ -67,12 +67,12 @@ class Contained:
         )
 
     def finish(self, seconds):
-        """Wait for its end; return its exit status and what it said."""
+        """Wait for its end; return its exit status and its output."""
         said, _ = self._process.communicate(timeout=seconds)
         return self._process.returncode, said
 
     def stop(self, seconds):
-        """Send TERM to process 1, as an engine does, and wait for its end; return the same."""
+        """Send TERM to process 1, like an engine, and wait for its end; return the same."""
         os.kill(self.pid, signal.SIGTERM)
         return self.finish(seconds)
 

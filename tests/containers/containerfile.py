@@ -1,4 +1,4 @@
-"""docs/containers/Containerfile, taken apart into its stages and their steps."""
+"""Parses docs/containers/Containerfile into its stages and their steps."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ CONTAINERFILE = ROOT / "docs" / "containers" / "Containerfile"
 
 @dataclass(frozen=True)
 class Step:
-    """An instruction and what follows it, on one line."""
+    """An instruction and its arguments, on one line."""
 
     name: str
     said: str
 
     @property
     def words(self):
-        """What was said in exec form, as a list of words."""
+        """The arguments of the exec form, as a list."""
         return json.loads(self.said)
 
     @property
     def pairs(self):
-        """What ENV or LABEL sets."""
+        """The values that ENV or LABEL sets."""
         return dict(word.partition("=")[::2] for word in shlex.split(self.said))
 
 
@@ -44,7 +44,7 @@ class Stage:
 
     @property
     def env(self):
-        """What its processes find in their environment."""
+        """The environment of its processes."""
         return {key: value for step in self.steps if step.name == "ENV" for key, value in step.pairs.items()}
 
     @property

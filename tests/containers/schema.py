@@ -1,4 +1,4 @@
-"""What is wrong with a compose file or a manifest, by the schemas in `schemas/`."""
+"""Faults of a compose file or a manifest, by the schemas in `schemas/`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 SCHEMAS = Path(__file__).with_name("schemas")
-#: What a trigger of KEDA may say, by its type; its definition leaves that open.
+#: What a trigger of KEDA may contain, by its type; its definition leaves that open.
 _SAID_BY = {
     "metrics-api": {"url", "valueLocation", "targetValue", "activationTargetValue", "format", "authMode", "unsafeSsl"},
     "prometheus": {"serverAddress", "query", "threshold", "activationThreshold", "namespace", "ignoreNullValues"},

@@ -1,4 +1,4 @@
-"""A Redis that is away has no process taken for frozen: each goes on touching its file (`RLM_ALIVE_FILE`)."""
+"""An outage of Redis makes no process count as frozen: each keeps touching its file (`RLM_ALIVE_FILE`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROLES = {"scheduler": [], "supervisor": [], "web": ["--port", "0"], "worker": ["
 
 @pytest.fixture
 def frozen(tmp_path):
-    """Every role at work, each with its file, on a Redis that then takes connections and answers nothing."""
+    """Every role at work, each with its file, on a Redis that then accepts connections but answers nothing."""
     with running_server("valkey", tmp_path / "server") as url:
         pid = redis.Redis.from_url(url).info("server")["process_id"]
         started = []

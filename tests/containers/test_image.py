@@ -1,6 +1,6 @@
-"""The image, built from its Containerfile's own steps, at work: as another user, with nothing to write to.
+"""The image, built from the steps of its Containerfile, at work: as another user, on a read-only root.
 
-No container engine is asked for. It takes root, debootstrap, and a mirror of Debian and an index of Python packages.
+No container engine is used. It needs root, debootstrap, a mirror of Debian and an index of Python packages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The compose file and the manifests of Kubernetes fit their schemas, the image, and what RLM needs of them."""
+"""The compose file and the Kubernetes manifests fit their schemas, the image, and RLM's needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FREE = {"data", "stringData", "labels", "matchLabels", "requests", "limits", "se
 
 
 def misspelt(node, path=()):
-    """Yield the path to each key of a manifest whose name is not free."""
+    """Yield the path to each key of a manifest whose name is fixed."""
     if isinstance(node, list):
         for index, one in enumerate(node):
             yield from misspelt(one, (*path, index))
@@ -159,7 +159,7 @@ def test_the_variables_of_a_pod_are_settings(name):
 
 
 def assert_command(words):
-    """Fail unless these words are a command of `rlm` with options that it has."""
+    """Fail unless these words are a command of `rlm` with valid options."""
     command, context = rlm, click.Context(rlm)
     for word in words:
         if isinstance(command, click.Group):

@@ -1,4 +1,4 @@
-"""A TCP proxy between the workers and the API: what a network and a bad server do to a request and to its answer."""
+"""A TCP proxy between the workers and the API: the effects of a network and a bad server on requests and answers."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from urllib.parse import urlsplit
 
 from tests.faults.proxy import Proxy, first_of
 
-#: How long after an interim answer the real one comes, seconds.
+#: Seconds between an interim answer and the final one.
 INTERIM_SECONDS = 0.15
 _INTERIM = (b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n")
 
 
 class Answer(StrEnum):
-    """What becomes of an answer, or of the request for it."""
+    """What happens to an answer, or to its request."""
 
     WHOLE = "whole"
-    #: The request is taken and goes no further; nobody answers.
+    #: The request is accepted but not forwarded; nobody answers.
     NEVER = "never"
-    #: The API has read the request; its answer is not passed on, the connection is reset.
+    #: The API has read the request; its answer is not forwarded, and the connection is reset.
     RESET = "reset after the body was read"
     #: Half of the answer comes, then the connection ends.
     HALF = "half"
-    #: An interim answer comes at once, the real one `INTERIM_SECONDS` later.
+    #: An interim answer comes at once, the final one `INTERIM_SECONDS` later.
     INTERIM = "interim"
-    #: The connection, kept from the last call, is reset just when the next request comes.
+    #: A kept connection is reset just when the next request comes.
     STALE = "stale"
 
 
 @dataclass
 class ApiProxy(Proxy):
-    """Forwards HTTP requests one by one; its faults hold for every request from when they are set.
+    """Forwards HTTP requests one by one; its faults apply to every request from when they are set.
 
-    `there` and `back` are the longest delays on the way there and back, seconds: each call's is drawn evenly.
+    `there` and `back` are the longest delays of requests and answers, seconds: that of each call is drawn evenly.
     """
 
     url: str
@@ -52,7 +52,7 @@ class ApiProxy(Proxy):
 
     @property
     def front(self) -> str:
-        """Where workers are to look for the API."""
+        """Return the address of the API for workers."""
         return f"http://127.0.0.1:{self.port}"
 
     async def carry(self, reader, writer, up_reader, up_writer) -> None:

@@ -1,4 +1,4 @@
-"""A whole system whose processes reach Redis through proxies, while the test itself looks at it directly."""
+"""A whole system whose processes reach Redis through proxies, while the test itself connects directly."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Two workers that are always there, and a guard that two busy cores do not exhaust.
+#: Two workers that always exist, and a guard that two busy cores do not exceed.
 STEADY = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_RUN__GUARD_SECONDS": "0.1"}
 
 
 class Behind(System):
-    """A `System` on a server of its own, reached by proxies: scheduler, supervisor with its workers, a command."""
+    """A `System` on its own server, reached through proxies: scheduler, supervisor with its workers, a command."""
 
     def __init__(self, directory: Path, server: EmbeddedServer, proxies: dict[str, RedisProxy], **options: Any) -> None:
         self.server = server
@@ -30,26 +30,26 @@ class Behind(System):
         super().__init__(directory, redis_url=server.url, redis_of=urls, **options)
 
     def start_both(self) -> None:
-        """Start a scheduler and a supervisor with its workers; several systems may be starting at the same time."""
+        """Start a scheduler and a supervisor with its workers; several systems may start at the same time."""
         self.start("scheduler")
         self.start("supervisor")
         self.await_both()
 
     def await_both(self) -> None:
-        """Wait until everybody is there."""
+        """Wait until all processes are ready."""
         least = self.settings.workers.min
         wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
         wait_until(lambda: len(self.workers()) >= least, timeout=40, message="the workers are ready")
 
     def run_through(self, number: int = 5, *, prefix: str, timeout: float = 20.0) -> tuple[list[str], dict[str, Any]]:
-        """Push events and have them done in a run, asked for as often as it takes; return their ids and its record."""
+        """Push events and complete them in a run, requested as often as needed; return their ids and its record."""
         events = self.push_evenly(number, prefix=prefix)
         request = self.store.schedule.request()
         reply = wait_until(lambda: self.store.schedule.reply(request), timeout=timeout, message="the scheduler answers")
         return events, self.await_record(reply.get("run_id") or reply["open"], timeout)
 
     def assert_slots(self) -> None:
-        """No call without a slot: each endpoint has had at least as many slots as calls."""
+        """Check that each endpoint has had at least as many slots as calls."""
         arrived = Counter(one.endpoint for one in self.api.arrivals if one.accepted)
         for name, endpoint in self.settings.endpoints.items():
             slots = self.store.client.llen(self.store.keys.window(endpoint.window_id))
@@ -58,7 +58,7 @@ class Behind(System):
 
 @contextmanager
 def behind_proxies(directory: Path, **options: Any) -> Iterator[Behind]:
-    """Yield a running system behind proxies; afterwards nothing of it is left, and its logs are shown."""
+    """Yield a running system behind proxies; afterwards remove it, and show its logs."""
     (directory / "redis").mkdir()
     (directory / "rlm").mkdir()
     options.setdefault("env", STEADY)

@@ -14,7 +14,7 @@ __all__ = ["make_system", "system", "unhurried"]
 def unhurried(make_system):
     """A system whose window no run here fills, however long processes take to start on a busy machine.
 
-    With so long a window a run would be planned to do with one worker, hence those that are always there.
+    For so long a window a run would plan only one worker, so there is a minimum number of workers.
     """
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60", "RLM_WORKERS__MIN": "4"}) as made:
         made.start_both()

@@ -1,4 +1,4 @@
-"""Telling a running system where one of its processes is to die, and systems side by side while it recovers."""
+"""Orders a running system to let one of its processes die at a given place; plays several systems side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: The two schedulers of a system, one of which stands by.
 PAIR = ("scheduler", "standby")
 
-#: Systems are started one at a time: a dozen processes that start at once hold each other up.
+#: Systems are started one at a time, because a dozen processes that start together delay each other.
 _starting = threading.Lock()
 
 
@@ -37,7 +37,7 @@ class CrashingSystem(System):
         super().__init__(directory, env_of=env_of, **options)
 
     def start_all(self) -> None:
-        """Start two schedulers and a supervisor, and wait until they are there."""
+        """Start two schedulers and a supervisor, and wait until they are ready."""
         self.start("supervisor")
         for name in PAIR:
             self.start_scheduler(name)
@@ -46,7 +46,7 @@ class CrashingSystem(System):
         self.await_standby()
 
     def await_standby(self) -> None:
-        """Wait until both schedulers are there: the dead stay in the register for a while."""
+        """Wait until both schedulers are registered: dead ones stay in the register for a while."""
         wait_until(
             lambda: {self.processes[name].pid for name in PAIR} <= {one.pid for one in self.schedulers()},
             timeout=30,
@@ -54,7 +54,7 @@ class CrashingSystem(System):
         )
 
     def schedulers(self) -> list[Process]:
-        """The schedulers in the register."""
+        """Return the schedulers in the register."""
         return self.store.processes.alive(Role.SCHEDULER)
 
     def start_scheduler(self, name: str) -> None:
@@ -62,14 +62,14 @@ class CrashingSystem(System):
         self.start(name, "scheduler")
 
     def arm(self, whom: str, told: str) -> None:
-        """Have the first `scheduler`, or `worker` or supervisor, that comes by a crash point die there."""
+        """Let the first `scheduler`, or `worker` or supervisor, that reaches a crash point die there."""
         file = self._files[whom]
         written = file.with_suffix(".new")
         written.write_text(told)
         written.rename(file)
 
     def await_crash(self, whom: str, timeout: float = 15.0) -> Stopwatch:
-        """Wait until that has happened; return how long ago, without what those that go on waited for a processor."""
+        """Wait for the crash; return the time since, without the processor waits of the surviving processes."""
         file = self._files[whom]
         told = file.read_text() if file.exists() else ""
         server = self.store.client.info("server")["process_id"]
@@ -77,7 +77,7 @@ class CrashingSystem(System):
         return Stopwatch(server, *(one.pid for one in self.processes.values()))
 
     def dead_scheduler(self) -> str:
-        """Wait until one of the two has died by KILL, and return its name."""
+        """Wait until one of the two was killed, and return its name."""
         name = wait_until(lambda: next((one for one in PAIR if self.processes[one].poll() is not None), None))
         assert self.processes.pop(name).returncode == -9
         return name
@@ -97,14 +97,14 @@ class CrashingSystem(System):
         return next((one for one in history if self.store.runs.record(one)["started_at"] == started_at), None)
 
     def asked(self) -> Callable[[], Mapping[str, Any] | None]:
-        """Ask for a run without waiting for an answer; return what to ask for that."""
+        """Request a run without waiting for an answer; return a function that reads the answer."""
         request = self.store.schedule.request()
         return lambda: self.store.schedule.reply(request)
 
 
 @contextmanager
 def crashing(directory: Path, **options: Any) -> Iterator[CrashingSystem]:
-    """A system in a directory of its own; where it fails, what its processes said is shown."""
+    """Yield a system in its own directory; if the test fails, show the output of its processes."""
     with CrashingSystem(directory, **options) as system:
         try:
             with _starting:
@@ -117,7 +117,7 @@ def crashing(directory: Path, **options: Any) -> Iterator[CrashingSystem]:
 
 
 def side_by_side(lanes: Mapping[str, Callable[[], None]]) -> None:
-    """Play what is mostly waiting at the same time; fail with the first that failed."""
+    """Play lanes, which mostly wait, at the same time; fail with the first failure."""
     with ThreadPoolExecutor(len(lanes)) as pool:
         played = [pool.submit(lane) for lane in lanes.values()]
     for lane in played:

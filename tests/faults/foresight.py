@@ -1,7 +1,7 @@
-"""What the status of a run foretold while it went on, held against what came of it.
+"""Compares the forecasts in the status of a run with its result.
 
-A forecast counts from `SETTLED_SECONDS` after the moment at which RLM could know: the first call, or the change if that
-came later, or what a change is known by where it shows later (a supervisor falls silent, an endpoint comes to rest).
+A forecast counts from `SETTLED_SECONDS` after the moment at which RLM could know: the first call, or a later change, or
+the first sign of a change that shows later (a supervisor falls silent, an endpoint starts to rest).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from tests.acceptance.system import System
 
-#: From so long after RLM could know the forecast must be right, seconds.
+#: Seconds after which, from when RLM could know, the forecast must be right.
 SETTLED_SECONDS = 2.0
-#: The end within this part of the run, from its first call to its last answer; the leftovers within this of all events.
+#: The allowed error of the end as a part of the run from first call to last answer; of the leftovers, of all events.
 CLOSE_END = 0.05
 CLOSE_LEFTOVER = 0.02
-#: How often it is looked at, seconds.
+#: Seconds between two looks at it.
 POLL_SECONDS = 0.05
 
 
 @dataclass
 class Foresight:
-    """Looks at the forecast of the open run in a thread of its own, until it is told to stop.
+    """Reads the forecast of the open run in its own thread, until it is told to stop.
 
-    `knows` tells whether RLM can know by now what changed; it is asked from `change` on.
+    `knows` returns whether RLM can know the change by now; it is called from `change` on.
     """
 
     system: System
@@ -53,7 +53,7 @@ class Foresight:
         self._thread.join()
 
     def change(self) -> None:
-        """Take note that what is to change has changed."""
+        """Note that the change has been made."""
         self._changed.set()
 
     def _follow(self) -> None:
@@ -68,13 +68,13 @@ class Foresight:
                 continue  # nobody sees anything then
 
     def settled(self) -> list[dict[str, Any]]:
-        """What was to be seen once it had to be right."""
+        """Return what was seen once the forecast had to be right."""
         calls = [one.at for one in self.system.api.arrivals]
         since = max(self.known_at, min(calls, default=0.0)) if self.known_at else float("inf")
         return [forecast for at, forecast in self.seen if at >= since + SETTLED_SECONDS]
 
     def worst(self, record: dict[str, Any]) -> Worst:
-        """Hold what was foretold against what came of it."""
+        """Compare the forecasts with the result."""
         counts, forecasts, came = record["counts"], self.settled(), took_seconds(self.system)
         events = counts["taken"] + counts["carried_over"]
         return Worst(
@@ -89,7 +89,7 @@ class Foresight:
 
 @dataclass(frozen=True)
 class Worst:
-    """How far forecasts were off at the most: `seconds` of the `came` that the run took, `leftover` of its `events`."""
+    """The largest errors of forecasts: `seconds` of the `came` that the run took, `leftover` of its `events`."""
 
     forecasts: int
     came: float
@@ -112,7 +112,7 @@ class Worst:
 
 
 def took_seconds(system: System) -> float:
-    """From the first call of all to the last answer that completed an event, as the API saw it; 0 where none did."""
+    """Return the seconds from the first call to the last completing answer, by the API's log; 0 if there was none."""
     takes = {end.name: one.processing_seconds for one in system.settings.event_types for end in one.endpoints}
     slow = {name: faults.slow for name, faults in system.api.faults().items()}
     arrivals = system.api.arrivals

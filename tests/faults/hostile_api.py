@@ -8,9 +8,9 @@
 The words are "delivered", "rejected", "throttled" and "retry" (no answer, or one that asks for another try).
 Judge after the `with` block: only then is every Call final.
 
-What is drawn depends on the seed, the event and which call for that event it is, never on thread timing. The
-exception is a call on a connection that carries unsolicited bytes (`poisoned_by`): it is answered plainly, and its
-decision is drawn so that it differs from what those bytes say, or the mistake could not be seen.
+All draws depend on the seed, the event and the number of the call for that event, never on thread timing. The exception
+is a call on a connection with unsolicited bytes (`poisoned_by`): it is answered plainly, and its decision is drawn to
+differ from what those bytes say, so that a mistake can be seen.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Wire:
         return part
 
     def poison(self, word: str, by: str, apart: bool) -> None:
-        """Remember that unsolicited bytes are out; `apart`: they were written on their own, just now."""
+        """Note that unsolicited bytes were sent; `apart`: they were written on their own, just now."""
         self.stale_word, self.stale_by = word, by
         self.stale_at, self.raced = (time.monotonic(), self.readable()) if apart else (None, False)
 
@@ -109,7 +109,7 @@ class HostileApi:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let answers under way finish, then close everything."""
+        """Let open answers finish, then close everything."""
         self._stop.set()
         self._acceptor.join()
         self._listener.close()
@@ -191,7 +191,7 @@ class HostileApi:
         self._after(wire, call, plan, ask)
 
     def _draw(self, wire: Wire, call: Call) -> tuple[str, Plan, Ask]:
-        """The decision and the trick for this call."""
+        """Return the decision and the trick for this call."""
         with self._lock:
             self._seen[call.event_id] += 1
             nth = self._seen[call.event_id]
@@ -234,21 +234,21 @@ class HostileApi:
         return whole
 
     def _settle(self, wire: Wire, call: Call, name: str, plan: Plan, ask: Ask) -> None:
-        """Write down, before a byte goes out, what is meant and what may be made of it."""
+        """Record, before a byte is sent, the decision and what a client may make of it."""
         call.trick, call.meant, call.note = name, ask.status, f"{plan.note}{call.note}"
         call.decision = ask.status if plan.whole else None
         call.acceptable = frozenset(plan.allowed)
         self._taint(wire, call)
 
     def _taint(self, wire: Wire, call: Call) -> None:
-        """Note the unsolicited bytes that this call may meet; to find them and give up is always right."""
+        """Note the unsolicited bytes that this call may meet; finding them and giving up is always right."""
         if wire.stale_word:
             call.poisoned_by, call.acceptable = wire.stale_by, call.acceptable | {"retry"}
             if wire.stale_at is not None:
                 call.gap = 0.0 if wire.raced else call.arrived_at - wire.stale_at
 
     def _act(self, wire: Wire, call: Call, plan: Plan) -> None:
-        """Put the answer on the wire; an answer that came late may also be given up."""
+        """Send the answer; a late one may also be given up."""
         try:
             for pause, data in plan.pieces:
                 if pause:
@@ -267,7 +267,7 @@ class HostileApi:
             call.complete, call.acceptable = False, call.acceptable | {"retry"}
 
     def _drag(self, wire: Wire, call: Call, plan: Plan) -> None:
-        """The endless and the silent: until the client leaves, or twice its time-out is over."""
+        """Send endlessly or nothing, until the client leaves or twice its time-out is over."""
         count, end = 0, call.arrived_at + 2 * self.timeout
         while plan.endless or plan.silent:
             if wire.readable(0.005) or time.monotonic() > end:
@@ -278,10 +278,10 @@ class HostileApi:
                 count += 1
 
     def _after(self, wire: Wire, call: Call, plan: Plan, ask: Ask) -> None:
-        """What happens to the connection once the answer is out.
+        """Treat the connection after the answer.
 
-        A poisoned one is ended only once one more request was read: were it closed at once, a request racing with
-        the close could be answered by the unsolicited bytes without a Call, and nobody could tell that from a lie.
+        A poisoned one is ended only after one more request was read: otherwise the unsolicited bytes could answer a
+        request that races with the close, without a Call, and nobody could distinguish that from a lie.
         """
         if wire.stale_word:  # a client that took the stale bytes for this answer has this answer before it now
             wire.poison(ask.word, wire.stale_by, apart=True)

@@ -1,4 +1,4 @@
-"""What a client recorded of a hostile server's answers, compared with what that server decided."""
+"""Compares what a client recorded of a hostile server's answers with the server's decisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _told(call: Call) -> str:
-    """The server's side of one call, for a human."""
+    """Return the server's side of one call, for a person."""
     stale = f" on a connection poisoned by {call.poisoned_by}, gap {call.gap * 1000:.1f} ms" if call.poisoned_by else ""
     return (
         f"{call.event_id} attempt {call.attempt} ({call.trick}{stale}, connection {call.connection}): decided "
@@ -24,13 +24,12 @@ def _told(call: Call) -> str:
 def misjudged(
     calls: Iterable[Call], recorded: Mapping[tuple[str, int], str | Sequence[str]], race_seconds: float = 0.02
 ) -> list[str]:
-    """One line for each call whose recorded word is not acceptable, or that is missing, or that never was.
+    """Return a line for each call whose recorded word is unacceptable, missing, or about no call.
 
-    A throttled call is sent again under the same attempt. So for several calls of one key `recorded` may give a
-    list of as many words; with a single word that is the last call's, and each call before it must be one that may
-    be sent again. No client can tell unsolicited bytes that reach it while its request is on the way from an answer:
-    calls misjudged by bytes that were there no more than `race_seconds` before the request was seen are left out
-    (0.0: only where the request was there first; -1: none is left out).
+    A throttled call is sent again under the same attempt. So `recorded` may give a list of words for the calls of one
+    key; a single word is the last call's, and each call before it must be one that may be sent again. No client can
+    distinguish unsolicited bytes that arrive during its request from an answer: calls misjudged by bytes that came at
+    most `race_seconds` before the request are omitted (0.0: only if the request was first; -1: none is omitted).
     """
     groups: dict[tuple, list[Call]] = defaultdict(list)
     for call in calls:
@@ -54,5 +53,5 @@ def misjudged(
 
 
 def reused(calls: Iterable[Call], race_seconds: float = 0.02) -> list[str]:
-    """One line for each call on a connection that the client could have known to carry unsolicited bytes."""
+    """Return a line for each call on a connection that the client could have known to be poisoned."""
     return [_told(call) for call in calls if call.poisoned_by and call.gap > race_seconds]

@@ -1,4 +1,4 @@
-"""What a hostile server means to do with one request, and what a correct client may make of it."""
+"""A hostile server's plan for one request, and what a correct client may make of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAME_SEGMENT = float("inf")  # gap of unsolicited bytes that came together with 
 
 
 def word_for(status: int, retry_after: str | None) -> str:
-    """What a client has to record for a complete, well-formed final answer."""
+    """Return what a client must record for a complete, well-formed final answer."""
     if 200 <= status < 300:
         return "delivered"
     if status == 429 or (status == 503 and retry_after is not None):
@@ -40,7 +40,7 @@ def word_for(status: int, retry_after: str | None) -> str:
 
 @dataclass
 class Call:
-    """One request that the server read, and what it did about it."""
+    """One request that the server read, and its reaction."""
 
     event_id: str | None
     attempt: int | None
@@ -59,7 +59,7 @@ class Call:
 
 @dataclass
 class Ask:
-    """A request as the tricks see it: the dice, and the decision taken for it."""
+    """A request for the tricks: the random source, and the decision about it."""
 
     rng: random.Random
     event_id: str | None
@@ -107,18 +107,18 @@ class Ask:
         )
 
     def opposite(self) -> Ask:
-        """An unsolicited answer that says the contrary."""
+        """Return an unsolicited answer with the opposite meaning."""
         status = 200 if self.word != "delivered" else self.rng.choice((422, 422, 400, 429))
         return dataclasses.replace(self, status=status, retry_after=None, unsolicited=True)
 
     def between(self, low_ms: float, high_ms: float) -> float:
-        """A pause in seconds, never more than 0.3 of the client's time-out."""
+        """Return a pause in seconds, at most 0.3 of the client's time-out."""
         return min(self.rng.uniform(low_ms, high_ms) / 1000, 0.3 * self.timeout)
 
 
 @dataclass
 class Plan:
-    """What goes over the wire for one request, and what a correct client may make of it."""
+    """The bytes to send for one request, and what a correct client may make of them."""
 
     pieces: list[tuple[float, bytes]]  # pause, then write
     allowed: set[str]

@@ -1,4 +1,4 @@
-"""The tricks of a hostile server, by name: how likely each is, and what it makes of a request."""
+"""The tricks of a hostile server, by name: the weight of each, and its effect on a request."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def proper(ask: Ask, data: bytes | None = None, **more) -> Plan:
-    """A complete, well-formed answer: nothing but its own word will do."""
+    """Return a complete, well-formed answer: only its own word is acceptable."""
     return Plan([(0.0, ask.answer() if data is None else data)], {ask.word}, **more)
 
 
 def broken(ask: Ask, data: bytes, readable: bool, **more) -> Plan:
-    """A malformed or cut answer: no answer, or (if the head can be read) also its status; then the end."""
+    """Return a malformed or cut answer: acceptable are no answer and, if its head is readable, its status."""
     allowed = {"retry", ask.word} if readable else {"retry"}
     return Plan([(0.0, data)], allowed, whole=False, **{"then": "fin", "pause": ask.between(0, 20), **more})
 
 
 def poisoning(ask: Ask, data: bytes, **more) -> Plan:
-    """A proper answer with, in the same segment, a false second answer or mere junk."""
+    """Return a proper answer with a false second answer or junk in the same segment."""
     false = ask.opposite()
     junk, word = ask.rng.choice(
         [(false.answer(), false.word)] * 2 + [(b"\r\n", "retry"), (b"\0\0junk", "retry"), (b"HTTP/1.1 20", "retry")]
@@ -33,32 +33,32 @@ def poisoning(ask: Ask, data: bytes, **more) -> Plan:
 
 
 def informal(ask: Ask, *lines: str) -> bytes:
-    """One 1xx head."""
+    """Return one 1xx head."""
     first = ask.rng.choice(("102 Processing", "103 Early Hints", "100 Continue", "199 Whatever"))
     return "\r\n".join([f"HTTP/1.1 {first}", *lines, "", ""]).encode()
 
 
 def sliced(data: bytes, cuts: Iterable[int], pause: Callable[[], float]) -> list[tuple[float, bytes]]:
-    """The data in pieces, with a pause before each but the first."""
+    """Return the data in pieces, with a pause before each but the first."""
     edges = [0, *sorted(cuts), len(data)]
     return [(pause() if a else 0.0, data[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def cut_at(ask: Ask, data: bytes, low: int, high: int, then: str = "fin") -> Plan:
-    """The first bytes only, at least `low` and fewer than `high` of them, then FIN or RST."""
+    """Return only the first bytes, at least `low` and fewer than `high`, then FIN or RST."""
     at = ask.rng.randrange(low, high)
     plan = broken(ask, data[:at], b"\r\n\r\n" in data[:at], then=then, note=f"cut after {at} of {len(data)}")
     return dataclasses.replace(plan, whole=at == len(data))
 
 
 def odd_line(ask: Ask, lines: Sequence[str], readable: bool, status_line: bool = True) -> Plan:
-    """An answer with one odd status line or header line."""
+    """Return an answer with one odd status line or header line."""
     line = ask.rng.choice(lines).replace("{}", str(ask.status))
     return broken(ask, ask.answer(first=line) if status_line else ask.answer(line), readable, note=repr(line))
 
 
 def falsified(ask: Ask, later: bool, **more) -> Plan:
-    """A proper answer and an unsolicited second one that says the opposite, at once or later."""
+    """Return a proper answer and an unsolicited opposite one, at once or later."""
     false = ask.opposite()
     tail = false.answer()
     return proper(
@@ -67,20 +67,20 @@ def falsified(ask: Ask, later: bool, **more) -> Plan:
 
 
 def no_body(ask: Ask, status: int, *lines: str, body: bool = False) -> Plan:
-    """An answer that ends with its head, whatever its headers say; with `body`, poison comes after it."""
+    """Return an answer that ends with its head, whatever its headers say; with `body`, poison follows."""
     ask.status, ask.retry_after = status, None
     data = ask.head(*lines) + (ask.body() if body else b"")
     return proper(ask, data, stale_word="retry" if body else "", note=f"{status} {lines}")
 
 
 def length_too_small(ask: Ask) -> Plan:
-    """What the length covers is the answer; the rest is poison (at times a false answer)."""
+    """Return an answer whose length covers only its beginning; the rest is poison (sometimes a false answer)."""
     size = ask.rng.randrange(len(ask.body()))
     return poisoning(ask, ask.head(f"Content-Length: {size}") + ask.body()[:size])
 
 
 def two_lengths(ask: Ask) -> Plan:
-    """Two lengths that differ: RFC 9112 6.3 tells a client to discard such an answer."""
+    """Return two different lengths: RFC 9112 6.3 requires a client to discard such an answer."""
     size = len(ask.body())
     lengths = ask.rng.sample((size, ask.rng.choice((0, 5, size + 7))), 2)
     return broken(ask, ask.head(*(f"Content-Length: {n}" for n in lengths)) + ask.body(), False)

@@ -1,4 +1,4 @@
-"""What is done to a system on a bad day, and how it is seen that RLM can know of it."""
+"""Mishaps of a system on a bad day, and how to see that RLM can know of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def faults(**each: dict[str, Any]) -> Callable[[System], Any]:
 
 
 def strict(name: str, limit: str) -> Callable[[System], Any]:
-    """The API allows less than is configured here."""
+    """Let the API allow less than the configured limit."""
 
     def act(system: System) -> None:
         system.api._by_name[name]._windows[0] = StrictWindow(Limit.parse(limit))
@@ -72,7 +72,7 @@ def kill(name: str, *, again: bool) -> Callable[[System], None]:
 
 
 def freeze_redis(system: System) -> None:
-    """The server does not answer for three seconds."""
+    """Let the server give no answer for three seconds."""
     pid = int(system.store.client.info("server")["process_id"])
     os.kill(pid, signal.SIGSTOP)
     time.sleep(3.0)
@@ -80,14 +80,14 @@ def freeze_redis(system: System) -> None:
 
 
 def strike(system: System) -> None:
-    """An event kills each worker that takes it, until it is a dead letter."""
+    """Let an event kill each worker that takes it, until it is a dead letter."""
     poison = Poison(system, "A40:A")
     wait_until(poison.strike, timeout=20, message="the event is a dead letter")
 
 
 @contextmanager
 def busy_machine(_system: System) -> Iterator[None]:
-    """Others want the processors as well: two for each that there is."""
+    """Let other processes compete for the processors: two for each of them."""
     with ExitStack() as stack:
         for _ in range(2 * (os.cpu_count() or 1)):
             other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
@@ -97,7 +97,7 @@ def busy_machine(_system: System) -> Iterator[None]:
 
 @contextmanager
 def no_api(system: System) -> Iterator[None]:
-    """Nobody listens where the API was."""
+    """Let nobody listen at the API's address."""
     system.api.stop()
     try:
         yield
@@ -107,7 +107,7 @@ def no_api(system: System) -> Iterator[None]:
 
 @contextmanager
 def slow_redis(system: System) -> Iterator[None]:
-    """What is sent to it, and what it says, takes a while."""
+    """Delay requests to Redis and its answers."""
     for proxy in system.proxies.values():
         proxy.delay_seconds = FAR_SECONDS
     try:
@@ -117,22 +117,22 @@ def slow_redis(system: System) -> Iterator[None]:
             proxy.delay_seconds = 0.0
 
 
-#: A Redis in another place: from here to there, seconds.
+#: The way to a Redis in another place, seconds.
 FAR_SECONDS = 0.005
-#: How late a tick is served, seconds, and the how-manieth since 1970 it is.
+#: How late a tick is served, seconds, and its number since 1970.
 LATE_SECONDS = 4.0
 PARTS = 4
-#: By then the system is up but for its scheduler, seconds.
+#: Seconds until the system is up except for its scheduler.
 SOON_SECONDS = 12.0
 
 
 def ticks_soon() -> dict[str, Any]:
-    """Runs start on multiples of a part of the time since 1970: the next tick is soon, the one after it years away."""
+    """Set ticks to multiples of a part of the time since 1970: the next one is soon, the one after it years away."""
     return {"env": {"RLM_RUN__EVERY_SECONDS": str(int(time.time() + SOON_SECONDS) // PARTS)}}
 
 
 def serve_late(system: System) -> str:
-    """No scheduler was there when a tick came, and one comes later."""
+    """Start the scheduler only after a tick came."""
     due = PARTS * system.settings.run.every_seconds
     system.store.schedule.note_tick(due - 60)
     time.sleep(max(0.0, due + LATE_SECONDS - time.time()))
@@ -146,7 +146,7 @@ def host_clock_off(*names: str) -> Callable[[], dict[str, Any]]:
 
 
 def rests(*names: str) -> Callable[[System], bool]:
-    """RLM has learned that endpoints do not do, and rests them."""
+    """Return a condition: RLM has noticed that endpoints fail, and rests them."""
 
     def look(system: System) -> bool:
         _, views = system.store.windows.look([system.settings.endpoints[name] for name in names])
@@ -156,7 +156,7 @@ def rests(*names: str) -> Callable[[System], bool]:
 
 
 def lacks_workers(system: System) -> Any:
-    """Who starts workers was not heard of for as long as it takes to say so."""
+    """Return whether the supervisor was silent for long enough to be reported."""
     return forecast(system).get("shortage")
 
 
@@ -165,6 +165,6 @@ def has_workers(system: System) -> bool:
 
 
 def conducts_again(system: System) -> bool:
-    """The run is in the hands of a scheduler that lives."""
+    """Return whether a living scheduler conducts the run."""
     holder = system.store.leases.holder()
     return holder is not None and f":{system.processes['scheduler'].pid}:" in holder

@@ -1,4 +1,4 @@
-"""Every key family, poisoned in every way: another type, garbage, bytes that are no text, absurd numbers."""
+"""Every key family, poisoned in every way: another type, garbage, bytes that are not text, absurd numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
 
-#: What is written in place of a value: no number, no text, less than nothing, more than there can be, not a number.
+#: Replacements of a value: no number, no text, negative, too large, NaN.
 VALUES = {
     "garbage": b"garbage",
     "undecodable": b"\xff\xfe",
@@ -21,13 +21,13 @@ VALUES = {
     "nan": b"nan",
     "long": b"9223372036854775807",
 }
-#: Fields that a hash may have and has not always.
+#: Optional fields of a hash.
 FIELDS = {
     "health": ("rest_until_us", "held_until_us", "paused_until_us", "probing", "probe_until_us", "failures", "kept_us"),
     "run": ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision", "plan"),
     "event": ("score", "item", "wallet", "claims", "attempt", "tries", "runs", "deaths", "taken_at"),
 }
-#: The type that is poisoned where a key belongs to one; events of the others go on.
+#: The type to poison if a key belongs to one; events of other types continue.
 POISONED = "ALPHA"
 #: The id of a run that nobody opened, and of an item that nobody pushed.
 GHOST_RUN = "20261125T101500123Z-1a2b"
@@ -36,7 +36,7 @@ GHOST = "ghost"
 
 @dataclass(frozen=True)
 class Poison:
-    """One key, poisoned in one way. `named`: `rlm doctor` has to name the key."""
+    """One key, poisoned in one way. `named`: `rlm doctor` must name the key."""
 
     family: str
     how: str
@@ -50,7 +50,7 @@ class Poison:
 
 
 def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
-    """Each family with a key of it, and its type."""
+    """Return each family with one of its keys, and the key's type."""
     keys, settings = store.keys, store.settings
     endpoint = next(one for one in settings.endpoints.values() if one.budget)
     window, budget = endpoint.window_id, endpoint.budget.window_id
@@ -106,18 +106,18 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
     }
 
 
-#: What is poisoned only with another type: its values are free text, or the broker's own, which others look at.
+#: Poisoned only with another type: their values are free text, or the broker's own, which others check.
 ONLY_TYPE = {"dramatiq-queue", "dramatiq-messages", "dramatiq-heartbeats", "dramatiq-acks"}
-#: What an announcement writes anew every few seconds, whatever stands there.
+#: Rewritten by an announcement every few seconds, whatever their content.
 REWRITTEN = {"process-worker", "process-scheduler", "wanted", "expected", "dramatiq-heartbeats"}
-#: What there is only while a run is open.
+#: Exist only while a run is open.
 OF_RUN = {"run", "tally", "timings"}
-#: What others may write here as well, so that rubbish in it is no flaw: dead letters, and passed over.
+#: Others may write here too, so rubbish in them is not a flaw: dead letters, and ignored entries.
 FREE = {"events", "processing", "failed", "requests"}
 
 
 def all_poisons(store: Store, worker: str) -> Iterator[Poison]:
-    """Every family in every way, for the keys of this installation as it is now."""
+    """Yield every family in every way, for the present keys of this installation."""
     for family, (key, kind) in families(store, worker).items():
         yield Poison(family, "type", key, _retype(family, key, kind), named=family not in REWRITTEN)
         if family in ONLY_TYPE:
@@ -146,7 +146,7 @@ def _retype(family: str, key: str, kind: str) -> Callable[[redis.Redis], object]
 
 
 def _make_pending(client: redis.Redis, family: str, key: str) -> None:
-    """An event is one only where it is somewhere."""
+    """Put an event into a place: without one it is not an event."""
     prefix, _, event = key.partition(":event:")
     if family == "event" and event.startswith(GHOST):
         client.zadd(f"{prefix}:pending:{POISONED}", {event: 1.0})

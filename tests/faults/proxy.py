@@ -1,8 +1,8 @@
-"""A TCP proxy between RLM and a server, which can be told to fail as a network does; towards Redis it knows each call.
+"""A TCP proxy between RLM and a server that fails like a network on command; a Redis proxy also knows each call.
 
-It listens on loopback and forwards to a TCP port or a Unix socket. What can be told to all proxies is in `Proxy`;
-`RedisProxy` reads the requests that pass, names the place in RLM that each comes from, and fails one of them.
-The proxy towards the API is in tests/faults/api_proxy.py.
+It listens on loopback and forwards to a TCP port or a Unix socket. `Proxy` has the commands for all proxies;
+`RedisProxy` reads the requests, names the place in RLM that each comes from, and fails one of them. The proxy towards
+the API is in tests/faults/api_proxy.py.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Proxy:
         self.target = target
         self.port = 0
         self.connections = 0
-        #: Bytes a second in each direction of each connection; 0 is as many as there are.
+        #: Bytes a second in each direction of each connection; 0 is unlimited.
         self.bytes_per_second = 0
-        #: How long what is passed on is on its way, in either direction, seconds.
+        #: Seconds that forwarded data takes in either direction.
         self.delay_seconds = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy({target})", daemon=True)
@@ -56,7 +56,7 @@ class Proxy:
         self._loop.close()
 
     def refuse(self) -> None:
-        """Cut every connection and refuse new ones, as where nobody listens."""
+        """Cut every connection and refuse new ones, as if nobody listened."""
         self._ask(self._unlisten())
 
     def accept(self) -> None:
@@ -73,7 +73,7 @@ class Proxy:
             self.accept()
 
     def cut(self) -> None:
-        """Reset every connection there is; new ones are welcome."""
+        """Reset every connection; new ones are accepted."""
         self._ask(self._cut())
 
     def _ask(self, work):
@@ -116,7 +116,7 @@ class Proxy:
         return await asyncio.open_connection("127.0.0.1", self.target, limit=2**24)
 
     async def carry(self, reader, writer, up_reader, up_writer) -> None:
-        """Carry one connection until either side ends; overridden by those who know what passes."""
+        """Carry one connection until either side ends; overridden by proxies that know the protocol."""
         await first_of(self.pass_on(reader, up_writer), self.pass_on(up_reader, writer))
 
     async def pass_on(self, reader, writer) -> None:
@@ -125,7 +125,7 @@ class Proxy:
             await self.write(writer, data)
 
     async def write(self, writer, data: bytes) -> None:
-        """Write when it has been on its way, at the speed that is allowed."""
+        """Write after the delay, at the allowed speed."""
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
         step = max(1, self.bytes_per_second // 20) if self.bytes_per_second else len(data)
@@ -150,7 +150,7 @@ async def first_of(*work) -> None:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close at once, with an RST where that is possible."""
+    """Close at once, with an RST if possible."""
     with suppress(OSError):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -159,19 +159,19 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 class Fault(StrEnum):
     """What may happen to one request."""
 
-    #: It is carried out, its answer never comes, the connection is cut.
+    #: It is carried out, but its answer is lost and the connection cut.
     LOST = "reply lost"
-    #: The connection is cut before the server has it.
+    #: The connection is cut before the server receives it.
     RESET = "reset"
-    #: It lies about for longer than the client waits, and is then carried out all the same.
+    #: It is delayed for longer than the client waits, and then carried out even so.
     STALL = "stall"
-    #: The server has forgotten its scripts just before.
+    #: The server forgets its scripts just before.
     FLUSH = "scripts flushed"
 
 
 @dataclass
 class Arming:
-    """A fault that waits for the `nth` request from now on of a call site."""
+    """A fault for the `nth` request from now on of a call site."""
 
     site: str
     fault: Fault
@@ -180,9 +180,9 @@ class Arming:
 
 
 class RedisProxy(Proxy):
-    """Forwards to Redis and knows the requests: what RLM sends in one go is one, a command, a script or a pipeline."""
+    """Forwards to Redis and knows the requests: what RLM sends together is one: a command, a script or a pipeline."""
 
-    #: How long a stalled request lies about, seconds: the clients wait 5.
+    #: Seconds by which a stalled request is delayed: the clients wait 5.
     stall_seconds = 5.5
 
     def __init__(self, target: str) -> None:
@@ -192,11 +192,11 @@ class RedisProxy(Proxy):
 
     @property
     def url(self) -> str:
-        """Where RLM is to look for its Redis."""
+        """Return the URL of Redis for RLM."""
         return f"redis://127.0.0.1:{self.port}"
 
     def arm(self, site: str, fault: Fault, nth: int = 1) -> Arming:
-        """Fail the `nth` request of a call site from now on, once; `fired` of what this returns tells when."""
+        """Fail the `nth` request of a call site from now on, once; `fired` of the result is when."""
         self._armed = Arming(site, fault, nth)
         return self._armed
 
@@ -258,7 +258,7 @@ class RedisProxy(Proxy):
 
 
 class _Lost:
-    """Counts the replies that are swallowed, so that everything is carried out before the connection is cut."""
+    """Counts the swallowed replies, so that everything is carried out before the connection is cut."""
 
     def __init__(self) -> None:
         self.replies: int | None = None
@@ -278,7 +278,7 @@ def _is_open(commands: list[list[bytes]]) -> bool:
 
 
 def site_of(commands: list[list[bytes]]) -> str:
-    """Name the call site of what was sent in one go: scripts by their names, commands with the kind of their key."""
+    """Name the call site of what was sent together: scripts by their names, commands with the kind of their key."""
     names = [_name(one) for one in commands]
     kinds = sorted({name for name in names if name not in {"multi", "exec"}})
     if names[0] == "multi":

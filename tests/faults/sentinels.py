@@ -1,4 +1,4 @@
-"""A primary, its replicas and three sentinels on loopback, by TLS and with users, as one would set them up for RLM."""
+"""A primary, its replicas and three sentinels on loopback, with TLS and users, as a user would set them up for RLM."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 SERVICE = "main"
-#: The password of whoever may do everything: replicas, sentinels, this test.
+#: The password of the unrestricted user: for replicas, sentinels and this test.
 _ADMIN = "pw-of-the-operator"
-#: How long a primary must be silent to be taken for down, milliseconds; and when it refuses writes, seconds.
+#: Milliseconds of silence after which a primary counts as down; and seconds after which it refuses writes.
 DOWN_MS = 2000
 LAG_SECONDS = 2
 
@@ -42,7 +42,7 @@ user default on >{admin} ~* &* +@all
 
 
 def _asker() -> str:
-    """The user of the sentinels as docs/security.md writes it out."""
+    """Return the user of the sentinels from docs/security.md."""
     found = re.search(r"^user asker .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert found
     return found[0].replace("PASSWORD", PASSWORD)
@@ -74,7 +74,7 @@ class Server:
         self.process.send_signal(signum)
 
     def go_on(self) -> None:
-        """Let it go on that was stopped, if it is still there."""
+        """Continue it after a stop, if it still exists."""
         if (process := self.process) is not None:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
@@ -135,7 +135,7 @@ class Sentinels:
 
     @property
     def url(self) -> str:
-        """What `redis.url` is to be."""
+        """Return the value of `redis.url`."""
         places = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
         scheme, more = ("rediss+sentinel", f"&ssl_ca_certs={self.ca}") if self.tls else ("redis+sentinel", "")
         login = f"sentinel_username=asker&sentinel_password={PASSWORD}"
@@ -144,7 +144,7 @@ class Sentinels:
     # -- what is done to it
 
     def admin(self, port: int, seconds: float = 2.0) -> redis.Redis:
-        """A client of one server or sentinel that may do everything."""
+        """Return an unrestricted client of one server or sentinel."""
         tls = {"ssl": True, "ssl_ca_certs": str(self.ca)} if self.tls else {}
         return redis.Redis(
             port=port, password=_ADMIN, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None, **tls
@@ -158,14 +158,14 @@ class Sentinels:
         return next(one for one in self.servers if one.port == port)
 
     def failover(self) -> None:
-        """Have another take its place, as an operator does by docs/operations.md."""
+        """Replace it by another primary, like an operator who follows docs/operations.md."""
         with self.admin(self.primary.port) as admin:
             admin.config_set("min-replicas-to-write", max(1, self._alive() - 1))
         with self.admin(self.sentinels[0].port) as admin:
             admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
 
     def takes_writes(self) -> bool:
-        """Whether the primary takes writes."""
+        """Return whether the primary accepts writes."""
         try:
             with self.admin(self.primary.port) as admin:
                 return bool(admin.set("rlm:test", "1"))

@@ -1,4 +1,4 @@
-"""The situations of a bad day: what is pushed, what is done to the system and when, what must be said of it."""
+"""The situations of a bad day: the load, what is done to the system and when, and what RLM must say."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tests.acceptance.system import System
 
-#: Three types of their own endpoints, of which the last two share a budget. Divided by ten, a window is 18 s.
+#: Three types with their own endpoints, the last two of which share a budget. Divided by ten, a window is 18 s.
 DOCUMENT = """
 [queue]
 failed_alarm = 25
@@ -61,13 +61,13 @@ rate_limit = "60/minute"
 
 @dataclass(frozen=True)
 class Day:
-    """A situation: `events` of each type; what is done `before` the run and in its `middle`; what must be said of it.
+    """A situation: `events` of each type; what is done `before` the run and in its `middle`; and the expectations.
 
-    `options` are those of the system; what lasts as long as the run is `around` it; `begins` starts it and returns its
-    id. Its middle is after so many `calls`. What `knows` tells is when RLM can know what has changed. `causes` are
-    those that types must have that were left over. Of the `alarms` each must be raised once; those that `may_ring`
-    depend on the moment. `failed` events become dead letters. Beforehand there are a scheduler and a supervisor, if it
-    is `scheduled` and `supervised`. Where nothing can be foretold, `unforeseen` says why.
+    `options` are those of the system; `around` lasts as long as the run; `begins` starts it and returns its id. Its
+    middle comes after `calls` calls. `knows` returns whether RLM can know the change. `causes` are the causes that
+    types with leftovers must have. Each of the `alarms` must be raised once; those in `may_ring` depend on the moment.
+    `failed` events become dead letters. A scheduler and a supervisor exist before the run if it is `scheduled` and
+    `supervised`. If nothing can be predicted, `unforeseen` says why.
     """
 
     events: Mapping[str, int] = field(default_factory=lambda: {"A": 60, "B": 30, "C": 30})
@@ -90,7 +90,7 @@ class Day:
 
 OVERLOAD = {"A": 300, "B": 200, "C": 100}
 MANY = {"A": 200, "B": 60, "C": 60}
-#: What can be done though nothing is for some seconds.
+#: What can be done while nothing happens for some seconds.
 SPARE = {"A": 80, "B": 40, "C": 40}
 LONG = {"A": 130, "B": 60, "C": 60}
 DAYS = {

@@ -1,11 +1,11 @@
 """Faults composed at random, window after window, on real processes: `python -m tests.faults.storm --windows 100`.
 
-One system lives through all windows of a storm, time divided by ten. Each window is filled to what the limits allow,
-and some five faults hit it, which, when and for how long being up to the seed. Then everything is healed. After every
-window its record must balance; after every few, and at the end, windows without faults must do all that is left.
+One system lives through all windows of a storm, time divided by ten. Each window is filled up to the limits, and some
+five faults hit it; the seed decides which, when and for how long. Then everything is repaired. After every window its
+record must balance; after every few, and at the end, windows without faults must do all remaining events.
 
-An event may be answered twice only where that is nobody's fault: each kill, freeze or outage allows as many repeats as
-there were calls under way, and no more.
+An event may be answered twice only if that is nobody's fault: each kill, freeze or outage allows as many repeats as
+there were calls in flight.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from tests.wait import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What the limits allow in a window.
+#: Events that the limits allow in a window.
 FULL = 1800
-#: After so many windows with faults all that is left must be done without.
+#: After so many windows with faults, all remaining events must be done without faults.
 HEAL_EVERY = 5
-#: How long a run may be open after its deadline, seconds: a conductor that died in it is succeeded within 5 s, and a
-#: Redis that was away at the deadline for as long as a fault lasts.
+#: Seconds that a run may be open after its deadline: a dead conductor is replaced within 5 s, and a fault may keep
+#: Redis away at the deadline.
 OVERDUE_SECONDS = 12.0
-#: The guard, seconds. The default divided by ten is 0.05, which two cores that start processes do not always keep.
+#: The guard, seconds. The default divided by ten is 0.05, which two busy cores do not always keep.
 GUARD_SECONDS = 0.1
 
 
 @dataclass
 class Tally:
-    """What a storm came to."""
+    """The result of a storm."""
 
     windows: int = 0
     events: int = 0
@@ -62,7 +62,7 @@ class Tally:
 
 
 class Storm:
-    """One system and the faults that hit it. Every method named in `FAULTS` does one of these and heals it."""
+    """One system and the faults that hit it. Every method named in `FAULTS` causes one and repairs it."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.seed = seed
@@ -74,7 +74,7 @@ class Storm:
         self._server = EmbeddedServer(directory / "redis")
 
     def run(self, windows: int, tell: Callable[[str], object] = print) -> Tally:
-        """Live through `windows` windows with faults; raises AssertionError where a promise was broken."""
+        """Live through `windows` windows with faults; raises AssertionError if a promise was broken."""
         (self._directory / "rlm").mkdir()
         self._server.join()
         env = {"RLM_RUN__GUARD_SECONDS": str(GUARD_SECONDS), "RLM_WORKERS__MAX": "12"}
@@ -134,7 +134,7 @@ class Storm:
         )
 
     def _heal(self) -> str:
-        """Without faults all that is left must be done: liveness."""
+        """Check liveness: without faults all remaining events must be done."""
         windows = 0
         while True:
             run_id = self._ask()
@@ -151,7 +151,7 @@ class Storm:
         return f"healed in {windows} windows: {len(self.events)} events in all, {repeats} answered twice"
 
     def _ask(self) -> str:
-        """Ask for a run; with a conductor that has just died or an open run of before it may take a while."""
+        """Request a run; it may take a while if the conductor has just died or an earlier run is open."""
         until = time.monotonic() + 40
         while time.monotonic() < until:
             with suppress(StoreError):
@@ -172,7 +172,7 @@ class Storm:
             return None
 
     def _judge(self, record: dict[str, Any], deadline: float | None) -> None:
-        """The five things, for what has happened so far."""
+        """Check the five promises for everything so far."""
         system = self.system
         self.records.append(record)
         self.tally.states[record["state"]] += 1
@@ -193,11 +193,11 @@ class Storm:
             assert system_clock.now() - deadline < OVERDUE_SECONDS, "the run was closed too late"
 
     def allow(self, calls: int) -> None:
-        """Let so many events be answered twice."""
+        """Let `calls` events be answered twice."""
         self.tally.repeats_allowed += calls
 
     def under_way(self) -> int:
-        """How many calls all lanes may have under way."""
+        """Return how many calls all lanes may have in flight."""
         return len(self._workers()) * self.system.settings.workers.threads
 
     def _workers(self) -> list[int]:
@@ -208,59 +208,59 @@ class Storm:
     # -- faults
 
     def kill_worker(self) -> None:
-        """KILL for one worker."""
+        """KILL one worker."""
         if workers := self._workers():
             self.allow(self.system.settings.workers.threads)
             _signal(self.rng.choice(workers), signal.SIGKILL)
 
     def freeze_worker(self) -> None:
-        """STOP for one worker, for less or more than its lease."""
+        """STOP one worker, for less or more than its lease."""
         if workers := self._workers():
             self.allow(self.system.settings.workers.threads)
             self._freeze(self.rng.choice(workers), self.rng.uniform(0.2, 4.5))
 
     def kill_conductor(self) -> None:
-        """KILL for the scheduler that conducts; another one is started for it."""
+        """KILL the scheduler that conducts; start another."""
         self._kill_role(self._conductor())
 
     def freeze_conductor(self) -> None:
-        """STOP for the scheduler that conducts, for less or more than its lease."""
+        """STOP the scheduler that conducts, for less or more than its lease."""
         process = self.system.processes[self._conductor()]
         self._freeze(process.pid, self.rng.uniform(0.2, 5.0))
 
     def kill_standby(self) -> None:
-        """KILL for the other scheduler."""
+        """KILL the other scheduler."""
         self._kill_role("standby" if self._conductor() == "scheduler" else "scheduler")
 
     def kill_supervisor(self) -> None:
-        """KILL for the supervisor: its workers leave once they have finished what they have in hand."""
+        """KILL the supervisor: its workers exit once they have finished their calls."""
         self._kill_role("supervisor")
 
     def kill_redis(self) -> None:
-        """KILL for the server, which starts again after a moment with its append-only file."""
+        """KILL the server, and restart it after a moment with its append-only file."""
         self.allow(self.under_way())
         _signal(self._server_pid(), signal.SIGKILL)
         time.sleep(self.rng.uniform(0.0, 1.5))
         self._server.join()
 
     def freeze_redis(self) -> None:
-        """STOP for the server."""
+        """STOP the server."""
         self.allow(self.under_way())
         self._freeze(self._server_pid(), self.rng.uniform(0.1, 4.0))
 
     def cut_connections(self) -> None:
-        """Every connection to the server is cut at once."""
+        """Cut every connection to the server at once."""
         self.allow(self.under_way())
         with suppress(redis.RedisError, StoreError):
             self._client().client_kill_filter(_type="normal", skipme=True)
 
     def flush_scripts(self) -> None:
-        """The server forgets its scripts."""
+        """Let the server forget its scripts."""
         with suppress(redis.RedisError, StoreError):
             self._client().script_flush()
 
     def fill_memory(self) -> None:
-        """The server refuses writes for a moment: OOM."""
+        """Let the server refuse writes for a moment: OOM."""
         self.allow(self.under_way())
         with suppress(redis.RedisError, StoreError):
             self._client().config_set("maxmemory", 1)
@@ -268,7 +268,7 @@ class Storm:
             self._client().config_set("maxmemory", 0)
 
     def fail_endpoint(self) -> None:
-        """One endpoint fails in some way until the window is over, or another fault of it."""
+        """Let one endpoint fail in some way until the window is over, or until another fault of it."""
         name = self.rng.choice(list(self.system.settings.endpoints))
         fault = self.rng.choice(
             [{"down": True}, {"hang": 0.5}, {"reset": 0.5}, {"error_rate": 0.5}, {"throttle": 0.5}, {"slow": 3.0}]
@@ -276,7 +276,7 @@ class Storm:
         self.system.api.set_fault(name, **fault)
 
     def cancel_run(self) -> None:
-        """The run is cancelled, once in a while."""
+        """Cancel the run, occasionally."""
         if self.rng.random() < 0.3:
             with suppress(StoreError):
                 if run := self.system.store.runs.current():
@@ -308,7 +308,7 @@ class Storm:
             return int(client.info("server")["process_id"])
 
 
-#: What may happen; the more often a fault stands here, the more likely it is.
+#: Possible faults; one that occurs more often in the list is more likely.
 FAULTS = (
     Storm.kill_worker,
     Storm.kill_worker,
@@ -329,7 +329,7 @@ FAULTS = (
 
 
 def _signal(pid: int, signum: int) -> bool:
-    """Send a signal to a process; False where it is gone."""
+    """Send a signal to a process; return False if it is gone."""
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
@@ -338,7 +338,7 @@ def _signal(pid: int, signum: int) -> bool:
 
 
 def main() -> int:
-    """Run a storm and print what it came to."""
+    """Run a storm and print its result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None)

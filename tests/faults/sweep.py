@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
     from tests.faults.poisons import Poison
 
-#: Ticks every two seconds; periods short enough for a window that is held to be seen opening again.
+#: Ticks every two seconds; periods short enough to see a held window open again.
 DOCUMENT = """
 [run]
 window_seconds = 2
@@ -56,15 +56,15 @@ endpoints = [ { name = "b1", url = "http://127.0.0.1:1/b1" } ]
 [budgets.shared]
 rate_limit = "15 per 1 second"
 """
-#: How long events that nobody poisoned may take, seconds: a tick, a window that is held, and a busy machine.
+#: Seconds for events that nobody poisoned: a tick, a held window, and a busy machine.
 PATIENCE_SECONDS = 12.0
-#: How long it takes until `rlm doctor` has nothing more to say, seconds.
+#: Seconds until `rlm doctor` must report nothing more.
 HEALED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one poison: `missing` events, who `died`, whether doctor `named` it, what it `still` faults."""
+    """The result of one poison: `missing` events, who `died`, whether doctor `named` it, and its remaining faults."""
 
     poison: str
     missing: int
@@ -78,7 +78,7 @@ class Outcome:
 
 
 class Patient:
-    """A running system that is poisoned again and again; after a poison it did not survive another takes its place."""
+    """A running system that is poisoned repeatedly; it is replaced after a poison that it did not survive."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -106,19 +106,19 @@ class Patient:
         self._deliver("first")
 
     def a_worker(self) -> str:
-        """The id of one that is ready, once two are; another one than before.
+        """Return the id of a ready worker, once two are ready; a different one each time.
 
-        One whose entry is poisoned again and again, before it has announced itself, would be taken for frozen.
+        A worker whose entry is poisoned repeatedly, before it has announced itself, would count as frozen.
         """
         ready = [one.id for one in self.system.store.processes.alive("worker") if one.state == "ready"]
         return next(one for one in ready if one != self.worker) if len(ready) > 1 else ""
 
     def poisons(self) -> dict[str, Poison]:
-        """Everything it can be poisoned with as it is now, by name."""
+        """Return all its possible poisons at present, by name."""
         return {one.name: one for one in all_poisons(self.system.store, self.worker)}
 
     def renew(self) -> None:
-        """Put another system in the place of this one."""
+        """Replace this system by another."""
         for name in ("scheduler", "supervisor"):
             if name in self.system.processes:
                 self.system.processes[name].kill()
@@ -141,7 +141,7 @@ class Patient:
         return len(events - self._answered(events))
 
     def _answered(self, events: set[str]) -> set[str]:
-        """Those that were answered in time, or are dead letters: the one that was poisoned may become one."""
+        """Return those answered in time, or dead letters: the poisoned event may become one."""
         until = time.monotonic() + PATIENCE_SECONDS
         while not events <= (done := self._done()) and time.monotonic() < until:
             time.sleep(0.05)
@@ -154,7 +154,7 @@ class Patient:
         return set(system.answered()) | letters
 
     def suffer(self, poison_name: str, number: int, *, during: bool) -> Outcome:
-        """Apply a poison, in the middle of a run or while there is nothing to do, and see what becomes of it."""
+        """Apply a poison, during a run or while idle, and return the result."""
         system = self.system
         log = len(system.log("supervisor"))
         name = f"e{number}-"
@@ -193,7 +193,7 @@ class Patient:
         return list(examine(self.system.settings, allow_volatile=False))
 
     def _still(self) -> str:
-        """What `rlm doctor` still takes for a fault once some time has passed."""
+        """Return what `rlm doctor` still reports as a fault after some time."""
         until = time.monotonic() + HEALED_SECONDS
         while True:
             faults = [one for one in self._findings() if not one.ok and one.severity.value == "error"]
@@ -203,7 +203,7 @@ class Patient:
 
 
 def pid_kill(pid: int) -> None:
-    """Kill a worker of a system that is given up."""
+    """Kill a worker of an abandoned system."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -211,7 +211,7 @@ def pid_kill(pid: int) -> None:
 def sweep(
     directory: Path, *, during: bool = False, wanted: Callable[[Poison], bool] = lambda _: True
 ) -> Iterator[Outcome]:
-    """Poison everything that is `wanted`, one after the other; yield what became of each."""
+    """Poison everything that is `wanted`, one after the other; yield each result."""
     with Patient(directory) as patient:
         names = [one.name for one in patient.poisons().values() if wanted(one)]
         for number, name in enumerate(names):
@@ -227,7 +227,7 @@ def sweep(
 
 
 def main() -> int:
-    """Print each outcome and the figures; 1 where anything was amiss."""
+    """Print each outcome and the figures; return 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--open", action="store_true")
     parser.add_argument("--only", default="")

@@ -1,4 +1,4 @@
-"""The API fails in every way it can: what the others allow is done, no limit is exceeded, nothing is lost."""
+"""The API fails in every possible way: what the others allow is done, no limit is exceeded, nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network between the workers and the API fails in every way it can, in the middle of a whole system's run."""
+"""The network between the workers and the API fails in every possible way, during a whole system's run."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def through_a_proxy(directory, **options):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """One system and its proxy for all cases that leave no endpoint resting for long."""
+    """One system and its proxy for all cases after which no endpoint rests for long."""
     with through_a_proxy(tmp_path_factory.mktemp("network"), env={"RLM_WORKERS__MIN": "4"}) as made:
         yield made
 
 
 @pytest.fixture
 def proxied(both, request):
-    """The system and its proxy, as sound as they were."""
+    """The system and its proxy, without faults again."""
     system, proxy = both
     system.case = request.node.name
     yield system, proxy
@@ -56,7 +56,7 @@ def proxied(both, request):
 
 
 def carried_out(system, proxy, **faults):
-    """Push events, have a run meet the faults for ten requests, heal the network, return events and record."""
+    """Push events, let a run meet the faults for ten requests, repair the network, return events and record."""
     events = system.push_evenly(EVENTS, prefix=system.case.translate({ord(one): "_" for one in " []"}))
     begun = proxy.requests
     for name, value in faults.items():
@@ -69,13 +69,13 @@ def carried_out(system, proxy, **faults):
 
 
 def failed(system, run_id):
-    """Whether a call of the run ended in an error."""
+    """Return whether a call of the run ended in an error."""
     tally = system.store.runs.tally(run_id)
     return any(number for what, number in tally.items() if what.startswith("errors:"))
 
 
 def assert_survived(system, events, record):
-    """The five observables, and that every event of the case was done."""
+    """Check the five promises, and that every event of the case was done."""
     assert record["state"] == "completed", record["counts"]
     assert record["counts"]["completed"] == EVENTS
     assert set(events) <= set(system.answered())
@@ -184,7 +184,7 @@ def backing_off(system):
 
 
 def slots(system, run_id):
-    """The slots taken since the run began."""
+    """Return the slots taken since the run began."""
     began_us = system.store.runs.current().started_at * 1_000_000
     endpoints = system.settings.endpoints.values()
     return sum(stamp >= began_us for one in endpoints for stamp in system.store.windows.stamps(one, 100))

@@ -1,4 +1,4 @@
-"""Bad days: what RLM says of one, while it lasts and afterwards, is what happened, on every face and with one alarm."""
+"""Bad days: RLM's reports during and after one are true, the same in every view, and raise one alarm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMED_SECONDS = 5.0
 
 
 def alarms(system):
-    """The alarms that were raised, by their words, as the logs of all processes have them."""
+    """Return the texts of all raised alarms, from the logs of all processes."""
     lines = [line for name in ("scheduler", "supervisor") for line in system.log(name).splitlines()]
     told = [json.loads(line) for line in lines if line.startswith("{")]
     return [one["alarm"] for one in told if "alarm" in one]
@@ -49,7 +49,7 @@ def bad_day(make_system):
 
 
 def forecast(system):
-    """What the open run is expected to come to by now."""
+    """Return the present forecast of the open run."""
     return report.status(system.store, None).get("forecast") or {}
 
 
@@ -133,7 +133,7 @@ rate_limit = "60/minute"
 
 
 def changed_in_mid_run(system, *command):
-    """Begin a run of 120 events of A and 150 of B, run a command in it; return what was said then, and its record."""
+    """Begin a run of 120 events of A and 150 of B, run a command during it; return its output, and the run's record."""
     system.start_both()
     items = [make_item(f"{name}{index}", name) for name, number in (("A", 120), ("B", 150)) for index in range(number)]
     events = system.push(items)
@@ -237,7 +237,7 @@ def begin(system):
 
 
 def named(system, run_id, words):
-    """Wait until the status of an open run says `words`, or how its record does; return within how long, seconds."""
+    """Wait until the status or the record of a run contains `words`; return the seconds it took."""
     began = time.monotonic()
 
     def said():
@@ -318,7 +318,7 @@ def on_one_line(text):
 
 @contextmanager
 def closed_port():
-    """A port of loopback on which nobody listens, and nobody else will."""
+    """A port of loopback on which nobody listens or will listen."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]

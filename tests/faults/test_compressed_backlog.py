@@ -1,4 +1,4 @@
-"""Items that wait compressed, in a whole system: killed processes, letters, leftovers, and the way back."""
+"""Compressed waiting items in a whole system: killed processes, letters, leftovers, and back to uncompressed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def types_of(system, number):
 
 
 def run_with_deaths(system):
-    """Have a scheduler die in the drain and workers in mid-run; return the record."""
+    """Let a scheduler die in the drain and workers during the run; return the record."""
     system.arm("scheduler", "drain.chunk_taken:5")
     reply = system.asked()
     system.await_crash("scheduler", timeout=20)
@@ -87,7 +87,7 @@ def packed(system):
 
 
 def assert_looks_right(system, items):
-    """Each command shows the items of events that are left over, or dead letters, as they came."""
+    """Check that each command shows the original items of leftovers and dead letters."""
     left = json.loads(system.rlm("queue", "list", "50", "--json").stdout)["events"]
     assert {(one["wallet_name"], one["since"]) for one in left} == {
         (items[one["event_id"].partition(":")[0]]["wallet_name"], SINCE) for one in left
@@ -102,7 +102,7 @@ def assert_looks_right(system, items):
 
 
 def switch_off(system):
-    """Start all anew without the setting."""
+    """Restart everything without the setting."""
     for name in (*PAIR, "supervisor"):
         system.stop(name)
     system._env |= {"RLM_QUEUE__COMPRESS": "false", "RLM_RUN__WINDOW_SECONDS": LONG}

@@ -1,6 +1,6 @@
-"""Each process is killed at each crash point: another goes on at once, nothing is lost, doubled or exceeded.
+"""Each process is killed at each crash point: another continues at once, nothing is lost, doubled or exceeded.
 
-A takeover is mostly waiting for a lease to run out, so several systems are played side by side.
+A takeover mostly waits for a lease to expire, so several systems are played side by side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run is closed within a second of its deadline, whoever of those that could close it dies just before or after."""
+"""A run is closed within a second of its deadline, whichever process that could close it dies just then."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MORE_THAN_FIT = 300
 
 
 def all_but_one_worker(system, proxy) -> None:
-    """Kill the scheduler, the supervisor and its workers: a worker that was started by hand is left."""
+    """Kill the scheduler, the supervisor and its workers, but not the worker that was started by hand."""
     pids = set(system.workers()) - {system.processes["hand"].pid}
     for name in ("supervisor", "scheduler"):
         process = system.processes.pop(name)
@@ -49,9 +49,9 @@ def all_but_one_worker(system, proxy) -> None:
 
 @contextmanager
 def busy_run(make_system, *others: str, far: Iterable[str] = ("scheduler",)):
-    """A system in a run that its window does not suffice for; `others` are the processes beside the usual ones.
+    """A system in a run that exceeds its window; `others` are additional processes.
 
-    Those that are `far` reach Redis through the proxy.
+    Those in `far` reach Redis through the proxy.
     """
     env = {"RLM_RUN__WINDOW_SECONDS": str(WINDOW_SECONDS), "RLM_WORKERS__MIN": "2"}
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def busy_run(make_system, *others: str, far: Iterable[str] = ("scheduler",)):
 
 
 def left_seconds(system) -> float:
-    """The time to the deadline of the open run."""
+    """Return the seconds to the deadline of the open run."""
     run, now_us = system.store.runs.current_at()
     return run.left_seconds(now_us)
 
@@ -135,7 +135,7 @@ def seconds(moment: str) -> float:
 
 
 def report(text: str) -> None:
-    """Write a figure for whoever asked for it."""
+    """Write a figure to a file if one was asked for."""
     if place := os.environ.get("DEADLINE_OUT"):
         with Path(place).open("a") as out:
             out.write(f"{text}\n")

@@ -1,6 +1,6 @@
-"""Endpoints are controlled while a run is under way, and their configuration changes in the middle of a window.
+"""Endpoints are controlled during a run, and their configuration changes within a window.
 
-The limits of before are the API's own, which it enforces; those of after are counted here, from what arrived.
+The API itself enforces the earlier limits; the later ones are checked here, from the arrivals.
 """
 
 from __future__ import annotations
@@ -132,14 +132,14 @@ def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_t
 
 
 def command(system, *args):
-    """Run a command in this process, which on a busy machine takes a tenth of the time; return what it prints."""
+    """Run a command in this process, a tenth of the time on a busy machine; return its output."""
     done = CliRunner().invoke(rlm, [*args, "--config", str(system.config)])
     assert done.exit_code == 0, (args, done.output, done.exception)
     return done.stdout
 
 
 def reconfigured(document):
-    """The first endpoint has another name and the same URL, the second a lower limit."""
+    """Rename the first endpoint but keep its URL; lower the limit of the second."""
     renamed = document.replace('name = "first"', 'name = "renamed"')
     assert renamed != document
     head, name, tail = renamed.partition('name = "second"')
@@ -149,11 +149,11 @@ def reconfigured(document):
 
 
 def arrived(system, endpoint, since=float("-inf")):
-    """When calls arrived at an endpoint, in order, monotonic seconds."""
+    """Return when calls arrived at an endpoint, in order, in monotonic seconds."""
     return [one.at for one in system.api.arrivals if one.endpoint == endpoint and one.at > since]
 
 
 def most_in_a_period(times, since, until, period=PERIOD_SECONDS):
-    """Count the most calls in any period that ends with a call between the two moments, wherever it began."""
+    """Return the most calls in any period that ends with a call between the two moments."""
     ends = [at for at in times if since < at < until]
     return max((sum(end - period < at <= end for at in times) for end in ends), default=0)

@@ -1,6 +1,6 @@
-"""Fail-overs in mid-run, on a set-up as one would have it: TLS, users, two replicas, three sentinels.
+"""Fail-overs during a run, on a realistic set-up: TLS, users, two replicas, three sentinels.
 
-Windows are of 18 s, the time being divided by ten. What each trial measured is printed; `--tier long -s` shows it.
+Windows are 18 s, because time is divided by ten. The measurements of each trial are printed: `--tier long -s`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _collected():
-    """Leave no such socket to a later test: collect them once the threads that listen to sentinels have ended."""
+    """Collect unclosed sockets before a later test, once the threads that listen to sentinels have ended."""
     yield
     wait_until(
         lambda: gc.collect() >= 0 and not any(one.name == "sentinel" for one in threading.enumerate()),
@@ -55,10 +55,10 @@ UNSETTLED = re.compile(
 
 @dataclass
 class Figures:
-    """What one trial measured, seconds. `silence` is the longest time without a call; the rest are numbers of events.
+    """The measurements of one trial, seconds. `silence` is the longest time without a call; the rest count events.
 
-    `unsettled` are those that a worker could not settle. They are at most as many as calls were in flight, one a lane,
-    which cannot be counted from outside: asking for the primary takes a while on a busy machine, and lanes go on.
+    `unsettled` are those that a worker could not settle. They are at most the calls in flight, one per lane, which
+    cannot be counted from outside: finding the primary takes a while on a busy machine, and lanes continue.
     """
 
     switched: float
@@ -71,24 +71,24 @@ class Figures:
 
 
 def kill(redis):
-    """The process of the primary dies and does not come back."""
+    """Kill the process of the primary for good."""
     redis.primary.kill()
 
 
 def fail_over(redis):
-    """An operator has a sentinel put another in its place; the old primary goes on meanwhile."""
+    """Let a sentinel replace the primary on an operator's request; the old one continues meanwhile."""
     with redis.admin(redis.sentinels[0].port) as admin:
         admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
 
 
 def hand_over(redis):
-    """An operator tells the primary itself to hand over, of which the sentinels do not know."""
+    """Let the primary itself hand over, without the sentinels' knowledge."""
     with redis.admin(redis.primary.port) as admin:
         admin.execute_command("FAILOVER")
 
 
 def freeze(redis):
-    """The primary stands still for longer than sentinels wait, and then goes on; the test may be over by then."""
+    """Stop the primary for longer than sentinels wait, then continue it; the test may be over by then."""
     frozen = redis.primary
     frozen.signal(signal.SIGSTOP)
     threading.Timer(FROZEN_SECONDS, frozen.go_on).start()
@@ -106,7 +106,7 @@ def quietly(look, *args):
 
 
 def trial(redis, system, mishap, events):
-    """Have a mishap in mid-run; return what was measured, all promises being kept."""
+    """Cause a mishap during a run; return the measurements, after a check of all promises."""
     system.start_both()
     ids = system.push_evenly(events)
     run_id = system.ask_for_run()

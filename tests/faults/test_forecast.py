@@ -1,4 +1,4 @@
-"""Something changes while a run goes on: what the rest allows is done, and the forecast tells of it beforehand."""
+"""Something changes during a run: what the rest allows is done, and the forecast predicts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNDER_WAY_SECONDS = 0.5
 
 @dataclass
 class Change:
-    """What happens to the primary endpoint of the first type, and when: seconds after the first call, None: before."""
+    """A change of the first type's primary endpoint, and when: seconds after the first call, or None for before it."""
 
     fault: dict[str, Any]
     after: float | None = None
@@ -35,7 +35,7 @@ class Change:
 
 @dataclass
 class Followed:
-    """A run as its status showed it: each forecast with when it was seen (monotonic seconds)."""
+    """A run seen through its status: each forecast with its time (monotonic seconds)."""
 
     record: dict[str, Any]
     changed_at: float
@@ -68,7 +68,7 @@ def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
 
 
 def outcome_seconds(system, change: Change, endpoint: str) -> float:
-    """From the first call to the last answer, as the API saw it."""
+    """Return the seconds from the first call to the last answer, by the API's log."""
     takes = {end.name: one.processing_seconds for one in system.settings.event_types for end in one.endpoints}
     takes[endpoint] *= change.slow
     answered = [one.at + takes[one.endpoint] for one in system.api.arrivals if one.status == 200]
@@ -76,7 +76,7 @@ def outcome_seconds(system, change: Change, endpoint: str) -> float:
 
 
 def assert_a_probe_a_rest(system, endpoint: str, rest_seconds: float) -> None:
-    """After the calls already under way there is a single refused call to each rest, and none cost an attempt."""
+    """Check: after the calls in flight there is one refused call per rest, and none cost an attempt."""
     assert {one.attempt for one in system.api.arrivals} == {1}
     refused = [one.at for one in system.api.arrivals if one.endpoint == endpoint and one.status == 429]
     probes = [at for at in refused if at > refused[0] + UNDER_WAY_SECONDS]

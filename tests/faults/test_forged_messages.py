@@ -1,4 +1,4 @@
-"""Another program writes into the broker's queue: no lane ends, no worker is lost, and every event is done."""
+"""Another program writes to the broker's queue: no lane ends, no worker is lost, and every event is done."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.rest
 
 
 def message(**fields):
-    """A message as RLM writes it, of a run that is none, but for these fields."""
+    """Return a message like RLM's, for an unknown run, except these fields."""
     genuine = messages.message_for(messages.DISPATCH, "no run").asdict()
     return json.dumps({**genuine, "options": {"redis_message_id": str(uuid4())}, **fields}).encode()
 
 
 def forge(system, run_id=""):
-    """Put one message of each kind into the queue; the last two are what RLM could have written itself."""
+    """Put one message of each kind into the queue; RLM could have written the last two itself."""
     bodies = [
         *(None, b"\xff", b"[]", b"x" * 1_000_000, message(queue_name="another"), message(actor_name="stranger")),
         *(message(kwargs={"number": 1}), message(args=[1]), message(message_id=[]), message(options={})),

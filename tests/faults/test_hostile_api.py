@@ -1,7 +1,7 @@
-"""An API that shifts, doubles, splits, cuts and delays its answers: each event gets the answer that was meant for it.
+"""An API that shifts, doubles, splits, cuts and delays its answers: each event gets its own answer.
 
-What the API decided is judged by `tests/faults/hostile_judge.py`, call by call. Left out are calls that no client can
-judge: those that were answered by bytes which came unasked while the request was on its way.
+`tests/faults/hostile_judge.py` compares each call with the API's decision. It omits calls that no client can judge:
+those answered by unsolicited bytes that came while the request was on its way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WORDS = {Delivered: "delivered", Rejected: "rejected", Throttled: "throttled", U
 
 
 class Recorder:
-    """Sends events with as many lanes as there are, and writes down what each call was taken for."""
+    """Sends events with many lanes, and records how each call was understood."""
 
     def __init__(self, api: HostileApi, call: Callable[[str, str, int], str | None]) -> None:
         self.recorded: dict[tuple[str, int], str] = {}
@@ -46,7 +46,7 @@ class Recorder:
         self._call = call
 
     def send(self, calls: int) -> None:
-        """Make so many calls, each event at most four times, each time as another attempt."""
+        """Make `calls` calls, for each event at most four, each as another attempt."""
         left = iter(range(calls))
         lanes = [threading.Thread(target=self._lane, args=(number, left)) for number in range(LANES)]
         for lane in lanes:
@@ -68,7 +68,7 @@ class Recorder:
 
 
 def by_dispatcher(sender):
-    """Call as a lane does: connect, a slot's round trip, send, receive."""
+    """Call like a lane: connect, a slot's round trip, send, receive."""
 
     def call(url, event_id, attempt):
         target = endpoint(url)
@@ -82,7 +82,7 @@ def by_dispatcher(sender):
 
 
 def judge(calls, seed):
-    """Make calls with a dispatcher; what it took each for is what the API decided."""
+    """Make calls with a dispatcher; its understanding must agree with the API's decisions."""
     sender = Dispatcher(lambda _endpoint: {})
     with HostileApi(seed, TIMEOUT_SECONDS) as api:
         recorder = Recorder(api, by_dispatcher(sender))
@@ -99,7 +99,7 @@ def judge(calls, seed):
 
 
 def trusting(monkeypatch):
-    """Have connections kept to an API however it spoke: so that what is kept and what is not is all that protects."""
+    """Keep connections to any API: then only the checks on kept connections protect."""
     monkeypatch.setattr(dispatcher, "DISTRUST_SECONDS", 0.0)
 
 

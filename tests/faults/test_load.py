@@ -1,4 +1,4 @@
-"""Nothing, one item, and more than a run can do: taken in constant memory, done as far as it fits, the rest left."""
+"""No item, one, and more than a run can do: taken in constant memory, done as far as they fit, the rest left over."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_a_run_takes_any_number_of_events(make_system, number):
 
 
 def capacity(system, record):
-    """What the plan counted on: all that came, but what it foresaw to be left over."""
+    """Return what the plan counted on: all events minus the predicted leftovers."""
     return record["counts"]["taken"] + record["counts"]["carried_over"] - record["plan"]["expected_leftover"]
 
 
 def assert_the_rest_is_the_next_ones(system, leftover):
-    """The next run starts at once, with everything that was left; then it is ended."""
+    """Check that the next run starts at once with everything that was left; then end it."""
     run_id = system.ask_for_run()
     wait_until(lambda: system.store.runs.current().state == "running", message="the next run is running")
     system.store.runs.cancel(run_id)
@@ -60,6 +60,6 @@ def assert_the_rest_is_the_next_ones(system, leftover):
 
 
 def peak_megabytes(pid):
-    """The most memory a process ever had resident."""
+    """Return the maximum resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024

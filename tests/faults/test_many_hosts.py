@@ -1,7 +1,7 @@
 """Several hosts: never more workers than `workers.max` over all of them, whatever happens to Redis or a host.
 
-A host is a supervisor with a name of its own, on one Redis. How many workers there are says the process table, sampled
-all the while: the register may have forgotten some.
+A host is a supervisor with its own name, on one Redis. Workers are counted in the process table, repeatedly, because
+the register may have forgotten some.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENV = {"RLM_WORKERS__MAX": str(MOST), "RLM_WORKERS__MIN": str(MOST), "RLM_WORKER
 
 
 class Samples:
-    """Counts the worker processes of each host, again and again."""
+    """Counts the worker processes of each host repeatedly."""
 
     def __init__(self, supervisors):
         self.supervisors = supervisors
@@ -52,7 +52,7 @@ class Samples:
                 self.most, self.worst = count, now
 
     def now(self):
-        """Return how many workers each host has: what its template has forked that lives."""
+        """Return how many workers each host has: the living forks of its template."""
         return {name: sum(map(self._workers, self._children(pid))) for name, pid in self.supervisors.items()}
 
     def _workers(self, template):
@@ -73,7 +73,7 @@ class Samples:
 
 @pytest.fixture
 def hosts(make_system):
-    """Three hosts alike, each with its share of the workers, and the samples."""
+    """Three equal hosts, each with its share of the workers, and the samples."""
     named = {name: {"RLM_HOST__NAME": name} for name in NAMES}
     with make_system(env=ENV, env_of=named) as system:
         for name in NAMES:
@@ -86,18 +86,18 @@ def hosts(make_system):
 
 
 def settle(samples, expected, timeout=40):
-    """Wait until each host has so many workers."""
+    """Wait until each host has the expected workers."""
     wait_until(lambda: samples.now() == expected, timeout=timeout, message=f"the workers are {expected}")
 
 
 def forget_all_that_expires(store):
-    """Do at once what a clock that is set forward does: all that has an end is over."""
+    """Delete everything that expires, like a clock that is set forward."""
     for key in store.client.scan_iter(f"{store.settings.redis.prefix}:process:*"):
         store.client.delete(key)
 
 
 def open_run(store):
-    """Open a run, and wait until each supervisor announces itself as often as while it has workers in one."""
+    """Open a run, and wait until each supervisor announces itself as often as it does with workers in one."""
     steps.open_run(store, store.leases.acquire(steps.CONDUCTOR, 600), 600)
     often = [BRISK_SECONDS] * len(NAMES)
     wait_until(
@@ -107,7 +107,7 @@ def open_run(store):
 
 
 def seconds_until(samples, expected, timeout=40):
-    """Return how long it takes until each host has so many workers."""
+    """Return the seconds until each host has the expected workers."""
     began = system_clock.monotonic()
     settle(samples, expected, timeout)
     return system_clock.monotonic() - began

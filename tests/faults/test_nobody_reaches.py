@@ -1,6 +1,6 @@
-"""An endpoint that the only host cannot call: every face says why, and its events spend attempts if it is to blame.
+"""An endpoint that the only host cannot call: every view says why, and events spend attempts if it is to blame.
 
-A refused certificate is the endpoint's trouble, whoever sees it. A host without a route is its own: its events wait.
+A refused certificate is the endpoint's fault, on any host. A missing route is the host's fault: its events wait.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NO_ROUTE = "http://224.0.0.1:9"
 
 @pytest.fixture
 def self_signed(tmp_path):
-    """The base URL of a server whose certificate nobody has signed but itself."""
+    """The base URL of a server with a self-signed certificate."""
     certificate = make_ca(program("openssl"), tmp_path, "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
@@ -65,7 +65,7 @@ def ask(system, *command):
 
 
 def run_on(system):
-    """Have a run made; return its record, and the last of its statuses that had a forecast, if any had."""
+    """Make a run; return its record, and its last status with a forecast, if there was one."""
     run_id, seen = system.ask_for_run(), []
 
     def closed():
@@ -78,7 +78,7 @@ def run_on(system):
 
 
 def assert_said(system, event, health_reason):
-    """Between two runs, the plan, the list and the explanation say what keeps the events."""
+    """Check that plan, list and explanation between two runs say why the events wait."""
     plan, (ill, well) = ask(system, "plan"), ask(system, "endpoint", "list")
     explained = ask(system, "explain", event)
 

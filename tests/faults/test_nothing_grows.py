@@ -1,4 +1,4 @@
-"""Many runs, workers and a whole host killed: what is kept in Redis stays within its bounds, nothing is forgotten."""
+"""Many runs, killed workers and a killed host: the data in Redis stays within its bounds, nothing is forgotten."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LETTERS = 5
 
 
 def kinds(system):
-    """How many keys there are of each kind: what stands between the prefix and an id."""
+    """Return the number of keys of each kind: the part between the prefix and an id."""
     counted = Counter()
     for key in system.store.client.scan_iter(count=1000):
         counted[":".join(key.decode().split(":")[:2])] += 1
@@ -30,7 +30,7 @@ def kinds(system):
 
 
 def run_with_a_kill(system, index):
-    """A run of a few events, one of them bad, in which a worker is killed with its hands full; return its record."""
+    """Run a few events, one of them bad, and kill a worker with events in hand; return the record."""
     names = system.types
     items = [make_item(f"r{index}-{number}", names[number % len(names)]) for number in range(10)]
     system.store.intake.push([json.dumps(item).encode() for item in items] + [b"no item"])

@@ -1,4 +1,4 @@
-"""An event that kills whichever worker takes it is set aside, and all that shared a worker with it is done."""
+"""An event that kills every worker that takes it is set aside, and all events that shared a worker with it are done."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.rest
 
 
 class Poison:
-    """Kills the worker that has the event in hand, as soon as it has, `most` times; counts how often it did.
+    """Kills the worker that has the event in hand, at once, `most` times; counts how often.
 
-    A worker is stopped before it is looked at again and killed: while this process waits for the processor, the event
-    may be answered, and the next that is killed would be no death of it.
+    It stops a worker before it looks again and kills it: while this process waits for the processor, the event may be
+    answered, and killing the next one would be no death of this event.
     """
 
     def __init__(self, system, event_id, most=POISON_DEATHS):
@@ -31,7 +31,7 @@ class Poison:
         self.killed = []
 
     def strike(self):
-        """Kill the worker that holds the event now, if any does; return how many dead letters there are by then."""
+        """Kill the worker that holds the event now, if any; return the number of dead letters by then."""
         store = self._system.store
         for worker in store.processes.alive("worker"):
             if len(self.killed) < self._most and worker.pid not in self.killed and self._holds(worker):
@@ -44,7 +44,7 @@ class Poison:
         return store.letters.count()
 
     def _holds(self, worker):
-        """Return whether a worker carries the event; the end of one that waits to carry it alone is no death of it."""
+        """Return whether a worker carries the event; a death while it waits to carry it alone does not count."""
         call = self._system.store.client.hget(self._system.store.keys.calls(worker.id), self._event_id)
         return call is not None and not waits_alone(call)
 

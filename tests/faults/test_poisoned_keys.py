@@ -1,4 +1,4 @@
-"""Keys of a running system are poisoned: nothing dies, everything else goes on, doctor names the key, and all heals."""
+"""Keys of a running system are poisoned: nothing dies, all else continues, doctor names the key, all recovers."""
 
 from __future__ import annotations
 

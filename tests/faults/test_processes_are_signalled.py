@@ -1,4 +1,4 @@
-"""Processes are stopped, frozen, started in vain: each is told from the others, and no run suffers for it."""
+"""Processes are stopped, frozen, or fail to start: RLM distinguishes them, and no run suffers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def patient(make_system):
 
 
 def working(system):
-    """Wait for a worker with at least three calls under way, and return it."""
+    """Wait for a worker with at least three calls in flight, and return it."""
     store = system.store
     return wait_until(
         lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
@@ -156,7 +156,7 @@ def calling(system):
 
 
 def ending(system):
-    """The last events are under way, or the run is closed."""
+    """Return whether the last events are in flight, or the run is closed."""
     return not opened(system) or 0 < len(system.pending()) < 10
 
 

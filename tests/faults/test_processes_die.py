@@ -1,4 +1,4 @@
-"""Processes die in the middle of a run: nothing is lost or exceeded, the books balance, the next run is on time."""
+"""Processes die during a run: nothing is lost or exceeded, the books balance, the next run is on time."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
 
 
 def busiest(system):
-    """The workers that are ready, as they are registered."""
+    """Return the ready workers, as they are registered."""
     return [one for one in system.store.processes.alive("worker") if one.state == "ready"]
 
 
@@ -202,7 +202,7 @@ def command(pid):
 
 
 def assert_next_run(system):
-    """The next run starts when asked, or has by its tick, and what was pushed is done in it or waits for another."""
+    """Check that the next run starts on request or by its tick, and that pushed events are done in it or wait."""
     events = system.push_evenly(5, prefix=f"next{len(system.pushed)}-")  # of no run before: it would drop duplicates
     request = system.store.schedule.request()
     reply = wait_until(lambda: system.store.schedule.reply(request), timeout=15, message="the scheduler answers")

@@ -22,14 +22,14 @@ pytestmark = pytest.mark.rest
 
 @pytest.fixture
 def behind(tmp_path):
-    """A system behind proxies, at ten times the speed, but with a window in which a busy machine gets done, too."""
+    """A system behind proxies, at ten times the speed, but with a window that suffices on a busy machine too."""
     with behind_proxies(tmp_path, env={**STEADY, "RLM_RUN__WINDOW_SECONDS": "90"}) as system:
         system.start_both()
         yield system
 
 
 def away(system):
-    """Have no connection to Redis any more, from any process."""
+    """Cut and refuse all connections to Redis from every process."""
     for proxy in system.proxies.values():
         proxy.refuse()
 
@@ -40,7 +40,7 @@ def back(system):
 
 
 def quiet(system):
-    """Wait until every call that had its slot has arrived: from then on none may come."""
+    """Wait until every call with a slot has arrived: after that none may come."""
     wait_until(lambda: all(one.status is not None for one in system.api.arrivals), message="all calls are answered")
     return len(system.api.arrivals)
 

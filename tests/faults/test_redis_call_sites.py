@@ -1,8 +1,7 @@
 """Each place from which scheduler, supervisor or worker calls Redis fails once: nothing lost, nothing counted twice.
 
-The places are not listed here: a faultless round of each scenario shows them, and each is then failed by itself, in the
-first scenario that came by it. Several systems, each with a server of its own, share the cases: most of the time of a
-case is spent waiting.
+The places are not listed here: a faultless round of each scenario finds them. Then each is failed separately, in the
+first scenario that reached it. Several systems, each with its own server, share the cases, because a case mostly waits.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Sweep:
         self.unsure = 0
 
     def play(self, scenario: Scenario) -> None:
-        """Play one round, and look whether every promise held."""
+        """Play one round, and check every promise."""
         self.rounds += 1
         scenario.play(self)
         system = self.system
@@ -98,14 +97,14 @@ class Sweep:
         assert calls <= len(system.api.arrivals) + self.unsure, "a call was counted twice"
 
     def run(self, number: int = 5) -> dict:
-        """Have a few events done in a run, and take note of both."""
+        """Complete a few events in a run, and note both."""
         events, record = self.system.run_through(number, prefix=f"r{self.rounds}x{len(self.events)}e")
         self.events += events
         self.records[record["run_id"]] = record
         return record
 
     def sites(self, scenario: Scenario) -> set[Site]:
-        """Play a scenario without a fault; return what it came by: the proxy, and the site."""
+        """Play a scenario without a fault; return the places reached: the proxy, and the site."""
         before = {side: dict(proxy.seen) for side, proxy in self.system.proxies.items()}
         self.play(scenario)
         return {
@@ -116,7 +115,7 @@ class Sweep:
         }
 
     def fail(self, scenario: Scenario, site: Site, fault: Fault) -> bool:
-        """Play a scenario until the site was reached and failed; False when it was not."""
+        """Play a scenario until the site was reached and failed; return False if it was not."""
         armed = self.system.proxies[site[0]].arm(site[1], fault)
         for _ in range(ROUNDS):
             self.play(scenario)
@@ -128,7 +127,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something a system goes through in a second or two; `start` makes systems ready for it."""
+    """What a system goes through in a second or two; `start` prepares systems for it."""
 
     name: str
     play: Callable[[Sweep], None]
@@ -138,17 +137,17 @@ class Scenario:
 
 
 def plain(sweep: Sweep) -> None:
-    """Five events are done in a run."""
+    """Do five events in a run."""
     sweep.run()
 
 
 def longer(sweep: Sweep) -> None:
-    """A run long enough for everything that is done every so often in one."""
+    """Make a run long enough for all its periodic work."""
     sweep.run(100)
 
 
 def idle(sweep: Sweep) -> None:
-    """Everybody announces itself, and works on afterwards."""
+    """Let all processes announce themselves, and work afterwards."""
     before = {one: sweep.system.proxies[one[0]].seen.get(one[1], 0) for one in ANNOUNCED}
     wait_until(
         lambda: all(sweep.system.proxies[side].seen.get(site, 0) > before[side, site] for side, site in ANNOUNCED),
@@ -158,26 +157,26 @@ def idle(sweep: Sweep) -> None:
 
 
 def reconnected(sweep: Sweep) -> None:
-    """All connections to Redis are cut, and made anew."""
+    """Cut all connections to Redis, and let them be made again."""
     for proxy in sweep.system.proxies.values():
         proxy.cut()
     sweep.run()
 
 
 def forgotten(sweep: Sweep) -> None:
-    """Redis forgets all scripts, and is told them anew."""
+    """Let Redis forget all scripts, and reload them."""
     sweep.system.store.client.script_flush()
     sweep.run()
 
 
 def unclaimed(sweep: Sweep) -> None:
-    """The messages of some releases are lost on their way to a worker."""
+    """Lose the messages of some releases on their way to a worker."""
     sweep.system.proxies["supervisor"].arm("dramatiq fetch", Fault.LOST)
     sweep.run()
 
 
 def troubled(sweep: Sweep) -> None:
-    """The API fails each type in another way, and is well again."""
+    """Let the API fail each type in another way, and recover."""
     api = sweep.system.api
     failing, throttled, rejected, cut, _ = (one.endpoints for one in sweep.system.settings.event_types)
     for endpoint in failing:
@@ -191,7 +190,7 @@ def troubled(sweep: Sweep) -> None:
 
 
 def bereaved(sweep: Sweep) -> None:
-    """The oldest worker that has a call under way is killed."""
+    """Kill the oldest worker with a call in flight."""
     system, store = sweep.system, sweep.system.store
     system.api.set_fault("*", slow=8)
     events = system.push_evenly(40, prefix=f"r{sweep.rounds}x{len(sweep.events)}e")
@@ -209,7 +208,7 @@ def bereaved(sweep: Sweep) -> None:
 
 
 def restarted(sweep: Sweep) -> None:
-    """Scheduler and supervisor are stopped and started; one that finds Redis away says so, and is started again."""
+    """Stop and start scheduler and supervisor; restart one that finds Redis away and reports it."""
     system = sweep.system
     for name in ("scheduler", "supervisor"):
         if name in system.processes:
@@ -231,7 +230,7 @@ def _are_up(system: Behind) -> bool:
 
 
 def reconfigured(sweep: Sweep) -> None:
-    """A type is no longer configured, an endpoint's calls are not counted on its budget yet, little is to be kept."""
+    """Remove a type, count an endpoint's calls on a budget that it did not have, and keep little."""
     store, event = sweep.system.store, f"g{sweep.rounds}:GONE"
     if "cannot be archived" in sweep.system.log("scheduler"):  # it leaves that alone for a minute
         sweep.system.stop("scheduler")
@@ -272,7 +271,7 @@ ALL = [*ORDINARY, TROUBLED, RECONFIGURED, BEREAVED, RESTARTED]
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory) -> dict[Scenario, list[Site]]:
-    """The sites of scheduler, supervisor and workers, each with the first scenario that comes by it."""
+    """The sites of scheduler, supervisor and workers, each with the first scenario that reaches it."""
     places = {kind: tmp_path_factory.mktemp("recording") for kind in {_kind(one) for one in ALL}}
     found: dict[Scenario, set[Site]] = {}
 
@@ -298,7 +297,7 @@ def sites(tmp_path_factory) -> dict[Scenario, list[Site]]:
 
 
 def _kind(scenario: Scenario) -> tuple:
-    """What systems have in common that can play the same scenarios."""
+    """Return what systems must have in common to play the same scenarios."""
     return scenario.env, scenario.start, scenario.document
 
 
@@ -307,7 +306,7 @@ def _env(scenario: Scenario) -> dict[str, str]:
 
 
 def sweep_all(directory, cases: Iterable[tuple[Scenario, Site, Fault]], lanes: int = LANES) -> None:
-    """Play all cases, which are of one kind of system, on `lanes` systems; fail with everything that went wrong."""
+    """Play all cases, which need one kind of system, on `lanes` systems; fail with all failures."""
     waiting: Queue[tuple[Scenario, Site, Fault]] = Queue()
     for case in cases:
         waiting.put(case)
@@ -352,7 +351,7 @@ def _taken(waiting: Queue) -> Iterator[tuple[Scenario, Site, Fault]]:
 
 
 def cases(sites, scenarios: Iterable[Scenario], *faults: Fault) -> list[tuple[Scenario, Site, Fault]]:
-    """Each site of the scenarios with each of the faults."""
+    """Return each site of the scenarios with each of the faults."""
     return [(scenario, site, fault) for scenario in scenarios for site in sites[scenario] for fault in faults]
 
 
@@ -424,7 +423,7 @@ def test_a_call_stalls_for_longer_than_anybody_waits(tmp_path, sites, scenarios)
 
 @dataclass(frozen=True)
 class Command:
-    """A command that runs a script of its own: what it needs to be there, and what must hold once it was repeated."""
+    """A command that runs its own script: what must exist for it, and what must hold after a repeat."""
 
     script: str
     words: tuple[str, ...]

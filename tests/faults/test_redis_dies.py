@@ -1,4 +1,4 @@
-"""Redis dies in the middle of a run: no call without a slot, finished work is recorded, the run goes on."""
+"""Redis dies during a run: no call without a slot, finished work is recorded, the run continues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_killed_server_is_revived_and_the_run_goes_on(unhurried):
 
 @pytest.fixture
 def short(make_system):
-    """A system whose window is half as long, with workers that are ready: no second of it goes by while they start."""
+    """A system with half the window and ready workers, so that no second is lost while they start."""
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": "9", "RLM_WORKERS__MIN": "4"}) as made:
         made.start_both()
         wait_until(lambda: len(made.workers()) == 4, timeout=40, message="the workers are ready")
@@ -64,7 +64,7 @@ def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short
 
 
 def record_of(system, run_id):
-    """The record of a run, None while the server is away."""
+    """Return the record of a run; None while the server is away."""
     from rlm.core.errors import StoreError
 
     try:

@@ -1,4 +1,4 @@
-"""Redis forgets what it knew: no limit is exceeded, the alarm says why, and what is still there is done."""
+"""Redis forgets data: no limit is exceeded, the alarm gives the reason, and remaining events are done."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HELD_SECONDS = 2.0 + 0.1 + 1.0
 
 @pytest.fixture
 def server(tmp_path_factory):
-    """A server of this test's own, outside of its system's place: it is started anew in between."""
+    """A server of this test's own, outside the system's directory: it is restarted in between."""
     server = EmbeddedServer(tmp_path_factory.mktemp("server"))
     server.join()
     yield server
@@ -46,7 +46,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def quick(make_system, server):
-    """A system of one type on that server, in real time, its scheduler and supervisor running."""
+    """A system of one type on that server, in real time, with scheduler and supervisor running."""
     with make_system(document=DOCUMENT, speed=1.0, redis_url=server.url) as made:
         made.start_both()
         yield made
@@ -57,7 +57,7 @@ def push(system, number, prefix):
 
 
 def assert_held(system, since):
-    """From `since` (monotonic) no endpoint had a call until it had rested, and the alarm was raised once."""
+    """Check that from `since` (monotonic) no endpoint had a call before its rest was over, and one alarm was raised."""
     later = [one.at - since for one in system.api.arrivals if one.at > since + 0.3]
     assert later
     assert min(later) >= HELD_SECONDS - 0.3
@@ -86,7 +86,7 @@ def test_emptied_between_two_runs_it_is_noticed_before_the_next_call(quick):
 
 @contextmanager
 def killed(server, client):
-    """The server dies, something is done to its data, and it starts again; yields its append-only file."""
+    """Kill the server, let the block change its data, and restart it; yield its append-only file."""
     pid = client.info("server")["process_id"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid), message="the server is dead")
@@ -104,12 +104,12 @@ def is_zombie(pid):
 
 
 def flush(server, client):
-    """FLUSHALL, as somebody may type by mistake."""
+    """FLUSHALL, like a typing mistake."""
     client.flushall()
 
 
 def restart_empty(server, client):
-    """KILL, and its data is gone."""
+    """KILL, and delete its data."""
     with killed(server, client) as file:
         shutil.rmtree(file.parent)
 

@@ -1,4 +1,4 @@
-"""Redis answers and refuses writes in the middle of a run: nothing is sent meanwhile, nothing is lost, it is told."""
+"""Redis answers but refuses writes during a run: nothing is sent meanwhile, nothing is lost, and RLM reports it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENV = {"RLM_WORKERS__MIN": "3", "RLM_RUN__WINDOW_SECONDS": "60"}
 
 @contextmanager
 def out_of_memory(client, directory):
-    """A full memory under noeviction: OOM."""
+    """Fill the memory under noeviction: OOM."""
     client.config_set("maxmemory", 1)
     yield "maxmemory"
     client.config_set("maxmemory", 0)
@@ -35,7 +35,7 @@ def out_of_memory(client, directory):
 
 @contextmanager
 def read_only(client, directory):
-    """A replica, of a primary that is not there: READONLY."""
+    """Make it a replica of a missing primary: READONLY."""
     client.replicaof("127.0.0.1", "1")
     yield "it is a replica, which takes no writes"
     client.replicaof("NO", "ONE")
@@ -43,7 +43,7 @@ def read_only(client, directory):
 
 @contextmanager
 def snapshots_fail(client, directory):
-    """A snapshot that cannot be written, for its file is a directory: MISCONF."""
+    """Prevent snapshots by a directory in place of the file: MISCONF."""
     obstacle = directory / client.config_get("dbfilename")["dbfilename"]
     obstacle.mkdir()
     client.config_set("save", "3600 1000000")
@@ -56,7 +56,7 @@ def snapshots_fail(client, directory):
 
 @contextmanager
 def cut_off(client, directory):
-    """A primary that no replica hears any more, and that was told to take no writes then: NOREPLICAS."""
+    """Make it a primary without replicas that then must refuse writes: NOREPLICAS."""
     client.config_set("min-replicas-to-write", 1)
     yield "NOREPLICAS"
     client.config_set("min-replicas-to-write", 0)
@@ -69,7 +69,7 @@ def directory(tmp_path):
 
 @pytest.fixture
 def refused(make_system, directory):
-    """A system on a server of its own, whose URL it was given."""
+    """A system on its own server, by URL."""
     with running_server("valkey", directory) as url, make_system(env={**ENV, "RLM_REDIS__URL": url}) as made:
         made.start_both()
         wait_until(lambda: len(made.workers()) == 3, timeout=30, message="the workers are ready")

@@ -1,4 +1,4 @@
-"""Somebody changes Redis in the middle of a run so that it could lose events: nothing is released until it is fit."""
+"""Redis is changed during a run so that it could lose events: nothing is released until it is fit again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Situations of a bad day, one after the other: no face says other than what happened, nor other than another face.
+"""Situations of a bad day, one after the other: every view is true and agrees with the others.
 
-What is foretold of each run while it goes on is held against what came of it, by the rule of tests/faults/foresight.py.
+The forecasts during each run are compared with its result, by the rule of tests/faults/foresight.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 @pytest.fixture
 def day_system(make_system, tmp_path):
-    """A system for a day, whose logs are JSON; behind proxies, where Redis is to be slow."""
+    """A system for a day, whose logs are JSON; behind proxies, if Redis is to be slow."""
 
     @contextmanager
     def make(day: Day):
@@ -93,13 +93,13 @@ def start(system: System, day: Day) -> None:
 
 
 def calls(system: System, run_id: str) -> int:
-    """How many calls arrived, or were made in vain."""
+    """Return how many calls arrived, or failed to."""
     tally = system.store.runs.tally(run_id)
     return len(system.api.arrivals) + sum(number for what, number in tally.items() if what.startswith("errors:"))
 
 
 def assert_foreseen(day: Day, name: str, foresight: Foresight, record: dict[str, Any]) -> None:
-    """From two seconds after RLM could know, its end and its leftovers were foretold."""
+    """Check that end and leftovers were predicted from two seconds after RLM could know."""
     worst = foresight.worst(record)
     print(f"FORESIGHT | {name} | {worst}")
     if not day.unforeseen:
@@ -108,7 +108,7 @@ def assert_foreseen(day: Day, name: str, foresight: Foresight, record: dict[str,
 
 
 def alarms(system: System) -> list[tuple[str, str]]:
-    """The alarms that were raised, and of what each was."""
+    """Return the raised alarms, and the subject of each."""
     lines = [line for log in system.directory.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
     return [
         (told["alarm"], told.get("endpoint") or told.get("worker", ""))
@@ -122,7 +122,7 @@ def one_line(text: str) -> str:
 
 
 def assert_record(day: Day, record: dict[str, Any]) -> None:
-    """The state is what happened, and each type that was left over has its own cause."""
+    """Check that the state is true, and each type with leftovers has its own cause."""
     assert record["state"] in day.state.split(" or "), record
     assert day.failed is None or record["counts"]["failed"] == day.failed, record["counts"]
     fewest_first = sorted(record.get("why", ()), key=lambda one: one["leftover"])
@@ -137,7 +137,7 @@ def assert_record(day: Day, record: dict[str, Any]) -> None:
 
 
 def assert_faces(system: System, day: Day, record: dict[str, Any], status: str) -> None:
-    """What is said in mid-run, and afterwards on each face, is one story."""
+    """Check that all views agree, during the run and afterwards."""
     assert "however many workers" not in status or "workers" not in day.causes.values()
     result, log = one_line(system.rlm("result").stdout), system.log("scheduler") + system.log("supervisor")
     doctor = {one["name"]: one for one in json.loads(system.rlm("doctor", "--json", check=False).stdout)["findings"]}

@@ -1,4 +1,4 @@
-"""Faults composed at random, with a printed seed: a reproduction of what it finds."""
+"""Faults composed at random, with a printed seed, which reproduces a failure."""
 
 from __future__ import annotations
 

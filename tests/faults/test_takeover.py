@@ -1,4 +1,4 @@
-"""A standby goes on with an open run: how many seconds after each fault of the one that led it sends again."""
+"""A standby continues an open run: how many seconds after each fault of the leader it sends again."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ time.time = wrong
 
 
 class SilentProxy(Proxy):
-    """Passes on until it is told to fall silent: then connections stay, new ones too, and nothing comes through."""
+    """Forwards until it is told to fall silent: then connections stay, new ones too, but nothing passes."""
 
     def __init__(self, target) -> None:
         super().__init__(target)
         self.silent = False
 
     async def write(self, writer, data: bytes) -> None:
-        """Write, unless silent: then what came is lost."""
+        """Write, unless silent: then the data is lost."""
         if not self.silent:
             await super().write(writer, data)
 
 
 @contextmanager
 def two_schedulers(make_system, tmp_path, *, late: bool = False, **options):
-    """A system in a run with plenty to send, its leader and a standby; yields it, the proxy of the leader, the run."""
+    """Yield a system in a run with plenty to send, its leader and a standby; the leader's proxy; and the run."""
     document = """
     [types.A]
     rate_limit = "10/second"
@@ -92,7 +92,7 @@ def tell_to_stop(system, _proxy) -> None:
 
 
 def seconds_until_sent(system, fault, proxy) -> tuple[float, float]:
-    """Commit the fault; return the seconds until the lease changed hands, and until a call was sent after that."""
+    """Cause the fault; return the seconds until the lease changed hands, and until the next call."""
     leases = system.store.leases
     before = leases.token()
     began = system_clock.monotonic()
@@ -126,7 +126,7 @@ def test_a_standby_sends_within_five_seconds(make_system, tmp_path, fault, late)
 
 
 def report(what, taken, sent):
-    """Write figures of a case for whoever asked for them."""
+    """Write figures of a case to a file if they were asked for."""
     if place := os.environ.get("TAKEOVER_OUT"):
         with Path(place).open("a") as out:
             out.write(f"{what}: the lease after {taken:.2f} s, a call after {sent:.2f} s\n")

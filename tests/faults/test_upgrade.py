@@ -1,4 +1,4 @@
-"""A rolling upgrade in mid-run: the release before this one beside it, both ways round, each process told or killed."""
+"""A rolling upgrade during a run: the previous release beside this one, both directions, processes told or killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEVER = re.compile(
 
 @pytest.fixture(scope="session")
 def before(tmp_path_factory):
-    """The environment in which `python -m rlm` is the release before."""
+    """The environment in which `python -m rlm` is the previous release."""
     found = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
     if found.returncode:
         pytest.skip(f"the release before is not at hand, which takes the history of git: {found.stderr.decode()[:100]}")
@@ -57,7 +57,7 @@ config.write_text(demo_document(load_settings(config, {}), 10.0, url))
 
 @contextmanager
 def installation(make_system, before):
-    """A system with ticks whose configuration both versions read; its processes `old ...` are of the version before."""
+    """A system with ticks whose configuration both versions read; processes `old ...` are of the previous release."""
     environments = {f"old {kind}": before for kind in ("scheduler", "supervisor")}
     with make_system(ticks=True, env={"RLM_WORKERS__MAX": "6", "RLM_WORKERS__MIN": "1"}, env_of=environments) as system:
         command = [sys.executable, "-c", WRITE, str(system.config), system.api.url]
@@ -66,7 +66,7 @@ def installation(make_system, before):
 
 
 def start(system, version, kind):
-    """Start a scheduler or supervisor of a version, and wait until it is known."""
+    """Start a scheduler or supervisor of a version, and wait until it is registered."""
     number = len(system.store.processes.alive(kind))
     system.start(f"{version} {kind}", kind)
     wait_until(
@@ -75,7 +75,7 @@ def start(system, version, kind):
 
 
 def leave(system, name, how):
-    """Have a process leave, told to or killed; return how many calls were under way."""
+    """Stop a process, told to or killed; return how many calls were in flight."""
     under_way = system.inflight()
     process = system.processes.pop(name)
     process.send_signal(how)
@@ -84,7 +84,7 @@ def leave(system, name, how):
 
 
 def push_in_mid_window(system, number):
-    """Push the events of the next window, and wait for that to be in full swing."""
+    """Push the events of the next window, and wait until that is in full swing."""
     ids = system.push_evenly(EVENTS, prefix=f"w{number}-")
     sent = len(system.api.arrivals)
     wait_until(lambda: len(system.api.arrivals) > sent + 60, timeout=60, message="the window is in full swing")
@@ -122,7 +122,7 @@ def test_versions_replace_each_other_in_mid_run(make_system, before, way, first,
 
 
 def assert_on_time(system, records):
-    """Each run begins at a tick, none is left out while there is work, and each is closed by its deadline."""
+    """Check that each run begins at a tick, none with work is missing, and each is closed by its deadline."""
     every = system.settings.run.every_seconds
     ticks = [datetime.fromisoformat(one["started_at"]).timestamp() for one in records]
     assert all(min(tick % every, every - tick % every) < 0.002 for tick in ticks), ticks
@@ -136,13 +136,13 @@ def assert_on_time(system, records):
 
 
 def work_at(tick, system, records):
-    """Return how many events there certainly were for a tick that no run began at, after those of `records`."""
+    """Return the minimum number of events for a tick without a run, after those of `records`."""
     pushed = sum(number for at, number in system.pushes if at < tick - 1)
     return pushed - sum(one["counts"]["completed"] + one["counts"]["failed"] for one in records)
 
 
 def report(what, system, records, repeats):
-    """Write figures of a case for whoever asked for them."""
+    """Write figures of a case to a file if they were asked for."""
     if place := os.environ.get("UPGRADE_OUT"):
         left = [one["counts"]["leftover"] for one in records]
         with Path(place).open("a") as out:

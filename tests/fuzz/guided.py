@@ -1,10 +1,10 @@
-"""Fuzzing that follows the code's branches, by atheris, which is no dependency of RLM.
+"""Coverage-guided fuzzing by atheris, which is not a dependency of RLM.
 
     uv run --with atheris python -m tests.fuzz.guided intake -runs=1000000
     uv run --with atheris python -m tests.fuzz.guided settings -max_total_time=600
 
-What stands behind the target are options of libFuzzer. It ends at the first input that raises what it should not, and
-writes it to a file `crash-*` in the current directory.
+Further options are those of libFuzzer. It ends at the first input that raises an unexpected error, and writes it to a
+file `crash-*` in the current directory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_BYTES = 4096
 
 
 def intake(raw: bytes) -> None:
-    """An item is good, by another reader of JSON too, or a dead letter that holds it."""
+    """Check that an item is good, also for another JSON reader, or a dead letter that contains it."""
     try:
         item = decode_item(raw, MAX_BYTES)
     except BadItemError as error:
@@ -44,7 +44,7 @@ def intake(raw: bytes) -> None:
 
 
 def settings(text: bytes) -> None:
-    """A file is settings or a fault."""
+    """Check that a file gives settings or a fault."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "rlm.toml"
         file.write_bytes(text)

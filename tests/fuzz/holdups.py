@@ -1,7 +1,7 @@
-"""Who looks on while the intake drains: how long Redis was held up by RLM, and how much memory the drain took.
+"""Watches the drain of the intake: how long RLM held Redis up, and how much memory the drain took.
 
-The drain runs in a process of its own, whose memory is then RLM's alone. What holds Redis up is asked of its slow log,
-for scripts, which RLM alone runs here; and seen by a client in another process, which does nothing but ping.
+The drain runs in its own process, so that the memory is RLM's alone. Delays of Redis are read from its slow log, for
+scripts, which only RLM runs here, and measured by a client in another process that only pings.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
 
-#: What is logged as slow, microseconds.
+#: Microseconds from which a command counts as slow.
 SLOW_US = 5000
 
 
 @dataclass
 class Strain:
-    """The longest script, the longest ping during a drain, seconds; the memory of the drain at first and at most."""
+    """The longest script and the longest ping during a drain, seconds; the drain's first and maximum memory."""
 
     script: float = 0.0
     ping: float = 0.0
@@ -33,13 +33,13 @@ class Strain:
     most_bytes: int = 0
 
     def __str__(self) -> str:
-        """Write it as a person reads it."""
+        """Format it for a person."""
         held = f"longest script {self.script * 1000:.1f} ms, longest ping {self.ping * 1000:.1f} ms"
         return f"{held}; memory of the drain {self.first_bytes / 1e6:.0f} MB, at most {self.most_bytes / 1e6:.0f} MB"
 
 
 class Onlooker:
-    """Drains in another process and looks on: `drain` is one for `tests.fuzz.intake.fuzz`."""
+    """Drains in another process and watches it: `drain` is the function for `tests.fuzz.intake.fuzz`."""
 
     def __init__(self, store: Store, config: Path) -> None:
         self.strain = Strain()
@@ -57,7 +57,7 @@ class Onlooker:
             process.start()
 
     def drain(self, token: int, run_id: str) -> int:
-        """Drain; note how it went."""
+        """Drain, and record the measurements."""
         self._store.client.slowlog_reset()
         self._pinger.send("begin")
         self._drainer.send((token, run_id))
@@ -98,7 +98,7 @@ def _drain_when_told(told: Connection, config: str, url: str) -> None:
 
 
 def _most_bytes() -> int:
-    """Return the most memory that this process ever had; what `getrusage` tells may be that of its parent."""
+    """Return the maximum memory of this process; `getrusage` may return that of its parent."""
     (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 

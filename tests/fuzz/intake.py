@@ -1,10 +1,10 @@
-"""Whatever is pushed onto the audit list, each item is events or a dead letter after the drain: none lost, none twice.
+"""Whatever is pushed onto the audit list, each item is events or a dead letter after the drain: none lost or doubled.
 
-Run it for as long as one likes, on a server of its own:
+Run it for any time, on its own server:
 
     uv run python -m tests.fuzz.intake --random 1000000 --mutated 100000 --sized 1000000 --seed 1
 
-`--giant` is the size in MB of one item pushed among the sized ones, and `--aof` has Redis keep its file as in life.
+`--giant` is the size in MB of one item pushed among the sized ones; with `--aof` Redis keeps its file as in production.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
 
-#: Items that are pushed and drained at a time.
+#: Items to push and drain at a time.
 BATCH = 5000
-#: A drain of so many takes a second or two; one that takes this long hangs, seconds.
+#: Seconds after which a drain of so many counts as hung; it normally takes one or two.
 HANG_SECONDS = 120
 #: Whose letters may hold the beginning of an item, and items longer than this.
 EXCERPTED = {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}
 LEAST_EXCERPT = 2000
-#: What JSON allows around a value, and its readers drop.
+#: Characters that JSON allows around a value, and its readers drop.
 WHITESPACE = b" \t\r\n"
 #: Columns up to which a letter's detail quotes an unknown type.
 LONGEST_TYPE = 100
@@ -55,7 +55,7 @@ Drain: TypeAlias = "Callable[[int, str], int]"
 
 @dataclass
 class Figures:
-    """What became of the items so far."""
+    """The results for the items so far."""
 
     items: int = 0
     taken: int = 0
@@ -71,10 +71,11 @@ class Figures:
 
 
 def fuzz(store: Store, make: Maker, number: int, seed: str, drain: Drain | None = None, giant: int = 0) -> Figures:
-    """Push `number` made items through the real drain and check, batch by batch, what became of each.
+    """Push `number` made items through the real drain and check the result of each, batch by batch.
 
-    `store` is empty, and is again afterwards. A batch is made from `seed` and its number alone. `drain` takes token and
-    run id and returns how many events were taken. With `giant`, an item of so many bytes is in the midst of the first.
+    `store` is empty, and is empty again afterwards. A batch depends only on `seed` and its number. `drain` takes token
+    and run id and returns how many events were taken. With `giant`, the first batch contains an item of that many
+    bytes.
     """
     types = [one.name for one in store.settings.event_types]
     total = Figures()
@@ -93,7 +94,7 @@ def fuzz(store: Store, make: Maker, number: int, seed: str, drain: Drain | None 
 
 
 def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
-    """Drain `items` in a run of their own and check that the sum is right."""
+    """Drain `items` in their own run and check that the sum is right."""
     token = store.leases.acquire(steps.CONDUCTOR, 600)
     run = steps.open_run(store, token)
     for start in range(0, len(items), 500):
@@ -135,7 +136,7 @@ def _sort(
 ) -> tuple[Counter[bytes], Counter[tuple[str, str]]]:
     """Return the items that were rejected whole, and the events of an unknown type; each letter is one or the other.
 
-    `large` are items by their size and SHA-256, by which a letter with the beginning of one names it.
+    `large` are items by size and SHA-256, which identify them in a letter with only their beginning.
     """
     rejected: Counter[bytes] = Counter()
     unknown: Counter[tuple[str, str]] = Counter()
@@ -159,7 +160,7 @@ def _sort(
 
 
 def _whole(raw: bytes, letter: dict[str, Any], large: Mapping[tuple[int, str], bytes]) -> bytes:
-    """Return the item of a letter, whose beginning it may hold."""
+    """Return the item of a letter, which may contain only its beginning."""
     held = letter["item"]
     if Reason(letter["reason"]) in EXCERPTED and set(held) == {"base64", "truncated", "bytes", "sha256"}:
         whole, head = large[held["bytes"], held["sha256"]], base64.b64decode(held["base64"])
@@ -173,7 +174,7 @@ def _whole(raw: bytes, letter: dict[str, Any], large: Mapping[tuple[int, str], b
 
 
 def _events(raw: bytes) -> list[tuple[str, str]]:
-    """Read the events of an accepted item, by another reader of JSON than RLM's, which takes no field twice."""
+    """Read the events of an accepted item by another JSON reader than RLM's, one that refuses repeated fields."""
     document = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_Once)
     for name in ("id", "wallet_name", "events", "priority"):
         assert name not in document.twice, raw
@@ -181,7 +182,7 @@ def _events(raw: bytes) -> list[tuple[str, str]]:
 
 
 class _Once(dict[str, Any]):
-    """An object and the names that stood in it more than once."""
+    """An object, and the names that occurred in it more than once."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -207,7 +208,7 @@ def _clear(store: Store) -> None:
 
 
 class _no_hang:  # noqa: N801  # reads like a function
-    """Raise where the block takes longer than `HANG_SECONDS`."""
+    """Raise if the block takes longer than `HANG_SECONDS`."""
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGALRM, self._hangs)
@@ -221,7 +222,7 @@ class _no_hang:  # noqa: N801  # reads like a function
 
 
 def main() -> None:
-    """Fuzz the intake as the command line says and print the figures."""
+    """Fuzz the intake by the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--random", type=int, default=1_000_000, help="random items")
     parser.add_argument("--mutated", type=int, default=100_000, help="good items that something happened to")

@@ -1,4 +1,4 @@
-"""Items nobody would write on purpose: noise, JSON of any shape, and good items that something happened to."""
+"""Unusual items: noise, JSON of any shape, and damaged good items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: `queue.max_item_bytes` by default.
 BOUND = 65_536
 FIELDS = ("id", "wallet_name", "events", "priority", "worker_id", "timestamp", "retry_count", "note", "")
-#: Pieces of which token soup is made; each has once been trouble for some reader of JSON.
+#: The tokens of token soup; each has been a problem for some JSON reader.
 TOKENS = (
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b" ", b"\n", b"\t", b"\0", b"\x7f", b"\xff", b"\xc0\x80"),
     *(b"null", b"true", b"false", b"NaN", b"Infinity", b"-Infinity", b"-0", b"0", b"1e999", b"1e-999", b"0.5"),
@@ -51,7 +51,7 @@ _TEXTS = (
 
 
 def random_item(random: random.Random, types: Sequence[str]) -> bytes:
-    """Write noise, token soup, any JSON, or an object with the right fields and any values."""
+    """Return noise, token soup, any JSON, or an object with the right fields and any values."""
     match random.randrange(4):
         case 0:
             return random.randbytes(random.randrange(200))
@@ -66,7 +66,7 @@ def random_item(random: random.Random, types: Sequence[str]) -> bytes:
 
 
 def good_item(random: random.Random, types: Sequence[str]) -> dict[str, Any]:
-    """Write a good item; ids come from few, so that some are seen again."""
+    """Return a good item; ids come from a small set, so that some are repeated."""
     document = {
         "id": f"i{random.randrange(1000)}",
         "wallet_name": random.choice(("wallet_001", "ö", "w" * 500, '"', "a\\b")),
@@ -78,7 +78,7 @@ def good_item(random: random.Random, types: Sequence[str]) -> dict[str, Any]:
 
 
 def sized_item(random: random.Random, types: Sequence[str]) -> bytes:
-    """Write a good item of any size up to the bound, or a bit more; most are small, as they are in life."""
+    """Return a good item of any size up to the bound, or slightly more; most are small, as in production."""
     document = {
         "id": f"i{random.getrandbits(64)}",
         "wallet_name": "wallet",
@@ -92,7 +92,7 @@ def sized_item(random: random.Random, types: Sequence[str]) -> bytes:
 
 
 def mutated_item(random: random.Random, types: Sequence[str]) -> bytes:
-    """Write a good item and do one to four things to it."""
+    """Return a good item with one to four mutations."""
     item = _write(random, good_item(random, types))
     for _ in range(random.randrange(1, 5)):
         item = random.choice(_MUTATIONS)(random, item, types)
@@ -100,7 +100,7 @@ def mutated_item(random: random.Random, types: Sequence[str]) -> bytes:
 
 
 def _write(random: random.Random, value: Any) -> bytes:
-    """Write JSON, in one of four spellings; what UTF-8 cannot hold is left as bytes that are none."""
+    """Return JSON in one of four spellings; text that UTF-8 cannot encode becomes invalid bytes."""
     indent = None if random.random() < 0.9 else 1
     return json.dumps(value, ensure_ascii=random.random() < 0.5, indent=indent).encode("utf-8", "surrogatepass")
 
@@ -123,7 +123,7 @@ def _value(random: random.Random, types: Sequence[str], depth: int) -> Any:
 
 
 def _field(random: random.Random, name: str, types: Sequence[str]) -> Any:
-    """Write a value that suits the field, mostly; so that the rules behind the first are reached."""
+    """Return a value that mostly suits the field, so that later rules are reached too."""
     if random.random() < 0.1:
         return _value(random, types, 2)
     match name:
@@ -168,7 +168,7 @@ def _splice(random: random.Random, item: bytes, types: Sequence[str]) -> bytes:
 
 
 def _add_field(random: random.Random, item: bytes, types: Sequence[str]) -> bytes:
-    """Put a field in front, which may stand there already."""
+    """Put a field at the beginning, which may be there already."""
     if not item.startswith(b"{"):
         return item
     name = random.choice(FIELDS)
@@ -184,7 +184,7 @@ def _deepen(random: random.Random, item: bytes, _types: Sequence[str]) -> bytes:
 
 
 def _swell(random: random.Random, item: bytes, _types: Sequence[str]) -> bytes:
-    """Once in a while make it larger than is taken."""
+    """Occasionally make it larger than is allowed."""
     return item[:-1] + b', "x": "' + b"x" * random.choice((10, 10, 10, 10, 10, 10, 10, 70_000)) + b'"}'
 
 

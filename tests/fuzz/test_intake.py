@@ -1,4 +1,4 @@
-"""The short form of the fuzzing of the intake: some thousands of items through the real drain, in a second or two."""
+"""A short run of the intake's fuzzing: some thousands of items through the real drain, in a second or two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.rest
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store on a server of its own: batches are counted and cleared away."""
+    """A store on its own server, because batches are counted and deleted."""
     directory = tmp_path_factory.mktemp("fuzz")
     (directory / "rlm.toml").write_text("")
     with running_server("valkey", directory / "data") as url:

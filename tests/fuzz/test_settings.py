@@ -1,4 +1,4 @@
-"""Whatever stands in rlm.toml or in the environment, it is settings or a fault that is told: no traceback, no hang."""
+"""Whatever rlm.toml or the environment contains gives settings or a reported fault: no traceback, no hang."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthC
 
 
 def outcome(text: bytes, environ: dict[str, str]) -> str:
-    """Load a configuration; return what is wrong with it, empty where nothing is."""
+    """Load a configuration; return its faults, empty if there are none."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "rlm.toml"
@@ -82,7 +82,7 @@ def outcome(text: bytes, environ: dict[str, str]) -> str:
 
 
 def write(document):
-    """Write a document as TOML: each of its keys a line with a value."""
+    """Return a document as TOML: each of its keys on a line with a value."""
     return "".join(f"{toml_key(key)} = {toml_value(value)}\n" for key, value in document.items()).encode(
         "utf-8", "surrogatepass"
     )

@@ -1,4 +1,4 @@
-"""Runs trials and prints what the judge says and what was measured: `python -m tests.hosts NAME... [--into DIR]`."""
+"""Runs trials and prints the verdict and the measurements: `python -m tests.hosts NAME... [--into DIR]`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""A strict HTTP API of its own, without a line of RLM's: it counts by its own clock, and logs every call.
+"""A strict HTTP API of its own, without any code of RLM: it counts by its own clock, and logs every call.
 
-`python tests/hosts/api.py ADDRESSES PORT LOG AMOUNT PERIOD TAKES [close]`: each path is an endpoint. It refuses with
-429 what would be more than AMOUNT calls in any PERIOD seconds, counting those that it refused; every other answer
-takes TAKES seconds. With `close` it ends the connection after each. A call is a line of LOG when it has been answered
-or given up.
+`python tests/hosts/api.py ADDRESSES PORT LOG AMOUNT PERIOD TAKES [close]`: each path is an endpoint. It answers 429 to
+calls beyond AMOUNT in any PERIOD seconds, counting refused ones too; every other answer takes TAKES seconds. With
+`close` it ends the connection after each. A call is written to LOG when it was answered or given up.
 """
 
 from __future__ import annotations

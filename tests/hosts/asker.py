@@ -1,6 +1,6 @@
-"""Gives commands of RLM over and over in one process, so that a busy machine does not take seconds to start each.
+"""Runs commands of RLM repeatedly in one process, so that a busy machine does not take seconds to start each.
 
-`python tests/hosts/asker.py CONFIG COMMAND...`: prints a line each time, `[when it was asked, COMMAND, what it said]`.
+`python tests/hosts/asker.py CONFIG COMMAND...`: prints a line each time, `[time, COMMAND, document]`.
 """
 
 from __future__ import annotations

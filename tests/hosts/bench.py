@@ -1,4 +1,4 @@
-"""An installation of RLM over several hosts: Redis, the strict API, the hosts, and a desk where commands are given."""
+"""An installation of RLM over several hosts: Redis, the strict API, the hosts, and a desk for commands."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from tests.hosts.net import Port
 
 _API = Path(__file__).with_name("api.py")
-#: The root of the project whose RLM is tried: this one, or another version's.
+#: The root of the tested project: this one, or another version's.
 _ROOT = Path(os.environ.get("RLMBENCH_PROJECT") or Path(__file__).parents[2])
 _SKEW = Path(__file__).with_name("skew.c")
 _PASSWORD = "of-the-bench"
 _API_PORT = 8090
-#: By how many seconds before a tick everything is pushed.
+#: Seconds before a tick at which everything is pushed.
 _LEAD = 3.0
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the installation is like: a window is a tenth of the one in life, all times in seconds."""
+    """The layout of the installation: a window is a tenth of a real one, all times in seconds."""
 
     types: int = 5
     endpoints: int = 4
@@ -60,7 +60,7 @@ class Layout:
         return [f"T{number}" for number in range(1, self.types + 1)]
 
     def toml(self, redis_url: str, api_hosts: Sequence[str]) -> str:
-        """Return the configuration file; the endpoints of a type go round the names of the API."""
+        """Return the configuration file; the endpoints of a type use the API's names in turn."""
         lines = [
             f'[redis]\nurl = "{redis_url}"',
             f"[run]\nwindow_seconds = {self.window}\ntarget = {self.target}",
@@ -80,7 +80,7 @@ class Layout:
 
 
 class Machine:
-    """A machine on which processes of RLM run; `env` is more of their environment."""
+    """A machine on which processes of RLM run; `env` is additional environment."""
 
     def __init__(self, port: Port, directory: Path, toml: str, env: Mapping[str, str]) -> None:
         self.port, self.directory, self.env = port, directory, dict(env)
@@ -125,7 +125,7 @@ class Machine:
 
 
 class HostBench:
-    """Everything, running: `hosts` by name, `desk`, `redis` and `api` as places in the network."""
+    """The running installation: `hosts` by name, `desk`, `redis` and `api` as places in the network."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class HostBench:
             self._servers.append(subprocess.Popen(port.command(*command), cwd=_ROOT, **options))
 
     def _all_there(self) -> bool:
-        """By the logs alone: a version of RLM that knows no hosts can be judged as well."""
+        """Return whether all are ready, by the logs only, so that a version without hosts can be judged too."""
         return all(host.log("scheduler") and host.log("supervisor") for host in self.hosts.values())
 
     @property
@@ -199,7 +199,7 @@ class HostBench:
         return self.directory / "calls.jsonl"
 
     def calls(self) -> list[SeenCall]:
-        """What the API saw, in order of arrival."""
+        """Return the API's calls, in order of arrival."""
         lines = self.api_log.read_text().rpartition("\n")[0].splitlines()  # the last may not be written whole yet
         return sorted((SeenCall(**json.loads(line)) for line in lines), key=lambda call: call.at)
 
@@ -220,7 +220,7 @@ class HostBench:
         return told.stdout.strip()
 
     def rlm(self, *arguments: str, given: str = "", timeout: float = 60.0) -> Any:
-        """Give a command at the desk and return its JSON, None where it printed none."""
+        """Run a command at the desk and return its JSON; None if it printed none."""
         done = subprocess.run(
             self.desk.command(*arguments, "--json"),
             input=given,
@@ -238,7 +238,7 @@ class HostBench:
         return None
 
     def push(self, events: int, label: str) -> None:
-        """Push so many items of one event each, the types in turns."""
+        """Push `events` items of one event each, with the types in turn."""
         names = self.layout.type_names
         items = [
             {"id": f"{label}-{number}", "wallet_name": "w", "events": [names[number % len(names)]]}
@@ -250,24 +250,24 @@ class HostBench:
         self.pushed.update((f"{item['id']}:{item['events'][0]}", time.time()) for item in items)
 
     def next_tick(self, after: float | None = None) -> float:
-        """The first tick that is at least `after` (now, unless given)."""
+        """Return the first tick that is at or after `after`, by default now."""
         return math.ceil((time.time() if after is None else after) / self.layout.window) * self.layout.window
 
     def push_for_tick(self, events: int, label: str) -> float:
-        """Push shortly before a tick, and return when that is."""
+        """Push shortly before a tick, and return the time of the tick."""
         tick = self.next_tick(time.time() + _LEAD)
         sleep_until(tick - _LEAD)
         self.push(events, label)
         return max(tick, self.next_tick())
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of the finished runs, the oldest first."""
+        """Return the records of the finished runs, oldest first."""
         listed = self.rlm("list", "1000") or []
         open_states = {"draining", "planning", "running", "finishing"}
         return [self.rlm("result", one["run_id"]) for one in reversed(listed) if one["state"] not in open_states]
 
     def left(self) -> tuple[int, int]:
-        """Events that are neither completed nor dead letters, and dead letters; -1 of both where nobody can say."""
+        """Return the number of unfinished events, and of dead letters; -1 for both if it is unknown."""
         stats = self.rlm("queue", "stats")
         if stats is None:
             return -1, -1
@@ -275,17 +275,17 @@ class HostBench:
 
 
 def _protocol(*words: str) -> str:
-    """A command as Redis reads it; all words are ASCII."""
+    """Return a command in the protocol of Redis; all words are ASCII."""
     return f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
 
 
 def sleep_until(moment: float) -> None:
-    """Sleep until a time of day: for the course of a trial, never for what should have happened by then."""
+    """Sleep until a time of day: for the course of a trial, never to wait for an expected event."""
     time.sleep(max(0.0, moment - time.time()))
 
 
 def freeze(port: Port, *, seconds: float) -> None:
-    """Stop every process on a machine for so long."""
+    """Stop every process on a machine for `seconds`."""
     port.signal(signal.SIGSTOP)
     time.sleep(seconds)
     port.signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What is demanded of a trial's figures, beside the promises: fair shares, soon noticed, soon elsewhere, as planned."""
+"""Demands on a trial's figures, in addition to the promises: fair shares, quick detection and takeover, as planned."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ if TYPE_CHECKING:
 
     Demand = Callable[[Mapping[str, Any]], Iterator[str]]
 
-#: How far a share may be from that of the host's capacity, and a makespan from what was planned, parts of 1.
+#: The allowed deviation of a share from its host's capacity, and of a makespan from its plan, parts of 1.
 _FAIR, _AS_PLANNED = 0.10, 0.05
-#: How late a run may be closed, seconds.
+#: Seconds by which a run may be closed late.
 _LATE = 1.0
-#: What a command takes to start and to be asked again, seconds: so much later a watcher may see it.
+#: Seconds that a command takes to start and to be repeated: so much later a watcher may see something.
 _TO_ASK = 3.0
 
 
 def in_time(result: Mapping[str, Any]) -> Iterator[str]:
-    """No run is closed later than a second after its deadline."""
+    """Check that no run is closed later than a second after its deadline."""
     for run in result["runs"]:
         if run["closed_late"] > _LATE:
             yield f"{run['run']} was closed {run['closed_late']} s late"
 
 
 def fair(**capacities: int) -> Demand:
-    """Each host's share of the first run is within a tenth of its capacity's."""
+    """Check that each host's share of the first run is within a tenth of its capacity's."""
 
     def demand(result: Mapping[str, Any]) -> Iterator[str]:
         shares, whole = result["runs"][0]["shares"], sum(capacities.values())
@@ -38,7 +38,7 @@ def fair(**capacities: int) -> Demand:
 
 
 def done(*runs: int) -> Demand:
-    """Those runs, counted from 0, leave nothing over."""
+    """Check that those runs, counted from 0, leave nothing over."""
 
     def demand(result: Mapping[str, Any]) -> Iterator[str]:
         for number in runs:
@@ -50,14 +50,14 @@ def done(*runs: int) -> Demand:
 
 
 def all_but_in_flight(result: Mapping[str, Any]) -> Iterator[str]:
-    """The first run leaves no more over than what the host had in flight: a window of a tenth ends before leases do."""
+    """Check that the first run leaves over at most what the host had in flight: its short window ends before leases."""
     run, in_flight = result["runs"][0], result["trial_found"]["elsewhere"]["events"]
     if run["leftover"] > in_flight:
         yield f"run 0 left {run['leftover']} over, {in_flight} were in flight: {run['why']}"
 
 
 def leaves_at_most(number: int) -> Demand:
-    """The first run leaves no more over than that: what could not be done until a host was missed."""
+    """Check that the first run leaves over at most `number` events: those that waited until a host was missed."""
 
     def demand(result: Mapping[str, Any]) -> Iterator[str]:
         run = result["runs"][0]
@@ -68,21 +68,21 @@ def leaves_at_most(number: int) -> Demand:
 
 
 def as_planned(result: Mapping[str, Any]) -> Iterator[str]:
-    """The first run takes what its plan says."""
+    """Check that the first run takes as long as planned."""
     run = result["runs"][0]
     if abs(run["makespan"] - run["forecast"]) > _AS_PLANNED * run["forecast"]:
         yield f"{run['makespan']} s instead of {run['forecast']} s"
 
 
 def undelayed(result: Mapping[str, Any]) -> Iterator[str]:
-    """The first run takes hardly longer than it was planned, or than the next one, in which no host is in trouble."""
+    """Check that the first run takes hardly longer than planned, or than the next one without a host in trouble."""
     first, after = result["runs"][:2]
     if first["makespan"] > (1 + _AS_PLANNED) * max(first["forecast"], after["makespan"]):
         yield f"{first['makespan']} s instead of {first['forecast']} s, or {after['makespan']} s as without trouble"
 
 
 def noticed(*commands: str, within: float) -> Demand:
-    """Each of the commands names the host within so many seconds, and what it had in flight comes again by then."""
+    """Check that each command names the host in time, and that its calls in flight are repeated by then."""
 
     def demand(result: Mapping[str, Any]) -> Iterator[str]:
         found = result["trial_found"]
@@ -98,7 +98,7 @@ def noticed(*commands: str, within: float) -> Demand:
 
 
 def workers_within(most: int) -> Demand:
-    """There are never more workers than that."""
+    """Check that there are never more than `most` workers."""
 
     def demand(result: Mapping[str, Any]) -> Iterator[str]:
         if result["most_workers"] > most:
@@ -108,7 +108,7 @@ def workers_within(most: int) -> Demand:
 
 
 def back_soon(result: Mapping[str, Any]) -> Iterator[str]:
-    """When Redis is back, the run that has had its time is closed within 2 s, and calls go on within 5 s."""
+    """Check that, when Redis is back, an overdue run is closed within 2 s, and calls continue within 5 s."""
     found = result["trial_found"]
     if found["closed_after"] > 2 and result["runs"][0]["closed_late"] > _LATE:
         yield f"closed {found['closed_after']} s after Redis was back"

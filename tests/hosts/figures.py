@@ -1,4 +1,4 @@
-"""What a trial measured, in figures: how soon a host is noticed, how the work was shared, how late, how silent."""
+"""The figures of a trial: how soon a host is noticed, how the work was shared, delays, silences."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from tests.hosts.api import SeenCall
     from tests.hosts.judge import TrialEvidence
 
-#: For how long after a slot may be taken again its call may be on its way, seconds.
+#: Seconds that a call may be on its way after a slot is free again.
 _ON_ITS_WAY = 0.3
 
 
 def figures(evidence: TrialEvidence) -> dict[str, Any]:
-    """Return the figures of each run, and of all; `ghosts` are calls that arrived when their run was over."""
+    """Return the figures of each run, and of all; `ghosts` are calls that arrived after their run."""
     return {
         "runs": [_run(evidence, record) for record in evidence.records],
         "calls": len(evidence.calls),
@@ -57,15 +57,15 @@ def _run(evidence: TrialEvidence, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shares(calls: Sequence[SeenCall]) -> dict[str, float]:
-    """The part of the calls that came from each address."""
+    """Return the share of the calls that came from each address."""
     counted = Counter(call.host for call in calls)
     return {host: round(number / len(calls), 3) for host, number in sorted(counted.items())}
 
 
 def idle_gap(evidence: TrialEvidence, record: Mapping[str, Any], own: Sequence[SeenCall]) -> float:
-    """The longest time in which no call came although an endpoint had a slot and its type had events, seconds.
+    """Return the longest time without a call although an endpoint had a slot and its type had events, seconds.
 
-    It ends with the run's last call, or where events were left over, with the last moment at which a call would fit.
+    It ends with the run's last call or, if events were left over, with the last moment at which a call would fit.
     """
     times = [call.at for call in own]
     if record["counts"]["leftover"]:
@@ -80,7 +80,7 @@ def idle_gap(evidence: TrialEvidence, record: Mapping[str, Any], own: Sequence[S
 
 
 def _wanted(evidence: TrialEvidence, now: float) -> list[str]:
-    """The endpoints of the types that have events at that moment."""
+    """Return the endpoints of the types that have events at that moment."""
     open_events = Counter(key.rpartition(":")[2] for key, at in evidence.pushed.items() if at < now)
     done = {call.key for call in evidence.calls if call.status == 200 and call.ended <= now}
     open_events.subtract(key.rpartition(":")[2] for key in done)
@@ -88,7 +88,7 @@ def _wanted(evidence: TrialEvidence, now: float) -> list[str]:
 
 
 def _free_from(times: Sequence[float], evidence: TrialEvidence, now: float) -> float:
-    """From when on, not before `now`, an endpoint has a slot."""
+    """Return from when on, not before `now`, an endpoint has a slot."""
     layout = evidence.layout
     seen = bisect_right(times, now)
     if seen < layout.amount:
@@ -97,7 +97,7 @@ def _free_from(times: Sequence[float], evidence: TrialEvidence, now: float) -> f
 
 
 def went_elsewhere(calls: Sequence[SeenCall], host: str, since: float, until: float) -> dict[str, Any]:
-    """How long after `since` what was in flight on `host` came again from another one, seconds."""
+    """Return how long after `since` the calls in flight on `host` were repeated by another, seconds."""
     in_flight = [call for call in calls if call.host == host and call.at <= since < call.ended]
     held = {call.key for call in calls if call.host == host and since - 15 < call.at <= until}
     again = {}

@@ -1,4 +1,4 @@
-"""The judge of a trial: five promises, held against what the API saw, the records and the queue."""
+"""The judge of a trial: compares five promises with the API's log, the records and the queue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from tests.hosts.api import SeenCall
     from tests.hosts.bench import Layout
 
-#: How much later than its tick, or than the end of the run before, a run may start, seconds.
+#: Seconds by which a run may start after its tick, or after the end of the run before.
 ON_TIME = 2.0
 
 
 @dataclass(frozen=True)
 class TrialEvidence:
-    """What is known when a trial is over. `waiting` events are neither completed nor dead letters, `dead` are these."""
+    """The facts after a trial. `waiting` events are neither completed nor dead letters, `dead` are dead letters."""
 
     layout: Layout
     pushed: Mapping[str, float]
@@ -32,12 +32,12 @@ class TrialEvidence:
 
 
 def moment(text: str) -> float:
-    """A time in a record, as seconds since 1970."""
+    """Return a time of a record, as seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
 
 
 def faults(evidence: TrialEvidence) -> list[str]:
-    """Return each promise that was not kept, in words."""
+    """Return each broken promise, in words."""
     checks = (_lost, _keys, _twice_in_flight, _limits, _books, _on_time)
     return [fault for check in checks for fault in check(evidence)]
 
@@ -99,7 +99,7 @@ def _books(evidence: TrialEvidence) -> Iterator[str]:
 
 
 def _on_time(evidence: TrialEvidence) -> Iterator[str]:
-    """Each run starts on the first tick after what it took was there, or right after the run before."""
+    """Check that each run starts on the first tick after its events came, or right after the run before."""
     window = evidence.layout.window
     for before, after in pairwise(evidence.records):
         ended, started = moment(before["finished_at"]), moment(after["started_at"])
@@ -111,7 +111,7 @@ def _on_time(evidence: TrialEvidence) -> Iterator[str]:
 
 
 def arrivals(calls: Sequence[SeenCall]) -> dict[str, list[float]]:
-    """When calls arrived, by endpoint, in order."""
+    """Return when calls arrived, by endpoint, in order."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for call in calls:
         found[call.endpoint].append(call.at)
@@ -119,7 +119,7 @@ def arrivals(calls: Sequence[SeenCall]) -> dict[str, list[float]]:
 
 
 def most(times: Sequence[float], period: float) -> int:
-    """The most of `times` that lie in one period, wherever it begins."""
+    """Return the most of `times` in one period, wherever it begins."""
     first = best = 0
     for last, at in enumerate(times):
         while times[first] <= at - period:

@@ -1,7 +1,7 @@
-"""A network of machines made of network namespaces: a switch, and ports that can be cut, blocked and given back.
+"""A network of machines made of network namespaces: a switch, and ports that can be cut, blocked and restored.
 
-Everything lies in namespaces whose names begin alike, the switch too, so that nothing of the machine itself is touched
-and nothing is left once they are deleted.
+Everything, including the switch, is in namespaces with a common name prefix, so that nothing of the machine itself is
+touched and nothing is left once they are deleted.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tests.wait import wait_until
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: What the names of all namespaces of all benches begin with.
+#: The prefix of all namespaces of all benches.
 FAMILY = "rlmbench"
-#: Where `ip netns exec` finds the files that take the place of those in /etc.
+#: Where `ip netns exec` finds the files that replace those in /etc.
 _ETC = Path("/etc/netns")
 
 
 def why_not() -> str:
-    """Why there can be no such network here, in words; empty where there can."""
+    """Return why no such network is possible here; empty if it is."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if missing := [name for name in ("ip", "nft", "unshare", "redis-server") if shutil.which(name) is None]:
@@ -39,7 +39,7 @@ def why_not() -> str:
 
 
 def run(*command: str) -> str:
-    """Run a command that must succeed, and return what it prints."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
     return done.stdout
@@ -48,7 +48,7 @@ def run(*command: str) -> str:
 class Network:
     """A switch and the ports of `names`, the first with the address 10.213.N.1; `extra` addresses go to ports by name.
 
-    N comes from the process id, so that two benches can run side by side.
+    N is derived from the process id, so that two benches can run side by side.
     """
 
     def __init__(self, names: Sequence[str], extra: Mapping[str, int] | None = None) -> None:
@@ -100,7 +100,7 @@ class Port:
         return self.addresses[0]
 
     def write_names(self, *, forget: bool = False) -> None:
-        """Write the names this machine can resolve; with `forget` none but its own. The file stays the same one."""
+        """Write the names that this machine can resolve; with `forget` only its own. The file is written in place."""
         own = {"localhost": "127.0.0.1", self.name: self.address}
         lines = [f"{address} {name}\n" for name, address in (own if forget else {**self.names, **own}).items()]
         with (_ETC / self.namespace / "hosts").open("w") as file:
@@ -117,11 +117,11 @@ class Port:
         run("ip", "-n", self._switch, "link", "set", self._plug, "up")
 
     def drop(self, *addresses: str) -> None:
-        """Drop in silence what goes to `addresses`."""
+        """Drop packets to `addresses` silently."""
         self._filter("drop", addresses)
 
     def refuse(self, *addresses: str) -> None:
-        """Refuse at once what goes to `addresses`, as a port does on which nobody listens."""
+        """Refuse connections to `addresses` at once, as if nobody listened."""
         self._filter("meta l4proto tcp reject with tcp reset", addresses)
 
     def unroute(self, *addresses: str) -> None:
@@ -142,7 +142,7 @@ class Port:
         run("ip", "netns", "exec", self.namespace, "nft", "\n".join(lines))
 
     def unblock(self) -> None:
-        """Take back what `drop`, `refuse` and `unroute` did."""
+        """Undo `drop`, `refuse` and `unroute`."""
         subprocess.run(
             ["ip", "netns", "exec", self.namespace, "nft", "delete", "table", "inet", "fault"],
             capture_output=True,
@@ -153,12 +153,12 @@ class Port:
     # -- processes
 
     def command(self, *command: str) -> list[str]:
-        """What runs `command` on this machine, under its host name."""
+        """Return the command line that runs `command` on this machine, under its host name."""
         named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name)
         return ["ip", "netns", "exec", self.namespace, *named, *command]
 
     def pids(self) -> list[int]:
-        """The processes on this machine."""
+        """Return the processes on this machine."""
         found = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False)
         return [int(pid) for pid in found.stdout.split()]
 
@@ -179,7 +179,7 @@ class Port:
 
 
 def delete_abandoned() -> None:
-    """Delete the namespaces of benches whose process is gone: it was killed before it could do so itself."""
+    """Delete the namespaces of killed benches."""
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
     for pid in set(re.findall(rf"^{FAMILY}(\d+)-", listed, re.MULTILINE)):
         if int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists():
@@ -187,7 +187,7 @@ def delete_abandoned() -> None:
 
 
 def delete_all(prefix: str) -> None:
-    """Delete each namespace whose name begins with `prefix`, after what runs in it."""
+    """Delete each namespace whose name begins with `prefix`, after its processes."""
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
     names = re.findall(rf"^{re.escape(prefix)}\S*", listed, re.MULTILINE)
     for name in names:

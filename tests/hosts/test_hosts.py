@@ -1,4 +1,4 @@
-"""Several hosts on one machine, as network namespaces: what is promised holds whatever happens to one of them."""
+"""Several hosts on one machine, as network namespaces: the promises hold whatever happens to one of them."""
 
 from __future__ import annotations
 

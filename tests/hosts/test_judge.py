@@ -1,4 +1,4 @@
-"""The judge of the trials over several hosts finds each promise that was broken, and none that was kept."""
+"""The judge of the trials over several hosts finds each broken promise, and no kept one."""
 
 from __future__ import annotations
 

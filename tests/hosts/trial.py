@@ -1,4 +1,4 @@
-"""One trial from end to end: its course, then what is left is done, then the judge."""
+"""One trial from end to end: its course, then the remaining work, then the judge."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from tests.hosts.trials import Trial
 
-#: In so many windows after its course, all that a trial pushed must be settled.
+#: Windows after its course within which everything that a trial pushed must be settled.
 _WINDOWS_AFTER = 5
 
 
 def run_trial(trial: Trial, directory: Path) -> dict[str, Any]:
-    """Run a trial in `directory`; return `faults`, `unmet` demands, figures, and what its course found."""
+    """Run a trial in `directory`; return `faults`, `unmet` demands, figures, and the results of its course."""
     directory.mkdir(parents=True)
     with HostBench(directory, trial.layout, hosts=trial.hosts, env=trial.env) as bench:
         with Observer(bench) as watch:
@@ -44,7 +44,7 @@ def run_trial(trial: Trial, directory: Path) -> dict[str, Any]:
 
 
 def _settle(bench: HostBench) -> None:
-    """Wait until nothing waits any more; a few items for the last run show that there is a next one, on time."""
+    """Wait until nothing waits any more; some items for the last run show that there is a next one, on time."""
     bench.push_for_tick(20, "last")
     deadline = time.time() + _WINDOWS_AFTER * bench.layout.window
     sleep_until(bench.next_tick() + 2)

@@ -1,4 +1,4 @@
-"""The trials: each does something to an installation in mid-run, and returns what it measured beside the figures."""
+"""The trials: each does something to an installation during a run, and returns additional measurements."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 #: What fits into one window of the usual layout: 20 endpoints, 30 calls in each of three periods.
 FULL = 1800
-#: Enough work that a window has something to do at every moment, and all of it fits.
+#: Enough work to keep a window busy at every moment, and all of it fits.
 MUCH = 1500
-#: When in a run something is done to it, seconds from the tick: as soon as calls are made after the first filling.
+#: Seconds from the tick at which something is done to a run: as soon as calls are made after the first filling.
 MIDST = 6.0
 
 
 @dataclass
 class Trial:
-    """What a trial is made of: `course` does it, on an installation of this layout."""
+    """A trial: `course` does it, on an installation of this layout."""
 
     course: Callable[[HostBench, Observer], dict[str, Any]]
     layout: Layout = field(default_factory=Layout)
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hosts: int = 3
-    #: What is demanded of its figures, beside the promises.
+    #: The demands on its figures, in addition to the promises.
     demands: Sequence[Demand] = (in_time,)
 
 
@@ -78,13 +78,13 @@ def _cut(victim: Callable[[HostBench], str], seconds: float) -> Callable[[HostBe
 
 
 def _leader(bench: HostBench) -> str:
-    """The host whose scheduler leads, by its name in the status; the first, where that says nothing."""
+    """Return the host whose scheduler leads, by its name in the status; the first if that says nothing."""
     status = str((bench.rlm("status") or {}).get("conductor"))
     return next((name for name in bench.names if name in status), bench.names[0])
 
 
 def _other(bench: HostBench) -> str:
-    """A host whose scheduler does not lead."""
+    """Return a host whose scheduler does not lead."""
     return next(name for name in bench.names if name != _leader(bench))
 
 
@@ -99,7 +99,7 @@ def _all_but_one_killed(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 
 def _shut(kind: str, windows: int) -> Callable[[HostBench, Observer], dict[str, Any]]:
-    """One host reaches Redis but not the APIs, from mid-run of the first of so many windows on."""
+    """Let one host reach Redis but not the APIs, from the middle of the first of `windows` windows on."""
 
     def course(bench: HostBench, watch: Observer) -> dict[str, Any]:
         name = bench.names[1]
@@ -149,7 +149,7 @@ def _redis_frozen(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 
 def _back_again(bench: HostBench, back: float) -> dict[str, Any]:
-    """How soon after Redis was back a call was made, and the run closed that was open before."""
+    """Return how soon after Redis was back a call was made, and the earlier open run closed."""
     wait_until(bench.records, timeout=40, message="the run is closed")
     wait_until(lambda: [call for call in bench.calls() if call.at > back], timeout=40, message="a call is made")
     first = next(call.at for call in bench.calls() if call.at > back)
@@ -205,14 +205,14 @@ def _flapping(bench: HostBench, watch: Observer) -> dict[str, Any]:
 
 
 def _lanes(bench: HostBench, watch: Observer) -> dict[str, Any]:
-    """More work than the lanes can do at once; the limits are far away."""
+    """Give more work than the lanes can do at once, far below the limits."""
     tick = bench.push_for_tick(800, "lanes")
     sleep_until(tick + bench.layout.window)
     return {}
 
 
 def _noticed(bench: HostBench, watch: Observer, name: str, since: float, back: float) -> dict[str, Any]:
-    """What is known of a host that was in trouble from `since` to `back`."""
+    """Return what is known of a host that was in trouble from `since` to `back`."""
     wait_until(lambda: time.time() > back + 5, timeout=10)
     return {
         "host": name,
@@ -230,7 +230,7 @@ _CAPACITIES = {
     name: {"RLM_WORKERS__MAX_HERE": here} for name, here in (("host1", "10"), ("host2", "5"), ("host3", "5"))
 }
 _TWO_EACH = {name: {"RLM_WORKERS__MAX_HERE": "2"} for name in ("host1", "host2")}
-#: Each host takes two workers, and all there are is needed.
+#: Each host takes two workers, and all of them are needed.
 _FAST = Layout(types=1, endpoints=1, amount=100_000, workers=4, target=0.3)
 
 _LOST = noticed("status", "supervisor list", "doctor", within=15)

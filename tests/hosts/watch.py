@@ -1,6 +1,6 @@
-"""What an operator would have read, and when: status followed, the hosts and the doctor asked over and over.
+"""What an operator would have read, and when: the status followed, hosts and doctor queried repeatedly.
 
-Beside it the processes of the hosts are counted, whatever RLM says of them.
+It also counts the processes of the hosts, whatever RLM says of them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from tests.hosts.bench import HostBench
 
 _ASKER = Path(__file__).with_name("asker.py")
-#: States of a host, a worker or a supervisor that say that nothing is wrong with it.
+#: States of a host, a worker or a supervisor without a problem.
 _WELL = frozenset({"ready", "starting", "draining", "stopping"})
-#: Words that say in a sentence what is wrong with a host.
+#: Words that state a problem of a host in a sentence.
 _WORDS = ("lost", "cut off", "silent", "not heard", "not reach")
 
 
 @dataclass
 class Observer:
-    """Watches until the block ends; `seen` has (when, which command, its document)."""
+    """Watches until the block ends; `seen` has (time, command, document)."""
 
     bench: HostBench
     seen: list[tuple[float, str, Any]] = field(default_factory=list)
-    #: When how many worker processes lived, on each host.
+    #: The times and numbers of living worker processes on each host.
     workers: list[tuple[float, dict[str, int]]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -76,11 +76,11 @@ class Observer:
             self.workers.append((time.time(), {host.name: sum(map(_works, host.port.pids())) for host in hosts}))
 
     def most_workers(self) -> int:
-        """The most worker processes that there were at one time."""
+        """Return the most simultaneous worker processes."""
         return max((sum(hosts.values()) for _, hosts in self.workers), default=0)
 
     def named(self, host: str, since: float) -> dict[str, float]:
-        """How long after `since` each command first named a host as one with which something is wrong, seconds."""
+        """Return how many seconds after `since` each command first named a host as having a problem."""
         first: dict[str, float] = {}
         for at, command, document in self.seen:
             if at > since and command not in first and troubles(document, host):
@@ -88,7 +88,7 @@ class Observer:
         return first
 
     def cleared(self, host: str, since: float) -> dict[str, float]:
-        """How long after `since` each command named it so for the last time."""
+        """Return how many seconds after `since` each command last named it so."""
         last: dict[str, float] = {}
         for at, command, document in self.seen:
             if at > since and troubles(document, host):
@@ -96,7 +96,7 @@ class Observer:
         return last
 
     def dump(self) -> None:
-        """Write all of it beside the other evidence."""
+        """Write everything to the other evidence."""
         with (self.bench.directory / "watched.jsonl").open("w") as file:
             file.writelines(json.dumps(one) + "\n" for one in self.seen)
             file.writelines(json.dumps([at, "workers", hosts]) + "\n" for at, hosts in self.workers)
@@ -109,7 +109,7 @@ def _works(pid: int) -> bool:
 
 
 def troubles(document: Any, host: str) -> list[str]:
-    """What a document says is wrong with a host, in its words."""
+    """Return the problems of a host in a document, in its words."""
     return list(_troubles(document, host))
 
 

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def failure(verdict: Verdict) -> str:
-    """Print what a seed broke, how it went, and how to see it again."""
+    """Print what a seed broke, its course, and how to reproduce it."""
     return "\n".join(
         [
             *verdict.trace[-LINES:],
@@ -79,7 +79,7 @@ def failure(verdict: Verdict) -> str:
 
 
 def summary(verdicts: Sequence[Verdict], seconds: float) -> str:
-    """Print what was played and what came of it."""
+    """Print what was played, and the result."""
     faults: Counter[str] = Counter()
     for one in verdicts:
         faults.update(one.faults)

@@ -1,4 +1,4 @@
-"""The simulated API: what it answers, when it read each call, and the dispatcher that reaches it.
+"""The simulated API: its answers, when it read each call, and the dispatcher that reaches it.
 
 It keeps the promise that a limit rests on: a call is read within the guard of getting its slot. A lane sends within 0.4
 of the guard of asking for one; so the way takes at most `WAY_SHARE` of it.
@@ -25,9 +25,9 @@ WAY_SHARE = 0.59
 
 @dataclass(slots=True)
 class Arrival:
-    """One call as the API saw it, `at` seconds of the simulation; with what is needed to judge a repeat of it.
+    """One call as the API saw it, `at` seconds of the simulation, with the facts needed to judge a repeat.
 
-    `accepted` is true of each: the limit is a promise about what arrives.
+    `accepted` is always true, because the limit is a promise about arrivals.
     """
 
     at: float
@@ -44,7 +44,7 @@ class Arrival:
 
 @dataclass(slots=True)
 class _Connection:
-    """A connection, and the call under way on it: when its answer comes, if it does."""
+    """A connection, and its call in flight: when its answer comes, if ever."""
 
     arrival: Arrival | None = None
     answer_at: float = 0.0
@@ -58,14 +58,14 @@ class _Connection:
 
 
 class SimulatedDispatcher:
-    """Stands for `rlm.delivery.Dispatcher` in one worker."""
+    """Replaces `rlm.delivery.Dispatcher` in one worker."""
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
         self._host = host
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Any:
-        """Connect, or be refused, or find nobody in time."""
+        """Connect, or be refused, or reach nobody in time."""
         world = self._world
         fault = world.faults.connecting(endpoint.name)
         if fault == "refuse":
@@ -82,7 +82,7 @@ class SimulatedDispatcher:
         self.connect(endpoint, endpoint.timeout_seconds)
 
     def borrow(self, _endpoints: object) -> dict[str, Any]:
-        """Have a connection at hand to some endpoints, some of them of no use by the time they are needed."""
+        """Return a connection to some endpoints, some of them unusable when they are needed."""
         rng = self._world.rng
         urls = [one.url for one in self._world.settings.endpoints.values() if rng.random() < 0.6]
         return {url: _Connection(usable=rng.random() < 0.9) for url in urls}
@@ -99,7 +99,7 @@ class SimulatedDispatcher:
     def send(
         self, connection: _Connection, endpoint: Endpoint, request: Request, deadline: float
     ) -> Unreachable | None:
-        """Send: the call is on its way from this instant, whatever becomes of its worker."""
+        """Send: the call is on its way from this instant, whatever happens to its worker."""
         world, rng, now = self._world, self._world.rng, self._world.loop.now
         world.judge_sending(request.event_id, endpoint.name, self._host)
         answer = world.faults.answer(endpoint.name, request.event_id)

@@ -1,7 +1,7 @@
 """One case: an installation by one seed, some windows with faults, then some without, judged after each window.
 
-Safety is judged always: nothing lost, no limit exceeded, books that balance, nothing counted twice, repeats only where
-something went wrong in between. Liveness is judged once the faults have stopped: runs start on time, and all is done.
+Safety is always judged: nothing lost, no limit exceeded, books that balance, nothing counted twice, repeats only after
+a fault. Liveness is judged once the faults have stopped: runs start on time, and all is done.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
 
 WINDOW_SECONDS = 3.0
-#: Windows of a case with faults, and after them.
+#: Windows of a case with faults, and without.
 FAULTY_WINDOWS = 8
-#: After the faults: a window in which things may still be put right, then as many as what is left takes.
+#: After the faults: a window for repairs, then as many as the remaining work takes.
 MOST_HEALED_WINDOWS = 14
-#: A run is open so soon after its tick where nothing is wrong, seconds.
+#: Seconds after its tick within which a run must be open without faults.
 ON_TIME_SECONDS = 1.3
-#: A limit that was lowered holds for calls claimed from then on; those under way have gone by then, seconds.
+#: A lowered limit applies to later claims; calls in flight are done after this, seconds.
 LIMIT_SETTLES_SECONDS = 4.0
 
-#: Scripts at which a conductor that was deposed would do harm.
+#: Scripts with which a deposed conductor could do harm.
 WRITES = ("open_run", "stage_items", "peek_items", "take_chunk", "release_calls", "advance_run")
 
 DOCUMENT = """
@@ -82,7 +82,7 @@ endpoints = [{ name = "b1", url = "http://simulated/b1", budget = "account" },
 
 @cache
 def settings_of(document: str = DOCUMENT) -> Settings:
-    """Load a configuration, in a directory of this process's own, which goes when the process does."""
+    """Load a configuration, in a directory of this process, which is removed when the process ends."""
     directory = Path(tempfile.mkdtemp(prefix="rlm-simulation-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     file = directory / "rlm.toml"
@@ -92,7 +92,7 @@ def settings_of(document: str = DOCUMENT) -> Settings:
 
 @dataclass(slots=True)
 class Verdict:
-    """What came of a case."""
+    """The result of a case."""
 
     seed: int
     complaints: list[str]
@@ -109,7 +109,7 @@ class Verdict:
 
 
 class Case:
-    """An installation under one seed, and the producer and the operator at work on it."""
+    """An installation under one seed, with a producer and an operator."""
 
     def __init__(self, seed: int, **options: Any) -> None:
         document = options.pop("settings", None) or settings_of()
@@ -125,7 +125,7 @@ class Case:
         self._opened: dict[str, float] = {}
         self._in_time = True
         self._limited = {one.name: one for one in all_limited(document.endpoints.values())}
-        #: Limits that were in force, by name: from when, and which.
+        #: The limits in force, by name: from when, and which.
         self._limits: dict[str, list[tuple[float, Limit]]] = {
             name: [(float("-inf"), one.limit)] for name, one in self._limited.items()
         }
@@ -171,7 +171,7 @@ class Case:
     # -- what happens
 
     def _pass_window(self, number: int) -> None:
-        """Let a window pass, watching when its run opens, and judge what there is then."""
+        """Let a window pass, note when its run opens, and judge the state then."""
         loop, store = self.world.loop, self.world.store
         until = WINDOW_SECONDS * (number + 1)
         while loop.now < until and not self.world.complaints:
@@ -186,7 +186,7 @@ class Case:
         self._judge_safety()
 
     def _plan_load(self, window: int, number: int) -> None:
-        """Have the audit system push about so many events somewhere in a window."""
+        """Let the audit system push about `number` events at some time in a window."""
         rng, begins = self._rng, WINDOW_SECONDS * window
         for _ in range(rng.randint(1, 3)):
             share = rng.randint(0, max(1, number // 2))
@@ -220,7 +220,7 @@ class Case:
                 world.loop.call_at(at, lambda kind=kind: None if world.faults.healed else self._strike(kind))
 
     def _strike(self, kind: str) -> None:
-        """Bring one fault about."""
+        """Cause one fault."""
         rng, world = self._rng, self.world
         role, _, what = kind.partition(" ")
         if kind in PROCESS_FAULTS:
@@ -244,7 +244,7 @@ class Case:
         }[role]()
 
     def _stop_schedulers(self) -> None:
-        """Have them leave by TERM: the one that conducts, or all of them at once, or nearly so."""
+        """Send TERM to the schedulers: the one that conducts, or all of them at once or nearly so."""
         rng, world = self._rng, self.world
         conductor, living = world.conductor(), world.living("scheduler")
         for host in [conductor] if conductor and rng.random() < 0.5 else living:
@@ -252,7 +252,7 @@ class Case:
                 world.loop.call_at(world.loop.now + rng.choice((0.0, rng.uniform(0.0, 0.3))), stop.ask)
 
     def _step_hosts(self, direction: int) -> None:
-        """Set the clock of the hosts, by which no tick comes."""
+        """Set the clock of the hosts, which must not cause a tick."""
         self.world.hosts_offset += direction * WINDOW_SECONDS * self._rng.choice((0.3, 1, 2.5, 10, 1200))
 
     def _operate(self, what: str) -> None:
@@ -275,8 +275,8 @@ class Case:
     def _doom(self, role: str, what: str, calls: int) -> Doom:
         """Choose at which of its next calls a process meets its fault, and how long that lasts.
 
-        A conductor that is frozen beyond its lease is of interest where it is about to write, and where it wakes up
-        just before or after the next run opens.
+        A conductor that is frozen beyond its lease matters if it is about to write, and if it wakes up just before or
+        after the next run opens.
         """
         rng = self._rng
         seconds = rng.choice((0.05, 0.5, rng.uniform(2.0, 3.5), rng.uniform(4.1, 7.0)))
@@ -352,7 +352,7 @@ class Case:
         self._judge_limits()
 
     def _completed(self) -> set[str]:
-        """Return the events that the ledger remembers as completed."""
+        """Return the events that the ledger knows as completed."""
         store = self.world.store
         events = sorted(self._events)
         pipeline = store.client.pipeline(transaction=False)
@@ -361,7 +361,7 @@ class Case:
         return {event for event, state in zip(events, pipeline.execute(), strict=True) if state == b"completed"}
 
     def _judge_records(self, letters: list[dict[str, Any]]) -> None:
-        """Each record balances, and together with the open run they count every event exactly once."""
+        """Check that each record balances, and all with the open run count every event exactly once."""
         store, world = self.world.store, self.world
         total: Counter[str] = Counter()
         for run_id in store.runs.history(1000):
@@ -392,7 +392,7 @@ class Case:
                 self.world.complain(f"the calls of {record['run_id']} do not balance, {name}: {entry}")
 
     def _judge_limits(self) -> None:
-        """No limit was exceeded as the API saw it."""
+        """Check that the API saw no limit exceeded."""
         world, now = self.world, self.world.loop.now
         arrived = [one for one in world.arrivals if one.at > now - 3 * WINDOW_SECONDS]
         endpoints = world.settings.endpoints
@@ -412,7 +412,7 @@ class Case:
                     world.complain(f"{one.name} got {most} calls within {rule.seconds:g} s, not {rule.amount}")
 
     def _judge_repeats(self) -> None:
-        """A call is repeated only where the one before was not answered well, or something hit its worker meanwhile."""
+        """Check that a call is repeated only if the one before was not answered well, or a fault hit its worker."""
         last: dict[str, Any] = {}
         for call in self.world.arrivals:
             before = last.get(call.event_id)
@@ -429,7 +429,7 @@ class Case:
             last[call.event_id] = call
 
     def _judge_liveness(self) -> None:
-        """Once nothing goes wrong any more, runs start on time and everything is done."""
+        """Check that, without further faults, runs start on time and everything is done."""
         world = self.world
         if world.complaints:
             return

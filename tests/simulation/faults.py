@@ -1,4 +1,4 @@
-"""Which faults a seed brings, and when: everything that goes wrong in a simulation is decided here."""
+"""The faults of a seed, and when they happen: everything that goes wrong in a simulation is decided here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-#: What may happen to one command of a client, or one batch, and its weight where a seed has it.
+#: Possible faults of one command of a client, or one batch, and the weight of each if a seed has it.
 COMMAND_FAULTS = ("command lost", "reply lost", "command late", "command slow", "reply slow", "batch cut")
-#: The share of seeds that bring two kinds of faults, and these often.
+#: The share of seeds with only two kinds of faults, but these often.
 FOCUSED = 0.25
-#: By how much a rare command is struck more often than one of average frequency.
+#: By how much a rare command is hit more often than one of average frequency.
 MOST_RARE = 10.0
-#: What may happen to a process, at one of its next calls to Redis.
+#: Possible faults of a process, at one of its next calls to Redis.
 PROCESS_FAULTS = (
     "scheduler killed",
     "scheduler frozen",
@@ -25,7 +25,7 @@ PROCESS_FAULTS = (
     "supervisor killed",
     "supervisor frozen",
 )
-#: What may happen to the installation as a whole.
+#: Possible faults of the installation as a whole.
 SYSTEM_FAULTS = (
     "redis away",
     "redis restarted",
@@ -35,20 +35,20 @@ SYSTEM_FAULTS = (
     "endpoint paused",
     "endpoint down",
 )
-#: What may happen to a message, or to a wake-up.
+#: Possible faults of a message or a wake-up.
 MESSAGE_FAULTS = ("message lost", "message doubled", "message late", "wake-up lost")
-#: How the API may answer amiss.
+#: Bad answers of the API.
 API_FAULTS = ("429", "503", "500", "400", "hang", "late answer", "reset", "cut", "unsent", "refuse", "nobody")
-#: Where a clock may go.
+#: Possible steps of a clock.
 CLOCK_FAULTS = ("clock of redis forward", "clock of redis back")
-#: What no seed brings by itself: these are tried alone.
+#: Faults that no seed has by itself: they are tested alone.
 HOST_FAULTS = ("hosts forward", "hosts back")
 STOP_FAULTS = ("schedulers stopped",)
 
 
 @dataclass(slots=True)
 class Answer:
-    """What the API makes of one call: `status` None for never an answer, `seconds` from its being read."""
+    """The API's reaction to one call: `status` None for no answer, `seconds` from when it was read."""
 
     status: int | None
     seconds: float
@@ -63,7 +63,7 @@ class Faults:
     """The faults of one seed. Once `healed` there are none."""
 
     def __init__(self, rng: Random, *, focus: Sequence[str] = ()) -> None:
-        """Choose the kinds of faults; with a `focus` those of the processes and the system alone, and often."""
+        """Choose the kinds of faults; with a `focus` only those of processes and the system, and often."""
         self.rng = rng
         self.counts: Counter[str] = Counter()
         self.healed = False
@@ -89,7 +89,7 @@ class Faults:
         self.counts[kind] += 1
 
     def command(self, name: bytes) -> str:
-        """Return what befalls a command, '' for nothing. What is seldom asked for is struck as often as what is not."""
+        """Return the fault of a command, '' for none. Rare commands are hit as often as frequent ones."""
         self._asked[name] += 1
         rarity = self._asked.total() / (len(self._asked) * self._asked[name])
         if self.healed or self.rng.random() >= self._command_rate * min(MOST_RARE, rarity):
@@ -99,7 +99,7 @@ class Faults:
         return kind
 
     def message(self) -> str:
-        """Return what befalls a message on its way to a lane, '' for nothing."""
+        """Return the fault of a message on its way to a lane, '' for none."""
         return self._strikes("message lost", "message doubled", "message late")
 
     def loses_wake_up(self) -> bool:
@@ -114,7 +114,7 @@ class Faults:
         return ""
 
     def connecting(self, endpoint: str) -> str:
-        """Return what befalls the opening of a connection."""
+        """Return the fault of opening a connection."""
         if endpoint in self.down:
             return "refuse"
         kind = self._api_fault()
@@ -124,7 +124,7 @@ class Faults:
         return ""
 
     def answer(self, endpoint: str, event_id: str) -> Answer:
-        """Return what becomes of one call."""
+        """Return the answer to one call."""
         rng = self.rng
         seconds = rng.uniform(0.03, 0.15) * self._slow_answers
         if self.healed:

@@ -1,7 +1,7 @@
 """One cooperative scheduler with fake time: every simulated thread is a greenlet, and time passes only in waits.
 
-Which task goes on next depends on the times they wait for and, among equal times, on who asked first; nothing else. So
-a run is a function of its seed.
+The next task depends only on the times for which tasks wait and, among equal times, on their order. So a run is a
+function of its seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import greenlet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Where the wall clock stands when a simulation begins, seconds since 1970: a multiple of every period used here.
+#: The wall clock at the beginning of a simulation, seconds since 1970: a multiple of every period used here.
 EPOCH = 1_700_000_400.0
 
 
@@ -35,17 +35,17 @@ class Doom:
 
 
 class Host:
-    """One simulated process: its tasks go on while it lives, and stand still while it is frozen."""
+    """One simulated process: its tasks continue while it lives, and stop while it is frozen."""
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.kind = kind
         self.dead = False
         self.frozen_until = 0.0
-        #: Calls to Redis so far, and what happens to the process at a later one.
+        #: Calls to Redis so far, and the fault of the process at a later one.
         self.calls = 0
         self.doom: Doom | None = None
-        #: When the last fault hit this process, seconds of the simulation.
+        #: When the last fault hit this process, in seconds of the simulation.
         self.hit_at = float("-inf")
         self.on_death: list[Callable[[], None]] = []
 
@@ -104,7 +104,7 @@ class Loop:
     # -- for the outside
 
     def spawn(self, host: Host, function: Callable[..., object], *args: Any, after: float = 0.0) -> Task:
-        """Begin a task of `host` in `after` seconds. An exception that leaves it is a crash of the host."""
+        """Start a task of `host` in `after` seconds. An exception that leaves it is a crash of the host."""
 
         def run() -> None:
             try:
@@ -148,7 +148,7 @@ class Loop:
         self.now = max(self.now, until)
 
     def kill(self, host: Host) -> None:
-        """End a process at once; a task of its own that calls this does not come back."""
+        """End a process at once; a task of its own that calls this does not return."""
         if host.dead:
             return
         host.dead = True
@@ -166,7 +166,7 @@ class Loop:
             self.sleep(0.0, instant=False)
 
     def close(self) -> None:
-        """End whatever still waits; nothing of it reaches the simulated world."""
+        """End all waiting tasks, without effects on the simulated world."""
         self.closed = True
         while self._tasks:
             task, _ = self._tasks.popitem()
@@ -185,7 +185,7 @@ class Loop:
         return getattr(greenlet.getcurrent(), "host", None)
 
     def sleep(self, seconds: float, *, instant: bool = True) -> None:
-        """Wait. Where nothing else happens meanwhile, time simply jumps, unless `instant` is false."""
+        """Wait. If nothing else happens meanwhile, time simply jumps, unless `instant` is false."""
         if self.closed:
             raise greenlet.GreenletExit
         at = self.now + max(0.0, seconds)
@@ -200,12 +200,12 @@ class Loop:
             raise greenlet.GreenletExit
 
     def next_wait(self) -> tuple[Task, int]:
-        """Name the wait that the running task begins next, for `resume`."""
+        """Return the identity of the running task's next wait, for `resume`."""
         task = greenlet.getcurrent()
         return task, task.token + 1
 
     def resume(self, task: Task, token: int) -> None:
-        """Let a task go on now if it is still in that wait."""
+        """Let a task continue now if it is still in that wait."""
         if task.token == token:
             self._push(self.now, task, token, None)
 

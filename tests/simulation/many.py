@@ -11,7 +11,7 @@ from tests.simulation.case import Verdict, play
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Lines of a failing seed's trace that are kept.
+#: Lines of a failing seed's trace to keep.
 LINES = 120
 
 

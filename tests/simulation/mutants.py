@@ -1,4 +1,4 @@
-"""Scripts broken on purpose, to show that the simulation would notice. They exist in tests only."""
+"""Scripts broken on purpose, to show that the simulation notices. They exist only in tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.simulation.names import SOURCES
 
 
 def without_fencing() -> dict[str, bytes]:
-    """Return the scripts that carry a fencing token, none of which looks at it."""
+    """Return the scripts with a fencing token, none of which checks it."""
     return {
         name: re.sub(r"(?m)^if .*FENCED.*$", "", source).encode()
         for name, source in _texts().items()
@@ -17,7 +17,7 @@ def without_fencing() -> dict[str, bytes]:
 
 
 def doubling_drain() -> dict[str, bytes]:
-    """Return the drain's script without its look at events that are known: a repeat takes them in again."""
+    """Return the drain's script without its check for known events: a repeat takes them again."""
     take = _texts()["take_chunk"]
     known = "known[index] = fields > 0"
     assert known in take

@@ -1,4 +1,4 @@
-"""Calls scripts by their names, for traces and for faults that wait for one of them."""
+"""Names for scripts, for traces and for faults that wait for one of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def known_as(name: str, source: bytes) -> str:
-    """Note what a script is called; return the hash by which it is called."""
+    """Record the name of a script; return the hash by which it is called."""
     sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
     _NAMES[sha.encode()] = name
     return sha
 
 
 def name_of(commands: Sequence[list[bytes]]) -> str:
-    """Name the script that a batch begins with; '' where it begins with a plain command."""
+    """Return the name of the script that a batch begins with; '' for a plain command."""
     return _NAMES.get(commands[0][1], "") if commands[0][0] == b"EVALSHA" else ""
 
 
 def words(commands: Sequence[list[bytes]]) -> str:
-    """Write commands for a trace."""
+    """Format commands for a trace."""
     return "; ".join(
         f"{_NAMES.get(fields[1], '?')} {b' '.join(fields[3:])[:300]!r}"
         if fields[0] == b"EVALSHA"

@@ -1,7 +1,8 @@
 """One installation of many, in full and without faults: `python -m tests.simulation.scale` judges limits and forecast.
 
 The planner, the schedulers, the release loop, a supervisor for each of many hosts, lanes and scripts are RLM's own, as
-in the other simulations. docs/scale.md says what of 1,000 hosts, 10,000 endpoints and 100,000 events a second it is.
+in the other simulations. docs/scale.md explains which part of 1,000 hosts, 10,000 endpoints and 100,000 events a second
+it is.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
     from tests.simulation.loop import Host
 
-#: Calls of an endpoint in a period, and how long that is, seconds: with the guard a little more than 10 a second.
+#: Calls of an endpoint in a period, and the period, seconds: with the guard slightly more than 10 a second.
 CALLS, PERIOD_SECONDS = 11, 1.0
 GUARD_SECONDS = 0.05
-#: What a call takes on the average: the simulated API answers after 0.03 to 0.15 s.
+#: The average duration of a call: the simulated API answers after 0.03 to 0.15 s.
 PROCESSING_SECONDS = 0.09
 THREADS = 5
 #: Runs begin on multiples of it; the events are pushed half a second before the second one.
@@ -38,7 +39,7 @@ WINDOW_SECONDS = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many types of so many endpoints, hosts of so many workers, and events for one window."""
+    """A number of types and endpoints, of hosts and workers, and of events for one window."""
 
     types: int
     each: int
@@ -71,7 +72,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it: the record of the run with the load, and what was judged."""
+    """The result: the record of the run with the load, and the verdict."""
 
     load: Load
     hosts: int
@@ -87,7 +88,7 @@ class Played:
     took_seconds: float
 
     def lines(self) -> str:
-        """Write it down."""
+        """Return it as text."""
         load, lanes = self.load, self.workers * THREADS
         size = f"{load.endpoints:,} endpoints of {load.types} types, {self.hosts} hosts, {lanes:,} lanes"
         done = f"{self.completed:,} completed in {self.calls:,} calls"
@@ -104,7 +105,7 @@ class Played:
 
 
 class ManyHosts(World):
-    """A world of many hosts, each with a supervisor of its own, in which nothing goes wrong."""
+    """A world of many hosts, each with its own supervisor, without faults."""
 
     def __init__(self, seed: int, load: Load) -> None:
         super().__init__(seed, load.settings())
@@ -119,10 +120,10 @@ class ManyHosts(World):
             self._start_again("supervisor", self._be_supervisor)
 
     def note(self, text: str) -> None:
-        """Keep no trace of thousands of calls."""
+        """Keep no trace: there are thousands of calls."""
 
     def judge_sending(self, event_id: str, endpoint: str, host: Host) -> None:
-        """Repeats are counted in the end."""
+        """Judge nothing: repeats are counted at the end."""
 
     def _be_supervisor(self, host: Host) -> None:
         self._named += 1
@@ -138,7 +139,7 @@ class ManyHosts(World):
 def play(load: Load, seed: int = 2) -> Played:
     """Push the events before a tick, let the run of that tick pass, and judge it.
 
-    An odd `seed` drains a few items at a time, so that its plan rests on an estimate.
+    An odd `seed` drains a few items at a time, so that its plan needs an estimate.
     """
     began, world = time.perf_counter(), ManyHosts(seed, load)
     with world.in_place():

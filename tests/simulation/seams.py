@@ -1,4 +1,4 @@
-"""Puts the simulated world under RLM's own code for as long as a simulation runs, and takes it away again."""
+"""Puts the simulated world under RLM's own code while a simulation runs, and removes it again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Stands for the module `time` under `rlm.core.clock`."""
+    """Replaces the module `time` under `rlm.core.clock`."""
 
     CLOCK_MONOTONIC = CLOCK_BOOTTIME = 0
 
@@ -57,7 +57,7 @@ class Clock:
 
 
 class Wakeup:
-    """Stands for the pipe that a process's main loop selects on."""
+    """Replaces the pipe that a process's main loop selects on."""
 
     def __init__(self, loop: Loop) -> None:
         self.event = Event(loop)
@@ -75,7 +75,7 @@ class Wakeup:
 
 
 class Stop:
-    """Stands for the signals that ask a process to stop."""
+    """Replaces the signals that ask a process to stop."""
 
     def __init__(self, wakeup: Wakeup) -> None:
         self.wakeup = wakeup
@@ -87,17 +87,17 @@ class Stop:
 
 
 class Death:
-    """Stands for a pidfd: set when the process is dead."""
+    """Replaces a pidfd: set when the process is dead."""
 
     def __init__(self, loop: Loop) -> None:
         self.event = Event(loop)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class Selector:
-    """Stands for a selector over wake-ups and deaths."""
+    """Replaces a selector over wake-ups and deaths."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -123,11 +123,11 @@ class Selector:
         return [(SimpleNamespace(fileobj=file), 1) for file in self._files if file.event.is_set()]
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class Thread:
-    """Stands for `threading.Thread`: a task of the process that starts it."""
+    """Replaces `threading.Thread`: a task of the process that starts it."""
 
     def __init__(self, loop: Loop, target: Callable[..., object], args: Sequence[Any] = ()) -> None:
         self._loop, self._target, self._args = loop, target, args
@@ -145,7 +145,7 @@ class Thread:
 
 
 class Waker:
-    """Stands for the thread that listens to a channel."""
+    """Replaces the thread that listens to a channel."""
 
     def __init__(self, world: World, channel: str, callback: Callable[[], None]) -> None:
         self._world, self._channel, self._callback = world, channel, callback
@@ -165,7 +165,7 @@ class Waker:
 
 
 class Ticking:
-    """Stands for APScheduler: a tick on each multiple of the period, as far as the clock of Redis was known before."""
+    """Replaces APScheduler: a tick on each multiple of the period, by the last known clock of Redis."""
 
     def __init__(self, world: World, redis_now: Callable[[], float], on_tick: Callable[[], None]) -> None:
         self._world, self._redis_now, self._on_tick = world, redis_now, on_tick
@@ -189,7 +189,7 @@ def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None
 
 
 def _complaining(world: World, log: Callable[..., None]) -> Callable[..., None]:
-    """Return `log` of a lane, with a complaint of what was caught that nobody foresaw: events are given back then."""
+    """Return a lane's `log` that also complains about unexpected errors, after which events are given back."""
 
     def tell(lane: Any, level: int, action: str, claim: Any, message: str, *args: object) -> None:
         if level >= logging.ERROR:
@@ -208,7 +208,7 @@ _DEEP: list[tuple[Any, str, Any]] = [
 
 @contextmanager
 def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
-    """Put the world under RLM. `mutations` are sources to use in place of scripts, by name."""
+    """Put the world under RLM. `mutations` are sources that replace scripts, by name."""
     loop, rng = world.loop, world.rng
     numbers = itertools.count(1)
     no_kill = SimpleNamespace(kill=world.signal, getpid=lambda: world.pid(loop.host))
@@ -225,12 +225,12 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (rlm.ledger.scripts.Part, "_script", staticmethod(functools.cache(rlm.ledger.scripts.Script))),  # a world's own
         (rlm.delivery.lane.LaneContext, "log", _complaining(world, rlm.delivery.lane.LaneContext.log)),
         (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),
-        # Nobody is hurried here, and each turn costs: half as many.
+        # Nobody waits here, and each turn costs: half as many.
         (scheduler.release_loop, "BUSY_SECONDS", 0.02),
         (scheduler.release_loop, "QUIET_SECONDS", 0.1),
         (scheduler.release_loop, "LOOK_SECONDS", 0.2),
         (scheduler.conductor, "BUSY_SECONDS", 0.02),
-        # In every other case audit lists are as deep ones are: most of them is taken while calls are made.
+        # In every other case audit lists count as deep: most items are taken while calls are made.
         *(_DEEP if world.seed % 2 else ()),
         (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
         (scheduler.leader, "os", no_kill),

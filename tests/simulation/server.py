@@ -1,6 +1,6 @@
 """FakeRedis in simulated time, reached without sockets: the real Lua scripts on fakeredis' real commands.
 
-What is replaced is only what costs: the wire format, the compiling of a script at each call, and checks of fakeredis
+Only expensive parts are replaced: the wire format, the compilation of a script at each call, and checks of fakeredis
 that our scripts pass in other tests anyway.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _INFO = Signature("info", "info", (), (bytes,))
 
 
-#: What scripts read most, and of which type; done here as fakeredis does it, without its wrapping.
+#: The data that scripts read most, with its types; done here as in fakeredis, but without its wrapping.
 _READS = {b"LINDEX": list, b"HGET": Hash}
 
 
@@ -50,7 +50,7 @@ def _columns(packed: bytes) -> list[list[Any]]:
 
 
 class _Shape:
-    """What `Signature.apply` finds out of a command with so many arguments, found out once."""
+    """The result of `Signature.apply` for a command with that many arguments, computed once."""
 
     def __init__(self, sig: Signature, args: Sequence[Any], version: Any) -> None:
         sig.check_arity(args, version)
@@ -89,7 +89,7 @@ class _Shape:
 
 
 class Socket(FakeSocket):
-    """The one connection of a simulated server; `tell` is told of each PUBLISH."""
+    """The only connection of a simulated server; `tell` is called for each PUBLISH."""
 
     def __init__(self, server: FakeServer) -> None:
         super().__init__(server, 0, client_class=redis.Redis)
@@ -130,7 +130,7 @@ class Socket(FakeSocket):
         return super()._name_to_func(cmd_name)
 
     def info(self, *_sections: bytes) -> bytes:
-        """INFO: scripts read the id of the server's process there, the conductor whether it keeps what it is told."""
+        """INFO: scripts read the server's process id there, the conductor whether it is fit."""
         facts = {
             "redis_version": "7.2.4",
             "run_id": self.run_id,
@@ -217,7 +217,7 @@ class Socket(FakeSocket):
 
 
 class Server:
-    """The simulated Redis. One a process: `reset` empties it for the next simulation."""
+    """The simulated Redis, one per process: `reset` empties it for the next simulation."""
 
     def __init__(self) -> None:
         self._server = FakeServer(server_type="valkey", version=(7,))
@@ -231,19 +231,19 @@ class Server:
         self.socket.clock, self.socket.tell, self.socket.run_id = clock, tell, run_id
 
     def restart(self, run_id: str, *, empty: bool) -> None:
-        """Be a new process, with its data or without: what an amnesia guard is for."""
+        """Become a new process, with its data or without: the case for the data-loss detection."""
         self._server.script_cache.clear()
         self.socket.run_id = run_id
         if empty:
             self._server.dbs[0].clear()
 
     def apply(self, commands: Sequence[list[bytes]]) -> list[Any]:
-        """Run commands at this instant; errors are among the replies."""
+        """Run commands at this instant; the replies include errors."""
         return [self.socket.run(fields) for fields in commands]
 
 
 class Client(redis.Redis):
-    """RLM's client, whose commands go to `ask` instead of a connection: a list of commands, a list of replies."""
+    """RLM's client, but its commands go to `ask` instead of a connection: a list of commands, a list of replies."""
 
     def __init__(self, ask: Callable[[Sequence[list[bytes]], bool], list[Any]], server_id: Callable[[], str]) -> None:
         super().__init__(host="simulated", protocol=2)
@@ -258,7 +258,7 @@ class Client(redis.Redis):
         return self.understood(args, options, reply, raising=True)
 
     def ask(self, *args: Any) -> Callable[[], Any]:
-        """Return what runs one command: nobody works meanwhile."""
+        """Return a function that runs one command: nothing else happens meanwhile."""
         return partial(self.execute_command, *args)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
@@ -266,7 +266,7 @@ class Client(redis.Redis):
         return Pipeline(self, transaction)
 
     def encoded(self, args: Sequence[Any]) -> list[bytes]:
-        """Write a command as fields."""
+        """Encode a command as fields."""
         name = args[0].encode().split() if " " in args[0] else [args[0].encode()]
         encode = self._encode
         if args[-1] is SERVER_ID:
@@ -276,7 +276,7 @@ class Client(redis.Redis):
         ]
 
     def understood(self, args: Sequence[Any], options: dict[str, Any], reply: Any, *, raising: bool) -> Any:
-        """Read a reply as redis-py does."""
+        """Read a reply like redis-py."""
         if isinstance(reply, Exception):
             if raising:
                 raise reply
@@ -286,18 +286,18 @@ class Client(redis.Redis):
         return callback(reply, **options) if callback else reply
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class Pipeline(redis.client.Pipeline):
-    """A pipeline of such a client: all of its commands set out together."""
+    """A pipeline of such a client: all of its commands are sent together."""
 
     def __init__(self, client: Client, transaction: bool) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
         self._client = client
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Run what was queued; as redis-py does, ask nothing if that is nothing."""
+        """Run the queued commands; like redis-py, ask nothing if there are none."""
         if not self.command_stack:
             return []
         stack, self.command_stack = self.command_stack, []

@@ -1,4 +1,4 @@
-"""Simulated windows with faults keep every promise, a broken script is noticed, and a seed is a reproduction."""
+"""Simulated windows with faults keep every promise, a broken script is noticed, and a seed reproduces a failure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_guard_of_zero_is_noticed():
 
 
 def _caught(**options):
-    """Return the first seed's complaints that there are."""
+    """Return the complaints of the first seed that has any."""
     return next((verdict.complaints for verdict in (play(seed, **options) for seed in TRIES) if verdict.complaints), [])
 
 

@@ -1,4 +1,4 @@
-"""The simulated installation: the network to Redis, the processes, the operator, and what is noted of all of it."""
+"""The simulated installation: the network to Redis, the processes, the operator, and the records of all of it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from rlm.settings import Settings
 
-#: One of these an installation, none of whose parts knows of it.
+#: One per installation; none of its parts knows it.
 SCHEDULERS = 2
-#: Lines of the trace that are kept.
+#: Lines of the trace to keep.
 TRACE_LINES = 4000
-#: What a client waits for an answer that does not come: mostly the connection breaks at once; seconds.
+#: Seconds that a client waits for a missing answer; usually the connection breaks at once.
 _SILENCE = (0.001, 0.001, 0.02, 0.3, 5.0)
 
 _SERVER = Server()
@@ -55,7 +55,7 @@ class World:
         way_seconds: float | None = None,
         keeps_log: bool = False,
     ) -> None:
-        """Make the world of `seed`; calls take up to a share of `way_seconds` to be read, the guard where not given."""
+        """Make the world of `seed`; calls take up to a share of `way_seconds` to be read, by default of the guard."""
         self.seed = seed
         self.settings = settings
         self.keeps_log = keeps_log
@@ -91,7 +91,7 @@ class World:
             with seams.in_place(self, mutations or {}):
                 self._empty_data_dir()
                 _SERVER.reset(self._redis_clock, self._publish, self._new_run_id())
-                #: The operator's and the checker's view: at once, and without faults.
+                #: The operator's and the checker's view: immediate, without faults.
                 self.store = Store(self.settings, "redis://simulated")
                 try:
                     yield
@@ -130,7 +130,7 @@ class World:
         self.complaints.append(f"at {self.loop.now:.3f} s: {text}")
 
     def judge_sending(self, event_id: str, endpoint: str, host: Host) -> None:
-        """Complain of a call that is sent for an event which is settled already."""
+        """Complain about a call that is sent for a settled event."""
         state = _SERVER.socket.run([b"HGET", self.store.keys.event(event_id).encode(), b"state"])
         if state is not None and self.loop.now - self.stepped_at > 10:
             self.complain(f"{host.name} sends {event_id} to {endpoint}, which is {state.decode()} already")
@@ -141,11 +141,11 @@ class World:
         return EPOCH + self.loop.now + self.redis_offset
 
     def make_client(self, _url: str, **_options: Any) -> Client:
-        """Make a client whose commands go through the network of whichever process sends them."""
+        """Make a client whose commands go through the network of the process that sends them."""
         return Client(self.ask, lambda: _SERVER.socket.run_id)
 
     def ask(self, commands: Sequence[list[bytes]], whole: bool) -> list[Any]:
-        """Carry commands to Redis and the replies back, as this moment's faults allow."""
+        """Carry commands to Redis and the replies back, with this moment's faults."""
         host, loop = self.loop.host, self.loop
         if host is None:
             return _SERVER.apply(commands)
@@ -214,12 +214,12 @@ class World:
             self.loop.freeze(host, doom.seconds)
 
     def wall_clock(self) -> float:
-        """Return the time as the host of the process that runs has it, each being wrong in its own way."""
+        """Return the time by the running process's host; each host is wrong in its own way."""
         host = self.loop.host
         return EPOCH + self.loop.now + self.hosts_offset + (self._wrong_by(host.name) if host else 0.0)
 
     def _wrong_by(self, name: str) -> float:
-        """Return by how much the clock of a host is wrong, seconds."""
+        """Return by how many seconds the clock of a host is wrong."""
         if name not in self._wrong:
             self._wrong[name] = Random(f"{self.seed} {name}").choice((0.0, 0.0, 0.2, 1.3, -1.3, 30.0, -30.0))
         return self._wrong[name]
@@ -230,9 +230,9 @@ class World:
                 self.loop.call_at(self.loop.now + self.rng.uniform(0.0001, 0.002), waker.hear)
 
     def go_away(self, seconds: float, *, restarts: bool) -> None:
-        """Take Redis away for some time; where it `restarts` it comes back as another process, with all its data.
+        """Take Redis away for some time; if it `restarts` it comes back as another process, with all its data.
 
-        An installation whose Redis forgets is for `Server.restart(empty=True)`: see the package's docstring.
+        For a Redis that forgets use `Server.restart(empty=True)`: see the package's docstring.
         """
         self._away_until = self.loop.now + seconds
         if restarts:
@@ -248,15 +248,15 @@ class World:
     # -- processes
 
     def pid(self, host: Host | None) -> int:
-        """Return the number of a process."""
+        """Return the pid of a process."""
         return self._pids.setdefault(host, len(self._pids) + 1)
 
     def has_died(self, owner: str, _here: str) -> bool:
-        """Return whether the process that a lease names is dead."""
+        """Return whether the process in a lease's owner is dead."""
         return any(host is not None and host.dead and f":{pid}:" in owner for host, pid in self._pids.items())
 
     def signal(self, pid: int, signum: int) -> None:
-        """Signal a worker, as its supervisor does."""
+        """Signal a worker, like its supervisor."""
         for worker in self.workers.values():
             if worker.pid == pid and not worker.host.dead:
                 if signum == 9:
@@ -283,7 +283,7 @@ class World:
         return host
 
     def start(self) -> None:
-        """Start the schedulers and a supervisor; whoever dies is started again by whoever looks after them."""
+        """Start the schedulers and a supervisor; dead processes are restarted like in production."""
         for _ in range(SCHEDULERS):
             self._start_again("scheduler", self._be_scheduler)
         self._start_again("supervisor", self._be_supervisor)
@@ -333,7 +333,7 @@ class World:
 
 @dataclass(slots=True)
 class _SpawnedProcess:
-    """What a launcher returns of a worker."""
+    """A launcher's result for a worker."""
 
     pid: int
     worker: Worker
@@ -343,11 +343,11 @@ class _SpawnedProcess:
         return self.worker.exitcode if self.worker.host.dead else None
 
     def join(self) -> None:
-        """It is dead when this is called."""
+        """Do nothing: it is dead when this is called."""
 
 
 class _Launcher:
-    """Stands for the template."""
+    """Replaces the template."""
 
     def __init__(self, world: World, store: Store) -> None:
         self._world = world
@@ -370,7 +370,7 @@ class _Launcher:
 
 
 class Worker:
-    """A worker process: the real lanes and the real broker, with a consumer that fetches as the real one does."""
+    """A worker process: the real lanes and the real broker, with a consumer that fetches like the real one."""
 
     def __init__(self, world: World, host: Host, worker_id: str, supervisor_id: str) -> None:
         self.host = host
@@ -385,7 +385,7 @@ class Worker:
         self._busy = 0
 
     def stop(self) -> None:
-        """Ask it to leave (TERM)."""
+        """Ask it to exit (TERM)."""
         self._stopping = True
         self._main.set()
         self._wake.set()

@@ -1,4 +1,4 @@
-"""What the tests of the store get: a store of their own on each real server, a lease, an open run."""
+"""Fixtures of the store's tests: a store of their own on each real server, a lease, an open run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.store import steps
 from tests.store.windows import trust
 from tests.values import replace
 
-#: Each script has a file of its own, and is tried on both servers.
+#: Each script has its own test file, which runs on both servers.
 OF_SCRIPTS = {f"test_{script}" for script in SOURCES}
 
 
@@ -42,7 +42,7 @@ def _default_settings(tmp_path_factory):
 
 @pytest.fixture
 def settings(_default_settings, server_url, prefix):
-    """The built-in settings, but all keys and lists are this test's alone."""
+    """The built-in settings with keys and lists of this test's own."""
     lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")}
     return replace(
         _default_settings,
@@ -53,7 +53,7 @@ def settings(_default_settings, server_url, prefix):
 
 @pytest.fixture
 def make_store(settings):
-    """Make a store over the test's keys: another process's, or one whose sections of the settings are changed.
+    """Make a store over the test's keys, as of another process, or with changed settings.
 
     `make_store(queue={"dedupe_seconds": 0})` changes a value.
     """
@@ -74,7 +74,7 @@ def make_store(settings):
 
 @pytest.fixture
 def store(settings):
-    """A store with no run open and nothing in it but a server vouched for; what the test leaves is deleted."""
+    """A store without an open run, empty except for the trust in its server; the test's data is deleted."""
     with closing(Store(settings, settings.redis.url)) as store:
         trust(store)
         yield store
@@ -88,13 +88,13 @@ def token(store):
 
 @pytest.fixture
 def types(settings):
-    """The configured event types, high to low priority; `steps.TYPE` is the first."""
+    """The configured event types, from high to low priority; `steps.TYPE` is the first."""
     return settings.event_types
 
 
 @pytest.fixture
 def running(store, token):
-    """Open a run that is running, with `number` pending events `i1:TYPE`, `i2:TYPE`, ...; two events: `running(2)`."""
+    """Open and start a run with `number` pending events `i1:TYPE`, `i2:TYPE`, ...; two events: `running(2)`."""
 
     def start(number=0, type_name=steps.TYPE, window_seconds=60.0):
         steps.push(store, *steps.items(number, type_name))

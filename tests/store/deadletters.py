@@ -1,4 +1,4 @@
-"""Dead letters as tests of the store need them: written by the drain or by a worker, and looked up."""
+"""Dead letters for tests of the store: written by the drain or by a worker, and read back."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def reject(store: Store, token: int, run: Run) -> bytes:
-    """Have the next event of the run rejected by its endpoint; return its letter."""
+    """Let the run's next event be rejected by its endpoint; return its letter."""
     claim = steps.claim_next(store, token, run)
     assert store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT)
     return newest(store)
 
 
 def reject_at_intake(store: Store, token: int, raw: bytes) -> bytes:
-    """Have a bad item become a letter in a run of its own; return the letter."""
+    """Let a bad item become a letter in its own run; return the letter."""
     steps.push(store, raw)
     close(store, token, steps.start_run(store, token))
     return newest(store)
 
 
 def close(store: Store, token: int, run: Run) -> None:
-    """Close a run; what it did not settle is pending."""
+    """Close a run; its unsettled events are pending."""
     types = store.known_types
     steps.finish(store, token, run)
     assert store.recovery.return_unsettled(run.id, types)

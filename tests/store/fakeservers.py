@@ -1,4 +1,4 @@
-"""Servers and sentinels that speak just enough of Redis' protocol to be found, followed and left."""
+"""Servers and sentinels with just enough of Redis's protocol to be found, followed and left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FakeServer(socketserver.ThreadingTCPServer):
         return b"+OK\r\n" if found is None else found(*words[1:])
 
     def tell(self, message):
-        """Send something to everybody who has subscribed."""
+        """Send something to all subscribers."""
         for one in list(self.listening):
             one.sendall(message)
 
@@ -75,7 +75,7 @@ class FakeRedis(FakeServer):
 
 
 class FakeSentinel(FakeServer):
-    """Names `port` as the primary, by the configuration of `epoch`; `flags` are those that it has of it."""
+    """Names `port` as the primary, by the configuration of `epoch`; `flags` are its flags of the primary."""
 
     def __init__(self, port, epoch=1, flags="master"):
         super().__init__()
@@ -90,7 +90,7 @@ class FakeSentinel(FakeServer):
         return b"".join(b"*3\r\n" + bulk("subscribe") + bulk(one) + b":1\r\n" for one in channels)
 
     def switch(self, port):
-        """Name another one, and tell so, as at the end of a fail-over."""
+        """Name another primary, and publish that, as at the end of a fail-over."""
         before, self.named, self.epoch = self.named, port, self.epoch + 1
         self.publish("+switch-master", f"main 127.0.0.1 {before} 127.0.0.1 {port}")
 

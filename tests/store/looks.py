@@ -1,4 +1,4 @@
-"""Looks at what the store holds, past its typed methods: where an event is, its hash, dead letters, every key."""
+"""Reads the store's data without its typed methods: where an event is, its hash, dead letters, every key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def where(store: Store, event_id: str) -> list[str]:
-    """Name the zsets of its type that hold an event: it should be one while it is unsettled, none after."""
+    """Return the zsets of its type that contain an event: one while it is unsettled, none afterwards."""
     name, keys = type_of(event_id), store.keys
     zsets = {
         "pending": keys.pending(name),
@@ -34,17 +34,17 @@ def where(store: Store, event_id: str) -> list[str]:
 
 
 def pending(store: Store, type_name: str = TYPE) -> list[str]:
-    """Name the pending events of a type in their order."""
+    """Return the pending events of a type in their order."""
     return [one.decode() for one in cast("list[bytes]", store.client.zrange(store.keys.pending(type_name), 0, -1))]
 
 
 def released(store: Store) -> list[str]:
-    """Name the types of the calls that are released, the next one first."""
+    """Return the types of the released calls, next first."""
     return [release.of.type for release in store.turns.releases()]
 
 
 def retried(store: Store) -> int:
-    """Count the events that enter the next run because a dead letter was retried."""
+    """Count the events for the next run whose dead letters were retried."""
     return store.client.zcard(store.keys.retried(TYPE))
 
 
@@ -70,7 +70,7 @@ def letters(store: Store) -> list[dict[str, Any]]:
 
 
 def calls(store: Store, worker: str) -> dict[str, str]:
-    """Read what a worker has under way."""
+    """Return the calls of a worker in flight."""
     found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.calls(worker)))
     return {name.decode(): value.decode() for name, value in found.items()}
 
@@ -81,7 +81,7 @@ def redis_us(store: Store) -> int:
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """Read every key of the test and whether it expires, in two round trips."""
+    """Return every key of the test and whether it expires, in two round trips."""
     client: Any = store.client
     keys = sorted(client.scan_iter(match=f"*{store.settings.redis.prefix}*", count=1000))
     pipeline = client.pipeline(transaction=False)
@@ -110,7 +110,7 @@ def _read(pipeline: Any, key: bytes, kind: bytes) -> None:
 
 @contextmanager
 def nothing_changes(store: Store, *except_for: str) -> Iterator[None]:
-    """Fail if what is done inside changes any key but those `except_for` which something may change."""
+    """Fail if the block changes any key other than those in `except_for`."""
     before = snapshot(store)
     yield
     after = snapshot(store)

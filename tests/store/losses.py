@@ -1,4 +1,4 @@
-"""The ways a worker may lose a claim while it still believes that it holds it."""
+"""The ways in which a worker may lose a claim while it still believes that it has it."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ if TYPE_CHECKING:
 
 
 def taken_back(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """The worker was given up for dead: its event is pending again."""
+    """Take the event back: the worker counts as dead."""
     assert store.recovery.orphan_worker(claim.worker_id) == 1
 
 
 def released_again(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """Its event was released again, and nobody claimed it yet."""
+    """Release its event again, unclaimed."""
     taken_back(store, token, run, claim)
     steps.release(store, token, run)
 
 
 def claimed_by_another(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """Its event is another worker's now."""
+    """Let another worker claim its event."""
     taken_back(store, token, run, claim)
     steps.claim_next(store, token, run, "another")
 
 
 def claimed_anew(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """Its event came to the same worker again, in another lane."""
+    """Let the same worker claim the event again, in another lane."""
     taken_back(store, token, run, claim)
     steps.claim_next(store, token, run, claim.worker_id)
 
 
 def completed(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """Its event is settled already, as after a lost reply."""
+    """Settle the event, as after a lost reply."""
     assert store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
 
 
 def completed_by_another(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """Another worker has completed it meanwhile."""
+    """Let another worker complete it."""
     taken_back(store, token, run, claim)
     assert store.turns.complete(Completion(steps.claim_next(store, token, run, "another"), steps.ENDPOINT, 0.1))
 
 
 def left_over(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """The run is finishing and has taken it back."""
+    """Let the finishing run take it back."""
     steps.finish(store, token, run)
     assert store.recovery.return_unsettled(run.id, [claim.type])
 
 
 def run_closed(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """The run is closed, its books with it."""
+    """Close the run and its books."""
     left_over(store, token, run, claim)
     assert store.runs.close(run.id, {}, [claim.type], wanted=0) == 1
 
 
 def claimed_in_the_next_run(store: Store, token: int, run: Run, claim: Claim) -> None:
-    """The next run gave it to the same worker."""
+    """Let the same worker claim it in the next run."""
     run_closed(store, token, run, claim)
     steps.claim_next(store, token, steps.start_run(store, token), claim.worker_id)
 

@@ -1,4 +1,4 @@
-"""Steps that tests of the store take: push items, open runs, release and claim events, several at once."""
+"""Steps of the store's tests: push items, open runs, release and claim events, several at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def items(number: int, *types: str, first: int = 1) -> list[bytes]:
 
 
 def record_of(**fields: Any) -> dict[str, Any]:
-    """The least that is the record of a run, and the fields given."""
+    """Return a minimal record of a run, with the given fields."""
     texts = dict.fromkeys(("run_id", "state", "started_at", "finished_at"), "")
     return {**texts, "duration_seconds": 0.0, "counts": {}, "by_type": {}, "by_endpoint": {}, **fields}
 
@@ -90,7 +90,7 @@ def priorities(store: Store) -> dict[str, int]:
 
 
 def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
-    """Open a run, drain into it, and have it running."""
+    """Open a run, drain into it, and set it running."""
     run = open_run(store, token, window_seconds)
     drain(store, token, run)
     for state in (State.PLANNING, State.RUNNING):
@@ -99,7 +99,7 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
 
 
 def release_loop(store: Store, conductor: HandConductor, of: Run | Drain) -> ReleaseLoop:
-    """Return the loop that releases the calls of a run, or of that of a drain; its first turn forecasts."""
+    """Return the loop that releases the calls of a run, or of a drain's run; its first turn makes a forecast."""
     inner, leader = conductor._conductor, conductor._leader
     drain = of if isinstance(of, Drain) else Drain(store, leader.token, of)
     loop = ReleaseLoop(store, inner._broker, leader, inner._redis, conductor._duty, drain)
@@ -129,12 +129,12 @@ def release(
 
 
 def turn(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Turn:
-    """Have a lane take its turn."""
+    """Let a lane take its turn."""
     return store.turns.take(LaneId(worker, lane), run.id, **options)
 
 
 def claim(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Claim:
-    """Claim an event for the call that is released next."""
+    """Claim an event for the next released call."""
     claimed = turn(store, run, worker, lane, **options).claim
     assert claimed is not None
     return claimed
@@ -150,22 +150,22 @@ def claim_next(
 
 
 def completed(claim: Claim, seconds: float = 0.1, answer: str = "") -> Completion:
-    """What a lane has of a claim whose call was answered well."""
+    """Return a lane's completion of a claim whose call was answered well."""
     return Completion(claim, ENDPOINT, seconds, answer)
 
 
 def put_into(store: Store, run: Run, state: State) -> None:
-    """Have the open run in a state, wherever it came from."""
+    """Put the open run into a state, whatever its state is."""
     store.client.hset(store.keys.run(run.id), "state", state)
 
 
 def finish(store: Store, token: int, run: Run) -> None:
-    """Have a run finishing: nothing is claimed any more."""
+    """Set a run finishing: nothing is claimed any more."""
     assert store.runs.advance(token, run.id, State.FINISHING)
 
 
 def take_over(store: Store, owner: str = "successor") -> int:
-    """Have another conductor take the lease; return its token. The first one's is stale from now on."""
+    """Let another conductor take the lease; return its token. The first one's is stale from now on."""
     store.leases.release(CONDUCTOR)
     return store.leases.acquire(owner, 600)
 
@@ -181,7 +181,7 @@ def event_ids(number: int, type_name: str = TYPE) -> list[str]:
 
 
 def at_once(*actions: Callable[[], T]) -> list[T]:
-    """Run each action in a thread of its own, all from the same moment on; return what they returned, in order."""
+    """Run each action in its own thread, all starting at the same moment; return the results in order."""
     barrier = threading.Barrier(len(actions))
 
     def run(action: Callable[[], T]) -> T:

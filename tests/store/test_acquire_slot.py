@@ -1,4 +1,4 @@
-"""Taking a slot: the limit held exactly, by one clock, whatever happens to limit, clock and memory."""
+"""Taking a slot: the limit holds exactly, by one clock, whatever happens to limit, clock and memory."""
 
 from __future__ import annotations
 

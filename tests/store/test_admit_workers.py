@@ -1,4 +1,4 @@
-"""Places for workers: never more than there are, over all supervisors, however they ask."""
+"""Places for workers: never more than exist, over all supervisors, however they ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events whose place in the ledger was lost are found again by their hashes, each once, and nothing else is."""
+"""Events that lost their place in the ledger are found again by their hashes, once each, and nothing else is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""advance_run: the conductor moves the open run on and writes what is known of it by then."""
+"""advance_run: the conductor moves the open run on and writes its known facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The archivist: nothing leaves Redis that is not on disk, whatever fails, and no more is kept than is to be."""
+"""The archivist: nothing leaves Redis before it is on disk, whatever fails, and no more is kept than the bounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.store import steps
 
 @pytest.fixture
 def kept(make_store, tmp_path):
-    """A store that keeps 3 records and 4 letters, its archive in this test's directory."""
+    """A store that keeps 3 records and 4 letters, with its archive in this test's directory."""
     return make_store(run={"history": 3}, queue={"failed_max": 4}, archive={"directory": str(tmp_path / "archive")})
 
 
@@ -36,7 +36,7 @@ def archivist(kept, leader):
 
 
 def fill(store, leader, number, *, first=0):
-    """Close `number` runs, each with its number, and have as many letters, each with its own."""
+    """Close `number` runs, each with its number, and write as many letters, each with its own."""
     for index in range(first, first + number):
         run = steps.open_run(store, leader.token)
         steps.finish(store, leader.token, run)

@@ -1,4 +1,4 @@
-"""Who is there to do a run, by what is heard of processes and by the configuration of the scheduler that leads."""
+"""Which processes can do a run, by the register and by the configuration of the leading scheduler."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from rlm.web.app import trouble
 
 
 def enter(store, role, name, revision=None, **facts):
-    """Have a process announce itself, with the configuration of the store if no other is named."""
+    """Let a process announce itself, with the configuration of the store by default."""
     revision = store.settings.revision if revision is None else revision
     store.processes.announce(role, Process(name, 7, name.partition(":")[0], 1.0, revision=revision, **facts))
 
 
 def pass_lease(store, seconds):
-    """Let the lease be so much older."""
+    """Let the lease become so many seconds older."""
     store.client.hincrby(store.keys.lease, "expires_us", -round(seconds * 1_000_000))
 
 

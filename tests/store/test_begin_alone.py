@@ -1,4 +1,4 @@
-"""begin_alone: the lane that has waited with an event begins to carry it alone; a death counts from here on."""
+"""begin_alone: a lane that has waited with an event begins to carry it alone; a death counts from then on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.store import looks, steps
 
 @pytest.fixture
 def suspect(store, token, running):
-    """A claim of an event that two workers died of."""
+    """A claim of an event of which two workers died."""
     run = running(1)
     for death in range(POISON_DEATHS - 1):
         steps.claim_next(store, token, run, f"dead-{death}")

@@ -1,4 +1,4 @@
-"""The books of an instant: they balance in every state of a run, and say what is wrong where they do not."""
+"""The books of an instant: they balance in every state of a run, and report what is wrong if they do not."""
 
 from __future__ import annotations
 

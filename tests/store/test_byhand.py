@@ -1,4 +1,4 @@
-"""A run by hand, where no scheduler answers: the lease is given up in the end, and a finished run is no failure."""
+"""A run by hand without a scheduler: the lease is released at the end, and a finished run is not a failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.store import steps
 
 @pytest.fixture
 def signals():
-    """The signals, as a command has them."""
+    """The signals of a command."""
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
         yield stop

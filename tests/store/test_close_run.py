@@ -1,4 +1,4 @@
-"""close_run: a finishing run is closed once, whoever comes first; its record is kept, its books are not."""
+"""close_run: a finishing run is closed once, by the first caller; its record is kept, its books are not."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_no_later_answer_changes_the_record(store, token, running, settle):
 
 
 def totals(store):
-    """What is counted over all runs and is not zero."""
+    """Return the totals over all runs that are not zero."""
     return {
         name.decode(): int(number) for name, number in store.client.hgetall(store.keys.totals).items() if int(number)
     }

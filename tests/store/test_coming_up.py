@@ -1,4 +1,4 @@
-"""How long workers take to come up: noted by who conducts, and counted on where no worker is ready."""
+"""How long workers take to start: recorded by the conductor, and used if no worker is ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that wait compressed (`queue.compress`): whoever reads an event has its item as it came."""
+"""Compressed waiting items (`queue.compress`): every reader of an event gets the original item."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.both_servers
 
 @contextmanager
 def forgetful_server():
-    """Accepts commands, answers none of an INCR, and counts how many of those it got."""
+    """A server that accepts commands, does not answer INCR, and counts those."""
     received = []
 
     class Handler(socketserver.BaseRequestHandler):

@@ -1,4 +1,4 @@
-"""count_events: how many events of each type are where, at one instant and in one command."""
+"""count_events: the number of events of each type in each state, at one instant and in one command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting workers that ended unexpectedly: each once, however often it is told."""
+"""Counting workers that ended unexpectedly: each once, however often it is reported."""
 
 from __future__ import annotations
 

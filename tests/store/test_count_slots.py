@@ -1,4 +1,4 @@
-"""count_slots: how many slots of a window are younger than a period; it takes none and reads no list."""
+"""count_slots: the number of a window's slots younger than a period; it takes none and reads no list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drain in pieces: a moment of it before the plan, the rest between two turns, whoever conducts by then."""
+"""The drain in pieces: a moment of it before the plan, the rest between turns, whoever conducts then."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.store import looks, steps
 
 @pytest.fixture
 def drain(store, conductor, monkeypatch):
-    """The drain of a run that is open, with items `i1`, `i2`, ... on the audit list, two a chunk: `drain(5)`."""
+    """The drain of an open run, with items `i1`, `i2`, ... on the audit list, two per chunk: `drain(5)`."""
     monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
     monkeypatch.setattr(intake, "PIECE_SECONDS", 0.0)
 

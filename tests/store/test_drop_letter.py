@@ -1,4 +1,4 @@
-"""Dropping a dead letter: it is gone for good, and its event forgotten."""
+"""Dropping a dead letter: it is removed for good, and its event forgotten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVENT = f"i1:{steps.TYPE}"
 
 @pytest.fixture
 def letter(store, token, running):
-    """The letter of event `i1`, rejected in a run that is closed."""
+    """The letter of event `i1`, rejected in a closed run."""
     run = running(1)
     letter = reject(store, token, run)
     close(store, token, run)

@@ -1,4 +1,4 @@
-"""Dropping a leftover: it is gone for good, its id forgotten, and the books still balance."""
+"""Dropping a leftover: it is removed for good, its id forgotten, and the books still balance."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ for line in sys.stdin:
 
 
 class User:
-    """A process of its own that uses the server in a directory when told to."""
+    """A separate process that uses the server of a directory when told to."""
 
     def __init__(self, data_dir):
         self.process = subprocess.Popen(
@@ -80,7 +80,7 @@ class User:
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """A directory for a server; what a test left running in it is stopped."""
+    """A directory for a server; servers that a test left running in it are stopped."""
     directory = tmp_path / "rlm"
     yield directory
     if running(directory):
@@ -103,7 +103,7 @@ def user(data_dir):
 
 
 def servers_of(directory):
-    """The process ids of the servers in `directory`, which is where they work."""
+    """Return the pids of the servers whose working directory is `directory`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -475,7 +475,7 @@ def test_a_name_through_a_link_is_the_same_directory(data_dir, tmp_path):
 
 @pytest.fixture
 def deep_dir(tmp_path, monkeypatch):
-    """A directory whose path is too long for a socket, with the place for such sockets in `short`."""
+    """A directory whose path is too long for a socket; the place for such sockets is `short`."""
     with_room = Path("/tmp") / f"rlm-test-{os.getpid()}"
     with_room.mkdir(mode=0o700)
     monkeypatch.setattr(files, "SHORT_PLACE", with_room)
@@ -720,6 +720,25 @@ def test_a_server_in_a_directory_made_anew_is_another_ones(data_dir):
             assert client.ping()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_user(data_dir):
+    """Their locks are on a file that was removed; without users of the new one nobody else ends it."""
+    first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
+    first.join()
+    second.join()
+    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    shutil.rmtree(data_dir)
+    second.revive()
+    assert running(data_dir)
+
+    second.leave()
+    assert running(data_dir), "the first uses it"
+    first.leave()
+
+    assert not running(data_dir)
 
 
 def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):

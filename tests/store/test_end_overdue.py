@@ -1,4 +1,4 @@
-"""end_overdue: a run whose deadline is over finishes, and whoever conducted it conducts no more."""
+"""end_overdue: a run past its deadline finishes, and its conductor is deposed."""
 
 from __future__ import annotations
 

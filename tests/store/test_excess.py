@@ -1,4 +1,4 @@
-"""By how many a limit was exceeded since a moment, from the log of calls sent."""
+"""By how much a limit was exceeded since a moment, from the log of calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fail_pending: pending events of a type that is no longer configured become dead letters, by the conductor alone."""
+"""fail_pending: pending events of an unconfigured type become dead letters, only by the conductor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fail_way: whose trouble it is when a call gets no answer; a way that is shut, probed, and a host that is cut off."""
+"""fail_way: whose fault a call without an answer is; a way that is shut, probed, and a host that is cut off."""
 
 from __future__ import annotations
 
@@ -266,6 +266,6 @@ def test_a_host_that_makes_no_calls_keeps_no_way_shut(store, other):
 
 
 def register(store, *hosts, role=Role.WORKER):
-    """Have a process of each host in the register."""
+    """Register a process of each host."""
     for host in hosts:
         store.processes.announce(role, Process(f"{host}:1:1", 1, host, 0.0))

@@ -1,4 +1,4 @@
-"""A Redis in another place, 50 ms each way: a run is closed within a second of its deadline there, too."""
+"""A Redis in another place, 50 ms each way: a run is closed within a second of its deadline there too."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ LATE_SECONDS = 1.0
 
 @pytest.fixture
 def line(settings):
-    """A line to the server that may be made long."""
+    """A connection to the server that can be delayed."""
     with Proxy(settings.redis.url.removeprefix("unix://")) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def conductor(store, line):
-    """A conductor at the other end of the line, which holds the lease; all scripts are known to the server."""
+    """A conductor at the other end of the connection, with the lease; the server knows all scripts."""
     for source in SOURCES.values():
         store.client.script_load(source)
     url, wakeup = f"redis://127.0.0.1:{line.port}/0", Wakeup()

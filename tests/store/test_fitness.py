@@ -43,13 +43,13 @@ SETTINGS = {
 
 
 def over(client):
-    """A store, of which nothing but its client counts."""
+    """A store of which only its client matters."""
     return SimpleNamespace(client=client)
 
 
 @pytest.fixture(params=SERVERS)
 def own_client(request, tmp_path):
-    """A client of a server that this test alone has and may spoil."""
+    """A client of a server that only this test uses and may damage."""
     with running_server(request.param, tmp_path / "server") as url, make_client(url) as client:
         yield client
 

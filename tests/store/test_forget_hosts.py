@@ -1,4 +1,4 @@
-"""forget_hosts: of hosts that are gone no way is kept."""
+"""forget_hosts: no ways are kept for hosts that are gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of metrics says of how things are, read from a ledger in which they are so."""
+"""The gauges of the metrics page, read from a ledger in that state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.both_servers
 
 @pytest.fixture
 def read(store):
-    """Read the page, as Prometheus does: the number of a series by its name and the values of its labels."""
+    """Read the page like Prometheus: the number of a series by its name and the values of its labels."""
     page = MetricsPage(store)
 
     def read():

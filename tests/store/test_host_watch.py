@@ -1,4 +1,4 @@
-"""The leader names a host that is lost, once, and tells when it is back."""
+"""The leader reports a lost host once, and reports when it is back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def say(store):
-    """Have a process announce itself."""
+    """Let a process announce itself."""
 
     def say(name, role=Role.SUPERVISOR):
         host = name.partition(":")[0]
@@ -32,7 +32,7 @@ def say(store):
 
 @pytest.fixture
 def watch(store, clock):
-    """A watch that leads, and has listened for as long as a heartbeat lives."""
+    """A watch that leads, and has listened for a heartbeat's lifetime."""
     made = HostWatch(store)
     for _ in range(12):
         clock.time += 1.0
@@ -41,7 +41,7 @@ def watch(store, clock):
 
 
 def look(watch, clock, seconds, *, aloud=True):
-    """Look every second; return after how many of them."""
+    """Look every second; return after how many seconds."""
     for _ in range(seconds):
         clock.time += 1.0
         watch.look(aloud=aloud)

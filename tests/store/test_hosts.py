@@ -1,4 +1,4 @@
-"""The document of all hosts, from what the register and the orders say."""
+"""The document of all hosts, from the register and the orders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def process(process_id, **facts):
 
 @pytest.fixture
 def say(store):
-    """Have a process announce itself."""
+    """Let a process announce itself."""
     return lambda role, process_id, **facts: store.processes.announce(role, process(process_id, **facts))
 
 

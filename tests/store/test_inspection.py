@@ -1,4 +1,4 @@
-"""What is looked at after a run: each promise that was not kept is one alarm, with the numbers that matter."""
+"""The inspection after a run: each broken promise raises one alarm with the important numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.values import replace
 
 @pytest.fixture
 def close(store, token, running):
-    """Close a run of two events, one of them rejected, and return its record; nothing is told of before."""
+    """Close a run of two events, one of them rejected, and return its record; earlier log lines are discarded."""
 
     def close():
         run = running(2)
@@ -31,7 +31,7 @@ def close(store, token, running):
 
 @pytest.fixture
 def alarms(caplog):
-    """The alarms that were raised, by cause."""
+    """Return the raised alarms, by cause."""
     caplog.set_level(logging.INFO)
     return lambda: {one.alarm: one for one in caplog.records if hasattr(one, "alarm")}
 

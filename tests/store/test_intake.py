@@ -1,4 +1,4 @@
-"""The drain as a whole: what waits becomes events, in their order, each once."""
+"""The whole drain: waiting items become events, in their order, once each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small_chunks(monkeypatch):
 
 
 def waiting(store):
-    """What is on the audit list, and what is staged."""
+    """Return the content of the audit list and of staging."""
     lists = (store.keys.events, store.keys.processing)
     return tuple(store.client.lrange(name, 0, -1)[::-1] for name in lists)
 

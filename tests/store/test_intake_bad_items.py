@@ -1,4 +1,4 @@
-"""What the drain makes of bad items: dead letters with the right reasons, and nothing else suffers."""
+"""The drain turns bad items into dead letters with the right reasons, and nothing else suffers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(store, token):
 
 
 def bad(**changes):
-    """Write an item that is good but for these fields; None takes a field away."""
+    """Return a good item except for these fields; None removes a field."""
     document = {"id": "i1", "wallet_name": "w", "events": [steps.TYPE], **changes}
     return json.dumps({name: value for name, value in document.items() if value is not None}).encode()
 
@@ -59,7 +59,7 @@ BAD_ITEMS = {
 
 
 def assert_excerpt(held, raw):
-    """What a letter holds of `raw` is its beginning, and facts by which to find the whole elsewhere."""
+    """Check that a letter has the beginning of `raw`, and facts by which the whole can be found elsewhere."""
     head = base64.b64decode(held.pop("base64"))
     assert held == {"truncated": True, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     assert 1024 <= len(head) < len(raw)

@@ -1,4 +1,4 @@
-"""The drain cut short: at every call, between any two chunks, by a successor, by another one at the same time."""
+"""The drain cut short: at every call, between any two chunks, by a successor, by a concurrent drain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small_chunks(monkeypatch):
 
 
 class CutClient:
-    """A client whose connection is cut at one of its calls: before the server has it, or before its reply is back."""
+    """A client whose connection is cut at one of its calls: before the server gets it, or before the reply."""
 
     def __init__(self, client, *, at=None, applied=False):
         self._client = client
@@ -77,7 +77,7 @@ CALL_SITES = 15 + 2 * PER_GIANT
 
 @pytest.fixture
 def scenario(store, token, run, small_chunks, monkeypatch):
-    """Two items that a crash left staged, seven that wait: good, bad, with duplicates, of several types, giants."""
+    """Two items left in staging by a crash, seven waiting: good, bad, with duplicates, of several types, giants."""
     monkeypatch.setattr(intake, "longest_item", lambda max_item_bytes: max_item_bytes)
     monkeypatch.setattr(quarantine, "PIECE_BYTES", 30_000)
     store.intake = Intake(store)
@@ -103,7 +103,7 @@ def drain_by(store, client, token, run):
 
 
 def assert_drained_once(store, run):
-    """The scenario is in the ledger, nothing lost, nothing doubled."""
+    """Check that the ledger has the scenario, nothing lost, nothing doubled."""
     assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3, 5)]
     assert looks.pending(store, steps.OTHER_TYPE) == [steps.event_id(number, steps.OTHER_TYPE) for number in (3, 4)]
     assert sorted(one["reason"] for one in looks.letters(store)) == ["not_json", *["too_large"] * 2, "unknown_type"]

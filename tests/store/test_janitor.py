@@ -1,4 +1,4 @@
-"""The janitor: what workers left that nobody freed is removed between runs, and of the living nothing."""
+"""The janitor: unfreed data of dead workers is removed between runs, and no data of living ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The monotonic clock, which the test sets forward."""
+    """The monotonic clock, which the test advances."""
     real, ahead = cleaning.system_clock.monotonic, [0.0]
     monkeypatch.setattr(cleaning.system_clock, "monotonic", lambda: real() + ahead[0])
 
@@ -36,7 +36,7 @@ def broker(store):
 
 @pytest.fixture
 def leader(store, left):
-    """This process's claim, taken over from the conductor whose run is closed."""
+    """This process's claim, taken over from the conductor of the closed run."""
     store.leases.release(steps.CONDUCTOR)
     leader = Leader(store.leases, "here")
     assert leader.campaign()

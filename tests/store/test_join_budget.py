@@ -1,4 +1,4 @@
-"""Joining a budget: what an endpoint was called before it named the budget counts on it, once."""
+"""Joining a budget: calls to an endpoint from before it named the budget count on the budget, once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def budget():
 
 
 def before(name="one"):
-    """An endpoint that names no budget yet."""
+    """An endpoint that does not name a budget yet."""
     return make_endpoint("9/minute", name)
 
 

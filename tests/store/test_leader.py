@@ -1,4 +1,4 @@
-"""A scheduler's claim to the lease: never believed without a token, prolonged now and then, noticed when it is lost."""
+"""A scheduler's claim to the lease: never believed without a token, extended regularly, its loss noticed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scheduler.leader import BRISK_LEASE_SECONDS, LEASE_SECONDS, RENEW_SECONDS, 
 
 @pytest.fixture
 def pass_time(monkeypatch):
-    """Let time pass for those who look at this host's clock: `pass_time(2.0)`."""
+    """Advance the clocks of this host: `pass_time(2.0)`."""
     clock = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr(leading, "system_clock", SimpleNamespace(monotonic=lambda: clock.seconds))
 
@@ -28,7 +28,7 @@ def pass_time(monkeypatch):
 
 @pytest.fixture
 def one(store, pass_time):
-    """A scheduler that leads."""
+    """A leading scheduler."""
     leader = Leader(store.leases, "here")
     assert leader.campaign()
     return leader

@@ -1,4 +1,4 @@
-"""The lease as conductors use it: who holds it, and what becomes of one who has lost it."""
+"""The lease for conductors: who holds it, and what happens to one that has lost it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of dead letters: read page by page, found by handle, and unharmed by what else stands there."""
+"""The list of dead letters: read page by page, found by handle, and unharmed by other entries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ JUNK = (
 
 
 def write(number, **fields):
-    """Write a letter as RLM does."""
+    """Write a letter like RLM."""
     raw = steps.item(f"i{number}", steps.TYPE, **fields)
     event = steps.event_id(number)
     return encode_letter(raw, Reason.REJECTED, "422", failed_at=number, run_id="r", event=event)

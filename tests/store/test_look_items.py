@@ -1,6 +1,6 @@
-"""look_items: a page of the items that wait is read, oldest first, and stays where it is.
+"""look_items: reads a page of the waiting items, oldest first, without removing it.
 
-It carries no token: it changes nothing.
+It needs no token, because it changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looking at windows: what is seen is what asking for a slot then finds, and looking takes nothing."""
+"""Looking at windows: the result agrees with a later request for a slot, and looking takes nothing."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ LIMITS = (
 
 
 class Double:
-    """One window, done random things to, with a model of what was granted: the true moment of each slot in use."""
+    """One window under random operations, with a model of its grants: the true moment of each slot in use."""
 
     def __init__(self, store, seed):
         self.store = store

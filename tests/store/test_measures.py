@@ -1,4 +1,4 @@
-"""What is measured, on a real server: calls followed while the run is open, merged when it closes, expected by both."""
+"""Measured calls on a real server: followed while the run is open, merged when it closes, used by both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OVERFLOW = (steps.TYPE, steps.OVERFLOW)
 
 @pytest.fixture
 def running(store, token):
-    """Open a run with `number` pending events of items that no run had before."""
+    """Open a run with `number` pending events of new items."""
     numbers = itertools.count(1, 1000)
 
     def start(number):
@@ -36,7 +36,7 @@ def running(store, token):
 
 @pytest.fixture
 def carry(store, token):
-    """Complete calls of a run that take these seconds, then have `errors` fail for the moment."""
+    """Complete calls of a run with these durations in seconds, then let `errors` fail temporarily."""
 
     def carry(run, seconds=(), errors=0, endpoint=steps.ENDPOINT):
         for took in seconds:

@@ -1,4 +1,4 @@
-"""Whatever a key holds, one look mends it: what was there is set aside, events are found again, nothing opens early."""
+"""Whatever a key contains, one look repairs it: its content is set aside, events are found, nothing opens early."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.store import looks, steps
 
 @pytest.fixture
 def server_url(valkey_only_url):
-    """What is mended does not depend on the server."""
+    """The bundled server only: repairs do not depend on the server."""
     return valkey_only_url
 
 
@@ -38,12 +38,12 @@ def leader(store):
 
 @pytest.fixture
 def mender(store, leader):
-    """What a scheduler that conducts mends with."""
+    """The mender of a scheduler that conducts."""
     return Mender(store, leader)
 
 
 def _table():
-    """The type of each family of keys, by its name in the table."""
+    """Return the type of each family of keys, by its name in the table."""
     rows = [line.split() for line in (keys.__doc__ or "").splitlines()]
     kinds = {"string", "hash", "list", "set", "zset"}
     told = {}
@@ -89,7 +89,7 @@ def _families(store, window_id):
 
 
 def _mend(leader, mender, *, twice):
-    """Look twice where the lease itself was poisoned: whoever has it has another number then."""
+    """Look twice if the lease itself was poisoned: its holder has another number then."""
     for _ in range(1 + twice):
         with suppress(FencedError, StoreError):
             leader.token = 0

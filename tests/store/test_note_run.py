@@ -1,4 +1,4 @@
-"""note_run: the conductor writes what is known of the open run, and does not move it."""
+"""note_run: the conductor writes facts of the open run, and does not move it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old the oldest is, found without going through what waits."""
+"""The age of the oldest event, found without a scan of the waiting ones."""
 
 from __future__ import annotations
 

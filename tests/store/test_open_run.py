@@ -1,4 +1,4 @@
-"""open_run: one run is open at the most, and its books start from what is unsettled at that instant."""
+"""open_run: at most one run is open, and its books start from what is unsettled at that instant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def close(store, token, run):
 
 @pytest.fixture
 def left_over(store, token, running):
-    """Leave so many pending events behind, with no run open: `left_over(3)`."""
+    """Leave `number` pending events behind, with no run open: `left_over(3)`."""
 
     def leave(number, type_name=steps.TYPE):
         close(store, token, running(number, type_name))

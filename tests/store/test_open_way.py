@@ -1,4 +1,4 @@
-"""open_way: an endpoint answered a call of a host: the way there is open, and the host is not cut off."""
+"""open_way: after an endpoint's answer to a host's call, the way is open and the host not cut off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ONE, TWO = (make_endpoint(name=name) for name in ("one", "two"))
 
 
 def cut_off(store):
-    """Have a host cut off: both of its ways are shut."""
+    """Cut a host off: both of its ways are shut."""
     for endpoint in (ONE, TWO):
         store.ways.open(endpoint, B)
         fail(store, endpoint, times=FAILING)

@@ -1,4 +1,4 @@
-"""orphan_event: a dead worker's events are pending again, or dead letters, and their slots stay blocked from now."""
+"""orphan_event: a dead worker's events are pending again or dead letters, and their slots stay blocked from now."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def endpoint(settings):
 
 
 def take_slot(store, claim, endpoint):
-    """Take the slot that a call of this claim is sent in."""
+    """Take the slot for this claim's call."""
     slot = store.windows.acquire(endpoint, Call(claim.lane, claim.event_id, endpoint.name))
     assert isinstance(slot, Admitted)
     return int(slot.stamp)
 
 
 def expire(store):
-    """Take back what has expired by now, once the clock has moved on."""
+    """Take back expired claims, after the clock has moved on."""
     now = looks.redis_us(store)
     wait_until(lambda: looks.redis_us(store) > now)
     return store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store))
@@ -65,7 +65,7 @@ def test_an_event_without_a_slot_is_pending_in_its_old_place(store, token, run):
 
 
 def lost(endpoint, calls=1):
-    """What a tally holds of calls whose worker was lost."""
+    """Return the tally of calls whose worker was lost."""
     return {f"errors:{endpoint}": calls, f"trouble:{endpoint} worker lost": calls}
 
 
@@ -259,7 +259,7 @@ def test_many_expired_leases_are_taken_back_and_no_others(store, token, running)
 
 
 def orphan(store, run, event_id, worker, call="", when="dead"):
-    """Call the script with what was read a moment ago."""
+    """Call the script with values that were read a moment ago."""
     keys = store.keys
     window_id, stamp, endpoint = call.partition(":")[2].split("|") if "|" in call else ("", "", "")
     return SCRIPT(
@@ -382,7 +382,7 @@ def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(stor
 
 
 def enter(store, worker="worker-1"):
-    """Have a worker in the register."""
+    """Register a worker."""
     store.processes.announce(Role.WORKER, Process(worker, 1, "h", system_clock.now(), WorkerState.READY, 1))
 
 

@@ -1,4 +1,4 @@
-"""A run that its conductor does not close in time is closed by others: when they look, and what its record says."""
+"""A run that its conductor does not close in time is closed by others: when they look, and the record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WINDOW_SECONDS = 60.0
 
 @pytest.fixture
 def clock(monkeypatch, store):
-    """The clock of this host, which stands still; that of Redis is so much ahead as the run is old."""
+    """The clock of this host, which stands still; that of Redis is ahead by the age of the run."""
     made = SetClock()
     monkeypatch.setattr(run_end, "system_clock", made)
     real = store.runs.current_at
@@ -46,7 +46,7 @@ def watch(store, clock, closed):
 
 
 def let_end(store, run):
-    """Have the deadline of a run be over by the clock of Redis."""
+    """Let the deadline of a run be over by the clock of Redis."""
     store.client.hset(store.keys.run(run.id), "deadline_us", store.now_us() - 1)
 
 

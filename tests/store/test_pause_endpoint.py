@@ -1,4 +1,4 @@
-"""Pausing an endpoint by hand: no slot is given, apart from whatever else it rests for."""
+"""Pausing an endpoint by hand: no slot is given, independently of other rests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""peek_items: the oldest staged items are read, up to a number of bytes, and stay where they are; but for giants.
+"""peek_items: reads the oldest staged items up to a number of bytes, without removing them, except giants.
 
-It checks its token only where it sets one aside: else it changes nothing, and take_chunk checks what was read.
+It checks its token only if it sets a giant aside: otherwise it changes nothing, and take_chunk checks what was read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a plan is made of is read from the store: the live windows, and the types with the limits in force."""
+"""The input of a plan is read from the store: the live windows, and the types with the limits in force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which server is the primary, by what sentinels say, and that nothing goes to another one."""
+"""Which server is the primary, by the sentinels, and that nothing goes to another one."""
 
 from __future__ import annotations
 

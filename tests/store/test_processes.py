@@ -1,4 +1,4 @@
-"""Who is alive, who is wanted, and the wake-up calls between the processes."""
+"""The living processes, the wanted workers, and the wake-up calls between processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Calls:
 
 @contextmanager
 def listening(url, channel):
-    """Have a waker listen; yields the count of its calls once it does."""
+    """Let a waker listen; yield the count of its calls once it does."""
     calls = Calls()
     waker = Waker(url, channel, calls)
     waker.start()
@@ -314,7 +314,7 @@ def test_a_waker_whose_connection_was_forgotten_on_the_way_listens_again(store, 
 
 
 def pinged(store):
-    """Whether a client that listens has sent a PING."""
+    """Return whether a listening client has sent a PING."""
     return any(one["cmd"] == "ping" and int(one["sub"]) for one in store.client.client_list())
 
 

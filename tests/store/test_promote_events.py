@@ -9,7 +9,7 @@ SCRIPT = Script("promote_events")
 
 
 def back_off(store, token, run, number, delay_seconds):
-    """Have the first `number` pending events wait for another attempt."""
+    """Let the first `number` pending events wait for another attempt."""
     for _ in steps.release(store, token, run, number):
         assert store.ledger.retry(steps.claim(store, run), steps.ENDPOINT, delay_seconds)
 

@@ -1,4 +1,4 @@
-"""publish_expected: what workers are told of calls is replaced as a whole, by the conductor alone."""
+"""publish_expected: the expected calls are replaced as a whole, only by the conductor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing the file's limits: they are in force, unless one set by hand still stands."""
+"""Publishing the file's limits: they apply, unless one set by hand is still in force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.values import replace
 
 @pytest.fixture
 def with_limits(store):
-    """Make a store whose file has these limits: `with_limits(rebalance_api="9/minute")`, the others' as they were."""
+    """Make a store whose file has these limits: `with_limits(rebalance_api="9/minute")`; others are unchanged."""
     made = []
 
     def make(**limits):
@@ -35,12 +35,12 @@ def with_limits(store):
 
 
 def set_by_hand(store, limit):
-    """Change an endpoint's limit on the live system."""
+    """Change an endpoint's limit in the live system."""
     store.client.hset(store.keys.limits, steps.ENDPOINT, limit)
 
 
 def in_force(store):
-    """Read the limit of the endpoint as a worker does."""
+    """Read the limit of the endpoint like a worker."""
     return store.endpoints()[steps.ENDPOINT].limit.text
 
 
@@ -87,7 +87,7 @@ def test_a_limit_set_by_hand_holds_until_the_file_changes(store, token, with_lim
 
 
 def renamed(store, **limits):
-    """Make a store whose file has other names for endpoints, and these limits: `renamed(store, new="9/minute")`."""
+    """Make a store whose file has other endpoint names, and these limits: `renamed(store, new="9/minute")`."""
     old = [steps.ENDPOINT, steps.OVERFLOW][: len(limits)]
     endpoints = {name: one for name, one in store.settings.endpoints.items() if name not in old}
     for former, (name, limit) in zip(old, limits.items(), strict=True):

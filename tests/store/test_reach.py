@@ -1,4 +1,4 @@
-"""Whether endpoints can be reached: one connection to each address, no call; what cannot be tried in time is told."""
+"""Whether endpoints can be reached: one connection per address, no call; addresses without time are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def settings(**urls):
 
 @pytest.fixture
 def listening():
-    """A port of loopback that is listened on, and counts who comes."""
+    """A listening port of loopback that counts connections."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -29,7 +29,7 @@ def listening():
 
 @pytest.fixture
 def closed():
-    """A port of loopback on which nobody listens, and nobody else will."""
+    """A port of loopback on which nobody listens or will listen."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]

@@ -1,4 +1,4 @@
-"""release_calls: the calls of an open run stand in the list of releases, for lanes to take the first one first."""
+"""release_calls: the calls of an open run are in the list of releases, and lanes take the first one first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Giving the lease up, so that nobody has to wait for it."""
+"""Releasing the lease, so that nobody has to wait for it."""
 
 from __future__ import annotations
 

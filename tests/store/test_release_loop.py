@@ -1,4 +1,4 @@
-"""A turn of the release loop: what it sends, when it first does, whom it waits for, and what it counts as begun."""
+"""A turn of the release loop: what it sends, when it first does, whom it waits for, and what counts as begun."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LANES = 5
 
 @pytest.fixture
 def start(store, conductor):
-    """Have a run with so many events of a type, and the loop that releases them: `start(7)`."""
+    """Start a run with `number` events of a type, and its release loop: `start(7)`."""
 
     def begin(number):
         steps.push(store, *steps.items(number, steps.TYPE))
@@ -117,7 +117,7 @@ def test_the_first_release_waits_a_moment_for_the_rest_of_the_wanted_workers(sto
 
 
 def lasts(store):
-    """Whether the call released first is not void for a while."""
+    """Return whether the first released call stays valid for a while."""
     first = store.client.lindex(store.keys.releases, 0)
     return first is not None and json.loads(first)["void"] > store.now_us() + 500_000
 

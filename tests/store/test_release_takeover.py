@@ -1,4 +1,4 @@
-"""A run that the release loop takes over: whose configuration it is, and how long it may last."""
+"""A run that the release loop takes over: its configuration, and its deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OLD = "of before"
 
 @pytest.fixture
 def take_over(store, conductor):
-    """Take a run over that began with another configuration; return the loop that releases it."""
+    """Take over a run that began with another configuration; return its release loop."""
 
     def take(**changes):
         token = conductor._leader.token
@@ -53,7 +53,7 @@ def test_ready_workers_of_another_configuration_are_told_of_once_and_are_what_ev
 
 
 def look_around(loop, store):
-    """Have the loop look around, as if it had not for long."""
+    """Let the loop look around, as if the last look was long ago."""
     loop._looked_at = float("-inf")
     loop._look_around(looks.redis_us(store), store.ledger.count(store.known_types), {})
 

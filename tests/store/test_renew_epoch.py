@@ -1,4 +1,4 @@
-"""Where windows cannot be trusted a new epoch begins: every endpoint is held for its longest period, no longer."""
+"""If windows cannot be trusted a new epoch begins: every endpoint is held for exactly its longest period."""
 
 from __future__ import annotations
 

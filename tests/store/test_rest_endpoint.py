@@ -1,4 +1,4 @@
-"""Resting an endpoint: for all workers at once, the longest rest stands, and one probe at a time after it."""
+"""Resting an endpoint: for all workers at once, the longest rest applies, then one probe at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SOON = 2.0
 
 @pytest.fixture
 def endpoint():
-    """An endpoint whose limit is never met here, with a period of a minute and calls of 10 s at the most."""
+    """An endpoint whose limit is never met here, with a period of a minute and calls of at most 10 s."""
     return make_endpoint("100 per 60 second", timeout_seconds=10)
 
 
 def fail(store, endpoint, failing=3):
-    """Report a failure; the endpoint rests from the third in a row on, for 4 s first."""
+    """Report a failure; the endpoint rests from the third in a row on, at first for 4 s."""
     return store.breaker.fail(endpoint, first_rest_seconds=4, failing=failing).rest_seconds
 
 
@@ -210,7 +210,7 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
 
 
 def refuse(store, endpoint, number=1, **more):
-    """Take slots, and have the call of the newest be refused as too many; return how many refusals are noted."""
+    """Take slots, and let the call of the newest be refused; return how many refusals are recorded."""
     *_, slot = [store.windows.acquire(endpoint) for _ in range(number)]
     noted = store.breaker.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
     return noted.calls if noted else 0
@@ -233,7 +233,7 @@ def test_a_call_refused_as_too_many_is_noted_with_how_manieth_it_was(store, endp
 
 
 def refuse_each(store, endpoint, slots):
-    """Have calls of these slots be refused, in this order; return the lowest number noted."""
+    """Let calls of these slots be refused, in this order; return the lowest recorded number."""
     for slot in slots:
         store.breaker.refuse(endpoint, 0.0, slot)
     return refusals(store, endpoint).nth

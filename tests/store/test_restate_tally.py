@@ -1,4 +1,4 @@
-"""Where the counts of an open run are lost, what it carried over is stated such that its books balance."""
+"""If the counts of an open run are lost, its carried-over events are set so that its books balance."""
 
 from __future__ import annotations
 

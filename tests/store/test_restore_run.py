@@ -1,4 +1,4 @@
-"""A run of which only the word is lost that it is open is the open one again."""
+"""A run that lost only the note that it is open becomes the open one again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resuming an endpoint: a pause is over, a rest for what it answered too; one for a window not trusted never."""
+"""Resuming an endpoint ends a pause and a rest after answers, but never a hold for an untrusted window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retrying a dead letter: the letter goes and its event is one of the next run, in one step."""
+"""Retrying a dead letter: in one step the letter is removed and its event joins the next run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BAD_ITEMS = {
 
 @pytest.fixture
 def letter(store, token, running):
-    """The letter of event `i1`, rejected after an attempt in a run that is closed."""
+    """The letter of event `i1`, rejected after an attempt in a closed run."""
     run = running(1)
     letter = reject(store, token, run)
     close(store, token, run)

@@ -1,4 +1,4 @@
-"""return_event: a claimed event goes back unsettled, to be sent again now, after a back-off, or in the next run."""
+"""return_event: a claimed event goes back unsettled, to be sent now, after a back-off, or in the next run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def claim(store, token, run):
 
 
 def history(store, claim):
-    """What the event has behind it: attempts, tries in this run, runs spent, last endpoint."""
+    """Return the history of the event: attempts, tries in this run, runs spent, last endpoint."""
     event = looks.event(store, claim.event_id)
     return {name: event[name] for name in ("attempt", "tries", "runs", "last") if name in event}
 

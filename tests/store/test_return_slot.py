@@ -1,4 +1,4 @@
-"""Giving a slot back that was not used, and blocking one whose call may arrive late."""
+"""Giving an unused slot back, and blocking one whose call may arrive late."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def endpoint():
 
 
 def noted(store):
-    """Read what is noted of the call."""
+    """Read the note of the call."""
     found = store.client.hget(store.keys.calls(CALL.lane.worker_id), CALL.event_id)
     return None if found is None else found.decode()
 

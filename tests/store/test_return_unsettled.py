@@ -1,4 +1,4 @@
-"""return_unsettled: what a finishing run could not settle is leftover, and late words about it find it gone."""
+"""return_unsettled: unsettled events of a finishing run become leftovers; late reports find them gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def return_unsettled(store, run, *types):
 
 
 def put(store, token, run, state):
-    """Bring the first pending event to a state, and return its claim."""
+    """Put the first pending event into a state, and return its claim."""
     claim = steps.claim_next(store, token, run)
     if state == "backoff":
         store.ledger.retry(claim, steps.ENDPOINT, 60)

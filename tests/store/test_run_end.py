@@ -1,4 +1,4 @@
-"""What a closed run leaves: its record of endpoints and budgets, and of calls that nobody reports any more nothing."""
+"""A closed run's record of endpoints and budgets; calls that nobody reports any more leave nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOW_SECONDS = 2.0
 
 @pytest.fixture
 def shared(store):
-    """Have the first two endpoints of the first type hang on one account; return them, with their budget."""
+    """Let the first two endpoints of the first type share an account; return them, with their budget."""
     named = {name: replace(store.settings.endpoints[name], budget=BUDGET) for name in (steps.ENDPOINT, steps.OVERFLOW)}
     store.settings = replace(store.settings, endpoints={**store.settings.endpoints, **named})
     return named
@@ -153,7 +153,7 @@ def test_a_limit_set_by_hand_is_the_one_on_record(store, token, running, shared,
 
 @pytest.fixture
 def under_way(store, token, shared):
-    """Claim the next event of a run under a lease and take a slot for its call; return claim and slot."""
+    """Claim the run's next event under a lease and take a slot for its call; return claim and slot."""
 
     def begin(run, lease_seconds):
         claim = steps.claim_next(store, token, run, lease_seconds=lease_seconds)

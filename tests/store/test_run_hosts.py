@@ -1,4 +1,4 @@
-"""The hosts of a run: what lost ones had in hand goes elsewhere; those that reach nothing are not counted on."""
+"""The hosts of a run: events of lost ones go elsewhere; those that reach nothing are not counted on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def duty():
 
 @pytest.fixture
 def hosts(store, run, duty, clock):
-    """The watch, which has seen a worker on each of two hosts, with an event of the run on the first."""
+    """The watch, which has seen a worker on each of two hosts, the first with an event of the run."""
     for worker in (HERE, THERE):
         announce(store, worker)
     made = RunHosts(store, run.id, duty)
@@ -67,13 +67,13 @@ def announce(store, process_id, role=Role.WORKER, *, fenced=True, every=0.0):
 
 
 def fall_silent(store, *worker_ids):
-    """Have the entries of workers end."""
+    """Delete the entries of workers."""
     for one in worker_ids:
         store.client.delete(store.keys.process(Role.WORKER, one))
 
 
 def look_twice(hosts, clock, **options):
-    """Look at who is missing, and once more after a while."""
+    """Look for missing workers, and look again after a while."""
     hosts.look(**options)
     clock.time += MISSING_SECONDS
     hosts.look(**options)

@@ -1,4 +1,4 @@
-"""The register of self-tests: what is left is found and removed, and nothing else is."""
+"""The register of self-tests: leftovers are found and removed, and nothing else is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server_url(tmp_path_factory):
 
 @pytest.fixture(params=["scan", "names"])
 def worked(request, server_url, tmp_path, monkeypatch):
-    """A self-test that has left something of everything; for a user who may SCAN, and for the documented one."""
+    """A self-test with leftovers of every kind; for a user who may SCAN, and for the documented one."""
     from rlm.settings import load_settings
 
     monkeypatch.chdir(tmp_path)

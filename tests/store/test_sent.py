@@ -1,4 +1,4 @@
-"""When calls were sent, where their slots count from later on: the log that limits are judged by."""
+"""When calls were sent, although their slots may count from a later time: the log by which limits are judged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def endpoint():
 
 
 def aged(store, limited, slot, seconds):
-    """Let `seconds` pass; return the slot as it is known then."""
+    """Let `seconds` pass; return the slot as it is then known."""
     pass_time(store, limited, seconds)
     return Admitted(str(int(slot.stamp) - round(seconds * 1_000_000)))
 

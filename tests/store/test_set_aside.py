@@ -1,4 +1,4 @@
-"""Setting a key aside: all of it or single entries, and what stands in its place from the same instant on."""
+"""Setting a key aside: all of it or single entries, and its replacement from the same instant on."""
 
 from __future__ import annotations
 

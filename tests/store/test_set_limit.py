@@ -1,4 +1,4 @@
-"""Setting a limit by hand: in force at once, kept until the file's value for it changes, on record."""
+"""Setting a limit by hand: it applies at once, until the file's value for it changes, and is recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BY = "someone@somewhere"
 
 @pytest.fixture
 def endpoint(store):
-    """The endpoint as the file has it: 30 calls a minute."""
+    """The endpoint of the file: 30 calls a minute."""
     return store.settings.endpoints[steps.ENDPOINT]
 
 

@@ -1,4 +1,4 @@
-"""A turn settles what its lane has completed, and what another has by now it does not; then the turn goes on."""
+"""A turn settles its lane's completions, but not those that another has by now; then the turn continues."""
 
 from __future__ import annotations
 

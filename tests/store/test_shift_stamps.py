@@ -1,4 +1,4 @@
-"""When the clock of Redis is set, what is still to come moves with it: neither is it due at once, nor in hours."""
+"""When the clock of Redis is set, future moments move with it: none is due at once, nor in hours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOUR_US = 3_600_000_000
 
 @pytest.fixture
 def endpoint(store):
-    """An endpoint of the configuration, as only those are moved."""
+    """An endpoint of the configuration, because only those are moved."""
     return store.settings.endpoints[steps.ENDPOINT]
 
 

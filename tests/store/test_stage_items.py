@@ -1,4 +1,4 @@
-"""stage_items: the audit list moves to staging in one step, once a run."""
+"""stage_items: the audit list moves to staging in one step, once per run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def stage(store, token, run_id):
 
 
 def staged(store):
-    """What is staged, oldest first."""
+    """Return the content of staging, oldest first."""
     return store.client.lrange(store.keys.processing, 0, -1)[::-1]
 
 

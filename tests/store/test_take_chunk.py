@@ -25,7 +25,7 @@ def fill(store, *items):
 
 
 def take(store, token, run, *items):
-    """Take these items, which were read from staging; return how many events were taken, and how many duplicates."""
+    """Take these items, which were read from staging; return the numbers of taken events and of duplicates."""
     chunk = store.intake._chunks.write(run.id, items, steps.priorities(store))
     return store.intake._take_chunk(token, chunk)()[:2]
 

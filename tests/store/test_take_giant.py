@@ -22,7 +22,7 @@ def run(store, token):
 
 @pytest.fixture
 def giant(store, token, run):
-    """The name of a giant that was set aside by a drain that died there."""
+    """The name of a giant that was set aside by a drain that died then."""
     store.client.lpush(store.keys.processing, GIANT)
     return Giants(store, store.keys.processing, 1_000_000).peek(token, 10, 10)[0]
 

@@ -1,4 +1,4 @@
-"""take_turn: a lane claims the first pending event for the call that is released next, and no other lane has it."""
+"""take_turn: a lane claims the first pending event for the next released call, and no other lane gets it."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_what_was_released_goes_with_the_run(store, token, run, end):
 
 
 def turns_of(store, revision):
-    """The turns of a worker that has another configuration."""
+    """Return the turns of a worker with another configuration."""
     settings = replace(store.settings, revision=revision)
     return Turns(SimpleNamespace(client=store.client, keys=store.keys, settings=settings))
 

@@ -1,4 +1,4 @@
-"""What is said of workers that do not come where hosts are drained, take no more, or are lost."""
+"""What is reported of missing workers if hosts are drained, full or lost."""
 
 from __future__ import annotations
 

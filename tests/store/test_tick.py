@@ -1,4 +1,4 @@
-"""A tick has something to do wherever an event or an item waits; the run that it opens counts from it."""
+"""A tick has work wherever an event or item waits; its run counts from it."""
 
 from __future__ import annotations
 

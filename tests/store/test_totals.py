@@ -1,4 +1,4 @@
-"""The totals over all runs: they grow, never go back, and agree with the run records to the event."""
+"""The totals over all runs: they grow, never decrease, and agree exactly with the run records."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
 
 
 def grown(totals, seen):
-    """Look, and see that nothing has fallen."""
+    """Read the totals, and check that none has decreased."""
     now = totals.look()
     assert [name for name in seen if now[name] < seen[name]] == []
     return now

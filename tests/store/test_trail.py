@@ -1,6 +1,6 @@
-"""The trail of an event: each call is written in the step that settles it or gives it back, and lives as it does.
+"""The trail of an event: each call is written in the step that settles it or gives it back, and lives as long.
 
-That a late or repeated word writes nothing is seen by the tests of each script: nothing changes then.
+The tests of each script show that a late or repeated report writes nothing, because then nothing changes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def trail_of(store, event_id=None):
 
 
 def take_slot(store, claim):
-    """Take the slot that a call of this claim is sent in."""
+    """Take the slot for this claim's call."""
     endpoint = store.settings.endpoints[steps.ENDPOINT]
     assert isinstance(store.windows.acquire(endpoint, Call(claim.lane, claim.event_id, endpoint.name)), Admitted)
 

@@ -1,4 +1,4 @@
-"""trim_giant: an entry of the dead letters that is too large to be read leaves Redis once it is archived."""
+"""trim_giant: a dead letter entry that is too large to be read leaves Redis once it is archived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trim_letters: the oldest dead letters leave Redis once they are archived, and their events stay known as failed."""
+"""trim_letters: the oldest dead letters leave Redis once they are archived, and their events stay marked failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.store.deadletters import close, reject
 
 @pytest.fixture
 def letters(store, token, running):
-    """Five letters of events `i1` to `i5`, oldest first, of a run that is closed."""
+    """Five letters of events `i1` to `i5`, oldest first, of a closed run."""
     run = running(5)
     letters = [reject(store, token, run) for _ in range(5)]
     close(store, token, run)

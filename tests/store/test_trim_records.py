@@ -1,4 +1,4 @@
-"""trim_records: the oldest records leave Redis once they are archived, by the conductor's word alone."""
+"""trim_records: the oldest records leave Redis once they are archived, only by the conductor."""
 
 from __future__ import annotations
 

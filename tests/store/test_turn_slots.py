@@ -1,4 +1,4 @@
-"""A turn of a lane that has a connection at hand: the event is claimed with its slot, or not at all."""
+"""A turn of a lane with a kept connection: the event is claimed together with its slot, or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(running):
 
 
 def release(store, token, run, endpoint, number=1):
-    """Release calls to an endpoint that is not as it is configured."""
+    """Release calls to an endpoint that differs from its configuration."""
     (made,) = steps.release(store, token, run)
     store.client.rpop(store.keys.releases)
     kind = store.settings.event_types[0]
@@ -35,7 +35,7 @@ def release(store, token, run, endpoint, number=1):
 
 
 def assert_dropped(store, run):
-    """The turn claims nothing and takes no slot, and the call is released no more."""
+    """Check that the turn claims nothing and takes no slot, and the call is no longer released."""
     before = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}
     assert steps.turn(store, run, connected=CONNECTED).why == "none"
     after = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}

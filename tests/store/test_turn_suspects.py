@@ -1,4 +1,4 @@
-"""Turns that come upon what cannot be sent, or what workers have died of: the first is condemned, the other alone."""
+"""Turns with events that cannot be sent, or of which workers died: the former fail, the latter are carried alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.both_servers
 
 
 def spoil(store, how):
-    """Have the hash of the first event be none that can be sent."""
+    """Damage the hash of the first event so that it cannot be sent."""
     key = store.keys.event(steps.event_id(1))
     if how == "gone":
         store.client.delete(key)

@@ -1,4 +1,4 @@
-"""Turns on a host whose way to an endpoint is shut: its lanes leave those calls to others, and probe one at a time."""
+"""Turns on a host whose way to an endpoint is shut: its lanes leave those calls to others, with one probe at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def second(settings):
 
 
 def shut(store, *endpoints, host=A):
-    """Have the ways of a host shut."""
+    """Shut the ways of a host."""
     for endpoint in endpoints:
         store.ways.open(endpoint, B)
         fail(store, endpoint, host, times=FAILING)
@@ -196,13 +196,13 @@ def test_a_thousand_calls_that_it_cannot_make_are_not_all_looked_at(store, token
 
 
 def complete(store, token, run, endpoint, *, worker=HERE):
-    """Have a worker claim the next event, and settle it as completed by an endpoint; return whether it was."""
+    """Let a worker claim the next event and complete it at an endpoint; return whether it was completed."""
     claim = steps.claim_next(store, token, run, worker=worker)
     return store.turns.complete(structs.replace(steps.completed(claim), window_id=endpoint.window_id))
 
 
 def noted(store, endpoint):
-    """Return when it was noted last that an endpoint answered host A, and that any did."""
+    """Return when an endpoint's last answer to host A was recorded, and its last answer to any host."""
     return [store.client.zscore(key, A) for key in (store.keys.well(endpoint.window_id), store.keys.well_hosts)]
 
 

@@ -1,4 +1,4 @@
-"""Versions side by side: what a newer one wrote is left alone, and an older one does not go on with what it cannot."""
+"""Versions side by side: data of a newer one is ignored, and an older one does not continue what it cannot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEWER = SCHEMA + 1
 
 @pytest.fixture
 def newer():
-    """Be the version to come, while a block runs; with a `least` of NEWER it bars this one."""
+    """Be the next version inside a block; with a `least` of NEWER it bars this one."""
 
     class Newer:
         def __call__(self, least=0):
@@ -52,7 +52,7 @@ def announce(store, role, version="9.9", **facts):
 
 
 def write_unknown(store, run_id):
-    """Write what a version to come may write, in each place where this one tests entries."""
+    """Write possible data of a future version, wherever this one checks entries."""
     keys, client = store.keys, store.client
     client.hset(keys.calls("h:1:w"), "i1:T", "call in a new notation, 7")
     client.lpush(keys.changes, b'{"at": 1, "by": "me@h", "name": "a", "what": "turned around", "from": 0, "to": 0}')

@@ -1,4 +1,4 @@
-"""void_releases: released calls that no lane has made in time are taken back; their events have never left pending."""
+"""void_releases: released calls that no lane makes in time are taken back; their events have stayed pending."""
 
 from __future__ import annotations
 

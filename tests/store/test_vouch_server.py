@@ -1,4 +1,4 @@
-"""Slots are taken only from a server that somebody has vouched for, because it remembers all that are known of."""
+"""Slots are taken only from a trusted server: one that remembers all known slots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def endpoint():
 
 @pytest.fixture
 def fresh(store):
-    """A store whose server nobody has vouched for."""
+    """A store whose server is not trusted yet."""
     store.client.delete(store.keys.epoch)
     return store
 
@@ -32,7 +32,7 @@ def verdict(store, token):
 
 
 def restart(store, **remembered):
-    """As if the server had been restarted, and remembered this of its epoch."""
+    """Act as if the server had been restarted, with this memory of its epoch."""
     store.client.hset(store.keys.epoch, mapping={"server": "0" * 40, **remembered})
 
 
@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_written_is_told_once(fresh, token, endpoint, capl
 
 @pytest.fixture(params=["full", "read-only"])
 def disk(request):
-    """A disk that takes no new file once it is told to; a full one has what is there overwritten."""
+    """A disk that accepts no new file once told to; a full one overwrites existing files."""
 
     class Disk:
         kind = request.param
@@ -202,7 +202,7 @@ def disk(request):
 
 
 def lose_sight(store, token, endpoint, disk):
-    """Have a conductor save one slot, and take three more that it cannot save."""
+    """Let a conductor save one slot, and take three more that it cannot save."""
     store.epochs.vouch(token)
     take(store, endpoint)
     look_again(store, token)

@@ -1,4 +1,4 @@
-"""Our storage under the strategies of `limits`: the stock moving window, and the one that tells more than yes or no."""
+"""Our storage under the strategies of `limits`: the stock moving window, and ours, which returns more than yes/no."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GUARD = 0.5
 
 
 def ages_of(store, endpoint, now_us):
-    """How long ago the slots of one endpoint were taken."""
+    """Return how long ago the slots of one endpoint were taken."""
     return store.windows.ages([endpoint], now_us)[endpoint.name]
 
 

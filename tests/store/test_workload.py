@@ -1,4 +1,4 @@
-"""Whatever workers do in whatever order, what came in is somewhere or settled, once, and the books balance."""
+"""Whatever workers do in whatever order, each taken event is in one place or settled, and the books balance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_workload(store, token):
 
 
 def assert_nothing_lost(store, workload):
-    """Every event that was pushed is unsettled in one place, was completed, or is a dead letter; none is two of it."""
+    """Check that every pushed event is unsettled in one place, completed, or a dead letter; never two of these."""
     letters = Counter(one["event_id"] for one in looks.letters(store))
     for event_id in set(workload.pushed):
         places = looks.where(store, event_id)

@@ -1,4 +1,4 @@
-"""Hosts and their ways to endpoints as tests of the store need them: calls that fail, time that passes."""
+"""Hosts and their ways to endpoints for tests of the store: failing calls, passing time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ A, B, C = "host-a", "host-b", "host-c"
 
 
 def fail(store: Store, endpoint: Endpoint, host: str = A, times: int = 1, **how: bool) -> Trouble:
-    """Have calls of a host fail; return what came of the last."""
+    """Let calls of a host fail; return the result of the last."""
     failure = Failure("connection refused", **how)
     for _ in range(times - 1):
         store.ways.fail(endpoint, host, failure, 9)
@@ -24,13 +24,13 @@ def fail(store: Store, endpoint: Endpoint, host: str = A, times: int = 1, **how:
 
 
 def shut(store: Store, host: str = A) -> list[str]:
-    """Return the windows that the way of a host to is shut, or being probed."""
+    """Return the windows to which a host's way is shut or being probed."""
     found = store.ways.look().get(host)
     return [way.window_id for way in found.shut] if found else []
 
 
 def pass_time(store: Store, seconds: float) -> None:
-    """Move all that is known of ways into the past, as if `seconds` had passed."""
+    """Move all records of ways into the past, as if `seconds` had passed."""
     client, by_us = store.client, round(seconds * 1_000_000)
     for field, raw in cast("dict[bytes, bytes]", client.hgetall(store.keys.ways)).items():
         words = raw.decode().split(" ")

@@ -1,4 +1,4 @@
-"""Endpoints, budgets and their windows as tests of the store need them: any limit, any state, time that passes."""
+"""Endpoints, budgets and their windows for tests of the store: any limit, any state, passing time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rlm.core.window import WindowState
     from rlm.ledger import Store
 
-#: What tells one moment of Redis time in an endpoint's health.
+#: The fields of an endpoint's health that are moments of Redis time.
 _MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
-#: What is no whole number there.
+#: The fields there that are not whole numbers.
 _WORDS = {b"paused_by", b"paused_at", b"refused_limit", b"refused_stamps", b"failed_with", b"named"}
 
 
@@ -36,7 +36,7 @@ def stamps(store: Store, limited: Limited) -> list[int]:
 
 
 def health(store: Store, limited: Limited) -> dict[str, int]:
-    """Read the numbers that are known of an endpoint's or a budget's health."""
+    """Read the known numbers of an endpoint's or budget's health."""
     found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.health(limited.window_id)))
     return {name.decode(): int(value) for name, value in found.items() if name not in _WORDS}
 
@@ -48,7 +48,7 @@ def set_health(store: Store, limited: Limited, **fields: int) -> None:
 
 
 def pass_time(store: Store, limited: Limited, seconds: float) -> None:
-    """Move all that an endpoint or a budget remembers into the past, as if `seconds` had passed."""
+    """Move all records of an endpoint or budget into the past, as if `seconds` had passed."""
     _move(store, limited, -seconds)
     if since := store.client.hget(store.keys.epoch, "since"):
         store.client.hset(store.keys.epoch, "since", int(since) - round(seconds * 1_000_000))
@@ -63,7 +63,7 @@ def pass_time(store: Store, limited: Limited, seconds: float) -> None:
 
 
 def set_clock_back(store: Store, limited: Limited, seconds: float) -> None:
-    """Move the slots of a window into the future, as they look once the clock of Redis was set back."""
+    """Move the slots of a window into the future, as after the clock of Redis was set back."""
     _move(store, limited, seconds)
 
 
@@ -74,7 +74,7 @@ def _move(store: Store, limited: Limited, seconds: float) -> None:
 
 
 def trust(store: Store) -> None:
-    """Vouch for the server as a conductor does before anything is done: else it gives no slots."""
+    """Vouch for the server like a conductor: otherwise it gives no slots."""
     server = store.client.info("server")["run_id"]
     store.client.hset(store.keys.epoch, mapping={"born": 1, "id": "of a test", "server": server, "slots": 0})
 
@@ -87,7 +87,7 @@ def take(store: Store, endpoint: Endpoint, number: int = 1) -> list[Admitted]:
 
 
 def refusal(store: Store, endpoint: Endpoint) -> float:
-    """Ask for a slot that must be refused; return the wait it tells, seconds."""
+    """Ask for a slot that must be refused; return the wait in seconds."""
     refused = store.windows.acquire(endpoint)
     assert isinstance(refused, Refused), refused
     assert refused.retry_after is not None

@@ -1,4 +1,4 @@
-"""A seeded workload on a store: producers, a conductor and workers that die, are late, and repeat themselves."""
+"""A seeded workload on a store: producers, a conductor, and workers that die, are late, and repeat themselves."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 TYPES = (steps.TYPE, steps.OTHER_TYPE)
 WORKERS = ("worker-1", "worker-2", "worker-3")
-#: The share of messages and of workers' words that do not come again.
+#: The share of messages and reports that are not repeated.
 REMOVED_SHARE = 0.8
 
 
 def assert_books_balance(store: Store, run: Run) -> None:
-    """Read the books and the ledger at one instant: what came in is somewhere, or settled, for each type."""
+    """Check at one instant that books and ledger agree: each taken event is in a place or settled, for each type."""
     keys, client = store.keys, store.client
     pipeline = client.pipeline(transaction=True)
     pipeline.get(keys.current)
@@ -50,9 +50,9 @@ def assert_books_balance(store: Store, run: Run) -> None:
 
 @dataclass
 class Workload:
-    """What the outside world knows: items pushed, runs that lanes work for, claims that they hold or believe they hold.
+    """The outside view: pushed items, runs that lanes work for, and the claims that they have or believe to have.
 
-    `pushed` are the ids of the events that entered, `completed` those that a worker was told it had completed.
+    `pushed` are the ids of the events that entered, `completed` those that a worker was told it completed.
     """
 
     store: Store
@@ -66,7 +66,7 @@ class Workload:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def pick(self, pile: list[T]) -> T | None:
-        """Pick one of a pile, mostly taking it away; None of an empty one."""
+        """Pick one of a pile, mostly removing it; None of an empty one."""
         with self.lock:
             if not pile:
                 return None
@@ -82,13 +82,13 @@ class Workload:
             self.pushed += [f"{item}:{name}" for name in types]
 
     def release(self) -> None:
-        """Release a few calls, some of which will not be made in time, and some of whose leases end at once."""
+        """Release a few calls: some will not be made in time, and some leases end at once."""
         name, void_us = self.random.choice(TYPES), self.random.choice([0, 60_000_000, 60_000_000])
         number, lease = self.random.randint(1, 4), self.random.choice([0, 60, 60])
         steps.release(self.store, self.token, self.run, number, name, void=void_us, lease_seconds=lease)
 
     def take_turn(self) -> None:
-        """Have a lane take its turn, perhaps for an older run, perhaps with an answer; perhaps its call is begun."""
+        """Let a lane take its turn, perhaps for an older run, perhaps with an answer; its call may begin."""
         done = self.pick(self.claims) if self.random.random() < 0.5 else None
         lane = done.lane if done else LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
         completed = Completion(done, done.endpoint, 0.1) if done else None
@@ -107,13 +107,13 @@ class Workload:
             self.store.windows.acquire(endpoint, Call(lane, turn.claim.event_id, endpoint.name))
 
     def lose_answer(self) -> None:
-        """Have a lane give back what it has in hand, as when it does not know the answer to its turn."""
+        """Let a lane give back its event, like one that does not know the answer to its turn."""
         lane = LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
         for held in self.store.ledger.held_by(lane):
             self.store.ledger.unclaim(lane, self.run.id, held)
 
     def settle(self) -> None:
-        """Have a worker say how a claim ended; it may have lost it, or may say so again later."""
+        """Let a worker report the end of a claim; it may have lost it, or may repeat the report later."""
         claim = self.pick(self.claims)
         if claim is None:
             return
@@ -131,11 +131,11 @@ class Workload:
             self.completed.append(claim.event_id)
 
     def die(self) -> None:
-        """Have a worker die: its claims are taken back, though words of it may still come."""
+        """Let a worker die: its claims are taken back, but late reports of it may still come."""
         self.store.recovery.orphan_worker(self.random.choice(WORKERS))
 
     def keep_house(self) -> None:
-        """Do what the conductor does all the time: void, promote, take back what has expired."""
+        """Do the conductor's regular work: void, promote, take back expired claims."""
         recovery, now_us = self.store.recovery, looks.redis_us(self.store)
         recovery.void_releases(self.token)
         self.random.choice([recovery.promote, recovery.orphan_expired])(TYPES, now_us)

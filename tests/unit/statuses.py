@@ -1,4 +1,4 @@
-"""Documents that views are made of: the status of an open run, a record, the time between two runs."""
+"""Documents for views: the status of an open run, a record, the time between two runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ DEFAULT_TYPES = ("REBALANCE_NEEDED", "OPEN_POSITION_DETECTED", "OPEN_ORDER_DETEC
 
 
 def endpoint(types, used=12, **more):
-    """What a status says of an endpoint."""
+    """Return the entry of an endpoint in a status."""
     counted = {
         "calls": 90,
         "completed": 90,
@@ -27,7 +27,7 @@ def endpoint(types, used=12, **more):
 
 
 def worker(pid, busy=3, **more):
-    """What a status says of a worker."""
+    """Return the entry of a worker in a status."""
     calls = [{"event_id": f"1703-{pid}-{n}:T", "endpoint": f"overflow_api_{n}", "seconds": 1.5} for n in range(busy)]
     facts = {
         "pid": pid,
@@ -41,7 +41,7 @@ def worker(pid, busy=3, **more):
 
 
 def status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
-    """A status of an open run of 180 events a type, a third of them done."""
+    """Return a status of an open run of 180 events a type, a third of them done."""
     one = {
         "taken": 170,
         "carried_over": 10,
@@ -98,7 +98,7 @@ def record(**more):
 
 
 def rest(**more):
-    """What is shown while no run is open."""
+    """Return the document while no run is open."""
     waiting = {"events": 12, "staged": 0, "leftover": 7, "retried": 0, "failed": 3}
     return {
         "state": "idle",

@@ -1,4 +1,4 @@
-"""The file that says from outside that a process's loop goes round."""
+"""The file that shows from outside that a process's loop runs."""
 
 from __future__ import annotations
 

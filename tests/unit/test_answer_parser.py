@@ -1,4 +1,4 @@
-"""What is an answer of HTTP/1.1 and what is none, and whether its connection may serve another call."""
+"""What is a valid answer of HTTP/1.1, and whether its connection may serve another call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNTIL_CLOSE = HEAD + b"\r\nas long as it takes"
 
 
 def read(*parts):
-    """Feed an answer as its connection would: until it is whole, cut off, or no answer."""
+    """Feed an answer like a connection: until it is complete, cut off, or invalid."""
     answer = Answer()
     for part in parts:
         if answer.whole or not answer.room:
@@ -26,7 +26,7 @@ def read(*parts):
 
 
 def pour(answer, endless):
-    """Feed the same for as long as there is room; return how many bytes that took."""
+    """Feed the same data while it is accepted; return how many bytes that took."""
     fed = 0
     while answer.room:
         answer.feed(endless[: answer.room])

@@ -1,4 +1,4 @@
-"""The archive: a line an entry, on disk before anything is removed, nobody else's to read, whole after trouble."""
+"""The archive: a line per entry, on disk before anything is removed, private, complete after trouble."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mode(path):
 
 @contextmanager
 def disk_that_takes(number):
-    """Let no file of this process grow beyond `number` bytes: what is more is written in part, then refused."""
+    """Let no file of this process exceed `number` bytes: a longer write is partial, then refused."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (number, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""What arrives between two runs, from their records."""
+"""The arrivals between two runs, from their records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ START = 1_700_000_000
 
 
 def record(number, at=None, type_name="A"):
-    """The record of the run of tick `at` that took this many."""
+    """Return the record of the run of tick `at` that took this many."""
     return {"started_at": isoformat(START + EVERY * at), "by_type": {type_name: {"taken": number}}}
 
 

@@ -1,4 +1,4 @@
-"""What a contender is judged by."""
+"""The figures by which a contender is judged."""
 
 from __future__ import annotations
 

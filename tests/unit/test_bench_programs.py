@@ -1,4 +1,4 @@
-"""What a rival of the benchmarks is given to do."""
+"""The work that a rival of the benchmarks gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks' own schedule, and their bound, which owe nothing to RLM's planner."""
+"""The benchmarks' own schedule and bound, which share nothing with RLM's planner."""
 
 from __future__ import annotations
 

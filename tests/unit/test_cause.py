@@ -1,4 +1,4 @@
-"""Why events were left over: one cause for those that waited longest for the same, with its number and its words."""
+"""Why events were left over: one cause for those that waited longest for the same, with its number and sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checks of `rlm doctor` say of servers with holes, of files that others can read, of calls that take longer."""
+"""Checks of `rlm doctor` for vulnerable servers, for files that others can read, for calls that take longer."""
 
 from __future__ import annotations
 

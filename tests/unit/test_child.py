@@ -1,4 +1,4 @@
-"""One worker process as its supervisor sees it: real small processes, real signals, the kernel's notice of death."""
+"""One worker process seen by its supervisor: real small processes, real signals, the kernel's notice of death."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """A forked process as far as `Child` knows it, over one of `subprocess` that says when it is up."""
+    """A forked process with the interface that `Child` needs, over one of `subprocess` that reports when it is up."""
 
     def __init__(self, code):
         self.popen = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What is released when: lanes and free slots shared out, by example."""
+"""What is released when: lanes and free slots divided, by example."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHUT = WindowState(0, 7.0, 0.0)
 
 
 def views(**free):
-    """Views of all endpoints: the slots of those named, the others shut for 7 s."""
+    """Return views of all endpoints: the given free slots, the others shut for 7 s."""
     return {one: WindowState(free[one], 0.0, 0.0) if one in free else SHUT for one in ("high", "high_over", "low")}
 
 

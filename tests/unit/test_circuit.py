@@ -1,4 +1,4 @@
-"""The state of a circuit, in one word: the worst reason why no call goes comes first."""
+"""The state of a circuit, in one word: the worst reason against a call comes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rlm config`: what holds and where it comes from, secrets masked; whether it can be used."""
+"""`rlm config`: the values in force and their origin, secrets masked; whether the configuration is valid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ endpoints = [{ name = "b", url = "http://h/b" }]
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A file and an environment that are full of secrets."""
+    """A file and an environment full of secrets."""
     path = tmp_path / "rlm.toml"
     path.write_text(FILE)
     monkeypatch.setenv("REDIS_URL", "redis://user:hush@host:6379/0")

@@ -1,4 +1,4 @@
-"""How a command ends, whatever happens in it; its overview, and what a mistyped word gets for an answer."""
+"""How a command ends, whatever happens in it; the overview, and the answer to a mistyped word."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*words):
 
 @pytest.fixture
 def broken(monkeypatch):
-    """Loading the settings fails as nobody foresaw, with a password in what it says."""
+    """Make loading the settings fail unexpectedly, with a password in the message."""
 
     def fail(*_args, **_more):
         raise LookupError("no such thing\nat redis://user:secret@host/0")

@@ -1,4 +1,4 @@
-"""`rlm init`: files to begin with, which load as they are, and never one that was there already."""
+"""`rlm init`: first files, which load as they are, and never replace an existing one."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_force_asks_before_it_overwrites(place):
 
 
 class CtrlC(io.RawIOBase):
-    """What is read of a terminal at which somebody presses Ctrl-C."""
+    """A terminal at which somebody presses Ctrl-C."""
 
     def readable(self):
         """Return that it can be read."""

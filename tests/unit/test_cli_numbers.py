@@ -1,4 +1,4 @@
-"""Numbers on the command line: one that is out of all range is a slip of who typed it, no fault of RLM or of Redis."""
+"""Numbers on the command line: one out of range is the user's mistake, not a fault of RLM or of Redis."""
 
 from __future__ import annotations
 

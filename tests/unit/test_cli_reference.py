@@ -1,4 +1,4 @@
-"""docs/commands.md says what the commands say of themselves."""
+"""docs/commands.md agrees with the commands' own help."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_command_has_its_place_in_the_overview():
 
 
 def commands(one, name="rlm"):
-    """Yield the name of a command and of all below it, each with the help that it prints on 80 columns."""
+    """Yield the name of a command and of all below it, each with its help on 80 columns."""
     context = click.Context(one, info_name=name, terminal_width=80)
     yield name, one.get_help(context)
     for below in one.list_commands(context) if isinstance(one, click.Group) else ():

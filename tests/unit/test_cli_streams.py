@@ -1,4 +1,4 @@
-"""What odd shells give to a command: streams that are closed, full, or of a poor encoding; no directory to be in."""
+"""Odd conditions of a shell: streams that are closed, full, or have a poor encoding; no current directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FULL = b"Error: nothing more can be written (No space left on device): make room
 
 
 def run(line, where, **environ):
-    """Run what a person would type into a shell."""
+    """Run a line in a shell."""
     line = line.replace("rlm", f"{sys.executable} -m rlm", 1)
     return subprocess.run(
         ["/bin/sh", "-c", line], cwd=where, env={**os.environ, **environ}, capture_output=True, timeout=30, check=False

@@ -1,4 +1,4 @@
-"""Colour: on a terminal that can show it, never elsewhere, and never from a text that came from outside."""
+"""Colour: on a terminal that can show it, never elsewhere, and never from an untrusted text."""
 
 from __future__ import annotations
 

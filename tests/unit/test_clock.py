@@ -1,4 +1,4 @@
-"""The clock that everything asks, and how its times are shown."""
+"""The clock that all code uses, and how its times are shown."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def at(*seconds):
 
 
 def told(stamps, limit, history=(), since=0):
-    """What is found, in short: amount, period, most, end of the fullest period, whether exceeded."""
+    """Return the result in short: amount, period, most, end of the fullest period, whether exceeded."""
     found = peaks(stamps, Limit.parse(limit), history, round(since * SECOND))
     return [
         (one.rule.amount, one.rule.seconds, one.most, one.at_us and one.at_us / SECOND, one.exceeded) for one in found

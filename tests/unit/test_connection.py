@@ -1,4 +1,4 @@
-"""A connection to an endpoint: what becomes of a call that is given up, and how an idle one ends."""
+"""A connection to an endpoint: what happens to an abandoned call, and how an idle one ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MUCH = b"x" * 200_000
 
 @pytest.fixture
 def server():
-    """A listener that takes little before it reads."""
+    """A listener that accepts little before it reads."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -38,7 +38,7 @@ def connect(server):
 
 
 def read_all(peer):
-    """Return what comes until the end; an end without order is an OSError."""
+    """Return all data until the end; a disorderly end is an OSError."""
     read = b""
     while piece := peer.recv(65_536):
         read += piece

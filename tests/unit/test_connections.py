@@ -1,4 +1,4 @@
-"""Which connection makes room for the next, and how many there may be."""
+"""Which connection is closed for the next, and how many there may be."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_each_crash_point_of_the_table_is_in_the_code_once():
 
 
 def play(tmp_path, told):
-    """Run a process that comes by a point three times; return its exit status, and how often it survived."""
+    """Run a process that reaches a point three times; return its exit status, and how often it survived."""
     done = subprocess.run(
         [sys.executable, "-c", PASSAGES],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The items of the demonstration are what the audit system would push."""
+"""The items of the demo are like those of the audit system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A demonstration is held against what was promised, and told in words."""
+"""A demo is compared with the promises, and summarised in words."""
 
 from __future__ import annotations
 

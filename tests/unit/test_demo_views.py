@@ -1,4 +1,4 @@
-"""What a demonstration shows while it goes on, on a terminal and anywhere else."""
+"""What a demo shows during its run, on a terminal and elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README and docs say what there is, all of it, and nothing that there is not."""
+"""README and docs describe everything that exists, and nothing else."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Page:
-    """A page of Markdown, taken apart."""
+    """A parsed Markdown page."""
 
     path: Path
 
@@ -75,7 +75,7 @@ class Page:
 
     @property
     def spans(self):
-        """What stands in backticks."""
+        """The texts in backticks."""
         return _SPAN.findall(self.prose)
 
     @property
@@ -100,7 +100,7 @@ each_page = each("page", BOOK)
 
 
 def find_command(words):
-    """Return the command that `words` name, the words that are its own, and whether it is one to be run."""
+    """Return the command that `words` name, its own words, and whether it can be run."""
     command, used = rlm, []
     context = click.Context(rlm)
     for word in words:

@@ -1,4 +1,4 @@
-"""What the pages for a beginner show below a command is what it prints."""
+"""The command outputs on the beginners' pages are the real ones."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def blocks(page):
 
 
 def shown(page, command):
-    """The block of text that stands below the first block of shell with `command`."""
+    """Return the block of text below the first block of shell with `command`."""
     below = iter(blocks(page))
     assert any(kind == "sh" and command in block.splitlines() for kind, block in below), command
     return next(block for kind, block in below if kind == "text")
 
 
 def printed(*commands):
-    """What the commands print one after the other, in a shell of 80 columns, with an empty line between two."""
+    """Return the output of the commands, one after the other, in a shell of 80 columns, separated by empty lines."""
     done = [CliRunner(env={"COLUMNS": "80"}).invoke(rlm, shlex.split(one)[1:]) for one in commands]
     assert [one.exit_code for one in done] == [0] * len(done), [one.output for one in done]
     return "\n".join(one.stdout for one in done)
 
 
 def masked(text, place=None):
-    """Without what differs from one installation to the next: its directory, and the digits of a revision."""
+    """Return a text without what differs between installations: its directory, and the digits of a revision."""
     text = text.replace(str(place), "/srv/first").replace("/srv/howto", "/srv/first")
     return re.sub(r"Revision [0-9a-f]{12}", "Revision", text)
 

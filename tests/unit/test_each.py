@@ -1,4 +1,4 @@
-"""Many cases in one test: none is passed over, and each that fails is reported."""
+"""Many cases in one test: all are tried, and each failing one is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words in which an event is explained, where they do not depend on a server."""
+"""The words that explain an event, if they do not depend on a server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def gate(name="api", health=Circuit.FULL, wait=3.2, free=0, reason=None):
 
 
 def pending(*gates, **changes):
-    """What is said of the twelfth of 340 pending events."""
+    """Return the sentence about the twelfth of 340 pending events."""
     event = Whereabouts("e17:T", NOW, Place.PENDING, position=12, of=340)
     return sentence(event, status(*gates, **changes)).removeprefix("e17:T is pending, 12th of 340 of its type: ")
 

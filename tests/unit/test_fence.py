@@ -1,4 +1,4 @@
-"""The fence of a worker: what may leave, and when what is under way is cut."""
+"""The fence of a worker: which calls may leave, and when calls in flight are cut."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ LOOSE = {"__init__.py", "__main__.py", "py.typed"}
 
 @dataclass(frozen=True)
 class Import:
-    """A name that a file imports: `module` in full, and whether that is done in a function, or for the types only."""
+    """A name that a file imports: `module` in full, and whether inside a function, or only for types."""
 
     file: str
     module: str
@@ -90,7 +90,7 @@ IMPORTS = [found for package in PACKAGES for path in (ROOT / package).rglob("*.p
 
 
 def floor(module):
-    """Return the floor of a module, None for one that is not of this project, or for the version in `rlm` itself."""
+    """Return the floor of a module; None outside this project, and for the version in `rlm` itself."""
     parts = module.split(".")
     if parts[0] in {"actors", "scheduler"}:
         return parts[0]

@@ -1,4 +1,4 @@
-"""When what remains of a run is planned anew, and what the plan is told of it."""
+"""When the rest of a run is planned anew, and the input of the plan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing bind
 
 
 class Planned:
-    """A forecaster whose plans take `cost` seconds by a clock of its own, and what each was told."""
+    """A forecaster whose plans take `cost` seconds by its own clock, and the input of each."""
 
     def __init__(self, monkeypatch, snapshot, cost=0.0):
         self.told = []

@@ -1,4 +1,4 @@
-"""Templates and spare copies, for real: what they share, what they do not, and what is left when somebody dies."""
+"""Real templates and spare copies: what they share, what they do not, and what is left when one dies."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ print(spare.poll(), flush=True)
 
 @pytest.fixture
 def make_spare():
-    """Make processes that have a spare copy of themselves; afterwards none of them is left."""
+    """Make processes with a spare copy of themselves; none of them is left afterwards."""
     process = subprocess.Popen(
         [sys.executable, "-c", SPARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

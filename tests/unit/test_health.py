@@ -1,4 +1,4 @@
-"""What a worker tells of endpoints and of the ways there, and which events are not to spend an attempt for it."""
+"""What a worker reports of endpoints and the ways there, and which events spend no attempt for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNSENT = Unreachable("refused", None, "connection refused", unsent=True)
 
 
 class Store:
-    """Takes down what it is told; `trouble` is what comes of a failure."""
+    """Records its calls; `trouble` is the result of a failure."""
 
     def __init__(self):
         self.trouble = Trouble(of_host=False)

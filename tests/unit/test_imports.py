@@ -1,4 +1,4 @@
-"""What each process imports: a start, and the memory of each process, is mostly that."""
+"""The imports of each process: they are most of a start, and of each process's memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken from the audit list and what becomes a dead letter, border by border."""
+"""What is accepted from the audit list and what becomes a dead letter, at every boundary."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def item_without(field):
 
 
 def nested(levels):
-    """Write a good item that nests `levels` deep: itself, and arrays in an unknown field."""
+    """Return a good item that nests `levels` deep: itself, and arrays in an unknown field."""
     return item_with(x="@").replace(b'"@"', b"[" * (levels - 1) + b"]" * (levels - 1))
 
 

@@ -1,4 +1,4 @@
-"""docs/item.md says of each item it shows what the intake's own decoder makes of it."""
+"""docs/item.md agrees with the intake's own decoder about each item on the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def json_block(title):
 
 
 def outcome_of(text):
-    """Return the ids of the events that an item becomes, and the codes of the letters."""
+    """Return the ids of an item's events, and the codes of its letters."""
     try:
         item = decode_item(text.encode(), SETTINGS.queue.max_item_bytes)
     except BadItemError as error:

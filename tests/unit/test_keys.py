@@ -1,4 +1,4 @@
-"""The keyboard of a view: `q` ends it, other keys are swallowed, and the terminal is as before in the end."""
+"""The keyboard of a view: `q` ends it, other keys are ignored, and the terminal is restored at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlm.terminal.live import Keyboard, keyboard
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A terminal that types into this process, which is in its foreground: the end to type at, and its own."""
+    """A terminal of this foreground process: the end to type at, and the process's end."""
     typist, own = pty.openpty()
     monkeypatch.setattr(live, "_terminal", lambda: own)
     yield typist, own

@@ -1,4 +1,4 @@
-"""In which word a call that went wrong is counted: one of few, whatever an endpoint does."""
+"""The word under which a failed call is counted: one of few, whatever an endpoint does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a lane may hold an event: no call is begun that does not fit, none is under way when its lease ends."""
+"""How long a lane may hold an event: no call begins that does not fit, none is in flight when its lease ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def url(name):
 
 
 class Ledger:
-    """Hands out its claims, one a turn, and takes down what becomes of them and when."""
+    """Returns its claims, one per turn, and records what happens to them and when."""
 
     def __init__(self, clock, lease_seconds, *claims):
         self._clock = clock
@@ -60,7 +60,7 @@ class Ledger:
 
 
 class Kept:
-    """A connection that is kept alive; it has ended if it is not `usable`."""
+    """A kept connection; it has ended if it is not `usable`."""
 
     def __init__(self, name):
         self.name = name
@@ -71,7 +71,7 @@ class Kept:
 
 
 class Api:
-    """The windows and the dispatcher: how long each step takes at each endpoint, and which windows are shut."""
+    """The windows and the dispatcher: the time of each step at each endpoint, and which windows are shut."""
 
     def __init__(self, clock):
         self._clock = clock
@@ -129,7 +129,7 @@ class Api:
 
 
 class Ways:
-    """No host is in trouble: what fails is the endpoint's."""
+    """No host is in trouble: failures are the endpoint's."""
 
     def __init__(self):
         self.failed = []
@@ -178,7 +178,7 @@ class Scene:
 
     @property
     def sent(self):
-        """The calls: where, how long after the claim."""
+        """The calls: where, and how long after the claim."""
         return [(name, pytest.approx(at - self.began)) for name, at in self.api.sent]
 
     @property

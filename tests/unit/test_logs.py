@@ -1,4 +1,4 @@
-"""Log lines: what each key says, in text and in JSON, on a terminal and elsewhere; every call has an action."""
+"""Log lines: the meaning of each key, in text and in JSON, on a terminal and elsewhere; every call has an action."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_an_outage_counts_from_when_the_command_was_sent_that_was_not_answered(c
 
 
 def log_calls():
-    """Every call of a logger in the packages: its file, its line, its method, and what it says of its facts."""
+    """Return every logger call in the packages: its file, its line, its method, and its facts."""
     methods = {"debug", "info", "warning", "error", "exception", "critical", "log"}
     for package in ("rlm", "actors", "scheduler"):
         for path in sorted((ROOT / package).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""The Lua scripts keep the house form, and each has its tests."""
+"""The Lua scripts follow the house form, and each has its tests."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def header(text):
 
 
 def code(name):
-    """What comes after the header, with all that it includes, without comments."""
+    """Return the code after the header, with all includes, without comments."""
     lines = SOURCES[name].decode().splitlines()[len(header(SCRIPTS[name])) :]
     return "\n".join(re.sub(r"--.*", "", line) for line in lines)
 
 
 def built(text):
-    """The names that are given something else than a key that came in, or more than that."""
+    """Return the names that are built from a key, or are not keys that were passed in."""
     joined = re.sub(r"([=,])\s*\n\s*", r"\1 ", text)
     given = re.findall(r"^\s*(?:local )?([a-z_]+(?:, [a-z_]+)*) = (.+)$", joined, re.MULTILINE)
     return {name for names, value in given if "KEYS[" not in value or ".." in value for name in names.split(", ")}

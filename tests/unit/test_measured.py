@@ -1,4 +1,4 @@
-"""What is expected of calls by those measured: of earlier runs, of the open one, and by which of the two."""
+"""The expected calls by measured ones: of earlier runs, of the open run, and which of the two counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DURATIONS = st.lists(st.floats(0.1, 1e5), max_size=60)
 
 
 def follow(seconds, kept=NOTHING, errors=0):
-    """Follow calls of an open run that take these seconds; return what is expected of the next."""
+    """Follow calls of an open run with these durations in seconds; return what is expected of the next."""
     following = Following(TYPE, kept)
     for one in seconds:
         following.complete(one * 1000)

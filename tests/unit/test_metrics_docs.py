@@ -1,4 +1,4 @@
-"""The page of metrics, the board and the alerts name what there is, and Prometheus's own tool accepts them."""
+"""The page of metrics, the board and the alerts name existing metrics, and Prometheus's own tool accepts them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def documented():
 
 
 def expressions():
-    """Every query of the board, its variables filled in, and of the alerts."""
+    """Return every query of the board, with its variables filled in, and of the alerts."""
     targets = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", [])]
     filled = [re.sub(r"\$(instance|endpoint)", ".*", one).replace("$__rate_interval", "1m") for one in targets]
     lines = re.findall(r"^ +expr: (?:\|\n((?: {10}.*\n)+)|(.+))", ALERTS.read_text(), re.MULTILINE)
@@ -40,7 +40,7 @@ def expressions():
 
 
 def promtool(*args, **options):
-    """Run it; where it is not installed there is no test."""
+    """Run it; skip the test if it is not installed."""
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("promtool is not installed: apt-get install promtool")

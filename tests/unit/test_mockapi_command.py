@@ -1,4 +1,4 @@
-"""`rlm mock-api`: its options and its mistakes. That it serves and ends is an acceptance test."""
+"""`rlm mock-api`: its options and wrong uses. An acceptance test shows that it serves and ends."""
 
 from __future__ import annotations
 

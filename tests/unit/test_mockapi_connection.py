@@ -1,4 +1,4 @@
-"""A connection to the mock API, without the network: what is read, what is written, and what is noted of a call."""
+"""A connection to the mock API, without the network: what is read, written and recorded of a call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.each import each
 
 
 class Answering:
-    """Answers every request with one reply, and keeps what it got."""
+    """Answers every request with one reply, and keeps the requests."""
 
     def __init__(self, reply):
         self.reply = reply
@@ -27,7 +27,7 @@ class Answering:
 
 
 class Line:
-    """A transport that looks, while something is written to it, what is noted of the call."""
+    """A transport that checks, during each write, what is recorded of the call."""
 
     def __init__(self, arrival):
         self.arrival = arrival
@@ -45,7 +45,7 @@ class Line:
 
 
 def said(*raw):
-    """Return what the service got and the line after a client said this."""
+    """Return the service's requests and the transport after a client sent this."""
     arrival = Arrival(0.0, "a", "i:T", 1, "r", None, accepted=True)
     line, service = Line(arrival), Answering(Reply(200, {}, arrival=arrival))
     client = ClientConnection(service, lambda: 0.0, set(), Ceiling(10))

@@ -1,4 +1,4 @@
-"""Faults: what is allowed, and what an admitted call gets."""
+"""Faults: what is allowed, and the effect on an admitted call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strict window: what it admits, what it refuses, how long it says to wait."""
+"""The strict window: what it admits, what it refuses, and the wait that it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request to the mock API gets, without a socket and with a clock of our own."""
+"""The answers of the mock API to requests, without a socket and with a test clock."""
 
 from __future__ import annotations
 

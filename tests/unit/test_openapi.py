@@ -1,4 +1,4 @@
-"""/openapi.json says what is served, and nothing else."""
+"""/openapi.json describes what is served, and nothing else."""
 
 from __future__ import annotations
 

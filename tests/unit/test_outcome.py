@@ -1,4 +1,4 @@
-"""What an answer means (CONTRACT 2, row by row), and how long an endpoint wants to rest."""
+"""The meaning of an answer (CONTRACT 2, row by row), and how long an endpoint asks to rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items as they are kept compressed: byte for byte what came, and shorter where that can be."""
+"""Items in their compressed form: byte for byte the original, and shorter if possible."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ HOSTILE = '<b onclick="x()">wallet</b>\x1b[31m\u202e'
 
 
 class Shared:
-    """Stands for `Documents`: it has what is given, by the name of the document."""
+    """Replaces `Documents`: it has the given documents by name."""
 
     def __init__(self, **found):
         self._found = found
@@ -37,7 +37,7 @@ class Shared:
 
 
 def shown(page, documents, *, may_write=True):
-    """The HTML of a page, and its live sections."""
+    """Return the HTML of a page, and its live sections."""
     frame = Frame(PAGES, page, "s", 0.0, Viewer(may_write, "csrf"))
     return render(frame, page.template, page.context(documents, Query()))
 
@@ -235,7 +235,7 @@ def test_templates_are_where_the_program_looks_for_them():
 
 
 def events(lines):
-    """The documents of server-sent events."""
+    """Return the documents of server-sent events."""
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 

@@ -1,4 +1,4 @@
-"""Whether a process is dead, by its number."""
+"""Whether a process is dead, by its pid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How leftovers develop, window after window."""
+"""The development of leftovers, window by window."""
 
 from __future__ import annotations
 

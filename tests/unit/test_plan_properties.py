@@ -1,4 +1,4 @@
-"""The plan by property, against a schedule made event by event."""
+"""Properties of the plan, compared with a schedule made event by event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PERIODS = st.integers(min_value=1, max_value=32).map(lambda number: number / 8)
 
 @dataclass(frozen=True)
 class Case:
-    """A small question."""
+    """A small planning problem."""
 
     backlog: dict[str, int]
     types: tuple[EventType, ...]
@@ -80,7 +80,7 @@ EXPECTED = st.builds(Expected, seconds=PERIODS, needed_seconds=PERIODS)
 
 @st.composite
 def cases(draw, *, most_types=3, sharing=True, plain=False):
-    """Draw a question of up to three types with up to three endpoints each; some share endpoints, some a budget."""
+    """Draw a problem of up to three types with up to three endpoints each; some share endpoints, some a budget."""
     types = []
     for number in range(draw(st.integers(1, most_types))):
         names = draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True))
@@ -111,7 +111,7 @@ def cases(draw, *, most_types=3, sharing=True, plain=False):
 
 
 def under_way(case, draw):
-    """Return the case as it is in the middle of a run: calls under way, events begun."""
+    """Return the case in the middle of a run: calls in flight, events begun."""
     calls = st.builds(
         lambda pair, age: Underway(*pair, age),
         st.sampled_from([(kind.name, each.name) for kind in case.types for each in kind.endpoints]),
@@ -123,7 +123,7 @@ def under_way(case, draw):
 
 @dataclass
 class EventByEvent:
-    """The schedule as one would make it by hand: one event, one lane, one slot at a time, by the rules as written."""
+    """The schedule made by hand: one event, one lane, one slot at a time, by the written rules."""
 
     case: Case
     lanes: list[float]
@@ -303,7 +303,7 @@ def test_the_workers_chosen_lose_nothing(case):
 
 
 def most_at_once(course):
-    """Return the most calls that are under way at one moment."""
+    """Return the most simultaneous calls."""
     ends = [(start.at + start.takes, -start.events) for start in course.starts]
     begun = [(start.at, start.events) for start in course.starts]
     return max(itertools.accumulate(number for _, number in sorted(ends + begun)), default=0)

@@ -1,4 +1,4 @@
-"""The pictures of the dashboard: where their shapes stand, and that what they are given cannot leave them."""
+"""The pictures of the dashboard: the places of their shapes, and that their input cannot escape."""
 
 from __future__ import annotations
 

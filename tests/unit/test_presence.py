@@ -1,4 +1,4 @@
-"""A supervisor is spoken for while a turn of it takes long, and not for ever."""
+"""A supervisor is announced during a long turn, but not for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.wait import wait_until
 
 
 class Register:
-    """Notes how often somebody announced itself; `away` makes that fail."""
+    """Counts announcements; `away` makes them fail."""
 
     def __init__(self):
         self.said, self.tried, self.away = 0, 0, False

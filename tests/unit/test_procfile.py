@@ -1,4 +1,4 @@
-"""The foreman's decisions: recorded histories of a Procfile's processes played against a clock that is set."""
+"""The foreman's decisions: recorded histories of a Procfile's processes with a test clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 
 class FakeEntry(Entry):
-    """An entry whose life the test tells; it notes the signals that it gets."""
+    """An entry whose life the test controls; it records the signals that it gets."""
 
     def __init__(self, name, command=None):
         super().__init__(name, command or f"exec rlm {name}", {}, ".", "")
@@ -45,7 +45,7 @@ MOMENT = SimpleNamespace(strftime=lambda _format: "12:00:00")
 
 
 class Play:
-    """A foreman with fake entries, of which the test turns the loop."""
+    """A foreman with fake entries, whose loop the test turns."""
 
     def __init__(self, wakeup, *names, output=None, **commands):
         self.entries = {name: FakeEntry(name, commands.get(name)) for name in (*names, *commands)}
@@ -74,7 +74,7 @@ class Play:
 
     @property
     def code(self):
-        """What `run` returns; all have ended, so that it does nothing else."""
+        """Return the result of `run`; all have ended, so it does nothing else."""
         assert self.foreman._group.left == []
         self.foreman._entries.clear()
         return self.foreman.run()

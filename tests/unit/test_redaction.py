@@ -1,4 +1,4 @@
-"""No secret that RLM sends comes back into what it keeps, in whatever form an endpoint writes it."""
+"""No secret that RLM sends gets into what it keeps, in whatever encoding an endpoint echoes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server says that can do nothing now: the connection goes, and the message says what to do."""
+"""Errors of a server that cannot work now: the connection is closed, and the message gives the remedy."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TWO_ENDPOINTS = ONE_TYPE.replace('"http://h/a" }', '"http://h/a" }, { name = "b"
 
 
 def called(calls, limit="10/minute", *, errors=0, seconds=1.0):
-    """What a record has of an endpoint."""
+    """Return a record's entry of an endpoint."""
     milliseconds = (
         {"p50_ms": seconds * 1000, "p95_ms": seconds * 1000} if calls > errors else {"p50_ms": 0, "p95_ms": 0}
     )
@@ -63,7 +63,7 @@ def last(one):
 
 @pytest.fixture
 def case_of(tmp_path):
-    """Make a case of a configuration, with settings that are told."""
+    """Make a case of a configuration, with settings from options."""
 
     def make(*told, text=ONE_TYPE, workers=None):
         path = tmp_path / "rlm.toml"
@@ -75,7 +75,7 @@ def case_of(tmp_path):
 
 
 def left(found):
-    """What each run leaves over: recorded, replayed, and as it might have been."""
+    """Return the leftovers of each run: recorded, replayed, and hypothetical."""
     return [(one.recorded.leftover, one.unchanged.leftover, last(one).leftover) for one in found.runs]
 
 

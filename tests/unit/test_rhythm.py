@@ -1,4 +1,4 @@
-"""How late the turns of the release loop come, and for how long a halt is remembered."""
+"""How late the turns of the release loop begin, and for how long a halt counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 
 def take_turns(clock, rhythm, number, late_seconds=0.0):
-    """Take turns that come so late; return the last lag."""
+    """Take turns that begin late by `late_seconds`; return the last lag."""
     lag = 0.0
     for _ in range(number):
         lag = rhythm.begin()

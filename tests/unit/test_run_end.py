@@ -1,4 +1,4 @@
-"""A small sum of a record, the fullest period; and how the end of a run is told."""
+"""A small computation of a record, the fullest period; and how the end of a run is reported."""
 
 from __future__ import annotations
 

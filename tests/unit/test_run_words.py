@@ -1,4 +1,4 @@
-"""How a run is told to a person, where that needs no server."""
+"""Descriptions of a run for a person, if they need no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no code of RLM does, because of what it would let in."""
+"""What no code of RLM may do, because it would open a hole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A self-test that cannot fail tests nothing: each promise that is broken is told."""
+"""A self-test that cannot fail tests nothing: each broken promise is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(at, event, **facts):
 
 
 def evidence(*arrivals, record=None):
-    """What the API has seen, and the record."""
+    """Return the API's view, and the record."""
     api = {"api": summarise(list(arrivals), ENDPOINT.limit, 0)}
     return Evidence(record or {}, [EventType("T", 1, 0.5, (ENDPOINT,))], arrivals, api, {}, 0)
 

@@ -1,4 +1,4 @@
-"""What may leave for Sentry: ids, numbers and places in the code, one event a cause, never a payload."""
+"""What may be sent to Sentry: ids, numbers and places in the code, one event per cause, never a payload."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def clock():
 
 @pytest.fixture
 def sent(monkeypatch):
-    """What is captured, after the gate."""
+    """The captured events, after the filter."""
     sent = []
     monkeypatch.setattr(sentry.sentry_sdk, "capture_event", lambda event: sent.append(_strip(event, {})))
     return sent

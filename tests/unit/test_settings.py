@@ -1,4 +1,4 @@
-"""What is read from where, and what the settings then say."""
+"""Which settings are read from where, and the result."""
 
 from __future__ import annotations
 

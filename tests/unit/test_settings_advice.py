@@ -1,4 +1,4 @@
-"""What is allowed in a configuration and hardly meant: warned of, and nothing else."""
+"""Allowed but suspicious settings: only a warning."""
 
 from __future__ import annotations
 

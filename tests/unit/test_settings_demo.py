@@ -1,4 +1,4 @@
-"""The file of a demonstration: the same configuration, faster."""
+"""The file of a demo: the same configuration, faster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlm.settings import load_settings
 
 @pytest.fixture
 def reload(tmp_path):
-    """Write the demonstration's file for settings and load it, as its processes do."""
+    """Write the demo's file for settings and load it, like its processes."""
 
     def reload(settings, speed, base_url="http://127.0.0.1:9"):
         path = tmp_path / "demo.toml"

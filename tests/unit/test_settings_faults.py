@@ -1,4 +1,4 @@
-"""What is wrong with a configuration is said by name, and all of it at once."""
+"""The faults of a configuration are named, all at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDPOINT = '{ name = "a", url = "http://h/a" }'
 
 @pytest.fixture
 def faults(tmp_path, monkeypatch):
-    """Load the given text and return the lines of the error, the path of the file and its line written as FILE."""
+    """Load the given text and return the lines of the error, with FILE for the path of the file and its line."""
     monkeypatch.chdir(tmp_path)
 
     def faults(text="", **environ):

@@ -1,4 +1,4 @@
-"""What a host says of itself: its name, labels, how many workers it takes."""
+"""The settings of a host: its name, labels, how many workers it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts and URLs an endpoint may have, which parameters a Redis URL, and what a header may hold."""
+"""Which hosts and URLs an endpoint may have, which parameters a Redis URL, and the content of a header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fault of the file is told with the line of its key, wherever TOML lets it stand."""
+"""A fault of the file is reported with the line of its key, wherever TOML allows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No secret gets out of the settings but by `resolve_headers`."""
+"""No secret leaves the settings except through `resolve_headers`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ endpoints = [ { name = "a", url = "http://h/a", headers = { Authorization = "env
 
 @pytest.fixture(autouse=True)
 def _forgotten():
-    """What a test has the process know, it knows no more afterwards."""
+    """Let the process forget the secrets of a test."""
     yield
     remember(Secrets())
 
 
 @pytest.fixture
 def settings(tmp_path):
-    """Settings with a secret wherever there can be one: hunter2."""
+    """Settings with a secret in every possible place: hunter2."""
     path = tmp_path / "rlm.toml"
     path.write_text(TEXT)
     return load_settings(path, {"TOKEN": "hunter2", "SENTRY_DSN": "https://hunter2@h/1"})

@@ -1,4 +1,4 @@
-"""What a command is told to take for granted, `--set KEY=VALUE`."""
+"""Settings given to a command, `--set KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def faults(load):
-    """Return the lines of the error that these options make."""
+    """Return the lines of the error that these options cause."""
 
     def faults(*told):
         with pytest.raises(ConfigurationError) as caught:

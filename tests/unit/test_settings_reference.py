@@ -1,6 +1,6 @@
-"""The configuration page says what the code does.
+"""The configuration page agrees with the code.
 
-`uv run python -m tests.unit.test_settings_reference` writes its tables anew.
+`uv run python -m tests.unit.test_settings_reference` regenerates its tables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TABLE = re.compile(r"^\| (?:key|type) \|.*\n(?:\|.*\n)*", re.MULTILINE)
 
 
 def with_tables(page):
-    """Return the Markdown `page` with its tables of settings written anew, in the order they have in it.
+    """Return the Markdown `page` with its tables of settings regenerated, in their order on the page.
 
     Raises:
         ValueError: the page has more or fewer such tables than there are.

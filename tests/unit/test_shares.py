@@ -1,4 +1,4 @@
-"""How the workers wanted are divided among hosts and supervisors."""
+"""The division of the wanted workers among hosts and supervisors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of the clock of Redis, told from slow answers and from a clock that drifts."""
+"""Steps of the clock of Redis, distinguished from slow answers and from a drifting clock."""
 
 from __future__ import annotations
 

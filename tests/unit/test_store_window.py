@@ -1,4 +1,4 @@
-"""What the adapter makes of the `limits` library without a Redis: rules as items, and nobody else's items touched."""
+"""The adapter of the `limits` library without a Redis: rules become items, and foreign items are not touched."""
 
 from __future__ import annotations
 

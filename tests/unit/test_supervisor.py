@@ -1,4 +1,4 @@
-"""The supervisor's decisions: recorded histories played against a fake process table, a fake store, a fake clock."""
+"""The supervisor's decisions: recorded histories with a fake process table, a fake store, a fake clock."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FakeProcess:
         self.ends = os.pipe()
 
     def join(self):
-        """Wait for nothing: it is dead or it is not."""
+        """Do nothing: it is dead or it is not."""
 
     def die(self, exitcode):
         self.exitcode = exitcode
@@ -62,11 +62,11 @@ class FakeProcess:
         return self.ends[0]
 
     def close(self):
-        """Watch no more; the table closes the pipe."""
+        """Stop watching; the table closes the pipe."""
 
 
 class Table:
-    """Launches fake processes, and ends those that are killed."""
+    """Launches fake processes, and ends killed ones."""
 
     def __init__(self):
         self.processes = {}
@@ -103,7 +103,7 @@ class Table:
 
 
 class FakeStore:
-    """What a supervisor uses of the store; `away` makes every command fail."""
+    """The part of the store that a supervisor uses; `away` makes every command fail."""
 
     url = "unix:///nowhere"
     keys = SimpleNamespace(wake=lambda whom: f"wake:{whom}")
@@ -203,7 +203,7 @@ class FakeStore:
 
 
 class Stop:
-    """The signals, sent by the test; each look at `immediate` first plays the next of `steps`."""
+    """The signals, sent by the test; each read of `immediate` first plays the next of `steps`."""
 
     def __init__(self):
         self.wakeup = Wakeup()
@@ -249,7 +249,7 @@ class Host:
         self.supervisor = Supervisor(self.store, self.settings, self.table, self.stop)
 
     def turn(self, number=1):
-        """Let the loop go round, without its wait."""
+        """Turn the loop, without its wait."""
         for _ in range(number):
             self.wakeup.wake()
             self.supervisor._turn()
@@ -261,7 +261,7 @@ class Host:
         self.turn(2)
 
     def come_up(self):
-        """Let all workers say that they are ready."""
+        """Let all workers announce that they are ready."""
         workers = self.store.entries[Role.WORKER]
         for worker_id, entry in workers.items():
             workers[worker_id] = replace(entry, state=WorkerState.READY)
@@ -302,7 +302,7 @@ def host(make_host):
 
 
 def errors(caplog):
-    """What somebody should look at, at least."""
+    """Return the log records of level warning or higher."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -896,14 +896,14 @@ def test_a_stop_while_redis_is_away_ends_all_the_same(host):
 
 
 def look(host, number):
-    """Let the supervisor look for silent workers so often, a second apart."""
+    """Let the supervisor look for silent workers `number` times, a second apart."""
     for _ in range(number):
         host.clock.sleep(LOOK_SECONDS)
         host.turn()
 
 
 def fall_silent(host, *workers):
-    """Let so much time pass that a look finds them silent."""
+    """Let enough time pass that a look finds them silent."""
     host.clock.sleep(SILENT_SECONDS)
     host.store.silence.update(dict.fromkeys((one.worker_id for one in workers), SILENT_SECONDS + 0.1))
 

@@ -1,4 +1,4 @@
-"""What is installed is what is listed: exact versions of all of it, and hashes for those who install the wheel."""
+"""The installed packages are the listed ones: exact versions of all, and hashes for users of the wheel."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def pins(lines):
 
 
 def pinned():
-    """What is listed, and the names of that which is installed everywhere."""
+    """Return the listed packages, and the names of those installed everywhere."""
     everywhere = re.findall(r'^    "([^"]+==[^"]+)",$', PYPROJECT.partition(ELSEWHERE)[0], re.MULTILINE)
     return pins(PROJECT["tool"]["uv"]["constraint-dependencies"]), set(pins(everywhere))
 
 
 def installed(requirements):
-    """Return the version of all that these requirements bring into this environment, by name."""
+    """Return by name the versions that these requirements bring into this environment."""
     versions, seen, waiting = {}, set(), [Requirement(text) for text in requirements]
     while waiting:
         wanted = waiting.pop()
@@ -49,7 +49,7 @@ def applies(requirement, extra):
 
 
 def exported():
-    """Return what docs/constraints.txt says of each package: version, marker, hashes."""
+    """Return the entry of each package in docs/constraints.txt: version, marker, hashes."""
     entries = re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; (.+?))? \\\n((?:    .+\n)+)", CONSTRAINTS, re.MULTILINE)
     return {name: (version, marker, hashes) for name, version, marker, hashes in entries}
 

@@ -1,4 +1,4 @@
-"""The units of systemd that docs/ offers start commands that exist, and give them the time they need to stop."""
+"""The systemd units of docs/ start existing commands, and give them enough time to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How durations are read and written, in one way everywhere, and lists of names."""
+"""Durations are read and written in one way everywhere; lists of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ticks: which one is due, how many nobody served, and when APScheduler fires, whatever the clocks do."""
+"""Ticks: which one is due, how many were missed, and when APScheduler fires, whatever the clocks do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the queues move, from samples of what waits."""
+"""The trend of the queues, from samples of what waits."""
 
 from __future__ import annotations
 

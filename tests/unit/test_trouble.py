@@ -1,4 +1,4 @@
-"""What went wrong with calls: counted by endpoint and word, and told in words with where."""
+"""Failed calls: counted by endpoint and kind, and described with their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who else could change a file: each step of its path, the sticky bit, groups, and what is no file at all."""
+"""Who else could change a file: each step of its path, the sticky bit, groups, and what is not a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lane needs between two calls is measured where lanes are short, and is else what it usually is."""
+"""The time of a lane between two calls is measured if lanes are short; otherwise it is the usual time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rlm.core.expected import HICCUPS, MEASURED_TURNS, NEWEST_TURNS, TURNAROUND_
 
 
 def turn(turnaround, idle_seconds, at=100.0, calls=1):
-    """Complete calls of 2 s, each answered at `at`, whose lanes were idle for so long before."""
+    """Complete calls of 2 s, each answered at `at`, whose lanes were idle before for `idle_seconds`."""
     for _ in range(calls):
         turnaround.complete(Completed("T", "t", 2000.0, idle_ms=1000 * idle_seconds), at)
 

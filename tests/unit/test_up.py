@@ -1,4 +1,4 @@
-"""`rlm up` before anything runs: which processes, with which environment, and what is wrong with a Procfile."""
+"""`rlm up` before it starts anything: the processes, their environment, and faults of a Procfile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlm.settings import load_settings
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """Settings of a file in a directory of its own, which is not the current one."""
+    """Settings of a file in its own directory, which is not the current one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "etc").mkdir()
     config = tmp_path / "etc" / "rlm.toml"

@@ -1,4 +1,4 @@
-"""The verdict: the worst that is so comes first."""
+"""The verdict: the worst that applies comes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How runs and queues look on a terminal, from documents alone."""
+"""Runs and queues on a terminal, from documents only."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_ro
 from tests.each import each
 from tests.unit.statuses import DEFAULT_TYPES, endpoint, record, rest, status
 
-WIDTHS = (40, 80, 140)
+WIDTHS = (20, 30, 40, 52, 80, 140)
 HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"
 LONG = "A_TYPE_WHOSE_NAME_IS_LONGER_THAN_ANYBODY_WOULD_LIKE_TO_READ_ON_A_TERMINAL_OF_EIGHTY_COLUMNS"
 
 
 def queues(**more):
-    """What the monitor shows."""
+    """Return a document of the monitor."""
     return {
         "as_of": "2026-11-25T10:15:00.000Z",
         "events": 1200,
@@ -89,6 +89,21 @@ def test_no_line_is_wider_than_the_terminal(name, width):
     picture = picture_of(DOCUMENTS[name])
 
     assert max(map(cell_len, drawn(picture, width).splitlines())) <= width
+
+
+@each("width", WIDTHS)
+@each("name", ["one type", "five types", "finished", "budgets", "at rest"])
+def test_no_value_is_cut_on_a_narrow_terminal(name, width):
+    """Whole columns are omitted and texts are wrapped; only names, and what a worker does, are cut, with a mark."""
+    picture = drawn(picture_of(DOCUMENTS[name]), width)
+    lines = [line.strip("│╭╮╰╯─ ") for line in picture.splitlines()]
+    told = {word for line in lines for word in line.split()}
+
+    assert "20261125T101500123Z-1a2b" in "".join(lines), "the id, if on two lines"
+    if name != "at rest":
+        assert ("60/180" in told) is (name != "finished")
+        assert not [word for word in told if word[0].isdigit() and "…" in word]
+    assert ("30/minute" in told) is ("limit" in told)
 
 
 @each("width", WIDTHS)
@@ -298,7 +313,7 @@ def test_of_many_types_those_without_events_are_left_out():
 
 
 def hostile(document):
-    """The same document with something hostile at the end of every text but the states, which are read."""
+    """Return the document with something hostile at the end of every text except the states, which are parsed."""
     if isinstance(document, dict):
         return {
             name + HOSTILE * name.isupper(): value if name == "state" and value != "ready" else hostile(value)

@@ -1,4 +1,4 @@
-"""What a conductor does about a clock that stepped: once, whoever noticed it, and whatever fails meanwhile."""
+"""How a conductor handles a clock step: once, whoever noticed it, and whatever fails meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scheduler.redis_watch import FIT_SECONDS, FORGOT, IDLE_FIT_SECONDS, UNKNOWN
 
 
 class Redis:
-    """A store whose clock can be set, as far as a voucher knows one."""
+    """A store whose clock can be set, as far as the watch uses one."""
 
     def __init__(self):
         self.ahead = 0.0
@@ -35,7 +35,7 @@ class Redis:
         return self.settings.endpoints
 
     def claim(self):
-        """Its directory is ours."""
+        """Do nothing: its directory is ours."""
 
     def vouch(self, _token):
         verdict = Continuity.FORGOT if self.distrust else Continuity.KEPT
@@ -71,7 +71,7 @@ def redis():
 
 @pytest.fixture
 def make_voucher(redis, monkeypatch):
-    """Make vouchers that have checked once, this machine's clock standing still."""
+    """Make watches that have checked once, with this machine's clock standing still."""
 
     def require_fit(*_args, **_options):
         if redis.unfit:

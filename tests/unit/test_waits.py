@@ -1,4 +1,4 @@
-"""What waiting events wait for at one moment, and what that comes to over a run."""
+"""What waiting events wait for at one moment, and the sum over a run."""
 
 from __future__ import annotations
 

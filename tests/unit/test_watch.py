@@ -1,4 +1,4 @@
-"""Views that go on: until they have seen the end, until somebody has seen enough, while Redis is away."""
+"""Live views: until the end is shown, until the user ends them, and while Redis is away."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlm.core.errors import NoSuchRunError, StoreUnreachableError
 
 
 class Output:
-    """Writes down what it is told, and whether it was left."""
+    """Records its calls, and whether it was left."""
 
     def __init__(self):
         self.told = []
@@ -50,7 +50,7 @@ def pauses(monkeypatch):
 
 
 def looks(*steps):
-    """A look that returns documents of these numbers, or raises these errors, one after the other."""
+    """Return a look that returns documents of these numbers, or raises these errors, one after the other."""
     left = iter(steps)
 
     def look():

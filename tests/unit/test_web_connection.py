@@ -1,4 +1,4 @@
-"""Clients that say nothing, or do not come to the point, keep nobody else out for long."""
+"""Silent or slow clients do not keep others out for long."""
 
 from __future__ import annotations
 

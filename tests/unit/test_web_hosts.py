@@ -1,4 +1,4 @@
-"""Which hosts a request may name: a page of somebody else's must not be able to read what is served here."""
+"""Which hosts a request may name: a foreign page must not be able to read what is served here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.each import each
 
 
 def ask(*said, listed=(), server=("127.0.0.1", 8088)):
-    """Return the status of a request with these `Host` headers; 200 is what the application says."""
+    """Return the status of a request with these `Host` headers; 200 is the application's."""
     sent = []
 
     async def app(_scope, _receive, send):

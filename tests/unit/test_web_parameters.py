@@ -1,4 +1,4 @@
-"""What a request asks or orders is read strictly: nothing in it says two things."""
+"""Requests are read strictly: nothing in them is ambiguous."""
 
 from __future__ import annotations
 

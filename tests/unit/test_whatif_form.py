@@ -1,4 +1,4 @@
-"""The form of the page What if: what an address asks."""
+"""The form of the page What if: the question in an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets the wall clock of a process wrong, as that of its host may be: put this directory on its `PYTHONPATH`."""
+"""Sets a process's wall clock wrong, like a wrong host: put this directory on its `PYTHONPATH`."""
 
 import time
 
