@@ -59,6 +59,7 @@ class Forecaster:
         self._room_now: int | None = None
         self._room_until = float("-inf")
         self.follow(types)
+        self._plan_next_at = system_clock.monotonic() + REPLAN_SECONDS  # the run has its first plan
 
     def follow(self, types: Sequence[EventType]) -> None:
         """Plan with changed limits from now on; the types and their endpoints stay the same."""
