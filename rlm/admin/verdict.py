@@ -89,8 +89,9 @@ def _no_worker(found: Mapping[str, Any], expected: words.Expectation) -> str:
 
 def _shut(found: Mapping[str, Any], names: Sequence[str], *told: str) -> Verdict:
     """Return the verdict that endpoints or budgets are shut: why, since when, what follows, and what to do."""
-    first, *_ = endpoints_unwell(found, names)
-    return Verdict(Level.WARN, first, _joined(*told, remedy(found, names)), names[0])
+    first, *others = endpoints_unwell(found, names)
+    besides = f"besides, {'; '.join(others)}" if others else ""
+    return Verdict(Level.WARN, first, _joined(*told, besides, remedy(found, names)), names[0])
 
 
 def _joined(*told: str | None) -> str:
@@ -125,9 +126,8 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if otherwise := found.get("led_otherwise"):
         yield Verdict(Level.WARN, "Another configuration is in force", _joined(safe_line(otherwise)))
     if wrong := unwell(found):
-        first, *others = wrong
-        of_host = Verdict(Level.WARN, first, _joined(*others))
-        yield of_host if hosts_unwell(found) else _shut(found, list(shut(found)), *others)
+        of_host = Verdict(Level.WARN, wrong[0], "; ".join(wrong[1:]))
+        yield of_host if hosts_unwell(found) else _shut(found, list(shut(found)))
     if last and (left := last["counts"]["leftover"]):
         told = f"At rest; the last run left {counted(left, 'event')} over"
         yield Verdict(Level.WARN, told, _joined(words.summary(last)))

@@ -123,7 +123,7 @@ def _describe_calls(found: dict[str, Any]) -> None:
         table([what, *keys], [[name, *(entry[key] for key in keys)] for name, entry in entries.items()])
     if unwell := endpoints_unwell(found, shut(found)):
         show()
-        show_words(f"{sentence('; '.join(unwell))} `rlm endpoint list` says more.")
+        show_words(f"{'; '.join(unwell)}: see `rlm endpoint list`")
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
