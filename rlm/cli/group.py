@@ -128,13 +128,13 @@ OVERVIEW = {
     "Set it up": {
         "init": ("config", "init", "Write a commented configuration to begin with."),
         "config": ("config", "config", "See the configuration and where each value comes from; check it."),
-        "completion": ("config", "completion", "Have a shell complete commands, options and names."),
+        "completion": ("config", "completion", "Let a shell complete commands, options and names."),
     },
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
         "supervisor": ("supervisor", "supervisor", "Keep the wanted workers alive on this host; see the hosts."),
-        "worker": ("processes", "worker", "Start a worker by hand; list who works."),
+        "worker": ("processes", "worker", "Start a worker by hand; list the workers."),
         "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },
     "Watch it": {
@@ -152,9 +152,9 @@ OVERVIEW = {
         "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
     },
     "Check it": {
-        "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
+        "doctor": ("doctor", "doctor", "Check the installation; print what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "orders": ("doctor", "orders", "List what was ordered over HTTP or of hosts: when, by whom."),
+        "orders": ("doctor", "orders", "List orders given over HTTP or about hosts: when, by whom."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }

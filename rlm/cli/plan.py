@@ -29,7 +29,7 @@ SHOWN_WINDOWS, SHOWN_RUNS = (7, 4), (9, 10)
 SHOWN_WHOLE = 100
 _ADDED = "What if a type had one more endpoint? Repeatable."
 _WINDOWS = "How do the leftovers develop over the next N windows?"
-_ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
+_ARRIVING = "With --windows: N events arrive in a window of today's length; repeatable."
 _REPLAY = "What would the last N runs have left over?"
 
 
@@ -50,17 +50,17 @@ _REPLAY = "What would the last N runs have left over?"
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
-    Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
-    With --count it is for those numbers and windows that are all open. Nothing is taken, sent or changed. Redis is
-    needed for both: the limits in force, and how long calls take, are read there.
+    Without --count the forecast is for what waits now, leftovers included, and for the endpoints' windows as far as
+    they are open now. With --count it is for those numbers, and for windows that are all open. Nothing is taken, sent
+    or changed. Both need Redis, because the limits in force, and how long calls take, are read there.
 
-    --workers, --set and --add-endpoint ask what would be if; the answer stands beside today's. An added endpoint has
-    the limit of its type and an open window. --windows plans one window after the other, each with what the last one
-    left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
+    --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. An added endpoint has the limit
+    of its type and an open window. --windows plans one window after the other, each with what the one before left over
+    and what arrives meanwhile: as many events as in the last 20 runs, or as many as --arrivals says.
 
     --replay plans finished runs again, from the counts, limits and durations in their records, and with --workers,
-    --set and --add-endpoint says what they would have left over. What a run would not have left over, the next would
-    not have had.
+    --set and --add-endpoint shows what they would have left over. Events that a run would not have left over, the next
+    run would not have had.
     """
     from rlm.admin.question import PlanAsk, answer, read_question, replayed
     from rlm.core.errors import BadQuestionError

@@ -63,9 +63,9 @@ def stats(config: Path | None) -> None:
 def monitor(config: Path | None, interval: float | None) -> None:
     """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
 
-    On a terminal the picture is drawn over and over; elsewhere there is a line each time, with --json a document a
-    line. Rates are of the time since the command began, the last 10 minutes at the most; the forecast goes by the last
-    20 runs, as that of `rlm plan --windows 20`.
+    On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
+    are over the time since the command began, at most the last 10 minutes; the forecast is based on the last 20 runs,
+    like that of `rlm plan --windows 20`.
     """
     from rlm.admin.monitoring import Monitor
     from rlm.admin.planning import start_seconds
@@ -110,9 +110,9 @@ def _describe(found: dict[str, Any], store: Store) -> None:
 def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
-    Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
-    letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
-    `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
+    Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
+    letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
+    `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
     """
     from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit

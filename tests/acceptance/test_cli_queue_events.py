@@ -62,7 +62,7 @@ def test_events_are_chosen_by_type_wallet_item_and_age(inst):
     assert set(listed(inst, "--item", "a")) == {a, a_other}
     assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
     assert listed(inst, "--older-than", "4h") == {}
-    assert "No such event waits" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
+    assert "No such event is waiting" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
     for words in (["list"], ["drop"], ["drop", "--dry-run"]):
         assert "No type 'NOPE' is configured." in inst.rlm("queue", *words, "--type", "NOPE").stderr
 

@@ -109,4 +109,4 @@ def test_options_go_behind_the_command(inst):
     """Before it they would mean the supervisor itself."""
     done = inst.rlm("supervisor", "--allow-volatile", "list", code=2)
 
-    assert "Options go behind the command." in done.stderr
+    assert "Options go after the command." in done.stderr
