@@ -53,7 +53,7 @@ supervisor.params += STANDARD
 
 @command("rlm supervisor list", "rlm supervisor list --json | jq '.[].state'", name="list", group=supervisor)
 def list_hosts(config: Path | None) -> None:
-    """List the hosts: state, capacity, share of the workers wanted, workers, busy lanes, scheduler, last heard of."""
+    """List the hosts: state, capacity, share of the workers wanted, workers, busy lanes, scheduler, last heard from."""
     from rlm.admin.hosts import hosts
 
     with store_of(config) as store:
@@ -122,7 +122,7 @@ def _show_ordered(done: dict[str, Any]) -> None:
 def forget_host(config: Path | None, host: str) -> None:
     """Forget HOST, a lost host that does not come back, or not soon.
 
-    A host is lost if it is not heard of and did not sign off. It is forgotten by itself after a day. When it comes
+    A host is lost if it is not heard from and did not sign off. It is forgotten by itself after a day. When it comes
     back, it is listed as before.
     """
     from rlm.admin.endpoints import who

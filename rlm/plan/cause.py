@@ -35,7 +35,7 @@ _AKIN: Final = {Obstacle.SILENT: Obstacle.WORKERS}
 #: Why no worker was ready, if known.
 _LACKS: Final = {
     ANOTHER_CONFIGURATION: f", for those there had {ANOTHER_CONFIGURATION}",
-    NO_SUPERVISOR: ", for no supervisor was heard of",
+    NO_SUPERVISOR: ", for no supervisor was heard from",
 }
 
 #: How many `{seconds}` an obstacle lasted. For endpoints only the `{name}` of those that were shut, because others may

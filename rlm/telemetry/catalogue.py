@@ -67,7 +67,7 @@ METRICS: Final = (
     ),
     _gauge("rlm_hosts", "Hosts that work, stand by, or did not sign off, by what is to be said of them.", "state"),
     _gauge("rlm_host_state", "1 for what is to be said of a host.", "host", "state"),
-    _gauge("rlm_host_heard_seconds", "How long ago a host was last heard of.", "host"),
+    _gauge("rlm_host_heard_seconds", "How long ago a host was last heard from.", "host"),
     _gauge("rlm_lease_held", "1 while somebody conducts, or is about to: holds the lease."),
     _gauge("rlm_lease_remaining_seconds", "Until the lease runs out unless its holder prolongs it; 0 where none is."),
     _gauge("rlm_lease_token", "The fencing number of the lease, one more with each change of its holder."),

@@ -26,7 +26,7 @@ def inst(tmp_path, valkey_only_url):
 
 
 def enter(inst, role, name, revision=None, **facts):
-    """Have a process be heard of; one with another configuration if its revision is named."""
+    """Have a process be heard from; one with another configuration if its revision is named."""
     process = Process(name, 1, "h", system_clock.now(), revision=revision or inst.settings.revision, **facts)
     inst.store.processes.announce(role, process)
 

@@ -133,7 +133,7 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
     found = findings(inst.json("doctor"))["scheduler"]
 
     assert found["severity"] == "warning"
-    assert found["message"] == "it has not ticked for 11:40 min, where a tick is due every 180 s"
+    assert found["message"] == "it has not ticked for 11:40 min, although a tick is due every 180 s"
 
     announce(inst, Role.SCHEDULER, process_id="host:2:standby")  # that has just come up: the other could have ticked
     assert findings(inst.json("doctor"))["scheduler"]["message"].startswith("it has not ticked for 11:4")
@@ -313,7 +313,7 @@ def test_endpoints_that_get_no_call_are_warned_about(inst):
 
 
 @pytest.mark.parametrize(
-    ("kind", "remedy"), [("HTTP 401", "a token that ran out, or a URL that moved"), ("time-out", "ask its owner")]
+    ("kind", "remedy"), [("HTTP 401", "a token that expired, or a URL that moved"), ("time-out", "ask its owner")]
 )
 @pytest.mark.parametrize("closed", [False, True])
 def test_why_an_endpoint_fails_is_named_and_decides_the_remedy(inst, kind, remedy, closed):
@@ -469,7 +469,7 @@ def test_a_redis_that_cannot_be_reached_is_a_finding_and_exit_four(inst, tmp_pat
 
     assert [found["name"] for found in document["findings"]] == ["configuration", "files", "sentry", "redis"]
     assert "nobody.sock" in findings(document)["redis"]["message"]
-    assert "so not looked at: advisories, latency, clock, " in findings(document)["redis"]["message"]
+    assert "so not checked: advisories, latency, clock, " in findings(document)["redis"]["message"]
     assert "redis.url" in findings(document)["redis"]["remedy"]
     assert "1 error" in inst.rlm("doctor", code=4).stdout
 
@@ -487,7 +487,7 @@ def test_a_redis_that_fails_in_between_keeps_what_was_found(inst, monkeypatch):
 
     document = inst.json("doctor", code=4)
 
-    assert document["findings"][-1]["message"] == "Redis went away; so not looked at: memory, run"
+    assert document["findings"][-1]["message"] == "Redis went away; so not checked: memory, run"
     assert findings(document)["clock"]["ok"]
     assert tried == []
 
@@ -503,7 +503,7 @@ def test_a_check_that_fails_takes_no_other_down(inst, monkeypatch):
     document = inst.json("doctor", code=1)
 
     assert findings(document)["memory"]["verdict"] == "fail"
-    assert findings(document)["memory"]["message"] == ("this could not be looked at: ValueError: what nobody expected")
+    assert findings(document)["memory"]["message"] == ("this could not be checked: ValueError: what nobody expected")
     assert findings(document)["books"]["ok"]
 
 

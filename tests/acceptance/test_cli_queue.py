@@ -290,7 +290,7 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     }
     assert queued(inst) == [first, most, last]
     for number in (2, 3, 6):
-        assert f"line {number}: not pushed, for it has more than 1,000,000 bytes" in done.stderr
+        assert f"line {number}: not pushed, because it has more than 1,000,000 bytes" in done.stderr
     assert "3 lines not pushed" in done.stderr
 
 
