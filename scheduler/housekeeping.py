@@ -178,7 +178,7 @@ class Janitor:
             return
         if role is not Role.WORKER and self._is_restored(self._missed[role, process_id]):
             self._store.processes.forget(role, process_id)
-            told = "The %s %s has not been heard from since Redis came back in another state: it may have signed off before"
+            told = "The %s %s has not been heard from since Redis came back with another state; it may have signed off"
             log.info(told, role, process_id, extra={"action": "forget_process"})
             return
         if role is not Role.WORKER:

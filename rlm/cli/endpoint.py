@@ -115,7 +115,7 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
 def limit_endpoints(
     *, config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, reason: str
 ) -> None:
-    """Change the limit of each of these endpoints or budgets to RATE, now.
+    """Change the limit of endpoints or budgets to RATE, now.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
     "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is

@@ -263,7 +263,7 @@ def _tell(outcomes: Sequence[Outcome], done: str) -> None:
             f"({why})."
         )
     if not outcomes:
-        show_words(f"There are no such dead letters; nothing was {done}.")
+        show_words(f"There are no dead letters that match; nothing was {done}.")
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
         if done == "retried":

@@ -1,7 +1,7 @@
 """Facts about hosts, whichever of their processes live: which are drained, which are lost, which start workers.
 
 There are `workers.max` places for workers over all hosts, and a supervisor asks for a place before it starts one. A
-worker takes a place while it is heard from, even if it is about to leave, so when hosts take over from one another there
+worker takes a place while it is heard from, even if it is about to leave, so when hosts take over from another there
 are never more workers than allowed. Silent workers and those started by hand take no place.
 """
 

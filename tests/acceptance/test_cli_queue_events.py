@@ -110,7 +110,7 @@ def test_a_page_ends_after_so_many_events_were_looked_at(inst, monkeypatch):
 
     first = inst.json("queue", "list", "--wallet", "w")
     assert first["events"] == []
-    assert "goes on" in inst.rlm("queue", "list", "--wallet", "w").stdout
+    assert "More: `rlm queue list --after" in inst.rlm("queue", "list", "--wallet", "w").stdout
     assert set(listed(inst, "--wallet", "w", "--after", first["next"])) == {f"x:{steps.TYPE}"}
 
 

@@ -1011,7 +1011,7 @@ def answers_held(bench):
 
 
 def test_no_call_begins_that_the_fence_is_about_to_cut(bench):
-    """It would be made again: after Redis was away a worker sends nothing until it is heard from, if that is overdue."""
+    """It would be made again: after Redis was away a worker sends nothing until it is heard from, if overdue."""
     fence = bench.lanes.fence = Fence(seconds=CLOSING_SECONDS)
     fence.announced(system_clock.boottime())
     bench.take()
