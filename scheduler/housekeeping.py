@@ -105,7 +105,10 @@ class Archivist:
             return False
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
-            told = "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s"
+            told = (
+                "Run records and dead letters stay in Redis, because they cannot be archived: %s; trying again in "
+                "%.0f s"
+            )
             extra = alarm(Alarm.NO_ARCHIVE, "archive")
             log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
             return False
@@ -166,7 +169,7 @@ class Janitor:
         except FencedError:
             raise
         except StoreError as error:
-            log.info("What the dead left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
+            log.info("What dead processes left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
 
     def _patience_seconds(self, role: Role) -> float:
         """Return after how many seconds a missing process is dead. After an outage of Redis all are missing briefly."""

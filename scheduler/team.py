@@ -126,14 +126,14 @@ class TeamWatch:
             return why
         if not supervisors:
             self._look_for_the_dead()
-            what = "and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one"
+            what = "and no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
             self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
         if not supervised:
             return "no supervisor is heard from"
         most = room(supervisors, self._store.hosts.idle())
         if most is not None and most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
-        return "those missing are not up yet: see whether their supervisor lives, and its log"
+        return "those missing are not up yet: check whether their supervisor is alive, and its log"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for dead supervisors, instead of the one for missing workers."""

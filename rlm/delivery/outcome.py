@@ -261,9 +261,9 @@ def refuse_unsound(ledger: Ledger, claim: Claim) -> Settlement | None:
         claim.wallet_name.encode()
         msgspec.json.decode(claim.item)
     except UnicodeEncodeError:
-        reason, detail = Reason.BAD_VALUE, "its wallet_name is no text"
+        reason, detail = Reason.BAD_VALUE, "its wallet_name is not text"
     except (ValueError, RecursionError) as error:
         reason, detail = Reason.NOT_JSON, f"not JSON: {error}"
     else:
         return None
-    return partial(ledger.fail, claim, reason, f"in the ledger it stands as what no item is: {detail}", "")
+    return partial(ledger.fail, claim, reason, f"in the ledger it is not a valid item: {detail}", "")

@@ -385,7 +385,7 @@ def test_an_epoch_that_could_not_be_written_is_told(inst):
 
     assert told()["message"] == ""
     replace_own(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
-    assert told()["message"].startswith(f"{file} could not be written as calls were made: ")
+    assert told()["message"].startswith(f"{file} could not be written when calls were made: ")
     assert "every endpoint is held" in told()["message"]
     assert told()["remedy"].startswith("make room on its disk")
 

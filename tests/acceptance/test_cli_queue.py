@@ -350,7 +350,7 @@ def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
         admin.acl_deluser(inst.prefix)
 
     assert "0 items had been pushed before this; whether the next were is not known" in done.stderr
-    assert "does not allow RLM what it needs" in done.stderr
+    assert "does not give RLM the rights it needs" in done.stderr
     assert len(queued(inst)) == 3
 
 

@@ -1421,7 +1421,7 @@ def test_a_mistake_of_our_own_loses_nothing(bench, caplog):
         bench.carry()
 
     assert bench.where() == {"pending": 1}
-    assert [record.levelno for record in caplog.records if "could not be carried" in record.message] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if "could not be handled" in record.message] == [logging.ERROR]
     bench.check()
 
 

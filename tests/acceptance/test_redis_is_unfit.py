@@ -44,7 +44,7 @@ def following(client):
 @contextmanager
 def unheard(client):
     client.config_set("min-replicas-to-write", 1)
-    yield "too few of its replicas hear it"
+    yield "too few of its replicas keep up with it"
     client.config_set("min-replicas-to-write", 0)
 
 

@@ -148,7 +148,7 @@ def test_a_redis_that_fails_meanwhile_stops_nobody(store, close, alarms, monkeyp
     with_most_letters(store, 1)
     look_over(store, record)
 
-    assert "is not looked over" in caplog.text
+    assert "is not checked" in caplog.text
 
 
 @pytest.mark.parametrize(
