@@ -83,7 +83,7 @@ class Office:
         self._store = store
         self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
-        broker = WakingBroker(store.url, store.keys.dramatiq)
+        broker = WakingBroker(store)
         self._redis = RedisWatch(store, self._leader, allow_volatile=allow_volatile)
         self._clock = self._redis.clock
         self._mender = self._redis.mender

@@ -169,7 +169,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     invalid, and so is what only Python reads as a number: `inf`, `1e9`, `1_0`.
     """
     if _SECONDS.fullmatch(value.strip()):
-        seconds = float(value)
+        seconds = float(value.strip())  # `float` itself strips fewer characters
     elif (moment := parse_date(value)) is not None:
         seconds = moment - now
     else:

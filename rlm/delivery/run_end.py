@@ -38,6 +38,8 @@ SPREAD_SECONDS = 0.25
 LAPSE_SECONDS = 0.5
 #: Pause after Redis failed, or after the run was closed here or by another at the same time, seconds.
 AGAIN_SECONDS = 0.25
+#: Seconds from a wake-up to the look for an open run: a run may just have begun, and its first calls come first.
+ASK_SECONDS = 0.2
 #: A deadline closer than this wakes the process that must look, seconds; otherwise it may sleep for a heartbeat.
 NEAR_SECONDS = 5.0
 
@@ -171,12 +173,12 @@ class OverdueWatch:
         self._next = self._expected
         self._overdue_since: float | None = None
         self._failed_at = -math.inf
-        self._asked = False
+        self._ask_at = math.inf
 
     def ask(self) -> None:
-        """Look for an open run at the next opportunity, unless a run that has not ended is known here."""
+        """Look for an open run in `ASK_SECONDS`, unless a run that has not ended is known here."""
         if math.isinf(self.pause_seconds):
-            self._asked = True
+            self._ask_at = system_clock.monotonic() + ASK_SECONDS
             self._wake()
 
     def expect(self, run_id: str, ends_at: float = -math.inf) -> None:
@@ -196,15 +198,14 @@ class OverdueWatch:
     def pause_seconds(self) -> float:
         """The seconds until the next look, infinite if none is due."""
         run_id, ends_at = self._expected
-        if self._asked:
-            return 0.0
-        return max(0.0, (self._next[1] if run_id == self._next[0] else ends_at) - system_clock.monotonic())
+        due = self._next[1] if run_id == self._next[0] else ends_at
+        return max(0.0, min(due, self._ask_at) - system_clock.monotonic())
 
     def look(self) -> None:
         """Look if due; close the run if it was overdue for long enough. If Redis is away, try again later."""
         if self.pause_seconds > 0:
             return
-        self._asked, (run_id, _) = False, self._expected
+        self._ask_at, (run_id, _) = math.inf, self._expected
         if run_id != self._next[0]:
             self._overdue_since = None
         try:

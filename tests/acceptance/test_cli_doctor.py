@@ -348,7 +348,8 @@ def test_endpoints_that_get_no_call_for_the_same_reason_are_one_finding(inst):
     held, paused, idle = (found["message"] for found in endpoint_findings(inst))
 
     names = ", ".join(one.name for one in endpoints[:5])
-    assert re.fullmatch(rf"18 are held, the last for another 4\d s, as their windows .*: {names} and 13 more", held)
+    why = "because their windows .*"
+    assert re.fullmatch(rf"18 are held, the last for another 4\d s, {why}: {names} and 13 more", held)
     assert paused == f"2 are paused until resumed, by me@here: {', '.join(one.name for one in endpoints[18:])}"
     assert idle.startswith("no endpoint of REBALANCE_NEEDED, OPEN_POSITION_DETECTED, ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -88,7 +89,7 @@ def test_a_single_round_trip_that_takes_long_is_a_warning(inst, monkeypatch):
         told.append(server.check_latency(inst.store))
 
     assert [one.ok for one in told] == [True, False]
-    assert told[1].message.startswith("a round trip takes 1 ms, the worst of 20 took 300 ms; more than 250 ms is much")
+    assert told[1].message.startswith("a round trip takes 1 ms, the worst of 20 took 300 ms; more than 250 ms is a lot")
     assert told[1].remedy.endswith("set run.guard_seconds to 0.6 or more")
 
 
@@ -96,7 +97,7 @@ def test_the_bundled_server_has_no_known_hole(inst):
     """Whoever runs RLM's scripts could take such a server over."""
     ((verdict, message),) = found(inst, "advisories")
 
-    assert (verdict, message.startswith("no hole in the scripting of Valkey ")) == ("ok", True)
+    assert (verdict, message.startswith("this RLM knows of no hole in the scripting of Valkey ")) == ("ok", True)
 
 
 # -- who leads, and of which version
@@ -253,9 +254,9 @@ def test_hosts_that_are_out_of_service_are_named(inst):
     inst.store.hosts.take_back("b")
     inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "b:1:x"))
     inst.store.hosts.lose("b")
-    assert found(inst, "hosts") == [
-        ("warn", "b is lost: its supervisor is not heard from for 8.0 s, and did not sign off")
-    ]
+    ((verdict, message),) = found(inst, "hosts")
+    assert verdict == "warn"
+    assert re.fullmatch(r"b is lost: its supervisor is not heard from for 8\.\d s, and did not sign off", message)
 
 
 def test_a_supervisor_that_is_no_longer_heard_of_is_told_by_its_name(inst):
@@ -360,7 +361,7 @@ def test_events_of_types_that_are_not_configured_are_told_before_they_are_dead_l
     assert in_ledger == ("warn", f"1 of OLD wait in the ledger: {fate} when the next run starts")
     assert waiting == ("warn", f"2 of GONE, 1 of NEW wait on the audit list: {fate} when they are taken")
     monkeypatch.setattr(ledger, "MOST_PAGES", 1)
-    assert "wait, of the oldest 2 of GONE" in found(inst, "types")[1][1]
+    assert "wait on the audit list (of the oldest items): " in found(inst, "types")[1][1]
 
 
 # -- files, Sentry, what a self-test left

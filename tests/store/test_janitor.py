@@ -31,7 +31,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def broker(store):
-    return WakingBroker(store.url, store.keys.dramatiq)
+    return WakingBroker(store)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def left(store, token, running, broker):
     before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
     broker.enqueue_many(messages.message_for(messages.DISPATCH, run.id) for _ in range(2))
-    host = WakingBroker(store.url, store.keys.dramatiq)
+    host = WakingBroker(store)
     host.broker_id = DEAD.id
     assert host.do_fetch("rlm", 2)
     claim = steps.claim_next(store, token, run, DEAD.id)
