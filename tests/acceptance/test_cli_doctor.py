@@ -212,7 +212,7 @@ def test_books_that_do_not_balance_are_an_error(inst):
     document = inst.json("doctor", code=1)
 
     assert findings(document)["books"]["severity"] == "error"
-    assert f"{steps.TYPE}: no run is open, and yet" in findings(document)["books"]["message"]
+    assert f"{steps.TYPE}: no run is open, but" in findings(document)["books"]["message"]
     shown = inst.rlm("doctor", code=1).stdout
     assert "> this is a fault of RLM" in shown
     assert "1 error, 2 warnings" in shown
