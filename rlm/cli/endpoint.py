@@ -91,14 +91,14 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
         if alike["paused"]:
             show_words(f"No longer paused: {told}.")
         if alike["rested"]:
-            show_words(f"No longer resting for what was answered, the next call being a probe: {told}.")
+            show_words(f"No longer resting; the next call is a probe: {told}.")
         if alike["probing"] and not alike["rested"]:
-            show_words(f"Its rest is over already, and its next call is a probe: {told}.")
+            show_words(f"The rest is already over; the next call is a probe: {told}.")
         elif not alike["paused"] and not alike["rested"]:
-            show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {told}.")
+            show_words(f"Neither paused nor resting, so nothing was changed: {told}.")
     for one in changed:
         if (held := one["held_seconds"]) > 0:
-            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
+            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted until then.")
 
 
 @command(

@@ -62,7 +62,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     except Exception as error:
         if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
             logging.getLogger("rlm.process").critical(
-                "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
+                "The process ends with an unexpected error", exc_info=error, extra={"action": "end_process"}
             )
         raise _end(ctx, error, _fault(error)) from error
 
@@ -71,7 +71,7 @@ def _refuse_negative(error: Exception) -> None:
     """Raise a fitting error if a number below 0, such as the rate -1/second, was taken for an option."""
     if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
         raise click.UsageError(
-            f"{error.option_name} is no option, and no number here is below 0.", error.ctx
+            f"{error.option_name} is not an option, and no number here is below 0.", error.ctx
         ) from error
 
 

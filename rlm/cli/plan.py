@@ -97,7 +97,7 @@ def _show(answered: PlanAnswer) -> None:
         show_words(sentence(otherwise))
     if waiting.letters or waiting.duplicates:
         letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
-        come = "would come of what waits by this configuration" if otherwise else "will come of what waits"
+        come = "would result from what waits by this configuration" if otherwise else "will result from what waits"
         show_words(f"Not planned for: {letters} and {duplicates} that {come}.")
     if not last.events:
         show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
@@ -123,7 +123,7 @@ def _describe(found: Forecast) -> None:
     if plan.releases:
         _until_done(found)
     elif found.case.suspect:
-        then = "The run calls all the same, and plans anew once one is answered well."
+        then = "The run calls all the same, and plans anew once a call is answered well."
         show_words(f"No call is counted on: see below. {then}")
     else:
         show_words("No call can begin in time to be answered before the deadline.")
@@ -175,20 +175,20 @@ def _counted_from(found: Forecast) -> str:
         return ""
     before = found.case.gone_seconds + found.plan.first_call_seconds
     first = f", {before:.1f} s before the first call" if found.plan.releases else ""
-    return f" A time as {clock[0]} counts from the start of the run{first}."
+    return f" A time such as {clock[0]} counts from the start of the run{first}."
 
 
 def _left_over(found: Forecast) -> None:
     plan, would_be = found.plan, "would be" if found.case.lacking else "will be"
     if found.case.lacking:
-        show_words(f"As things are nobody does this: {found.case.lacking}.")
+        show_words(f"At present nobody does this: {found.case.lacking}.")
     if plan.fits:
         show_words(f"Nothing {would_be} left over.")
         return
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
     told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} {would_be} left over for the next run"
     show_words(f"{told}{unless}.")
-    show_words("By the rule - the higher priority first, in it the older - these wait:")
+    show_words("By the rule (higher priority first, within it the older) these wait:")
     for name, chosen in found.left_over.items():
         if chosen.by_priority:
             show_words(_who_waits(name, plan.by_type[name].events, chosen), indent=2)

@@ -132,7 +132,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
             is_known = is_known_undone(store, error)
-            after = "none was after that" if is_known else "whether the next were is not known"
+            after = "none was after that" if is_known else "it is not known whether the next were"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
@@ -151,7 +151,7 @@ def _warn(pushed: Pushed, full: Iterable[Finding]) -> None:
     if pushed.bad:
         say(f"Warning: {pushed.summary()}.")
     if pushed.refused:
-        say(f"{counted(pushed.refused, 'line')} not pushed, being too long (queue.max_item_bytes).")
+        say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
 
 
 def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool, unfit: str) -> None:
@@ -209,7 +209,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
         waiting = waiting_items(store)
         if waiting and not yes and not dry_run:
             name = store.settings.queue.events
-            confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
+            confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that arrive meanwhile?")
         cleared = store.intake.clear() if waiting and not dry_run else 0
         staged, _ = store.intake.lengths()
     print_json({"cleared": cleared, "staged": staged, **({"would_clear": waiting} if dry_run else {})})
@@ -221,4 +221,4 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
         untouched = "Ledger, staging and dead letters are untouched."
         show_words(f"{counted(cleared, 'item')} removed from the audit list. {untouched}")
     if staged:
-        show_words(f"{counted(staged, 'item')} in staging, where a drain left off: a run takes them, this or the next.")
+        show_words(f"{counted(staged, 'item')} in staging, left there by a drain: this run or the next takes them.")

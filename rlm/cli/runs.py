@@ -61,7 +61,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     run or every call of it failed.
     """
     if interval is not None and not wait:
-        raise click.UsageError("--interval is for --wait: how often to look")
+        raise click.UsageError("--interval needs --wait: it is how often to look")
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())
@@ -143,10 +143,12 @@ def status(
     with 4; it exits with 2 if a file is at fault. Nothing is started, not even an embedded server.
     """
     if interval is not None and not follow:
-        raise click.UsageError("--interval is for --follow: how often to look")
+        raise click.UsageError("--interval needs --follow: it is how often to look")
     if places:
         if config or run_id or follow:
-            raise click.UsageError("--all names configurations and shows them once: no --config, RUN or --follow")
+            raise click.UsageError(
+                "--all names configurations and shows them once, so it takes no --config, RUN or --follow"
+            )
         from rlm.cli.status import show_all
 
         show_all(places)

@@ -210,13 +210,13 @@ def _value(text: str) -> Any:
 def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:
     if api.open_to:
         yield (
-            f"Warning: whoever reaches {', '.join(api.open_to)} can read the log of calls and change the faults, for "
-            "there is no token; leave --host out to listen on 127.0.0.1 only"
+            f"Warning: anyone who reaches {', '.join(api.open_to)} can read the log of calls and change the faults, "
+            "because there is no token; leave --host out to listen on 127.0.0.1 only"
         )
     yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
     urls = [urlsplit(one.url) for kind in types for one in kind.endpoints]
     if not any(one.port == urlsplit(api.url).port for one in urls):
-        yield f"Warning: no endpoint of the configuration leads here; they lead to {urls[0].netloc} and the like"
+        yield f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like"
 
 
 def _table(summary: dict[str, EndpointSummary]) -> str:

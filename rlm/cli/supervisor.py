@@ -114,7 +114,7 @@ def _show_ordered(done: dict[str, Any]) -> None:
     show_words(f"{name} {how}; what it has in hand is finished ({counted(done['workers'], 'worker')}).")
     if not done["left"]:
         show_words("No host takes workers now: nothing is sent until one does.")
-    show_words(f"It stands until `rlm supervisor drain {name} --off`.")
+    show_words(f"It holds until `rlm supervisor drain {name} --off`.")
 
 
 @command("rlm supervisor forget web-2", name="forget", group=supervisor)

@@ -111,8 +111,8 @@ def _others_here(settings: Settings, url: str) -> str:
             for one in store.processes.alive(role)
             if one.host == settings.host_name and not has_died(one.id, settings.host_name)
         ]
-    more = "a scheduler that stands by, a supervisor that shares in the workers. One `rlm up` a host is enough"
-    return f"Runs here already: {', '.join(found)}; those started now come on top: {more}" if found else ""
+    more = "a scheduler that stands by, a supervisor that shares the workers. One `rlm up` per host is enough"
+    return f"Already running here: {', '.join(found)}; those started now come on top: {more}" if found else ""
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:

@@ -780,7 +780,7 @@ def test_a_plan_says_what_its_clock_counts_from(inst):
     """The forecast counts from the first call, what binds from the start of the run."""
     told = inst.rlm("plan", "--count", f"{steps.TYPE}=100").stdout.replace("\n", " ")
 
-    assert re.search(r"A time as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)
+    assert re.search(r"A time such as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)
 
 
 # -- replays

@@ -349,7 +349,7 @@ def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
     finally:
         admin.acl_deluser(inst.prefix)
 
-    assert "0 items had been pushed before this; whether the next were is not known" in done.stderr
+    assert "0 items had been pushed before this; it is not known whether the next were" in done.stderr
     assert "does not give RLM the rights it needs" in done.stderr
     assert len(queued(inst)) == 3
 

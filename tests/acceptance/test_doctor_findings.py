@@ -280,7 +280,7 @@ def test_a_second_rlm_up_on_a_host_is_told_of_what_runs_there(inst):
 
     told = up._others_here(inst.settings, inst.settings.redis.url)
 
-    assert told.startswith(f"Runs here already: supervisor (pid {os.getpid()}); those started now come on top")
+    assert told.startswith(f"Already running here: supervisor (pid {os.getpid()}); those started now come on top")
     ((verdict, message),) = found(inst, "supervisor")
     assert (verdict, message) == ("ok", f"2 running, on {here} (2 on {here}, where one is enough)")
     assert up._others_here(inst.settings, "unix:///nowhere.sock") == ""

@@ -136,7 +136,7 @@ def test_lists_go_on_page_by_page(inst, program):
         ("/api/compliance?since=", "of another form"),
         (f"/api/plan?count={steps.TYPE}", "of another form"),
         ("/api/plan?count=NONE=1", "not a configured type"),
-        (f"/api/plan?arrivals={steps.TYPE}=1", "is for --windows"),
+        (f"/api/plan?arrivals={steps.TYPE}=1", "needs --windows"),
         ("/api/plan?workers=1001", "<= 1000"),
         ("/api/plan?windows=201", "<= 200"),
         ("/api/plan?set=run.target=2", "run.target"),

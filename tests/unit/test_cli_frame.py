@@ -162,7 +162,7 @@ def test_a_process_with_a_log_leaves_the_whole_story_there(broken, caplog):
     assert record.levelname == "CRITICAL"
     assert record.exc_info is not None
     assert record.exc_info[0] is LookupError
-    assert record.getMessage() == "The process ends by an error nobody foresaw"
+    assert record.getMessage() == "The process ends with an unexpected error"
 
 
 def test_help_loads_no_library_that_it_does_not_need():
