@@ -55,8 +55,8 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     elif words.halted(found):
         since = since_words(latest.get("as_of") if found["state"] == State.RUNNING else None, found)
         late = f"it is {words.left_of(found)}" if words.overdue_seconds(found) else ""
-        goes_on = "`rlm up` or `rlm scheduler` goes on with it"
-        more = _joined(late, expected.words, goes_on, found["workers"].get("lacking"))
+        remedies = "`rlm up` or `rlm scheduler` continues it"
+        more = _joined(late, expected.words, remedies, found["workers"].get("lacking"))
         yield Verdict(Level.BAD, f"Nothing conducts this run{since}", more)
     if found["state"] == State.RUNNING and found["workers"]["wanted"] and not words.workers_ready(found):
         since = since_words(latest.get("short_since"), found)

@@ -43,7 +43,7 @@ def test_where_no_supervisor_is_heard_of_it_says_what_to_start(watch, monkeypatc
     team = watch.look(0, 3)
 
     assert team.shortage == (
-        "no worker is ready of 3 wanted, and no supervisor is heard of: `rlm up` or `rlm supervisor` starts one"
+        "no worker is ready of 3 wanted, and no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
     )
     assert team.short_seconds == 4.5
 
@@ -52,7 +52,7 @@ def test_of_workers_that_are_late_no_more_is_said_than_is_known(store, watch):
     """They may be starting, or their supervisor has just died: its entry does not say yet."""
     say(store, "a")
 
-    missing = "those missing are not up yet: see whether their supervisor lives, and its log"
+    missing = "those missing are not up yet: check whether their supervisor is alive, and its log"
     assert watch.look(1, 20).shortage == f"1 worker is ready of 20 wanted, and {missing}"
 
 

@@ -384,7 +384,7 @@ def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
 
-    assert "no scheduler is heard of; `rlm up`" in picture
+    assert "no scheduler is heard from; `rlm up`" in picture
     assert "`rlm start --wait` starts one now" in picture
 
 
@@ -523,7 +523,7 @@ def test_a_name_is_cut_in_its_middle():
     ("workers", "lacking", "told"),
     [
         (0, "", "none; they start when a run needs them"),
-        (0, NO_SUPERVISOR, "none, and no supervisor is heard of"),
+        (0, NO_SUPERVISOR, "none, and no supervisor is heard from"),
         (3, "", "3 alive"),
         (3, "every supervisor has another configuration", "3 alive, and every supervisor has another configuration"),
     ],
@@ -551,4 +551,4 @@ def test_a_forecast_that_leaves_probes_out_says_so():
 
     told = words.forecast(found).words
 
-    assert told.endswith(", but for what pay_b is probed with; up to 6 events will be left over")
+    assert told.endswith(", except for events with which pay_b is probed; up to 6 events will be left over")
