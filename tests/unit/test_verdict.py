@@ -111,8 +111,8 @@ def test_a_run_past_its_deadline_that_nobody_conducts():
 
     assert verdict(found)[:2] == (Level.BAD, "Nothing conducts this run since 10:17:30 UTC")
     assert verdict(found).more == (
-        "It is 17 s past the deadline. Nothing more is sent; 565 events wait. `rlm up` or `rlm scheduler` continues it. "
-        f"N{NO_SUPERVISOR[1:]}."
+        "It is 17 s past the deadline. Nothing more is sent; 565 events wait. `rlm up` or `rlm scheduler` continues it."
+        f" N{NO_SUPERVISOR[1:]}."
     )
 
 
