@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from rlm.core.run import State
@@ -22,6 +24,12 @@ WIDEST = 160
 BORDER = 4
 #: The narrowest bar, columns.
 NARROWEST = 6
+#: The narrowest column of limits, for `30/minute`.
+NARROWEST_LIMIT = 9
+#: What a title takes in the border beside its own columns; also the padding between two columns.
+_BESIDE = 2
+#: The inner width from which facts have two columns.
+_FACTS_FROM = 40
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 #: Replacements for a terminal with only ASCII.
@@ -56,17 +64,54 @@ class Picture:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
         width = min(options.max_width, WIDEST)
-        parts = Group(*self._draw(console, options.update(width=max(1, width - BORDER), height=None)))
-        frame = Panel(parts, title=self._title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+        inside, title = (
+            max(1, width - BORDER),
+            self._title if self._title.cell_len + _BESIDE <= width - BORDER else None,
+        )
+        parts = self._draw(console, options.update(width=inside, height=None))
+        lines = Group(*([] if title else [self._title, Text()]), *parts)  # in the border it would be cut
+        frame = Panel(lines, title=title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
         for segment in console.render(frame, options):
             yield segment._replace(text=segment.text.translate(_IN_ASCII)) if options.ascii_only else segment
 
 
+class Columns(Table):
+    """A table that omits columns rather than cut their values: bars first, then those in `spare`, then the last ones.
+
+    `spare` has headings.
+    """
+
+    spare: Sequence[str] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        needed = [self._needed(console, options.update(width=WIDEST), column) for column in self.columns]
+        kept = list(range(len(needed)))
+        while len(kept) > 1 and sum(needed[index] + _BESIDE for index in kept) - _BESIDE > options.max_width:
+            kept.remove(min(kept, key=self._rank))
+        narrower = copy(self)
+        narrower.columns = [replace(self.columns[index], _index=place) for place, index in enumerate(kept)]
+        yield from Table.__rich_console__(narrower, console, options)
+
+    def _needed(self, console: Console, wide: ConsoleOptions, column: Column) -> int:
+        """Return the least width, without padding, at which no value of a column is cut."""
+        measured = self._measure_column(console, wide, column)
+        width = measured.maximum if column.no_wrap else measured.minimum
+        return width - self._get_padding_width(column._index)  # noqa: SLF001  # of the same library
+
+    def _rank(self, index: int) -> tuple[int, int]:
+        """Return the place of a column in the order in which they are omitted; the first column stays."""
+        heading = str(self.columns[index].header)
+        if index == 0 or not heading:
+            return (3, 0) if index == 0 else (0, 0)
+        return (1, self.spare.index(heading)) if heading in self.spare else (2, -index)
+
+
 def columns(
     name: str, widest: int | None, *, bar: bool = False, numbers: Sequence[str] = (), expand: bool = True
-) -> Table:
+) -> Columns:
     """Return a table without lines: a column of names, a column of bars if wanted, and columns of numbers."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=expand)
+    table = Columns(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=expand)
     table.add_column(name, max_width=widest, min_width=8)
     if bar:
         table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
@@ -75,8 +120,10 @@ def columns(
     return table
 
 
-def facts(rows: Iterable[tuple[str, Text]]) -> Table:
-    """Return a grid with a row for each fact: its name and its value."""
+def facts(rows: Iterable[tuple[str, Text]], width: int) -> RenderableType:
+    """Return a row for each fact: its name and its value, in two columns if the `width` suffices."""
+    if width < _FACTS_FROM:
+        return Group(*(Text.assemble((f"{name}: ", QUIET), value) for name, value in rows))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style=QUIET, no_wrap=True)
     grid.add_column()

@@ -15,7 +15,7 @@ from rlm.admin.hosts import hosts_unwell
 from rlm.admin.verdict import against_plan, troubles, used
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
-from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
+from rlm.terminal.drawing import NARROWEST_LIMIT, QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
 #: Inner width from which answers and durations are shown by endpoint.
@@ -56,6 +56,7 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
 
 def _types(record: Mapping[str, Any]) -> Table:
     table = columns("type", 34, bar=True, numbers=("taken", "carried", "done", "failed", "left over"))
+    table.spare = ("carried", "taken")
     for name, one in record["by_type"].items():
         bar = bar_of((one["completed"], "█", "green"), (one["failed"], "X", "red"), (one["leftover"], "░", "yellow"))
         table.add_row(
@@ -84,7 +85,7 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
     wide = width >= WIDE
     headings = ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak")
     table = columns("endpoint", None, numbers=headings, expand=not wide)
-    table.add_column("limit", max_width=None if wide else 14)
+    table.add_column("limit", min_width=NARROWEST_LIMIT, max_width=None if wide else 14)
     for heading in ("p50 ms", "p95 ms") if wide else ("ms",):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, one in shown.items():
@@ -181,7 +182,9 @@ def picture_of(found: Mapping[str, Any], height: int | None = None) -> Renderabl
     """Return the picture of a status: of an open run, of a finished run, or of none."""
     found = harmless(found)
     if found["state"] == report.IDLE:
-        return Picture(Text("no run is open", style="bold default"), lambda *_: [facts(rest_rows(found))])
+        return Picture(
+            Text("no run is open", style="bold default"), lambda _, inside: [facts(rest_rows(found), inside.max_width)]
+        )
     return run_picture(found, height) if words.is_open(found) else record_picture(found)
 
 

@@ -13,7 +13,18 @@ from rlm.admin import words
 from rlm.admin.verdict import call_troubles
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
-from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
+from rlm.terminal.drawing import (
+    NARROWEST,
+    NARROWEST_LIMIT,
+    QUIET,
+    Picture,
+    bar_of,
+    columns,
+    longest_fitting,
+    number,
+    short_name,
+    state_text,
+)
 
 #: Width of a cell `30/30 12 s` with its separator; and beside the cells, in their own table and in that of types.
 _CELL, _BESIDE, _BESIDE_MERGED = 13, 24, 76
@@ -30,7 +41,7 @@ def run_picture(found: Mapping[str, Any], height: int | None = None, title: str 
     """Return the picture of an open run; in `height` lines, if omitting workers suffices."""
 
     def draw(console: Console, inside: ConsoleOptions) -> list[RenderableType]:
-        parts = [*_head(found), Text(), *_body(found, inside.max_width)]
+        parts = [*_head(found, inside.max_width), Text(), *_body(found, inside.max_width)]
         if told := words.looked_at(found):
             parts.insert(0, Text(told, style=QUIET, no_wrap=True, overflow="ellipsis"))
         drawn = console.render_lines(Group(*parts), inside, pad=False)
@@ -48,17 +59,19 @@ def title_of(found: Mapping[str, Any], name: str = "") -> Text:
     return title.append_text(state_text(found["state"])).append(f" · {found['trigger']}", QUIET)
 
 
-def _head(found: Mapping[str, Any]) -> list[RenderableType]:
+def _head(found: Mapping[str, Any], width: int) -> list[RenderableType]:
+    window, left = found["window_seconds"], found["seconds_left"]
+    bar = bar_of((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
+    countdown = Text(words.countdown(found), style="bold cyan")
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
-    window, left = found["window_seconds"], found["seconds_left"]
-    bar = bar_of((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
-    grid.add_row(bar, Text(words.countdown(found), style="bold cyan"))
+    grid.add_row(bar, countdown)
+    bar_fits = width >= countdown.cell_len + 2 + NARROWEST
     expected = words.forecast(found)
     told = Text(expected.words, style="green" if expected.fits else "yellow")
     binds = [Text(safe_line(expected.binds), style=QUIET)] if expected.binds else []
-    return [grid, Text(words.progress(found)), told, *binds]
+    return [grid if bar_fits else countdown, Text(words.progress(found)), told, *binds]
 
 
 def _body(found: Mapping[str, Any], width: int) -> list[RenderableType]:
@@ -86,6 +99,7 @@ def _type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Sequ
     """Return a table of types with a bar, if it fits, and numbers; `cells` show the use of the endpoints."""
     bars = width >= _BARS_FROM
     table = columns("type", 34, bar=bars, numbers=("done", "under way", "waiting", "failed"))
+    table.spare = ("under way", "waiting")
     _add_cell_columns(table, cells)
     for name, entry in by_type.items():
         row = _type_row(name, words.counts_of(entry))
@@ -164,8 +178,8 @@ def _use_cell(entry: Mapping[str, Any]) -> Text:
 
 def _slots(what: str, entries: Mapping[str, Any], width: int) -> Table:
     table = columns(what, 40, bar=True, numbers=("used", "next slot"))
-    for name in ("limit", "health"):
-        table.add_column(name)
+    table.add_column("limit", min_width=NARROWEST_LIMIT)
+    table.add_column("health")
     wide = width >= _TYPES_FROM and len({name for entry in entries.values() for name in entry["types"]}) > 1
     if wide:
         table.add_column("of", max_width=40)

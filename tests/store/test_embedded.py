@@ -722,6 +722,25 @@ def test_a_server_in_a_directory_made_anew_is_another_ones(data_dir):
         os.kill(pid, 0)
 
 
+@pytest.mark.timeout(30)
+def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_user(data_dir):
+    """Their locks are on a file that was removed; without users of the new one nobody else ends it."""
+    first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
+    first.join()
+    second.join()
+    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    shutil.rmtree(data_dir)
+    second.revive()
+    assert running(data_dir)
+
+    second.leave()
+    assert running(data_dir), "the first uses it"
+    first.leave()
+
+    assert not running(data_dir)
+
+
 def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):
     """The old one is kept until the next becomes too long; a short one is appended to."""
     monkeypatch.setattr(process, "LOG_BYTES", 1000)

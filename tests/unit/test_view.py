@@ -20,7 +20,7 @@ from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_ro
 from tests.each import each
 from tests.unit.statuses import DEFAULT_TYPES, endpoint, record, rest, status
 
-WIDTHS = (40, 80, 140)
+WIDTHS = (20, 30, 40, 52, 80, 140)
 HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"
 LONG = "A_TYPE_WHOSE_NAME_IS_LONGER_THAN_ANYBODY_WOULD_LIKE_TO_READ_ON_A_TERMINAL_OF_EIGHTY_COLUMNS"
 
@@ -92,12 +92,30 @@ def test_no_line_is_wider_than_the_terminal(name, width):
 
 
 @each("width", WIDTHS)
+@each("name", ["one type", "five types", "finished", "budgets", "at rest"])
+def test_no_value_is_cut_on_a_narrow_terminal(name, width):
+    """Whole columns are omitted and texts are wrapped; only names, and what a worker does, are cut, with a mark."""
+    picture = drawn(picture_of(DOCUMENTS[name]), width)
+    lines = [line.strip("│╭╮╰╯─ ") for line in picture.splitlines()]
+    told = {word for line in lines for word in line.split()}
+
+    assert "20261125T101500123Z-1a2b" in "".join(lines), "the id, if on two lines"
+    if name != "at rest":
+        assert ("60/180" in told) is (name != "finished")
+        assert not [word for word in told if word[0].isdigit() and "…" in word]
+    assert ("30/minute" in told) is ("limit" in told)
+
+
+@each("width", WIDTHS)
 @each("found", [queues(), queues(outlook=None, last_leftovers=[], by_type={})])
 def test_the_queues_fit_their_terminal(found, width):
     """Curves and all."""
     lines = drawn(queue_picture(found, trend()), width).splitlines()
+    told = " ".join(" ".join(line.strip("│ ") for line in lines).split())
 
     assert max(map(cell_len, lines)) <= width
+    for figure in ("↑ growing +33/min", "120 items/min", "not known yet"):
+        assert figure in told, "no figure is cut"
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -365,7 +383,7 @@ def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
 
-    assert "no scheduler is heard of; `rlm up`" in picture
+    assert "no scheduler is heard from; `rlm up`" in picture
     assert "`rlm start --wait` starts one now" in picture
 
 
@@ -504,7 +522,7 @@ def test_a_name_is_cut_in_its_middle():
     ("workers", "lacking", "told"),
     [
         (0, "", "none; they start when a run needs them"),
-        (0, NO_SUPERVISOR, "none, and no supervisor is heard of"),
+        (0, NO_SUPERVISOR, "none, and no supervisor is heard from"),
         (3, "", "3 alive"),
         (3, "every supervisor has another configuration", "3 alive, and every supervisor has another configuration"),
     ],
@@ -532,4 +550,4 @@ def test_a_forecast_that_leaves_probes_out_says_so():
 
     told = words.forecast(found).words
 
-    assert told.endswith(", but for what pay_b is probed with; up to 6 events will be left over")
+    assert told.endswith(", except for events with which pay_b is probed; up to 6 events will be left over")

@@ -147,8 +147,12 @@ class EmbeddedServer:
         last = users.try_alone()
         users.release()  # closing is not enough, because a fork may have a copy
         self._forget()
-        if last:
-            self._process.stop()
+        if not last:
+            return
+        self._process.stop()
+        with FileLock(self.data_dir / "users.lock") as current:  # another file if the directory was removed
+            if held(self._process.lock_path) and current.try_alone():
+                self._process.stop()  # the server that one of us revived in the new directory
 
     def _forget(self) -> None:
         users, self._users = self._users, None
