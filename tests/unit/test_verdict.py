@@ -10,6 +10,7 @@ from tests.unit.statuses import endpoint, record, rest, status
 
 LEFT = {"forecast_seconds": 120.0, "expected_leftover": 12, "workers": 3, "binds": "the limit of A binds"}
 FAILING = {"a": endpoint(["A"], errors=27, completed=63), "b": endpoint(["A"])}
+RESTED = {"health": "resting", "circuit_reason": "failing", "since": "2026-11-25T10:14:01.500Z"}
 TROUBLES = [{"endpoint": "a", "address": "h:80", "what": "HTTP 500", "calls": 27}]
 NOT_READY = {**status()["workers"], "ready": 0}
 RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_seconds": 9.0}
@@ -26,6 +27,7 @@ RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_
         ),
         (status(forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint=FAILING, troubles=TROUBLES), Level.WARN, "a fails 30% of its calls: HTTP 500"),
+        (status(by_endpoint={"a": FAILING["a"] | RESTED}), Level.WARN, "a fails 30% of its calls since 10:14:01 UTC"),
         (status(by_endpoint=FAILING, forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint={"a": endpoint(["A"], **RESTING)}), Level.WARN, "a resting (failing: HTTP 503) for 9.0 s"),
         (status(workers=3, forecast=LEFT) | {"workers": NOT_READY}, Level.BAD, "No worker is ready"),
