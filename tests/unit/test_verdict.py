@@ -88,12 +88,12 @@ def test_an_endpoint_to_blame_stays_in_the_headline():
 
     assert one.words == "a failing: HTTP 500 since 10:14:01 UTC"
     assert one.more == (
-        "Up to 12 events will be left over. No call to a is counted on. Once it works, `rlm endpoint resume a` calls "
-        "it at once."
+        "Up to 12 events will be left over. No call to a is counted on. Until it works, `rlm endpoint pause a` keeps "
+        "events from being spent on probes; then `rlm endpoint resume a` calls it at once."
     )
     assert (one.endpoint, two.endpoint) == ("a", "a")
     assert two.words == "2 failing: HTTP 500 since 2026-11-24 23:00:00 UTC: a, b"
-    assert "Once one works, `rlm endpoint resume NAME` calls it at once." in two.more
+    assert two.more.endswith("; then `rlm endpoint resume NAME` calls it at once.")
     assert three.words == "a paused for 0.8 s since 10:14:01 UTC"
     assert three.more.endswith("`rlm endpoint resume a` ends a pause.")
 
