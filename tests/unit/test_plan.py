@@ -693,6 +693,19 @@ def test_the_last_call_is_told_with_what_it_takes_itself():
     assert plan.binds == "nothing binds: the last call, of A, begins at 0:00 and takes 30 s"
 
 
+@pytest.mark.parametrize(("workers", "planned"), [(1, 1), (12, 12), (None, 3)])
+def test_a_share_of_a_budget_does_not_depend_on_the_number_of_workers(workers, planned):
+    """Nor are more workers planned than the budget lets begin at once, even if it binds beyond the target."""
+    account = Budget("account", Limit.parse("12 per 2 second"))
+    high, low = (replace(endpoint(name, "20 per 2 second"), budget=account) for name in ("high", "low"))
+    types = EventType("HIGH", 5, 0.02, (high,)), EventType("LOW", 1, 0.02, (low,), share=0.25)
+
+    plan = plan_of({"HIGH": 60, "LOW": 60}, types=types, horizon=Horizon(8, 6, 0.2), workers=workers)
+
+    assert {name: 60 - one.expected_leftover for name, one in plan.by_type.items()} == {"HIGH": 36, "LOW": 12}
+    assert plan.workers == planned
+
+
 def test_a_share_is_kept_while_a_higher_type_takes_the_rest():
     """Of lanes that a high type could use alone, a low one with a share of a fifth gets a fifth, and no more."""
     high = EventType("HIGH", 2, 1.0, (endpoint("high", "6000/minute"),))
