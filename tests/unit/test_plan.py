@@ -573,6 +573,17 @@ def test_what_fails_in_every_attempt_is_left_over():
     assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
 
 
+def test_the_last_attempt_is_planned_at_the_endpoint_that_fails_least():
+    """Half of the calls to the primary fail; nothing is left over, because the last attempt is made at the other."""
+    kind = EventType("A", 1, 0.1, (endpoint("a", "10000/minute"), endpoint("b", "10000/minute")))
+
+    def left_over(attempts):
+        horizon, expected = replace(HORIZON, max_attempts=attempts), {("A", "a"): Expected(0.1, 0.1, error_rate=0.5)}
+        return plan_of({"A": 800}, types=(kind,), horizon=horizon, expected=expected).expected_leftover
+
+    assert [left_over(attempts) for attempts in (1, 2, 3)] == [400, 0, 0]
+
+
 def test_a_suspect_endpoint_is_not_counted_on():
     """What failed and has not answered well since gets no call in a plan, whenever its rest ends; the plan says so."""
     windows = {"rebalance_api": WindowState(rest_seconds=1, suspect=True)}
