@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, PriorityQueue
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
 import redis
@@ -24,8 +24,11 @@ from dramatiq.errors import ConnectionClosed
 from actors.messages import QUEUE, fits, read_message, read_newer
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.ledger.connect import make_client, translated
+from rlm.ledger.connect import translated
 from rlm.telemetry.logs import Bounded
+
+if TYPE_CHECKING:
+    from rlm.ledger import Store
 
 #: Seconds after which an idle consumer looks for messages unasked. A wake-up is lost with its connection, and neither
 #: end notices. The conductor wakes consumers again while messages wait.
@@ -70,9 +73,11 @@ class WakingBroker(RedisBroker):
     on their way there, `woken` (there may be messages), `stopping`, and the limit on log lines about dropped messages.
     """
 
-    def __init__(self, url: str, namespace: str) -> None:
+    def __init__(self, store: Store) -> None:
+        """Keep messages in the Redis of `store`, over its connections."""
         # No maintenance: what a dead worker has fetched is deleted by the process that frees it.
-        super().__init__(client=make_client(url), middleware=[], namespace=namespace, maintenance_chance=0)  # type: ignore[no-untyped-call]
+        names = {"namespace": store.keys.dramatiq, "maintenance_chance": 0}
+        super().__init__(client=store.client, middleware=[], **names)  # type: ignore[no-untyped-call]
         self.woken = threading.Event()
         self.stopping = threading.Event()
         self.held: set[int] = set()
@@ -236,8 +241,8 @@ class WakefulConsumer(Consumer):
         self._littered = True
         left_out = self._broker.dropped.admit(QUEUE)
         if left_out is not None:
-            more = f", and {left_out} more since this was last said" if left_out else ""
-            log.warning("A message that is none of RLM's is dropped%s", more, extra={"action": "drop_message"})
+            more = f", and {left_out} more since this was last logged" if left_out else ""
+            log.warning("A message that is not RLM's is dropped%s", more, extra={"action": "drop_message"})
 
     def _tidy(self) -> None:
         """Delete dropped messages, if no message is in hand: then they are all that is fetched."""

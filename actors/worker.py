@@ -77,7 +77,9 @@ def run_worker(
             if not supervisor_id:
                 raise  # the command prints the error
             if isinstance(error, StoreError):
-                log.warning("Worker %s ends, for Redis failed: %s", worker_id, error, extra={"action": "stop_worker"})
+                log.warning(
+                    "Worker %s ends, because Redis failed: %s", worker_id, error, extra={"action": "stop_worker"}
+                )
             else:
                 log.exception("Worker %s broke off", worker_id, extra={"action": "stop_worker"})
             raise SystemExit(UNFIT) from None
@@ -110,7 +112,7 @@ class WorkerProcess:
         patience = PATIENCE_SECONDS + random.uniform(0.0, SPREAD_SECONDS)
         ended = partial(telemetry.run_ended, store.settings)
         self._overdue = self._lanes.overdue = OverdueWatch(store, patience, on_closed=ended, wake=self._wakeup.wake)
-        self._broker = WakingBroker(store.url, store.keys.dramatiq)
+        self._broker = WakingBroker(store)
         self._broker.broker_id = worker_id
         self._broker.has_worked = store.leases.has_worked
         declare(self._broker, DISPATCH, self._lanes.carry)
@@ -253,7 +255,7 @@ class TemplateLauncher:
 
     def __init__(self, template: Template, store: Store) -> None:
         self._template = template
-        self._broker = WakingBroker(store.url, store.keys.dramatiq)
+        self._broker = WakingBroker(store)
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
         """Start a worker process; the end of the supervisor does not cut its calls."""

@@ -53,7 +53,7 @@ class Forecaster:
         self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
         self.turnaround = Turnaround()  #: the time of a lane between two calls, as of the last look
         self._published = self.measuring.expected
-        self._plan_next_at = float("-inf")
+        self._plan_next_at = system_clock.monotonic() + REPLAN_SECONDS  # the run has its first plan
         self._report_next_at = float("-inf")
         self._short = 0
         self._leftover: int | None = None

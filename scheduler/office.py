@@ -83,7 +83,7 @@ class Office:
         self._store = store
         self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
-        broker = WakingBroker(store.url, store.keys.dramatiq)
+        broker = WakingBroker(store)
         self._redis = RedisWatch(store, self._leader, allow_volatile=allow_volatile)
         self._clock = self._redis.clock
         self._mender = self._redis.mender
@@ -143,7 +143,7 @@ class HandConductor(Office):
         try:
             self._housekeeper.after_run(record)
         except FencedError as error:  # the run is closed, and the new conductor tidies up
-            log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
+            log.info("Nothing is cleaned up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
     def close_open(self, run_id: str) -> dict[str, Any] | None:

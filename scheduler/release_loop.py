@@ -63,9 +63,7 @@ class ReleaseLoop:
         self._run = run = drain.run
         self._store = store
         self._leader = leader
-        self._redis = redis
-        self._duty = duty
-        self._drain = drain
+        self._redis, self._duty, self._drain = redis, duty, drain
         self._limits = store.limits()
         self._types = types_in_force(store)
         self._names = [one.name for one in self._types]
@@ -73,7 +71,8 @@ class ReleaseLoop:
         self._releases = Releases(store, broker, leader, run.id)
         self._releases.follow(self._types, run.revision)
         self._forecaster = Forecaster(store, leader, run, self._types)
-        self._carried = {one: store.runs.tally(run.id).get(f"carried:{one}", 0) for one in self._names}
+        tally = store.runs.tally(run.id)
+        self._carried = {one: tally.get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
         self._turn_seconds: float | None = None  #: how long turns have been lately, at the most
         self._counts: Mapping[str, Counts] = {}
@@ -271,7 +270,7 @@ class ReleaseLoop:
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
         self._releases.follow(self._types, revision)
-        told = "Run %s began with another configuration, of which no worker is left; it goes on with this one"
+        told = "Run %s began with another configuration, of which no worker is left; it continues with this one"
         extra = {"action": "adopt_run", "run_id": self._run.id}
         log.info(told, self._run.id, extra=extra)
 

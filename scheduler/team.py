@@ -126,14 +126,14 @@ class TeamWatch:
             return why
         if not supervisors:
             self._look_for_the_dead()
-            what = "and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one"
+            what = "and no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
             self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
         if not supervised:
-            return "no supervisor is heard of"
+            return "no supervisor is heard from"
         most = room(supervisors, self._store.hosts.idle())
         if most is not None and most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
-        return "those missing are not up yet: see whether their supervisor lives, and its log"
+        return "those missing are not up yet: check whether their supervisor is alive, and its log"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for dead supervisors, instead of the one for missing workers."""
@@ -200,7 +200,7 @@ class RunHosts:
         self._not_before = float("-inf")
 
     def look(self, shifted_us: int = 0) -> list[Process]:
-        """Return the workers that are heard of; take back the events of lost hosts.
+        """Return the workers that are heard from; take back the events of lost hosts.
 
         `shifted_us` is the total step of the clock of Redis so far: entries expire early with a step.
         """
@@ -254,7 +254,7 @@ class RunHosts:
                 continue
             events = sum(self._store.recovery.orphan_lost(one) for one in workers)
             self._freed.update(workers)
-            told = "Host %s is not heard of any more; %s of its %s go to other hosts"
+            told = "Host %s is not heard from any more; %s of its %s go to other hosts"
             extra = {"action": "free_host", "run_id": self._run_id}
             log.warning(told, host, counted(events, "event"), counted(len(workers), "worker"), extra=extra)
 

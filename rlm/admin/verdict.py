@@ -50,7 +50,7 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     if unfit := words.unfit(found):
         yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
     elif words.halted(found):
-        yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
+        yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` continues it.")
     if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
         other = team.get("other_configuration")
         missing = lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive"

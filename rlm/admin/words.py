@@ -110,7 +110,7 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
         left, alone = f"if none does, {left}", f"up to {left}"
     elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
-        when, left = f"{when}, but for what {names} probed with", f"up to {left}"
+        when, left = f"{when}, except for events with which {names} probed", f"up to {left}"
         alone = left
     return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
 
@@ -129,7 +129,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     if expected.get("shortage") and not expected["workers"]:
         return "nothing is being sent"
     if called is None:
-        after = f"{done_after(forecast_seconds)}, which is to come"
+        after = f"{done_after(forecast_seconds)}, which has yet to come"
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
@@ -198,7 +198,7 @@ def looked_at(found: Mapping[str, Any]) -> str:
 
 def halted(found: Mapping[str, Any]) -> str:
     """Return why an open run does not continue, and the remedy: Redis is unfit, or nobody conducts; else ''."""
-    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` continues it"
     return unfit(found) or (nobody if found.get("conductor", "-") is None else "")
 
 

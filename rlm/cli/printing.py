@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -131,6 +130,8 @@ def _columns(*, err: bool) -> int:
     try:
         return os.get_terminal_size((sys.stderr if err else sys.stdout).fileno()).columns or sys.maxsize
     except (OSError, ValueError):  # not a real terminal
+        import shutil
+
         return shutil.get_terminal_size().columns
 
 

@@ -38,6 +38,8 @@ SPREAD_SECONDS = 0.25
 LAPSE_SECONDS = 0.5
 #: Pause after Redis failed, or after the run was closed here or by another at the same time, seconds.
 AGAIN_SECONDS = 0.25
+#: Seconds from a wake-up to the look for an open run: a run may just have begun, and its first calls come first.
+ASK_SECONDS = 0.2
 #: A deadline closer than this wakes the process that must look, seconds; otherwise it may sleep for a heartbeat.
 NEAR_SECONDS = 5.0
 
@@ -104,7 +106,7 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
         fields = write_waits(waits.as_json(), counts, store.intake.untaken(run.id)[0])
         fields |= {"failure": failure} if failure else {}
         if store.runs.end_overdue(run.id, **fields):
-            told = "Run %s was not closed by its deadline: its conductor is deposed, and it is closed here"
+            told = "Run %s was not closed by its deadline: its conductor is deposed, and the run is closed here"
             log.warning(told, run.id, extra={"action": "close_overdue", "run_id": run.id})
     return close_run(store, run.id, overdue=True)
 
@@ -171,12 +173,12 @@ class OverdueWatch:
         self._next = self._expected
         self._overdue_since: float | None = None
         self._failed_at = -math.inf
-        self._asked = False
+        self._ask_at = math.inf
 
     def ask(self) -> None:
-        """Look for an open run at the next opportunity, unless a run that has not ended is known here."""
+        """Look for an open run in `ASK_SECONDS`, unless a run that has not ended is known here."""
         if math.isinf(self.pause_seconds):
-            self._asked = True
+            self._ask_at = system_clock.monotonic() + ASK_SECONDS
             self._wake()
 
     def expect(self, run_id: str, ends_at: float = -math.inf) -> None:
@@ -196,15 +198,14 @@ class OverdueWatch:
     def pause_seconds(self) -> float:
         """The seconds until the next look, infinite if none is due."""
         run_id, ends_at = self._expected
-        if self._asked:
-            return 0.0
-        return max(0.0, (self._next[1] if run_id == self._next[0] else ends_at) - system_clock.monotonic())
+        due = self._next[1] if run_id == self._next[0] else ends_at
+        return max(0.0, min(due, self._ask_at) - system_clock.monotonic())
 
     def look(self) -> None:
         """Look if due; close the run if it was overdue for long enough. If Redis is away, try again later."""
         if self.pause_seconds > 0:
             return
-        self._asked, (run_id, _) = False, self._expected
+        self._ask_at, (run_id, _) = math.inf, self._expected
         if run_id != self._next[0]:
             self._overdue_since = None
         try:
@@ -213,7 +214,7 @@ class OverdueWatch:
         except StoreError as error:
             self.note_outage(system_clock.monotonic())
             self._next = run_id, system_clock.monotonic() + AGAIN_SECONDS
-            log.debug("Run %s cannot be looked at: %s", run_id, error, extra={"action": "look", "run_id": run_id})
+            log.debug("Run %s cannot be checked: %s", run_id, error, extra={"action": "look", "run_id": run_id})
 
     def _look(self, run_id: str) -> float:
         """Look at a run; return when to look again."""

@@ -177,7 +177,7 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         store.leases.note_end(record["run_id"])
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record["run_id"]}
-        log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)
+        log.info("Run %s is not checked, because Redis failed: %s", record["run_id"], error, extra=extra)
 
 
 def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:

@@ -34,8 +34,8 @@ OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 _AKIN: Final = {Obstacle.SILENT: Obstacle.WORKERS}
 #: Why no worker was ready, if known.
 _LACKS: Final = {
-    ANOTHER_CONFIGURATION: f", for those there had {ANOTHER_CONFIGURATION}",
-    NO_SUPERVISOR: ", for no supervisor was heard of",
+    ANOTHER_CONFIGURATION: f", because those there had {ANOTHER_CONFIGURATION}",
+    NO_SUPERVISOR: ", because no supervisor was heard from",
 }
 
 #: How many `{seconds}` an obstacle lasted. For endpoints only the `{name}` of those that were shut, because others may
@@ -48,7 +48,7 @@ _WORDS: Final = {
     Obstacle.PAUSED: "{name} {was} paused",
     Obstacle.RESTING: "{name} {was} resting or probed",
     Obstacle.UNREACHED: "no host reached {name}",
-    Obstacle.HELD: "{name} {was} held, the window not to be trusted",
+    Obstacle.HELD: "{name} {was} held because the window could not be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
     Obstacle.RUN_BEFORE: "the run before was still open for {seconds}",

@@ -129,7 +129,7 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert entry(inst, "open_order_api")["health"] == "probing"
     assert entry(inst, "open_order_api")["circuit_reason"] == "failing: no answer in time"
     assert inst.json("endpoint", "resume", "open_order_api")["probing"]
-    assert "its next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
+    assert "the next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
     breaker.reopen(ends["open_order_api"])
     assert entry(inst, "open_order_api")["circuit_reason"] is None
 

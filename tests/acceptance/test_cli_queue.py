@@ -290,7 +290,7 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     }
     assert queued(inst) == [first, most, last]
     for number in (2, 3, 6):
-        assert f"line {number}: not pushed, for it has more than 1,000,000 bytes" in done.stderr
+        assert f"line {number}: not pushed, because it has more than 1,000,000 bytes" in done.stderr
     assert "3 lines not pushed" in done.stderr
 
 
@@ -349,8 +349,8 @@ def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
     finally:
         admin.acl_deluser(inst.prefix)
 
-    assert "0 items had been pushed before this; whether the next were is not known" in done.stderr
-    assert "does not allow RLM what it needs" in done.stderr
+    assert "0 items had been pushed before this; it is not known whether the next were" in done.stderr
+    assert "does not give RLM the rights it needs" in done.stderr
     assert len(queued(inst)) == 3
 
 

@@ -24,6 +24,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.connect import make_client
 from rlm.ledger.waker import Waker
 from rlm.telemetry import logs
+from tests.actors.stubstore import StubStore
 from tests.wait import wait_until
 
 #: Seconds until something that ought to have happened has not.
@@ -91,7 +92,7 @@ def make_broker(valkey_only_url, namespace):
     brokers = []
 
     def make(act=lambda _number: None):
-        broker = WakingBroker(valkey_only_url, namespace)
+        broker = WakingBroker(StubStore(valkey_only_url, namespace))
         broker.broker_id = f"worker-{len(brokers)}"
         broker.noted = []
 
@@ -205,7 +206,7 @@ def test_what_the_stock_producer_enqueued_is_read(broker, client, namespace):
 
 def test_a_redis_that_is_away_is_an_error_of_the_store():
     """Whoever releases must know that its messages may not have been sent."""
-    broker = WakingBroker("unix:///nowhere/valkey.sock", "t:dramatiq")
+    broker = WakingBroker(StubStore("unix:///nowhere/valkey.sock", "t:dramatiq"))
 
     with pytest.raises(StoreUnreachableError):
         broker.enqueue_many(messages(1))
@@ -492,7 +493,7 @@ def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, na
         assert consumer.is_alive()
         assert all(lane.is_alive() for lane in worker.workers)
     assert [one.message for one in caplog.records if one.levelname != "DEBUG"] == [
-        "A message that is none of RLM's is dropped"
+        "A message that is not RLM's is dropped"
     ]
 
 
@@ -594,7 +595,7 @@ def test_a_consumer_without_redis_tries_again_and_logs_no_error(monkeypatch, cap
     """What dramatiq says of each try would go to Sentry twice a second; RLM tells of the outage by itself."""
     monkeypatch.setattr(dramatiq.worker, "CONSUMER_RESTART_DELAY_SECS", 0.01)
     tries = []
-    broker = WakingBroker("redis://127.0.0.1:1", "nobody")
+    broker = WakingBroker(StubStore("redis://127.0.0.1:1", "nobody"))
     consume = broker.consume
     monkeypatch.setattr(broker, "consume", lambda *args, **options: tries.append(1) or consume(*args, **options))
     dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(lambda: None)

@@ -14,6 +14,7 @@ from actors import messages
 from actors.broker import WakingBroker
 from actors.messages import QUEUE
 from rlm.ledger.connect import make_client
+from tests.actors.stubstore import StubStore
 from tests.each import each
 from tests.wait import wait_until
 
@@ -32,7 +33,7 @@ def broker(request):
         return
     url = request.getfixturevalue("valkey_only_url")
     namespace = f"t{uuid4().hex[:8]}:dramatiq"
-    broker = WakingBroker(url, namespace)
+    broker = WakingBroker(StubStore(url, namespace))
     yield broker
     broker.client.close()
     with make_client(url) as client:

@@ -52,7 +52,7 @@ def test_the_actor_records_what_was_left(bench):
     bench.carry()
     bench.release()
     bench.store.runs.advance(bench.token, bench.run_id, State.FINISHING)
-    broker = WakingBroker(bench.url, bench.store.keys.dramatiq)
+    broker = WakingBroker(bench.store)
     messages.declare(broker, messages.LEFTOVERS, partial(close_run, bench.store))
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()

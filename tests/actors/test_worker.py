@@ -83,7 +83,7 @@ def make_bench(valkey_only_url, tmp_path):
 
     def make(url=valkey_only_url, **options):
         bench = Bench(url, tmp_path, **options).__enter__()
-        bench.broker = WakingBroker(url, bench.store.keys.dramatiq)
+        bench.broker = WakingBroker(bench.store)
         bench.workers = []
         opened.append(bench)
 
@@ -103,7 +103,6 @@ def make_bench(valkey_only_url, tmp_path):
     for bench in opened:
         for worker in bench.workers:
             worker.close()
-        bench.broker.client.close()
         bench.__exit__()
 
 

@@ -352,7 +352,7 @@ class _Launcher:
     def __init__(self, world: World, store: Store) -> None:
         self._world = world
         self._store = store
-        self._broker = WakingBroker(store.url, store.keys.dramatiq)
+        self._broker = WakingBroker(store)
         self._children: list[Worker] = []
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Any:
@@ -393,7 +393,7 @@ class Worker:
     def run(self) -> None:
         world = self._world
         self._store = Store(world.settings, "redis://simulated")
-        self._broker = WakingBroker(self._store.url, self._store.keys.dramatiq)
+        self._broker = WakingBroker(self._store)
         self._broker.broker_id, self._broker.maintenance_chance = self._id, 0
         dispatcher: Any = SimulatedDispatcher(world, self.host)
         self._lanes = Lanes(self._store, world.settings, dispatcher, self._id)

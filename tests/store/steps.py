@@ -99,10 +99,12 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
 
 
 def release_loop(store: Store, conductor: HandConductor, of: Run | Drain) -> ReleaseLoop:
-    """Return the loop that releases the calls of a run, or of a drain's run."""
+    """Return the loop that releases the calls of a run, or of a drain's run; its first turn makes a forecast."""
     inner, leader = conductor._conductor, conductor._leader
     drain = of if isinstance(of, Drain) else Drain(store, leader.token, of)
-    return ReleaseLoop(store, inner._broker, leader, inner._redis, conductor._duty, drain)
+    loop = ReleaseLoop(store, inner._broker, leader, inner._redis, conductor._duty, drain)
+    loop._forecaster.follow(loop._types)
+    return loop
 
 
 def release(

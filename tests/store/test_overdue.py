@@ -9,7 +9,7 @@ import pytest
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.run import State
 from rlm.delivery import run_end
-from rlm.delivery.run_end import AGAIN_SECONDS, LAPSE_SECONDS, PATIENCE_SECONDS, REDIS_AWAY, OverdueWatch
+from rlm.delivery.run_end import AGAIN_SECONDS, ASK_SECONDS, LAPSE_SECONDS, PATIENCE_SECONDS, REDIS_AWAY, OverdueWatch
 from rlm.ledger.reading.books import books
 from tests.clocks import SetClock
 from tests.store import steps
@@ -212,7 +212,7 @@ def test_a_deadline_that_was_moved_is_waited_for(watch, clock, running):
 
 
 def test_the_next_run_is_looked_at_in_its_turn(store, token, watch, clock, running):
-    """Also if only its predecessor was heard of here."""
+    """Also if only its predecessor was heard from here."""
     watch.expect("predecessor", clock.ends_at)
     run = running(1)
     clock.sleep(WINDOW_SECONDS)
@@ -225,7 +225,7 @@ def test_the_next_run_is_looked_at_in_its_turn(store, token, watch, clock, runni
 
 
 def test_who_is_woken_looks_which_run_is_open_unless_it_knows(store, token, clock, running, monkeypatch):
-    """Others may have each of its messages. Once a run: it is woken all the time while one goes on."""
+    """Others may have each of its messages. Once a run, whose first calls go first: it is woken all the time."""
     looks, woken, real = [], [], store.runs.current_at
     monkeypatch.setattr(store.runs, "current_at", lambda: looks.append(clock.time) or real())
     watch = OverdueWatch(store, wake=lambda: woken.append(clock.time))
@@ -233,13 +233,16 @@ def test_who_is_woken_looks_which_run_is_open_unless_it_knows(store, token, cloc
     def ask_and_look():
         watch.ask()
         watch.look()
+        clock.sleep(2 * ASK_SECONDS)
+        watch.look()
 
     ask_and_look()
     assert (len(looks), len(woken), watch.pause_seconds) == (1, 1, math.inf)
+    assert looks[0] == woken[0] + 2 * ASK_SECONDS
     run = running(1)
     for _ in range(3):
         ask_and_look()
-    assert (len(looks), len(woken), watch.pause_seconds) == (2, 2, pytest.approx(WINDOW_SECONDS))
+    assert (len(looks), len(woken), watch.pause_seconds) == (2, 2, pytest.approx(clock.ends_at - clock.time))
 
     steps.finish(store, token, run)
     store.runs.close(run.id, steps.record_of(), [], wanted=0)
@@ -248,7 +251,7 @@ def test_who_is_woken_looks_which_run_is_open_unless_it_knows(store, token, cloc
     clock.ends_at = clock.time + WINDOW_SECONDS
     running(1)
     ask_and_look()
-    assert watch.pause_seconds == pytest.approx(WINDOW_SECONDS)
+    assert watch.pause_seconds == pytest.approx(clock.ends_at - clock.time)
 
 
 def test_a_deadline_that_is_near_wakes_who_is_to_look(store, clock):

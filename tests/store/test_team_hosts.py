@@ -39,7 +39,7 @@ def test_of_workers_that_are_late_no_more_is_said_than_is_known(store, watch):
     """They may be starting, or their supervisor has just died: its entry does not say yet."""
     say(store, "a")
 
-    missing = "those missing are not up yet: see whether their supervisor lives, and its log"
+    missing = "those missing are not up yet: check whether their supervisor is alive, and its log"
     assert watch.look(1, 20).shortage == f"1 worker is ready of 20 wanted, and {missing}"
 
 

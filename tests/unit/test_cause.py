@@ -38,9 +38,9 @@ def test_nothing_left_over_has_no_cause():
         (WORKERS, "no worker was ready for 40 s"),
         (
             Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION),
-            "no worker was ready for 40 s, for those there had another configuration",
+            "no worker was ready for 40 s, because those there had another configuration",
         ),
-        (Wait(Obstacle.WORKERS, NO_SUPERVISOR), "no worker was ready for 40 s, for no supervisor was heard of"),
+        (Wait(Obstacle.WORKERS, NO_SUPERVISOR), "no worker was ready for 40 s, because no supervisor was heard from"),
         (Wait(Obstacle.SILENT), "no worker took the calls released for 40 s"),
         (LANES, "all lanes were busy for 40 s"),
         (Wait(Obstacle.START), "no call was made in the first 40 s"),

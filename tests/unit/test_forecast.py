@@ -35,7 +35,7 @@ class Planned:
         self.published = []
         self.leads = []
         self.turnarounds = []
-        self.now = 100.0
+        self.now = 100.0 - REPLAN_SECONDS
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
         self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={})
@@ -56,6 +56,7 @@ class Planned:
             id="r", started_at=20.0, window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000
         )
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
+        self.now = 100.0
 
     def _too_high(self, among):
         return [one for one in self.too_high if one.endpoint.name in among]
@@ -76,6 +77,19 @@ class Planned:
 
 def snapshot_of(counts, calls=0):
     return Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
+
+
+def test_the_plan_that_a_run_began_with_stands_for_a_moment(monkeypatch):
+    """Lanes begin meanwhile, which need the processors."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+
+    planned.now -= 0.01
+    planned.look(Counts(pending=9), 0)
+    assert planned.published == []
+
+    planned.now += 0.01
+    planned.look(Counts(pending=9), 0)
+    assert len(planned.published) == 1
 
 
 def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):

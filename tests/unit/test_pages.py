@@ -89,12 +89,12 @@ def test_now_shows_what_the_status_has():
 def test_now_lists_the_hosts_where_there_are_several():
     """With their state and share; one alone says nothing that the workers do not."""
     one = {"host": HOSTILE, "state": "ready", "why": None, "workers": 3, "share": 4, "capacity": 20}
-    lost = {**one, "host": "b", "state": "lost", "why": "its supervisor is not heard of", "capacity": None}
+    lost = {**one, "host": "b", "state": "lost", "why": "its supervisor is not heard from", "capacity": None}
     for hosts, number in (([one, lost], 2), ([one], 0), ([], 0)):
         html = shown(now.PAGE, Shared(status={**status(), **WHERE, "hosts": hosts}, course=COURSE)).html
 
         assert html.count("<td>ready") + html.count("<td>lost") == number
-        assert ("host b is lost: its supervisor is not heard of" in html.lower()) is (number == 2)
+        assert ("host b is lost: its supervisor is not heard from" in html.lower()) is (number == 2)
         assert "<b onclick" not in html
 
 

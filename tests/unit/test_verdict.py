@@ -19,7 +19,11 @@ RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_
     ("found", "level", "words"),
     [
         (status(), Level.WELL, "On track, finishes 57 s before the deadline"),
-        (status(called_seconds=None), Level.WELL, "On track, done 2:00 min after the first call, which is to come"),
+        (
+            status(called_seconds=None),
+            Level.WELL,
+            "On track, done 2:00 min after the first call, which has yet to come",
+        ),
         (status(forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint=FAILING, troubles=TROUBLES), Level.WARN, "a fails 30% of its calls: HTTP 500"),
         (status(by_endpoint=FAILING, forecast=LEFT), Level.WARN, "12 events will be left over"),
@@ -56,7 +60,7 @@ def test_between_two_runs(found, level, words):
 
 def test_without_a_worker_it_says_why_as_the_status_does():
     """Whoever reads it has to start a supervisor, or read its log; that so many are wanted does not help."""
-    why = "no worker is ready of 3 wanted, and no supervisor is heard of"
+    why = "no worker is ready of 3 wanted, and no supervisor is heard from"
     short = {**LEFT, "workers": 0, "binds": why, "shortage": why}
     found = status() | {"workers": {**NOT_READY, "wanted": 3, "now": 0}}
 
@@ -74,7 +78,7 @@ def test_workers_of_another_configuration_are_not_ready():
 
 def test_what_stands_beside_it_is_a_sentence():
     """It says more, with a command where there is something to do."""
-    assert verdict(rest(schedulers=0)).more == "No scheduler is heard of; `rlm up` or `rlm scheduler` starts one."
+    assert verdict(rest(schedulers=0)).more == "No scheduler is heard from; `rlm up` or `rlm scheduler` starts one."
     assert verdict(status(forecast=LEFT)).more == "The last answer comes in 50 s. The limit of A binds."
 
 

@@ -111,8 +111,11 @@ def test_no_value_is_cut_on_a_narrow_terminal(name, width):
 def test_the_queues_fit_their_terminal(found, width):
     """Curves and all."""
     lines = drawn(queue_picture(found, trend()), width).splitlines()
+    told = " ".join(" ".join(line.strip("│ ") for line in lines).split())
 
     assert max(map(cell_len, lines)) <= width
+    for figure in ("↑ growing +33/min", "120 items/min", "not known yet"):
+        assert figure in told, "no figure is cut"
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -380,7 +383,7 @@ def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
 
-    assert "no scheduler is heard of; `rlm up`" in picture
+    assert "no scheduler is heard from; `rlm up`" in picture
     assert "`rlm start --wait` starts one now" in picture
 
 
@@ -519,7 +522,7 @@ def test_a_name_is_cut_in_its_middle():
     ("workers", "lacking", "told"),
     [
         (0, "", "none; they start when a run needs them"),
-        (0, NO_SUPERVISOR, "none, and no supervisor is heard of"),
+        (0, NO_SUPERVISOR, "none, and no supervisor is heard from"),
         (3, "", "3 alive"),
         (3, "every supervisor has another configuration", "3 alive, and every supervisor has another configuration"),
     ],
@@ -547,4 +550,4 @@ def test_a_forecast_that_leaves_probes_out_says_so():
 
     told = words.forecast(found).words
 
-    assert told.endswith(", but for what pay_b is probed with; up to 6 events will be left over")
+    assert told.endswith(", except for events with which pay_b is probed; up to 6 events will be left over")

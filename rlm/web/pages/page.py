@@ -82,14 +82,14 @@ class ListFilter:
         text = self.text(name)
         seconds = seconds_of(text) if text else 0.0
         if text and not 0 < seconds <= _LONGEST_SECONDS:
-            self.faults.append(f"{name} {text!r} is no length of time; write for example {DURATIONS}")
+            self.faults.append(f"{name} {text!r} is not a duration; write for example {DURATIONS}")
         return seconds or None
 
     def number(self, name: str) -> int:
         """Return the whole number given for `name`, 0 without one. It is the position in a list, not a filter."""
         text = self.question.get(name)
         if text and not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004  # more than any list has
-            self.faults.append(f"{name} {text!r} is no place in this list")
+            self.faults.append(f"{name} {text!r} is not a place in this list")
             return 0
         return int(text or 0)
 
