@@ -680,7 +680,7 @@ def test_a_lost_directory_is_reported_when_leaving(data_dir):
     (data_dir / "valkey.sock").rename(data_dir / "hidden.sock")
     process_patience, process.STOP_SECONDS = process.STOP_SECONDS, 0.1
     try:
-        with pytest.raises(StoreError, match="does not stop in"):
+        with pytest.raises(StoreError, match="does not stop within"):
             server.leave()
     finally:
         process.STOP_SECONDS = process_patience
