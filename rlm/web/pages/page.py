@@ -209,7 +209,7 @@ def alone(template: str, **values: str) -> str:
 
 
 def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | str:
-    """Return a time as HTML, which the script shows relative to now: `ago`, `until` (a countdown) or `clock`.
+    """Return a time as HTML, which the script shows: `ago`, `until` (counted down), `past` (counted up) or `clock`.
 
     `when` is an ISO 8601 text, as in every document. Without the script it is the time of day in UTC.
     """
