@@ -48,7 +48,7 @@ AT_ONCE: Final = 32
 MOST_FINDINGS: Final = 5
 MOST_NAMED: Final = 3
 
-_MEND: Final = "start it, or correct its address, its certificate or the route to it; calls to it fail until then"
+_MEND: Final = "start it, or fix its address, its certificate or the route to it; calls to it fail until then"
 
 
 def check_configuration(settings: Settings) -> list[Finding]:
