@@ -28,7 +28,7 @@ Every command has these:
 | `--help`, `-h` | say what the command does, with examples |
 
 and those that print data have `--json`: one document on stdout, and nothing else there. Data goes to stdout, all talk
-to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=dumb` are honoured.
+to stderr. Colours and live views are for terminals; `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are honoured.
 
 | exit code | meaning |
 |---|---|
@@ -36,7 +36,7 @@ to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=d
 _EXITS = {
     ExitCode.DONE: "done",
     ExitCode.FAILED: "it ran and failed",
-    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that there is not",
+    ExitCode.USAGE: "usage or configuration; also an endpoint, type or host that there is not, except as a filter",
     ExitCode.NOT_FOUND: "no such run, event or dead letter",
     ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that goes on until then, ends with 0",
