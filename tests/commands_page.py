@@ -36,7 +36,7 @@ messages to stderr. Colours and live views are for terminals; `NO_COLOR`, `FORCE
 _EXITS = {
     ExitCode.DONE: "done",
     ExitCode.FAILED: "it ran and failed",
-    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that does not exist, except in a filter",
+    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that does not exist, unless to filter",
     ExitCode.NOT_FOUND: "no such run, event or dead letter",
     ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that runs until then, ends with 0",
