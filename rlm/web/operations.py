@@ -33,7 +33,7 @@ from rlm.web import parameters
 from rlm.web.session import Visit
 
 #: Most letters that one request handles, so that it is answered in time; `more` is the number left.
-MOST_LETTERS: Final = 5000
+MOST_LETTERS: Final = 100_000
 #: The settings that a plan may be asked with.
 _PLANNED: Final = ("run.", "workers.", "retry.", "types.", "budgets.")
 #: Most plans to make at once, and seconds that another waits for its turn.
@@ -165,12 +165,12 @@ def cancel_run(call: ApiCall) -> Any:
 
 
 def retry_letters(call: ApiCall) -> Any:
-    """Send the events of dead letters into the next run, the oldest 5,000 at a time; `more` are left."""
+    """Send the events of dead letters into the next run, the oldest 100,000 at a time; `more` are left."""
     return _deal(Deal.RETRY, call)
 
 
 def drop_letters(call: ApiCall) -> Any:
-    """Remove dead letters for good, the oldest 5,000 at a time; `more` are left."""
+    """Remove dead letters for good, the oldest 100,000 at a time; `more` are left."""
     return _deal(Deal.DROP, call)
 
 

@@ -17,6 +17,7 @@ from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog, stamped_at
 from tests.acceptance.redisusers import make_user, url_of
 from tests.store import steps
+from tests.store.deadletters import retry
 
 #: A moment in 2023 that items tell, and seconds since then at least.
 THEN = "2023-12-21T14:30:25.123Z"
@@ -138,7 +139,7 @@ def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
         inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     before = inst.json("queue", "stats")
     letter = next(inst.store.letters.all())
-    inst.store.letters.retry(letter, steps.priorities(inst.store))
+    retry(inst.store, letter)
 
     after = inst.json("queue", "stats")
 
