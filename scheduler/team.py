@@ -46,13 +46,15 @@ class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready`, and how many of them a forecast may count on.
 
     `supervised`: a living supervisor starts more. `shortage` describes what is wrong; it is empty if missing workers
-    are on their way. `strangers` are ready too, but have another configuration and claim nothing.
+    are on their way; it has lasted `short_seconds`. `strangers` are ready too, but have another configuration and claim
+    nothing.
     """
 
     ready: int
     supervised: bool
     shortage: str = ""
     strangers: int = 0
+    short_seconds: float = 0.0
 
     @property
     def counted_on(self) -> int | None:
@@ -110,7 +112,8 @@ class TeamWatch:
             return Team(ready, supervised, strangers=strangers)
         why = _cut_off(cut) or self._why(wanted, supervisors, strangers, supervised=supervised)
         there = f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready" if ready else "no worker is ready"
-        return Team(ready, supervised, f"{there} of {wanted} wanted, and {why}", strangers)
+        told = f"{there} of {wanted} wanted, and {why}"
+        return Team(ready, supervised, told, strangers, now - self._short_since)
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return for how many seconds missing workers are counted on; longer if Redis was away and nobody is known."""
@@ -129,7 +132,7 @@ class TeamWatch:
             what = "and no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
             self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
         if not supervised:
-            return "no supervisor is heard from"
+            return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
         most = room(supervisors, self._store.hosts.idle())
         if most is not None and most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"

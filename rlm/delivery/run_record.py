@@ -20,10 +20,11 @@ from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.breaker import forget_what_is_over, raised_alarm
+from rlm.ledger.control import limits_by_hand
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess
-from rlm.plan.cause import Ended, causes
+from rlm.plan.cause import MOST_NAMED, Ended, causes
 from rlm.plan.waits import Waits
 
 #: Fewer dead letters in a run raise no alarm, even if they are a large share of it.
@@ -43,7 +44,8 @@ def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True)
 def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
     """Return the record of a run that is being closed, including what is known only at its end."""
     record = _record(store, run, found, found.now_us)
-    if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
+    first_us = None if run.first_release_at is None else run.current_us(run.first_release_at)
+    if (actual := actual_seconds(found.calls, first_us)) is not None:
         record["plan"]["actual_seconds"] = actual
         record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
     if why := causes(_ended(store, run, record, found)):
@@ -104,13 +106,6 @@ def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, A
     }
 
 
-def _released_us(run: Run) -> int | None:
-    """Return when the run's first event was released, in microseconds by the current clock of Redis."""
-    if run.first_release_at is None:
-        return None
-    return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
-
-
 def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:
     """Return for how many seconds after its last completed call a run sent calls without a good answer."""
     failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
@@ -146,9 +141,13 @@ def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
 
 
 def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> Ended:
-    limits = {one.name: one.limit.text for one in all_limited(found.endpoints.values())}
+    limited = all_limited(found.endpoints.values())
+    limits = {one.name: one.limit.text for one in limited}
+    by_hand = {name: f"{name} {told}" for name, told in limits_by_hand(store, limited).items()}
     for kind in store.settings.event_types:
-        limits.setdefault(kind.name, found.endpoints[kind.endpoints[0].name].limit.text)
+        limits.setdefault(kind.name, limits[kind.endpoints[0].name])
+        told = [by_hand[one.name] for one in kind.endpoints if one.name in by_hand]
+        by_hand[kind.name] = "; ".join(told[:MOST_NAMED])
     leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
     return Ended(
         leftover=leftover,
@@ -160,6 +159,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
         cancelled=run.cancelled,
         failure=run.failure,
         stopped=run.stopped,
+        by_hand=by_hand,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -85,8 +85,20 @@ def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str
     """
     free = _free_slots(state, types)
     lanes = _open_lanes(state, types)
+    turns = [(event_type, lanes) for event_type in types]
+    if sharing := [event_type for event_type in types if event_type.share]:
+        begin_now = sum(map(len, _choose(state, turns, dict(free), lanes).values()))
+        total, begun = sum(state.begun.values()) + begin_now, state.begun
+        turns = [(one, due(one.share, total, begun.get(one.name, 0))) for one in sharing] + turns
+    return _choose(state, turns, free, lanes)
+
+
+def _choose(
+    state: ReleaseState, turns: Sequence[tuple[EventType, int]], free: dict[str, int], lanes: int
+) -> dict[str, list[str]]:
+    """Take `free` slots for the types in the order of their turns, each with the most lanes that it may take then."""
     chosen: dict[str, list[str]] = {}
-    for event_type, most in _turns(state, types, lanes):
+    for event_type, most in turns:
         had = chosen.get(event_type.name, [])
         wanted = min(most, lanes, state.counts[event_type.name].pending - len(had))
         releases = _take(free, state.usable(event_type), wanted)
@@ -123,16 +135,6 @@ def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
     ends_per_second = sum(counts[name].inflight / turn for name, turn in turns.items()) + max(0, woken) / longest
     soon = min(ends_per_second * state.ahead_seconds, MOST_AHEAD * state.lanes)
     return woken + math.floor(soon)
-
-
-def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
-    """Yield the types in the order in which they may take lanes, with the most lanes that each may take this time."""
-    total = sum(state.begun.values()) + max(0, lanes)
-    for event_type in types:
-        if event_type.share:
-            yield event_type, due(event_type.share, total, state.begun.get(event_type.name, 0))
-    for event_type in types:
-        yield event_type, lanes
 
 
 def burst_of(lanes: int) -> int:

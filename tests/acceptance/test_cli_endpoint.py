@@ -380,7 +380,11 @@ def test_status_tells_what_is_not_closed(inst):
         "open_order_api": "open",
     }
     assert found["by_budget"]["account"]["circuit"] == "paused"
-    assert "open_order_api is resting, account is paused: see" in inst.rlm("status").stdout
+    told = " ".join(inst.rlm("status").stdout.split())
+    assert "open_order_api resting (throttled) for " in told
+    assert (
+        f"; account paused since {found['by_budget']['account']['since'][11:19]} UTC: see `rlm endpoint list`" in told
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report
+from rlm.admin.unwell import unwell
 from rlm.admin.verdict import call_troubles
-from rlm.admin.words import unwell
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
 from rlm.ledger.processes import Role

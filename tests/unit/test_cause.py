@@ -196,3 +196,14 @@ def test_a_run_whose_scheduler_was_told_to_stop_says_so():
     assert found["cause"] == STOPPED
     assert found["sentence"] == "9 events left over: the scheduler was told to stop 28 s before the deadline"
     assert not went_wrong([found])
+
+
+def test_a_limit_that_was_set_by_hand_is_named():
+    """Alone and among others, by whom and from what."""
+    by_hand = {"A": "a1 set from 60/minute to 30/minute by me@h at T"}
+
+    (one,) = causes(ended({"A": 1}, {"A": {LIMIT: 9.0}}, by_hand=by_hand))
+    (two,) = causes(ended({"A": 1, "B": 1}, {"A": {LIMIT: 9.0}, "B": {LIMIT: 9.0}}, by_hand=by_hand))
+
+    assert one["sentence"].endswith(f"the limit of A (30/minute; {by_hand['A']}) lets no more through")
+    assert two["sentence"].endswith(f"the limits of A and B let no more through ({by_hand['A']})")

@@ -287,6 +287,57 @@ def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused, words):
     )
 
 
+@pytest.mark.parametrize(
+    ("waiting", "words"),
+    [
+        (
+            {"A": 9, "B": 95},
+            (
+                "no call to a is counted on until a probe is answered well: unless one is, 9 are left over; the limit "
+                "of B binds until the deadline at 3:00: 5 are left over, however many workers; a first overflow "
+                "endpoint would leave 9"
+            ),
+        ),
+        (
+            {"A": 5, "B": 99},
+            (
+                "the limit of B binds until the deadline at 3:00: 9 are left over; no call to a is counted on until a "
+                "probe is answered well: unless one is, 5 are left over, however many workers; a first overflow "
+                "endpoint would leave 5"
+            ),
+        ),
+    ],
+)
+def test_a_limit_is_blamed_only_for_its_own_type(waiting, words):
+    """It was blamed for what another type's failing endpoint left over, and who believed it raised a limit."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"),)), EventType("B", 1, 1.0, (endpoint("b"),)))
+
+    plan = plan_of(waiting, types=kinds, windows={"a": WindowState(suspect=True)})
+
+    assert plan.binds == words
+    assert plan.blamed == ("a",)
+
+
+def test_a_limit_that_was_set_by_hand_and_binds_is_named():
+    """Of a type that it binds, or a budget; it was taken for the file's, and one asked the API's owner for more."""
+    budget = Budget("account", Limit.parse("10/minute"))
+    kinds = (
+        EventType("A", 2, 1.0, (endpoint("a", "5/minute"), endpoint("a2"))),
+        EventType("B", 1, 1.0, (replace(endpoint("b"), budget=budget),)),
+    )
+    told = {"a": "set from 30/minute to 5/minute by me@h at T", "b": "set by me", "account": "set by you"}
+
+    limited, delayed, budgeted, free = (
+        compute_plan(Workload(waiting, kinds, by_hand=told), CAPACITY, HORIZON).binds
+        for waiting in ({"A": 500}, {"A": 40}, {"B": 500}, {"B": 5})
+    )
+
+    assert limited.endswith(" (a set from 30/minute to 5/minute by me@h at T)")
+    assert delayed.endswith(" (a set from 30/minute to 5/minute by me@h at T)")
+    assert budgeted.endswith(" (account set by you)")
+    assert "set by" not in free
+
+
 def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
     """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
     lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)
@@ -573,6 +624,29 @@ def test_what_fails_in_every_attempt_is_left_over():
     assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
 
 
+def test_the_last_attempt_is_planned_at_the_endpoint_that_fails_least():
+    """Half of the calls to the primary fail; nothing is left over, because the last attempt is made at the other."""
+    kind = EventType("A", 1, 0.1, (endpoint("a", "10000/minute"), endpoint("b", "10000/minute")))
+
+    def left_over(attempts):
+        horizon, expected = replace(HORIZON, max_attempts=attempts), {("A", "a"): Expected(0.1, 0.1, error_rate=0.5)}
+        return plan_of({"A": 800}, types=(kind,), horizon=horizon, expected=expected).expected_leftover
+
+    assert [left_over(attempts) for attempts in (1, 2, 3)] == [400, 0, 0]
+
+
+def test_what_fails_in_every_attempt_is_not_blamed_on_a_limit():
+    """Of 100 calls of A half fail, an eighth of its events in all attempts; only what B waits for is its limit."""
+    kinds = (EventType("A", 2, 0.1, (endpoint("a", "1000/minute"),)), EventType("B", 1, 0.1, (endpoint("b"),)))
+
+    plan = plan_of({"A": 100, "B": 92}, types=kinds, expected={("A", "a"): Expected(0.1, 0.1, error_rate=0.5)})
+
+    assert plan.binds.startswith(
+        "failing calls bind: 12 events are expected to fail in 3 attempts; the limit of B binds until the deadline at "
+        "3:00: 2 are left over, however many workers"
+    )
+
+
 def test_a_suspect_endpoint_is_not_counted_on():
     """What failed and has not answered well since gets no call in a plan, whenever its rest ends; the plan says so."""
     windows = {"rebalance_api": WindowState(rest_seconds=1, suspect=True)}
@@ -582,6 +656,8 @@ def test_a_suspect_endpoint_is_not_counted_on():
     assert "rebalance_api" not in {release.endpoint for release in plan.releases}
     assert plan.expected_leftover == 90
     assert plan.binds.endswith("(rebalance_api is not counted on until it answers well)")
+    assert plan.blamed == ("rebalance_api",)
+    assert plan_of({"REBALANCE_NEEDED": 270}, windows=windows).blamed == ()
 
 
 def test_a_budget_keeps_its_endpoints_together_within_its_limit():
@@ -691,6 +767,19 @@ def test_the_last_call_is_told_with_what_it_takes_itself():
     plan = plan_of({"A": 2}, types=(kind,), expected=expected)
 
     assert plan.binds == "nothing binds: the last call, of A, begins at 0:00 and takes 30 s"
+
+
+@pytest.mark.parametrize(("workers", "planned"), [(1, 1), (12, 12), (None, 3)])
+def test_a_share_of_a_budget_does_not_depend_on_the_number_of_workers(workers, planned):
+    """Nor are more workers planned than the budget lets begin at once, even if it binds beyond the target."""
+    account = Budget("account", Limit.parse("12 per 2 second"))
+    high, low = (replace(endpoint(name, "20 per 2 second"), budget=account) for name in ("high", "low"))
+    types = EventType("HIGH", 5, 0.02, (high,)), EventType("LOW", 1, 0.02, (low,), share=0.25)
+
+    plan = plan_of({"HIGH": 60, "LOW": 60}, types=types, horizon=Horizon(8, 6, 0.2), workers=workers)
+
+    assert {name: 60 - one.expected_leftover for name, one in plan.by_type.items()} == {"HIGH": 36, "LOW": 12}
+    assert plan.workers == planned
 
 
 def test_a_share_is_kept_while_a_higher_type_takes_the_rest():

@@ -13,6 +13,7 @@ from rich.text import Text
 from rlm.admin import words
 from rlm.admin.attendance import NO_SUPERVISOR
 from rlm.admin.monitoring import QueueSample, Trend
+from rlm.admin.unwell import unwell
 from rlm.terminal import drawing
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
 from rlm.terminal.queue import queue_line, queue_picture
@@ -196,7 +197,7 @@ def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     for name in ("new_balance_0", "overflow_new_balance_1"):
         found["by_endpoint"][name] |= {"health": "resting", "circuit_reason": "failing"}
 
-    held, failing = words.unwell(found)
+    held, failing = unwell(found)
 
     assert held.startswith("18 held for up to 31 s: rebalance_needed_0, ")
     assert held.endswith(" and 15 more")

@@ -67,7 +67,7 @@ class ListFilter:
         found = list(dict.fromkeys(filter(None, self.question.all(name))))
         for one in found:
             if one not in allowed:
-                self.faults.append(f"{name} {one!r} is none of {', '.join(allowed)}")
+                self.faults.append(f"{name} {one!r} is not one of {', '.join(allowed)}")
         return frozenset(self._note(name, found))
 
     def text(self, name: str) -> str:
@@ -209,7 +209,7 @@ def alone(template: str, **values: str) -> str:
 
 
 def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | str:
-    """Return a time as HTML, which the script shows relative to now: `ago`, `until` (a countdown) or `clock`.
+    """Return a time as HTML, which the script shows: `ago`, `until` (counted down), `past` (counted up) or `clock`.
 
     `when` is an ISO 8601 text, as in every document. Without the script it is the time of day in UTC.
     """
