@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from rlm.settings import model
 
 _DSN_VARIABLE = "SENTRY_DSN"
-#: What the variables about log lines (rlm/telemetry/logs.py) may be, in upper or lower case, unless they are empty.
-_LOGGING = {"RLM_LOG": ("DEBUG", "INFO", "WARNING", "ERROR"), "RLM_LOG_FORMAT": ("auto", "text", "json")}
+#: What the variables about log lines (rlm/telemetry/logs.py) may be, in any case, and what to say otherwise.
+_LOGGING = {
+    "RLM_LOG": (frozenset(logging.getLevelNamesMapping()), "must be DEBUG, INFO, WARNING or ERROR"),
+    "RLM_LOG_FORMAT": (frozenset({"AUTO", "TEXT", "JSON"}), "must be auto, text or json"),
+}
 _DATA_VARIABLE = "RLM_DATA_DIR"
 _DATA_FOLDER = ".rlm"
 _REVISION_DIGITS = 12
@@ -162,10 +166,8 @@ def _dsn_faults(dsn: str | None) -> Iterator[Fault]:
 
 
 def _logging_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
-    for variable, (*others, last) in _LOGGING.items():
-        value = environ.get(variable, "")
-        if value.lower() not in {"", last.lower(), *map(str.lower, others)}:
-            problem = f"must be {', '.join(others)} or {last}"
+    for variable, (allowed, problem) in _LOGGING.items():
+        if (value := environ.get(variable, "")) and value.upper() not in allowed:
             yield Fault((), "environment", f'{variable} = "{one_line(value, 40)}"', problem)
 
 

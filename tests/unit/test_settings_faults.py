@@ -484,6 +484,14 @@ def test_wrong_variable(faults, variable, value, line):
     assert found.startswith(line)
 
 
+@each("level", ["WARN", "critical", "Fatal", "NOTSET", ""])
+def test_log_lines_have_every_level_that_python_names(tmp_path, monkeypatch, level):
+    """An installation that was started with another one than the four stayed down after an upgrade."""
+    monkeypatch.chdir(tmp_path)
+
+    assert load_settings(environ={"RLM_LOG": level})
+
+
 def test_variable_that_fits_two_types(faults):
     """Types that differ in case alone cannot be told apart by a variable."""
     text = '[types.{0}]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{0}", url = "http://h/{0}" }} ]\n'
