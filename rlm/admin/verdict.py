@@ -13,6 +13,8 @@ from rlm.admin.unwell import endpoints_unwell, remedy, shut, since_words, unwell
 from rlm.core import tally
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
+from rlm.core.window import RECOVERING
+from rlm.plan.limits_bind import first_of
 
 if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
@@ -64,7 +66,8 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     name, failing = _failing(found)
     wrong = [one for one in (failing, *unwell(found)) if one]
     if expected.leftover and (blamed := [name for name in latest.get("blamed", ()) if name in closed]):
-        yield _shut(found, blamed, expected.leftover, safe_line(expected.binds))
+        left = f"{expected.leftover}{_of_them(latest, [closed[name] for name in blamed])}"
+        yield _shut(found, blamed, left, safe_line(expected.binds))
     if expected.leftover:
         why = safe_line(expected.binds) or (wrong or [""])[0]
         yield Verdict(Level.WARN, capital(expected.leftover), _joined(expected.when, why))
@@ -94,6 +97,14 @@ def _shut(found: Mapping[str, Any], names: Sequence[str], left: str = "", binds:
     return Verdict(Level.WARN, first, _joined(left, remedy(found, names), binds, besides), names[0])
 
 
+def _of_them(expected: Mapping[str, Any], shut: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many of the leftovers are of types with one of the endpoints that are shut; '' if all are."""
+    names = {name for entry in shut for name in entry.get("types", ())}
+    left = {name: number for name, number in expected.get("leftover_by_type", {}).items() if number and name in names}
+    number = sum(left.values())
+    return f", {number:,} of them of {safe_line(first_of(left))}" if 0 < number < expected["expected_leftover"] else ""
+
+
 def _joined(*told: str | None) -> str:
     """Return clauses as sentences on one line."""
     return " ".join(sentence(one) for one in told if one)
@@ -106,7 +117,8 @@ def _failing(found: Mapping[str, Any]) -> tuple[str, str]:
     if not name or parts[name] < FAILING_PART or found["by_endpoint"][name]["errors"] < FAILING_CALLS:
         return "", ""
     what = next((one["what"] for one in found.get("troubles", ()) if one["endpoint"] == name), "")
-    since = since_words(found["by_endpoint"][name].get("since"), found)
+    entry = found["by_endpoint"][name]
+    since = since_words(entry.get("since") if entry.get("health") in RECOVERING else None, found)
     return name, safe_line(f"{name} fails {parts[name]:.0%} of its calls{f': {what}' if what else ''}{since}")
 
 

@@ -65,8 +65,9 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut.
-    `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
+    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut; of
+    those beside which others are open, only if that is most of all. `course` has at most `COURSE_POINTS` pairs of a
+    time and the calls answered by then.
     """
 
     workers: int

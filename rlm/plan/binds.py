@@ -71,6 +71,9 @@ class _Comparison:
             types = first_of(one.name for one in late)
             return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {types}"
         budgeted = [one for one in open_ if self._is_held_by_budget(one)]
+        hampered = [one for one in open_ if any(window.rest == NEVER for window in self._shut_windows([one]))]
+        is_most = 2 * sum(left[one.name] for one in hampered) > course.leftover
+        endless = [one for one in self._shut_windows(hampered if is_most else ()) if one.rest == NEVER]
         return LimitsBind(
             by_limit={one.name: left[one.name] for one in open_ if one not in budgeted},
             by_budget={one.name: left[one.name] for one in budgeted},
@@ -82,6 +85,7 @@ class _Comparison:
             more_endpoints=more,
             unreachable=self._shut(shut),
             shut=self._shut(open_),
+            blamed=tuple(dict.fromkeys(one.name for one in (*self._shut_windows(shut), *endless))),
             by_hand=self._by_hand([one for one in open_ if one not in budgeted], budgeted),
         )
 

@@ -61,8 +61,9 @@ class LimitsBind(msgspec.Struct, frozen=True):
 
     `by_limit` and `by_budget` have the types that they bind, each with its leftover; `by_shut` those of which no
     endpoint can be called before the deadline, because of the `unreachable` ones. `shut` are endpoints and budgets of
-    the others. `failing` has a clause about calls that fail, with their number, `by_hand` clauses about limits. With
-    more workers, `least` are left over in all, or the end is `soonest`.
+    the others. `blamed` are the unreachable ones, and the endlessly shut ones of other types if those leave most over.
+    `failing` has a clause about calls that fail, with their number, `by_hand` clauses about limits. With more workers,
+    `least` are left over in all, or the end is `soonest`.
     """
 
     by_limit: Mapping[str, int]
@@ -77,6 +78,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
     more_endpoints: MoreEndpoints | None = None
     unreachable: tuple[ShutWindow, ...] = ()
     shut: tuple[ShutWindow, ...] = ()
+    blamed: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -86,12 +88,6 @@ class LimitsBind(msgspec.Struct, frozen=True):
     def leftover(self) -> int:
         """The events left over for these reasons."""
         return self._of_limits + sum(self.by_shut.values())
-
-    @property
-    def blamed(self) -> tuple[str, ...]:
-        """The endpoints and budgets that leave events over, or more than the limits do, by being shut."""
-        endless = [one for one in self.shut if one.until is None]
-        return tuple(dict.fromkeys(one.name for one in (*self.unreachable, *endless))) if self.leftover else ()
 
     @property
     def _of_limits(self) -> int:

@@ -660,6 +660,21 @@ def test_a_suspect_endpoint_is_not_counted_on():
     assert plan_of({"REBALANCE_NEEDED": 270}, windows=windows).blamed == ()
 
 
+@pytest.mark.parametrize(
+    ("waiting", "blamed"), [((92, 10, 1060), ()), ((182, 10, 92), ("x1",)), ((122, 122, 130), ("x1", "z1"))]
+)
+def test_an_endpoint_is_not_blamed_for_what_the_limit_of_another_type_leaves_over(waiting, blamed):
+    """To pause or mend it would change little; several are to blame together if their types leave most over."""
+    names = {"X": ("x1", "x2"), "Z": ("z1", "z2"), "Y": ("y",)}
+    kinds = tuple(EventType(name, 1, 1.0, tuple(map(endpoint, ends))) for name, ends in names.items())
+    windows = dict.fromkeys(("x1", "z1") if waiting[1] > 90 else ("x1",), WindowState(suspect=True))
+
+    plan = plan_of(dict(zip(names, waiting, strict=True)), types=kinds, windows=windows, workers=20)
+
+    assert plan.blamed == blamed
+    assert plan.by_type["X"].expected_leftover
+
+
 def test_a_budget_keeps_its_endpoints_together_within_its_limit():
     """Four endpoints of 30 a minute that share 60 a minute get 60, over types too, and the plan names the budget."""
     budget = Budget("account", Limit.parse("60/minute"))

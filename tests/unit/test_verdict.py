@@ -28,6 +28,11 @@ RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_
         (status(forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint=FAILING, troubles=TROUBLES), Level.WARN, "a fails 30% of its calls: HTTP 500"),
         (status(by_endpoint={"a": FAILING["a"] | RESTED}), Level.WARN, "a fails 30% of its calls since 10:14:01 UTC"),
+        (
+            status(by_endpoint={"a": FAILING["a"] | RESTED | {"health": "paused"}}),
+            Level.WARN,
+            "a fails 30% of its calls",
+        ),
         (status(by_endpoint=FAILING, forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint={"a": endpoint(["A"], **RESTING)}), Level.WARN, "a resting (failing: HTTP 503) for 9.0 s"),
         (status(workers=3, forecast=LEFT) | {"workers": NOT_READY}, Level.BAD, "No worker is ready"),
@@ -96,6 +101,14 @@ def test_an_endpoint_to_blame_stays_in_the_headline():
     assert "; then `rlm endpoint resume NAME` calls it at once. " in two.more
     assert three.words == "a paused for 0.8 s since 10:14:01 UTC"
     assert " `rlm endpoint resume a` ends a pause. " in three.more
+
+
+def test_an_endpoint_to_blame_for_most_is_told_with_how_many():
+    """What other types leave over by their limits is in the number of all."""
+    found = status(by_endpoint={"a": endpoint(["A", "B"], **RESTING), "c": endpoint(["C"])})
+    found["forecast"] = {**LEFT, "blamed": ["a"], "leftover_by_type": {"A": 7, "B": 3, "C": 2}}
+
+    assert verdict(found).more.startswith("12 events will be left over, 10 of them of A and B. ")
 
 
 def test_an_endpoint_that_is_well_again_is_not_blamed():
