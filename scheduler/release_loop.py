@@ -174,8 +174,9 @@ class ReleaseLoop:
             self._waits.give_up(scene, self._types)
             return None
         self._could_send = self._could_send or can_send
-        if self._releases.release(scene, now_us) and self._first_release_at is None:
-            self._note_first(self._run.deadline - remaining)
+        first_at = self._run.deadline - remaining if self._first_release_at is None else None
+        if self._releases.release(scene, now_us, first_at) and first_at is not None:
+            self._note_coming_up(first_at)
         if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
             self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * (self._turn_seconds or 0))
@@ -288,12 +289,11 @@ class ReleaseLoop:
         extra = {"action": "take_up_limits", "run_id": self._run.id}
         log.info(told, ", ".join(f"{name} {limits[name]}" for name in changed), extra=extra)
 
-    def _note_first(self, at: float) -> None:
-        """Note when the run's first call was released, seconds since 1970."""
-        self._first_release_at = at
+    def _note_coming_up(self, first_at: float) -> None:
+        """Note how long workers took to come up, now that a call was released, at `first_at`."""
+        self._first_release_at = first_at
         if self._cold and not self._hindered and self._store.processes.restarts() == self._restarts:
             self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
-        self._note(first_release_at=repr(at))
 
     def _note(self, **fields: str | float) -> None:
         self._store.runs.note(self._leader.token, self._run.id, **fields)

@@ -104,18 +104,21 @@ class Releases:
         calls = Counter(self._open)
         return {name: count.release(calls[name]) for name, count in waiting.items()}
 
-    def release(self, scene: ReleaseState, now_us: int) -> bool:
+    def release(self, scene: ReleaseState, now_us: int, first_at: float | None) -> bool:
         """Release the calls that may go at `now_us`, the moment of the `scene`; return whether there were any.
 
-        Then wake idle lanes for all calls released so far.
+        Then wake idle lanes for all calls released so far. If none were before, `first_at` is noted as the first time,
+        seconds since 1970.
         """
         chosen = choose_releases.choose_releases(scene, self._types)
         if chosen:
-            self._add(chosen, scene, now_us)
+            self._add(chosen, scene, now_us, first_at)
         self._wake(scene)
         return bool(chosen)
 
-    def _add(self, chosen: Mapping[str, Sequence[str]], scene: ReleaseState, now_us: int) -> None:
+    def _add(
+        self, chosen: Mapping[str, Sequence[str]], scene: ReleaseState, now_us: int, first_at: float | None
+    ) -> None:
         deadline_us = now_us + round(scene.remaining_seconds * MICROSECONDS)
         releases = [
             Release(
@@ -129,7 +132,7 @@ class Releases:
             for kind in self._types
             for name in chosen.get(kind.name, ())
         ]
-        self._store.turns.release(self._leader.token, self._run_id, releases)
+        self._store.turns.release(self._leader.token, self._run_id, releases, first_at)
         self._open.extend(release.of.type for release in releases)
         crash_point("release.released")
 

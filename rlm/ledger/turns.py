@@ -106,12 +106,16 @@ MOST_RELEASED = 1000
 class Turns(Part):
     """The released calls, and the turns of the lanes that make them."""
 
-    def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
-        """Release calls; return how many are released now, 0 once the run ends."""
+    def release(self, token: int, run_id: str, releases: Iterable[Release], first_at: float | None = None) -> int:
+        """Release calls; return how many are released now, 0 once the run ends.
+
+        `first_at`, in seconds since 1970, is noted with them as the run's first release unless it has one.
+        """
         keys, encoded = self._keys, [msgspec.json.encode(one) for one in releases]
         names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
+        args: list[Argument] = [token, run_id, "" if first_at is None else repr(first_at)]
         pieces = (encoded[at : at + MOST_RELEASED] for at in range(0, len(encoded), MOST_RELEASED))
-        return int(self._run_each("release_calls", [(names, [token, run_id, *piece]) for piece in pieces])[-1])
+        return int(self._run_each("release_calls", [(names, [*args, *piece]) for piece in pieces])[-1])
 
     @translating
     def take(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -61,6 +62,20 @@ def test_as_many_are_sent_as_there_are_lanes_and_it_is_noted_when_the_first_were
     assert (looks.counts(store).released, messages(store)) == (7, 7)
     assert store.runs.current().first_release_at == first
     assert store.runs.current().workers_peak == 2
+
+
+def test_when_the_first_call_was_released_is_known_even_if_its_conductor_dies_at_once(store, start, monkeypatch):
+    """Its successor took its own first release for the run's, and the record's peak lacked the earlier calls."""
+    loop = start(7)
+    announce(store, "w1")
+    monkeypatch.setattr(releases, "crash_point", Mock(side_effect=KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        loop._turn()
+
+    assert looks.counts(store).released == LANES
+    first = store.runs.current().first_release_at
+    assert store.runs.current().started_at < first <= system_clock.now() + 0.1
 
 
 @pytest.mark.parametrize("hindrance", ["", "stranger", "died", "unsupervised"])

@@ -6,7 +6,8 @@
 -- KEYS[4]  run       hash of that run
 -- ARGV[1]  token
 -- ARGV[2]  run id
--- ARGV[3..] the releases
+-- ARGV[3]  when the run's first call is released, noted unless it is known already; or ''
+-- ARGV[4..] the releases
 -- Returns  how many calls are released now; 0 once the run ends, because ending it deletes the released calls
 -- Atomic because a conductor that lost its lease must release nothing, and lanes take what is in the list.
 local lease, current, releases, run = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -15,7 +16,8 @@ local token, run_id = ARGV[1], ARGV[2]
 if redis.call('GET', current) ~= run_id then return redis.error_reply('FENCED by another conductor') end
 local conduct = redis.call('HMGET', run, 'state', 'cancelled')
 if conduct[1] ~= 'running' or conduct[2] then return 0 end
-return redis.call('RPUSH', releases, unpack(ARGV, 3))
+if ARGV[3] ~= '' then redis.call('HSETNX', run, 'first_release_at', ARGV[3]) end
+return redis.call('RPUSH', releases, unpack(ARGV, 4))
 
 --- take_turn
 -- Takes a lane's turn: settles the event it has completed, and claims its next one, with a slot if it is connected.
