@@ -65,10 +65,10 @@ class ReleaseState(msgspec.Struct, frozen=True):
         """How far ahead lanes are given calls, seconds."""
         return AHEAD_SECONDS + LAGS * self.lag_seconds
 
-    def turn_seconds(self, event_type: EventType) -> float:
-        """Return the seconds until a lane that begins a call of a type is free again, with its fastest endpoint."""
+    def turns_ahead(self, event_type: EventType) -> float:
+        """Return how many calls of a type a lane ends in the time ahead, with the type's fastest endpoint."""
         calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
-        return self.turnaround_seconds + min(calls)
+        return min(self.ahead_seconds / (self.turnaround_seconds + min(calls)), MOST_AHEAD)
 
     def wait_seconds(self, endpoint: Endpoint) -> float:
         """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
@@ -84,13 +84,16 @@ def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str
     slot, are subtracted from the free slots because they are about to take one.
     """
     free = _free_slots(state, types)
-    lanes = _open_lanes(state, types)
+    turns = {one.name: state.turns_ahead(one) for one in types}
+    lanes = _open_lanes(state, turns)
     chosen: dict[str, list[str]] = {}
-    for event_type, most in _turns(state, types, lanes):
+    fewest = min((max(1.0, turn) for name, turn in turns.items() if state.counts[name].pending), default=1.0)
+    for event_type, most in _turns(state, types, math.floor(lanes * fewest)):
         had = chosen.get(event_type.name, [])
-        wanted = min(most, lanes, state.counts[event_type.name].pending - len(had))
+        calls = max(1.0, turns[event_type.name])  # of a lane; one that takes longer occupies it all the same
+        wanted = min(most, math.floor(lanes * calls), state.counts[event_type.name].pending - len(had))
         releases = _take(free, state.usable(event_type), wanted)
-        lanes -= len(releases)
+        lanes -= len(releases) / calls
         if releases:
             chosen[event_type.name] = [*had, *releases]
     return chosen
@@ -110,19 +113,17 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
     return list(islice(in_order_of_use(free, endpoints), wanted)) if endpoints and wanted > 0 else []
 
 
-def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
-    """Return how many more calls may be released: for idle lanes, and for lanes that will soon be free.
+def _open_lanes(state: ReleaseState, turns: Mapping[str, float]) -> float:
+    """Return how many lanes can be given calls: idle ones, and those that will soon be free, by `turns` ahead.
 
-    An idle lane that begins now may soon be free again; this assumes the longest of the calls that wait.
+    A released call occupies the lane that will make it for the part of the time ahead that it takes.
     """
     counts = state.counts
-    busy = sum(count.released + count.inflight for count in counts.values())
-    woken = min(state.lanes - busy, burst_of(state.lanes))
-    turns = {one.name: state.turn_seconds(one) for one in types}
-    longest = max((turn for name, turn in turns.items() if counts[name].pending), default=math.inf)
-    ends_per_second = sum(counts[name].inflight / turn for name, turn in turns.items()) + max(0, woken) / longest
-    soon = min(ends_per_second * state.ahead_seconds, MOST_AHEAD * state.lanes)
-    return woken + math.floor(soon)
+    idle = state.lanes - sum(
+        counts[name].inflight + counts[name].released / max(1.0, turn) for name, turn in turns.items()
+    )
+    soon = sum(counts[name].inflight * min(1.0, turn) for name, turn in turns.items())
+    return min(idle, burst_of(state.lanes)) + soon
 
 
 def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
