@@ -241,8 +241,8 @@ class WakefulConsumer(Consumer):
         self._littered = True
         left_out = self._broker.dropped.admit(QUEUE)
         if left_out is not None:
-            more = f", and {left_out} more since this was last said" if left_out else ""
-            log.warning("A message that is none of RLM's is dropped%s", more, extra={"action": "drop_message"})
+            more = f", and {left_out} more since this was last logged" if left_out else ""
+            log.warning("A message that is not RLM's is dropped%s", more, extra={"action": "drop_message"})
 
     def _tidy(self) -> None:
         """Delete dropped messages, if no message is in hand: then they are all that is fetched."""

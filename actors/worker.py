@@ -77,7 +77,9 @@ def run_worker(
             if not supervisor_id:
                 raise  # the command prints the error
             if isinstance(error, StoreError):
-                log.warning("Worker %s ends, for Redis failed: %s", worker_id, error, extra={"action": "stop_worker"})
+                log.warning(
+                    "Worker %s ends, because Redis failed: %s", worker_id, error, extra={"action": "stop_worker"}
+                )
             else:
                 log.exception("Worker %s broke off", worker_id, extra={"action": "stop_worker"})
             raise SystemExit(UNFIT) from None

@@ -21,6 +21,7 @@ from rlm.core.run import Run, State
 from rlm.core.text import done_after, span
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger import Store
+from rlm.ledger.control import limits_by_hand
 from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
@@ -132,6 +133,7 @@ class Conductor:
             types,
             live_windows(store, [end for one in types for end in one.endpoints], ahead_seconds=begins_in),
             expected,
+            by_hand=limits_by_hand(store, all_limited(end for one in types for end in one.endpoints)),
         )
         plan = plan_run(
             store.settings,

@@ -19,6 +19,7 @@ from rlm.core.run import Run
 from rlm.core.text import counted, done_after
 from rlm.ledger import Store
 from rlm.ledger.breaker import limits_too_high
+from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
 from rlm.ledger.reading.books import Snapshot, take_snapshot
@@ -47,24 +48,24 @@ class Forecaster:
         self._store = store
         self._leader = leader
         self._run = run
-        self._types = types
         self._names = [one.name for one in types]
-        self._limited = all_limited(end for one in types for end in one.endpoints)
         self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
         self.turnaround = Turnaround()  #: the time of a lane between two calls, as of the last look
         self._published = self.measuring.expected
-        self._plan_next_at = system_clock.monotonic() + REPLAN_SECONDS  # the run has its first plan
         self._report_next_at = float("-inf")
         self._short = 0
         self._leftover: int | None = None
         self._begins_at: float | None = None
         self._room_now: int | None = None
         self._room_until = float("-inf")
+        self.follow(types)
+        self._plan_next_at = system_clock.monotonic() + REPLAN_SECONDS  # the run has its first plan
 
     def follow(self, types: Sequence[EventType]) -> None:
         """Plan with changed limits from now on; the types and their endpoints stay the same."""
         self._types = types
         self._limited = all_limited(end for one in types for end in one.endpoints)
+        self._by_hand = limits_by_hand(self._store, self._limited)
         self._plan_next_at = float("-inf")
 
     def look(self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
@@ -101,7 +102,9 @@ class Forecaster:
             "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
             "binds": _binds(plan, team, spent, scene.beyond),
+            "blamed": () if team.shortage else plan.blamed,
             "shortage": team.shortage,
+            "short_since": isoformat(now - team.short_seconds) if team.shortage else None,
             "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
             **({"untaken": scene.beyond} if scene.beyond else {}),
             "probed": _probed(self._types, scene, snapshot),
@@ -129,6 +132,7 @@ class Forecaster:
                 scene.lanes or None,  # without lanes, the plan begins when they come up
                 self._coming_up_seconds,
             ),
+            self._by_hand,
         )
         settings = self._store.settings
         return plan_run(

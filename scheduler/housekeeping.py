@@ -5,7 +5,7 @@ archive. The janitor removes what processes left in Redis when they died. An ope
 other workers continue.
 
 Lost hosts are reported during a run too: once when a host is lost, and once when it is back. A host is lost if none of
-its supervisors and schedulers was heard of within the lifetime of a heartbeat, and one did not sign off. By then the
+its supervisors and schedulers was heard from within the lifetime of a heartbeat, and one did not sign off. By then the
 other hosts have its share of the workers (rlm/processes/sharing.py).
 
 Archivist and janitor raise FencedError if another scheduler leads, because it may have a run open. They log errors of
@@ -105,7 +105,10 @@ class Archivist:
             return False
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
-            told = "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s"
+            told = (
+                "Run records and dead letters stay in Redis, because they cannot be archived: %s; trying again in "
+                "%.0f s"
+            )
             extra = alarm(Alarm.NO_ARCHIVE, "archive")
             log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
             return False
@@ -132,7 +135,7 @@ class Archivist:
 def report_death(store: Store, role: Role, process_id: str) -> None:
     """Remove a dead scheduler or supervisor from the register, and raise the alarm."""
     store.processes.forget(role, process_id)
-    told = "The %s %s has not been heard of, and never signed off: it, or its host, died"
+    told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
     extra = alarm(Alarm.PROCESS_DIED, "forget_process")
     log.warning(told, role, process_id, extra=extra)
 
@@ -166,7 +169,7 @@ class Janitor:
         except FencedError:
             raise
         except StoreError as error:
-            log.info("What the dead left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
+            log.info("What dead processes left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
 
     def _patience_seconds(self, role: Role) -> float:
         """Return after how many seconds a missing process is dead. After an outage of Redis all are missing briefly."""
@@ -178,9 +181,7 @@ class Janitor:
             return
         if role is not Role.WORKER and self._is_restored(self._missed[role, process_id]):
             self._store.processes.forget(role, process_id)
-            told = (
-                "The %s %s has not been heard of since Redis came back in another state: it may have signed off before"
-            )
+            told = "The %s %s has not been heard from since Redis came back with another state; it may have signed off"
             log.info(told, role, process_id, extra={"action": "forget_process"})
             return
         if role is not Role.WORKER:
@@ -194,7 +195,7 @@ class Janitor:
         log.info(told, process_id, extra=extra)
 
     def _is_restored(self, since: float) -> bool:
-        """Return whether Redis came back older or empty after a process, missing `since` then, was last heard of."""
+        """Return whether Redis came back older or empty after a process, missing `since` then, was last heard from."""
         renewal, missing_seconds = self._store.epochs.last_renewal(), system_clock.monotonic() - since
         not_heard_seconds = missing_seconds + LOOK_SECONDS + HEARTBEAT_TTL_SECONDS
         return renewal is not None and self._store.now() - renewal.at <= not_heard_seconds
@@ -211,7 +212,7 @@ def unheard(store: Store, missing: Iterable[str]) -> set[str]:
 def report_lost(store: Store, host: str) -> None:
     """Log a lost host and raise the alarm, unless that has been done."""
     if store.hosts.lose(host):
-        told = "Host %s is lost: nothing of it is heard of, and it did not sign off; the others have its share"
+        told = "Host %s is lost: nothing is heard from it, and it did not sign off; the others have its share"
         extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
         log.warning(told, host, extra=extra)
 

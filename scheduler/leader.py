@@ -28,7 +28,7 @@ MOST_ASKS = 100
 LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
 
 #: The consequence if a newer version has conducted.
-BARRED = "what it left this one cannot go on with, so it does not conduct"
+BARRED = "this one cannot continue with what it left, so it does not conduct"
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Leader:
         """Log that a newer version works here, whenever that version changes."""
         if newer and newer != self.newer:
             told = "rlm %s works here, whose schema is above that of this scheduler (%d): %s; upgrade this host"
-            then = BARRED if self.barred else "what this one cannot read is left alone, and nothing is mended"
+            then = BARRED if self.barred else "what this one cannot read is left alone, and nothing is repaired"
             log.warning(told, newer, SCHEMA, then, extra={"action": "meet_newer"})
         self.newer = newer
 

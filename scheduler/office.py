@@ -143,7 +143,7 @@ class HandConductor(Office):
         try:
             self._housekeeper.after_run(record)
         except FencedError as error:  # the run is closed, and the new conductor tidies up
-            log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
+            log.info("Nothing is cleaned up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
     def close_open(self, run_id: str) -> dict[str, Any] | None:

@@ -190,7 +190,7 @@ class Mender:
         except StoreError as trouble:
             if trouble.what == error.what:  # the caller reports that one
                 return
-            log.info("What Redis holds could not be mended yet: %s", trouble, extra={"action": "mend"})
+            log.info("What Redis holds could not be repaired yet: %s", trouble, extra={"action": "mend"})
 
     def look(self, *, deep: bool = False, records: bool = False) -> None:
         """Repair what can be read quickly; with `deep` also entries of large lists, with `records` also run records."""
@@ -219,7 +219,7 @@ class Mender:
             case "window" | "health":
                 return self._hold(flaw.of)
             case "epoch":  # a new one holds every endpoint
-                return Successor("epoch", {"distrust": f"{flaw.key} held what it cannot"})
+                return Successor("epoch", {"distrust": f"{flaw.key} had invalid content"})
             case "limits":  # those set by hand apply until the file's change
                 return Successor("limits", self._limits_by_hand())
             case "limits_filed":  # as published; otherwise the file's would replace those set by hand
@@ -291,4 +291,4 @@ class Mender:
             failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),
         )
         store.runs.restate(self._leader.token, flaw.of, store.known_types)
-        log.error("Run %s is closed, for %s %s", flaw.of, flaw.key, flaw.wrong, extra={"action": "close_lost_run"})
+        log.error("Run %s is closed, because %s %s", flaw.of, flaw.key, flaw.wrong, extra={"action": "close_lost_run"})

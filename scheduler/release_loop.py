@@ -271,7 +271,7 @@ class ReleaseLoop:
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
         self._releases.follow(self._types, revision)
-        told = "Run %s began with another configuration, of which no worker is left; it goes on with this one"
+        told = "Run %s began with another configuration, of which no worker is left; it continues with this one"
         extra = {"action": "adopt_run", "run_id": self._run.id}
         log.info(told, self._run.id, extra=extra)
 

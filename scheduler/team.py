@@ -46,13 +46,15 @@ class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready`, and how many of them a forecast may count on.
 
     `supervised`: a living supervisor starts more. `shortage` describes what is wrong; it is empty if missing workers
-    are on their way. `strangers` are ready too, but have another configuration and claim nothing.
+    are on their way; it has lasted `short_seconds`. `strangers` are ready too, but have another configuration and claim
+    nothing.
     """
 
     ready: int
     supervised: bool
     shortage: str = ""
     strangers: int = 0
+    short_seconds: float = 0.0
 
     @property
     def counted_on(self) -> int | None:
@@ -110,7 +112,8 @@ class TeamWatch:
             return Team(ready, supervised, strangers=strangers)
         why = _cut_off(cut) or self._why(wanted, supervisors, strangers, supervised=supervised)
         there = f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready" if ready else "no worker is ready"
-        return Team(ready, supervised, f"{there} of {wanted} wanted, and {why}", strangers)
+        told = f"{there} of {wanted} wanted, and {why}"
+        return Team(ready, supervised, told, strangers, now - self._short_since)
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return for how many seconds missing workers are counted on; longer if Redis was away and nobody is known."""
@@ -126,14 +129,14 @@ class TeamWatch:
             return why
         if not supervisors:
             self._look_for_the_dead()
-            what = "and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one"
+            what = "and no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
             self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
         if not supervised:
-            return "no supervisor is heard of"
+            return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
         most = room(supervisors, self._store.hosts.idle())
         if most is not None and most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
-        return "those missing are not up yet: see whether their supervisor lives, and its log"
+        return "those missing are not up yet: check whether their supervisor is alive, and its log"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for dead supervisors, instead of the one for missing workers."""
@@ -200,7 +203,7 @@ class RunHosts:
         self._not_before = float("-inf")
 
     def look(self, shifted_us: int = 0) -> list[Process]:
-        """Return the workers that are heard of; take back the events of lost hosts.
+        """Return the workers that are heard from; take back the events of lost hosts.
 
         `shifted_us` is the total step of the clock of Redis so far: entries expire early with a step.
         """
@@ -254,7 +257,7 @@ class RunHosts:
                 continue
             events = sum(self._store.recovery.orphan_lost(one) for one in workers)
             self._freed.update(workers)
-            told = "Host %s is not heard of any more; %s of its %s go to other hosts"
+            told = "Host %s is not heard from any more; %s of its %s go to other hosts"
             extra = {"action": "free_host", "run_id": self._run_id}
             log.warning(told, host, counted(events, "event"), counted(len(workers), "worker"), extra=extra)
 

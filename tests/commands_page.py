@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _INTRODUCTION = """\
 # Commands
 
-This page is generated from the commands themselves by `tests/commands_page.py`; `--help` behind any of them says the
+This page is generated from the commands themselves by `tests/commands_page.py`; `--help` after any of them prints the
 same. What they print with `--json`: [json.md](json.md).
 
 Every command has these:
@@ -25,10 +25,10 @@ Every command has these:
 |---|---|
 | `--config FILE` | the configuration file; else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in defaults |
 | `--debug` | show the traceback of an error; also before the command, or with `RLM_DEBUG=1` in the environment |
-| `--help`, `-h` | say what the command does, with examples |
+| `--help`, `-h` | show what the command does, with examples |
 
-and those that print data have `--json`: one document on stdout, and nothing else there. Data goes to stdout, all talk
-to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=dumb` are honoured.
+and those that print data have `--json`: one document on stdout, and nothing else there. Data goes to stdout, all
+messages to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=dumb` are honoured.
 
 | exit code | meaning |
 |---|---|
@@ -36,11 +36,11 @@ to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=d
 _EXITS = {
     ExitCode.DONE: "done",
     ExitCode.FAILED: "it ran and failed",
-    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that there is not",
+    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that does not exist",
     ExitCode.NOT_FOUND: "no such run, event or dead letter",
     ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
-    ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that goes on until then, ends with 0",
-    ExitCode.PIPE: "whoever read its output went away",
+    ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that runs until then, ends with 0",
+    ExitCode.PIPE: "the reader of its output went away",
 }
 #: The options of every command.
 _COMMON = {"--config", "--debug", "--help"}

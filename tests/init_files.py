@@ -30,24 +30,24 @@ _LINK = re.compile(r"\[(.+?)\]\(#[\w-]+\)")
 _PREFACE = """\
 The configuration of RLM. What is commented out is the default and may be left out.
 
-`rlm config check` says whether it can be used, `rlm config show` what holds and where each value comes from. Any single
-value can also be set by a variable of the environment, which goes before this file: RLM_RUN__TARGET=0.5 sets `target`
-of [run].
+`rlm config check` checks whether this file can be used; `rlm config show` shows the values in force and where each
+comes from. Any single value can also be set by an environment variable, which overrides this file:
+RLM_RUN__TARGET=0.5 sets `target` of [run].
 """
 _TYPES = """\
-The types of events, one table each; the name is what the items' `events` say. Those that follow replace the built-in
-ones (and are the same): keep those you need, add your own, name your APIs.
+The types of events, one table each. An item names them in its `events`. The tables below replace the built-in types
+(and are the same): keep those you need, add your own, name your APIs.
 """
 PROCFILE = """\
-# What `rlm up` runs; each process may as well run by itself, on several hosts.
+# What `rlm up` runs; each process can also run by itself, on several hosts.
 scheduler: exec rlm scheduler
 supervisor: exec rlm supervisor
 # The dashboard, http://127.0.0.1:8088; if another program has that port, it waits until it is free and says so.
 web: exec rlm web --wait
 """
 _ENVIRONMENT = """\
-Variables for RLM: copy this file to .env, which is for nobody else to read (`cp` leaves it so), and keep that out of
-version control. `rlm up` reads .env by itself. A shell has the other commands know them with
+Variables for RLM: copy this file to .env, which nobody else should be able to read (`cp` keeps it so), and keep .env
+out of version control. `rlm up` reads .env by itself. For the other commands, load it into the shell:
 
 set -a; . ./.env; set +a
 """
@@ -71,16 +71,16 @@ def environment_template() -> str:
     """Return the file `.env.example`: every variable, commented out."""
     a_type = next(iter(built_in_types()))
     told = [
-        ("The configuration file, where it is another than rlm.toml here.", f"RLM_CONFIG=/etc/rlm/{FILE_NAME}"),
+        ("The configuration file, if it is not rlm.toml in this directory.", f"RLM_CONFIG=/etc/rlm/{FILE_NAME}"),
         (
-            "Where the embedded server and RLM keep their files, where it is not .rlm beside it.",
+            "Where the embedded server and RLM keep their files, if not in .rlm beside the configuration file.",
             "RLM_DATA_DIR=/var/lib/rlm",
         ),
         ("Your own Redis in place of the embedded server.", "REDIS_URL=redis://:PASSWORD@127.0.0.1:6379/0"),
         ("Where errors are reported.", "SENTRY_DSN=https://KEY@sentry.example.com/1"),
         *_secrets(),
         (
-            'What headers = { Authorization = "env:API_AUTHORIZATION" } of an endpoint sends.',
+            'The value that an endpoint with headers = { Authorization = "env:API_AUTHORIZATION" } sends.',
             'API_AUTHORIZATION="Bearer TOKEN"',
         ),
         ("Any single value of the configuration: the `target` of [run].", f"{variable_name(('run', 'target'))}=0.75"),

@@ -21,7 +21,7 @@ FILE = Path(__file__).parents[1] / "rlm" / "web" / "openapi.json"
 _PARAMETER: Final = re.compile(r"\{(\w+)(:path)?\}")
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _ABOUT: Final = {
-    "run": "The id of a run, or as much of its beginning as no other has.",
+    "run": "The id of a run, or a beginning that no other id has.",
     "event": "The id of an event, ITEM:TYPE, of an item, or the name of a wallet.",
     "name": "The name of an endpoint or a budget.",
 }

@@ -16,10 +16,12 @@ from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
 
-NO_SCHEDULER: Final = "no scheduler is heard of; `rlm up` or `rlm scheduler` starts one"
-NO_LEADER: Final = "no scheduler leads: those heard of died, or cannot; see `rlm doctor`"
-NO_SUPERVISOR: Final = "no supervisor is heard of to start workers: `rlm up` or `rlm supervisor` starts one"
-BY_HAND: Final = "`rlm start --wait` does a run without a scheduler, with workers of its own if no supervisor lives"
+NO_SCHEDULER: Final = "no scheduler is heard from; `rlm up` or `rlm scheduler` starts one"
+NO_LEADER: Final = "no scheduler leads: those heard from died, or cannot lead; see `rlm doctor`"
+NO_SUPERVISOR: Final = "no supervisor is heard from to start workers: `rlm up` or `rlm supervisor` starts one"
+BY_HAND: Final = (
+    "`rlm start --wait` conducts a run without a scheduler, with workers of its own if no supervisor is alive"
+)
 #: Seconds within which a living scheduler takes a free lease; it looks four times a second.
 TAKEOVER_SECONDS: Final = 2.0
 _STRANGERS: Final = "every supervisor has another configuration, so its workers claim nothing: see `rlm doctor`"
@@ -64,7 +66,7 @@ def led_otherwise(store: Store, there: Present | None = None) -> str:
     if leads is None or not _differs(leads, store.settings.revision):
         return ""
     named = f"the scheduler {safe_line(leads.id)}"  # some commands print it between lines of their own
-    return f"{named} has another configuration than was read here, and runs go by that until its restart"
+    return f"{named} has another configuration than was read here, and runs use it until the scheduler is restarted"
 
 
 def nobody_sends(

@@ -34,9 +34,9 @@ _LONGEST_WHO = 200
 #: The reason if no host can call an endpoint.
 NO_HOST_REACHES_IT = "no host reaches it"
 #: Fields that a picture of a window needs and a list of endpoints does not show.
-_DRAWN_ONLY = frozenset({"allowed", "window", "refused", "since"})
+_DRAWN_ONLY = frozenset({"allowed", "window", "refused"})
 #: Fields that a list of endpoints shows and the status of a run does not.
-_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window", "refused", "since"})
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window", "refused"})
 #: The most calls of a window to draw, the newest: more cannot be told apart.
 _MOST_DRAWN = 1000
 
@@ -46,7 +46,7 @@ def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
 
     If `drawn`, add what a picture needs: the calls `allowed`; the `window` of the rule with the fewest calls left, as
     its period and the ages of its calls in seconds; when an endpoint `refused` calls within its limit, and how many,
-    or None; and `since` when it is unwell, if that is known.
+    or None.
     """
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)

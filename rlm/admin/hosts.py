@@ -24,9 +24,11 @@ from rlm.processes.sharing import divide
 
 #: How to bring a process up to date.
 _REMEDIES = {
-    Role.SCHEDULER: "restart the scheduler: an open run goes to a standby, without one between two runs",
+    Role.SCHEDULER: (
+        "restart the scheduler: a standby takes an open run over; without a standby, restart it between two runs"
+    ),
     Role.SUPERVISOR: "restart the supervisor: its workers finish their calls first",
-    Role.WORKER: "restart the worker; one that a supervisor started, with that",
+    Role.WORKER: "restart the worker, or the supervisor that started it",
 }
 
 
@@ -80,7 +82,7 @@ def called(version: str) -> str:
 
 
 #: The reason if every host that could take workers is drained.
-NO_HOST = "no host takes workers, since all are drained, so nothing is sent"
+NO_HOST = "no host takes workers, because all are drained, so nothing is sent"
 
 
 class HostState(StrEnum):
@@ -91,7 +93,7 @@ class HostState(StrEnum):
     DRAINING = "draining"  #: an operator ordered it to take no share
     CUT_OFF = "cut off"  #: it reaches Redis, but no endpoint that others reach
     SILENT = "silent"  #: it is missing from the register for now: it is lost, or its entry is
-    LOST = "lost"  #: it is no longer heard of, and did not sign off
+    LOST = "lost"  #: it is no longer heard from, and did not sign off
 
 
 def hosts(store: Store, there: Present | None = None) -> list[dict[str, Any]]:
@@ -186,7 +188,7 @@ class _Found:
         if host in self._silent:
             lost = self._lost.get(host)
             since = "at this moment" if lost is None else f"for {span(HEARTBEAT_TTL_SECONDS + lost)}"
-            return f"its supervisor is not heard of {since}, and did not sign off"
+            return f"its supervisor is not heard from {since}, and did not sign off"
         order = self._drains.get(host)
         if order is None or self._is_cut_off(host):
             return self._why_unreached(host)
@@ -198,7 +200,7 @@ class _Found:
             return None
         names = named([one["endpoint"] for one in unreached], MOST_NAMED)
         rest = ", and nothing gets through to any other" if self._is_cut_off(host) else ""
-        return f"it does not reach {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
+        return f"it has not reached {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
 
 
 def nobody_takes_workers(entries: Iterable[Mapping[str, Any]]) -> bool:
@@ -245,8 +247,8 @@ def forget(store: Store, host: str, by: str) -> dict[str, Any]:
     """Remove a lost host from the register until it is back; raise a NoSuchHostError if it is unknown or alive."""
     entry = _known(store, host)
     if entry["state"] not in {HostState.LOST, HostState.SILENT}:
-        instead = f"to have it work no more, stop its supervisor, or `rlm supervisor drain {host}`"
-        raise NoSuchHostError(f"Host {host} is heard of, so it cannot be forgotten; {instead}.")
+        instead = f"to stop its work, stop its supervisor, or `rlm supervisor drain {host}`"
+        raise NoSuchHostError(f"Host {host} is heard from, so it cannot be forgotten; {instead}.")
     store.orders.note(by, "", "forget_host", host, "")
     store.hosts.forget(host)
     return {"host": host, "forgotten": True}

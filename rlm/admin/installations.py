@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rlm.admin import words
 from rlm.admin.report import looked_at, overview
+from rlm.admin.unwell import shut
 from rlm.admin.verdict import verdict
 from rlm.core.errors import ConfigurationError, RLMError, StoreUnreachableError
 from rlm.core.text import LONGEST_LINE, harmless
@@ -113,7 +114,7 @@ def _look(settings: Settings) -> dict[str, Any]:
 def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what to show of an installation that answered with `report.overview`."""
     run = found if words.is_open(found) else found.get("last_record")
-    told, shut = verdict(found), words.shut(found)
+    told = verdict(found)
     return {
         "state": str(found["state"]),
         "redis": found["redis"],
@@ -126,7 +127,7 @@ def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
         "level": str(told.level),
         "verdict": told.words,
         "endpoints": len(found["by_endpoint"] | found.get("by_budget", {})),
-        "unwell": len(shut),
+        "unwell": len(shut(found)),
     }
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -16,12 +17,12 @@ from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.letters import Envelope, SpentLetterError, is_letter, is_nameless, spent
+from rlm.ledger.letters import Envelope, Placed, Removal, SpentLetterError, is_letter, is_nameless, spent
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
-#: Letters read at a time.
-_PAGE = 500
+#: Letters dealt with at a time, for which Redis is held up by milliseconds.
+_PAGE = 100
 
 
 class DeadLetter(Envelope):
@@ -233,23 +234,36 @@ class Dealing:
         A letter that is not named is skipped if its item can only become a dead letter again.
         """
         if self.ids:
-            deal = _retry if self.deal is Deal.RETRY else _drop
-            return [deal(store, raw) for raw in list(find_letters(store, self.ids).values())[:most]]
+            named = list(find_letters(store, self.ids).values())[:most]
+            return [outcome for raw in named for outcome in self._apply(store, [Placed(raw)])]
         return list(self._oldest(store, most))
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
-        """Apply it to the `most` oldest matching letters, oldest first, in constant memory; not to new letters."""
-        deal = _retry_unless_hopeless if self.deal is Deal.RETRY else _drop
-        kept = 0
-        while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
-            for raw in page:
-                if not is_letter(raw) or not self.chosen.fits(raw):
-                    kept += 1
-                elif most > 0:
-                    most -= 1
-                    outcome = deal(store, raw)
-                    kept += outcome.kept
-                    yield outcome
+        """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
+        older = 0
+        while most > 0 and (page := store.letters.oldest(older, _PAGE)):
+            placed = map(Placed, page, count(older))
+            matching = [one for one in placed if is_letter(one.raw) and self.chosen.fits(one.raw)][:most]
+            outcomes = self._apply(store, matching)
+            most -= len(matching)
+            older += len(page) - sum(not one.kept for one in outcomes)
+            yield from outcomes
+
+    def _apply(self, store: Store, placed: Sequence[Placed]) -> list[Outcome]:
+        """Apply it to letters of one page; to a hopeless one only if it is named."""
+        letters = [DeadLetter.read(one.raw) for one in placed]
+        if self.deal is Deal.DROP:
+            gone = "it is no longer there; somebody else has removed it"
+            dropped = zip(letters, store.letters.drop(placed), strict=True)
+            return [Outcome(letter.id, "" if done else gone) for letter, done in dropped]
+        largest = store.settings.queue.max_item_bytes
+        hopeless = ["" if self.ids else letter.hopeless(largest) for letter in letters]
+        tried = [one for one, why in zip(placed, hopeless, strict=True) if not why]
+        results = iter(store.letters.retry(tried, {one.name: one.priority for one in store.settings.event_types}))
+        return [
+            Outcome(letter.id, why, kept=True, left=True) if why else _retried(letter, next(results))
+            for letter, why in zip(letters, hopeless, strict=True)
+        ]
 
     def foretold(self, total: int, left: int, refused: int) -> dict[str, Any]:
         """Return the document of `--dry-run` for the result of `count`."""
@@ -265,30 +279,17 @@ class Dealing:
         return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
 
 
-def _retry(store: Store, raw: bytes) -> Outcome:
-    """Send a letter's event into the next run; without an event, put its item back on the audit list."""
-    letter, priorities = DeadLetter.read(raw), {one.name: one.priority for one in store.settings.event_types}
+def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:
+    """Return the outcome of a retry; a letter without an event put its item back on the audit list."""
     drop = f"`rlm failed drop {letter.id}`"
-    try:
-        if store.letters.retry(raw, priorities):
-            return Outcome(letter.id, as_item=letter.event_id is None)
-    except SpentLetterError as error:
-        why = f"{error}; push the item again, then remove the letter with {drop}"
-    except BadItemError as error:
-        why = f"{error}; correct the configuration, or drop it with {drop}"
-    else:
-        if store.letters.find(letter.id) is None:
-            return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
+    if result is Removal.DONE:
+        return Outcome(letter.id, as_item=letter.event_id is None)
+    if result is Removal.GONE:
+        return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
+    if result is Removal.UNDER_WAY:
         why = f"its event is under way again; {drop} removes the old letter alone"
+    elif isinstance(result, SpentLetterError):
+        why = f"{result}; push the item again, then remove the letter with {drop}"
+    else:
+        why = f"{result}; correct the configuration, or drop it with {drop}"
     return Outcome(letter.id, why, kept=True)
-
-
-def _retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
-    letter = DeadLetter.read(raw)
-    why = letter.hopeless(store.settings.queue.max_item_bytes)
-    return Outcome(letter.id, why, kept=True, left=True) if why else _retry(store, raw)
-
-
-def _drop(store: Store, raw: bytes) -> Outcome:
-    gone = "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it"
-    return Outcome(DeadLetter.read(raw).id, gone)

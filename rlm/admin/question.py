@@ -82,7 +82,7 @@ class Question:
             elif workers and key in _WORKERS:
                 yield f"--workers {workers:,} fixes the number: {key} makes no difference here."
             elif self.asked.replay and key == _EVERY:
-                yield f"A run is replayed as of when it began: {key} makes no difference here."
+                yield f"A run is replayed as it was when it began: {key} makes no difference here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,9 @@ def read_question(settings: Settings, asked: PlanAsk) -> Question:
     for name in asked.add:
         _check_type("--add-endpoint", name, settings)
     if arriving and asked.windows is None:
-        raise BadQuestionError("--arrivals is for --windows N: what arrives in each of them")
+        raise BadQuestionError("--arrivals needs --windows N: it is what arrives in each of them")
     if asked.replay and (counts or asked.windows):
-        raise BadQuestionError("--replay N is of finished runs: neither --count nor --windows goes with it")
+        raise BadQuestionError("--replay N is about finished runs: neither --count nor --windows goes with it")
     other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
     if asked.workers and asked.workers > MOST_WORKERS:
         shown = one_line(f"{asked.workers:,}", _SHOWN)

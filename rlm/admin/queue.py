@@ -28,7 +28,7 @@ PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
 #: The remedy if the audit list is not a list.
 _OTHER_KIND = (
-    "a scheduler sets it aside; if another program keeps it, name another list in queue.events. Push again then"
+    "a scheduler sets it aside; if another program uses it, name another list in queue.events. Then push again"
 )
 #: Most lines and types to name for one fault, the first ones.
 MOST_NAMED = 5
@@ -197,7 +197,7 @@ def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> I
         pushed.read += 1
         if len(item) > longest:
             pushed.refused += 1
-            yield b"", f"line {number}: not pushed, for it has more than {longest:,} bytes"
+            yield b"", f"line {number}: not pushed, because it has more than {longest:,} bytes"
             continue
         flaws = flaws_of(item, settings)
         if flaws:

@@ -154,7 +154,7 @@ class Replay:
         if len(self.runs) < self.asked:
             yield f"{self.asked:,} runs were asked for; {len(self.runs):,} on record can be read."
         if ended := sum(one.as_recorded for one in self.runs):
-            yield f"{counted(ended, 'run')} ended before the time: what was completed there is taken from the record."
+            yield f"{counted(ended, 'run')} ended before their time: what they completed is taken from the record."
         if self.unknown:
             causes = ", ".join(f"{word} ({counted(number, 'run')})" for word, number in self.unknown.items())
             yield f"Events were also left over for causes that no replay knows: {causes}."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rlm.admin import words
 from rlm.admin.attendance import NO_SCHEDULER, lacking
+from rlm.admin.hosts import hosts_unwell
+from rlm.admin.unwell import endpoints_unwell, remedy, shut, since_words, unwell
 from rlm.core import tally
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
@@ -32,11 +34,12 @@ class Level(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """A sentence without its full stop, its level, and details in further sentences."""
+    """A sentence without its full stop, its level, details in further sentences, and the endpoint that it is about."""
 
     level: Level
     words: str
     more: str = ""
+    endpoint: str = ""
 
 
 def verdict(found: Mapping[str, Any]) -> Verdict:
@@ -46,23 +49,27 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
 
 def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield the verdicts on an open run, the worst first; the last one always applies."""
-    expected, team = words.forecast(found), found["workers"]
+    expected, latest, closed = words.forecast(found), found.get("forecast") or {}, shut(found)
     if unfit := words.unfit(found):
         yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
     elif words.halted(found):
-        yield Verdict(Level.BAD, "Nothing conducts this run", "`rlm up` or `rlm scheduler` goes on with it.")
-    if found["state"] == State.RUNNING and team["wanted"] and not words.workers_ready(found):
-        other = team.get("other_configuration")
-        missing = lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive"
-        missing = f"{of_another_configuration(other)}: restart what `rlm doctor` names" if other else missing
-        short = safe_line(expected.binds) if (found.get("forecast") or {}).get("shortage") else ""
-        yield Verdict(Level.BAD, "No worker is ready", _joined(short or missing, expected.leftover if short else ""))
-    wrong = [one for one in (_failing(found), *words.unwell(found)) if one]
+        since = since_words(latest.get("as_of") if found["state"] == State.RUNNING else None, found)
+        late = f"it is {words.left_of(found)}" if words.overdue_seconds(found) else ""
+        remedies = "`rlm up` or `rlm scheduler` continues it"
+        more = _joined(late, expected.words, remedies, found["workers"].get("lacking"))
+        yield Verdict(Level.BAD, f"Nothing conducts this run{since}", more)
+    if found["state"] == State.RUNNING and found["workers"]["wanted"] and not words.workers_ready(found):
+        since = since_words(latest.get("short_since"), found)
+        yield Verdict(Level.BAD, f"No worker is ready{since}", _no_worker(found, expected))
+    name, failing = _failing(found)
+    wrong = [one for one in (failing, *unwell(found)) if one]
+    if expected.leftover and (blamed := [name for name in latest.get("blamed", ()) if name in closed]):
+        yield _shut(found, blamed, expected.leftover, safe_line(expected.binds))
     if expected.leftover:
         why = safe_line(expected.binds) or (wrong or [""])[0]
         yield Verdict(Level.WARN, capital(expected.leftover), _joined(expected.when, why))
     if wrong:
-        yield Verdict(Level.WARN, wrong[0], _joined(expected.words))
+        yield Verdict(Level.WARN, wrong[0], _joined(expected.words), name)
     if found["state"] != State.RUNNING:
         yield Verdict(Level.WELL, capital(expected.words))
     spare = words.spare_seconds(found)
@@ -70,19 +77,37 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
     yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
 
 
-def _joined(*told: str) -> str:
+def _no_worker(found: Mapping[str, Any], expected: words.Expectation) -> str:
+    """Return why no worker is ready and, once that is a shortage, what is left over."""
+    team = found["workers"]
+    if (found.get("forecast") or {}).get("shortage") and expected.binds:
+        return _joined(safe_line(expected.binds), expected.leftover)
+    if other := team.get("other_configuration"):
+        return _joined(f"{of_another_configuration(other)}: restart what `rlm doctor` names")
+    return _joined(lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive")
+
+
+def _shut(found: Mapping[str, Any], names: Sequence[str], *told: str) -> Verdict:
+    """Return the verdict that endpoints or budgets are shut: why, since when, what follows, and what to do."""
+    first, *others = endpoints_unwell(found, names)
+    besides = f"besides, {'; '.join(others)}" if others else ""
+    return Verdict(Level.WARN, first, _joined(*told, besides, remedy(found, names)), names[0])
+
+
+def _joined(*told: str | None) -> str:
     """Return clauses as sentences on one line."""
     return " ".join(sentence(one) for one in told if one)
 
 
-def _failing(found: Mapping[str, Any]) -> str:
-    """Return which endpoint fails most often, if it fails often, and the error; else ''."""
+def _failing(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Return which endpoint fails most often, if it fails often, and a sentence with the error; else twice ''."""
     parts = {name: one["errors"] / one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
     name = max(parts, key=lambda one: parts[one], default="")
     if not name or parts[name] < FAILING_PART or found["by_endpoint"][name]["errors"] < FAILING_CALLS:
-        return ""
+        return "", ""
     what = next((one["what"] for one in found.get("troubles", ()) if one["endpoint"] == name), "")
-    return safe_line(f"{name} fails {parts[name]:.0%} of its calls{f': {what}' if what else ''}")
+    since = since_words(found["by_endpoint"][name].get("since"), found)
+    return name, safe_line(f"{name} fails {parts[name]:.0%} of its calls{f': {what}' if what else ''}{since}")
 
 
 def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -100,8 +125,9 @@ def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
     if otherwise := found.get("led_otherwise"):
         yield Verdict(Level.WARN, "Another configuration is in force", _joined(safe_line(otherwise)))
-    if unwell := words.unwell(found):
-        yield Verdict(Level.WARN, unwell[0], "; ".join(unwell[1:]))
+    if wrong := unwell(found):
+        of_host = Verdict(Level.WARN, wrong[0], "; ".join(wrong[1:]))
+        yield of_host if hosts_unwell(found) else _shut(found, list(shut(found)))
     if last and (left := last["counts"]["leftover"]):
         told = f"At rest; the last run left {counted(left, 'event')} over"
         yield Verdict(Level.WARN, told, _joined(words.summary(last)))

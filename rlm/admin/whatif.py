@@ -20,6 +20,7 @@ from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted
 from rlm.core.window import WindowState
 from rlm.ledger import Store
+from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import learned
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.plan import Plan, carried, course_of, look_ahead
@@ -55,6 +56,7 @@ class Case(msgspec.Struct, frozen=True):
     room: int | None = None
     lacking: str = ""
     led_otherwise: str = ""
+    by_hand: Mapping[str, str] = {}
 
     @property
     def suspect(self) -> list[str]:
@@ -112,7 +114,7 @@ class Case(msgspec.Struct, frozen=True):
 
     def workload(self, events: Mapping[str, int]) -> Workload:
         """Return the workload of this case with these `events` by type."""
-        return Workload(events, self.types, self.windows, self.expected)
+        return Workload(events, self.types, self.windows, self.expected, by_hand=self.by_hand)
 
     @property
     def _capacity(self) -> Capacity:
@@ -168,8 +170,8 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
     types = planning.types_in_force(store)
     windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
     expected, room, lacking = learned(store, types), planning.room_of(store), "" if fresh else nobody_does(store)
-    otherwise = led_otherwise(store)
-    return Case(store.settings, types, windows, expected, gone_seconds, None, (), room, lacking, otherwise)
+    otherwise, by_hand = led_otherwise(store), limits_by_hand(store, all_limited(_endpoints(types)))
+    return Case(store.settings, types, windows, expected, gone_seconds, None, (), room, lacking, otherwise, by_hand)
 
 
 def as_it_might_be(
@@ -204,6 +206,7 @@ def as_it_might_be(
         room,
         lacking,
         today.led_otherwise,
+        limits_by_hand(store, all_limited(_endpoints(types))),
     )
 
 

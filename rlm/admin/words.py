@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rlm.admin.attendance import lacking
-from rlm.admin.hosts import hosts_unwell
 from rlm.admin.report import IDLE
+from rlm.admin.unwell import MOST_NAMED, shut, unwell
 from rlm.core.clock import timestamp
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, done_after, named, of_another_configuration, safe_line, span
-from rlm.core.window import RECOVERING, WELL
+from rlm.core.window import RECOVERING
 
-#: The most endpoints to name in a sentence.
-MOST_NAMED = 3
 #: An open run is called overdue if it is not closed so many seconds after its deadline.
 OVERDUE_SECONDS = 1.0
 
@@ -65,9 +63,14 @@ def countdown(found: Mapping[str, Any]) -> str:
 
 def left_of(found: Mapping[str, Any]) -> str:
     """Return how long an open run has left, or for how long it is overdue."""
-    left = found["seconds_left"]
-    overdue = 0.0 if left else timestamp(found["as_of"]) - timestamp(found["deadline"])
-    return f"{span(overdue)} past the deadline" if overdue > OVERDUE_SECONDS else f"{span(left)} left"
+    overdue = overdue_seconds(found)
+    return f"{span(overdue)} past the deadline" if overdue else f"{span(found['seconds_left'])} left"
+
+
+def overdue_seconds(found: Mapping[str, Any]) -> float:
+    """Return for how long an open run is overdue; 0 if it is not."""
+    overdue = 0.0 if found["seconds_left"] else timestamp(found["as_of"]) - timestamp(found["deadline"])
+    return overdue if overdue > OVERDUE_SECONDS else 0.0
 
 
 #: The expectation for a run that has no forecast yet, or needs none any more.
@@ -96,8 +99,10 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     if phase := _PHASES.get(found["state"]):
         return Expectation(phase, "", fits=True)
     if halted(found):
-        until = "Redis is fit" if unfit(found) else "somebody conducts it"
-        return Expectation(f"nothing more is sent until {until}", "", fits=False)
+        until = "" if overdue_seconds(found) else f" until {'Redis is fit' if unfit(found) else 'somebody conducts it'}"
+        waiting = counts_in_all(found).waiting
+        wait = f"; {counted(waiting, 'event')} {'waits' if waiting == 1 else 'wait'}" if waiting > 0 else ""
+        return Expectation(f"nothing more is sent{until}{wait}", "", fits=False)
     expected = found.get("forecast") or found["plan"]
     if why := lacking(found):
         return Expectation("nothing is sent before a worker comes up", why, fits=False)
@@ -110,7 +115,7 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
         left, alone = f"if none does, {left}", f"up to {left}"
     elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
-        when, left = f"{when}, but for what {names} probed with", f"up to {left}"
+        when, left = f"{when}, except for events with which {names} probed", f"up to {left}"
         alone = left
     return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
 
@@ -129,7 +134,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     if expected.get("shortage") and not expected["workers"]:
         return "nothing is being sent"
     if called is None:
-        after = f"{done_after(forecast_seconds)}, which is to come"
+        after = f"{done_after(forecast_seconds)}, which has yet to come"
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
         return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
@@ -198,44 +203,13 @@ def looked_at(found: Mapping[str, Any]) -> str:
 
 def halted(found: Mapping[str, Any]) -> str:
     """Return why an open run does not continue, and the remedy: Redis is unfit, or nobody conducts; else ''."""
-    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` continues it"
     return unfit(found) or (nobody if found.get("conductor", "-") is None else "")
 
 
 def unfit(found: Mapping[str, Any]) -> str:
     """Return why nothing is sent if Redis is unfit, and the remedy; else ''."""
     return f"nothing is sent until Redis is fit: {safe_line(found['unfit'])}" if found.get("unfit") else ""
-
-
-def unwell(found: Mapping[str, Any]) -> list[str]:
-    """Return which hosts, endpoints and budgets are unwell, and why; grouped by reason."""
-    alike: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for name, entry in shut(found).items():
-        reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
-        alike.setdefault(reason, {})[safe_line(name)] = entry
-    return [*hosts_unwell(found), *(_unwell(group) for group in alike.values())]
-
-
-def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the endpoints and budgets that are unwell, by name."""
-    entries = found["by_endpoint"] | found.get("by_budget", {})
-    return {name: entry for name, entry in entries.items() if entry.get("health", "ok") not in WELL}
-
-
-def _unwell(alike: Mapping[str, Mapping[str, Any]]) -> str:
-    names = list(alike)
-    told = healths(max(alike.values(), key=lambda entry: entry.get("circuit_seconds") or 0.0))[0]
-    if len(names) == 1:
-        return f"{names[0]} {told}"
-    return f"{len(names):,} {told.replace(' for ', ' for up to ')}: {named(names, MOST_NAMED)}"
-
-
-def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the health of an endpoint in three lengths: with reason and time, with time, and alone."""
-    health = str(entry["health"])
-    why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
-    left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
-    return f"{health}{why}{left}", f"{health}{left}", health
 
 
 def next_slot(entry: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ class Group(click.Group):
             if error.possibilities:  # an allowed option was misspelt
                 raise
             raise click.UsageError(
-                f"No such option {error.option_name!r} here. Options go behind the command.", ctx
+                f"No such option {error.option_name!r} here. Options go after the command.", ctx
             ) from error
 
     def resolve_command(
@@ -144,8 +144,9 @@ def new_server(settings: Settings) -> str:
     if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
         return ""
     return (
-        "There is no configuration (no --config, no RLM_CONFIG, no ./rlm.toml): the built-in defaults are used, and an "
-        f"embedded server of its own is made in {settings.data_dir}. `rlm init` writes a configuration to begin with."
+        "There is no configuration (no --config, no RLM_CONFIG, no ./rlm.toml): the built-in defaults are used, and "
+        f"an embedded server of its own is created in {settings.data_dir}. `rlm init` writes a configuration to begin "
+        "with."
     )
 
 
@@ -165,7 +166,7 @@ def unread_url(settings: Settings) -> str:
         url = parse_dotenv(read_trusted_text(file)).get("REDIS_URL", EMBEDDED)
     except (OSError, ValueError, errors.ConfigurationError):  # there is none, or `rlm up` reports its fault
         return ""
-    remedy = "this command looks at an embedded server instead. For the shell to know it: `set -a; . ./.env; set +a`"
+    remedy = "this command uses an embedded server instead. To load it into the shell: `set -a; . ./.env; set +a`"
     return f"{file} sets REDIS_URL, which only `rlm up` reads by itself: {remedy}" if url not in {"", EMBEDDED} else ""
 
 

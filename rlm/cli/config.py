@@ -35,10 +35,10 @@ directory:
   3. echo '{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}' |
        rlm queue push    an item, as the audit system would push it
   4. rlm start --wait    sends what waits, and shows what became of it
-  5. rlm result          shows that again; `rlm explain a-1` tells of the event
+  5. rlm result          shows that again; `rlm explain a-1` explains the event
 
 Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
-says whether it can be used, and `rlm doctor` whether all is well."""
+checks whether it can be used, and `rlm doctor` whether all is well."""
 #: click's own script lets bash expand completions as file names (`endpoints[0]`), and adds a space after `TYPE=`.
 BASH = """\
 _rlm_completion() {
@@ -65,17 +65,17 @@ _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(
     "rlm init                     # here",
     "rlm init /etc/rlm",
     "rlm init --dry-run           # print what would be written",
-    "rlm init --force             # write anew what is there, after asking",
+    "rlm init --force             # overwrite existing files, after asking",
 )
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIRECTORY]")
-@click.option("--force", is_flag=True, help="Overwrite files that are there; asks first.")
+@click.option("--force", is_flag=True, help="Overwrite existing files; asks first.")
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool) -> None:
     """Write a commented rlm.toml, a Procfile and .env.example to begin with.
 
-    They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
-    is there is never overwritten without --force. Says what to type next.
+    They have every setting with its meaning and its default, so nothing has to be changed for a first run. An existing
+    file is never overwritten without --force. Prints what to type next.
     """
     files = {name: (_FIRST_FILES / name).read_text(encoding="utf-8") for name in ("rlm.toml", "Procfile", _ENV_EXAMPLE)}
     there = [name for name in files if (directory / name).exists()]
@@ -121,9 +121,9 @@ def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_r
     """Print which files were written; in a dry run print the files on stdout, and their names on stderr."""
     for name in kept:
         if dry_run:
-            say(f"{directory / name} is there and would be kept; --force would overwrite it.")
+            say(f"{directory / name} exists and would be kept; --force would overwrite it.")
         else:
-            show(f"kept     {directory / name}, which is there; --force overwrites it")
+            show(f"kept     {directory / name}, which exists; --force overwrites it")
     for name, text in written.items():
         if dry_run:
             say(f"{directory / name} would be written:")
@@ -134,7 +134,7 @@ def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_r
         return
     if directory.absolute() != Path.cwd():
         show()
-        show_words(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
+        show_words(f"Go to this directory, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
     show(_NEXT)
 
 
@@ -152,10 +152,10 @@ def config() -> None:
 )
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=setting_keys)
 def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
-    """Show every setting, its value, and where that comes from.
+    """Show every setting, its value, and where the value comes from.
 
-    That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
-    a type. Passwords, tokens, the values of headers and keys in URLs are masked.
+    It comes from "default", the file, or the environment variable that is named. KEY shows only that setting, or all of
+    a section or a type. Passwords, tokens, the values of headers and keys in URLs are masked.
     """
     settings = settings_of(config)
     found = _chosen(settings.shown, keys)
@@ -211,9 +211,9 @@ def _row(one: Shown, settings: Settings) -> list[str]:
 
 @command("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm", group=config)
 def check(config: Path | None) -> None:
-    """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
+    """Check whether the configuration can be used; print everything that is wrong with it. Starts and contacts nothing.
 
-    Exits with 2 if anything is wrong. What is allowed and hardly meant is a warning.
+    Exits with 2 if anything is wrong. A value that is allowed but probably not intended is a warning.
     """
     from rlm.settings.rules import warnings_of
 
@@ -244,11 +244,11 @@ def check(config: Path | None) -> None:
 def completion(config: Path | None, shell: str) -> None:
     """Print the script that completes commands, options and names in a shell.
 
-    Names are those of runs, types, endpoints, budgets, dead letters and settings, as they are when they are asked for.
-    A store that cannot be reached completes nothing, and no server is started for it.
+    Names are those of runs, types, endpoints, budgets, dead letters and settings at the time of completion. If the
+    store cannot be reached, nothing in it is completed; no server is started for it.
 
-    Where the script goes: the examples below, then a new shell. With zsh the line stands after `compinit`; bash has to
-    be 4.4 or later.
+    Install the script as in the examples below, then open a new shell. With zsh the line belongs after `compinit`; bash
+    must be 4.4 or later.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 

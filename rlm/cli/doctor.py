@@ -24,22 +24,23 @@ VERDICTS = {"warning": "warn", "error": "fail"}
 
 @command(
     "rlm doctor",
-    "rlm doctor -v                      # what is well, too",
+    "rlm doctor -v                      # all checks, each on a line",
     "rlm doctor --strict                # in a health check: warnings count, too",
     "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning, too.")
-@click.option("--verbose", "-v", is_flag=True, help="Show what is well, too, each on a line.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if there is a warning, too.")
+@click.option("--verbose", "-v", is_flag=True, help="Show the checks that found nothing wrong, too, each on a line.")
 @volatile_option
 def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool) -> None:
-    """Check the installation; say what is wrong and what to do: what failed first, then warnings.
+    """Check the installation; print what is wrong and what to do: failures first, then warnings.
 
-    Looks at the configuration and who may read it, Sentry, whether each endpoint can be connected to, Redis (fit,
-    near, its clock, what it forgot), who runs and who leads, the open run, events that do not get on, endpoints,
-    how long calls take, and the books. What cannot be looked at is told, and the rest is looked at all the same.
+    Checks the configuration and who may read it, Sentry, whether each endpoint can be connected to, Redis (whether it
+    is fit and near, its clock, what it forgot), which processes run and which scheduler leads, the open run, events
+    that make no progress, endpoints, how long calls take, and the books. Reports what cannot be checked, and checks the
+    rest all the same.
 
-    Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
-    configuration.
+    Exits with 0 if nothing failed, with or without warnings; with 2 if the configuration failed, 4 if Redis did, 1 if
+    anything else did.
     """
     from rlm.admin.doctor import examine
 
@@ -105,7 +106,7 @@ def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]
 def compliance(config: Path | None, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
-    Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
+    Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
     from rlm.ledger.reading.compliance import compliance as judge
     from rlm.ledger.reading.compliance import exceeded, gap, rules
@@ -144,8 +145,8 @@ def compliance(config: Path | None, since: float) -> None:
 def orders(config: Path | None, number: int) -> None:
     """List the last N orders (20) that came over HTTP or are about hosts, newest first: what, by whom, why.
 
-    Each is noted before it is carried out. The newest 1000 are kept. What other commands change of endpoints is in
-    `rlm endpoint changes`.
+    Each order is recorded before it is carried out. The newest 1000 are kept. Changes of endpoints by other commands
+    are in `rlm endpoint changes`.
     """
     from rlm.admin.report import order_list
 
@@ -153,7 +154,7 @@ def orders(config: Path | None, number: int) -> None:
         entries = order_list(store, number)
     print_json(entries)
     if not entries:
-        show_words("Nothing was ordered yet. `rlm web` serves the dashboard, and `rlm supervisor drain` is an order.")
+        show_words("No order was given yet. `rlm web` serves the dashboard, and `rlm supervisor drain` is an order.")
     else:
         names = ["at", "by", "address", "what", "about", "reason"]
         table(names, [[one[name] for name in names] for one in entries], right=())

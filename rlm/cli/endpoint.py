@@ -45,16 +45,20 @@ _type_option = click.option(
 @_names_argument
 @_type_option
 @click.option(
-    "--for", "seconds", type=Duration(longest=366 * 86_400.0), metavar="DURATION", help="How long; else until resumed."
+    "--for",
+    "seconds",
+    type=Duration(longest=366 * 86_400.0),
+    metavar="DURATION",
+    help=("How long; without it, until resumed."),
 )
 @_reason_option
 def pause_endpoints(
     *, config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, reason: str
 ) -> None:
-    """Send no new call to endpoints, or to any of a budget.
+    """Send no new call to endpoints, or to any endpoint of a budget.
 
-    NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
-    at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
+    NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). The others take their share. The
+    pause applies at once, in an open run as well; calls under way are not cut. A later pause replaces an earlier one.
     """
     from rlm.admin.endpoints import pause
 
@@ -74,11 +78,11 @@ def pause_endpoints(
 @_type_option
 @_reason_option
 def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str | None, reason: str) -> None:
-    """End a pause, and a rest for what endpoints answered.
+    """End a pause, or a rest that is due to an endpoint's answers.
 
-    NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). Where one was throttled or failing,
-    its next call is its probe then. A rest because its window cannot be trusted stands: what was sent is not known, so
-    a limit might be exceeded.
+    NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). If an endpoint was throttled or
+    failing, its next call is a probe. A rest because its window cannot be trusted continues: what was sent is not
+    known, so a limit might be exceeded.
     """
     from rlm.admin.endpoints import resume
 
@@ -87,14 +91,14 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
         if alike["paused"]:
             show_words(f"No longer paused: {told}.")
         if alike["rested"]:
-            show_words(f"No longer resting for what was answered, the next call being a probe: {told}.")
+            show_words(f"No longer resting; the next call is a probe: {told}.")
         if alike["probing"] and not alike["rested"]:
-            show_words(f"Its rest is over already, and its next call is a probe: {told}.")
+            show_words(f"The rest is already over; the next call is a probe: {told}.")
         elif not alike["paused"] and not alike["rested"]:
-            show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {told}.")
+            show_words(f"Neither paused nor resting, so nothing was changed: {told}.")
     for one in changed:
         if (held := one["held_seconds"]) > 0:
-            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
+            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted until then.")
 
 
 @command(
@@ -111,9 +115,9 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
 def limit_endpoints(
     *, config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, reason: str
 ) -> None:
-    """Change the limit of endpoints or budgets now, of each to RATE.
+    """Change the limit of endpoints or budgets to RATE, now.
 
-    NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
+    NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
     "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is
     allowed twice. It holds until the file's value for it changes.
     """
@@ -175,7 +179,7 @@ def _change(
 def list_endpoints(config: Path | None) -> None:
     """List endpoints and budgets: limit, calls used and free, health.
 
-    Next is when a slot is free, "-" where it is paused until resumed.
+    Next is when a slot is free; "-" means paused until resumed.
     """
     from rlm.admin.endpoints import endpoint_list
 
@@ -214,8 +218,8 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
 def changes(config: Path | None, number: int) -> None:
     """List the last N changes (20), newest first.
 
-    They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
-    first time is no change.
+    They are changes of limits, pauses and resumes. The newest 1000 are kept. The first publication of the file's limits
+    is not a change.
     """
     from rlm.admin.endpoints import changes_made
 

@@ -32,10 +32,16 @@ def _filter(item: str, **options: Any) -> EventFilter:
 
 #: The options that choose events: the arguments of `_filter`.
 event_filter = all_of(
-    several("--type", "types", "TYPE", "Those of this type.", shell_complete=type_names),
-    click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
-    click.option("--item", metavar="ID", default="", help="Those of this item."),
-    click.option("--older-than", "older_seconds", type=Duration(), metavar="DURATION", help="Those that wait so long."),
+    several("--type", "types", "TYPE", "Only events of this type.", shell_complete=type_names),
+    click.option("--wallet", metavar="NAME", default="", help="Only events of this wallet."),
+    click.option("--item", metavar="ID", default="", help="Only events of this item."),
+    click.option(
+        "--older-than",
+        "older_seconds",
+        type=Duration(),
+        metavar="DURATION",
+        help=("Only events that have waited this long."),
+    ),
 )
 
 
@@ -48,21 +54,21 @@ event_filter = all_of(
 )
 @number_argument
 @event_filter
-@several("--state", "states", "STATE", f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
-@click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
+@several("--state", "states", "STATE", f"Only events that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
+@click.option("--after", metavar="MARK", help="Continue after this mark, which the previous page printed.")
 def list_events(config: Path | None, number: int, after: str | None, **options: Any) -> None:
-    """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
+    """List the first N waiting events (20): type by type in their order, then those in items on the audit list.
 
-    They are pending in the open run, or left over by the last; in back-off before another attempt; out of attempts in
-    this run; retried by hand; queued in an item. What is under way shows `rlm status`. An option said several times
-    means any of what it said. At most 100,000 are looked at, for the next `--after` goes on.
+    They are pending in the open run or left over by the last; in back-off before another attempt; out of attempts in
+    this run; retried by hand; or queued in an item. `rlm status` shows what is under way. An option given several times
+    matches any of its values. At most 100,000 events are looked at; `--after` continues from there.
     """
     from rlm.ledger.reading.waiting import Mark, list_waiting
 
     wanted = _filter(**options)
     mark = Mark.read(after) if after is not None else None
     if after is not None and mark is None:
-        raise click.UsageError(f"--after {after!r}: no page ends there; take what the page before said.")
+        raise click.UsageError(f"--after {after!r}: no page ends there; use the mark that the previous page printed.")
     with store_of(config) as store:
         found = list_waiting(store, wanted, number, mark)
     print_json(found)
@@ -87,12 +93,14 @@ def _list(found: dict[str, Any]) -> None:
         headings = ["event", "state", "priority", "waits for", "wallet"]
         table(headings, rows, right=["priority", "waits for"], spare=["priority"])
     elif not found["next"]:
-        show_words("No such event waits. `rlm queue stats` shows what is where, `rlm explain EVENT` tells of one.")
+        show_words(
+            "No such event is waiting. `rlm queue stats` shows what is where, `rlm explain EVENT` explains one event."
+        )
         return
     if found["next"]:
         show()
         mark = safe_line(shlex.quote(found["next"]))  # it contains an item's id, which is untrusted
-        show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
+        show_words(f"More: `rlm queue list --after {mark}` with the same options.")
 
 
 @command(
@@ -103,17 +111,17 @@ def _list(found: dict[str, Any]) -> None:
 @event_filter
 @deal_flags
 def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
-    """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
+    """Remove leftovers of the last run for good: those that match the options, or --all. Asks first.
 
-    Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
-    left over, and nothing is dropped: what that run does not send will be.
+    Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
+    is left over and nothing is dropped; what that run does not send will be left over.
     """
     from rlm.admin.queue import count_leftovers, drop_leftovers
     from rlm.ledger.reading.waiting import EventFilter
 
     wanted = _filter(**options)
     if every == (wanted != EventFilter()):
-        raise click.UsageError("Say which leftovers with options, or --all; `rlm queue list` shows them.")
+        raise click.UsageError("Choose leftovers with options, or --all; `rlm queue list` shows them.")
     with store_of(config) as store:
         if (run := store.runs.current()) is not None:
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
@@ -130,9 +138,9 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
     print_json({"dropped": done.number})
     if done.is_open:
         before = f"{counted(done.number, 'event')} dropped before that. " if done.number else ""
-        raise CommandError(f"A run was opened meanwhile and took the others up. {before}{_AFTER_IT}")
+        raise CommandError(f"A run was opened meanwhile and took the others. {before}{_AFTER_IT}")
     if done.number:
-        show_words(f"{counted(done.number, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
+        show_words(f"{counted(done.number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
     else:
         show_words("Nothing to drop: no such event is left over. `rlm queue list` shows what waits.")
 
@@ -147,8 +155,8 @@ def explain(config: Path | None, event: str) -> None:
     """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
     EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
-    item has it for its id, lists the events of it that are under way, wait or are dead letters. What is settled is
-    known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
+    item has this id, lists the events of the wallet that are under way, waiting or dead letters. Settled events are
+    known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 if EVENT is
     not known.
     """
     from rlm.admin.explain import explanation
@@ -172,9 +180,9 @@ def _list_of_wallet(of_wallet: dict[str, Any]) -> None:
     ]
     table(["event", "state", "since", "dead letter"], rows, right=(), spare=["dead letter"])
     show()
-    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
+    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` explains one.")
     if of_wallet["more"]:
-        show_words("There may be more: `rlm queue list --wallet NAME` and `rlm failed list --search NAME` go on.")
+        show_words("There may be more: see `rlm queue list --wallet NAME` and `rlm failed list --search NAME`.")
 
 
 def _describe(one: dict[str, Any]) -> None:

@@ -31,13 +31,13 @@ MOST_SHOWN, MOST_REFUSED = 20, 5
 #: What happens to retried letters: by whether they are events, whole items without one, or both.
 _FOLLOWS = {
     (False,): "They go out with the next run",
-    (True,): "Their items are back on the audit list, where the next run looks at them anew",
+    (True,): "Their items are back on the audit list, where the next run reads them again",
     (False, True): "Events go out with the next run, and items that had none are back on the audit list, where it "
-    "looks at them anew",
+    "reads them again",
 }
 _LISTED = "`rlm failed list` shows them"
-_CALLED_LAST = "Those whose event this endpoint was called for last."
-_SEARCHED = "Those with this in item, wallet, event or detail."
+_CALLED_LAST = "Only letters whose event was last sent to this endpoint."
+_SEARCHED = "Only letters with this text in item, wallet, event or detail."
 
 
 @click.group(cls=Group)
@@ -47,11 +47,11 @@ def failed() -> None:
 
 #: The options that choose dead letters: the fields of a `LetterFilter`.
 letter_filter = all_of(
-    several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
-    several("--reason", "reasons", "REASON", f"Those with this reason: {', '.join(Reason)}.", of=Reason),
+    several("--type", "types", "TYPE", "Only letters of events of this type.", shell_complete=type_names),
+    several("--reason", "reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
     several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
-    several("--answer", "answers", "STATUS", "Those that this answer caused, as 'HTTP 500'."),
-    click.option("--since", type=Since(), metavar="DURATION", help="Those of so long ago at the most."),
+    several("--answer", "answers", "STATUS", "Only letters that this answer caused, such as 'HTTP 500'."),
+    click.option("--since", type=Since(), metavar="DURATION", help="Only letters written this long ago at most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
@@ -66,12 +66,12 @@ letter_filter = all_of(
 )
 @number_argument
 @letter_filter
-@click.option("--grouped", is_flag=True, help="How many there are of each kind instead.")
+@click.option("--grouped", is_flag=True, help="Count the letters of each kind instead.")
 def list_letters(config: Path | None, number: int, *, grouped: bool, **options: Any) -> None:
-    """List the last N dead letters (20), newest first; of those that fit what is asked for, if anything is.
+    """List the last N dead letters (20), newest first: of all, or of those that match the options.
 
-    An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
-    endpoint and type; the N largest groups.
+    An option given several times matches any of its values. --grouped lists the N largest groups of letters with the
+    same reason, answer, endpoint and type.
     """
     from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
@@ -87,7 +87,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED) if few else ""
     print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
     if not letters and not groups:
-        fit = " that fit" if chosen and total else ""
+        fit = " that match" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
         tell_unknown(store, chosen.types, chosen.endpoints)
         show_site(store)
@@ -126,12 +126,12 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
 @click.argument("handle", metavar="[ID]", required=False, shell_complete=letter_ids)
 @letter_filter
 def show_letter(config: Path | None, handle: str | None, **options: Any) -> None:
-    """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
+    """Show one dead letter with its item, or the newest 20 of those that match the options."""
     from rlm.admin.letters import LetterFilter, find_letters
 
     chosen = LetterFilter(**options)
     if (handle is None) != bool(chosen):
-        raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
+        raise click.UsageError(f"Name a dead letter by its id, or choose letters with options; {_LISTED}.")
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -144,7 +144,7 @@ def show_letter(config: Path | None, handle: str | None, **options: Any) -> None
             show()
         _show_letter(raw)
     if not found:
-        show_words("There are no dead letters that fit.")
+        show_words("There are no dead letters that match.")
 
 
 def _show_letter(raw: bytes) -> None:
@@ -155,7 +155,7 @@ def _show_letter(raw: bytes) -> None:
     text = _item_text(raw)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
-        show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
+        show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json prints")
 
 
 def _item_text(raw: bytes) -> str:
@@ -189,13 +189,13 @@ dealt_with = all_of(
 )
 @dealt_with
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
-    """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
+    """Send the events of dead letters into the next run, as if they were new: those named, those that match, or --all.
 
-    A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for.
-    The letter of a whole item puts that back on the audit list, that of a type which is no valid name its item with
-    such types only. Where none is named it asks first, on a terminal, and leaves those that would only become dead
-    letters again: no JSON, say, or too large. Exits with 1 if any cannot be retried, as one whose type is still not
-    configured.
+    A letter is removed and its event made pending in one step, with attempts and runs at zero and without a check for
+    duplicates. The letter of a whole item puts the item back on the audit list; the letter of a type that is no valid
+    name puts its item back with such types only. If none is named, the command asks first on a terminal, and leaves
+    letters that would only become dead letters again, for example because they are no JSON or too large. Exits with 1
+    if any cannot be retried, for example because its type is still not configured.
     """
     _deal(config, ids, "retried", **options)
 
@@ -208,9 +208,9 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
 )
 @dealt_with
 def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
-    """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
+    """Remove dead letters for good: those named, those that match, or --all. Asks first if none is named.
 
-    Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
+    Their event ids are forgotten, too: the same event seen again is a new one, not a duplicate.
     """
     _deal(config, ids, "dropped", **options)
 
@@ -223,7 +223,7 @@ def _deal(
 
     chosen, deal = LetterFilter(**options), Deal(done)
     if bool(ids) == (every or bool(chosen)):
-        raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
+        raise click.UsageError(f"Name dead letters by their ids, or choose them with options, or --all; {_LISTED}.")
     with store_of(config) as store:
         dealing = Dealing(deal, ids, chosen)
         total, left, refused = dealing.count(store) if dry_run or not ids else (len(ids), 0, 0)
@@ -234,9 +234,9 @@ def _deal(
             print_json(dealing.foretold(total, left, refused))
             show_words(f"{letters} would be {deal}. Nothing was changed.")
             if left:
-                show_words(f"{left:,} more would be left: a retry cannot succeed.")
+                show_words(f"{left:,} more would stay, because a retry cannot succeed.")
             if refused:
-                show_words(f"{refused:,} more would be refused: a type that is not configured, say.")
+                show_words(f"{refused:,} more would be refused, for example because a type is not configured.")
             return
         # A retry loses nothing, so a script need not confirm it.
         if not ids and total > left + refused and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
@@ -258,9 +258,12 @@ def _tell(outcomes: Sequence[Outcome], done: str) -> None:
     if left:
         them = "it" if len(left) == 1 else "them"
         why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
-        say(f"Warning: {counted(len(left), 'dead letter')} left, for a retry of {them} cannot succeed ({why}).")
+        say(
+            f"Warning: {counted(len(left), 'dead letter')} left in place, because a retry of {them} cannot succeed "
+            f"({why})."
+        )
     if not outcomes:
-        show_words(f"There are no dead letters to deal with; nothing was {done}.")
+        show_words(f"There are no dead letters that match; nothing was {done}.")
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
         if done == "retried":

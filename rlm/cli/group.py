@@ -62,7 +62,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     except Exception as error:
         if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
             logging.getLogger("rlm.process").critical(
-                "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
+                "The process ends with an unexpected error", exc_info=error, extra={"action": "end_process"}
             )
         raise _end(ctx, error, _fault(error)) from error
 
@@ -71,7 +71,7 @@ def _refuse_negative(error: Exception) -> None:
     """Raise a fitting error if a number below 0, such as the rate -1/second, was taken for an option."""
     if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
         raise click.UsageError(
-            f"{error.option_name} is no option, and no number here is below 0.", error.ctx
+            f"{error.option_name} is not an option, and no number here is below 0.", error.ctx
         ) from error
 
 
@@ -128,13 +128,13 @@ OVERVIEW = {
     "Set it up": {
         "init": ("config", "init", "Write a commented configuration to begin with."),
         "config": ("config", "config", "See the configuration and where each value comes from; check it."),
-        "completion": ("config", "completion", "Have a shell complete commands, options and names."),
+        "completion": ("config", "completion", "Let a shell complete commands, options and names."),
     },
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
         "supervisor": ("supervisor", "supervisor", "Keep the wanted workers alive on this host; see the hosts."),
-        "worker": ("processes", "worker", "Start a worker by hand; list who works."),
+        "worker": ("processes", "worker", "Start a worker by hand; list the workers."),
         "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },
     "Watch it": {
@@ -152,9 +152,9 @@ OVERVIEW = {
         "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
     },
     "Check it": {
-        "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
+        "doctor": ("doctor", "doctor", "Check the installation; print what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "orders": ("doctor", "orders", "List what was ordered over HTTP or of hosts: when, by whom."),
+        "orders": ("doctor", "orders", "List orders given over HTTP or about hosts: when, by whom."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }

@@ -37,7 +37,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         """Parse a duration. A number without a unit is in seconds."""
         seconds = seconds_of(value) if isinstance(value, str) else float(value)
         if not seconds > 0:  # also true for NaN
-            self.fail(f"{value!r} is no length of time; write for example {DURATIONS}", param, ctx)
+            self.fail(f"{value!r} is not a duration; write for example {DURATIONS}", param, ctx)
         if not self._shortest <= seconds <= self._longest:
             shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
             self.fail(f"{value!r} is not in the range; it must be {shortest}at most {span(self._longest)}", param, ctx)
@@ -116,11 +116,11 @@ def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 #: For commands that remove or send many: without asking, or only counting; and, in the next, the choice of all.
 sure_flags = all_of(
-    yes_option, click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
+    yes_option, click.option("--dry-run", is_flag=True, help="Show how many it would be, and change nothing.")
 )
 deal_flags = all_of(click.option("--all", "every", is_flag=True, help="All of them."), sure_flags)
 volatile_option = click.option(
-    "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
+    "--allow-volatile", is_flag=True, help="Accept a Redis that keeps nothing on disk: if it restarts, events are lost."
 )
 #: How many entries to list: the maximum exceeds any list.
 number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
@@ -147,7 +147,7 @@ log_format_option = click.option(
     expose_value=False,
     callback=_ask_for_format,
     help="How log lines are written to stderr: as text, as JSON, or (auto, the default) as text on a terminal and as "
-    "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
+    "JSON elsewhere. $RLM_LOG_FORMAT does the same.",
 )
 
 #: The options of long-running processes.
@@ -160,7 +160,10 @@ FOLLOW_SECONDS = 1.0
 def interval_option(default: float) -> Callable[[Any], Any]:
     """Return the option for the interval of a view."""
     return click.option(
-        "--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=f"Look this often.  [default: {default:g}s]"
+        "--interval",
+        type=Duration(0.1, 3600.0),
+        metavar="DURATION",
+        help=(f"How often to look.  [default: {default:g}s]"),
     )
 
 

@@ -29,7 +29,7 @@ SHOWN_WINDOWS, SHOWN_RUNS = (7, 4), (9, 10)
 SHOWN_WHOLE = 100
 _ADDED = "What if a type had one more endpoint? Repeatable."
 _WINDOWS = "How do the leftovers develop over the next N windows?"
-_ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
+_ARRIVING = "With --windows: N events arrive in a window of today's length; repeatable."
 _REPLAY = "What would the last N runs have left over?"
 
 
@@ -50,17 +50,17 @@ _REPLAY = "What would the last N runs have left over?"
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
-    Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
-    With --count it is for those numbers and windows that are all open. Nothing is taken, sent or changed. Redis is
-    needed for both: the limits in force, and how long calls take, are read there.
+    Without --count the forecast is for what waits now, leftovers included, and for the endpoints' windows as far as
+    they are open now. With --count it is for those numbers, and for windows that are all open. Nothing is taken, sent
+    or changed. Both need Redis, because the limits in force, and how long calls take, are read there.
 
-    --workers, --set and --add-endpoint ask what would be if; the answer stands beside today's. An added endpoint has
-    the limit of its type and an open window. --windows plans one window after the other, each with what the last one
-    left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
+    --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. An added endpoint has the limit
+    of its type and an open window. --windows plans one window after the other, each with what the one before left over
+    and what arrives meanwhile: as many events as in the last 20 runs, or as many as --arrivals says.
 
     --replay plans finished runs again, from the counts, limits and durations in their records, and with --workers,
-    --set and --add-endpoint says what they would have left over. What a run would not have left over, the next would
-    not have had.
+    --set and --add-endpoint shows what they would have left over. Events that a run would not have left over, the next
+    run would not have had.
     """
     from rlm.admin.question import PlanAsk, answer, read_question, replayed
     from rlm.core.errors import BadQuestionError
@@ -97,7 +97,7 @@ def _show(answered: PlanAnswer) -> None:
         show_words(sentence(otherwise))
     if waiting.letters or waiting.duplicates:
         letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
-        come = "would come of what waits by this configuration" if otherwise else "will come of what waits"
+        come = "would result from what waits by this configuration" if otherwise else "will result from what waits"
         show_words(f"Not planned for: {letters} and {duplicates} that {come}.")
     if not last.events:
         show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
@@ -123,7 +123,7 @@ def _describe(found: Forecast) -> None:
     if plan.releases:
         _until_done(found)
     elif found.case.suspect:
-        then = "The run calls all the same, and plans anew once one is answered well."
+        then = "The run calls all the same, and plans anew once a call is answered well."
         show_words(f"No call is counted on: see below. {then}")
     else:
         show_words("No call can begin in time to be answered before the deadline.")
@@ -175,20 +175,20 @@ def _counted_from(found: Forecast) -> str:
         return ""
     before = found.case.gone_seconds + found.plan.first_call_seconds
     first = f", {before:.1f} s before the first call" if found.plan.releases else ""
-    return f" A time as {clock[0]} counts from the start of the run{first}."
+    return f" A time such as {clock[0]} counts from the start of the run{first}."
 
 
 def _left_over(found: Forecast) -> None:
     plan, would_be = found.plan, "would be" if found.case.lacking else "will be"
     if found.case.lacking:
-        show_words(f"As things are nobody does this: {found.case.lacking}.")
+        show_words(f"At present nobody does this: {found.case.lacking}.")
     if plan.fits:
         show_words(f"Nothing {would_be} left over.")
         return
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
     told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} {would_be} left over for the next run"
     show_words(f"{told}{unless}.")
-    show_words("By the rule - the higher priority first, in it the older - these wait:")
+    show_words("By the rule (higher priority first, within it the older) these wait:")
     for name, chosen in found.left_over.items():
         if chosen.by_priority:
             show_words(_who_waits(name, plan.by_type[name].events, chosen), indent=2)

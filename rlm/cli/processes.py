@@ -117,13 +117,13 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 
 @click.group(cls=Group)
 def worker() -> None:
-    """Start a worker by hand; list who works."""
+    """Start a worker by hand; list the workers."""
 
 
 @command("rlm worker start", name="start", group=worker, prints_data=False)
 @process_options
 def start_worker(config: Path | None, allow_volatile: bool) -> None:
-    """Be one worker, in the foreground, beside those of the supervisors."""
+    """Run one worker in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
     from rlm.ledger import open_store
 
@@ -134,7 +134,7 @@ def start_worker(config: Path | None, allow_volatile: bool) -> None:
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None) -> None:
-    """List who works, where, since when, and on how many events."""
+    """List the workers: where and since when they run, and how many events each works on."""
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
@@ -165,19 +165,21 @@ def list_workers(config: Path | None) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
-@click.option("--read-only", is_flag=True, help="Refuse whatever would change something, as web.read_only does.")
-@click.option("--wait", is_flag=True, help="Wait for a port that is taken, and say so, instead of ending.")
+@click.option(
+    "--read-only", is_flag=True, help=("Refuse every request that would change something, as web.read_only does.")
+)
+@click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
 def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool, wait: bool) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
-    / is the dashboard. Under /api is the JSON of the commands, to read and to order; /openapi.json describes it.
-    /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
-    of them. /healthz answers 200 while Redis answers and is fit and a scheduler leads, or is about to, else 503 with
-    the reason. It starts without Redis too, and says that it is away.
+    / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
+    /metrics has what the ledger holds at that moment, over all processes and hosts; one `rlm web` is enough for all of
+    them. /healthz answers 200 while Redis answers and is fit and a scheduler leads, or is about to, else 503 with the
+    reason. It also starts without Redis, and then reports that Redis is away.
 
-    On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
-    then ask for: a program says "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists what was ordered.
+    On an address outside the loopback interface it starts only with a token (web.token), which is then required for all
+    but /healthz: a program sends "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists the orders.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """

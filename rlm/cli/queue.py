@@ -63,9 +63,9 @@ def stats(config: Path | None) -> None:
 def monitor(config: Path | None, interval: float | None) -> None:
     """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
 
-    On a terminal the picture is drawn over and over; elsewhere there is a line each time, with --json a document a
-    line. Rates are of the time since the command began, the last 10 minutes at the most; the forecast goes by the last
-    20 runs, as that of `rlm plan --windows 20`.
+    On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
+    are over the time since the command began, at most the last 10 minutes; the forecast is based on the last 20 runs,
+    like that of `rlm plan --windows 20`.
     """
     from rlm.admin.monitoring import Monitor
     from rlm.admin.planning import start_seconds
@@ -110,9 +110,9 @@ def _describe(found: dict[str, Any], store: Store) -> None:
 def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
-    Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
-    letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
-    `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
+    Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
+    letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
+    `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
     """
     from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit
@@ -132,7 +132,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
             is_known = is_known_undone(store, error)
-            after = "none was after that" if is_known else "whether the next were is not known"
+            after = "none was after that" if is_known else "it is not known whether the next were"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
@@ -151,7 +151,7 @@ def _warn(pushed: Pushed, full: Iterable[Finding]) -> None:
     if pushed.bad:
         say(f"Warning: {pushed.summary()}.")
     if pushed.refused:
-        say(f"{counted(pushed.refused, 'line')} not pushed, being too long (queue.max_item_bytes).")
+        say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
 
 
 def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool, unfit: str) -> None:
@@ -209,7 +209,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
         waiting = waiting_items(store)
         if waiting and not yes and not dry_run:
             name = store.settings.queue.events
-            confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
+            confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that arrive meanwhile?")
         cleared = store.intake.clear() if waiting and not dry_run else 0
         staged, _ = store.intake.lengths()
     print_json({"cleared": cleared, "staged": staged, **({"would_clear": waiting} if dry_run else {})})
@@ -221,4 +221,4 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
         untouched = "Ledger, staging and dead letters are untouched."
         show_words(f"{counted(cleared, 'item')} removed from the audit list. {untouched}")
     if staged:
-        show_words(f"{counted(staged, 'item')} in staging, where a drain left off: a run takes them, this or the next.")
+        show_words(f"{counted(staged, 'item')} in staging, left there by a drain: this run or the next takes them.")

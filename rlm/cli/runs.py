@@ -38,7 +38,7 @@ from rlm.core.text import counted, span
 
 #: The style of the states of finished runs in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
-_SEARCHED = "Those with this in id, failure, cause of leftovers, or calls that went wrong."
+_SEARCHED = "Only runs with this text in id, failure, cause of leftovers, or calls that went wrong."
 
 
 @command(
@@ -52,15 +52,16 @@ _SEARCHED = "Those with this in id, failure, cause of leftovers, or calls that w
 def start(config: Path | None, *, wait: bool, interval: float | None, allow_volatile: bool) -> None:
     """Start a run now.
 
-    The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the supervisors that live or one
-    of its own. Interrupted, it cancels a run it conducts, lets go of one it does not, and exits with 130 either way.
+    The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the live supervisors or one of
+    its own. If interrupted, the command cancels a run that it conducts, leaves any other alone, and exits with 130
+    either way.
 
-    With --wait its progress is shown on stderr: drawn on a terminal, elsewhere a line every 10 s in which something has
-    changed. Of a run conducted here the log tells, which a terminal shows above the picture. Exits with 1 if the run
-    failed, or every call of it did.
+    With --wait the progress is shown on stderr: drawn on a terminal, elsewhere as a line every 10 s if something has
+    changed. A run conducted here is reported in the log, which a terminal shows above the picture. Exits with 1 if the
+    run or every call of it failed.
     """
     if interval is not None and not wait:
-        raise click.UsageError("--interval is for --wait: how often to look")
+        raise click.UsageError("--interval needs --wait: it is how often to look")
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())
@@ -119,33 +120,35 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     "rlm status --all /etc/rlm               # each one with a file there",
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
-@click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, `q` or Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
 @several(
     "--all",
     "places",
     "PATH",
-    "A line of each installation: of this configuration file, or of all *.toml in this folder.",
+    "A line for each installation: that of this configuration file, or those of all *.toml in this folder.",
     type=click.Path(path_type=Path),
 )
 def status(
     config: Path | None, run_id: str | None, places: Sequence[Path], *, follow: bool, interval: float | None
 ) -> None:
-    """Show the current run: phase, countdown, progress by type, endpoint and budget, workers. Or that run.
+    """Show the current run, or RUN: phase, countdown, progress by type, endpoint and budget, workers.
 
-    RUN is the id of a run, or as much of its beginning as no other has.
+    RUN is the id of a run, or a beginning that no other id has.
 
-    With --follow the picture is drawn over and over on a terminal; elsewhere there is a line whenever something has
-    changed, with --json a document a line. Without RUN it goes on from run to run. Ctrl-C ends the view, not the run.
+    With --follow the picture is redrawn on a terminal; elsewhere a line is printed whenever something has changed, with
+    --json one document per line. Without RUN it continues from run to run. Ctrl-C ends the view, not the run.
 
-    With --all each installation is a line, and one that does not answer within 5 s is shown as such: it exits with 4
-    then, with 2 where a file is at fault. Nothing is started, an embedded server neither.
+    With --all each installation is a line. One that does not answer within 5 s is shown as such, and the command exits
+    with 4; it exits with 2 if a file is at fault. Nothing is started, not even an embedded server.
     """
     if interval is not None and not follow:
-        raise click.UsageError("--interval is for --follow: how often to look")
+        raise click.UsageError("--interval needs --follow: it is how often to look")
     if places:
         if config or run_id or follow:
-            raise click.UsageError("--all names configurations and shows them once: no --config, RUN or --follow")
+            raise click.UsageError(
+                "--all names configurations and shows them once, so it takes no --config, RUN or --follow"
+            )
         from rlm.cli.status import show_all
 
         show_all(places)
@@ -165,9 +168,9 @@ def status(
 @command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
 def result(config: Path | None, run_id: str | None) -> None:
-    """Show the record of the last finished run, or of that one.
+    """Show the record of the last finished run, or of RUN.
 
-    RUN is the id of a run, or as much of its beginning as no other has.
+    RUN is the id of a run, or a beginning that no other id has.
     """
     from rlm.admin import report
     from rlm.cli.status import show_run
@@ -179,9 +182,9 @@ def result(config: Path | None, run_id: str | None) -> None:
 
 #: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
-    several("--state", "states", "STATE", f"Those that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
-    several("--trigger", "triggers", "TRIGGER", "Those started so.", of=Trigger),
-    click.option("--since", type=Since(), metavar="DURATION", help="Those that started so long ago at the most."),
+    several("--state", "states", "STATE", f"Only runs that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
+    several("--trigger", "triggers", "TRIGGER", "Only runs started this way.", of=Trigger),
+    click.option("--since", type=Since(), metavar="DURATION", help="Only runs started this long ago at most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
@@ -189,24 +192,26 @@ run_filter = all_of(
 @command(
     "rlm list",
     "rlm list --state partial --since 24h",
-    "rlm list --search 'HTTP 500'    # runs in which calls failed so",
+    "rlm list --search 'HTTP 500'    # runs in which calls failed with it",
     "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'",
     name="list",
 )
 @number_argument
 @run_filter
-@click.option("--before", metavar="RUN", default="", help="Those before this run: where the list before ended.")
+@click.option("--before", metavar="RUN", default="", help="Only runs before this one, where the previous list ended.")
 def list_runs(config: Path | None, number: int, before: str, **options: Any) -> None:
-    """List the last N runs (20), newest first; of those that fit what is asked for, if anything is.
+    """List the last N runs (20), newest first: of all, or of those that match the options.
 
-    An option said several times means any of what it said.
+    An option given several times matches any of its values.
     """
     from rlm.admin import report
     from rlm.admin.runs import RunFilter, entry_of, runs_page
     from rlm.ledger.archive import Archive, ArchiveKind
 
     if before and not RUN_ID_START.fullmatch(before):
-        raise click.UsageError(f"--before {before!r}: no run has such an id; take what the list before said.")
+        raise click.UsageError(
+            f"--before {before!r}: no run has such an id; use the one that the previous list printed."
+        )
     chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)
@@ -214,7 +219,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
         older = "" if page["next"] else Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
         nothing = "" if records else report.none_finished(store)
         if not records and store.runs.count():
-            nothing = "No run on record fits. `rlm list` names the recent ones."
+            nothing = "No run on record matches. `rlm list` names the recent ones."
     entries = [entry_of(record) for record in records]
     print_json(entries)
     if not entries:
@@ -241,15 +246,15 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
             show_words(older.strip())
         if page["next"] and (before or chosen != RunFilter()):
             show()
-            show_words(f"It goes on behind these: `rlm list --before {page['next']}` with the same options.")
+            show_words(f"More: `rlm list --before {page['next']}` with the same options.")
 
 
 @command("rlm cancel")
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=open_run_id)
 def cancel(config: Path | None, run_id: str | None) -> None:
-    """End the current (or that) run now: calls under way are awaited, what was not sent is leftover.
+    """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover.
 
-    RUN is the id of a run, or as much of its beginning as no other has.
+    RUN is the id of a run, or a beginning that no other id has.
     """
     from rlm.admin import runs
     from rlm.cli.starting import await_close

@@ -32,8 +32,8 @@ _NAMES = 12
 
 _FAIL = "Answer this share of its calls (0 to 1) with 500."
 _FAULT = (
-    "Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, jitter_seconds, "
-    "retry_after."
+    "Any fault, with its value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, "
+    "jitter_seconds, retry_after."
 )
 
 
@@ -44,7 +44,7 @@ _FAULT = (
     "rlm demo --real-time    # three minutes, as in life",
 )
 @click.option(
-    "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many, over all types."
+    "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many events, over all types."
 )
 @click.option(
     "--speed",
@@ -52,16 +52,16 @@ _FAULT = (
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-@click.option("--web", is_flag=True, help="Serve the dashboard of it, and print the link.")
+@click.option("--web", is_flag=True, help="Serve its dashboard, and print the link.")
 def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config: Path | None) -> None:
-    """Show the whole system at work on one window, live, then say what happened.
+    """Show the whole system at work on one window, live, then report what happened.
 
-    An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers:
-    all of it is started for this and gone afterwards. Your configuration is shown if there is one, its Redis and its
-    APIs are not touched. Ctrl-C ends it early, a second one at once.
+    An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers
+    are started for this and gone afterwards. If you have a configuration, it is the one shown; its Redis and its APIs
+    are not touched. Ctrl-C ends the demo early, a second one at once.
 
-    With --web the dashboard is served on a free port of this host. On a terminal everything goes on after the run, to
-    look at it, until Ctrl-C; then it says what happened.
+    With --web the dashboard is served on a free port of this host. On a terminal everything keeps running after the
+    run, so that you can look at it, until Ctrl-C; then the demo reports what happened.
 
     Exits with 1 if anything was not as promised: a call refused, an event lost or left over that should have fitted;
     with 130 if it was ended early.
@@ -103,9 +103,9 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
     A few events of each configured type go through the configured Redis to an API on this host that enforces limits of
     the configured kind, small enough that it takes about ten seconds. The configured endpoints get no call. Everything
-    happens under a prefix of its own, beside a system that runs, and is removed again, also after Ctrl-C.
+    happens under a prefix of its own, beside a running system, and is removed again, also after Ctrl-C.
 
-    Exits with 0 if all was well, 1 if something was not, 4 if that is Redis, 130 if it was interrupted.
+    Exits with 0 if all was well, 1 if something was not, 4 if Redis was not, 130 if interrupted.
     """
     from rlm.sandbox.selftest import self_test
 
@@ -210,13 +210,13 @@ def _value(text: str) -> Any:
 def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:
     if api.open_to:
         yield (
-            f"Warning: whoever reaches {', '.join(api.open_to)} can read the log of calls and change the faults, for "
-            "there is no token; leave --host out to listen on 127.0.0.1 only"
+            f"Warning: anyone who reaches {', '.join(api.open_to)} can read the log of calls and change the faults, "
+            "because there is no token; leave --host out to listen on 127.0.0.1 only"
         )
     yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
     urls = [urlsplit(one.url) for kind in types for one in kind.endpoints]
     if not any(one.port == urlsplit(api.url).port for one in urls):
-        yield f"Warning: no endpoint of the configuration leads here; they lead to {urls[0].netloc} and the like"
+        yield f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like"
 
 
 def _table(summary: dict[str, EndpointSummary]) -> str:

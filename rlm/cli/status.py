@@ -18,8 +18,9 @@ import click
 from rlm.admin import report
 from rlm.admin.attendance import lacking
 from rlm.admin.hosts import hosts_unwell
+from rlm.admin.unwell import endpoints_unwell, shut
 from rlm.admin.verdict import call_troubles, troubles
-from rlm.admin.words import forecast, halted, is_open, left_of, shut
+from rlm.admin.words import forecast, halted, is_open, left_of
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, styled, table, wants_json
@@ -120,9 +121,9 @@ def _describe_calls(found: dict[str, Any]) -> None:
     for what, entries, keys in tables:
         show()
         table([what, *keys], [[name, *(entry[key] for key in keys)] for name, entry in entries.items()])
-    if resting := [f"{name} is {entry['health']}" for name, entry in shut(found).items()]:
+    if unwell := endpoints_unwell(found, shut(found)):
         show()
-        show_words(f"{', '.join(resting)}: see `rlm endpoint list`")
+        show_words(f"{'; '.join(unwell)}: see `rlm endpoint list`")
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:

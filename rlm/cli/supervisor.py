@@ -33,11 +33,11 @@ _LOOK_SECONDS = 0.25
 def supervisor(ctx: click.Context, config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not.
 
-    With a command: see the hosts, of which each has a supervisor; take one out of service.
+    With a command: see the hosts, each of which has a supervisor; take one out of service.
     """
     if ctx.invoked_subcommand is not None:
         if config is not None or allow_volatile:
-            raise click.UsageError("Options go behind the command.", ctx)
+            raise click.UsageError("Options go after the command.", ctx)
         return
     from rlm.cli.processes import supervise, warm_template
     from rlm.processes.alive import AliveFile
@@ -53,7 +53,7 @@ supervisor.params += STANDARD
 
 @command("rlm supervisor list", "rlm supervisor list --json | jq '.[].state'", name="list", group=supervisor)
 def list_hosts(config: Path | None) -> None:
-    """List the hosts: state, capacity, share of the workers wanted, workers, busy lanes, scheduler, last heard of."""
+    """List the hosts: state, capacity, share of the workers wanted, workers, busy lanes, scheduler, last heard from."""
     from rlm.admin.hosts import hosts
 
     with store_of(config) as store:
@@ -81,10 +81,10 @@ def list_hosts(config: Path | None) -> None:
 @click.option("--wait", is_flag=True, help="Return when no worker is left on it.")
 @click.option("--reason", metavar="TEXT", default="", help="Why; kept with the order.")
 def drain_host(*, config: Path | None, host: str | None, off: bool, wait: bool, reason: str) -> None:
-    """Take HOST, by default this one, out of service: it takes no share of the workers, and the others take it over.
+    """Take HOST, by default this one, out of service: it gets no share of the workers; others take it over.
 
-    Its workers finish their calls. The order stands, whatever is restarted, until it is taken back with `--off`;
-    `rlm supervisor list` shows it, and `rlm orders` who gave it. A scheduler on the host goes on.
+    Its workers finish their calls. The order holds, even across restarts, until it is taken back with `--off`; `rlm
+    supervisor list` shows it, and `rlm orders` shows who gave it. A scheduler on the host keeps running.
     """
     from rlm.admin.endpoints import who
     from rlm.admin.hosts import drain, workers_on
@@ -114,16 +114,16 @@ def _show_ordered(done: dict[str, Any]) -> None:
     show_words(f"{name} {how}; what it has in hand is finished ({counted(done['workers'], 'worker')}).")
     if not done["left"]:
         show_words("No host takes workers now: nothing is sent until one does.")
-    show_words(f"It stands until `rlm supervisor drain {name} --off`.")
+    show_words(f"It holds until `rlm supervisor drain {name} --off`.")
 
 
 @command("rlm supervisor forget web-2", name="forget", group=supervisor)
 @click.argument("host")
 def forget_host(config: Path | None, host: str) -> None:
-    """Forget HOST, which is lost: it does not come back, or not soon.
+    """Forget HOST, a lost host that does not come back, or not soon.
 
-    A host is lost if it is not heard of and did not sign off. It is forgotten by itself after a day, and when it is
-    back it is there as before.
+    A host is lost if it is not heard from and did not sign off. It is forgotten by itself after a day. When it comes
+    back, it is listed as before.
     """
     from rlm.admin.endpoints import who
     from rlm.admin.hosts import forget

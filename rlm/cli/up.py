@@ -37,13 +37,13 @@ _LOOK_SECONDS = 1.0
 def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
 
-    They are those of the Procfile beside the configuration file, else a scheduler, a supervisor and the dashboard, on
-    http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them. The embedded server,
-    where that is configured, runs first and ends last.
+    They are those of the Procfile beside the configuration file or, without one, a scheduler, a supervisor and the
+    dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them. The embedded
+    server, if configured, starts first and ends last.
 
     TERM or Ctrl-C stops the scheduler, which closes its run or hands it over, then the supervisor, whose workers finish
-    the calls in flight, then the rest. A second one ends all of it at once. If one process ends by itself, all are
-    stopped, and its exit code is that of this command.
+    the calls in flight, then the rest. A second one ends all at once. If one process ends by itself, all are stopped,
+    and this command exits with its exit code.
     """
     from setproctitle import setproctitle
 
@@ -111,8 +111,8 @@ def _others_here(settings: Settings, url: str) -> str:
             for one in store.processes.alive(role)
             if one.host == settings.host_name and not has_died(one.id, settings.host_name)
         ]
-    more = "a scheduler that stands by, a supervisor that shares in the workers. One `rlm up` a host is enough"
-    return f"Runs here already: {', '.join(found)}; those started now come on top: {more}" if found else ""
+    more = "a scheduler that stands by, a supervisor that shares the workers. One `rlm up` per host is enough"
+    return f"Already running here: {', '.join(found)}; those started now come on top: {more}" if found else ""
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:
@@ -129,7 +129,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
         flags = {name: ["--allow-volatile"] for name in _REFUSE_VOLATILE if allow_volatile}
         commands = {name: shlex.join([*rlm, *words, *flags.get(name, [])]) for name, words in DEFAULT_COMMANDS.items()}
     elif allow_volatile:
-        raise click.UsageError(f"--allow-volatile belongs behind the commands that stand in {procfile}.")
+        raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")
     else:
         commands = _read(procfile, parse_procfile).processes
         if not commands:

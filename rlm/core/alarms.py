@@ -33,13 +33,13 @@ class Alarm(StrEnum):
     LIMIT_TOO_HIGH = "limit_too_high", "An endpoint refuses calls that its limit allows"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
     PROCESS_DIED = "process_died", "A scheduler or supervisor ended unexpectedly"
-    HOST_LOST = "host_lost", "A host is not heard of any more"
+    HOST_LOST = "host_lost", "A host is not heard from any more"
     NO_WORKER = "no_worker", "Workers cannot be started, or do not stay up"
-    REDIS_AWAY = "redis_away", "Redis is away, or refuses what it is asked"
-    REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what it is told"
+    REDIS_AWAY = "redis_away", "Redis is away, or refuses commands"
+    REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what is written to it"
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
     CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
-    KEY_SET_ASIDE = "key_set_aside", "A key in Redis held what it cannot, and was set aside"
+    KEY_SET_ASIDE = "key_set_aside", "A key in Redis had invalid content, and was set aside"
     NO_ARCHIVE = "no_archive", "Run records and dead letters cannot be archived"
 
 

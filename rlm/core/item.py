@@ -74,7 +74,7 @@ class BadItemError(ValueError):
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
         """Return the error of an item that has `size` bytes when at most `most` are allowed."""
-        return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
+        return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are accepted (queue.max_item_bytes)")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -148,7 +148,7 @@ def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadItemError(Reason.NOT_OBJECT, f"a JSON {_kind(document)}, where an object is expected")
     if twice := _field_twice(raw):
-        raise BadItemError(Reason.BAD_VALUE, f"{twice} stands there twice, so it says two things")
+        raise BadItemError(Reason.BAD_VALUE, f"{twice} is there twice, so its value is ambiguous")
     return document
 
 
@@ -193,7 +193,7 @@ def _types(document: dict[str, Any]) -> tuple[str, ...]:
             raise BadItemError(Reason.WRONG_TYPE, f"events holds a {_kind(name)}, where strings are expected")
     distinct = tuple(dict.fromkeys(types))
     if len(distinct) > MAX_TYPES:
-        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(distinct)} types, at most {MAX_TYPES} are taken")
+        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(distinct)} types, at most {MAX_TYPES} are accepted")
     return distinct
 
 

@@ -109,7 +109,7 @@ class Attempt:
                 told = "Redis failed while event %s was being sent; it is given back: %s"
                 self._lane.log(logging.INFO, "give_back", self._claim, told, error)
             else:
-                told = "Event %s could not be carried; it is given back"
+                told = "Event %s could not be handled; it is given back"
                 self._lane.log(logging.ERROR, "give_back", self._claim, told)
             answered = partial(self._ledger.give_back, self._claim)
         if not isinstance(answered, Answered):

@@ -49,7 +49,7 @@ class Fence:
 
     @property
     def closing(self) -> bool:
-        """Whether it is shut, or soon will be unless the worker is heard of."""
+        """Whether it is shut, or soon will be unless the worker is heard from."""
         return self._left_seconds() <= CLOSING_SECONDS
 
     def announced(self, began: float) -> None:
@@ -63,7 +63,7 @@ class Fence:
         return not self.shut and since >= self._whole_since
 
     def _left_seconds(self) -> float:
-        # A suspended host is not heard of either, so its sleep counts.
+        # A suspended host is not heard from either, so its sleep counts.
         return self._announced_at + self._seconds - system_clock.boottime()
 
     def _watch(self) -> None:

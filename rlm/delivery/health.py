@@ -99,7 +99,7 @@ class HealthKeeper:
 
     def _tell_trouble(self, endpoint: Endpoint, outcome: Unreachable, trouble: Trouble) -> None:
         """Log that this host does not reach what others reach: once, and again if it is cut off later."""
-        what = "is cut off: it reaches Redis, and no endpoint any more" if trouble.state == "cut" else "is in trouble"
+        what = "is cut off: it reaches Redis, but no endpoint any more" if trouble.state == "cut" else "is in trouble"
         told = "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed"
         extra = {"action": "shut_way", "host": self._host, "endpoint": endpoint.name}
         extra |= {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}

@@ -131,7 +131,7 @@ class Dispatcher:
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
             if not connection.is_quiet():  # checked again, because taking a slot took time
-                raise ConnectionError("the endpoint closed the connection, or spoke unasked")
+                raise ConnectionError("the endpoint closed the connection, or sent data unasked")
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             self._close(connection)
@@ -139,7 +139,7 @@ class Dispatcher:
             return Unreachable(told, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
-            told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
+            told = f"the request could not be sent completely: {self._redacted(endpoint, str(error))}"
             return Unreachable(told, None, kind_of_error(error), silent=self._is_silence(error))
         except RLMError:
             self._close(connection)
@@ -230,7 +230,7 @@ class Dispatcher:
         for connection in idle:
             connection.close()
         if not known:
-            told = "%s spoke unasked on its connection; no connection to it is kept for %.0f s"
+            told = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
             extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
             log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
 

@@ -225,7 +225,7 @@ def _fault_of(status: int, version: str) -> str:
         return f"its version of HTTP is {version}"
     if status == _SWITCHING_PROTOCOLS:
         return "it switches protocols (HTTP 101), which nobody asked for"
-    return "" if status in _INTERIM or status in _FINAL else f"HTTP {status} is no status"
+    return "" if status in _INTERIM or status in _FINAL else f"HTTP {status} is not a status"
 
 
 def _has_body(fields: list[tuple[bytes, bytes]]) -> bool:

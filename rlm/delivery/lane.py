@@ -75,7 +75,7 @@ class LaneContext(msgspec.Struct):
                 if not overdue or (isinstance(error, StoreUnreachableError) and not self.leaving()):
                     system_clock.sleep(_OVERDUE_SECONDS if overdue else AGAIN_SECONDS)
                     continue
-                told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
+                told = "Event %s could not be settled before its lease ended; it will be sent again: %s"
                 self.log(logging.WARNING, "lose_claim", claim, told, error)
                 self.unsettled.add(claim.event_id)
                 return
@@ -196,7 +196,7 @@ class Lanes:
         try:
             turn = self._store.turns.take(lane.id, run_id, connected, completed, tuple(self._reached))
         except StoreError as error:
-            log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
+            log.info("A lane could not take its turn, because Redis failed: %s", error, extra={"action": "claim"})
             if completed is not None:
                 self._complete(lane, completed)
             self._give_back_unknown(lane, run_id)
@@ -236,7 +236,7 @@ class Lanes:
                 return attempt.finish()
             lane.settle(claim, give_back, lease_ends)
         except StoreError as error:
-            told = "Event %s could not be begun, for Redis failed; it is given back: %s"
+            told = "Event %s could not be begun, because Redis failed; it is given back: %s"
             lane.log(logging.INFO, "give_back", claim, told, error)
             lane.settle(claim, give_back, lease_ends)
         finally:

@@ -169,7 +169,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     invalid, and so is what only Python reads as a number: `inf`, `1e9`, `1_0`.
     """
     if _SECONDS.fullmatch(value.strip()):
-        seconds = float(value)
+        seconds = float(value.strip())  # `float` itself strips fewer characters
     elif (moment := parse_date(value)) is not None:
         seconds = moment - now
     else:
@@ -261,9 +261,9 @@ def refuse_unsound(ledger: Ledger, claim: Claim) -> Settlement | None:
         claim.wallet_name.encode()
         msgspec.json.decode(claim.item)
     except UnicodeEncodeError:
-        reason, detail = Reason.BAD_VALUE, "its wallet_name is no text"
+        reason, detail = Reason.BAD_VALUE, "its wallet_name is not text"
     except (ValueError, RecursionError) as error:
         reason, detail = Reason.NOT_JSON, f"not JSON: {error}"
     else:
         return None
-    return partial(ledger.fail, claim, reason, f"in the ledger it stands as what no item is: {detail}", "")
+    return partial(ledger.fail, claim, reason, f"in the ledger it is not a valid item: {detail}", "")

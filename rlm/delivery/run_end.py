@@ -106,7 +106,7 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
         fields = write_waits(waits.as_json(), counts, store.intake.untaken(run.id)[0])
         fields |= {"failure": failure} if failure else {}
         if store.runs.end_overdue(run.id, **fields):
-            told = "Run %s was not closed by its deadline: its conductor is deposed, and it is closed here"
+            told = "Run %s was not closed by its deadline: its conductor is deposed, and the run is closed here"
             log.warning(told, run.id, extra={"action": "close_overdue", "run_id": run.id})
     return close_run(store, run.id, overdue=True)
 
@@ -214,7 +214,7 @@ class OverdueWatch:
         except StoreError as error:
             self.note_outage(system_clock.monotonic())
             self._next = run_id, system_clock.monotonic() + AGAIN_SECONDS
-            log.debug("Run %s cannot be looked at: %s", run_id, error, extra={"action": "look", "run_id": run_id})
+            log.debug("Run %s cannot be checked: %s", run_id, error, extra={"action": "look", "run_id": run_id})
 
     def _look(self, run_id: str) -> float:
         """Look at a run; return when to look again."""

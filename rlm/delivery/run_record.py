@@ -20,10 +20,11 @@ from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.breaker import forget_what_is_over, raised_alarm
+from rlm.ledger.control import limits_by_hand
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess
-from rlm.plan.cause import Ended, causes
+from rlm.plan.cause import MOST_NAMED, Ended, causes
 from rlm.plan.waits import Waits
 
 #: Fewer dead letters in a run raise no alarm, even if they are a large share of it.
@@ -146,9 +147,13 @@ def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
 
 
 def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> Ended:
-    limits = {one.name: one.limit.text for one in all_limited(found.endpoints.values())}
+    limited = all_limited(found.endpoints.values())
+    limits = {one.name: one.limit.text for one in limited}
+    by_hand = {name: f"{name} {told}" for name, told in limits_by_hand(store, limited).items()}
     for kind in store.settings.event_types:
-        limits.setdefault(kind.name, found.endpoints[kind.endpoints[0].name].limit.text)
+        limits.setdefault(kind.name, limits[kind.endpoints[0].name])
+        told = [by_hand[one.name] for one in kind.endpoints if one.name in by_hand]
+        by_hand[kind.name] = "; ".join(told[:MOST_NAMED])
     leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
     return Ended(
         leftover=leftover,
@@ -160,6 +165,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
         cancelled=run.cancelled,
         failure=run.failure,
         stopped=run.stopped,
+        by_hand=by_hand,
     )
 
 
@@ -177,7 +183,7 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         store.leases.note_end(record["run_id"])
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record["run_id"]}
-        log.info("Run %s is not looked over, for Redis failed: %s", record["run_id"], error, extra=extra)
+        log.info("Run %s is not checked, because Redis failed: %s", record["run_id"], error, extra=extra)
 
 
 def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:

@@ -34,16 +34,16 @@ _MEANING = {
         "name its primary in redis.url, or the sentinels that know it (redis+sentinel://); after a failover wait",
     ),
     "NOREPLICAS": (
-        "too few of its replicas hear it, and it takes no writes until more do, by min-replicas-to-write",
-        "bring its replicas back; right after a failover they come by themselves",
+        "too few of its replicas keep up with it, and it takes no writes until more do (min-replicas-to-write)",
+        "bring its replicas back; right after a failover they come back by themselves",
     ),
     "MISCONF": (
         "it cannot write to its disk, and takes no writes until it can",
         "read its log; give it disk and memory",
     ),
     "OOM": (
-        "its memory is full, and it takes no writes until there is room, by maxmemory",
-        "raise maxmemory on it, or remove what other programs keep there; events go on by themselves then",
+        "its memory is full, and it takes no writes until there is room (maxmemory)",
+        "raise maxmemory on it, or remove what other programs keep there; events then continue by themselves",
     ),
     "MASTERDOWN": ("it is a replica that has lost its primary", "bring its primary back, or promote a replica"),
     "DENIED": (
@@ -51,7 +51,7 @@ _MEANING = {
         "give that user one (ACL SETUSER default >PASSWORD and ACL SAVE, or requirepass), on the host of Redis",
     ),
     "DB index": (
-        "it has no database of that number",
+        "it has no database with that number",
         "correct the number at the end of redis.url (or REDIS_URL); `databases` in its settings says how many it has",
     ),
     "CLUSTERDOWN": ("it is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY),
@@ -236,7 +236,7 @@ def run_lasting(client: redis.Redis, *command: Any) -> Any:
         if isinstance(one, redis.ResponseError):
             raise one
     if have < wanted.number:
-        what = f"{have} of {wanted.number} replicas had what was written within {wanted.milliseconds} ms"
+        what = f"{have} of {wanted.number} replicas had the writes within {wanted.milliseconds} ms"
         remedy = "bring its replicas back, or lower redis.wait_replicas"
         raise NotNowError(f"{what} (redis.wait_replicas)", remedy, undone=False)
     return reply

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from rlm.core.clock import isoformat
+from rlm.core.endpoint import all_limited
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Argument, Part
 
@@ -95,6 +97,21 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
     changes = {one.of: one for one in reversed(list(newest)) if one.what is What.LIMIT}
     found = {one.name: changes.get(one.window_id) or changes.get(one.name) for one in limited}
     return {name: change for name, change in found.items() if change}
+
+
+def limits_by_hand(store: Store, limited: Collection[Limited]) -> dict[str, str]:
+    """Return by name how the limits of `limited` were set by hand: from what, to what, by whom and when.
+
+    The changes are read only if a limit differs from the file's.
+    """
+    filed = {one.name: one.limit.text for one in all_limited(store.settings.endpoints.values())}
+    others = {one.name: one for one in limited if filed.get(one.name) != one.limit.text}
+    changes = newest_limits(store.changes.newest(), others.values()) if others else {}
+    return {
+        name: f"set from {one.before} to {one.after} by {one.by} at {isoformat(one.at)[:19]}Z"
+        for name, one in changes.items()
+        if one.by != BY_FILE and one.after == others[name].limit.text
+    }
 
 
 def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:

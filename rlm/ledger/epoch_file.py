@@ -31,7 +31,7 @@ MOST_SLOTS = 2**53
 UNSURE: Final = -1
 
 _FOLLOWS = (
-    "if Redis and the scheduler both start anew before that is mended, nobody can tell whether Redis forgot calls, "
+    "if Redis and the scheduler both restart before this is repaired, nobody can tell whether Redis forgot calls, "
     "and every endpoint is held for its longest period before its next call"
 )
 #: The remedy for that.
@@ -117,6 +117,6 @@ class EpochFile:
         if not is_own_directory(nearest):
             return ""
         if os.path.lexists(self._path) and (saved := self.read()) and saved.slots == UNSURE:
-            return f"{self._path} could not be written as calls were made: {_FOLLOWS}"
+            return f"{self._path} could not be written when calls were made: {_FOLLOWS}"
         why = refusal_of(nearest)
         return f"{self._path} cannot be written ({why}): {_FOLLOWS}" if why else ""

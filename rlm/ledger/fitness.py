@@ -96,7 +96,7 @@ def check_fitness(store: StoreFront, *, allow_volatile: bool = False) -> Fitness
             info = client.info()
         except redis.ResponseError as error:
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
-            return Fitness((fault(f"it does not say what it is ({error})", remedy, UNTOLD),))
+            return Fitness((fault(f"it does not report what it is ({error})", remedy, UNTOLD),))
         sentinel = goes_by_sentinel(client)
         fitness = judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
         return Fitness((*fitness.findings, _waiting(info, replicas_of(client))))
@@ -175,7 +175,7 @@ def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
     replica = fault("it is a replica, which takes no writes", "name its primary in redis.url", "role")
     yield _checked(info.get("role") == "master", "it takes writes", replica)
     message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
-    yield _checked(not info.get("cluster_enabled"), "it is no cluster", fault(message, CLUSTER_REMEDY, "cluster"))
+    yield _checked(not info.get("cluster_enabled"), "it is not a cluster", fault(message, CLUSTER_REMEDY, "cluster"))
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
@@ -187,21 +187,21 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
     least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
     heard = info.get("min_slaves_good_slaves")
     if heard is not None and int(heard) < int(least or 1):
-        few = f"too few of its replicas hear it ({heard}, and min-replicas-to-write is {least or 'not told'})"
+        few = f"too few of its replicas keep up with it ({heard}, and min-replicas-to-write is {least or 'not told'})"
         message, remedy = f"it takes no writes: {few}", "bring its replicas back, or lower min-replicas-to-write"
         return fault(message, remedy, "replicas")
     if not sentinel and not int(info.get("connected_slaves", 0)):
         return good("it has no replica that could take its place while it goes on", "replicas")
     remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
     if not least or not lag:
-        message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"
-        remedy = f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
+        message = "it cannot be seen whether it refuses writes once it is cut off from its replicas (CONFIG GET)"
+        remedy = f"make sure that it does: {remedy}; with ACL SETUSER name +config|get RLM checks this itself"
         return warning(message, remedy, "replicas")
     if int(least) and int(lag):
         return good(f"it refuses writes {lag} s after it was cut off from its replicas", "replicas")
     message = (
-        "a primary that was cut off goes on taking writes beside the replica that took its place, so limits would be "
-        f"used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
+        "a primary that was cut off continues to take writes beside the replica that took its place, so limits would "
+        f"be used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
     )
     return warning(message, remedy, "replicas")
 
@@ -272,6 +272,6 @@ def _sync(policy: str) -> Finding:
     if policy == "always":
         return good("what it has accepted is on disk", "sync")
     if policy == "unknown":
-        remedy = "see that appendfsync is always; with ACL SETUSER name +config|get this looks for itself"
-        return warning(f"whether {lost} does not show (CONFIG GET)", remedy, "sync")
+        remedy = "make sure that appendfsync is always; with ACL SETUSER name +config|get RLM checks this itself"
+        return warning(f"it cannot be seen whether {lost} (CONFIG GET)", remedy, "sync")
     return warning(f"{lost} (appendfsync is {policy})", "set appendfsync to always", "sync")

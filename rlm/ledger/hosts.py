@@ -1,7 +1,7 @@
 """Facts about hosts, whichever of their processes live: which are drained, which are lost, which start workers.
 
 There are `workers.max` places for workers over all hosts, and a supervisor asks for a place before it starts one. A
-worker takes a place while it is heard of, even if it is about to leave, so when hosts take over from one another there
+worker takes a place while it is heard from, even if it is about to leave, so when hosts take over from another there
 are never more workers than allowed. Silent workers and those started by hand take no place.
 """
 
@@ -81,7 +81,7 @@ class Hosts(Part):
     def forget(self, host: str) -> bool:
         """Remove the entries of a lost host; return whether it was recorded as lost.
 
-        Its processes that are heard of stay in the register.
+        Its processes that are heard from stay in the register.
         """
         gone = [(role, one) for role, one in self._store.processes.missing_of(*_WITHOUT_WORK) if host_of(one) == host]
         self._batch(("SREM", self._keys.processes(role), one) for role, one in gone)
@@ -100,7 +100,7 @@ def idle_of(ways: Mapping[str, HostWays], drains: Iterable[str]) -> dict[str, in
     return dict.fromkeys(cut_off(ways), 1) | dict.fromkeys(drains, 0)
 
 
-#: A worker that was not heard of for this long takes no place, seconds; it normally announces itself sooner.
+#: A worker that was not heard from for this long takes no place, seconds; it normally announces itself sooner.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 0.5
 _TTL_MS = round(HEARTBEAT_TTL_SECONDS * 1000)
 #: How often it asks again at once if another host entered workers at the same moment.

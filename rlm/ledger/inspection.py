@@ -141,10 +141,10 @@ def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
             return run_id, None
         if _asked(store, "GET", keys.current) != raw:
             return "", None  # it was closed meanwhile
-        wrong = f"names the run {run_id!r}, of which there is nothing"
+        wrong = f"names the run {run_id!r}, of which nothing is kept"
         flaw = KeyFlaw("current", keys.current, run_id, KeyType.STRING, wrong)
     except StoreError as error:
-        flaw = KeyFlaw("run", keys.run(run_id), run_id, KeyType.HASH, f"is no open run ({error})")
+        flaw = KeyFlaw("run", keys.run(run_id), run_id, KeyType.HASH, f"is not an open run ({error})")
     return (run_id, flaw) if is_run_id(raw) else ("", None)
 
 
@@ -165,14 +165,14 @@ def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None
     if any(isinstance(one, redis.ResponseError) and "WRONGTYPE" in str(one) for one in replies):
         return place.flaw(_wrong_kind(store, place.key, place.kind))
     if place.family in _EXPIRING:
-        return place.flaw("is a string, as it should be, and never expires") if replies[-1] == _NEVER else None
+        return place.flaw("is a string, as it should be, but never expires") if replies[-1] == _NEVER else None
     told = [entry for reply in replies for entry in _told(reply)]
     bad = tuple(dict.fromkeys(one[0] for one in told if place.test and not place.test(*one)))
     if not bad:
         return None
     whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
     shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
-    return place.flaw(f"is a {place.kind}, as it should be, and holds what it cannot: {shown}", () if whole else bad)
+    return place.flaw(f"is a {place.kind}, as it should be, but has invalid content: {shown}", () if whole else bad)
 
 
 def no_audit_list(store: Store) -> str:

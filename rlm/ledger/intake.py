@@ -214,7 +214,7 @@ class Intake(Part):
             number, duplicates, *items = taking()
             if number == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
                 event = self._keys.event(chunk.events[duplicates - 1].id)
-                self._quarantine.set_aside(token, event, "is no hash, as an event is")
+                self._quarantine.set_aside(token, event, "is not a hash, as an event is")
             return number, duplicates, *items
 
         return taken

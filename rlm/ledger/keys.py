@@ -61,7 +61,7 @@ restarts                   string  all workers that ended unexpectedly, ever; wr
 restarted:WORKER           string  a mark that its unexpected end has been counted; kept an hour
 processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
                                    somebody has cleaned up after it
-process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard of
+process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard from
 calls:WORKER               hash    event id -> the note of the call in one of the worker's lanes (rlm/ledger/claims.py)
 requests                   list    requests to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; kept a minute

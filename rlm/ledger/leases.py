@@ -18,7 +18,7 @@ from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Argument, Part
 
 #: The flaw of a lease that nobody can take.
-_NO_LEASE = "is no lease: a hash with a token that is a number is expected"
+_NO_LEASE = "is not a lease: a hash with a token that is a number is expected"
 #: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
@@ -26,7 +27,7 @@ from rlm.core.text import is_name
 from rlm.ledger.connect import translated
 from rlm.ledger.keys import longest_letter
 from rlm.ledger.quarantine import Giants
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.scripts import Argument, Call, Part
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -55,6 +56,21 @@ class Envelope(msgspec.Struct):
     item: msgspec.Raw
     detail: object = ""
     failed_at: object = ""
+
+
+class Placed(NamedTuple):
+    """A letter as stored in the list, and how many entries were older when it was read; it is found wherever it is."""
+
+    raw: bytes
+    older: int = 0
+
+
+class Removal(IntEnum):
+    """What became of a letter that was to be removed; under way again is its event, and the letter is still there."""
+
+    DONE = 1
+    GONE = 0
+    UNDER_WAY = -1
 
 
 class NewLetters:
@@ -121,39 +137,54 @@ class Letters(Part):
         """Return the letter with this id as stored in the list, or None."""
         return next((raw for raw in self.all() if msgspec.json.decode(raw)["id"] == handle), None)
 
-    def retry(self, raw: bytes, priorities: Mapping[str, int]) -> bool:
-        """Send the event of a letter into the next run, with no attempts or runs; push an item without event back.
+    def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
+        """Send the events of letters into the next run, with no attempts or runs; push items without event back.
 
-        `priorities` has the priority of each configured type. Return False, without any change, if the letter was gone
-        or its event is under way again.
-
-        Raises:
-            BadItemError: the event cannot be sent: its type is not configured, or its item is bad.
-            SpentLetterError: it can never be sent.
+        `priorities` has the priority of each configured type. Return for each letter, the oldest first, what was done,
+        or why its event cannot be sent: its type is not configured, its item is bad, or, as a SpentLetterError, never.
         """
-        letter = msgspec.json.decode(raw, type=Envelope)
-        if why := spent(letter):
-            raise SpentLetterError(letter.reason, why)
-        item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
-        if event:
-            if (name := type_of(event)) not in priorities:
-                raise BadItemError.unknown_type(name)
-            decoded = decode_item(item, max_bytes=len(item))
-            if not _is_own(event, decoded):
-                raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
-            priority = priorities[name] if decoded.priority is None else decoded.priority
-            targets = [keys.event(event), keys.retried(name)]
-            args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
-        else:
-            item = _nameless_part(item) if is_nameless(letter) else item
-            targets, args = [keys.events, keys.retried("")], ["", "", "", item, 0]
-        names = [keys.failed, *targets, keys.types, keys.sequence]
-        return bool(self._run("retry_letter", names, [raw, *args]) > 0)
+        keys = self._keys
+        outcomes = [self._retry_of(one, priorities) for one in letters]
+        calls = [one for one in outcomes if isinstance(one, tuple)]
+        done = iter(self._remove("retry_letters", [keys.failed, keys.types, keys.sequence], calls))
+        return [next(done) if isinstance(one, tuple) else one for one in outcomes]
 
-    def drop(self, raw: bytes) -> bool:
-        """Remove a letter and, if its event failed with it, forget the event; return False if the letter was gone."""
-        event = _own_event(msgspec.json.decode(raw, type=Envelope))
-        return bool(self._run("drop_letter", [self._keys.failed, self._keys.event(event)], [raw, event]))
+    def _retry_of(self, one: Placed, priorities: Mapping[str, int]) -> tuple[Placed, Call] | BadItemError:
+        """Return the letter with its keys and arguments of `retry_letters`, or why it cannot be retried."""
+        letter = msgspec.json.decode(one.raw, type=Envelope)
+        if why := spent(letter):
+            return SpentLetterError(letter.reason, why)
+        item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
+        if not event:
+            item = _nameless_part(item) if is_nameless(letter) else item
+            return one, ([keys.events, keys.retried("")], ["", "", "", item, 0])
+        if (name := type_of(event)) not in priorities:
+            return BadItemError.unknown_type(name)
+        try:
+            decoded = decode_item(item, max_bytes=len(item))
+        except BadItemError as error:
+            return error
+        if not _is_own(event, decoded):
+            return BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
+        priority = priorities[name] if decoded.priority is None else decoded.priority
+        args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
+        return one, ([keys.event(event), keys.retried(name)], args)
+
+    def drop(self, letters: Sequence[Placed]) -> list[Removal]:
+        """Remove letters, and forget each event that failed with its letter; return what was done, oldest first."""
+        events = [_own_event(msgspec.json.decode(one.raw, type=Envelope)) for one in letters]
+        calls = [(one, ([self._keys.event(event)], [event])) for one, event in zip(letters, events, strict=True)]
+        return self._remove("drop_letters", [self._keys.failed], calls)
+
+    def _remove(self, script: str, keys: Sequence[str], calls: Sequence[tuple[Placed, Call]]) -> list[Removal]:
+        """Run a script that removes letters until it has dealt with each; those removed shift the newer ones."""
+        done: list[Removal] = []
+        while rest := calls[len(done) :]:
+            shift = done.count(Removal.DONE)
+            names = [*keys, *(name for _, (of_letter, _) in rest for name in of_letter)]
+            args = [arg for one, (_, more) in rest for arg in (one.raw, one.older - shift, *more)]
+            done += map(Removal, self._run(script, names, [2 + len(rest[0][1][1]), *args]))
+        return done
 
     def held_bytes(self) -> int | None:
         """Return how many bytes of memory the list takes; None if this Redis user may not ask."""

@@ -165,7 +165,7 @@ class PrimaryWatch:
                     self._threads[number] = thread
                     thread.start()
         if self._is_switching():
-            raise NotNowError("its sentinels are about to put another in its place", "wait")
+            raise NotNowError("its sentinels are about to replace it", "wait")
         return self._followed or self._named
 
     def is_current(self, address: Address) -> bool:

@@ -17,7 +17,7 @@ from rlm.ledger.scripts import Command, Part
 if TYPE_CHECKING:  # code that requests a run imports this module, but not that one
     from rlm.ledger.claims import Lane
 
-#: A process that was not heard of for this many seconds is taken for gone.
+#: A process that was not heard from for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
@@ -138,7 +138,7 @@ class Processes(Part):
     def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
         """Return the announcements of a role's processes and those `known`, by id, including those that signed off.
 
-        None for ids that are no longer heard of, or are not processes.
+        None for ids that are no longer heard from, or are not processes.
         """
         ids = sorted({*map(text, self._ask("SMEMBERS", self._keys.processes(role))), *known})
         return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
@@ -158,7 +158,7 @@ class Processes(Part):
         return found
 
     def alive(self, role: Role) -> list[Process]:
-        """Return the processes of a role, oldest first; those no longer heard of are `missing`.
+        """Return the processes of a role, oldest first; those no longer heard from are `missing`.
 
         A reserved place for a worker that is not forked yet is not a process.
         """

@@ -82,7 +82,7 @@ class Quarantine(Part):
     @staticmethod
     def tell(key: str, wrong: str, where: str) -> None:
         """Raise the alarm."""
-        told = "%s was set aside, for it %s; what it held is in %s"
+        told = "%s was set aside, because it %s; what it held is in %s"
         extra = alarm(Alarm.KEY_SET_ASIDE, "set_aside")
         log.error(told, safe_line(key), safe_line(wrong), safe_line(where), extra=extra)
 

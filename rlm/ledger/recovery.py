@@ -118,7 +118,7 @@ class Recovery(Part):
         return self._orphan(worker_id, "dead" if died else "ended")
 
     def orphan_lost(self, worker_id: str) -> int:
-        """Take back the events of a worker whose host is lost, unless the worker is heard of again; return how many.
+        """Take back the events of a worker whose host is lost, unless the worker is heard from again; return how many.
 
         The worker must be fenced, so that it has nothing under way once its entry in the register has expired.
         """

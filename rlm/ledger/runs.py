@@ -27,7 +27,10 @@ def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
 def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     """Return the record of a closed run, None if there is none; an invalid record is logged and counts as none."""
     if raw is not None and not is_record(raw):
-        told, extra = "What is kept of run %s is no record, and left out; see `rlm doctor`", {"action": "read_record"}
+        told, extra = (
+            ("What is kept of run %s is not a record, and is left out; see `rlm doctor`"),
+            {"action": "read_record"},
+        )
         log.warning(told, safe_line(run_id), extra=extra)
         return None
     return None if raw is None else msgspec.json.decode(raw, type=dict[str, Any])

@@ -55,7 +55,7 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
         return refused
     if (distrust := _distrust(error)) is not None:
         remedy = f"name the CA that signed its certificate with ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}"
-        remedy = f"{remedy}, and a host that stands in the certificate"
+        remedy = f"{remedy}, and a host that is in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
     facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
     remedy = f"start it, or correct {URL_SETTING}"
@@ -95,7 +95,7 @@ def place(client: redis.Redis | None) -> str:
 
 def _forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
-    return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
+    return StoreForbiddenError(f"{where} does not give RLM the rights it needs ({error})", remedy)
 
 
 def _is_forbidden(error: Exception) -> bool:

@@ -19,6 +19,7 @@ from msgspec.structs import asdict, replace
 from rlm.core.endpoint import Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
+from rlm.plan.limits_bind import LimitsBind
 from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span_of
 from rlm.plan.simulate import Course, Start
 from rlm.plan.situation import FRESH, Capacity, Horizon, Situation, Workload
@@ -64,7 +65,8 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
+    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut.
+    `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -77,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True):
     releases: tuple[PlannedRelease, ...]
     utilisation: Utilisation
     binds: str
+    blamed: tuple[str, ...] = ()
     course: tuple[tuple[float, int], ...] = ()
 
     @property
@@ -120,6 +123,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     choice = choose_workers(situation, capacity, horizon)
     course = choice.course
     first_call = min((start.at for start in course.starts), default=0)
+    binds = what_binds(situation, choice, capacity, horizon)
 
     def from_first_call(moment: int) -> float:
         return max(0, moment - first_call) / SECOND
@@ -140,7 +144,8 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             for starts in _fillings(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
-        binds=str(what_binds(situation, choice, capacity, horizon)),
+        binds=str(binds),
+        blamed=tuple(one.name for one in binds.unreachable) if isinstance(binds, LimitsBind) else (),
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 

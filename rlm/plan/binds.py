@@ -51,32 +51,38 @@ class _Comparison:
     def leftover(self) -> str | LimitsBind:
         """Return why events are left over."""
         situation, course, plenty = self._situation, self._course, self._plenty
-        late = [demand for demand in situation.demands if demand.events and course.left[demand.name]]
+        failed = sum(course.failed.values())
+        left = {name: number - course.failed.get(name, 0) for name, number in course.left.items()}
+        late = [demand for demand in situation.demands if demand.events and left[demand.name]]
         limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
-        more = self._fewer_left(limited)
+        shut = [demand for demand in limited if self._is_unreachable(demand)]
+        open_ = [demand for demand in limited if demand not in shut]
+        more = self._fewer_left(open_ or shut)
         if plenty.leftover < min(course.leftover, more.leave if more else course.leftover):
             return self._workers_bind(left_over(course.leftover), f"{plenty.leftover:,}")
-        if course.failed == course.leftover:
-            attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
-            return f"failing calls bind: {_events_are(course.failed)} expected to fail in {attempts}"
+        attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
+        failing = f"failing calls bind: {_events_are(failed)} expected to fail in {attempts}" if failed else ""
+        if failed == course.leftover:
+            return failing
         if not late:
             told = f"{_events_are(course.leftover)} not expected to be answered before the deadline"
             return f"calls under way bind: {told}"
         if not limited:
             types = first_of(one.name for one in late)
             return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {types}"
-        unreachable = self._is_unreachable(limited)
-        budgeted = [] if unreachable else [one for one in limited if self._is_held_by_budget(one)]
+        budgeted = [one for one in open_ if self._is_held_by_budget(one)]
         return LimitsBind(
-            by_limit={one.name: course.left[one.name] for one in limited if one not in budgeted},
-            by_budget={one.name: course.left[one.name] for one in budgeted},
+            by_limit={one.name: left[one.name] for one in open_ if one not in budgeted},
+            by_budget={one.name: left[one.name] for one in budgeted},
+            by_shut={one.name: left[one.name] for one in shut},
             budgets=_budgets(budgeted),
             until=self._at(situation.deadline),
-            unreachable=unreachable,
-            leftover=sum(course.left[one.name] for one in limited),
+            failing={failing: failed} if failed else {},
             least=plenty.leftover if plenty.leftover < course.leftover else None,
             more_endpoints=more,
-            shut=self._shut(limited),
+            unreachable=self._shut(shut),
+            shut=self._shut(open_),
+            by_hand=self._by_hand([one for one in open_ if one not in budgeted], budgeted),
         )
 
     def end(self, target: int) -> str | LimitsBind:
@@ -108,6 +114,7 @@ class _Comparison:
             soonest=soonest,
             more_endpoints=self._sooner(limited),
             shut=self._shut(limited),
+            by_hand=self._by_hand([] if by_budget else limited, limited if by_budget else []),
         )
 
     def _workers_bind(self, now: str, better: str) -> str:
@@ -148,9 +155,9 @@ class _Comparison:
         free = self._free
         return free is not None and bool(_budgets([demand])) and free.left[demand.name] < self._course.left[demand.name]
 
-    def _is_unreachable(self, demands: Sequence[Demand]) -> bool:
-        late = {window.name for window in self._shut_windows(demands) if window.rest >= self._situation.deadline}
-        return all(late.intersection(route.windows) for one in demands for route in one.routes)
+    def _is_unreachable(self, demand: Demand) -> bool:
+        late = {window.name for window in self._shut_windows([demand]) if window.rest >= self._situation.deadline}
+        return all(late.intersection(route.windows) for route in demand.routes)
 
     def _shut(self, demands: Sequence[Demand]) -> tuple[ShutWindow, ...]:
         return tuple(
@@ -162,6 +169,12 @@ class _Comparison:
         """Return the shut windows of these types' endpoints and budgets in the order of use, each once."""
         names = dict.fromkeys(name for one in demands for route in one.routes for name in route.windows)
         return [window for window in (self._situation.windows[name] for name in names) if window.rest > 0]
+
+    def _by_hand(self, limited: Sequence[Demand], budgeted: Sequence[Demand]) -> tuple[str, ...]:
+        """Return how the limits that bind were set by hand."""
+        names = [route.endpoint for one in limited for route in one.routes]
+        told = self._situation.by_hand
+        return tuple(f"{name} {told[name]}" for name in dict.fromkeys([*names, *_budgets(budgeted)]) if name in told)
 
     def _at(self, moment: int) -> int:
         return self._situation.gone + moment

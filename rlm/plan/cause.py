@@ -34,8 +34,8 @@ OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 _AKIN: Final = {Obstacle.SILENT: Obstacle.WORKERS}
 #: Why no worker was ready, if known.
 _LACKS: Final = {
-    ANOTHER_CONFIGURATION: f", for those there had {ANOTHER_CONFIGURATION}",
-    NO_SUPERVISOR: ", for no supervisor was heard of",
+    ANOTHER_CONFIGURATION: f", because those there had {ANOTHER_CONFIGURATION}",
+    NO_SUPERVISOR: ", because no supervisor was heard from",
 }
 
 #: How many `{seconds}` an obstacle lasted. For endpoints only the `{name}` of those that were shut, because others may
@@ -48,7 +48,7 @@ _WORDS: Final = {
     Obstacle.PAUSED: "{name} {was} paused",
     Obstacle.RESTING: "{name} {was} resting or probed",
     Obstacle.UNREACHED: "no host reached {name}",
-    Obstacle.HELD: "{name} {was} held, the window not to be trusted",
+    Obstacle.HELD: "{name} {was} held because the window could not be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
     Obstacle.RUN_BEFORE: "the run before was still open for {seconds}",
@@ -60,7 +60,8 @@ class Ended(msgspec.Struct, frozen=True):
 
     `leftover`, `spent` and `cut` count events by type: all that are left over, those that used all attempts, and those
     whose calls the deadline cut off. `waits` is what the others waited for. `limits` are the limits in force, by budget
-    and, for the first endpoint of each type, by type. `stopped` says why the run ended early, empty if it did not.
+    and, for the first endpoint of each type, by type; `by_hand` says, by budget and type, how limits were set by hand.
+    `stopped` says why the run ended early, empty if it did not.
     """
 
     leftover: Mapping[str, int]
@@ -72,6 +73,7 @@ class Ended(msgspec.Struct, frozen=True):
     cancelled: bool = False
     failure: str = ""
     stopped: str = ""
+    by_hand: Mapping[str, str] = {}
 
 
 def causes(run: Ended) -> list[dict[str, Any]]:
@@ -158,10 +160,11 @@ def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:
     if wait.obstacle not in IN_ORDER:
         return _obstacle(run, wait.obstacle, types)
     if wait.obstacle is Obstacle.LIMIT and len(types) > 1:
-        return f"the limits of {_names(types)} let no more through"
+        by_hand = "; ".join(run.by_hand[name] for name in types if run.by_hand.get(name))
+        return f"the limits of {_names(types)} let no more through{f' ({by_hand})' if by_hand else ''}"
     what, name = ("limit of", types[0]) if wait.obstacle is Obstacle.LIMIT else ("budget", wait.name)
-    limit = f" ({run.limits[name]})" if run.limits.get(name) else ""
-    return f"the {what} {name}{limit} lets no more through"
+    limit = "; ".join(told for one in (run.limits, run.by_hand) if (told := one.get(name)))
+    return f"the {what} {name}{f' ({limit})' if limit else ''} lets no more through"
 
 
 def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:

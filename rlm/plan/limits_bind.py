@@ -57,41 +57,60 @@ class ShutWindow(msgspec.Struct, frozen=True):
 
 
 class LimitsBind(msgspec.Struct, frozen=True):
-    """Limits or `budgets` bind until `until`; then `leftover` events are left over or, if that is 0, the end is `end`.
+    """Limits or `budgets` bind until `until`; then events are left over or, if none are, the end is `end`.
 
-    `by_limit` and `by_budget` have the types that they bind, each with its leftover. `unreachable`: no endpoint of
-    these types can be called before the deadline. With more workers, `least` are left over, or the end is `soonest`.
+    `by_limit` and `by_budget` have the types that they bind, each with its leftover; `by_shut` those of which no
+    endpoint can be called before the deadline, because of the `unreachable` ones. `shut` are endpoints and budgets of
+    the others. `failing` has a clause about calls that fail, with their number, `by_hand` clauses about limits. With
+    more workers, `least` are left over in all, or the end is `soonest`.
     """
 
     by_limit: Mapping[str, int]
     by_budget: Mapping[str, int]
     budgets: tuple[str, ...]
     until: int
-    unreachable: bool = False
-    leftover: int = 0
+    by_shut: Mapping[str, int] = {}
+    failing: Mapping[str, int] = {}
     least: int | None = None
     end: int = 0
     soonest: int = 0
     more_endpoints: MoreEndpoints | None = None
+    unreachable: tuple[ShutWindow, ...] = ()
     shut: tuple[ShutWindow, ...] = ()
+    by_hand: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self._left_over() if self.leftover else self._delayed()
 
+    @property
+    def leftover(self) -> int:
+        """The events left over for these reasons."""
+        return self._of_limits + sum(self.by_shut.values())
+
+    @property
+    def _of_limits(self) -> int:
+        return sum(self.by_limit.values()) + sum(self.by_budget.values())
+
     def _left_over(self) -> str:
         change = "however many workers" if self.least is None else f"with more workers {self.least:,}"
-        result = f"{left_over(self.leftover)}, {change}"
-        probed = [one.name for one in self.shut if one.reason is Circuit.PROBING]
-        if self.unreachable and probed:
+        by_limits, by_shut, until = self._of_limits, sum(self.by_shut.values()), f"the deadline at {clock(self.until)}"
+        told = dict(self.failing)
+        if by_limits:
+            told[f"{self._who()} until {until}: {left_over(by_limits)}"] = by_limits
+        probed = [one.name for one in self.unreachable if one.reason is Circuit.PROBING]
+        others = [*self.unreachable, *(one for one in self.shut if one not in self.unreachable)]
+        if by_shut and probed:
             # Calls go there one at a time, and a good answer would open it; the plan assumes that none comes.
-            others = [one for one in self.shut if one.reason is not Circuit.PROBING]
+            others = [one for one in others if one.name not in probed]
             names = listed(probed) if len(probed) <= MOST_NAMED else named(probed, 1)
             assumed = f"no call to {names} is counted on until a probe is answered well: unless one is"
-            return f"{assumed}, {result}{_shut(others)}"
+            told[f"{assumed}, {left_over(by_shut)}"] = by_shut
+        elif by_shut:
+            told[f"no endpoint of {first_of(self.by_shut)} can be called until {until}: {left_over(by_shut)}"] = by_shut
         advice, more = "", self.more_endpoints
-        if more:
+        if more and (by_limits or not probed):
             advice = f"; {more} would leave {f'{more.leave:,}' if more.leave else 'none over'}"
-        return f"{self._who()} until the deadline at {clock(self.until)}: {result}{advice}{_shut(self.shut)}"
+        return f"{'; '.join(sorted(told, key=told.__getitem__, reverse=True))}, {change}{advice}{self._besides(others)}"
 
     def _delayed(self) -> str:
         change, besides, advice = "more workers change nothing", "", ""
@@ -101,12 +120,16 @@ class LimitsBind(msgspec.Struct, frozen=True):
         if more := self.more_endpoints:
             advice = f"; {besides}{more} would finish at {clock(more.end)}"
         binds = _budgets_bind(self.budgets) if self.by_budget else _limits_bind(self.by_limit)
-        return f"{binds} until {clock(self.until)}; {change}{advice}{_shut(self.shut)}"
+        return f"{binds} until {clock(self.until)}; {change}{advice}{self._besides(self.shut)}"
+
+    def _besides(self, windows: Sequence[ShutWindow]) -> str:
+        """Return in brackets which endpoints and budgets are shut, and which limits were set by hand."""
+        more = len(self.by_hand) - MOST_NAMED
+        told = [*_shut(windows), *self.by_hand[:MOST_NAMED], *([f"{more} more set by hand"] if more > 0 else [])]
+        return f" ({', '.join(told)})" if told else ""
 
     def _who(self) -> str:
         by_limit, by_budget = self.by_limit, self.by_budget
-        if self.unreachable:
-            return f"no endpoint of {first_of([*by_limit, *by_budget])} can be called"
         if not by_budget:
             return _limits_bind(by_limit)
         budgets = _budgets_bind(self.budgets)
@@ -133,7 +156,7 @@ def _budgets_bind(budgets: Sequence[str]) -> str:
     return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
 
 
-def _shut(windows: Sequence[ShutWindow]) -> str:
+def _shut(windows: Sequence[ShutWindow]) -> list[str]:
     """Return the names of shut endpoints and budgets with the reasons, because they tighten the limits."""
     alike: dict[str, list[ShutWindow]] = {}
     for one in windows:
@@ -147,7 +170,7 @@ def _shut(windows: Sequence[ShutWindow]) -> str:
         else:
             last = clock(max(one.until or 0 for one in group))
             parts.append(f"{group[0].name} and {len(group) - 1:,} more {of_many.format(last)}")
-    return f" ({', '.join(parts)})" if parts else ""
+    return parts
 
 
 def first_of(types: Iterable[str]) -> str:

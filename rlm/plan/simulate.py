@@ -34,13 +34,13 @@ class Start(NamedTuple):
 class Course(msgspec.Struct):
     """The result of a simulation: all starts ordered by time, and by type what is left and when the last is answered.
 
-    `failed` counts those of the left events that used all attempts.
+    `failed` counts those of the left events that used all attempts, by type.
     """
 
     starts: list[Start] = msgspec.field(default_factory=list)
     left: dict[str, int] = msgspec.field(default_factory=dict)
     answered: dict[str, int] = msgspec.field(default_factory=dict)
-    failed: int = 0
+    failed: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def leftover(self) -> int:
@@ -85,7 +85,7 @@ class _Simulation:
             self._lanes.free_by(at)
         self._course.left = {queue.demand.name: queue.left for queue in self._queues}
         self._course.answered = {queue.demand.name: queue.answered for queue in self._queues if queue.answered}
-        self._course.failed = sum(queue.failed for queue in self._queues)
+        self._course.failed = {queue.demand.name: queue.failed for queue in self._queues if queue.failed}
         return self._course
 
     def _serve(self, at: int) -> None:

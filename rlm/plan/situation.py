@@ -48,7 +48,8 @@ class Workload(msgspec.Struct, frozen=True):
     `backlog` counts the waiting events by type. Types that are not among `types` are left out, because a run makes
     their events dead letters. `types` are the configured types in descending priority. `windows` are those of endpoints
     and budgets by name; a missing one is fresh. `expected` is what was measured of calls, if known. `progress` is the
-    progress of a run whose rest is planned; its calls under way are answered first.
+    progress of a run whose rest is planned; its calls under way are answered first. `by_hand` says in words how limits
+    were set by hand, by endpoint or budget.
     """
 
     backlog: Mapping[str, int]
@@ -56,6 +57,7 @@ class Workload(msgspec.Struct, frozen=True):
     windows: Mapping[str, WindowState] = msgspec.field(default_factory=dict)
     expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
     progress: RunProgress | None = None
+    by_hand: Mapping[str, str] = {}
 
     @property
     def suspects(self) -> set[str]:
@@ -170,6 +172,7 @@ class Situation(msgspec.Struct, frozen=True):
     gone: int = 0
     ready_lanes: int | None = None
     coming_up: int = 0
+    by_hand: Mapping[str, str] = {}
 
     @classmethod
     def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
@@ -198,6 +201,7 @@ class Situation(msgspec.Struct, frozen=True):
             gone=ticks(horizon.gone_seconds),
             ready_lanes=so_far.ready_lanes,
             coming_up=ticks(so_far.coming_up_seconds),
+            by_hand=workload.by_hand,
         )
 
     @property

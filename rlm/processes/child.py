@@ -150,7 +150,7 @@ class Child(msgspec.Struct):
         self.process.join()
         code = self.process.exitcode
         self.left = code == 0
-        return "for a reason that went with its template" if code is None else how_ended(code)
+        return "for a reason that only its template knew, which ended, too" if code is None else how_ended(code)
 
 
 class StartBackoff:

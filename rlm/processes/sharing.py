@@ -117,7 +117,7 @@ class Peer(msgspec.Struct):
 
     @property
     def lives(self) -> bool:
-        """Whether it was heard of recently. If not it may still be registered, but must announce itself to live."""
+        """Whether it was heard from recently. If not it may still be registered, but must announce itself to live."""
         return self.silent_seconds <= self.said.silent_after
 
 

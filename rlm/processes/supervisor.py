@@ -153,7 +153,7 @@ class Supervisor:
                 self._spawn(worker)
         except OSError as error:  # the host is out of processes or memory
             wait = self._starts.hold_back()
-            told = "No further worker could be started (%s); tried again in %.2f s, %d are running"
+            told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
             running = len(self._children)
             extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
             log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message contains the cause

@@ -142,7 +142,7 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
         "Next: `rlm init` in an empty directory writes a configuration of your own to",
-        "begin with, and says what to type to see a run of it.",
+        "begin with, and prints what to type to see a run of it.",
     ]
 
 

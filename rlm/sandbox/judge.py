@@ -170,7 +170,7 @@ def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[tupl
     """Check step by step whether the run of `batch` was as promised: yield (name, text if good, faults)."""
     calls, events = counted(len(evidence.arrivals), "call"), len(batch.events)
     endpoints = counted(len(stage.settings.endpoints), "endpoint")
-    letters = f"what is no event was set aside, with the reason: {', '.join(LETTERS)}"
+    letters = f"what is not an event was set aside, with the reason: {', '.join(LETTERS)}"
     within = f"the API refused none, and by its count none of {endpoints} got too many"
     limits = [*evidence.refusals(), *evidence.exceeded()]
     yield ("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
@@ -188,7 +188,7 @@ def event_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
         yield f"{counted(len(missing), 'event')} never reached the API"
     answered = {one.event_id for one in evidence.arrivals if one.status == HTTPStatus.OK}
     if failed := (batch.events & arrived.keys()) - answered:
-        yield f"{counted(len(failed), 'event')} reached the API in vain: it did not answer with success"
+        yield f"{counted(len(failed), 'event')} reached the API, but it did not answer with success"
     if doubled := sum(number > 1 for number in arrived.values()):
         yield f"{counted(doubled, 'event')} reached the API more than once"
     if strange := arrived.keys() - batch.events - {None}:

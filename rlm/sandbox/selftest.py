@@ -87,7 +87,7 @@ class SelfTestResult:
         if isinstance(error, InterruptedByHandError):
             what, self.interrupted = "it was interrupted", True
         elif not remedy:
-            remedy = "`rlm doctor` looks the installation over"
+            remedy = "`rlm doctor` checks the installation"
         self._add(name, ok=False, message=what, remedy=remedy)
 
     def judge(self, name: str, faults: Sequence[str], well: str, remedy: str) -> None:

@@ -83,7 +83,7 @@ def _check_sentinel_parameters(scheme: str, query: str) -> None:
     told = dict(parse_qsl(query, keep_blank_values=True))
     by_tls = told.get("sentinel_tls", "yes" if scheme == "rediss+sentinel" else "no")
     if by_tls not in {"yes", "no"}:
-        raise ValueError("the parameter sentinel_tls is yes or no: whether the sentinels are spoken to by TLS")
+        raise ValueError("the parameter sentinel_tls is yes or no: whether connections to the sentinels use TLS")
     tls = scheme == "rediss+sentinel" or by_tls == "yes"
     _check_parameters(query, (*_SENTINEL_PARAMETERS, *(_TLS_PARAMETERS if tls else ())))
 
@@ -93,8 +93,8 @@ def _check_parameters(query: str, known: Sequence[str]) -> None:
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_SWITCHES:
             raise ValueError(
-                f"the parameter {name} is not taken: the server's certificate is always checked; "
-                "name the CA that signed it with ssl_ca_certs=/path/to/ca.pem"
+                f"the parameter {name} is not accepted: the server's certificate is always checked; name the CA that "
+                "signed it with ssl_ca_certs=/path/to/ca.pem"
             )
         if name not in known:
             raise ValueError(f"may have the parameters {', '.join(known)}, and no others")
@@ -112,7 +112,7 @@ def check_endpoint_url(url: str) -> str:
     if not _VISIBLE_ASCII.fullmatch(url):
         raise ValueError("a URL is printable ASCII without spaces; percent-encode the rest")
     if len(url) > _LONGEST_URL:
-        raise ValueError(f"a URL has at most {_LONGEST_URL} characters, which is what servers take")
+        raise ValueError(f"a URL has at most {_LONGEST_URL} characters, which is what servers accept")
     parts = _split(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("must be http:// or https:// and a host")
@@ -122,7 +122,7 @@ def check_endpoint_url(url: str) -> str:
         raise ValueError("must not have a fragment (#...): it never reaches the server")
     port = _port(parts)
     if ("[" in parts.netloc) is not (":" in parts.hostname):
-        raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]")
+        raise ValueError("the part in brackets must be an IPv6 address, like [2001:db8::1]")
     host = check_host(parts.hostname)
     netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
     return parts._replace(netloc=netloc, path=parts.path or "/").geturl()
@@ -134,7 +134,7 @@ def check_web_host(host: str) -> str:
     if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
         raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
     if bare.count(":") == 1:
-        raise ValueError("a host has no port here: any is allowed")
+        raise ValueError("give the host without port: any port is allowed")
     return check_host(bare.lower()).strip("[]")
 
 
@@ -154,7 +154,7 @@ def check_host(host: str) -> str:
     else:
         return host
     if address.is_unspecified:
-        raise ValueError("no server has this address; to reach one on this host write 127.0.0.1 or [::1]")
+        raise ValueError("no server has this address; to reach one on this host, write 127.0.0.1 or [::1]")
     return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004  # IPv6
 
 
@@ -169,9 +169,9 @@ def _ipv6(host: str) -> ipaddress.IPv6Address:
     try:
         address = ipaddress.IPv6Address(host)
     except ValueError:
-        raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]") from None
+        raise ValueError("the part in brackets must be an IPv6 address, like [2001:db8::1]") from None
     if address.scope_id is not None:
-        raise ValueError("an address with a zone (%) is not taken: it means something else on each host")
+        raise ValueError("an address with a zone (%) is not accepted: it means something else on each host")
     numbers = int(address)  # 0 (unspecified) and 1 (this host) are in ::/96, but are not IPv4 addresses
     if numbers > 1 and any(address in network for network in _DISGUISES):
         raise ValueError(f"this is an IPv4 address in disguise; write {ipaddress.IPv4Address(address.packed[-4:])}")

@@ -40,8 +40,8 @@ class RedisSettings(Section):
     url: RedisURL = setting(
         EMBEDDED,
         "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a real Valkey server that RLM "
-        "starts itself, its data in `.rlm` beside the configuration file, else in the current directory. "
-        "`REDIS_URL` sets it as well.",
+        "starts itself; its data is in `.rlm` beside the configuration file or, without a file, in the current "
+        "directory. `REDIS_URL` sets this, too.",
         allowed='"embedded" or a URL with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://',
         repr=False,
     )
@@ -53,21 +53,21 @@ class RedisSettings(Section):
     )
     wait_replicas: int = whole(
         0,
-        "How many replicas must have a slot, an answer and a pushed item before RLM acts on it, so that a fail-over "
-        "cannot lose them. Fewer than that: nothing is sent. 0: none is waited for, and after a fail-over that forgot "
-        "slots every endpoint rests.",
+        "How many replicas must have a slot, an answer or a pushed item before RLM acts on it, so that a fail-over "
+        "cannot lose it. With fewer replicas nothing is sent. 0: RLM waits for no replica, and after a fail-over "
+        "that lost slots every endpoint rests.",
         lowest=0,
         highest=16,
     )
     wait_milliseconds: int = whole(
         1000,
-        "How long the replicas of `redis.wait_replicas` may take; longer is as if Redis were away.",
+        "How long the replicas of `redis.wait_replicas` may take; if they take longer, RLM acts as if Redis were away.",
         lowest=1,
         highest=4000,
     )
     prefix: str = setting(
         "rlm",
-        "What all keys of RLM begin with, but the three lists.",
+        "The beginning of all keys of RLM except the three lists.",
         allowed="1 to 50 letters, digits and `_`, `.`, `-`",
         pattern=r"^[A-Za-z0-9_.-]{1,50}$",
     )
@@ -84,19 +84,19 @@ class QueueSettings(Section):
     )
     dedupe_seconds: float = seconds(
         3600.0,
-        "How long after an event was completed or failed the same event id is dropped as a duplicate.",
+        "How long the id of a completed or failed event is known: seen again, it is dropped as a duplicate.",
         from_zero=True,
     )
     compress: bool = switch(
-        "Whether items wait compressed, in about a third less of Redis' memory. Versions of RLM that lack this"
-        " setting cannot read them: no worker of one may run while any waits, also once this is off."
+        "Whether waiting items are compressed, to take about a third less of Redis' memory. Versions of RLM without "
+        "this setting cannot read them: no worker of such a version may run while any waits, even once this is off."
     )
     failed_max: int = whole(
         100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
     )
     failed_max_bytes: int = whole(
         256 * 1024 * 1024,
-        "Bytes of Redis' memory that those dead letters take; the oldest beyond them are archived as well.",
+        "Bytes of Redis' memory that these dead letters may take; the oldest beyond that are archived as well.",
         lowest=1_000_000,
         highest=10**12,
     )
@@ -108,8 +108,8 @@ class QueueSettings(Section):
     )
     failed_alarm_share: float = setting(
         0.1,
-        "The same where a run settled five events or more as dead letters, and more than this part of all it settled. "
-        "Those that an endpoint refused which has raised an alarm by that are not counted. 0: never.",
+        "The same if a run settled five events or more as dead letters, and more than this part of all that it "
+        "settled. Events refused by an endpoint whose refusals raised an alarm are not counted. 0: never.",
         allowed="a number from 0 to 1",
         ge=0,
         le=1,
@@ -120,7 +120,7 @@ class RunSettings(Section):
     """When runs start and end."""
 
     window_seconds: float = seconds(
-        180.0, "The window of a run: by then every event is settled or a leftover. At most `run.every_seconds`."
+        180.0, "The window of a run: by its end every event is settled or a leftover. At most `run.every_seconds`."
     )
     every_seconds: float = seconds(
         180.0, "Runs start on multiples of this by the clock of Redis (180: every 3 minutes)."
@@ -151,48 +151,48 @@ class WorkersSettings(Section):
     max: int = whole(20, "The most worker processes, over all hosts.", lowest=1, highest=MOST_WORKERS)
     max_here: int = whole(
         0,
-        "The most worker processes on this host, its capacity: hosts share the workers wanted in proportion to it. "
-        "Hosts may differ in it. 0: `workers.max`.",
+        "The capacity of this host: the most worker processes on it. Hosts share the wanted workers in proportion to "
+        "their capacities, which may differ. 0: `workers.max`.",
         lowest=0,
         highest=MOST_WORKERS,
     )
-    threads: int = whole(5, "Lanes of a worker process: its events in flight.", lowest=1, highest=1000)
+    threads: int = whole(5, "Lanes of a worker process: how many events it can have in flight.", lowest=1, highest=1000)
 
 
 class HostSettings(Section):
-    """What a host says of itself. Hosts may differ in it."""
+    """What a host reports about itself. It may differ between hosts."""
 
     name: HostName = setting(
         "",
-        "The name of this host. Set it where several hosts would have the same, as containers may. "
-        "Empty: the host name of the system.",
+        "The name of this host. Set it if several hosts would have the same name, as containers may. Empty: the host "
+        "name of the system.",
         allowed="empty, or 1 to 100 letters, digits and `_`, `.`, `-`",
     )
     labels: Labels = setting(
         {},
-        "Words that are shown beside the name of this host, such as its zone. A variable has them as `zone=a,rack=7`.",
+        "Labels shown beside the name of this host, such as its zone. In an environment variable: `zone=a,rack=7`.",
         allowed="a table of at most 16 texts of 1 to 50 printable characters, without `=` and `,`",
         unset="none",
     )
 
 
 class RetrySettings(Section):
-    """What happens to a call that failed for the moment."""
+    """What happens to a call that failed but may succeed later."""
 
     max_attempts: int = whole(3, "Attempts of an event in one run; after them it is a leftover.", lowest=1, highest=100)
     max_runs: int = whole(
         5, "An event that has spent all its attempts in this many runs becomes a dead letter.", lowest=1
     )
-    timeout_seconds: float = seconds(10.0, "How long a call may take, where its endpoint does not say otherwise.")
+    timeout_seconds: float = seconds(10.0, "How long a call may take, unless its endpoint has a time-out of its own.")
 
 
 class ArchiveSettings(Section):
-    """Where run records and dead letters go that are more than are kept in Redis."""
+    """Where run records and dead letters go once there are more than Redis keeps."""
 
     directory: Directory = setting(
         "",
         "The directory of the archive, on the host of the scheduler: `records-2026-11.jsonl` and "
-        "`failed-2026-11.jsonl`, one of each a month. A relative path starts at the configuration file's directory. "
+        "`failed-2026-11.jsonl`, new ones each month. A relative path starts at the configuration file's directory. "
         "Empty: `.rlm/archive`.",
         allowed="a path, or empty",
     )
@@ -203,21 +203,21 @@ class WebSettings(Section):
 
     token: WebToken = setting(
         "",
-        "What a program says in `Authorization: Bearer TOKEN`, or a browser at `/login`, to read anything but "
-        "`/healthz`, and to order. Empty: this host reads without one, its browsers order, and `rlm web` listens on "
-        "the loopback interface only. `env:NAME`: it stands in that variable of `rlm web`.",
+        "The token that a program sends in `Authorization: Bearer TOKEN`, or a user enters at `/login`, to read "
+        "anything but `/healthz`, and to give orders. Empty: this host reads without one, its browsers may give "
+        "orders, and `rlm web` listens on the loopback interface only. `env:NAME`: that variable of `rlm web` has it.",
         allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
         repr=False,
     )
     hosts: list[WebHost] = setting(
         [],
-        "What `Host` of a request may name, with any port, besides `localhost`, loopback addresses and the address at "
-        "which the request arrived; anything else is refused, `/healthz` too. A variable has them between commas.",
+        "What the header `Host` may name, with any port, besides `localhost`, loopback addresses and the address at "
+        "which the request arrived; others are refused, even for `/healthz`. In a variable, separate them by commas.",
         allowed='a list of names and addresses without port, ["rlm.example.com"]',
     )
     read_only: bool = switch(
-        "Whether the page and the JSON only show: every request that would change something is refused. "
-        "`rlm web --read-only` says the same."
+        "Whether the dashboard and the JSON are read-only: every request that would change something is refused. "
+        "`rlm web --read-only` does the same."
     )
 
 
@@ -233,7 +233,7 @@ class EndpointSettings(Section):
         allowed="http:// or https:// and a host, printable ASCII, without user, password and fragment",
     )
     rate_limit: RateLimit | None = setting(
-        None, "A limit of its own.", allowed='a limit such as "30/minute"', unset="the type's"
+        None, "Its own limit.", allowed='a limit such as "30/minute"', unset="the type's"
     )
     budget: Name | None = setting(
         None,
@@ -261,24 +261,24 @@ class TypeSettings(Section):
 
     priority: int = whole(
         1,
-        "Types with a higher one are served first; also the priority of items that bring none.",
+        "Types with a higher priority are served first. It is also the priority of items that have none.",
         lowest=0,
         highest=100,
     )
     share: float = setting(
         0.0,
         "At least this part of a run's calls goes to the type while it has events waiting, whatever its priority, as "
-        "far as its endpoints and budgets have slots, so that a low one is never starved for good. What it does not "
-        "use goes to the others. All together at most 1.",
+        "far as its endpoints and budgets have slots, so that a type of low priority is never starved for good. What "
+        "it does not use goes to the others. All shares together are at most 1.",
         allowed="a number from 0 to 1",
         ge=0,
         le=1,
     )
-    processing_seconds: float = seconds(1.0, "How long a call is expected to take; what a plan reckons with.")
+    processing_seconds: float = seconds(1.0, "How long a call is expected to take; used to plan.")
     rate_limit: RateLimit | None = setting(
         None,
-        "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be "
-        "a fraction; several hold together, joined by `;`.",
+        "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be a "
+        "fraction. Several limits are joined by `;` and all hold.",
         allowed='a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
         unset="required, unless each endpoint has one",
     )
@@ -295,6 +295,6 @@ class BudgetSettings(Section):
 
     rate_limit: RateLimit = setting(
         ...,
-        "What the calls to all endpoints that name it may come to together; each endpoint keeps its own limit as well.",
+        "The limit of the calls to all its endpoints together; each endpoint keeps its own limit as well.",
         allowed='a limit such as "60/minute" or "20 per 0.6 second; 1000/hour"',
     )

@@ -87,7 +87,7 @@ def _header_variables(layers: Layers, environ: Mapping[str, str]) -> Iterator[Pr
         try:
             check_header_text(secret)
         except ValueError as error:
-            yield place, f"header {place[-1]}: what the environment variable {variable} holds: {error}"
+            yield place, f"header {place[-1]}: the value of the environment variable {variable}: {error}"
 
 
 def _shares(layers: Layers) -> Iterator[Problem]:
@@ -214,7 +214,7 @@ def _long_calls(settings: Settings) -> Iterator[str]:
         if one.processing_seconds >= run.window_seconds:
             yield f"{called}: no call is expected to be answered in a run, run.window_seconds = {run.window_seconds:g}"
         elif one.processing_seconds > planned:
-            yield f"{called}: run.target = {run.target:g} is {planned:g} s of the window, which holds no such call"
+            yield f"{called}: run.target = {run.target:g} is {planned:g} s of the window, too short for such a call"
 
 
 def _long_guard(settings: Settings) -> Iterator[str]:
@@ -225,7 +225,8 @@ def _long_guard(settings: Settings) -> Iterator[str]:
         if guard_seconds >= shortest:
             yield (
                 f"run.guard_seconds = {guard_seconds:g}: the limit of {one.name}, {one.limit.text}, has a period of "
-                f"{shortest:g} s; with the guard at most {shortest / (shortest + guard_seconds):.0%} of it is used"
+                f"{shortest:g} s; with the guard at most {shortest / (shortest + guard_seconds):.0%} of the limit is "
+                "used"
             )
 
 

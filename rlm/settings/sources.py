@@ -100,7 +100,7 @@ def _twice(text: str) -> str:
     subject = key_of(place)
     with suppress(ValueError, RecursionError, KeyError):  # a multi-line value, or several keys on the line
         subject += f" = {show(place, tomllib.loads(text.splitlines()[second - 1])[str(place[-1])])}"
-    return f":{second}: {subject}: is written on line {first} already; keep one of both"
+    return f":{second}: {subject}: is already on line {first}; keep one of the two"
 
 
 def _syntax_error(message: str, text: str) -> str:

@@ -147,14 +147,14 @@ def check_header_text(text: str) -> str:
     if not _HEADER_VALUE.fullmatch(text):
         raise ValueError("a header's value is Latin-1 text on one line, without control characters")
     if len(text) > _LONGEST_HEADER:
-        raise ValueError(f"a header's value has at most {_LONGEST_HEADER} characters, which is what servers take")
+        raise ValueError(f"a header's value has at most {_LONGEST_HEADER} characters, which is what servers accept")
     return text
 
 
 def check_headers(headers: dict[str, str]) -> Headers:
     """Check that no header is given twice in different case."""
     if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError("the same header stands here twice, in upper and lower case")
+        raise ValueError("the same header is here twice, in upper and lower case")
     return Headers(headers)
 
 

@@ -52,7 +52,7 @@ _gauge, _counter, _histogram = (partial(_metric, kind) for kind in MetricKind)
 
 METRICS: Final = (
     # How it is
-    _gauge("rlm_up", "1 where Redis answered all that this page asked it, else 0, and then nothing else is told."),
+    _gauge("rlm_up", "1 if Redis answered everything that this page asked; else 0, and then no other value is given."),
     _gauge("rlm_build_info", "1; the version of RLM that serves this page, and of its Python.", "version", "python"),
     _gauge("rlm_redis_ping_seconds", "What a round trip to Redis took from here just now."),
     _gauge("rlm_collect_seconds", "What it took to read all of this page from Redis."),
@@ -61,21 +61,23 @@ METRICS: Final = (
     _gauge(
         "rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by the clock of Redis; 0 before the first."
     ),
-    _gauge("rlm_processes", "Schedulers and supervisors that live.", "role"),
+    _gauge("rlm_processes", "Schedulers and supervisors that are alive.", "role"),
     _gauge(
         "rlm_other_configuration", "Schedulers and supervisors that run another configuration than this page.", "role"
     ),
-    _gauge("rlm_hosts", "Hosts that work, stand by, or did not sign off, by what is to be said of them.", "state"),
-    _gauge("rlm_host_state", "1 for what is to be said of a host.", "host", "state"),
-    _gauge("rlm_host_heard_seconds", "How long ago a host was last heard of.", "host"),
-    _gauge("rlm_lease_held", "1 while somebody conducts, or is about to: holds the lease."),
-    _gauge("rlm_lease_remaining_seconds", "Until the lease runs out unless its holder prolongs it; 0 where none is."),
+    _gauge("rlm_hosts", "Hosts that work, stand by, or did not sign off, by state.", "state"),
+    _gauge("rlm_host_state", "1 for the state of a host.", "host", "state"),
+    _gauge("rlm_host_heard_seconds", "How long ago a host was last heard from.", "host"),
+    _gauge("rlm_lease_held", "1 while a process holds the lease: it conducts, or is about to."),
+    _gauge(
+        "rlm_lease_remaining_seconds", "Time until the lease runs out unless its holder prolongs it; 0 without a lease."
+    ),
     _gauge("rlm_lease_token", "The fencing number of the lease, one more with each change of its holder."),
     # What waits
     _gauge("rlm_queue_events", "Events in the ledger that are not settled, by where they are.", "type", "state"),
-    _gauge("rlm_queue_oldest_seconds", "Since when the oldest pending event waits; 0 without any.", "type"),
+    _gauge("rlm_queue_oldest_seconds", "How long the oldest pending event has waited; 0 without any.", "type"),
     _gauge("rlm_audit_list_items", "Items on the audit list, which the next run takes."),
-    _gauge("rlm_audit_list_oldest_seconds", "How old the oldest of them is by its own timestamp; 0 where it has none."),
+    _gauge("rlm_audit_list_oldest_seconds", "How old the oldest of them is by its own timestamp; 0 if it has none."),
     _gauge("rlm_staging_items", "Items that a drain has moved and not yet taken into the ledger."),
     _gauge("rlm_dead_letters", "Dead letters on their list."),
     # What was done
@@ -85,24 +87,29 @@ METRICS: Final = (
     _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
     _counter("rlm_call_troubles_total", "Calls not answered well, by what happened to them.", "endpoint", "what"),
     _counter("rlm_claims_unsent_total", "Claims given back without a call: no slot, no time, or no Redis.", "type"),
-    _histogram("rlm_call_duration_seconds", "From when a completed call was sent to its answer.", "endpoint"),
-    _histogram("rlm_event_answer_seconds", "Of completed events: from when they were taken to their answer.", "type"),
+    _histogram("rlm_call_duration_seconds", "From the sending of a completed call to its answer.", "endpoint"),
+    _histogram("rlm_event_answer_seconds", "Of completed events: from intake to answer.", "type"),
     _histogram("rlm_slot_wait_seconds", "Of completed calls: from their event's claim to their slot.", "endpoint"),
     # Limits
     _gauge("rlm_limit_calls", "Calls allowed in any such period, as in force now.", "endpoint", "period"),
     _gauge("rlm_limit_used_calls", "Calls of the last such period, up to now.", "endpoint", "period"),
-    _gauge("rlm_next_slot_seconds", "Until the next slot is free; 0 where one is.", "endpoint"),
+    _gauge("rlm_next_slot_seconds", "Time until the next slot is free; 0 if one is.", "endpoint"),
     _gauge("rlm_endpoint_circuit", "1 for the state that its circuit is in, else 0.", "endpoint", "state"),
-    _gauge("rlm_endpoint_health", "1 for the word that its health is in, else 0.", "endpoint", "health"),
-    _gauge("rlm_endpoint_refused_call", "How-manieth of a period was refused though its limit allows it.", "endpoint"),
+    _gauge("rlm_endpoint_health", "1 for the state that its health is in, else 0.", "endpoint", "health"),
+    _gauge(
+        "rlm_endpoint_refused_call", "The number, in its period, of the refused call that its limit allows.", "endpoint"
+    ),
     _gauge("rlm_last_run_peak_calls", "Most calls of the last run in any period of the first rule.", "endpoint"),
     _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
     # Runs
     _gauge("rlm_run_state", "1 for the state that the open run is in, or for idle; else 0.", "state"),
-    _gauge("rlm_run_deadline_timestamp_seconds", "The deadline of the open run; 0 where none is open."),
+    _gauge("rlm_run_deadline_timestamp_seconds", "The deadline of the open run; 0 if none is open."),
     _counter("rlm_runs_total", "Closed runs by their state.", "state"),
     _histogram("rlm_run_duration_seconds", "From a run's start to its close."),
-    _histogram("rlm_forecast_error_seconds", "By how much plans were off, either way, of runs that went to their end."),
+    _histogram(
+        "rlm_forecast_error_seconds",
+        "By how much plans were off, either way, for runs that completed or left events over.",
+    ),
     _gauge("rlm_last_run_timestamp_seconds", "When the last run was closed; 0 before the first."),
     _gauge("rlm_last_run_duration_seconds", "How long the last run took."),
     _gauge("rlm_last_run_events", "What became of the events of the last run.", "type", "outcome"),

@@ -81,7 +81,7 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
         )
     except BadDsn as error:
         raise ConfigurationError(
-            "SENTRY_DSN: is no DSN; allowed is what Sentry shows under Client Keys, https://KEY@HOST/PROJECT"
+            "SENTRY_DSN: is not a DSN; allowed is what Sentry shows under Client Keys, https://KEY@HOST/PROJECT"
         ) from error
     for name, value in (("role", role), ("worker", worker)):
         if value:

@@ -14,8 +14,8 @@ from rlm.admin.monitoring import Direction, Trend
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
-#: The widest curve, and the columns beside it.
-WIDEST_CURVE, _BESIDE_CURVE = 80, 46
+#: The widest curve, the narrowest, and the columns beside it.
+WIDEST_CURVE, _NARROWEST_CURVE, _BESIDE_CURVE = 80, 20, 46
 
 #: The arrow and the colour of each direction.
 _LOOKS = {
@@ -30,7 +30,7 @@ def queue_picture(found: Mapping[str, Any], trend: Trend) -> Picture:
     """Return the picture of the queues from the document of `rlm queue monitor` and the curves of its `trend`."""
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
-        moves = _moves(found, trend, room=max(10, min(WIDEST_CURVE, inside.max_width - _BESIDE_CURVE)))
+        moves = _moves(found, trend, inside.max_width)
         parts: list[RenderableType] = [
             facts(_facts(found), inside.max_width),
             Text(),
@@ -61,26 +61,36 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     yield "dead letters", letters
 
 
-def _moves(found: Mapping[str, Any], trend: Trend, room: int) -> Table:
-    told = found["trend"]
-    arrow, style = _LOOKS[told["direction"]]
+def _moves(found: Mapping[str, Any], trend: Trend, width: int) -> RenderableType:
+    """Draw how fast the queues move: a row for each figure, with its curve if the `width` suffices."""
+    rows = list(_figures(found, trend, max(_NARROWEST_CURVE, min(WIDEST_CURVE, width - _BESIDE_CURVE))))
+    if width < _BESIDE_CURVE + _NARROWEST_CURVE:
+        return facts(((name, figure) for name, figure, _ in rows), width)
     table = Table.grid(padding=(0, 2))
     table.add_column(style=QUIET, no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
     table.add_column(no_wrap=True, overflow="crop")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _figures(found: Mapping[str, Any], trend: Trend, room: int) -> Iterator[tuple[str, Text, Text]]:
+    """Yield names, figures, and curves of at most `room` columns."""
+    told = found["trend"]
+    arrow, style = _LOOKS[told["direction"]]
     growth = "" if told["growth_per_minute"] is None else f" {told['growth_per_minute']:+,.0f}/min"
     since = f"over the last {span(told['seconds'])}" if told["seconds"] else ""
     waiting, settled = Text(curve(trend.waiting, room), style or "cyan"), Text(curve(trend.settled_each, room), "green")
-    table.add_row("waiting", Text(f"{arrow}{growth}", style=style), waiting)
-    table.add_row("arriving", Text(_rate(told["arriving_per_minute"], "item")), Text(since, style=QUIET))
-    table.add_row("settled", Text(_rate(told["settled_per_minute"], "event")), settled)
+    yield "waiting", Text(f"{arrow}{growth}", style=style), waiting
+    yield "arriving", Text(_rate(told["arriving_per_minute"], "item")), Text(since, style=QUIET)
+    yield "settled", Text(_rate(told["settled_per_minute"], "event")), settled
     if len(found["last_leftovers"]) > 1:
         last = found["last_leftovers"]
         now = Text(counted(last[-1], "event"), style="yellow" if last[-1] else "")
         shown = last[-room:]
         drawn = Text(curve(shown, room), "yellow")
-        table.add_row("left over by runs", now, drawn.append(f"  last {len(shown)}", QUIET))
-    return table
+        yield "left over by runs", now, drawn.append(f"  last {len(shown)}", QUIET)
 
 
 def _rate(number: float | None, noun: str) -> str:

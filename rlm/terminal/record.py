@@ -12,6 +12,7 @@ from rich.text import Text
 from rlm.admin import report, words
 from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
+from rlm.admin.unwell import endpoints_unwell, shut
 from rlm.admin.verdict import against_plan, troubles, used
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
@@ -134,11 +135,13 @@ def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     if letters := found["waiting"]["failed"]:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
     by_endpoint = {  # between runs no endpoint is called
-        name: {**one, "circuit_reason": "by the next call"} if one["health"] == Circuit.PROBING else one
+        name: {**one, "circuit_reason": "by the next call"}
+        if one["health"] == Circuit.PROBING and not one.get("since")
+        else one
         for name, one in found["by_endpoint"].items()
     }
-    if unwell := words.unwell({"by_endpoint": by_endpoint}):
-        yield "endpoints", Text("; ".join(unwell), style="yellow")
+    if troubled := endpoints_unwell({**found, "by_endpoint": by_endpoint}, by_endpoint):
+        yield "endpoints", Text("; ".join(troubled), style="yellow")
     if gone := hosts_unwell(found):
         yield "hosts", Text("; ".join(gone), style="yellow")
     alive = f"{found['workers']:,} alive" if found["workers"] else "none"
@@ -201,6 +204,6 @@ def changes(found: Mapping[str, Any]) -> Hashable:
         return found["state"], found["last"]
     if not words.is_open(found):
         return found["run_id"], found["state"]
-    healths = tuple((name, entry["health"]) for name, entry in words.shut(found).items())
+    healths = tuple((name, entry["health"]) for name, entry in shut(found).items())
     counts, ready = words.counts_in_all(found), found["workers"]["ready"]
     return found["run_id"], found["state"], counts, ready, healths, words.halted(found)

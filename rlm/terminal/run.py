@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
+from rlm.admin.unwell import healths, unwell
 from rlm.admin.verdict import call_troubles
 from rlm.core.text import counted, safe_line
 from rlm.core.window import WELL
@@ -144,8 +145,8 @@ def _notes(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield what is unusual: no conductor, unwell endpoints, failed calls, bad items."""
     if why := words.halted(found):
         yield Text(f"! {why}", style="bold red")
-    if unwell := words.unwell(found):
-        yield Text(f"! {'; '.join(unwell)}", style="yellow")
+    if troubled := unwell(found):
+        yield Text(f"! {'; '.join(troubled)}", style="yellow")
     for one in call_troubles(found):
         yield Text(f"! {one}", style="yellow")
     counts = found["counts"]
@@ -197,7 +198,7 @@ def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
         Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
         Text(words.next_slot(entry), style="" if full else QUIET),
         short_name(entry["limit"], QUIET),
-        longest_fitting(*words.healths(entry), style="green" if well else "red"),
+        longest_fitting(*healths(entry), style="green" if well else "red"),
     ]
 
 

@@ -120,7 +120,7 @@ class Access:
         if visit.has_token:
             return None
         if not is_same_origin(request.headers):
-            why = "The request comes from a page of another origin, or does not say from which."
+            why = "The request comes from a page of another origin, or does not name its origin."
             remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
             return refused(request, 403, why, remedy)
         return None if is_log_in else self._csrf_refusal(request, visit)
@@ -129,7 +129,7 @@ class Access:
         said = request.headers.get("X-CSRF-Token", "").encode()
         right = self._sessions.csrf(visit.session).encode() if visit.session else b""
         if not right or not hmac.compare_digest(said, right):
-            remedy = "Load the page anew. A program says `Authorization: Bearer TOKEN`, with the token of web.token."
+            remedy = "Reload the page. A program sends `Authorization: Bearer TOKEN`, with the token of web.token."
             return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)
         return None
 
@@ -171,7 +171,7 @@ def is_plain(request: Request) -> bool:
 
 
 def _refused_unknown(request: Request) -> Response:
-    remedy = "Say `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
+    remedy = "Send `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
     return refused(request, _UNKNOWN, "The token is missing or wrong.", remedy, _ASKED)
 
 
@@ -209,7 +209,7 @@ class LogIn:
         fields = parse_qs((await read_body(request)).decode(errors="replace"))
         back, said = _local(fields.get("next", ["/"])[0]), fields.get("token", [""])[0].strip()
         if not (is_plain(request) or request.headers.get("Origin", "").startswith("https:")):
-            told = "Over plain HTTP others could read the token. Use https, by a proxy, or a tunnel to this host."
+            told = "Over plain HTTP others could read the token. Use https through a proxy, or a tunnel to this host."
             return _page(back, told, 403)
         if not self._may_try(visit.address):
             if self._bounded.admit("too many") is not None:
@@ -221,7 +221,7 @@ class LogIn:
             self._limiter.hit(EACH, visit.address)
             self._limiter.hit(ALL, "all")
             log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
-            return _page(back, "That is not the token.")
+            return _page(back, "This is not the token.")
         visit.session = visit.to_set = visit.sessions.begin()
         log.info("%s logged in", visit.by, extra={"action": "log_in"})
         return RedirectResponse(back, 303)

@@ -45,7 +45,7 @@ _DESCRIBED = "/openapi.json describes each parameter."
 _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
     (errors.BadQuestionError, _BAD, _DESCRIBED),
     (errors.AmbiguousRunError, _BAD, "Give more of the run's id; GET /api/runs lists them."),
-    (errors.NoSuchRunError, _NOT_FOUND, "GET /api/runs lists the runs on record, GET /api/status names the open one."),
+    (errors.NoSuchRunError, _NOT_FOUND, "GET /api/runs lists the runs on record; GET /api/status names the open run."),
     (errors.NoSuchLetterError, _NOT_FOUND, "GET /api/failed lists the dead letters."),
     (errors.NoSuchEndpointError, _NOT_FOUND, "GET /api/endpoints lists endpoints and budgets."),
     (errors.RunUnderWayError, _CONFLICT, "Wait for its end, or cancel it first."),
@@ -192,5 +192,5 @@ def read_token(configured: str, environ: Mapping[str, str]) -> str:
         try:
             check_token_text(token)
         except ValueError as error:
-            raise errors.ConfigurationError(f"web.token: what {configured} holds: {error}") from None
+            raise errors.ConfigurationError(f"web.token: the value of {configured}: {error}") from None
     return token

@@ -61,13 +61,13 @@ class Ceiling:
     def make_room(self, held: Collection[HeldConnection]) -> None:
         """Cut connections of `held` until there is room for one more; `cut` removes them from it."""
         while len(held) >= self.most:
-            self._warn("There are %d connections, the most there may be; for each new one an old one is closed")
+            self._warn("There are %d connections, the most allowed; for each new one an old one is closed")
             least_missed(held).cut()
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log a lack of descriptors once, any other error as asyncio does; for `loop.set_exception_handler`."""
         if getattr(context.get("exception"), "errno", None) in _NO_DESCRIPTOR:
-            self._warn("No file descriptor is left to accept connections with, below the bound of %d; raise ulimit -n")
+            self._warn("No file descriptor is left to accept connections, below the bound of %d; raise ulimit -n")
         else:
             loop.default_exception_handler(context)
 

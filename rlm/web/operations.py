@@ -33,7 +33,7 @@ from rlm.web import parameters
 from rlm.web.session import Visit
 
 #: Most letters that one request handles, so that it is answered in time; `more` is the number left.
-MOST_LETTERS: Final = 5000
+MOST_LETTERS: Final = 100_000
 #: The settings that a plan may be asked with.
 _PLANNED: Final = ("run.", "workers.", "retry.", "types.", "budgets.")
 #: Most plans to make at once, and seconds that another waits for its turn.
@@ -68,7 +68,7 @@ class Pending(NamedTuple):
 
 
 def status(call: ApiCall) -> Any:
-    """Return the open run, or that none is."""
+    """Return the open run, or that none is open."""
     return report.status(call.store, None)
 
 
@@ -98,10 +98,10 @@ def failed(call: ApiCall) -> Any:
 
 
 def plan(call: ApiCall) -> Any:
-    """Forecast a run, as things are or as they might be; nothing is taken, sent or changed."""
+    """Forecast a run with the settings as they are, or with others; nothing is taken, sent or changed."""
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
-        raise BadQuestionError(f"set={wrong[0]!r} cannot be asked here; settings of {', '.join(_PLANNED)} can")
+        raise BadQuestionError(f"set={wrong[0]!r} cannot be set here; settings of {', '.join(_PLANNED)} can")
     options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals, said.replay)
     question = read_question(call.store.settings, options)
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
@@ -120,12 +120,12 @@ def endpoints(call: ApiCall) -> Any:
 
 
 def event(call: ApiCall) -> Any:
-    """Explain where an event is, and each attempt; all events of an item; or list those of a wallet."""
+    """Explain where an event is, and each attempt; likewise all events of an item; or list those of a wallet."""
     return explanation(call.store, call.about)
 
 
 def workers(call: ApiCall) -> Any:
-    """List who works, where, since when, and on how many events."""
+    """List the workers: where and since when they run, and how many events each works on."""
     return report.worker_list(call.store)
 
 
@@ -165,12 +165,12 @@ def cancel_run(call: ApiCall) -> Any:
 
 
 def retry_letters(call: ApiCall) -> Any:
-    """Send the events of dead letters into the next run, the oldest 5,000 at a time; `more` are left."""
+    """Send the events of dead letters into the next run, the oldest 100,000 at a time; `more` are left."""
     return _deal(Deal.RETRY, call)
 
 
 def drop_letters(call: ApiCall) -> Any:
-    """Remove dead letters for good, the oldest 5,000 at a time; `more` are left."""
+    """Remove dead letters for good, the oldest 100,000 at a time; `more` are left."""
     return _deal(Deal.DROP, call)
 
 
@@ -178,7 +178,7 @@ def _deal(deal: Deal, call: ApiCall) -> dict[str, Any]:
     said = call.asked
     chosen = said.filter.chosen() if said.filter else parameters.LettersAsked().chosen()
     if [bool(said.ids), bool(chosen), said.all].count(True) != 1:
-        raise BadQuestionError("say which letters by one of `ids`, a `filter` with a criterion, or `all`")
+        raise BadQuestionError("choose letters by exactly one of `ids`, a `filter` with a criterion, or `all`")
     dealing = Dealing(deal, tuple(said.ids), chosen)
     total, left, refused = dealing.count(call.store)
     if said.dry_run:
@@ -191,21 +191,21 @@ def _deal(deal: Deal, call: ApiCall) -> dict[str, Any]:
 
 
 def pause_endpoint(call: ApiCall) -> Any:
-    """Send no new call to an endpoint, or to any of a budget."""
+    """Send no new call to an endpoint, or to any endpoint of a budget."""
     one = _limited(call)
     call.note("pause_endpoint")
     return live.pause(call.store, one, call.visit.by, call.asked.seconds, call.asked.reason)
 
 
 def resume_endpoint(call: ApiCall) -> Any:
-    """End a pause, and a rest for what was answered."""
+    """End a pause, or a rest that is due to an endpoint's answers."""
     one = _limited(call)
     call.note("resume_endpoint")
     return live.resume(call.store, one, call.visit.by, call.asked.reason)
 
 
 def limit_endpoint(call: ApiCall) -> Any:
-    """Change a limit now, on the same window."""
+    """Change a limit now; the window keeps its history."""
     one, rate = _limited(call), live.check_rate(call.asked.rate)
     call.note("limit_endpoint", f"{call.about} to {rate}")
     return live.limit(call.store, one, call.visit.by, rate, call.asked.reason)

@@ -43,19 +43,19 @@ _MOST_WINDOWS, _MOST_TRIED, _MOST_REPLAYED = 200, 20, 500
 
 Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
 Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
-Offset = Annotated[int, Meta(ge=0, le=10**6, description="How many to leave out before them.")]
-Search = Annotated[str, Meta(max_length=200, description="Those with this text in them, whatever its case.")]
+Offset = Annotated[int, Meta(ge=0, le=10**6, description="How many to skip before them.")]
+Search = Annotated[str, Meta(max_length=200, description="Only those with this text in them, in upper or lower case.")]
 Text = Annotated[str, Meta(max_length=200)]
 LetterId = Annotated[str, Meta(max_length=50)]
 Counted = Annotated[str, Meta(max_length=200, pattern=r"^[^=]{1,100}=\d{1,15}$")]
 OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the record of orders.")]
-OfType = Annotated[list[Text], Meta(max_length=100, description="Of one of these types.")]
-OfReason = Annotated[list[Reason], Meta(max_length=100, description="With one of these codes.")]
-OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Sent to one of these endpoints last.")]
-OfAnswer = Annotated[list[Text], Meta(max_length=100, description="That this answer caused, as HTTP 500.")]
-Most = Annotated[
-    int, Meta(ge=1, le=10**9, description="No more than so many: the first ids, or the oldest that match.")
+OfType = Annotated[list[Text], Meta(max_length=100, description="Only those of one of these types.")]
+OfReason = Annotated[list[Reason], Meta(max_length=100, description="Only those with one of these codes.")]
+OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Only those last sent to one of these endpoints.")]
+OfAnswer = Annotated[
+    list[Text], Meta(max_length=100, description=("Only those caused by one of these answers, such as HTTP 500."))
 ]
+Most = Annotated[int, Meta(ge=1, le=10**9, description="At most this many: the first ids, or the oldest that match.")]
 Finished = Literal["completed", "partial", "cancelled", "failed"]
 
 
@@ -68,11 +68,13 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
 
     limit: Limit = 20
     offset: Offset = 0
-    state: Annotated[list[Finished], Meta(max_length=10, description="That ended so.")] = []
-    trigger: Annotated[list[Trigger], Meta(max_length=10, description="Started so.")] = []
+    state: Annotated[list[Finished], Meta(max_length=10, description="Only those in one of these states.")] = []
+    trigger: Annotated[list[Trigger], Meta(max_length=10, description="Only those with one of these triggers.")] = []
     since: Duration | None = None
     search: Search = ""
-    before: Annotated[str, Meta(pattern=rf"^({RUN_ID_START.pattern})?$", description="Those before this run.")] = ""
+    before: Annotated[
+        str, Meta(pattern=rf"^({RUN_ID_START.pattern})?$", description=("Only those before this run."))
+    ] = ""
 
     def chosen(self) -> RunFilter:
         """Return the filter that it describes."""
@@ -99,7 +101,7 @@ class FailedAsked(LettersAsked, forbid_unknown_fields=True):
 
     limit: Limit = 20
     offset: Offset = 0
-    grouped: Annotated[bool, Meta(description="How many there are of each kind instead.")] = False
+    grouped: Annotated[bool, Meta(description="Count the letters of each kind instead.")] = False
 
 
 class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
@@ -115,7 +117,7 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     arrivals: Annotated[
         list[Counted], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
     ] = []
-    replay: Annotated[int, Meta(ge=1, le=_MOST_REPLAYED, description="Ask it of the last N runs.")] | None = None
+    replay: Annotated[int, Meta(ge=1, le=_MOST_REPLAYED, description="Plan the last N runs again.")] | None = None
 
 
 class ComplianceAsked(Struct, forbid_unknown_fields=True):
@@ -131,13 +133,13 @@ class OrdersAsked(Struct, forbid_unknown_fields=True):
 
 
 class Ordered(Struct, forbid_unknown_fields=True):
-    """Why, if one says so."""
+    """Why, if a reason is given."""
 
     reason: OrderReason = ""
 
 
 class PauseOrdered(Ordered, forbid_unknown_fields=True):
-    """For how long; else until it is resumed."""
+    """For how long; without `seconds`, until it is resumed."""
 
     seconds: Annotated[float, Meta(gt=0, le=LONGEST_PAUSE_SECONDS, description="How long.")] | None = None
 
@@ -149,9 +151,9 @@ class LimitOrdered(Ordered, kw_only=True, forbid_unknown_fields=True):
 
 
 class LettersOrdered(Ordered, forbid_unknown_fields=True):
-    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` how many that would be.
+    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` only count them.
 
-    With `most`, the number that was counted, those written since then stay.
+    If `most` is the number counted before, letters written since then stay.
     """
 
     ids: Annotated[list[LetterId], Meta(max_length=_MOST_IDS, description="Their ids.")] = []
@@ -169,7 +171,7 @@ def ago(duration: str | None) -> float | None:
 def seconds_in(duration: str) -> float:
     """Return a duration in seconds; raise BadQuestionError if it is 0."""
     if not (found := seconds_of(duration)) > 0:
-        raise BadQuestionError(f"{duration!r} is no length of time; write for example {DURATIONS}")
+        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
     return found
 
 
@@ -233,7 +235,7 @@ def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
     """Refuse an object with a repeated field, because another reader may use the other value."""
     names = [name for name, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise BadQuestionError(f"the body cannot be used: `{twice[0]}` stands there twice")
+        raise BadQuestionError(f"the body cannot be used: `{twice[0]}` is there twice")
 
 
 def _words(error: Exception) -> str:

@@ -117,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         A target with a host overrides `Host`, as HTTP requires.
         """
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_BYTES:
-            raise ValueError("a request of more bytes than any needs")
+            raise ValueError("a request of more bytes than any request needs")
         if (authority := _AUTHORITY.match(self.url)) and any(name == b"host" for name, _ in self.headers):
             self.headers[:] = [(one, authority[1] if one == b"host" else value) for one, value in self.headers]
         if self.parser.get_http_version() < "1.1" and any(name == b"transfer-encoding" for name, _ in self.headers):
@@ -151,7 +151,7 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise ListenError(f"--host {host!r} is no address of this host ({error})") from error
+        raise ListenError(f"--host {host!r} is not an address of this host ({error})") from error
     if not has_token and not is_loopback(str(address[0])):
         raise ConfigurationError(
             f"--host {host}: others can reach it, and there is no token to keep them out. Set web.token, best as "

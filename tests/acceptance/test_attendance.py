@@ -26,7 +26,7 @@ def inst(tmp_path, valkey_only_url):
 
 
 def enter(inst, role, name, revision=None, **facts):
-    """Have a process be heard of; one with another configuration if its revision is named."""
+    """Have a process be heard from; one with another configuration if its revision is named."""
     process = Process(name, 1, "h", system_clock.now(), revision=revision or inst.settings.revision, **facts)
     inst.store.processes.announce(role, process)
 
@@ -41,7 +41,7 @@ def test_a_plan_says_that_nobody_would_do_it(inst):
     inst.push(*steps.items(5, steps.TYPE))
     said = words_of(inst.rlm("plan"))
 
-    assert f"As things are nobody does this: {NO_SUPERVISOR}. Nothing would be left over." in said
+    assert f"At present nobody does this: {NO_SUPERVISOR}. Nothing would be left over." in said
     assert inst.json("plan")["lacking"] == NO_SUPERVISOR
     assert inst.json("plan", "--count", f"{steps.TYPE}=5")["lacking"] is None, "that is of numbers, not of this moment"
     assert inst.json("plan", "--workers", "2")["lacking"] is None, "that asks what if there were some"
@@ -60,7 +60,7 @@ def test_what_would_be_left_over_is_no_promise_either(inst):
     inst.store.leases.release(steps.CONDUCTOR)
     said, found = words_of(inst.rlm("plan")), as_it_is(inst.store, 0.0, fresh=False).forecast(backlog(inst.store))
 
-    assert f"As things are nobody does this: {NO_SCHEDULER}; {NO_SUPERVISOR}; {BY_HAND}." in said
+    assert f"At present nobody does this: {NO_SCHEDULER}; {NO_SUPERVISOR}; {BY_HAND}." in said
     assert re.search(r"\d+ events of 860 would be left over for the next run", said)
     assert "will be left over" not in said, "what binds is of the plan, not of what comes"
     assert verdict_on(found).words.endswith("of 860 events would be left over")
@@ -105,12 +105,12 @@ def test_what_becomes_of_a_type_is_up_to_the_scheduler_that_leads(inst):
     inst.push(steps.item("i1", "REMOVED"))
 
     assert "so they become dead letters" in of_types(inst)
-    assert "1 dead letter and 0 duplicates that will come of what waits" in words_of(inst.rlm("plan"))
+    assert "1 dead letter and 0 duplicates that will result from what waits" in words_of(inst.rlm("plan"))
 
     enter(inst, Role.SCHEDULER, steps.CONDUCTOR, "another", ticks_every=7.0)
     assert "is not known here: " in (said := of_types(inst))
     assert f"he scheduler {steps.CONDUCTOR} has another configuration" in said
-    assert "that would come of what waits by this configuration" in (planned := words_of(inst.rlm("plan")))
+    assert "that would result from what waits by this configuration" in (planned := words_of(inst.rlm("plan")))
     assert f"he scheduler {steps.CONDUCTOR} has another configuration" in planned
     assert inst.json("plan")["led_otherwise"]
 

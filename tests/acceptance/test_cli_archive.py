@@ -87,7 +87,7 @@ def test_doctor_tells_what_waits_to_be_archived(inst):
     found = findings(inst.json("doctor"))["archive"]
 
     assert (found["ok"], found["severity"]) == (False, "warning")
-    assert found["message"] == "9 dead letters more than Redis is to keep wait there to be archived"
+    assert found["message"] == "9 dead letters more than Redis should keep wait there to be archived"
     assert "make room" in found["remedy"]
 
 
@@ -100,7 +100,7 @@ def test_what_a_run_adds_may_wait_for_its_end(inst):
     many = findings(inst.json("doctor"))["archive"]
 
     assert few["ok"]
-    assert few["message"].endswith("; 9 dead letters more than Redis is to keep wait there to be archived")
+    assert few["message"].endswith("; 9 dead letters more than Redis should keep wait there to be archived")
     assert not many["ok"]
 
 

@@ -120,7 +120,7 @@ def test_more_than_is_kept_is_said(inst):
 
     assert longer["known_why"] == "Calls are kept 24 h"
     assert seconds_before(longer, "known_from") == pytest.approx(86_400, abs=0.01)
-    assert "Calls are kept 24 h. Of calls before 20" in said
+    assert "Calls are kept 24 h. Calls before 20" in said
     assert f"exceeded since {longer['from'][:10]}" not in said
     assert (within["known_from"], within["known_why"]) == (within["from"], None)
     assert "Calls are kept" not in inst.rlm("compliance").stdout
@@ -142,7 +142,7 @@ def test_nothing_is_promised_of_what_redis_forgot(inst):
 
     assert found["known_why"] == "Redis has forgotten calls"
     assert 0 <= seconds_before(found, "known_from") < 60
-    assert "Redis has forgotten calls. Of calls before 20" in inst.rlm("compliance", code=1).stdout
+    assert "Redis has forgotten calls. Calls before 20" in inst.rlm("compliance", code=1).stdout
 
 
 def test_nothing_is_promised_of_a_redis_that_remembers_nothing(inst):
@@ -153,7 +153,7 @@ def test_nothing_is_promised_of_a_redis_that_remembers_nothing(inst):
     said = inst.rlm("compliance").stdout
 
     assert found["known_from"] == found["until"]
-    assert "What this Redis remembers begins then. Of calls before 20" in said
+    assert "What this Redis remembers begins then. Calls before 20" in said
 
 
 def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):

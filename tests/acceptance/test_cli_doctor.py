@@ -133,7 +133,7 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
     found = findings(inst.json("doctor"))["scheduler"]
 
     assert found["severity"] == "warning"
-    assert found["message"] == "it has not ticked for 11:40 min, where a tick is due every 180 s"
+    assert found["message"] == "it has not ticked for 11:40 min, although a tick is due every 180 s"
 
     announce(inst, Role.SCHEDULER, process_id="host:2:standby")  # that has just come up: the other could have ticked
     assert findings(inst.json("doctor"))["scheduler"]["message"].startswith("it has not ticked for 11:4")
@@ -212,7 +212,7 @@ def test_books_that_do_not_balance_are_an_error(inst):
     document = inst.json("doctor", code=1)
 
     assert findings(document)["books"]["severity"] == "error"
-    assert f"{steps.TYPE}: no run is open, and yet" in findings(document)["books"]["message"]
+    assert f"{steps.TYPE}: no run is open, but" in findings(document)["books"]["message"]
     shown = inst.rlm("doctor", code=1).stdout
     assert "> this is a fault of RLM" in shown
     assert "1 error, 2 warnings" in shown
@@ -313,7 +313,7 @@ def test_endpoints_that_get_no_call_are_warned_about(inst):
 
 
 @pytest.mark.parametrize(
-    ("kind", "remedy"), [("HTTP 401", "a token that ran out, or a URL that moved"), ("time-out", "ask its owner")]
+    ("kind", "remedy"), [("HTTP 401", "a token that expired, or a URL that moved"), ("time-out", "ask its owner")]
 )
 @pytest.mark.parametrize("closed", [False, True])
 def test_why_an_endpoint_fails_is_named_and_decides_the_remedy(inst, kind, remedy, closed):
@@ -348,7 +348,8 @@ def test_endpoints_that_get_no_call_for_the_same_reason_are_one_finding(inst):
     held, paused, idle = (found["message"] for found in endpoint_findings(inst))
 
     names = ", ".join(one.name for one in endpoints[:5])
-    assert re.fullmatch(rf"18 are held, the last for another 4\d s, as their windows .*: {names} and 13 more", held)
+    why = "because their windows .*"
+    assert re.fullmatch(rf"18 are held, the last for another 4\d s, {why}: {names} and 13 more", held)
     assert paused == f"2 are paused until resumed, by me@here: {', '.join(one.name for one in endpoints[18:])}"
     assert idle.startswith("no endpoint of REBALANCE_NEEDED, OPEN_POSITION_DETECTED, ")
 
@@ -385,7 +386,7 @@ def test_an_epoch_that_could_not_be_written_is_told(inst):
 
     assert told()["message"] == ""
     replace_own(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
-    assert told()["message"].startswith(f"{file} could not be written as calls were made: ")
+    assert told()["message"].startswith(f"{file} could not be written when calls were made: ")
     assert "every endpoint is held" in told()["message"]
     assert told()["remedy"].startswith("make room on its disk")
 
@@ -469,7 +470,7 @@ def test_a_redis_that_cannot_be_reached_is_a_finding_and_exit_four(inst, tmp_pat
 
     assert [found["name"] for found in document["findings"]] == ["configuration", "files", "sentry", "redis"]
     assert "nobody.sock" in findings(document)["redis"]["message"]
-    assert "so not looked at: advisories, latency, clock, " in findings(document)["redis"]["message"]
+    assert "so not checked: advisories, latency, clock, " in findings(document)["redis"]["message"]
     assert "redis.url" in findings(document)["redis"]["remedy"]
     assert "1 error" in inst.rlm("doctor", code=4).stdout
 
@@ -487,7 +488,7 @@ def test_a_redis_that_fails_in_between_keeps_what_was_found(inst, monkeypatch):
 
     document = inst.json("doctor", code=4)
 
-    assert document["findings"][-1]["message"] == "Redis went away; so not looked at: memory, run"
+    assert document["findings"][-1]["message"] == "Redis went away; so not checked: memory, run"
     assert findings(document)["clock"]["ok"]
     assert tried == []
 
@@ -503,7 +504,7 @@ def test_a_check_that_fails_takes_no_other_down(inst, monkeypatch):
     document = inst.json("doctor", code=1)
 
     assert findings(document)["memory"]["verdict"] == "fail"
-    assert findings(document)["memory"]["message"] == ("this could not be looked at: ValueError: what nobody expected")
+    assert findings(document)["memory"]["message"] == ("this could not be checked: ValueError: what nobody expected")
     assert findings(document)["books"]["ok"]
 
 

@@ -129,7 +129,7 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert entry(inst, "open_order_api")["health"] == "probing"
     assert entry(inst, "open_order_api")["circuit_reason"] == "failing: no answer in time"
     assert inst.json("endpoint", "resume", "open_order_api")["probing"]
-    assert "its next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
+    assert "the next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
     breaker.reopen(ends["open_order_api"])
     assert entry(inst, "open_order_api")["circuit_reason"] is None
 
@@ -380,7 +380,11 @@ def test_status_tells_what_is_not_closed(inst):
         "open_order_api": "open",
     }
     assert found["by_budget"]["account"]["circuit"] == "paused"
-    assert "open_order_api is resting, account is paused: see" in inst.rlm("status").stdout
+    told = " ".join(inst.rlm("status").stdout.split())
+    assert "open_order_api resting (throttled) for " in told
+    assert (
+        f"; account paused since {found['by_budget']['account']['since'][11:19]} UTC: see `rlm endpoint list`" in told
+    )
 
 
 @pytest.mark.parametrize(

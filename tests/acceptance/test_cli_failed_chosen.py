@@ -107,7 +107,7 @@ def test_one_that_is_named_is_retried_all_the_same(inst, ids):
     """Whoever names it knows why."""
     told = inst.rlm("failed", "retry", ids["not_json"]).stdout
     assert "retried: " + ids["not_json"] in told
-    assert "Their items are back on the audit list, where the next run looks at them anew; `rlm start`" in told
+    assert "Their items are back on the audit list, where the next run reads them again; `rlm start`" in told
 
 
 def test_ids_and_options_are_not_mixed(inst, ids):
@@ -136,7 +136,8 @@ def test_a_dry_run_says_what_a_retry_would_do(inst, ids):
     named = [ids["not_json"], ids["too_large"], inst.json("failed", "list", "--reason", "unknown_type")[0]["id"]]
     told = inst.rlm("failed", "retry", "--all", "--dry-run").stdout
     assert (
-        "3 dead letters would be retried. Nothing was changed.\n2 more would be left: a retry cannot succeed.\n" in told
+        "3 dead letters would be retried. Nothing was changed.\n2 more would stay, because a retry cannot succeed.\n"
+        in told
     )
     assert "\n1 more would be refused" in told
     for which in (["--all"], named):

@@ -462,7 +462,7 @@ def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_o
         (["--windows", "0"], "--windows"),
         (["--windows", "-3"], "--windows"),
         (["--windows", "10001"], "--windows"),
-        (["--arrivals", "REBALANCE_NEEDED=1"], "--arrivals is for --windows"),
+        (["--arrivals", "REBALANCE_NEEDED=1"], "--arrivals needs --windows"),
         (["--windows", "2", "--arrivals", "REBALANCE_NEEDED"], "is not TYPE=N"),
         (["--replay", "0"], "--replay"),
         (["--replay", "2", "--windows", "2"], "neither --count nor --windows goes with it"),
@@ -780,7 +780,7 @@ def test_a_plan_says_what_its_clock_counts_from(inst):
     """The forecast counts from the first call, what binds from the start of the run."""
     told = inst.rlm("plan", "--count", f"{steps.TYPE}=100").stdout.replace("\n", " ")
 
-    assert re.search(r"A time as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)
+    assert re.search(r"A time such as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)
 
 
 # -- replays
@@ -819,4 +819,4 @@ def test_a_replay_without_records_says_so(inst):
     found = inst.rlm("plan", "--replay", "5", "--set", "run.every_seconds=200")
 
     assert found.stdout == "No run is on record yet, so there is nothing to replay.\n"
-    assert "A run is replayed as of when it began: run.every_seconds makes no difference here." in found.stderr
+    assert "A run is replayed as it was when it began: run.every_seconds makes no difference here." in found.stderr

@@ -17,6 +17,7 @@ from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog, stamped_at
 from tests.acceptance.redisusers import make_user, url_of
 from tests.store import steps
+from tests.store.deadletters import retry
 
 #: A moment in 2023 that items tell, and seconds since then at least.
 THEN = "2023-12-21T14:30:25.123Z"
@@ -138,7 +139,7 @@ def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
         inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     before = inst.json("queue", "stats")
     letter = next(inst.store.letters.all())
-    inst.store.letters.retry(letter, steps.priorities(inst.store))
+    retry(inst.store, letter)
 
     after = inst.json("queue", "stats")
 
@@ -290,7 +291,7 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     }
     assert queued(inst) == [first, most, last]
     for number in (2, 3, 6):
-        assert f"line {number}: not pushed, for it has more than 1,000,000 bytes" in done.stderr
+        assert f"line {number}: not pushed, because it has more than 1,000,000 bytes" in done.stderr
     assert "3 lines not pushed" in done.stderr
 
 
@@ -349,8 +350,8 @@ def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
     finally:
         admin.acl_deluser(inst.prefix)
 
-    assert "0 items had been pushed before this; whether the next were is not known" in done.stderr
-    assert "does not allow RLM what it needs" in done.stderr
+    assert "0 items had been pushed before this; it is not known whether the next were" in done.stderr
+    assert "does not give RLM the rights it needs" in done.stderr
     assert len(queued(inst)) == 3
 
 

@@ -62,7 +62,7 @@ def test_events_are_chosen_by_type_wallet_item_and_age(inst):
     assert set(listed(inst, "--item", "a")) == {a, a_other}
     assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
     assert listed(inst, "--older-than", "4h") == {}
-    assert "No such event waits" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
+    assert "No such event is waiting" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
     for words in (["list"], ["drop"], ["drop", "--dry-run"]):
         assert "No type 'NOPE' is configured." in inst.rlm("queue", *words, "--type", "NOPE").stderr
 
@@ -110,7 +110,7 @@ def test_a_page_ends_after_so_many_events_were_looked_at(inst, monkeypatch):
 
     first = inst.json("queue", "list", "--wallet", "w")
     assert first["events"] == []
-    assert "goes on" in inst.rlm("queue", "list", "--wallet", "w").stdout
+    assert "More: `rlm queue list --after" in inst.rlm("queue", "list", "--wallet", "w").stdout
     assert set(listed(inst, "--wallet", "w", "--after", first["next"])) == {f"x:{steps.TYPE}"}
 
 

@@ -97,7 +97,7 @@ def test_only_a_host_that_is_not_heard_of_can_be_forgotten(inst, say):
     """Then it is named no more."""
     say("a")
     refused = inst.rlm("supervisor", "forget", "a", code=2)
-    assert "Host a is heard of, so it cannot be forgotten" in refused.stderr
+    assert "Host a is heard from, so it cannot be forgotten" in refused.stderr
 
     inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "a:1:x"))
     inst.store.hosts.lose("a")
@@ -109,4 +109,4 @@ def test_options_go_behind_the_command(inst):
     """Before it they would mean the supervisor itself."""
     done = inst.rlm("supervisor", "--allow-volatile", "list", code=2)
 
-    assert "Options go behind the command." in done.stderr
+    assert "Options go after the command." in done.stderr

@@ -107,7 +107,7 @@ def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
         assert [type(outcome) for outcome in outcomes] == [Delivered] * 3
         assert server.connections == 3
     assert [record.getMessage() for record in caplog.records if "unasked" in record.getMessage()] == [
-        "api spoke unasked on its connection; no connection to it is kept for 600 s"
+        "api sent data unasked on its connection; no connection to it is kept for 600 s"
     ]
 
 
@@ -237,7 +237,7 @@ def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
         trouble = sender.send(opened, target, request(), time.monotonic() + PATIENCE)
 
         assert trouble.detail == (
-            "the request could not be sent whole: the endpoint closed the connection, or spoke unasked"
+            "the request could not be sent completely: the endpoint closed the connection, or sent data unasked"
         )
         wait_until(lambda: server.open == 0, message="the connection is closed")
         assert server.requests == []
@@ -259,7 +259,7 @@ def test_an_answer_before_the_whole_request_is_none(sender):
 
         assert isinstance(outcome, Unreachable)
         assert outcome.seconds is None
-        assert outcome.detail.startswith("the request could not be sent whole: ")
+        assert outcome.detail.startswith("the request could not be sent completely: ")
 
 
 def test_a_kept_connection_that_ends_as_it_is_taken_is_replaced_or_reported(sender):
@@ -438,7 +438,7 @@ def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(send
         busy = took.busy
         done.set()
 
-        assert trouble.detail.startswith("the request could not be sent whole: ")
+        assert trouble.detail.startswith("the request could not be sent completely: ")
         assert busy < 0.8
         assert took.seconds >= 0.29
 

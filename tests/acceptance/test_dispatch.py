@@ -233,7 +233,7 @@ def test_a_deadline_that_is_over_before_the_call_sends_nothing(dispatcher):
         with pytest.raises(UnreachableError, match="timed out"):
             dispatcher.connect(target, 0.0)
 
-        assert trouble == Unreachable("the request could not be sent whole: timed out", None, "no answer in time")
+        assert trouble == Unreachable("the request could not be sent completely: timed out", None, "no answer in time")
         wait_until(lambda: server.connections == 1 and server.open == 0, message="the server saw it close")
         assert server.requests == []
 

@@ -56,7 +56,7 @@ def test_an_edited_or_faulty_file_changes_nothing_until_the_restart(system):
     faulty, second = complete(system, "faulty")
     verdict, message, remedy = findings(system)["configuration"]
     assert (verdict, "max_runs" in message) == ("fail", True)
-    assert "those that run go on with what they have read" in remedy
+    assert "running processes continue with what they have read" in remedy
 
     system.config.write_text(text)
     system.assert_promises([*edited, *faulty], [first, second])

@@ -203,7 +203,7 @@ def test_the_monitor_in_a_pipe(inst):
 @pytest.mark.parametrize("args", [("status", "--interval", "1"), ("start", "--interval", "1")])
 def test_an_interval_is_for_what_goes_on(inst, args):
     """Said without its flag it would do nothing, so it is refused."""
-    assert "--interval is for --" in inst.rlm(*args, code=2).output
+    assert "--interval needs --" in inst.rlm(*args, code=2).output
 
 
 def test_an_unknown_run_cannot_be_followed(inst):

@@ -29,6 +29,8 @@ CONDUCTED = {
     "by_endpoint.ENDPOINT.limit_before",
     "by_budget.BUDGET.limit_before",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds", "shortage")),
+    "forecast.blamed[]",
+    "forecast.short_since",
     "forecast.untaken",
     "forecast.leftover_by_type.TYPE",
     "forecast.probed[]",

@@ -1011,7 +1011,7 @@ def answers_held(bench):
 
 
 def test_no_call_begins_that_the_fence_is_about_to_cut(bench):
-    """It would be made again: after Redis was away a worker sends nothing until it is heard of, if that is overdue."""
+    """It would be made again: after Redis was away a worker sends nothing until it is heard from, if overdue."""
     fence = bench.lanes.fence = Fence(seconds=CLOSING_SECONDS)
     fence.announced(system_clock.boottime())
     bench.take()
@@ -1421,7 +1421,7 @@ def test_a_mistake_of_our_own_loses_nothing(bench, caplog):
         bench.carry()
 
     assert bench.where() == {"pending": 1}
-    assert [record.levelno for record in caplog.records if "could not be carried" in record.message] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if "could not be handled" in record.message] == [logging.ERROR]
     bench.check()
 
 

@@ -352,4 +352,4 @@ def test_the_command_warns_where_others_can_reach_it(host, warned):
         process.terminate()
         process.wait(PATIENCE)
 
-    assert [line.startswith(f"Warning: whoever reaches {host} ") for line in lines] == [True, False][not warned :]
+    assert [line.startswith(f"Warning: anyone who reaches {host} ") for line in lines] == [True, False][not warned :]

@@ -44,7 +44,7 @@ def following(client):
 @contextmanager
 def unheard(client):
     client.config_set("min-replicas-to-write", 1)
-    yield "too few of its replicas hear it"
+    yield "too few of its replicas keep up with it"
     client.config_set("min-replicas-to-write", 0)
 
 
@@ -70,7 +70,7 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
         assert "next tick     none: nothing is sent until Redis is fit" in shown
         assert "starts one now" not in shown, "no run starts"
         assert "when a run needs them" not in shown, "no worker does either"
-        assert ("no supervisor is heard of" in shown) is (unfit is evicting), "elsewhere none can write that it lives"
+        assert ("no supervisor is heard from" in shown) is (unfit is evicting), "elsewhere none can write that it lives"
         assert why in " ".join(shown.split())
         assert (told.level, told.words) == (Level.BAD, "No run starts")
         assert why in told.more
@@ -124,7 +124,7 @@ def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
     failed = [one for one in found if one["verdict"] == "fail"]
     assert any(why in one["message"] and one["name"].startswith("redis.") for one in failed)
     assert not {"scheduler", "leader", "supervisor", "workers", "run", "orphans"} & {one["name"] for one in found}
-    assert any("not looked at: scheduler, leader, supervisor" in one["message"] for one in found)
+    assert any("not checked: scheduler, leader, supervisor" in one["message"] for one in found)
 
 
 def test_who_pushes_to_one_that_its_replicas_do_not_hear_is_told_so(inst):

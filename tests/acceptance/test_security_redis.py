@@ -73,7 +73,7 @@ def test_a_server_of_another_name_is_not_believed(tls):
     said = refused(tls.url(f"rlm:{PASSWORD}@", host="127.0.0.1"), "status")
 
     assert "cannot be trusted" in said
-    assert "a host that stands in the certificate" in said
+    assert "a host that is in the certificate" in said
 
 
 def test_a_ca_file_that_is_not_there_is_named(tls, tmp_path):
@@ -115,7 +115,7 @@ def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
 
 def refusals(system):
     """Return how often the scheduler was refused."""
-    return system.log("scheduler").count("does not allow RLM")
+    return system.log("scheduler").count("does not give RLM")
 
 
 def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):

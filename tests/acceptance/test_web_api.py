@@ -136,13 +136,13 @@ def test_lists_go_on_page_by_page(inst, program):
         ("/api/compliance?since=", "of another form"),
         (f"/api/plan?count={steps.TYPE}", "of another form"),
         ("/api/plan?count=NONE=1", "not a configured type"),
-        (f"/api/plan?arrivals={steps.TYPE}=1", "is for --windows"),
+        (f"/api/plan?arrivals={steps.TYPE}=1", "needs --windows"),
         ("/api/plan?workers=1001", "<= 1000"),
         ("/api/plan?windows=201", "<= 200"),
         ("/api/plan?set=run.target=2", "run.target"),
-        ("/api/plan?set=redis.url=redis://evil/0", "cannot be asked here"),
-        ("/api/plan?set=web.token=env:HOME", "cannot be asked here"),
-        (f"/api/plan?set=types.{steps.TYPE}.endpoints[0].headers.X=env:HOME", "cannot be asked here"),
+        ("/api/plan?set=redis.url=redis://evil/0", "cannot be set here"),
+        ("/api/plan?set=web.token=env:HOME", "cannot be set here"),
+        (f"/api/plan?set=types.{steps.TYPE}.endpoints[0].headers.X=env:HOME", "cannot be set here"),
     ],
 )
 def test_what_cannot_be_asked_is_told(program, path, words):

@@ -85,7 +85,7 @@ def test_the_token_of_another_session_or_process_is_stale(inst, open_client):
         answers = [browser.post(PAUSE, {}, X_CSRF_Token=one.headers["X_CSRF_Token"]) for one in (other, later)]
 
     assert [one.status for one in answers] == [403, 403]
-    assert "Load the page anew" in answers[0].json()["remedy"]
+    assert "Reload the page" in answers[0].json()["remedy"]
     assert not is_paused(inst)
 
 

@@ -493,7 +493,7 @@ def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, na
         assert consumer.is_alive()
         assert all(lane.is_alive() for lane in worker.workers)
     assert [one.message for one in caplog.records if one.levelname != "DEBUG"] == [
-        "A message that is none of RLM's is dropped"
+        "A message that is not RLM's is dropped"
     ]
 
 

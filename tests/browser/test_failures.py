@@ -129,7 +129,7 @@ def test_a_filter_that_is_not_understood_has_no_buttons(inst, driver, open_page)
     """Else it would drop what nobody meant."""
     letter(inst, 1, "HTTP 422: no")
 
-    assert "no length of time" in open_page("/failures?since=yesterday")
+    assert "not a duration" in open_page("/failures?since=yesterday")
     assert not driver.find_elements("css selector", "#main button[data-post]")
 
 

@@ -178,7 +178,7 @@ class Patient:
         named = named or self._named(poison)
         still = "" if missing else self._still()
         if not missing:
-            self.worker = wait_until(self.a_worker, timeout=HEALED_SECONDS, message="both workers are heard of again")
+            self.worker = wait_until(self.a_worker, timeout=HEALED_SECONDS, message="both workers are heard from again")
         return Outcome(poison.name, missing, died, named or not poison.named, still)
 
     def _push_and_await(self, name: str, number: int = 3) -> int:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report
+from rlm.admin.unwell import unwell
 from rlm.admin.verdict import call_troubles
-from rlm.admin.words import unwell
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
 from rlm.ledger.processes import Role
@@ -66,13 +66,13 @@ def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
         killed = Stopwatch(system.processes["scheduler"].pid)
 
         # Then it is said within seconds, with what will be left over
-        cause = "no supervisor is heard of"  # before that is known, that its workers do not come up
+        cause = "no supervisor is heard from"  # before that is known, that its workers do not come up
         wait_until(lambda: cause in forecast(system).get("shortage", ""), timeout=30, message=cause)
         assert killed.busy < NAMED_SECONDS + 1
         status = system.rlm("status").stdout
         told = forecast(system)
         assert "No worker is ready of" in status, status
-        assert "wanted, and no supervisor is heard of" in status, status
+        assert "wanted, and no supervisor is heard from" in status, status
         assert "all of it fits" not in status
         assert "however many workers" not in status
         doctor = system.rlm("doctor", check=False)

@@ -62,4 +62,4 @@ def test_forged_messages_end_no_lane_and_every_event_is_done(make_system):
         assert_next_run(system)
         assert {one.pid for one in system.store.processes.alive(Role.WORKER)} == workers
         assert "Traceback" not in system.log("supervisor")
-        assert system.log("supervisor").count("none of RLM's is dropped") <= 2 * 2  # once a minute and worker
+        assert system.log("supervisor").count("not RLM's is dropped") <= 2 * 2  # once a minute and worker

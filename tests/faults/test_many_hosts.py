@@ -171,7 +171,7 @@ def test_a_drained_host_gives_its_share_away_at_once(hosts):
 
 @pytest.mark.long
 def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_is_too_much_when_it_is_back(tmp_path):
-    """The workers that are heard of are never more than there may be for longer than it takes to see that.
+    """The workers that are heard from are never more than there may be for longer than it takes to see that.
 
     While it is cut off its workers live and can claim nothing; the others have its share.
     """

@@ -34,12 +34,12 @@ pytestmark = pytest.mark.rest
 #: Scripts that only commands run; the last test here fails those.
 OF_COMMANDS = {
     "cancel_run",
-    "drop_letter",
+    "drop_letters",
     "drop_pending",
     "look_items",
     "pause_endpoint",
     "resume_endpoint",
-    "retry_letter",
+    "retry_letters",
     "set_limit",
 }
 #: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned, and of a run that its
@@ -439,8 +439,8 @@ COMMANDS = [
     Command("pause_endpoint", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
     Command("resume_endpoint", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
     Command("set_limit", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
-    Command("retry_letter", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
-    Command("drop_letter", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
+    Command("retry_letters", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
+    Command("drop_letters", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
 ]
 
 

@@ -27,7 +27,7 @@ BEFORE = "c307b919526c0e93d59d41f8ba5184e17a956535"
 EVENTS = 400
 #: What no process may log meanwhile.
 NEVER = re.compile(
-    r"was set aside|is none of RLM's|Traceback|limit_exceeded|books_unbalanced|cannot be read", re.MULTILINE
+    r"was set aside|is (?:none of|not) RLM's|Traceback|limit_exceeded|books_unbalanced|cannot be read", re.MULTILINE
 )
 
 

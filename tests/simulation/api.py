@@ -104,7 +104,7 @@ class SimulatedDispatcher:
         world.judge_sending(request.event_id, endpoint.name, self._host)
         answer = world.faults.answer(endpoint.name, request.event_id)
         if answer.unsent:
-            return Unreachable("the request could not be sent whole: cut", None, kinds.CUT)
+            return Unreachable("the request could not be sent completely: cut", None, kinds.CUT)
         arrival = Arrival(
             at=now + rng.uniform(0.0, WAY_SHARE * world.guard_seconds),
             endpoint=endpoint.name,
@@ -121,7 +121,7 @@ class SimulatedDispatcher:
             world.count("worker killed by an event")
             world.loop.kill(self._host)
         if answer.cut:
-            return Unreachable("the request could not be sent whole: cut", None, kinds.CUT)
+            return Unreachable("the request could not be sent completely: cut", None, kinds.CUT)
         connection.arrival, connection.headers, connection.breaks = arrival, answer.headers, answer.breaks
         connection.answer_at = arrival.at + answer.seconds
         return None

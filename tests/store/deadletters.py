@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.core.item import Reason
+from rlm.core.item import BadItemError, Reason
+from rlm.ledger.letters import Placed, Removal
 from tests.store import steps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rlm.core.run import Run
     from rlm.ledger import Store
 
@@ -39,6 +42,14 @@ def newest(store: Store) -> bytes:
     return next(store.letters.all())
 
 
-def retry(store: Store, letter: bytes) -> bool:
-    """Retry a letter under the configured types."""
-    return store.letters.retry(letter, steps.priorities(store))
+def retry(store: Store, letter: bytes, priorities: Mapping[str, int] | None = None) -> bool:
+    """Retry a letter, by default under the configured types; return whether that was done, or raise why not."""
+    (done,) = store.letters.retry([Placed(letter)], priorities or steps.priorities(store))
+    if isinstance(done, BadItemError):
+        raise done
+    return done is Removal.DONE
+
+
+def drop(store: Store, letter: bytes) -> bool:
+    """Drop a letter; return whether that was done."""
+    return store.letters.drop([Placed(letter)]) == [Removal.DONE]

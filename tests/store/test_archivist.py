@@ -114,7 +114,7 @@ def test_without_leave_to_ask_only_their_number_is_bounded(kept, leader, archivi
 
     assert kept.letters.count() == 4
     assert [one.message for one in check_archive(kept) if not one.ok] == [
-        "queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden"
+        "queue.failed_max_bytes is not enforced: MEMORY USAGE is forbidden"
     ]
 
 

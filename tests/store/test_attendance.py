@@ -47,7 +47,7 @@ def pass_lease(store, seconds):
     ],
 )
 def test_a_run_is_promised_only_by_who_could_send(store, role, revision, state, told):
-    """By what is heard of them, and by whether they would claim anything; what they do not say is not counted."""
+    """By what is heard from them, and by whether they would claim anything; what they do not say is not counted."""
     if role is not None:
         enter(store, role, "h:1:a", revision, state=state)
 
@@ -88,7 +88,7 @@ def test_a_scheduler_that_was_killed_is_missed_as_soon_as_its_lease_has_run_out(
     """Its entry outlives it by seconds. A standby is given the time that a takeover takes."""
     assert (no_scheduler(store), trouble(store)) == (NO_SCHEDULER, NO_SCHEDULER)
     enter(store, Role.SCHEDULER, "h:1:a")
-    assert not no_scheduler(store), "it has just come up"
+    assert not no_scheduler(store), "it has just started"
 
     store.leases.acquire("h:1:a", 20.0)
     assert not trouble(store)

@@ -8,6 +8,7 @@ from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.reading.books import books
 from tests.store import losses, steps
+from tests.store.deadletters import retry
 
 
 def account(store, name=steps.TYPE):
@@ -96,7 +97,7 @@ def test_leftovers_are_carried_over_and_retried_letters_are_taken(store, token, 
     store.recovery.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
     (letter,) = store.letters.all()
-    assert store.letters.retry(letter, steps.priorities(store))
+    assert retry(store, letter)
 
     between = books(store)
     opened = steps.open_run(store, token)

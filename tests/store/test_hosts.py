@@ -67,7 +67,7 @@ def test_a_host_that_does_not_reach_endpoints_says_which(store, say):
     first, second = hosts(store)
 
     assert (first["state"], [way["endpoint"] for way in first["unreached"]]) == ("ready", [one.name])
-    assert first["why"].startswith(f"it does not reach {one.name} since ")
+    assert first["why"].startswith(f"it has not reached {one.name} since ")
     assert (second["state"], second["why"], second["unreached"]) == ("ready", None, [])
     fail(store, two, A, here=True)
     pass_time(store, 1.0)
@@ -86,7 +86,7 @@ def test_a_host_that_is_heard_of_no_more_is_silent_and_lost_once_that_is_noted(s
     assert store.hosts.lose("a")
     assert not store.hosts.lose("a")
     assert (hosts(store)[0]["state"], hosts(store)[0]["share"]) == ("lost", 0)
-    assert hosts(store)[0]["why"] == "its supervisor is not heard of for 8.0 s, and did not sign off"
+    assert hosts(store)[0]["why"] == "its supervisor is not heard from for 8.0 s, and did not sign off"
 
     say(Role.SUPERVISOR, "a:2:x", offer=Offer(20, 0, 20))
     assert hosts(store)[0]["state"] == "ready"

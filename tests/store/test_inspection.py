@@ -79,7 +79,7 @@ def test_books_that_do_not_balance_are_told_of(store, close, alarms):
 
     told = alarms()["books_unbalanced"]
     assert (told.levelname, told.counts) == ("ERROR", {"faults": 2})
-    assert "no run is open, and yet" in told.getMessage()
+    assert "no run is open, but" in told.getMessage()
     assert "2 taken" in told.getMessage()
 
 
@@ -148,7 +148,7 @@ def test_a_redis_that_fails_meanwhile_stops_nobody(store, close, alarms, monkeyp
     with_most_letters(store, 1)
     look_over(store, record)
 
-    assert "is not looked over" in caplog.text
+    assert "is not checked" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_it_looks_only_now_and_then(store, janitor, clock, left):
 @pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
 def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor, clock, left, caplog, role):
     """It is missed for as long as a heartbeat, which all are where Redis was away; then it is forgotten."""
-    store.processes.announce(Role.SCHEDULER, replace(DEAD, id=f"{DEAD.host}:8:scheduler"))  # its host is heard of
+    store.processes.announce(Role.SCHEDULER, replace(DEAD, id=f"{DEAD.host}:8:scheduler"))  # its host is heard from
     store.processes.announce(role, DEAD)
     store.client.delete(store.keys.process(role, DEAD.id))
     janitor.step()
@@ -148,7 +148,7 @@ def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor,
 
     told = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [record.alarm for record in told] == ["process_died"]
-    assert f"The {role} {DEAD.id} has not been heard of" in caplog.text
+    assert f"The {role} {DEAD.id} has not been heard from" in caplog.text
     assert store.processes.missing(role) == []
 
 
@@ -156,7 +156,7 @@ def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor,
 def test_no_process_is_said_to_have_died_that_only_an_older_state_of_redis_knows(
     store, janitor, leader, clock, caplog, heard
 ):
-    """It may have signed off since that state was saved. One that was heard of after the restore died."""
+    """It may have signed off since that state was saved. One that was heard from after the restore died."""
     store.processes.announce(Role.SCHEDULER, DEAD)
     store.epochs.renew(leader.token, "it forgot")
     if heard:  # long ago by now

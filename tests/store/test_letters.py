@@ -9,7 +9,7 @@ import pytest
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger import letters
 from tests.store import looks, steps
-from tests.store.deadletters import reject, reject_at_intake
+from tests.store.deadletters import drop, reject, reject_at_intake, retry
 
 #: What a foreign program, a human or a bug may have pushed onto the list.
 JUNK = (
@@ -112,6 +112,6 @@ def test_foreign_entries_do_no_harm(store, token, junk):
 
     assert list(store.letters.all()) == [newer, older]
     assert store.letters.find(json.loads(older)["id"]) == older
-    assert store.letters.retry(older, {})
-    assert store.letters.drop(newer)
+    assert retry(store, older)
+    assert drop(store, newer)
     assert store.client.lrange(store.keys.failed, 0, -1) == [junk]

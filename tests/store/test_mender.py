@@ -193,7 +193,7 @@ def test_a_record_that_is_none_is_left_out_and_told_of(store, running, mender, c
 
     assert store.runs.recent(5) == [record]
     assert store.runs.record("20991231T000000000Z-dead") is None
-    assert "20991231T000000000Z-dead is no record" in caplog.text
+    assert "20991231T000000000Z-dead is not a record" in caplog.text
 
 
 def test_who_floods_the_list_of_requests_does_not_hold_a_run_up(store, running):
@@ -237,4 +237,4 @@ def test_what_refuses_the_mender_as_well_is_told_once(leader, mender, monkeypatc
     assert not caplog.messages
 
     mender.after(StoreError("something else"))
-    assert caplog.messages == [f"What Redis holds could not be mended yet: {refused}"]
+    assert caplog.messages == [f"What Redis holds could not be repaired yet: {refused}"]

@@ -8,6 +8,7 @@ from rlm.core.errors import FencedError
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import State
 from tests.store import looks, steps
+from tests.store.deadletters import retry
 
 
 def open_run(store, token, run):
@@ -34,7 +35,7 @@ def retried(store, item_id, **fields):
     item, event = steps.item(item_id, steps.TYPE, **fields), f"{item_id}:{steps.TYPE}"
     letter = encode_letter(item, Reason.REJECTED, "no", failed_at=0, run_id=None, event=event)
     store.client.lpush(store.keys.failed, letter)
-    assert store.letters.retry(letter, steps.priorities(store))
+    assert retry(store, letter)
 
 
 def test_a_look_at_the_open_run_is_right_whoever_looks_meanwhile(store, running, monkeypatch):

@@ -42,7 +42,7 @@ def expire(store):
 
 
 def test_a_worker_without_events_leaves_nothing(store, run):
-    """Nor does one that nobody ever heard of."""
+    """Nor does one that nobody ever heard from."""
     with looks.nothing_changes(store):
         assert store.recovery.orphan_worker("worker-1") == 0
         assert store.recovery.orphan_expired([], looks.redis_us(store)) == 0

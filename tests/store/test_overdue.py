@@ -212,7 +212,7 @@ def test_a_deadline_that_was_moved_is_waited_for(watch, clock, running):
 
 
 def test_the_next_run_is_looked_at_in_its_turn(store, token, watch, clock, running):
-    """Also if only its predecessor was heard of here."""
+    """Also if only its predecessor was heard from here."""
     watch.expect("predecessor", clock.ends_at)
     run = running(1)
     clock.sleep(WINDOW_SECONDS)

@@ -89,7 +89,7 @@ def test_nothing_goes_to_the_old_primary_once_another_is_about_to_take_its_place
 
         sentinel.begin(after.port)
         wait_until(lambda: not before.open, message="nobody is connected to it any more")
-        with pytest.raises(StoreUnreachableError, match="about to put another in its place"):
+        with pytest.raises(StoreUnreachableError, match="about to replace it"):
             asked(client)
         sentinel.switch(after.port)
 

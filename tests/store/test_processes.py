@@ -140,7 +140,7 @@ def test_an_announcement_in_time_prolongs_the_entry(store):
 
 
 def test_a_process_that_was_gone_may_come_back(store):
-    """One that was frozen and is heard of again is alive again."""
+    """One that was frozen and is heard from again is alive again."""
     store.processes.announce(Role.WORKER, WORKER)
     store.client.delete(store.keys.process(Role.WORKER, WORKER.id))
     assert store.processes.alive(Role.WORKER) == []
@@ -377,7 +377,7 @@ def test_the_version_is_told_once_and_again_after_redis_came_back_empty(store):
 
 
 def test_the_missing_of_several_roles_are_found_at_once(store):
-    """Each by its role; who is heard of is none."""
+    """Each by its role; who is heard from is none."""
     for role in Role:
         store.processes.announce(role, WORKER)
         store.processes.enter(role, [f"lost {role}"])

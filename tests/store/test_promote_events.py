@@ -76,7 +76,7 @@ def test_a_repeated_call_changes_nothing(store, token, running):
 
 
 def test_events_that_are_elsewhere_stay_there(store, token, running):
-    """Between looking and promoting an event may have moved on; one may never have been heard of."""
+    """Between looking and promoting an event may have moved on; one may never have been heard from."""
     run, keys = running(3), store.keys
     claim = steps.claim_next(store, token, run)
     ids = [claim.event_id, steps.event_id(2), "never:heard"]

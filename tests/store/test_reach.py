@@ -78,6 +78,6 @@ def test_of_very_many_the_first_are_told_and_none_waited_for_beyond_the_time(clo
     monkeypatch.setattr(host, "ALL_SECONDS", 0.0)
     (untried,) = host.check_reach(settings(**urls))
 
-    assert [one.message for one in told][-1] == "and 3 more addresses like that"
+    assert [one.message for one in told][-1] == "and 3 more such addresses"
     assert len(told) == host.MOST_FINDINGS + 1
     assert untried.message == "8 of 8 addresses: there was no time to try"

@@ -181,7 +181,7 @@ def usable(hosts):
 
 
 def test_workers_that_fall_silent_with_events_in_hand_are_not_counted_on(store, hosts, clock):
-    """Soon, although their entries have not ended; until they are heard of again."""
+    """Soon, although their entries have not ended; until they are heard from again."""
     for worker in (HERE, THERE):
         announce(store, worker, every=BRISK_SECONDS)
     for _ in range(int(SILENT_TIMES)):

@@ -35,11 +35,24 @@ def test_hosts_that_take_no_more_are_why(store, watch):
     assert watch.look(0, 20).shortage.endswith("and no host takes any: see `rlm supervisor list`")
 
 
+def test_where_no_supervisor_is_heard_of_it_says_what_to_start(watch, monkeypatch):
+    """And for how long workers are missing: between two runs it was said, in an open one it was not."""
+    monkeypatch.setattr("scheduler.team.system_clock", SimpleNamespace(monotonic=iter([10.0, 14.5]).__next__))
+
+    watch.look(0, 3)
+    team = watch.look(0, 3)
+
+    assert team.shortage == (
+        "no worker is ready of 3 wanted, and no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
+    )
+    assert team.short_seconds == 4.5
+
+
 def test_of_workers_that_are_late_no_more_is_said_than_is_known(store, watch):
     """They may be starting, or their supervisor has just died: its entry does not say yet."""
     say(store, "a")
 
-    missing = "those missing are not up yet: see whether their supervisor lives, and its log"
+    missing = "those missing are not up yet: check whether their supervisor is alive, and its log"
     assert watch.look(1, 20).shortage == f"1 worker is ready of 20 wanted, and {missing}"
 
 

@@ -10,6 +10,7 @@ from rlm.core.run import Trigger
 from rlm.plan.waits import Obstacle, Wait
 from scheduler.ticks import is_anything_to_do, open_run, why_late
 from tests.store import looks, steps, windows
+from tests.store.deadletters import retry
 
 
 def test_nothing_anywhere_is_nothing_to_do(store):
@@ -42,7 +43,7 @@ def test_a_dead_letter_that_was_retried_is_something_to_do(store):
     event = steps.event_id(1)
     letter = encode_letter(steps.item("i1", steps.TYPE), Reason.REJECTED, "no", failed_at=0, run_id=None, event=event)
     store.client.lpush(store.keys.failed, letter)
-    assert store.letters.retry(letter, steps.priorities(store))
+    assert retry(store, letter)
 
     assert is_anything_to_do(store)
 

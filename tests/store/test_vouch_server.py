@@ -267,7 +267,7 @@ def test_what_follows_from_a_file_that_cannot_be_written_is_told(fresh, make_sto
         assert words in told
     assert "beside" not in told
     doubt = make_store().epochs.doubt()
-    assert ("could not be written as calls were made" in doubt) == (disk.kind == "full")
+    assert ("could not be written when calls were made" in doubt) == (disk.kind == "full")
 
 
 def test_a_standby_learns_nothing_of_a_server_that_nobody_vouched_for(fresh, make_store, token, endpoint, tmp_path):

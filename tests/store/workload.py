@@ -11,7 +11,7 @@ from rlm.core.run import State
 from rlm.core.trail import Counts
 from rlm.delivery import run_end
 from rlm.ledger.claims import Call, Claim, Completion, LaneId
-from tests.store import looks, steps
+from tests.store import deadletters, looks, steps
 
 if TYPE_CHECKING:
     import random
@@ -143,7 +143,7 @@ class Workload:
     def retry_letter(self) -> None:
         """Send the event of a dead letter into the next run."""
         if raw := next(self.store.letters.all(), None):
-            self.store.letters.retry(raw, steps.priorities(self.store))
+            deadletters.retry(self.store, raw)
 
     def step(self) -> None:
         """Do one of these."""

@@ -38,9 +38,9 @@ def test_nothing_left_over_has_no_cause():
         (WORKERS, "no worker was ready for 40 s"),
         (
             Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION),
-            "no worker was ready for 40 s, for those there had another configuration",
+            "no worker was ready for 40 s, because those there had another configuration",
         ),
-        (Wait(Obstacle.WORKERS, NO_SUPERVISOR), "no worker was ready for 40 s, for no supervisor was heard of"),
+        (Wait(Obstacle.WORKERS, NO_SUPERVISOR), "no worker was ready for 40 s, because no supervisor was heard from"),
         (Wait(Obstacle.SILENT), "no worker took the calls released for 40 s"),
         (LANES, "all lanes were busy for 40 s"),
         (Wait(Obstacle.START), "no call was made in the first 40 s"),
@@ -196,3 +196,14 @@ def test_a_run_whose_scheduler_was_told_to_stop_says_so():
     assert found["cause"] == STOPPED
     assert found["sentence"] == "9 events left over: the scheduler was told to stop 28 s before the deadline"
     assert not went_wrong([found])
+
+
+def test_a_limit_that_was_set_by_hand_is_named():
+    """Alone and among others, by whom and from what."""
+    by_hand = {"A": "a1 set from 60/minute to 30/minute by me@h at T"}
+
+    (one,) = causes(ended({"A": 1}, {"A": {LIMIT: 9.0}}, by_hand=by_hand))
+    (two,) = causes(ended({"A": 1, "B": 1}, {"A": {LIMIT: 9.0}, "B": {LIMIT: 9.0}}, by_hand=by_hand))
+
+    assert one["sentence"].endswith(f"the limit of A (30/minute; {by_hand['A']}) lets no more through")
+    assert two["sentence"].endswith(f"the limits of A and B let no more through ({by_hand['A']})")

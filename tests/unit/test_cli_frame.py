@@ -128,8 +128,8 @@ def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch):
         (("queue", "stat"), "No such command 'stat'. Did you mean 'stats'?"),
         (("worker", "lst"), "No such command 'lst'. Did you mean 'list'?"),
         (("xyzzy",), "No such command 'xyzzy'.\n"),
-        (("--config", "x", "status"), "No such option '--config' here. Options go behind the command."),
-        (("queue", "--json", "stats"), "No such option '--json' here. Options go behind the command."),
+        (("--config", "x", "status"), "No such option '--config' here. Options go after the command."),
+        (("queue", "--json", "stats"), "No such option '--json' here. Options go after the command."),
         (("--verson",), "No such option '--verson'. Did you mean '--version'?"),
         (("status", "--jsn"), "No such option '--jsn'. Did you mean '--json'?"),
     ],
@@ -162,7 +162,7 @@ def test_a_process_with_a_log_leaves_the_whole_story_there(broken, caplog):
     assert record.levelname == "CRITICAL"
     assert record.exc_info is not None
     assert record.exc_info[0] is LookupError
-    assert record.getMessage() == "The process ends by an error nobody foresaw"
+    assert record.getMessage() == "The process ends with an unexpected error"
 
 
 def test_help_loads_no_library_that_it_does_not_need():

@@ -33,7 +33,7 @@ def test_a_number_out_of_range_is_a_usage_error(words):
         (("demo", "--speed", "fast"), "'fast' is not a number in the range 0.1<=x<=60."),
         (("list", "1_0"), "'1_0' is not a whole number in the range 1<=x<=1000000000."),
         (("demo", "--speed", "٣"), "'٣' is not a number in the range 0.1<=x<=60."),
-        (("endpoint", "limit", "api", "-1/second"), "-1 is no option, and no number here is below 0."),
+        (("endpoint", "limit", "api", "-1/second"), "-1 is not an option, and no number here is below 0."),
     ],
 )
 def test_what_is_no_number_is_told_in_words_for_people(words, told):

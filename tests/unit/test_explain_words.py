@@ -184,7 +184,7 @@ def test_a_worker_that_is_gone_is_named_with_the_time_by_which_its_event_is_take
 
     assert sentence(event, status(gate())) == (
         "e:T is in flight at api, its 1st attempt, since 14:03:21.120, 1.0 s, in worker x, which is no longer heard "
-        "of: it is taken back in 4.0 s at the latest"
+        "from: it is taken back in 4.0 s at the latest"
     )
 
 

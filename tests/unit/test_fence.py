@@ -54,7 +54,7 @@ def test_it_counts_from_when_the_announcement_began(clock):
 
 
 def test_a_call_that_would_be_cut_does_not_begin(clock):
-    """After Redis was away a worker may be about to be fenced; its lanes wait until it is heard of again."""
+    """After Redis was away a worker may be about to be fenced; its lanes wait until it is heard from again."""
     made = Fence()
     assert made.closing
     made.announced(clock.boottime())
@@ -67,7 +67,7 @@ def test_a_call_that_would_be_cut_does_not_begin(clock):
 
 
 def test_what_was_claimed_before_the_gap_stays_inside(clock):
-    """It may be another worker's by now, although this one is heard of again."""
+    """It may be another worker's by now, although this one is heard from again."""
     made = Fence()
     made.announced(clock.boottime())
     before = clock.time

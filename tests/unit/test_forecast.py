@@ -46,7 +46,9 @@ class Planned:
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
-            settings=SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5)),
+            settings=SimpleNamespace(
+                workers=SimpleNamespace(min=0, max=20, threads=5), endpoints={one.name: one for one in KIND.endpoints}
+            ),
             processes=SimpleNamespace(wanted=lambda: 1, alive=lambda _role: []),
             hosts=SimpleNamespace(idle=dict),
             runs=SimpleNamespace(note=lambda *_, forecast: self.published.append(json.loads(forecast))),
@@ -226,3 +228,24 @@ def test_a_forecast_that_changes_all_the_time_is_told_of_now_and_then(monkeypatc
     told = [re.search(r"left over (\d+) instead of (\d+)", one.getMessage()).groups() for one in caplog.records]
     assert len(told) == 3
     assert [before for _, before in told[1:]] == [now for now, _ in told[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("team", "told"),
+    [
+        (Team(1, supervised=True), ("", None, ["t"])),
+        (Team(0, supervised=False, shortage="no", short_seconds=5.0), ("no", "1970-01-01T00:01:35.000Z", [])),
+    ],
+)
+def test_a_forecast_says_what_is_to_blame_and_since_when_workers_are_missing(monkeypatch, team, told):
+    """An endpoint is not to blame where nobody would call it."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    monkeypatch.setattr(forecast, "plan_run", lambda *_, **__: replace(PLAN, blamed=("t",), expected_leftover=9))
+    planned.now += forecast.REPLAN_SECONDS
+
+    planned.forecaster.look(
+        ReleaseState({"T": Counts(pending=9)}, {"t": WELL}, 5, 100.0, begun={"T": 0}), [], team, 99.0
+    )
+
+    (found,) = planned.published
+    assert (found["shortage"], found["short_since"], found["blamed"]) == told

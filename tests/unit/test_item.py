@@ -185,7 +185,7 @@ def test_the_size_counts_in_bytes_up_to_the_border():
     assert decode_item(raw, len(raw)).id == GOOD["id"]
     fault = fault_of(raw, len(raw) - 1)
     assert fault.reason is Reason.TOO_LARGE
-    assert fault.detail == f"{len(raw)} bytes, at most {len(raw) - 1} are taken (queue.max_item_bytes)"
+    assert fault.detail == f"{len(raw)} bytes, at most {len(raw) - 1} are accepted (queue.max_item_bytes)"
     assert fault_of(b"\xff" * 100, 99).reason is Reason.TOO_LARGE
 
 

@@ -86,15 +86,33 @@ def test_now_shows_what_the_status_has():
     assert ">Retry these 7</button>" in html
 
 
+def test_now_counts_on_past_the_deadline_and_links_to_the_endpoint_to_blame():
+    """It stood at 0:00, as if the run were at its deadline; and the endpoint was to be found elsewhere."""
+    failing = {"a/b": endpoint(["A"], health="resting", circuit_reason="failing", circuit_seconds=9.0)}
+    forecast = {"forecast_seconds": 9.0, "expected_leftover": 1, "workers": 1, "binds": "", "blamed": ["a/b"]}
+    late = {"seconds_left": 0.0, "as_of": "2026-11-25T10:18:17.123Z", "conductor": None}
+
+    blamed, overdue = (
+        shown(now.PAGE, Shared(status={**found, **WHERE})).html
+        for found in (status(by_endpoint=failing, forecast=forecast), status(**late))
+    )
+
+    assert '<a href="/endpoints#a/b">a/b</a>' in blamed
+    assert "data-until" in blamed
+    assert "until the deadline" in blamed
+    assert "data-past" in overdue
+    assert "past the deadline" in overdue
+
+
 def test_now_lists_the_hosts_where_there_are_several():
     """With their state and share; one alone says nothing that the workers do not."""
     one = {"host": HOSTILE, "state": "ready", "why": None, "workers": 3, "share": 4, "capacity": 20}
-    lost = {**one, "host": "b", "state": "lost", "why": "its supervisor is not heard of", "capacity": None}
+    lost = {**one, "host": "b", "state": "lost", "why": "its supervisor is not heard from", "capacity": None}
     for hosts, number in (([one, lost], 2), ([one], 0), ([], 0)):
         html = shown(now.PAGE, Shared(status={**status(), **WHERE, "hosts": hosts}, course=COURSE)).html
 
         assert html.count("<td>ready") + html.count("<td>lost") == number
-        assert ("host b is lost: its supervisor is not heard of" in html.lower()) is (number == 2)
+        assert ("host b is lost: its supervisor is not heard from" in html.lower()) is (number == 2)
         assert "<b onclick" not in html
 
 

@@ -31,11 +31,11 @@ def test_a_filter_can_be_said_again_as_address_and_as_options():
     ("name", "value", "told"),
     [
         ("state", "odd", "none of partial, failed"),
-        ("since", "yesterday", "no length of time"),
-        ("since", "0", "no length of time"),
+        ("since", "yesterday", "not a duration"),
+        ("since", "0", "not a duration"),
         ("search", "x" * 321, "at most 320"),
-        ("behind", "-1", "no place"),
-        ("behind", "1" * 10, "no place"),
+        ("behind", "-1", "not a place"),
+        ("behind", "1" * 10, "not a place"),
     ],
 )
 def test_what_cannot_be_understood_is_a_fault(name, value, told):

@@ -287,6 +287,57 @@ def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused, words):
     )
 
 
+@pytest.mark.parametrize(
+    ("waiting", "words"),
+    [
+        (
+            {"A": 9, "B": 95},
+            (
+                "no call to a is counted on until a probe is answered well: unless one is, 9 are left over; the limit "
+                "of B binds until the deadline at 3:00: 5 are left over, however many workers; a first overflow "
+                "endpoint would leave 9"
+            ),
+        ),
+        (
+            {"A": 5, "B": 99},
+            (
+                "the limit of B binds until the deadline at 3:00: 9 are left over; no call to a is counted on until a "
+                "probe is answered well: unless one is, 5 are left over, however many workers; a first overflow "
+                "endpoint would leave 5"
+            ),
+        ),
+    ],
+)
+def test_a_limit_is_blamed_only_for_its_own_type(waiting, words):
+    """It was blamed for what another type's failing endpoint left over, and who believed it raised a limit."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"),)), EventType("B", 1, 1.0, (endpoint("b"),)))
+
+    plan = plan_of(waiting, types=kinds, windows={"a": WindowState(suspect=True)})
+
+    assert plan.binds == words
+    assert plan.blamed == ("a",)
+
+
+def test_a_limit_that_was_set_by_hand_and_binds_is_named():
+    """Of a type that it binds, or a budget; it was taken for the file's, and one asked the API's owner for more."""
+    budget = Budget("account", Limit.parse("10/minute"))
+    kinds = (
+        EventType("A", 2, 1.0, (endpoint("a", "5/minute"), endpoint("a2"))),
+        EventType("B", 1, 1.0, (replace(endpoint("b"), budget=budget),)),
+    )
+    told = {"a": "set from 30/minute to 5/minute by me@h at T", "b": "set by me", "account": "set by you"}
+
+    limited, delayed, budgeted, free = (
+        compute_plan(Workload(waiting, kinds, by_hand=told), CAPACITY, HORIZON).binds
+        for waiting in ({"A": 500}, {"A": 40}, {"B": 500}, {"B": 5})
+    )
+
+    assert limited.endswith(" (a set from 30/minute to 5/minute by me@h at T)")
+    assert delayed.endswith(" (a set from 30/minute to 5/minute by me@h at T)")
+    assert budgeted.endswith(" (account set by you)")
+    assert "set by" not in free
+
+
 def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
     """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
     lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)
@@ -571,6 +622,18 @@ def test_what_fails_in_every_attempt_is_left_over():
 
     assert plan.expected_leftover == 100
     assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
+
+
+def test_what_fails_in_every_attempt_is_not_blamed_on_a_limit():
+    """Of 100 calls of A half fail, an eighth of its events in all attempts; only what B waits for is its limit."""
+    kinds = (EventType("A", 2, 0.1, (endpoint("a", "1000/minute"),)), EventType("B", 1, 0.1, (endpoint("b"),)))
+
+    plan = plan_of({"A": 100, "B": 92}, types=kinds, expected={("A", "a"): Expected(0.1, 0.1, error_rate=0.5)})
+
+    assert plan.binds.startswith(
+        "failing calls bind: 12 events are expected to fail in 3 attempts; the limit of B binds until the deadline at "
+        "3:00: 2 are left over, however many workers"
+    )
 
 
 def test_a_suspect_endpoint_is_not_counted_on():

@@ -220,7 +220,7 @@ def test_a_run_that_was_cut_short_is_taken_as_it_was(case_of):
 
     assert [one.as_recorded for one in found.runs] == [False, True, False]
     assert left(found)[1] == (60, 60, 40)
-    assert "1 run ended before the time: what was completed there is taken from the record." in found.notes
+    assert "1 run ended before their time: what they completed is taken from the record." in found.notes
 
 
 def test_what_was_dropped_by_hand_is_dropped_in_the_replay_too(case_of):

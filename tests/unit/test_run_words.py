@@ -95,12 +95,12 @@ def test_a_run_that_does_not_go_on_has_no_forecast(capsys):
 
 def test_an_open_run_names_the_hosts_that_are_not_in_service(capsys):
     """In a pipe as in its picture."""
-    lost = {"host": "h1", "state": "lost", "why": "its supervisor is not heard of for 10 s", "capacity": None}
+    lost = {"host": "h1", "state": "lost", "why": "its supervisor is not heard from for 10 s", "capacity": None}
     ready = {"host": "h2", "state": "ready", "why": None, "capacity": 20}
 
     describe(run(seconds_left=3.0, called_seconds=0.5, hosts=[lost, ready]))
 
-    assert "\nHost h1 is lost: its supervisor is not heard of for 10 s.\n" in capsys.readouterr().out
+    assert "\nHost h1 is lost: its supervisor is not heard from for 10 s.\n" in capsys.readouterr().out
 
 
 def test_a_run_without_a_call_has_no_time_at_which_it_is_done(capsys):

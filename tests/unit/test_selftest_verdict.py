@@ -51,7 +51,7 @@ def test_a_run_as_promised_has_no_fault():
         ([*WELL, call(3.0, "q-1:T")], "1 event reached the API that nobody pushed"),
         (
             [*WELL[:2], call(1.2, "p-3:T", status=400)],
-            "1 event reached the API in vain: it did not answer with success",
+            "1 event reached the API, but it did not answer with success",
         ),
     ],
 )

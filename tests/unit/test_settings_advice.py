@@ -44,14 +44,14 @@ def test_the_built_in_configuration_has_none(tmp_path, monkeypatch):
     ("facts", "told"),
     [
         ({"seconds": 30}, None),
-        ({"seconds": 30.5}, "types.A_B.processing_seconds = 30.5: run.target = 0.5 is 30 s of the window, which holds"),
+        ({"seconds": 30.5}, "types.A_B.processing_seconds = 30.5: run.target = 0.5 is 30 s of the window, too short"),
         ({"seconds": 60}, "types.A_B.processing_seconds = 60: no call is expected to be answered in a run, run.window"),
         ({"limit": "9 per 0.6 second"}, None),
         (
             {"limit": "9/second; 99/minute", "guard": 1},
             "run.guard_seconds = 1: the limit of a, 9/second; 99/minute, has",
         ),
-        ({"limit": "9/second", "guard": 3}, "with the guard at most 25% of it is used"),
+        ({"limit": "9/second", "guard": 3}, "with the guard at most 25% of the limit is used"),
     ],
 )
 def test_values_that_do_not_go_together_are_warned_of(settings, facts, told):

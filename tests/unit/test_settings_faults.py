@@ -427,7 +427,7 @@ def test_reserved_header(faults, name):
         ("X = 5", "must be a text"),
         ('X = "env:"', "the name of an environment variable"),
         ('X = "env:A-B"', "the name of an environment variable"),
-        ('X = "hunter2", x = "hunter2"', "the same header stands here twice"),
+        ('X = "hunter2", x = "hunter2"', "the same header is here twice"),
     ],
 )
 def test_wrong_header(faults, header, problem):
@@ -448,7 +448,7 @@ def test_header_variable_that_is_not_set(faults):
         f"{key}: header Authorization: the environment variable API_TOKEN is not set or empty; set it"
     ]
     (line,) = faults(text, API_TOKEN="hunter2\n")
-    assert line.startswith(f"{key}: header Authorization: what the environment variable API_TOKEN holds: ")
+    assert line.startswith(f"{key}: header Authorization: the value of the environment variable API_TOKEN: ")
     assert "hunter2" not in line
 
 

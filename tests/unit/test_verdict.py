@@ -19,7 +19,11 @@ RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_
     ("found", "level", "words"),
     [
         (status(), Level.WELL, "On track, finishes 57 s before the deadline"),
-        (status(called_seconds=None), Level.WELL, "On track, done 2:00 min after the first call, which is to come"),
+        (
+            status(called_seconds=None),
+            Level.WELL,
+            "On track, done 2:00 min after the first call, which has yet to come",
+        ),
         (status(forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint=FAILING, troubles=TROUBLES), Level.WARN, "a fails 30% of its calls: HTTP 500"),
         (status(by_endpoint=FAILING, forecast=LEFT), Level.WARN, "12 events will be left over"),
@@ -56,12 +60,60 @@ def test_between_two_runs(found, level, words):
 
 def test_without_a_worker_it_says_why_as_the_status_does():
     """Whoever reads it has to start a supervisor, or read its log; that so many are wanted does not help."""
-    why = "no worker is ready of 3 wanted, and no supervisor is heard of"
-    short = {**LEFT, "workers": 0, "binds": why, "shortage": why}
+    why = "no worker is ready of 3 wanted, and no supervisor is heard from"
+    short = {**LEFT, "workers": 0, "binds": why, "shortage": why, "short_since": "2026-11-25T10:15:09.000Z"}
     found = status() | {"workers": {**NOT_READY, "wanted": 3, "now": 0}}
 
     assert verdict(found).more == "3 are wanted, 0 are alive."
-    assert verdict(found | {"forecast": short}).more == f"N{why[1:]}. 12 events will be left over."
+    assert verdict(found | {"forecast": short})[1:3] == (
+        "No worker is ready since 10:15:09 UTC",
+        f"N{why[1:]}. 12 events will be left over.",
+    )
+
+
+def test_an_endpoint_to_blame_stays_in_the_headline():
+    """With what it answers and since when, what to do about it, and a link; only the number stood there before."""
+    since = "2026-11-25T10:14:01.500Z"
+    resting = endpoint(["A"], health="resting", circuit_reason="failing: HTTP 500", circuit_seconds=0.8, since=since)
+    probed = resting | {"health": "probing", "circuit_seconds": None, "since": "2026-11-24T23:00:00.000Z"}
+    paused = resting | {"health": "paused", "circuit_reason": None}
+    expected = {**LEFT, "blamed": ["a", "b"], "probed": ["a"], "binds": "no call to a is counted on"}
+
+    one, two, three = (
+        verdict(status(by_endpoint=of, forecast=expected, as_of="2026-11-25T10:16:00.000Z"))
+        for of in ({"a": resting}, {"a": resting, "b": probed}, {"a": paused})
+    )
+
+    assert one.words == "a failing: HTTP 500 since 10:14:01 UTC"
+    assert one.more == (
+        "Up to 12 events will be left over. No call to a is counted on. Once it works, `rlm endpoint resume a` calls "
+        "it at once."
+    )
+    assert (one.endpoint, two.endpoint) == ("a", "a")
+    assert two.words == "2 failing: HTTP 500 since 2026-11-24 23:00:00 UTC: a, b"
+    assert "Once one works, `rlm endpoint resume NAME` calls it at once." in two.more
+    assert three.words == "a paused for 0.8 s since 10:14:01 UTC"
+    assert three.more.endswith("`rlm endpoint resume a` ends a pause.")
+
+
+def test_an_endpoint_that_is_well_again_is_not_blamed():
+    """The forecast may be older than the answer."""
+    found = status(by_endpoint={"a": endpoint(["A"])}, forecast={**LEFT, "blamed": ["a"]})
+
+    assert verdict(found).words == "12 events will be left over"
+
+
+def test_a_run_past_its_deadline_that_nobody_conducts():
+    """Since when, how late it is, what waits, and that nobody would send either: it looked as if it were at its end."""
+    late = {"seconds_left": 0.0, "as_of": "2026-11-25T10:18:17.123Z", "conductor": None}
+    found = status(**late, forecast={**LEFT, "as_of": "2026-11-25T10:17:30.000Z"})
+    found["workers"]["lacking"] = NO_SUPERVISOR
+
+    assert verdict(found)[:2] == (Level.BAD, "Nothing conducts this run since 10:17:30 UTC")
+    assert verdict(found).more == (
+        "It is 17 s past the deadline. Nothing more is sent; 565 events wait. `rlm up` or `rlm scheduler` continues it."
+        f" N{NO_SUPERVISOR[1:]}."
+    )
 
 
 def test_workers_of_another_configuration_are_not_ready():
@@ -74,7 +126,7 @@ def test_workers_of_another_configuration_are_not_ready():
 
 def test_what_stands_beside_it_is_a_sentence():
     """It says more, with a command where there is something to do."""
-    assert verdict(rest(schedulers=0)).more == "No scheduler is heard of; `rlm up` or `rlm scheduler` starts one."
+    assert verdict(rest(schedulers=0)).more == "No scheduler is heard from; `rlm up` or `rlm scheduler` starts one."
     assert verdict(status(forecast=LEFT)).more == "The last answer comes in 50 s. The limit of A binds."
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from rlm.admin import words
 from rlm.admin.attendance import NO_SUPERVISOR
 from rlm.admin.monitoring import QueueSample, Trend
+from rlm.admin.unwell import unwell
 from rlm.terminal import drawing
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
 from rlm.terminal.queue import queue_line, queue_picture
@@ -111,8 +112,11 @@ def test_no_value_is_cut_on_a_narrow_terminal(name, width):
 def test_the_queues_fit_their_terminal(found, width):
     """Curves and all."""
     lines = drawn(queue_picture(found, trend()), width).splitlines()
+    told = " ".join(" ".join(line.strip("│ ") for line in lines).split())
 
     assert max(map(cell_len, lines)) <= width
+    for figure in ("↑ growing +33/min", "120 items/min", "not known yet"):
+        assert figure in told, "no figure is cut"
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -193,7 +197,7 @@ def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     for name in ("new_balance_0", "overflow_new_balance_1"):
         found["by_endpoint"][name] |= {"health": "resting", "circuit_reason": "failing"}
 
-    held, failing = words.unwell(found)
+    held, failing = unwell(found)
 
     assert held.startswith("18 held for up to 31 s: rebalance_needed_0, ")
     assert held.endswith(" and 15 more")
@@ -380,7 +384,7 @@ def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
 
-    assert "no scheduler is heard of; `rlm up`" in picture
+    assert "no scheduler is heard from; `rlm up`" in picture
     assert "`rlm start --wait` starts one now" in picture
 
 
@@ -519,7 +523,7 @@ def test_a_name_is_cut_in_its_middle():
     ("workers", "lacking", "told"),
     [
         (0, "", "none; they start when a run needs them"),
-        (0, NO_SUPERVISOR, "none, and no supervisor is heard of"),
+        (0, NO_SUPERVISOR, "none, and no supervisor is heard from"),
         (3, "", "3 alive"),
         (3, "every supervisor has another configuration", "3 alive, and every supervisor has another configuration"),
     ],
@@ -547,4 +551,4 @@ def test_a_forecast_that_leaves_probes_out_says_so():
 
     told = words.forecast(found).words
 
-    assert told.endswith(", but for what pay_b is probed with; up to 6 events will be left over")
+    assert told.endswith(", except for events with which pay_b is probed; up to 6 events will be left over")

@@ -76,7 +76,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do():
         assert (done.exit_code, "choose another" in done.output) == (1, True)  # 1: it may be free in a moment
         with pytest.raises(ListenError, match=f"port {port}: Address already in use; choose another --host or --port"):
             bind("127.0.0.1", port, has_token=False)
-    with pytest.raises(ListenError, match="no address of this host"):
+    with pytest.raises(ListenError, match="not an address of this host"):
         bind("no.such.host.invalid", 0, has_token=True)
 
 

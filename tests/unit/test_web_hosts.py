@@ -76,7 +76,7 @@ def test_the_address_at_which_the_request_arrived_is_allowed(server):
 @each(
     ("value", "message"),
     [
-        ('["rlm.example.com:80"]', "no port"),
+        ('["rlm.example.com:80"]', "without port"),
         ('["http://rlm.example.com"]', "without scheme"),
         ('["*"]', "name of letters"),
         ('[""]', "name or an address"),

@@ -19,7 +19,7 @@ from tests.each import each
 )
 def test_a_field_that_stands_there_twice_is_refused(body, kind):
     """As in an item: whoever else reads it may take the other; written with an escape, or further in, too."""
-    with pytest.raises(BadQuestionError, match="stands there twice"):
+    with pytest.raises(BadQuestionError, match="is there twice"):
         of_body(body, kind)
 
 

@@ -107,7 +107,7 @@ def test_what_is_no_number_is_a_fault_that_names_it(form_of, name, value):
     """And is nowhere else."""
     (fault,) = form_of([(name, value)]).faults
 
-    assert "is no whole number from" in fault
+    assert "is not a whole number from" in fault
     assert len(fault) < 150
 
 

@@ -106,8 +106,8 @@ class Examination:
             except StoreError as error:
                 self._note(name, error)
             except Exception as error:  # noqa: BLE001  # the other checks must be made
-                message = f"this could not be looked at: {type(error).__name__}: {known().mask(str(error))}"
-                remedy = "see what the others say; if it stays, it is a fault of RLM: report it"
+                message = f"this could not be checked: {type(error).__name__}: {known().mask(str(error))}"
+                remedy = "see the other findings; if this one stays, it is a fault of RLM: report it"
                 yield replace(fault(message, remedy), name=name)
 
     def make_in_redis(self, checks: Checks[Store], settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
@@ -120,15 +120,15 @@ class Examination:
                 silent = SIGNS & checks.keys() if any(_is_refusing(one) for one in found) else frozenset()
                 yield from self.make({name: one for name, one in checks.items() if name not in silent}, store)
             if silent:
-                message = "while Redis takes no writes, no process can say there that it lives"
+                message = "while Redis takes no writes, no process can report there that it is alive"
                 unseen = ", ".join(name for name in checks if name in silent)
-                yield warning(f"{message}; so not looked at: {unseen}", "mend Redis first", "processes")
+                yield warning(f"{message}; so not checked: {unseen}", "repair Redis first", "processes")
         except StoreError as error:  # the embedded server does not start
             self._note("redis", error)
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
-            seen = f"; so not looked at: {', '.join(missing)}" if missing else ""
-            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md goes by symptom"
+            seen = f"; so not checked: {', '.join(missing)}" if missing else ""
+            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md is ordered by symptom"
             yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
 
     def _note(self, name: str, error: StoreError) -> None:

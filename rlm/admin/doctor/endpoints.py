@@ -23,8 +23,8 @@ Entry = Mapping[str, Any]
 MOST_NAMED: Final = 5
 
 _REFUSED = (
-    "a token that ran out, or a URL that moved: put it right in the configuration, restart, and have "
-    "`rlm failed retry` send the dead letters again; to resume it does not help"
+    "a token that expired, or a URL that moved: correct it in the configuration, restart, and send the dead letters "
+    "again with `rlm failed retry`; resuming the endpoint does not help"
 )
 _ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {name}` calls it now"
 #: Warn if a median differs by more than this share and this many seconds: the median of all calls that is longer than
@@ -43,15 +43,15 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         yield good(f"probing, one call at a time until one is answered well: {named(probing, MOST_NAMED)}")
     if not shut:
         if not probing:
-            yield good("every one may be called as its limit allows")
+            yield good("each may be called as its limit allows")
         return
     troubles = _troubles(store)
     for alike in _alike(shut.values()):
         yield _shut(alike, *_cause(alike, troubles))
     if idle := _without_endpoint(store, entries, shut):
         yield warning(
-            f"no endpoint of {named(idle, MOST_NAMED)} can be called now; "
-            "a run leaves over what none opens for in its time",
+            f"no endpoint of {named(idle, MOST_NAMED)} can be called now; a run leaves over the events for which none "
+            "opens in time",
             "see those above; `rlm plan` says what the next run can do",
         )
 
@@ -121,12 +121,12 @@ _WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     Circuit.HELD: (
         "{name} is held {until}: its window cannot be trusted{also}",
-        "{number} are held, {until}, as their windows cannot be trusted{also}: {names}",
-        "nothing: it ends by itself, and not before no limit can be exceeded",
+        "{number} are held, {until}, because their windows cannot be trusted{also}: {names}",
+        "nothing: this ends by itself, but only once no limit can be exceeded",
     ),
     Circuit.RESTING: (
         "{name} rests {until}: it is {reason}",
-        "{number} rest, {until}, as they are {reason}: {names}",
+        "{number} rest, {until}, because they are {reason}: {names}",
         "`rlm status`, or after the run `rlm result`, counts the errors; `rlm endpoint resume {name}` calls it now",
     ),
 }
@@ -135,7 +135,7 @@ _WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
 def check_limits(store: Store) -> list[Finding]:
     """Check for endpoints that refused calls within their limits."""
     found = [
-        warning(one.sentence, f"{one.remedy}; somebody else may call with the same key as well")
+        warning(one.sentence, f"{one.remedy}; another program may be calling with the same key, too")
         for one in limits_too_high(store)
     ]
     return found or [good("no endpoint refuses what its limit allows")]
@@ -170,7 +170,7 @@ def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]])
         key = dotted(("types", name, "processing_seconds"))
         return warning(message, f"set {key} = {_rounded(median)}", name)
     if apart:
-        return warning(message, "see what is wrong there; plans reckon with what is measured of each endpoint", name)
+        return warning(message, "see what is wrong there; plans use the durations measured at each endpoint", name)
     return good(message, name)
 
 

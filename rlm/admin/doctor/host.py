@@ -48,21 +48,21 @@ AT_ONCE: Final = 32
 MOST_FINDINGS: Final = 5
 MOST_NAMED: Final = 3
 
-_MEND: Final = "start it, or mend its address, its certificate or the way there; calls to it fail until then"
+_MEND: Final = "start it, or correct its address, its certificate or the route to it; calls to it fail until then"
 
 
 def check_configuration(settings: Settings) -> list[Finding]:
     """Report the source and size of the configuration, and suspicious settings."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
-    remedy = "see whether that is meant; docs/configuration.md has every setting"
+    remedy = "check whether this is intended; docs/configuration.md has every setting"
     found = good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
     return [found, *(warning(one, remedy) for one in warnings_of(settings))]
 
 
 def unusable(error: ConfigurationError) -> Iterator[Finding]:
     """Report each fault of an unusable configuration."""
-    remedy = "correct it: no process of RLM starts with it; those that run go on with what they have read"
+    remedy = "correct it: no process of RLM starts with it; running processes continue with what they have read"
     return (fault(line, remedy) for line in str(error).splitlines())
 
 
@@ -71,7 +71,7 @@ def check_files(settings: Settings) -> list[Finding]:
     found = [*check_file(settings.source)] if settings.source else []
     found += _closed(settings.home / "Procfile", "has the commands of `rlm up`", secret=False)
     for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads the one in the first
-        found += _closed(directory / ".env", "is where secrets stand", secret=True)
+        found += _closed(directory / ".env", "is for secrets", secret=True)
     with suppress(OSError):  # the server reports it
         if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
             message = f"{settings.data_dir} is for the data of the ledger, and is refused: {weak.what}"
@@ -104,7 +104,7 @@ def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
     try:
         found = weakness(path)
     except OSError as error:
-        found = Weakness(f"it cannot be looked at ({error.strerror})", "make that possible, or remove it")
+        found = Weakness(f"it cannot be examined ({error.strerror})", "make that possible, or remove it")
     if found:
         yield fault(f"{path} {what}, so it is refused: {found.what}", found.remedy)
     mode, may = _modes(path)
@@ -147,7 +147,7 @@ def check_archive(store: Store) -> Iterator[Finding]:
     yield _archive(store)
     held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
     if held is None:
-        yield warning("queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE)
+        yield warning("queue.failed_max_bytes is not enforced: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE)
     elif held > most and not store.runs.current():
         megabytes = f"{held / 1e6:,.1f} MB of Redis, more than {most / 1e6:,.1f}"
         yield warning(f"dead letters take {megabytes} (queue.failed_max_bytes)", _ARCHIVED_LATER)
@@ -162,7 +162,7 @@ def _archive(store: Store) -> Finding:
     }
     surplus = {what: number for what, number in kept.items() if number > 0}
     waiting = ", ".join(counted(number, what) for what, number in surplus.items())
-    waiting = f"{waiting} more than Redis is to keep wait there to be archived" if waiting else ""
+    waiting = f"{waiting} more than Redis should keep wait there to be archived" if waiting else ""
     told = f"; {waiting}" if waiting else ""
     try:
         files = Archive(directory).files()
@@ -176,7 +176,7 @@ def _archive(store: Store) -> Finding:
     if any(number > soon.get(what, 0) for what, number in surplus.items()):
         return warning(waiting, _ARCHIVED_LATER)
     if not files:
-        return good(f"empty on this host; what Redis is not to keep goes to {directory}{told}")
+        return good(f"empty on this host; what Redis should not keep goes to {directory}{told}")
     return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")
 
 
@@ -194,7 +194,7 @@ def check_reach(settings: Settings) -> Iterator[Finding]:
         names = named([one.name for one in some], MOST_NAMED)
         yield warning(f"{address_of(some[0].url)}: {why} ({names})", _MEND)
     if len(failed) > MOST_FINDINGS:
-        yield warning(f"and {len(failed) - MOST_FINDINGS:,} more addresses like that", _MEND)
+        yield warning(f"and {len(failed) - MOST_FINDINGS:,} more such addresses", _MEND)
     addresses = "1 address" if len(by_target) == 1 else f"{len(by_target):,} addresses"
     if untried := told.count(None):
         yield good(f"{untried:,} of {addresses}: there was no time to try")
@@ -221,10 +221,10 @@ def check_sentry(settings: Settings) -> Finding:
     try:
         address, what = _first_hop(settings.sentry_dsn)
     except ValueError:  # its message may quote part of a password
-        message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has a port that is none"
-        return warning(message, "correct it, and percent-encode its password; RLM works without")
+        message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has an invalid port"
+        return warning(message, "correct it, and percent-encode its password; RLM works without it")
     if trouble := _try(Opener(), f"http://{address}", system_clock.monotonic() + EACH_SECONDS):
-        remedy = "let this host connect there, or correct SENTRY_DSN; RLM works without, but errors are not reported"
+        remedy = "let this host connect there, or correct SENTRY_DSN; RLM works without it, but errors are not reported"
         return warning(f"{what} {address} cannot be reached: {trouble}", remedy)
     return good(f"{what} {address} can be reached")
 

@@ -33,11 +33,11 @@ MOST_PAGES = 10
 #: Types, workers or keys to name; the others are counted.
 MOST_NAMED = 10
 _OVERDUE_US = round(OVERDUE_SECONDS * MICROSECONDS)
-_CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
+_CONDUCT = "nothing if a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
 _BY_LEADER = "but whether a run takes them or makes dead letters of them is not known here: {}"
 _UNKNOWN = (
-    "add a [types.*] table and restart the processes before the next run, or correct who pushes them; afterwards "
-    "`rlm failed retry` brings them back"
+    "add a [types.*] table and restart the processes before the next run, or correct the program that pushes them; "
+    "afterwards `rlm failed retry` brings them back"
 )
 
 
@@ -46,14 +46,14 @@ def check_keys(store: Store) -> Iterator[Finding]:
     flaws, asides = inspect(store, deep=True, records=True), store.quarantine.all()
     for flaw in flaws:
         remedy = (
-            "nothing, while a scheduler leads: it sets this aside within seconds and goes on; else start one "
-            "(`rlm scheduler`). Find out who wrote it"
+            "nothing if a scheduler leads: it sets this aside within seconds and continues; else start one (`rlm "
+            "scheduler`). Find out who wrote it"
         )
         yield fault(f"{safe_line(flaw.key)} {safe_line(flaw.wrong)}", remedy)
     for aside in asides[:MOST_NAMED]:
         where = safe_line(aside.where)
         message = (
-            f"{aside.key} was set aside at {isoformat(aside.at)}, for it {aside.wrong}; what it held is in {where}"
+            f"{aside.key} was set aside at {isoformat(aside.at)}, because it {aside.wrong}; what it held is in {where}"
         )
         yield warning(message, f"find out who wrote it, save what you need, then `redis-cli DEL {where}`")
     if len(asides) > MOST_NAMED:
@@ -94,7 +94,7 @@ def check_last_run(store: Store) -> Iterator[Finding]:
         message = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
         was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
         again = "; `rlm failed retry` sends the dead letters again" if record["counts"]["failed"] else ""
-        remedy = f"mend what is named; nothing is lost, and the next run takes what was left over first{again}"
+        remedy = f"repair what is named; nothing is lost, and the next run takes what was left over first{again}"
         went_badly = was_away or went_wrong(why) or tally.ill(record)
         yield warning(message, remedy) if went_badly else good(message)
 
@@ -125,10 +125,12 @@ def check_orphans(store: Store) -> list[Finding]:
     run, missing = store.runs.current(), store.processes.missing(Role.WORKER)
     found = list(_orphans(store)) if run else []
     if missing:
-        message = f"{named(missing, MOST_NAMED)}: not heard of any more, and nobody has cleaned up after them"
-        remedy = "nothing: their supervisor does, else the scheduler between two runs; see why they died (the log)"
+        message = f"{named(missing, MOST_NAMED)}: no longer heard from, and nobody has cleaned up after them"
+        remedy = (
+            "nothing: their supervisor cleans up, or else the scheduler between two runs; see in the log why they died"
+        )
         found.append(warning(message, remedy))
-    return found or [good("every event under way is in the hands of a worker that lives")]
+    return found or [good("every event under way is held by a live worker")]
 
 
 def _orphans(store: Store) -> Iterator[Finding]:
@@ -145,8 +147,8 @@ def _orphans(store: Store) -> Iterator[Finding]:
     dead = {owner: number for owner, number in owners.items() if owner not in alive}
     late = f"more than {OVERDUE_SECONDS:g} s"
     for number, what, who in (
-        (sum(dead.values()), "events in the hands of workers that are gone", f" ({named(list(dead), MOST_NAMED)})"),
-        (overdue, f"events whose lease ran out {late} ago, and nobody took them back", ""),
+        (sum(dead.values()), "events held by workers that are gone", f" ({named(list(dead), MOST_NAMED)})"),
+        (overdue, f"events whose lease expired {late} ago and that nobody took back", ""),
         (untaken, f"calls that should have been made or taken back {late} ago", ""),
     ):
         if number:
@@ -164,7 +166,7 @@ def check_stuck(store: Store) -> list[Finding]:
     found = list(_waiting_long(store, now_us / MICROSECONDS, long))
     if store.runs.current() and (late := count_due(store, Place.BACKING_OFF, now_us - _OVERDUE_US)):
         message = f"events that should have left their back-off more than {OVERDUE_SECONDS:g} s ago: {late:,}"
-        found.append(warning(message, "the conductor does not get on: see the scheduler and its log"))
+        found.append(warning(message, "the conductor makes no progress: see the scheduler and its log"))
     return found or [good(f"no event has waited for more than {long:g} s in the ledger")]
 
 
@@ -179,7 +181,7 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
         if oldest and waits[oldest] > long:
             number = sum(wait > long for wait in waits.values())
             message = f"events of {name} that have waited in the ledger for more than {long:g} s: {number:,}"
-            remedy = f"`rlm explain {oldest}` says what it waits for, `rlm plan --windows 10` whether that ends"
+            remedy = f"`rlm explain {oldest}` shows what it waits for, `rlm plan --windows 10` whether that will end"
             yield warning(f"{message}; {oldest} for {span(waits[oldest])}", remedy)
 
 
@@ -192,14 +194,14 @@ def check_unknown_types(store: Store) -> list[Finding]:
     found, otherwise = [], led_otherwise(store)
     if any(in_ledger.values()):
         then = _BY_LEADER.format(otherwise) if otherwise else "so they become dead letters when the next run starts"
-        message = f"in the ledger wait {_counted(in_ledger)}: no such type is configured"
+        message = f"{_counted(in_ledger)} wait in the ledger: no such type is configured"
         found.append(warning(f"{message}, {then}", _UNKNOWN))
     if in_items:
-        read = "" if pages < MOST_PAGES else ", of the oldest"
+        read = "" if pages < MOST_PAGES else " (of the oldest items)"
         then = _BY_LEADER.format(otherwise) if otherwise else "so they become dead letters when they are taken"
-        message = f"on the audit list wait{read} {_counted(in_items)}: no such type is configured"
+        message = f"{_counted(in_items)} wait on the audit list{read}: no such type is configured"
         found.append(warning(f"{message}, {then}", _UNKNOWN))
-    return found or [good("no event waits whose type is not configured")]
+    return found or [good("no event of a type that is not configured waits")]
 
 
 def _unknown_in_items(store: Store, known: set[str]) -> tuple[Counter[str], int]:

@@ -21,15 +21,15 @@ MISSED_TICKS = 2
 #: Seconds that a worker may take to be ready, on a host that starts many at once.
 COMING_UP_SECONDS = 10.0
 #: What a version does with data that only a newer one can read.
-_LEFT_ALONE = "what it cannot read it leaves alone"
+_LEFT_ALONE = "it leaves alone what it cannot read"
 #: Processes to name in a finding; the others are counted.
 MOST_NAMED = 5
 
 #: A living scheduler renews its lease within so many seconds; it does so twice a second.
 PROLONG_SECONDS = 1.0
-_RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
-_GONE = "see whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not be back"
-_WAYS = "see its route, resolver and firewall towards what it does not reach"
+_RESTART = "check whether it is alive (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
+_GONE = "check whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not come back"
+_WAYS = "check its route, resolver and firewall towards what it does not reach"
 _REMEDIES = {
     HostState.DRAINING: "`rlm supervisor drain {host} --off` puts it in service again",
     HostState.SILENT: "wait a moment; " + _GONE,
@@ -52,7 +52,7 @@ def check_scheduler(store: Store) -> Finding:
     since = max(store.schedule.last_tick() or 0.0, min(one.started_at for one in schedulers))
     silent = store.now() - since
     if silent > MISSED_TICKS * every and run is None:
-        message = f"it has not ticked for {span(silent)}, where a tick is due every {every:g} s"
+        message = f"it has not ticked for {span(silent)}, although a tick is due every {every:g} s"
         return warning(message, "read its log, and restart it")
     standby = ", the others stand by" if holder and len(schedulers) > 1 else ""
     return good(f"{len(schedulers)} running, {holder or 'none yet'} leads{standby}")
@@ -78,8 +78,8 @@ def _none(store: Store, role: Role, so: str, unconducted: str = "") -> Finding:
     message, remedy = f"none is running, so {so}", f"`rlm up` or `rlm {role}` starts one"
     if missing := store.processes.missing(role):
         gone = named(missing, MOST_NAMED)
-        message = f"none is heard of, so {so}; {gone} did not sign off: it hangs, died, or Redis is far from it"
-        remedy = f"see on its host whether it still runs (host:pid), end it if so; {remedy}"
+        message = f"none is heard from, so {so}; {gone} did not sign off: it hangs, has died, or is too far from Redis"
+        remedy = f"check on its host whether it still runs (host:pid), and end it if so; {remedy}"
     return (fault if unconducted else warning)(f"{message}{unconducted}", remedy)
 
 
@@ -100,15 +100,15 @@ def check_workers(store: Store) -> Finding:
         return (warning if ready - len(other) >= wanted else fault)(
             f"{message}; of another configuration: {named(other, MOST_NAMED)}",
             "they claim nothing: restart each process of another configuration, schedulers and supervisors alike; a "
-            "worker has that of its supervisor",
+            "worker has the configuration of its supervisor",
         )
     if not workers and run is None and not store.processes.alive(Role.SUPERVISOR):
         return good("none; they start when a run needs them")  # the missing supervisor has its own finding
     if ready + coming >= wanted:
         return good(message)
     if shortage := ((run and run.forecast) or {}).get("shortage"):
-        return fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); where one runs, read its log")
-    return warning(message, "start a supervisor; where one runs, its log says why, or wait a moment")
+        return fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); if one runs, read its log")
+    return warning(message, "start a supervisor; if one runs, its log says why, or wait a moment")
 
 
 def check_versions(store: Store) -> Finding:
@@ -138,17 +138,17 @@ def check_leader(store: Store) -> Finding:
     if tenure and tenure.left_seconds > 0:
         return _leading(store, tenure, others)
     if not schedulers:
-        return good("nobody leads, as no scheduler runs")
+        return good("nobody leads, because no scheduler runs")
     if all(one.schema < (least := store.leases.least()) for one in schedulers):
         newest = store.leases.newest()[1] or f"of a schema {least}"
-        message = f"nobody leads: rlm {newest} has conducted with what {', '.join(others)} cannot go on with"
+        message = f"nobody leads: rlm {newest} has conducted, and left what {', '.join(others)} cannot continue with"
         return warning(message, "start a scheduler of that version, or upgrade these")
     if tenure:
         return _vacant(tenure, others, store.settings.host_name)
     names = ", ".join(others)
     if system_clock.now() - max(one.started_at for one in schedulers) <= TAKEOVER_SECONDS:
-        return good(f"nobody leads yet, {names} has just come up")
-    return warning(f"nobody leads, though {names} is in the register", _RESTART)
+        return good(f"nobody leads yet; {names} has just started")
+    return warning(f"nobody leads, although {names} is registered", _RESTART)
 
 
 def _leading(store: Store, tenure: Tenure, others: Sequence[str]) -> Finding:
@@ -169,7 +169,7 @@ def _is_prolonged(store: Store, tenure: Tenure) -> bool:
 def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
     ago = -tenure.left_seconds
     if ago <= TAKEOVER_SECONDS and others:
-        return good(f"the lease of {tenure.owner} ran out {span(ago)} ago, another is about to take it")
+        return good(f"the lease of {tenure.owner} ran out {span(ago)} ago; another scheduler is about to take it")
     state = "is dead" if has_died(tenure.owner, here) else "does not answer"
     nor = f"; nor does {', '.join(others)} take it" if others else ""
     return warning(f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(ago)} ago{nor}", _RESTART)

@@ -51,9 +51,11 @@ def _check_bulk(store: Store) -> Iterator[Finding]:
     if admitted is None:
         return
     needed = longest_bulk(store.settings.queue.max_item_bytes)
-    message = f"it admits items of {admitted:,} bytes, RLM needs {needed:,} (proto-max-bulk-len)"
+    message = f"it accepts items of {admitted:,} bytes, RLM needs {needed:,} (proto-max-bulk-len)"
     if admitted > FAR * needed:
-        remedy = f"CONFIG SET proto-max-bulk-len {needed}, unless other programs need more: giants hold all others up"
+        remedy = (
+            f"CONFIG SET proto-max-bulk-len {needed}, unless other programs need more: giant items delay all others"
+        )
         yield warning(message, remedy, "bulk")
     elif admitted < needed:
         yield warning(message, f"set proto-max-bulk-len to {needed}: a long dead letter would be refused", "bulk")
@@ -65,7 +67,7 @@ def check_transport(url: str) -> Finding:
     """Return whether the connection is private, by the URL alone: no name is resolved."""
     scheme, _, rest = url.partition("://")
     if url == EMBEDDED or scheme == "unix":
-        return good("by a Unix socket of this host", "transport")
+        return good("through a Unix socket of this host", "transport")
     if scheme in {"rediss", "rediss+sentinel"}:
         return good("encrypted, and the server's certificate is checked", "transport")
     places = rest.partition("?")[0].rpartition("@")[2].partition("/")[0].split(",")
@@ -74,7 +76,7 @@ def check_transport(url: str) -> Finding:
         message = f"{', '.join(others)}: password and items go there unencrypted (redis.url is {scheme}://)"
         remedy = "use rediss:// and a user of RLM's own, see docs/security.md, or a private network"
         return warning(message, remedy, "transport")
-    return good("by the loopback interface of this host", "transport")
+    return good("through the loopback interface of this host", "transport")
 
 
 def _is_loopback(host: str) -> bool:
@@ -92,12 +94,12 @@ def check_latency(store: Store) -> Finding:
     trips = [_ping(store) for _ in range(PINGS)]
     message = f"a round trip takes {_ms(median(trips))}, the worst of {PINGS} took {_ms(max(trips))}"
     if max(trips) <= most:
-        return good(f"{message}; up to {_ms(most)} is well with run.guard_seconds = {guard:g}")
+        return good(f"{message}; up to {_ms(most)} is fine with run.guard_seconds = {guard:g}")
     remedy = (
-        f"have Redis nearer or less busy (SLOWLOG GET, its disk), or set run.guard_seconds to "
+        "move Redis nearer or make it less busy (SLOWLOG GET, its disk), or set run.guard_seconds to "
         f"{max(trips) / GUARD_SHARE:.2g} or more"
     )
-    return warning(f"{message}; more than {_ms(most)} is much for run.guard_seconds = {guard:g}", remedy)
+    return warning(f"{message}; more than {_ms(most)} is a lot for run.guard_seconds = {guard:g}", remedy)
 
 
 def _ping(store: Store) -> float:
@@ -119,7 +121,7 @@ def check_clock(store: Store) -> Finding:
     if abs(ahead) <= CLOCK_SECONDS:
         return good(f"this host and Redis agree to {abs(ahead):.1f} s")
     message = f"the clock of Redis is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
-    return warning(message, "have both set by NTP (chrony, systemd-timesyncd)")
+    return warning(message, "synchronise both by NTP (chrony, systemd-timesyncd)")
 
 
 def check_memory(store: Store) -> Iterator[Finding]:
@@ -128,13 +130,13 @@ def check_memory(store: Store) -> Iterator[Finding]:
         yield warning(doubt, EPOCH_REMEDY, "file")
     found, now = store.epochs.last_renewal(), system_clock.now()
     if found is None or now - found.at > TOLD_SECONDS:
-        yield good("Redis has forgotten no call that is known of")
+        yield good("Redis is not known to have forgotten any call")
         return
     until = _held_until(store, found.at)
     ends = moment(until, now).partition(".")[0]
     yield warning(
         f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}",
-        "find out why (docs/troubleshooting.md, under its symptom); events that Redis lost RLM cannot bring back",
+        "find out why (docs/troubleshooting.md, under its symptom); RLM cannot bring back events that Redis lost",
     )
 
 
@@ -193,9 +195,9 @@ def known_holes(server: str, version: str) -> Finding:
     concerning = [one for one in ADVISORIES if one.server == server] if numbers else []
     fixes = {one.holes: fix for one in concerning if (fix := one.fix_of(numbers))}
     if not fixes:
-        return good(f"no hole in the scripting of {server} {version} is known to this RLM")
+        return good(f"this RLM knows of no hole in the scripting of {server} {version}")
     return warning(
-        f"{server} {version} is known for holes that whoever may run a script can use ({', '.join(fixes)})",
+        f"{server} {version} has known holes that anyone who may run a script can use ({', '.join(fixes)})",
         f"upgrade it to {'.'.join(map(str, max(fixes.values())))} or later, unless your distribution has patched it "
         "under its old version",
     )

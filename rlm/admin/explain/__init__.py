@@ -132,11 +132,10 @@ def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Wh
 def _unknown(store: Store, asked: str, unread: int) -> str:
     more = f" {unread:,} items behind the {MOST_ITEMS:,} oldest were not looked at." if unread else ""
     return (
-        f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not on the audit list, "
-        "and no dead letter."
-        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)"
-        ", and is found by the id of its event or its item until then, not by its wallet."
-        f"{Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)}"
+        f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not on the audit list, and "
+        f"no dead letter.{more} Settled events are forgotten after {store.settings.queue.dedupe_seconds:g} s "
+        "(queue.dedupe_seconds); until then they are found by the id of the event or its item, not by its "
+        f"wallet.{Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)}"
     )
 
 

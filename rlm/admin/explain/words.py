@@ -79,7 +79,7 @@ def _stopped(run: Run, status: TypeStatus) -> str:
     if run.cancelled or run.state is State.FINISHING:
         return f"run {run.id} is ending, so it will be left over; {_next_run(status)}"
     if status.unfit or not status.conducted:
-        nobody = f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` goes on with it"
+        nobody = f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` continues it"
         return f"nothing is sent until Redis is fit: {status.unfit}" if status.unfit else nobody
     if run.state is not State.RUNNING:
         return f"run {run.id} is still {run.state}, and nothing is released before it is running"
@@ -160,7 +160,7 @@ def _in_flight(event: Whereabouts, status: TypeStatus) -> str:
     if over > 0:
         return f"{what}, whose lease ran out {span(over)} ago: it is taken back as soon as somebody conducts"
     if event.worker not in status.workers:
-        return f"{what}, which is no longer heard of: it is taken back in {span(-over)} at the latest"
+        return f"{what}, which is no longer heard from: it is taken back in {span(-over)} at the latest"
     return what
 
 
@@ -226,5 +226,5 @@ _SENTENCES: dict[Place, Callable[[Whereabouts, TypeStatus], str]] = {
     Place.RETRIED: _retried,
     Place.COMPLETED: _completed,
     Place.FAILED: _failed,
-    Place.NOWHERE: lambda *_: "is in the ledger and yet nowhere, which is a fault of RLM; see `rlm doctor`",
+    Place.NOWHERE: lambda *_: "is in the ledger but in none of its places, which is a fault of RLM; see `rlm doctor`",
 }

@@ -18,7 +18,7 @@ from rlm.core.errors import StoreError
 SILENT_SECONDS = 5.0
 #: The remedy for a server that lives but does not answer.
 HANGS_REMEDY = (
-    "let its process go on where it was stopped (SIGCONT), see whether its disk or its host stands still, else end it; "
+    "let its process continue if it was stopped (SIGCONT), check whether its disk or its host hangs, else end it; "
     "RLM starts it again, and no event is lost"
 )
 

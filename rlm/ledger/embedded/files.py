@@ -95,8 +95,8 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         while not (lock.try_share() if shared else lock.try_alone()):
             if system_clock.monotonic() > deadline:
                 raise StoreError(
-                    f"another process has held {str(path)!r} for {WAIT_SECONDS:.0f} s: "
-                    "it starts or stops the embedded server and does not get on; end it and try again"
+                    f"another process has held {str(path)!r} for {WAIT_SECONDS:.0f} s: it starts or stops the "
+                    "embedded server and makes no progress; end it and try again"
                 )
             system_clock.sleep(POLL_SECONDS)
         try:

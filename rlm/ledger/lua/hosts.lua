@@ -1,7 +1,7 @@
 --- admit_workers
 -- Enters as many new workers in the register as there are places for.
 -- KEYS[1]   workers  set with the ids of all workers that may be alive
--- KEYS[2..]          the entries of workers that take a place while they are heard of, then those of the new workers
+-- KEYS[2..]          the entries of workers that take a place while they are heard from, then those of the new workers
 -- ARGV[1]   known    how many ids the set had when it was read for KEYS
 -- ARGV[2]   places   the number of places, without those that the supervisor's own workers take
 -- ARGV[3]   others   how many of KEYS are entries of others

@@ -1,52 +1,98 @@
---- retry_letter
--- Removes a dead letter and, in the same step, sends its event into the next run, or pushes its item back.
+--- retry_letters
+-- Removes dead letters and, in the same step, sends their events into the next run, or pushes their items back.
 -- KEYS[1]  failed    the list of dead letters
--- KEYS[2]  event     hash of its event, or the audit list for a letter without an event
--- KEYS[3]  retried   zset of its type, merged into pending when a run opens; unused without an event
--- KEYS[4]  types     set of types that have events in the ledger
--- KEYS[5]  sequence  counter of arrivals
--- ARGV[1]  letter    as stored in the list
--- ARGV[2]  event id  or empty
--- ARGV[3]  type
--- ARGV[4]  wallet
--- ARGV[5]  item      raw
--- ARGV[6]  offset    what the priority adds to the order score
--- Returns  1 done; 0 the letter is gone and nothing was changed; -1 its event is already unsettled
+-- KEYS[2]  types     set of types that have events in the ledger
+-- KEYS[3]  sequence  counter of arrivals
+-- then two for each letter: hash of its event and zset of its type that is merged into pending when a run opens; for one
+-- without an event the audit list, and any key
+-- ARGV[1]  width  7, the number of arguments of each letter:
+-- the letter as stored, how many entries are older, event id or empty, type, wallet, item, what the priority adds to the
+-- order score
+-- Returns  of each letter in order: 1 done; 0 it is gone; -1 its event is already unsettled, and nothing was changed. It
+-- may be of fewer than given: the first of the others was not found in its place
 -- Atomic because there must never be both the letter and the event, or neither.
-local failed, event, retried, types, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local letter, event_id, type, wallet, item, offset = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-if event_id ~= '' and redis.call('HEXISTS', event, 'item') == 1 then return -1 end
-if redis.call('LREM', failed, 1, letter) == 0 then return 0 end
-if event_id == '' then
-  -- Another letter of the same item may have pushed it back already; look for it among the newest.
-  if not redis.call('LPOS', event, item, 'MAXLEN', 10000) then redis.call('LPUSH', event, item) end
-  return 1
+local failed, types, sequence = KEYS[1], KEYS[2], KEYS[3]
+-- include find_letters
+local done, taken, chosen = {}, {}, {}
+for number, place in ipairs(places) do
+  local event, retried, event_id = KEYS[2 * number + 2], KEYS[2 * number + 3], ARGV[7 * number - 3]
+  if not place then
+    done[number] = 0
+  elseif event_id ~= '' and (chosen[event_id] or redis.call('HEXISTS', event, 'item') == 1) then
+    done[number] = -1
+  else
+    redis.call('ZCARD', retried)  -- fails, if it must, before anything is changed
+    done[number], taken[#taken + 1], chosen[event_id] = 1, place, true
+  end
 end
-local score = string.format('%.0f', offset + redis.call('INCR', sequence))
-redis.call('DEL', event)
+remove(taken)
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
-redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', item, 'score', score, 'taken_at', taken_at)
-redis.call('ZADD', retried, score, event_id)
-redis.call('SADD', types, type)
-return 1
-
---- drop_letter
--- Removes a dead letter, and forgets its event if that is settled and failed with this letter.
--- KEYS[1]  failed  the list of dead letters
--- KEYS[2]  event   hash of its event; any other key for a letter without one
--- ARGV[1]  letter    as stored in the list
--- ARGV[2]  event id  or empty
--- Returns  1 dropped, 0 the letter is gone
--- Atomic because an event that was taken again meanwhile must not be forgotten with its old letter.
-local failed, event = KEYS[1], KEYS[2]
-local letter, event_id = ARGV[1], ARGV[2]
-if redis.call('LREM', failed, 1, letter) == 0 then return 0 end
-local known = redis.call('HMGET', event, 'state', 'letter')
-if event_id ~= '' and known[1] == 'failed' and (known[2] or redis.sha1hex(letter)) == redis.sha1hex(letter) then
-  redis.call('DEL', event)
+for number, outcome in ipairs(done) do
+  local first = 7 * number - 5
+  local event, retried = KEYS[2 * number + 2], KEYS[2 * number + 3]
+  local event_id, type, wallet, item, offset =
+    ARGV[first + 2], ARGV[first + 3], ARGV[first + 4], ARGV[first + 5], ARGV[first + 6]
+  if outcome == 1 and event_id == '' then
+    -- Another letter of the same item may have pushed it back already; look for it among the newest.
+    if not redis.call('LPOS', event, item, 'MAXLEN', 10000) then redis.call('LPUSH', event, item) end
+  elseif outcome == 1 then
+    local score = string.format('%.0f', offset + redis.call('INCR', sequence))
+    redis.call('DEL', event)
+    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', item, 'score', score, 'taken_at', taken_at)
+    redis.call('ZADD', retried, score, event_id)
+    redis.call('SADD', types, type)
+  end
 end
-return 1
+return done
+
+--- drop_letters
+-- Removes dead letters, and forgets the event of each if that is settled and failed with this letter.
+-- KEYS[1]  failed  the list of dead letters
+-- then one for each letter: hash of its event; any other key for a letter without one
+-- ARGV[1]  width  3, the number of arguments of each letter:
+-- the letter as stored, how many entries are older, event id or empty
+-- Returns  of each letter in order: 1 dropped, 0 it is gone. It may be of fewer than given: the first of the others was
+-- not found in its place
+-- Atomic because an event that was taken again meanwhile must not be forgotten with its old letter.
+local failed = KEYS[1]
+-- include find_letters
+local done, taken = {}, {}
+for number, place in ipairs(places) do
+  done[number] = place and 1 or 0
+  if place then taken[#taken + 1] = place end
+end
+remove(taken)
+for number, outcome in ipairs(done) do
+  local event, letter, event_id = KEYS[number + 1], ARGV[3 * number - 1], ARGV[3 * number + 1]
+  if outcome == 1 and event_id ~= '' then
+    local known = redis.pcall('HMGET', event, 'state', 'letter')  -- a damaged key stays
+    if known[1] == 'failed' and (known[2] or redis.sha1hex(letter)) == redis.sha1hex(letter) then
+      redis.call('DEL', event)
+    end
+  end
+end
+return done
+
+--- find_letters
+-- Finds dead letters in their places in the list, because finding one by its value, or removing one, reads the whole list.
+-- Uses   failed, ARGV[1] = the number of arguments of each letter, which follow; the first two are letter and older
+-- Gives  places         the index of each letter, false if it is gone; it ends before the second that has moved
+--        remove(taken)  removes the letters with these indexes together
+local places = {}
+for first = 2, #ARGV, tonumber(ARGV[1]) do
+  local letter, place = ARGV[first], -1 - ARGV[first + 1]
+  local is_there = redis.call('LINDEX', failed, place) == letter
+  if not is_there and first > 2 then break end
+  places[#places + 1] = is_there and place or redis.call('LPOS', failed, letter)
+  if not is_there then break end
+end
+local function remove(taken)
+  for _, place in ipairs(taken) do redis.call('LSET', failed, place, 'removed by RLM') end
+  local last = taken[#taken] or 0
+  local is_new = last >= 0 or -2 * last > redis.call('LLEN', failed)  -- begin at the nearer end
+  if #taken > 0 then redis.call('LREM', failed, is_new and #taken or -#taken, 'removed by RLM') end
+end
 
 --- trim_letters
 -- Removes the oldest dead letters, which are already archived; their events stay known as failed.

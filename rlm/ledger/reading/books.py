@@ -91,7 +91,7 @@ class Books(msgspec.Struct, frozen=True):
         counts = account.counts
         holders = f"{counts.inflight} in flight, {counts.backoff} backing off, {counts.spent} out of attempts"
         if self.run_id is None:
-            return f"{name}: no run is open, and yet there are {holders}" if account.held else ""
+            return f"{name}: no run is open, but there are {holders}" if account.held else ""
         if not account.difference:
             return ""
         return (

@@ -133,4 +133,4 @@ def gap(found: Mapping[str, Any]) -> str:
     """Return from when on and why not all requested calls are known, '' if they are."""
     if not found["known_why"]:
         return ""
-    return f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known."
+    return f"{found['known_why']}. Calls before {found['known_from']} are not known, or not all of them."

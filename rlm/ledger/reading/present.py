@@ -1,4 +1,4 @@
-"""The processes heard of at one moment and the holder of the lease, read once for a whole view."""
+"""The processes heard from at one moment and the holder of the lease, read once for a whole view."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._reader.feed(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._refuse(400, f"this is no request of HTTP/1.1: {error}")
+            self._refuse(400, f"this is not a request of HTTP/1.1: {error}")
         else:
             if self._reader.size > MAX_REQUEST:
                 self._refuse(413, f"a request has at most {MAX_REQUEST} bytes")

@@ -80,7 +80,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:
             known = ", ".join(cls.__struct_fields__)
-            raise ConfigurationError(f"{dict(fields)!r} is no fault: {error}; the fields are {known}") from error
+            raise ConfigurationError(f"{dict(fields)!r} is not a fault: {error}; the fields are {known}") from error
 
 
 class Response(NamedTuple):

@@ -32,8 +32,8 @@ FILES: Final = {"/compliance.csv": endpoints.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 AWAY: Final = "Redis does not answer"
-MISSING: Final = "There is no page at this address; those that there are stand above"
-FAULT: Final = "this page cannot be made, the log of rlm web says why"
+MISSING: Final = "There is no page at this address; the existing pages are listed above"
+FAULT: Final = "this page cannot be made; the log of rlm web says why"
 
 log = logging.getLogger(__name__)
 

@@ -50,7 +50,7 @@ def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     text = question.get("after")
     after = Mark.read(text) if text else None
     if text and after is None:
-        asked.faults.append("no page ends there; begin with the first")
+        asked.faults.append("no page ends there; begin with the first page")
 
     def find(store: Store) -> dict[str, Any]:
         return list_waiting(store, wanted, ON_A_PAGE, after)

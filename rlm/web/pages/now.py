@@ -47,6 +47,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "found": found,
         "is_open": is_open,
         "verdict": verdict(found),
+        "is_overdue": is_open and words.overdue_seconds(found) > 0,
         "phases": _phases(found["state"]) if is_open else [],
         "figures": _figures(found),
         "curve": curve_of(found, documents.done.look()) if is_open else None,
@@ -80,7 +81,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         figures = [
             (f"done of {counts.total:,}", counts.completed, ""),
             ("under way", counts.under_way, ""),
-            ("waiting", max(0, counts.waiting), ""),
+            ("waiting", max(0, counts.waiting), "warn" if words.halted(found) else ""),
             ("failed", counts.failed, "bad"),
             ("carried in", found["counts"]["carried_over"], ""),
             *_expected(found),

@@ -82,14 +82,14 @@ class ListFilter:
         text = self.text(name)
         seconds = seconds_of(text) if text else 0.0
         if text and not 0 < seconds <= _LONGEST_SECONDS:
-            self.faults.append(f"{name} {text!r} is no length of time; write for example {DURATIONS}")
+            self.faults.append(f"{name} {text!r} is not a duration; write for example {DURATIONS}")
         return seconds or None
 
     def number(self, name: str) -> int:
         """Return the whole number given for `name`, 0 without one. It is the position in a list, not a filter."""
         text = self.question.get(name)
         if text and not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004  # more than any list has
-            self.faults.append(f"{name} {text!r} is no place in this list")
+            self.faults.append(f"{name} {text!r} is not a place in this list")
             return 0
         return int(text or 0)
 
@@ -209,7 +209,7 @@ def alone(template: str, **values: str) -> str:
 
 
 def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | str:
-    """Return a time as HTML, which the script shows relative to now: `ago`, `until` (a countdown) or `clock`.
+    """Return a time as HTML, which the script shows: `ago`, `until` (counted down), `past` (counted up) or `clock`.
 
     `when` is an ISO 8601 text, as in every document. Without the script it is the time of day in UTC.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, compare, course, runs_page
+from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
@@ -101,7 +102,7 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
         expected = words.forecast(found)
         binds = [] if expected.binds == plan_binds else [expected.binds]
         told += [("forecast", [expected.words, *filter(None, binds)])]
-        return [*told, ("not well", words.unwell(found)), ("calls", call_troubles(found))]
+        return [*told, ("not well", unwell(found)), ("calls", call_troubles(found))]
     wrong, causes = troubles(found), len(found.get("why", ()))
     failure = [found["failure"]] if found.get("failure") else []
     use = [*filter(None, [used(found)])]

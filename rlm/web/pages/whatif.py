@@ -82,7 +82,7 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
 def _edited(settings: Settings, asked: PlanAsk) -> Iterator[str]:
     """Yield a remark if the file differs from what `rlm web` has read: the question uses the file."""
     if asked.told and load_settings(settings.source).shown != settings.shown:
-        yield "The configuration has changed since rlm web started: what if goes by the file as it is now."
+        yield "The configuration has changed since rlm web started: what if uses the file as it is now."
 
 
 def _led(today: Forecast) -> Iterator[str]:
@@ -262,7 +262,7 @@ class _FormReader:
         text, (least, most) = self._question.get(name).strip(), bounds
         value = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) else None
         if text and (value is None or not least <= value <= most):
-            self.faults.append(f"{label}: {text[:40]!r} is no whole number from {least:,} to {most:,}")
+            self.faults.append(f"{label}: {text[:40]!r} is not a whole number from {least:,} to {most:,}")
             value = None
         shown = today if value is None else value
         return Number(name, label, shown, today, least, min(most, max(slider, today, shown)))

@@ -1,7 +1,7 @@
 /* Keeps a page current, counts its times on, and sends what its buttons order. No library, nothing inline.
 
    A live section, <section id data-live>, is replaced when the server sends other HTML for it, unless one is typing or
-   pressing a button in it. <time datetime data-ago|data-until|data-clock> is written anew each second. <button data-post> asks for the
+   pressing a button in it. <time datetime data-ago|data-until|data-past|data-clock> is written anew each second. <button data-post> asks for the
    fields of data-fields and sends them with data-body; with data-count it shows that number of a dry run first. */
 "use strict";
 (() => {
@@ -39,6 +39,7 @@
     if (Number.isNaN(seconds)) return;
     let text;
     if ("until" in one.dataset) text = countdown(-seconds);
+    else if ("past" in one.dataset) text = countdown(seconds);
     else if ("in" in one.dataset) text = seconds < 0 ? `in ${span(-seconds)}` : "now";
     else if ("clock" in one.dataset) text = then.toLocaleTimeString(undefined, { hour12: false });
     else text = `${span(Math.max(0, seconds))} ago`;

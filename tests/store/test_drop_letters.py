@@ -6,9 +6,12 @@ import json
 
 import pytest
 
+from rlm.admin.letters import Deal, Dealing
+from rlm.core.item import Reason, encode_letter
 from rlm.ledger.claims import Completion
+from rlm.ledger.letters import Placed
 from tests.store import looks, steps
-from tests.store.deadletters import close, newest, reject, reject_at_intake
+from tests.store.deadletters import close, drop, newest, reject, reject_at_intake, retry
 
 EVENT = f"i1:{steps.TYPE}"
 
@@ -30,7 +33,7 @@ def taken(store, token):
 
 def test_the_letter_and_its_event_are_gone(store, letter):
     """Nothing of it is left, neither the letter nor the event's id."""
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
 
     assert looks.letters(store) == []
     assert looks.event(store, EVENT) == {}
@@ -38,7 +41,7 @@ def test_the_letter_and_its_event_are_gone(store, letter):
 
 def test_the_same_id_can_be_taken_again_after_a_drop(store, token, letter):
     """An item with that id that arrives then is a new one."""
-    store.letters.drop(letter)
+    drop(store, letter)
 
     assert taken(store, token) == {f"taken:{steps.TYPE}": 1}
 
@@ -50,15 +53,15 @@ def test_the_same_id_is_a_duplicate_without_a_drop(store, token, letter):
 
 def test_the_second_drop_finds_it_gone(store, letter):
     """Dropping the same letter again is False and changes nothing."""
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
 
     with looks.nothing_changes(store):
-        assert not store.letters.drop(letter)
+        assert not drop(store, letter)
 
 
 def test_of_many_who_drop_it_at_once_one_does(store, letter):
     """Ten at the same moment: one is True."""
-    assert sorted(steps.at_once(*[lambda: store.letters.drop(letter)] * 10)) == [False] * 9 + [True]
+    assert sorted(steps.at_once(*[lambda: drop(store, letter)] * 10)) == [False] * 9 + [True]
 
 
 def test_the_other_letters_stay(store, token, running):
@@ -66,7 +69,7 @@ def test_the_other_letters_stay(store, token, running):
     run = running(3)
     first, second, third = (reject(store, token, run) for _ in range(3))
 
-    assert store.letters.drop(second)
+    assert drop(store, second)
 
     assert list(store.letters.all()) == [third, first]
     assert looks.event(store, steps.event_id(1))
@@ -77,7 +80,7 @@ def test_a_letter_without_an_event_can_be_dropped(store, token):
     """A bad item is gone with its letter; it is not put back."""
     letter = reject_at_intake(store, token, b"not json")
 
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
 
     assert looks.letters(store) == []
     assert store.client.llen(store.keys.events) == 0
@@ -93,7 +96,7 @@ def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
     steps.push(store, steps.item("i1", steps.TYPE))
     run = steps.start_run(store, token)
 
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
 
     assert looks.letters(store) == []
     assert steps.claim_next(store, token, run).event_id == EVENT
@@ -101,17 +104,17 @@ def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
 
 def test_a_retried_event_is_not_dropped_by_its_old_letter(store, letter):
     """The letter went with the retry, so that dropping it later does not take the event away."""
-    store.letters.retry(letter, steps.priorities(store))
+    retry(store, letter)
 
     with looks.nothing_changes(store):
-        assert not store.letters.drop(letter)
+        assert not drop(store, letter)
 
 
 def test_of_two_equal_letters_one_drop_removes_one(store, letter):
     """A letter that somebody copied is there once more after the first drop."""
     store.client.lpush(store.keys.failed, letter)
 
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
 
     assert newest(store) == letter
     assert store.letters.count() == 1
@@ -127,8 +130,8 @@ def test_a_letter_does_not_take_another_events_memory_with_it(store, token, runn
     older = json.dumps({**json.loads(letter), "event_id": f"i1:x:{steps.TYPE}"}).encode()  # as RLM wrote them once
     store.client.lpush(store.keys.failed, older)
 
-    assert store.letters.drop(letter)
-    assert store.letters.drop(older)
+    assert drop(store, letter)
+    assert drop(store, older)
 
     assert looks.letters(store) == []
     assert looks.event(store, f"i1:x:{steps.TYPE}")["state"] == "completed"
@@ -136,16 +139,16 @@ def test_a_letter_does_not_take_another_events_memory_with_it(store, token, runn
 
 def test_only_the_letter_with_which_an_event_failed_takes_its_memory(store, token, letter):
     """An older letter of the same event goes alone, and so does one of an event that was completed since."""
-    store.letters.retry(letter, steps.priorities(store))
+    retry(store, letter)
     store.client.lpush(store.keys.failed, letter)  # somebody put it back
     run = steps.start_run(store, token)
     newer = reject(store, token, run)
     close(store, token, run)
 
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
     assert looks.event(store, EVENT)["state"] == "failed"
 
-    assert store.letters.drop(newer)
+    assert drop(store, newer)
     assert looks.event(store, EVENT) == {}
 
 
@@ -153,6 +156,48 @@ def test_an_event_that_failed_before_it_knew_its_letter_is_forgotten(store, lett
     """As it was written by an earlier RLM."""
     store.client.hdel(store.keys.event(EVENT), "letter")
 
-    assert store.letters.drop(letter)
+    assert drop(store, letter)
 
     assert looks.event(store, EVENT) == {}
+
+
+def test_many_are_dropped_in_one_step_among_others_that_stay(store, token, running):
+    """Each in its place; the others keep their order, and their events are remembered."""
+    run = running(6)
+    written = [reject(store, token, run) for _ in range(6)]  # the oldest first
+
+    assert store.letters.drop([Placed(written[older], older) for older in (1, 2, 4)]) == [1, 1, 1]
+
+    assert list(store.letters.all()) == [written[5], written[3], written[0]]
+    known = {number for number in range(1, 7) if looks.event(store, steps.event_id(number))}
+    assert known == {1, 4, 6}
+
+
+def test_letters_that_have_moved_since_they_were_read_are_found(store, token, running):
+    """Somebody else has dropped an older one, and one that was asked for."""
+    run = running(6)
+    written = [reject(store, token, run) for _ in range(6)]
+    drop(store, written[0])
+    drop(store, written[3])
+
+    assert store.letters.drop([Placed(written[older], older) for older in (1, 2, 3, 4)]) == [1, 1, 0, 1]
+
+    assert list(store.letters.all()) == [written[5]]
+
+
+def test_one_step_deals_with_many_letters(store, monkeypatch):
+    """Finding a letter by its value reads the whole list, so that 100,000 took an hour."""
+    written = [
+        encode_letter(b"{%d" % number, Reason.NOT_JSON, "no", failed_at=number, run_id=None, event=None)
+        for number in range(300)
+    ]
+    store.client.lpush(store.keys.failed, *written)
+    store.client.config_resetstat()
+
+    outcomes = Dealing(Deal.DROP).carry_out(store, 300)
+
+    assert [one.refused for one in outcomes] == [""] * 300
+    assert store.letters.count() == 0
+    counts = store.client.info("commandstats")
+    assert counts["cmdstat_lrem"]["calls"] == 3
+    assert "cmdstat_lpos" not in counts

@@ -7,12 +7,13 @@ import json
 import msgspec
 import pytest
 
+from rlm.core.errors import StoreError
 from rlm.core.item import BadItemError, Reason, encode_letter
 from rlm.core.run import State
 from rlm.ledger.claims import Completion
-from rlm.ledger.letters import SpentLetterError
+from rlm.ledger.letters import Placed, Removal, SpentLetterError
 from tests.store import looks, steps
-from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
+from tests.store.deadletters import close, drop, newest, reject, reject_at_intake, retry
 
 EVENT = f"i1:{steps.TYPE}"
 DEEP = b"[" * 200 + b"]" * 200
@@ -139,7 +140,7 @@ def test_of_many_who_retry_it_at_once_one_does(store, letter):
 @pytest.mark.parametrize("repetition", range(5))
 def test_a_retry_and_a_drop_at_once_do_one_of_the_two(store, letter, repetition):
     """Either the event waits for the next run or it is forgotten; the letter is gone in both cases."""
-    retried, dropped = steps.at_once(lambda: retry(store, letter), lambda: store.letters.drop(letter))
+    retried, dropped = steps.at_once(lambda: retry(store, letter), lambda: drop(store, letter))
 
     assert (retried, dropped) in {(True, False), (False, True)}
     assert looks.letters(store) == []
@@ -208,7 +209,7 @@ def test_a_letter_that_holds_only_the_beginning_of_its_item_stays(store, token, 
     letter = reject_at_intake(store, token, steps.item("i1", *types, blob="x" * (60_000 if number else 70_000)))
 
     with looks.nothing_changes(store), pytest.raises(SpentLetterError, match="only the beginning of its item"):
-        store.letters.retry(letter, dict.fromkeys(types, 1))
+        retry(store, letter, dict.fromkeys(types, 1))
 
 
 def test_what_looks_like_a_beginning_is_an_item(store, token):
@@ -256,7 +257,7 @@ def test_a_type_that_is_not_configured_cannot_be_retried(store, token):
         retry(store, letter)
     assert caught.value.reason is Reason.UNKNOWN_TYPE
 
-    assert store.letters.retry(letter, {"GONE": 3})
+    assert retry(store, letter, {"GONE": 3})
     assert looks.where(store, "i1:GONE") == ["retried"]
     assert "GONE" in store.known_types
     run = steps.open_run(store, token)
@@ -317,3 +318,31 @@ def test_a_late_answer_to_the_event_changes_nothing_after_a_retry(store, token, 
 
     assert steps.claim_next(store, token, following).event_id == EVENT
     assert store.runs.current().state is State.RUNNING
+
+
+def test_many_are_retried_in_one_step_in_their_order(store, token, running):
+    """Those that cannot be are told of in their place and stay; of two letters of one event the second stays."""
+    run = running(3)
+    first, second, third = (reject(store, token, run) for _ in range(3))
+    close(store, token, run)
+    store.client.lpush(store.keys.failed, first, unknown := first.replace(f":{steps.TYPE}".encode(), b":GONE"))
+    written = [first, second, third, first, unknown]
+
+    *done, refused = store.letters.retry([Placed(raw, at) for at, raw in enumerate(written)], steps.priorities(store))
+
+    assert done == [Removal.DONE, Removal.DONE, Removal.DONE, Removal.UNDER_WAY]
+    assert isinstance(refused, BadItemError)
+    assert list(store.letters.all()) == [unknown, first]
+    steps.start_run(store, token)
+    assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3)]
+
+
+def test_a_damaged_key_leaves_all_as_it_is(store, token, running):
+    """Neither is a letter lost, nor does anything stand in its place."""
+    run = running(2)
+    letters = [reject(store, token, run) for _ in range(2)]
+    close(store, token, run)
+    store.client.set(store.keys.event(steps.event_id(2)), "damaged")
+
+    with looks.nothing_changes(store), pytest.raises(StoreError, match="WRONGTYPE"):
+        store.letters.retry([Placed(raw, at) for at, raw in enumerate(letters)], steps.priorities(store))
