@@ -86,8 +86,8 @@ class SchedulerService(Office):
         self._saw_last_end = False
         #: Whether this turn follows a wake-up or a tick; if not, it only checks for a lost wake-up.
         self._woken = True
-        #: The token of the lease with which this scheduler took over.
-        self._in_office = 0
+        #: The token of the lease with which this scheduler took over, and of that with which it published its limits.
+        self._in_office = self._published = 0
 
     def run(self) -> None:
         """Schedule until a signal; then hand over or close an open run, and release the lease."""
@@ -183,7 +183,7 @@ class SchedulerService(Office):
         while not self._duty.stopping and self._leader.campaign():
             self._mender.step(IDLE_LOOK_SECONDS)
             open_steps = (self._go_on, self._see_to_last)
-            free_steps = (self._start_requested, self._start_due, self._keep_house)
+            free_steps = (self._publish_limits, self._start_requested, self._start_due, self._keep_house)
             self._redis.check(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
             if not any(step() for step in (open_steps if self._redis.unfit else (*open_steps, *free_steps))):
                 return
@@ -210,6 +210,16 @@ class SchedulerService(Office):
                 self._housekeeper.after_run(last[0])
         self._saw_last_end = True
         return True
+
+    def _publish_limits(self) -> bool:
+        """Publish the file's limits, once in office, so that a changed file is in force before the next run.
+
+        No run is open here; one of another configuration keeps the limits with which it began.
+        """
+        if self._published != self._leader.token:
+            self._store.publish_limits(self._leader.token)
+            self._published = self._leader.token
+        return False
 
     def _start_requested(self) -> bool:
         request = self._store.schedule.next_request()

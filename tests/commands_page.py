@@ -28,7 +28,7 @@ Every command has these:
 | `--help`, `-h` | show what the command does, with examples |
 
 and those that print data have `--json`: one document on stdout, and nothing else there. Data goes to stdout, all
-messages to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=dumb` are honoured.
+messages to stderr. Colours and live views are for terminals; `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are honoured.
 
 | exit code | meaning |
 |---|---|
@@ -36,7 +36,7 @@ messages to stderr. Colours and live views are for terminals only; `NO_COLOR` an
 _EXITS = {
     ExitCode.DONE: "done",
     ExitCode.FAILED: "it ran and failed",
-    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that does not exist",
+    ExitCode.USAGE: "usage or configuration; also an endpoint, a type or a host that does not exist, unless to filter",
     ExitCode.NOT_FOUND: "no such run, event or dead letter",
     ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that runs until then, ends with 0",

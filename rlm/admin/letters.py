@@ -69,7 +69,7 @@ class DeadLetter(Envelope):
         if (why := spent(self)) or self.event_id is not None:
             return why
         if is_nameless(self):
-            return "its type is no valid name"
+            return "its type is not a valid name"
         try:
             decode_item(self.item_bytes, max_item_bytes)
         except BadItemError as error:

@@ -49,8 +49,8 @@ def is_terminal(*, err: bool = False) -> bool:
 
 
 def is_coloured(*, err: bool = False) -> bool:
-    """Return whether stdout (`err`: stderr) gets colours: a terminal, unless NO_COLOR is set (no-color.org)."""
-    return is_terminal(err=err) and not os.environ.get("NO_COLOR")
+    """Return whether stdout (`err`: stderr) gets colours: a terminal or with FORCE_COLOR, unless NO_COLOR is set."""
+    return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or is_terminal(err=err))
 
 
 def styled(text: object, kind: str) -> str:
@@ -63,14 +63,16 @@ def styled(text: object, kind: str) -> str:
     return f"{_MARK}{kind};{text}{_MARK};"
 
 
-def _rendered(text: str, *, coloured: bool) -> str:
-    """Make a text safe to print, and replace its marks by colours or nothing."""
-    return _MARKS.sub(lambda mark: f"\x1b[{_LOOKS.get(mark[1], '0')}m" if coloured else "", safe(text))
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print a text, made safe, with colours or nothing for its marks."""
+    coloured = is_coloured(err=err)
+    shown = _MARKS.sub(lambda mark: f"\x1b[{_LOOKS.get(mark[1], '0')}m" if coloured else "", safe(text))
+    click.echo(shown, err=err, color=bool(os.environ.get("FORCE_COLOR")) or None)  # else click drops them in a pipe
 
 
 def say(text: str) -> None:
     """Print a message on stderr, wrapped at words on a terminal."""
-    click.echo(_rendered(_wrapped(safe_words(text), err=True), coloured=is_coloured(err=True)), err=True)
+    _echo(_wrapped(safe_words(text), err=True), err=True)
 
 
 def say_error(words: str) -> None:
@@ -92,7 +94,7 @@ def wants_json() -> bool:
 def show(text: str = "") -> None:
     """Print a line of the answer on stdout."""
     if not wants_json():
-        click.echo(_rendered(text, coloured=is_coloured()))
+        _echo(text)
 
 
 def show_words(text: str, indent: int = 0) -> None:

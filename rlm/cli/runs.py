@@ -209,9 +209,8 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     from rlm.ledger.archive import Archive, ArchiveKind
 
     if before and not RUN_ID_START.fullmatch(before):
-        raise click.UsageError(
-            f"--before {before!r}: no run has such an id; use the one that the previous list printed."
-        )
+        told = f"--before {before!r}: no run has such an id; use the one that the previous list printed."
+        raise CommandError(told, ExitCode.NOT_FOUND)
     chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)

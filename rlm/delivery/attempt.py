@@ -8,19 +8,18 @@ be written now is written later.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, in_force
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, all_limited, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
+from rlm.delivery.candidates import Candidates, choose_last, endpoints_for
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import (
@@ -35,7 +34,6 @@ from rlm.delivery.outcome import (
     try_again,
 )
 from rlm.ledger.claims import Admitted, Call, Refused
-from rlm.ledger.turns import MOST_TRIED
 
 if TYPE_CHECKING:
     from rlm.delivery.lane import LaneContext
@@ -128,7 +126,8 @@ class Attempt:
             return refused
         if connection and (slot := self._slot_in_hand(connection)):
             return self._call_with(slot, connection)
-        for endpoint in _candidates(self._claim, self._type):
+        choice = self._choose()
+        for endpoint in choice.endpoints:
             begins_by, meant = self._begins_by(endpoint), endpoint.name == self._claim.endpoint
             if system_clock.monotonic() > begins_by or not (meant or self._health.reaches(endpoint)):
                 continue  # the endpoint that the call was released for is tried even if this host does not reach it
@@ -145,7 +144,20 @@ class Attempt:
                     self._dispatcher.keep(endpoint, connection)
             if slot is not None:
                 return self._call_with(slot, connection)
+        if choice.wait_seconds is not None:
+            return partial(self._ledger.postpone, self._claim, choice.wait_seconds)
         return partial(self._ledger.give_back, self._claim)
+
+    def _choose(self) -> Candidates:
+        """Return the endpoints to try now; the last attempt of a run is not left to one that fails."""
+        endpoints = endpoints_for(self._claim, self._type)
+        is_last = self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts
+        sound = [one for one in endpoints if self._health.reaches(one) and one.name != self._claim.last_endpoint]
+        if not is_last or not sound:
+            return Candidates(endpoints)
+        _, views = self._windows.look(all_limited(sound))
+        left = self._deadline - system_clock.monotonic()
+        return choose_last(endpoints, {one.name: left - self._needs(one) for one in sound}, views)
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
         """Make the call that a slot was taken for, unless the worker has been unheard of for too long meanwhile."""
@@ -184,11 +196,13 @@ class Attempt:
 
     def _begins_by(self, endpoint: Endpoint) -> float:
         """Return by when a call must begin to be answered before the deadline and within the lease."""
-        if endpoint.name == self._claim.endpoint:
-            needs = self._claim.remaining_seconds - self._claim.begin_seconds
-        else:
-            needs = needed_seconds(self._type, endpoint.name, self._claim.expected)
+        needs = self._needs(endpoint)
         return min(self._deadline - needs, self._held_until - min(needs, endpoint.timeout_seconds))
+
+    def _needs(self, endpoint: Endpoint) -> float:
+        if endpoint.name == self._claim.endpoint:
+            return self._claim.remaining_seconds - self._claim.begin_seconds
+        return needed_seconds(self._type, endpoint.name, self._claim.expected)
 
     def _connect(self, endpoint: Endpoint) -> Connection:
         now = system_clock.monotonic()
@@ -281,13 +295,3 @@ class Attempt:
                     system_clock.sleep(AGAIN_SECONDS)
                     continue
             return
-
-
-def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:
-    """Yield the endpoint meant for the event, then the type's others, last the one at which it failed last."""
-
-    def place(endpoint: Endpoint) -> tuple[bool, bool]:
-        return endpoint.name == claim.last_endpoint and claim.tries > 0, endpoint.name != claim.endpoint
-
-    for endpoint in nsmallest(MOST_TRIED, event_type.endpoints, key=place):  # like `sorted`, but only the first ones
-        yield in_force(endpoint, claim.limits)

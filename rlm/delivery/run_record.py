@@ -44,7 +44,8 @@ def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True)
 def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
     """Return the record of a run that is being closed, including what is known only at its end."""
     record = _record(store, run, found, found.now_us)
-    if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
+    first_us = None if run.first_release_at is None else run.current_us(run.first_release_at)
+    if (actual := actual_seconds(found.calls, first_us)) is not None:
         record["plan"]["actual_seconds"] = actual
         record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
     if why := causes(_ended(store, run, record, found)):
@@ -103,13 +104,6 @@ def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, A
         "limit": limited.limit.text,
         **({"limit_before": before} if before else {}),
     }
-
-
-def _released_us(run: Run) -> int | None:
-    """Return when the run's first event was released, in microseconds by the current clock of Redis."""
-    if run.first_release_at is None:
-        return None
-    return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
 def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:

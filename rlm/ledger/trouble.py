@@ -82,7 +82,9 @@ def _refused(error: redis.RedisError, where: str) -> StoreError | None:
 
 def _refused_script(error: redis.ResponseError, script: str, where: str) -> StoreError:
     if "FENCED" in str(error):
-        return FencedError(f"{script}: the lease is another's by now, or gone, or that run is no longer open")
+        return FencedError(
+            f"{script}: another process holds the lease by now, or the lease is gone, or that run is no longer open"
+        )
     if _is_forbidden(error):
         return _forbidden(f"{script}: {where}", error)
     return StoreError(f"{script}: {where} refused it: {error}")

@@ -18,7 +18,10 @@ from rlm.core.endpoint import Endpoint
 
 
 def due(share: float, begun_of_all: int, begun: int) -> int:
-    """Return how many more calls a type should get by its share: `begun` of `begun_of_all` calls are its own."""
+    """Return how many more calls a type should get by its share: `begun` of `begun_of_all` calls are its own.
+
+    `begun_of_all` also counts the calls that can begin now. These are fewer than the idle lanes if slots are scarce.
+    """
     return math.floor(share * begun_of_all) - begun
 
 

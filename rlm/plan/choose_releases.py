@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class ReleaseState(msgspec.Struct, frozen=True):
         """How far ahead lanes are given calls, seconds."""
         return AHEAD_SECONDS + LAGS * self.lag_seconds
 
-    def turns_ahead(self, event_type: EventType) -> float:
+    def calls_ahead(self, event_type: EventType) -> float:
         """Return how many calls of a type a lane ends in the time ahead, with the type's fastest endpoint."""
         calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
         return min(self.ahead_seconds / (self.turnaround_seconds + min(calls)), MOST_AHEAD)
@@ -84,13 +84,27 @@ def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str
     slot, are subtracted from the free slots because they are about to take one.
     """
     free = _free_slots(state, types)
-    turns = {one.name: state.turns_ahead(one) for one in types}
-    lanes = _open_lanes(state, turns)
+    ahead = {one.name: state.calls_ahead(one) for one in types}
+    turns = [(event_type, state.counts[event_type.name].pending) for event_type in types]
+    if sharing := [event_type for event_type in types if event_type.share]:
+        begin_now = sum(map(len, _choose(state, turns, dict(free), ahead).values()))
+        total, begun = sum(state.begun.values()) + begin_now, state.begun
+        turns = [(one, due(one.share, total, begun.get(one.name, 0))) for one in sharing] + turns
+    return _choose(state, turns, free, ahead)
+
+
+def _choose(
+    state: ReleaseState, turns: Sequence[tuple[EventType, int]], free: dict[str, int], ahead: Mapping[str, float]
+) -> dict[str, list[str]]:
+    """Take `free` slots for the types in the order of their turns, each with the most calls that it may get then.
+
+    A lane makes as many calls of a type as it ends in the time `ahead`, and at least one.
+    """
+    lanes = _open_lanes(state, ahead)
     chosen: dict[str, list[str]] = {}
-    fewest = min((max(1.0, turn) for name, turn in turns.items() if state.counts[name].pending), default=1.0)
-    for event_type, most in _turns(state, types, math.floor(lanes * fewest)):
+    for event_type, most in turns:
         had = chosen.get(event_type.name, [])
-        calls = max(1.0, turns[event_type.name])  # of a lane; one that takes longer occupies it all the same
+        calls = max(1.0, ahead[event_type.name])
         wanted = min(most, math.floor(lanes * calls), state.counts[event_type.name].pending - len(had))
         releases = _take(free, state.usable(event_type), wanted)
         lanes -= len(releases) / calls
@@ -113,27 +127,14 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
     return list(islice(in_order_of_use(free, endpoints), wanted)) if endpoints and wanted > 0 else []
 
 
-def _open_lanes(state: ReleaseState, turns: Mapping[str, float]) -> float:
-    """Return how many lanes can be given calls: idle ones, and those that will soon be free, by `turns` ahead.
+def _open_lanes(state: ReleaseState, ahead: Mapping[str, float]) -> float:
+    """Return how many lanes can be given calls: idle ones, and those that will be free in the time `ahead`.
 
-    A released call occupies the lane that will make it for the part of the time ahead that it takes.
+    Released calls occupy the lanes that will make them.
     """
-    counts = state.counts
-    idle = state.lanes - sum(
-        counts[name].inflight + counts[name].released / max(1.0, turn) for name, turn in turns.items()
-    )
-    soon = sum(counts[name].inflight * min(1.0, turn) for name, turn in turns.items())
-    return min(idle, burst_of(state.lanes)) + soon
-
-
-def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
-    """Yield the types in the order in which they may take lanes, with the most lanes that each may take this time."""
-    total = sum(state.begun.values()) + max(0, lanes)
-    for event_type in types:
-        if event_type.share:
-            yield event_type, due(event_type.share, total, state.begun.get(event_type.name, 0))
-    for event_type in types:
-        yield event_type, lanes
+    counts = [(state.counts[name], calls) for name, calls in ahead.items()]
+    idle = state.lanes - sum(count.inflight + count.released / max(1.0, calls) for count, calls in counts)
+    return min(idle, burst_of(state.lanes)) + sum(count.inflight * min(1.0, calls) for count, calls in counts)
 
 
 def burst_of(lanes: int) -> int:

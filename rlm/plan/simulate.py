@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +20,8 @@ from rlm.core.expected import backoff
 from rlm.plan.allocation import divide, due
 from rlm.plan.situation import Demand, Route, Situation
 from rlm.plan.window import NEVER, SimulatedWindow
+
+_NOTHING: Mapping[str, int] = Counter()
 
 
 class Start(NamedTuple):
@@ -91,7 +94,8 @@ class _Simulation:
     def _serve(self, at: int) -> None:
         lanes, starts = self._lanes, self._course.starts
         if self._sharing and lanes.idle > 0:
-            total = sum(queue.begun for queue in self._queues) + lanes.idle
+            begin_now = self._begin_now(at)  # first, because it returns failed events to the waiting ones
+            total = begin_now + sum(queue.begun for queue in self._queues)
             for queue in self._sharing:
                 owed = due(queue.demand.share, total, queue.begun)
                 queue.serve(at, min(owed, lanes.idle), starts, lanes)
@@ -103,6 +107,14 @@ class _Simulation:
                 wakes_at = queue.wakes_at(at)
                 if wakes_at is not None:
                     heapq.heappush(self._shut, (wakes_at, index))
+
+    def _begin_now(self, at: int) -> int:
+        """Return how many calls lanes and slots allow at `at`."""
+        lanes, taken = self._lanes.idle, Counter[str]()
+        for index in sorted(self._open):
+            if lanes > 0:
+                lanes -= self._queues[index].begin_now(at, lanes, taken)
+        return self._lanes.idle - lanes
 
 
 class _Lanes:
@@ -151,6 +163,7 @@ class _Queue:
         self._window = window
         self._attempts = situation.max_attempts
         self._backoff = situation.backoff
+        self._least_rate = min(route.error_rate for route in demand.routes)
         #: By attempts made: the waiting events, and the fraction of a failing call carried over. For first attempts it
         #: starts at a half, which rounds to the nearest. Later ones round down; otherwise half an event would fail in
         #: all attempts.
@@ -170,11 +183,8 @@ class _Queue:
 
     def serve(self, at: int, most: int, starts: list[Start], lanes: _Lanes) -> None:
         """Begin the calls that slots allow at `at`, on at most `most` idle lanes."""
-        self._advance(at)
-        wanted = min(most, sum(self._waiting))
-        if wanted <= 0 or not self._open:
-            return
-        for (route, window, budget), number in zip(self._open, self._divide(at, wanted), strict=False):
+        numbers = self._divide(at, most)
+        for (route, window, budget), number in zip(self._open, numbers, strict=False):
             if number:
                 window.take(at, number)
                 if budget is not None:
@@ -182,6 +192,14 @@ class _Queue:
                 starts.append(Start(at, self.demand.name, route.endpoint, number, route.takes))
                 lanes.begin(at + route.takes, number)
                 self._begin(at + route.takes, route, number)
+
+    def begin_now(self, at: int, most: int, taken: Counter[str]) -> int:
+        """Return how many calls `serve` would begin without the slots in `taken`, and add their slots to it."""
+        numbers = self._divide(at, most, taken)
+        for route, number in zip(self._routes, numbers, strict=False):
+            for name in route.windows:
+                taken[name] += number
+        return sum(numbers)
 
     def wakes_at(self, at: int) -> int | None:
         """Return when the type can next use a lane, if it cannot use more at `at`; None if never."""
@@ -212,13 +230,20 @@ class _Queue:
         self._budgets = [route.budget for route in routes]
         self._until = sorted({route.latest for route in routes})
 
-    def _divide(self, at: int, wanted: int) -> list[int]:
-        """Divide the calls over the open routes in order; the result may omit routes at the end, which get none."""
+    def _divide(self, at: int, most: int, taken: Mapping[str, int] = _NOTHING) -> list[int]:
+        """Divide at most `most` calls at `at` over the open routes in order, without the slots in `taken`.
+
+        The result may omit routes at the end, which get none.
+        """
+        self._advance(at)
+        wanted = min(most, sum(self._waiting))
+        if wanted <= 0 or not self._open:
+            return []
         _, primary, budget = self._open[0]
-        if budget is None and primary.free(at) >= wanted:  # the primary suffices, so skip the others
+        if budget is None and primary.free(at) - taken[primary.name] >= wanted:  # the primary suffices
             return [wanted]
-        free = [window.free(at) if window.opens <= at else 0 for _, window, _ in self._open]
-        free_in = {name: self._window(name).free(at) for name in self._budgets if name is not None}
+        free = [window.free(at) - taken[window.name] if window.opens <= at else 0 for _, window, _ in self._open]
+        free_in = {name: self._window(name).free(at) - taken[name] for name in self._budgets if name is not None}
         return divide(wanted, free, self._budgets, free_in)
 
     def _begin(self, answered_at: int, route: Route, number: int) -> None:
@@ -234,8 +259,12 @@ class _Queue:
             self.answered = max(self.answered, answered_at)
 
     def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
-        """Return how many of the calls fail, at the expected rate over all groups; put them into their back-off."""
-        owed = self._failing[attempt] + calls * route.error_rate
+        """Return how many of the calls fail, at the expected rate over all groups; put them into their back-off.
+
+        The last attempt after a failure is left to the endpoint that fails least, as in rlm/delivery/candidates.py.
+        """
+        is_last = 0 < attempt == self._attempts - 1
+        owed = self._failing[attempt] + calls * (self._least_rate if is_last else route.error_rate)
         failed = math.floor(owed)
         self._failing[attempt] = owed - failed
         if attempt + 1 == self._attempts:

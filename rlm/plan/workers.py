@@ -128,10 +128,18 @@ def _numbers(fewest: int, most: int, fineness: int) -> Iterator[int]:
 
 def most_at_once(situation: Situation) -> int:
     """Return how many calls can be under way at once: as many as the limits let begin during one call's time."""
-    return len(situation.busy) + sum(
-        min(one.events, sum(situation.windows[route.endpoint].most_within(route.takes) for route in one.routes))
-        for one in situation.demands
-    )
+    in_all, of_budget, longest = 0, Counter[str | None](), Counter[str | None]()
+    for one in situation.demands:
+        slots = Counter[str | None]()
+        for route in one.routes:
+            slots[route.budget] += situation.windows[route.endpoint].most_within(route.takes)
+            longest[route.budget] = max(longest[route.budget], route.takes)
+        in_all += min(one.events, slots.total())
+        of_budget.update({budget: min(one.events, number) for budget, number in slots.items()})
+    for budget in of_budget:
+        if budget is not None:
+            of_budget[budget] = min(of_budget[budget], situation.windows[budget].most_within(longest[budget]))
+    return len(situation.busy) + min(in_all, of_budget.total())
 
 
 def _rank(course: Course) -> tuple[int, list[int], int]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rlm import RELEASES
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
+from rlm.core.text import one_line
 from rlm.settings import secrets
 from rlm.settings.document import Document, Layers, layered, leaves
 from rlm.settings.faults import Fault, faults_of, listed, show
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from rlm.settings import model
 
 _DSN_VARIABLE = "SENTRY_DSN"
+#: What the variables about log lines (rlm/telemetry/logs.py) may be, in upper or lower case, unless they are empty.
+_LOGGING = {"RLM_LOG": ("DEBUG", "INFO", "WARNING", "ERROR"), "RLM_LOG_FORMAT": ("auto", "text", "json")}
 _DATA_VARIABLE = "RLM_DATA_DIR"
 _DATA_FOLDER = ".rlm"
 _REVISION_DIGITS = 12
@@ -107,7 +110,7 @@ def load_settings(
     faults = [*put_environment(layers, environ), *put_options(layers, overrides)]
     document, wrong = _validated(layers, environ)
     dsn = environ.get(_DSN_VARIABLE) or None
-    faults += [*wrong, *_dsn_faults(dsn)]
+    faults += [*wrong, *_dsn_faults(dsn), *_logging_faults(environ)]
     if document is None or faults:
         raise ConfigurationError(listed(faults, layers))
     return _remembered(_settings_of(document, layers, environ), environ)
@@ -156,6 +159,14 @@ def _dsn_faults(dsn: str | None) -> Iterator[Fault]:
         check_dsn(dsn)
     except ValueError as error:
         yield Fault((), "environment", f"{_DSN_VARIABLE} = {show((_DSN_VARIABLE,), dsn)}", str(error))
+
+
+def _logging_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
+    for variable, (*others, last) in _LOGGING.items():
+        value = environ.get(variable, "")
+        if value.lower() not in {"", last.lower(), *map(str.lower, others)}:
+            problem = f"must be {', '.join(others)} or {last}"
+            yield Fault((), "environment", f'{variable} = "{one_line(value, 40)}"', problem)
 
 
 def _remembered(settings: Settings, environ: Mapping[str, str]) -> Settings:

@@ -61,9 +61,11 @@ def _at_most(layers: Layers, low: Place, high: Place) -> Iterator[Problem]:
 
 
 def _list_names(layers: Layers) -> Iterator[Problem]:
+    """Report, of two lists with the same name, one that was set."""
     prefix = layers.valid(("redis", "prefix"))
     seen: dict[str, Place] = {}
-    for place in (("queue", key) for key in ("events", "processing", "failed")):
+    places = [("queue", key) for key in ("events", "processing", "failed")]
+    for place in sorted(places, key=lambda one: layers.where(one) != "default"):
         name = layers.valid(place)
         if name is None:
             continue

@@ -74,7 +74,7 @@ METRICS: Final = (
     ),
     _gauge("rlm_lease_token", "The fencing number of the lease, one more with each change of its holder."),
     # What waits
-    _gauge("rlm_queue_events", "Events in the ledger that are not settled, by where they are.", "type", "state"),
+    _gauge("rlm_queue_events", "Events in the ledger that are not settled, by state.", "type", "state"),
     _gauge("rlm_queue_oldest_seconds", "How long the oldest pending event has waited; 0 without any.", "type"),
     _gauge("rlm_audit_list_items", "Items on the audit list, which the next run takes."),
     _gauge("rlm_audit_list_oldest_seconds", "How old the oldest of them is by its own timestamp; 0 if it has none."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.acceptance.system import make_item
@@ -41,4 +43,43 @@ def test_a_shared_budget_is_used_up_and_never_exceeded(make_system):
         assert seen.most == record["by_budget"]["account"]["peak_in_window"] == 40
         assert [line.split()[:2] for line in shown.splitlines() if line.startswith("account")] == [["account", "80"]]
         assert not system.repeats()
+        system.assert_promises(events, [record])
+
+
+#: 80 of the 240 events fit. A quarter of the calls is for the low type, which has as many events as the high one.
+SHARED_OUT = """
+[run]
+window_seconds = 115
+[types.HIGH]
+priority = 5
+processing_seconds = 1.0
+rate_limit = "40/minute"
+endpoints = [
+  { name = "first", url = "http://127.0.0.1:1/first", budget = "account" },
+  { name = "second", url = "http://127.0.0.1:1/second", budget = "account" },
+]
+[types.LOW]
+priority = 1
+share = 0.25
+processing_seconds = 1.0
+rate_limit = "30/minute"
+endpoints = [{ name = "third", url = "http://127.0.0.1:1/third", budget = "account" }]
+[budgets.account]
+rate_limit = "40/minute"
+"""
+
+
+def test_a_share_of_a_budget_is_what_the_plan_says(make_system):
+    """Calls that wait for the budget's slots, with many idle lanes, are divided as planned."""
+    with make_system(document=SHARED_OUT) as system:
+        events = system.push([make_item(f"e{number}", "HIGH", "LOW") for number in range(120)])
+        plan = json.loads(system.rlm("plan", "--json").stdout)["by_type"]
+        system.start_both()
+
+        record = system.await_record(system.ask_for_run())
+
+        completed = {name: one["completed"] for name, one in record["by_type"].items()}
+        assert (
+            completed == {name: 120 - one["expected_leftover"] for name, one in plan.items()} == {"HIGH": 60, "LOW": 20}
+        )
         system.assert_promises(events, [record])

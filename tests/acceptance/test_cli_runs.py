@@ -41,7 +41,7 @@ def test_what_begins_no_run_is_exit_three(inst):
 
 
 def test_a_list_goes_on_before_a_run_and_before_nothing_else(inst):
-    """What cannot be a run's id is a usage error, and no list of all; the beginning of one is a moment."""
+    """What cannot be a run's id is unknown like any other, and no list of all; the beginning of one is a moment."""
     ids = []
     for _ in range(2):
         run = inst.start_run()
@@ -51,7 +51,7 @@ def test_a_list_goes_on_before_a_run_and_before_nothing_else(inst):
     assert [one["run_id"] for one in inst.json("list", "--before", ids[1])] == ids[:1]
     assert inst.json("list", "--before", ids[1][:4]) == []
     for word in ("NOPE", "Z", "2026-11-28", f"{ids[1]}0"):
-        done = inst.rlm("list", "--before", word, code=2)
+        done = inst.rlm("list", "--before", word, code=3)
         assert "no run has such an id" in done.stderr, word
 
 

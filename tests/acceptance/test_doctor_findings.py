@@ -282,7 +282,7 @@ def test_a_second_rlm_up_on_a_host_is_told_of_what_runs_there(inst):
 
     assert told.startswith(f"Already running here: supervisor (pid {os.getpid()}); those started now come on top")
     ((verdict, message),) = found(inst, "supervisor")
-    assert (verdict, message) == ("ok", f"2 running, on {here} (2 on {here}, where one is enough)")
+    assert (verdict, message) == ("ok", f"2 running, on {here} (2 on {here}, although one is enough)")
     assert up._others_here(inst.settings, "unix:///nowhere.sock") == ""
 
 

@@ -287,7 +287,7 @@ def test_a_sentry_that_is_down_harms_nobody():
     """Where nobody listens the process goes on and ends as it would have, soon."""
     done = run(ONE_ERROR, "http://public@127.0.0.1:9/42")
 
-    assert "could not be handled" in done.stderr
+    assert "could not be carried" in done.stderr
     assert "Sentry is attempting" not in done.stderr
 
 

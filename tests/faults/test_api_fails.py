@@ -6,6 +6,8 @@ from collections import Counter
 
 import pytest
 
+from rlm.core.window import FAILING
+from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
@@ -44,6 +46,37 @@ def test_errors_are_retried_until_they_succeed_or_the_attempts_are_spent(unhurri
     system.assert_promises(events, [record])
     system.api.set_fault("*")
     assert_next_run(system)
+
+
+#: The overflow endpoint is full most of the time, and mostly when the primary is to be probed.
+NARROW = """
+[run]
+window_seconds = 120
+[types.NARROW]
+priority = 5
+processing_seconds = 0.5
+rate_limit = "5 per 10 second"
+endpoints = [
+  { name = "failing", url = "http://127.0.0.1:1/failing" },
+  { name = "healthy", url = "http://127.0.0.1:1/healthy" },
+]
+"""
+
+
+def test_no_event_spends_all_its_attempts_at_an_endpoint_that_fails_beside_a_healthy_one(make_system):
+    """However full that one is at the moment: each event is done in time, and the failing one is probed."""
+    with make_system(document=NARROW) as system:
+        system.api.set_fault("failing", error_rate=1.0)
+        events = system.push([make_item(f"e{number}", "NARROW") for number in range(30)])
+        system.start_both()
+
+        record = system.await_record(system.ask_for_run())
+
+        assert record["counts"]["completed"] == 30, record["counts"]
+        failed = Counter(one.event_id for one in system.api.arrivals if one.endpoint == "failing")
+        assert failed.total() > FAILING
+        assert max(failed.values()) < system.settings.retry.max_attempts
+        system.assert_promises(events, [record])
 
 
 def test_a_rejected_event_is_a_dead_letter_at_once(system):

@@ -386,7 +386,7 @@ def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, m
         os.kill(server, signal.SIGSTOP)
         try:
             member.revive()  # there is nothing to start, and nobody else is kept waiting
-            with pytest.raises(StoreError, match=r"answered nothing for 0\.2 s: let its process go on"):
+            with pytest.raises(StoreError, match=r"answered nothing for 0\.2 s: let its process continue"):
                 EmbeddedServer(data_dir).join()
         finally:
             os.kill(server, signal.SIGCONT)
@@ -680,7 +680,7 @@ def test_a_lost_directory_is_reported_when_leaving(data_dir):
     (data_dir / "valkey.sock").rename(data_dir / "hidden.sock")
     process_patience, process.STOP_SECONDS = process.STOP_SECONDS, 0.1
     try:
-        with pytest.raises(StoreError, match="does not stop in"):
+        with pytest.raises(StoreError, match="does not stop within"):
             server.leave()
     finally:
         process.STOP_SECONDS = process_patience

@@ -11,13 +11,14 @@ from redis.connection import AbstractConnection
 from rlm.admin import report
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import in_force
-from rlm.core.run import State
+from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.claims import Call, Completion
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading import books
 from rlm.ledger.scripts import CHUNK
 from scheduler.leader import LEASE_SECONDS, RENEW_SECONDS
+from scheduler.ticks import open_run
 from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
@@ -96,6 +97,26 @@ def test_slots_of_earlier_runs_are_no_part_of_a_peak(store, token, running, shar
     call(run, shared[steps.OVERFLOW], 1)
 
     assert close(store, token, run)["by_budget"]["account"]["peak_in_window"] == 1
+
+
+def test_calls_after_the_tick_that_the_run_before_sent_are_no_part_of_a_run_that_opened_late(
+    store, token, shared, call
+):
+    """Nor is a limit that was changed meanwhile: the run began with it."""
+    store.publish_limits(token)
+    take(store, shared[steps.ENDPOINT], 4)
+    store.control.limit(shared[steps.ENDPOINT], "29/minute", "user@host")
+    steps.push(store, steps.item("i1", steps.TYPE))
+    open_run(store, token, Trigger.SCHEDULE, store.now() - 5)
+    run = store.runs.current()
+    steps.drain(store, token, run)
+    steps.put_into(store, run, State.RUNNING)
+    call(run, shared[steps.ENDPOINT], 1)
+
+    found = close(store, token, run)["by_endpoint"][steps.ENDPOINT]
+
+    assert (found["calls"], found["peak_in_window"], found["limit"]) == (1, 1, "29/minute")
+    assert "limit_before" not in found
 
 
 def test_a_budget_that_was_not_called_is_in_the_record(store, token, running, shared):

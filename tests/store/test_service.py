@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime
 from types import SimpleNamespace
 from unittest import mock
@@ -13,9 +14,11 @@ from rlm import telemetry
 from rlm.admin import report
 from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import Limit
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end, run_record
+from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
 from scheduler.office import STANDBY_SECONDS
@@ -475,3 +478,44 @@ def test_those_who_would_close_a_run_hear_of_it_as_it_opens(store, token, monkey
     open_run(store, token, Trigger.MANUAL, store.now())
 
     assert woken == ["scheduler", "workers"]
+
+
+def test_a_changed_file_is_in_force_from_the_restart_on(store, token, service):
+    """Not only from the next run on: the plan, the list of endpoints and the metrics go by what is published."""
+    # Given a limit that an earlier file had, and another that was set by hand under that file
+    former = {name: replace(one, limit=Limit.parse("9/minute")) for name, one in store.settings.endpoints.items()}
+    with closing(Store(replace(store.settings, endpoints=former), store.url)) as before:
+        before.publish_limits(token)
+        before.control.limit(former[steps.ENDPOINT], "2/minute", "user@host")
+    store.leases.release(steps.CONDUCTOR)
+
+    # When a scheduler with the changed file leads, and nothing is to be done
+    service._turn()
+
+    # Then the file's limits are in force
+    assert store.endpoints() == store.settings.endpoints
+    # And one set by hand holds when that scheduler takes office again
+    store.control.limit(store.settings.endpoints[steps.ENDPOINT], "7/minute", "user@host")
+    service._leader.resign()
+    service._turn()
+    assert store.limits()[steps.ENDPOINT] == "7/minute"
+
+
+def test_a_run_of_another_configuration_keeps_its_limits(store, service):
+    """They are those of its workers: the file's are published when it is closed."""
+    assert service._leader.campaign()
+    store.runs.open(service._leader.token, replace(steps.make_run(store), revision="another"), store.known_types)
+    during = []
+
+    def conduct(run):
+        during.append(store.limits())
+        steps.finish(store, service._leader.token, run)
+        return run_end.close_run(store, run.id)
+
+    service._conductor.conduct = conduct
+
+    service._turn()
+
+    assert during == [{}]
+    assert store.endpoints() == store.settings.endpoints
+    assert store.limits()

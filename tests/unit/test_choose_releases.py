@@ -304,6 +304,24 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
     assert chosen(begun={"HIGH": 40}, free=1) == {"LOW": 1, "HIGH": 9}
 
 
+@pytest.mark.parametrize("lanes", [3, 15, 100])
+def test_a_share_is_of_the_calls_that_a_budget_allows_and_not_of_the_idle_lanes(lanes):
+    """Slots of a common budget come one at a time: a type with a share of a quarter gets each fourth, then no more."""
+    high, low = (
+        replace(one, budget=Budget("acc", Limit.parse("12/minute"))) for one in (HIGH.endpoints[0], LOW.endpoints[0])
+    )
+    types = EventType("HIGH", 5, 2.0, (high,)), EventType("LOW", 1, 1.0, (low,), share=0.25)
+    one_slot = {"high": WindowState(9), "low": WindowState(9), "acc": WindowState(1)}
+    found, begun, order = counts(Counts(pending=60), Counts(pending=60)), {"HIGH": 0, "LOW": 0}, []
+
+    for _ in range(12):
+        ((name, _),) = choose_releases(ReleaseState(found, one_slot, lanes, 60.0, begun=dict(begun)), types).items()
+        begun[name] += 1
+        order.append(name)
+
+    assert order == ["HIGH", "HIGH", "HIGH", "LOW"] * 3
+
+
 @pytest.mark.parametrize("begun", [{}, {"HIGH": 40}])
 def test_a_type_with_a_share_gets_each_of_its_events_released_once(begun):
     """It has two turns, for its share and by its priority; what it got in the first it does not get in the second."""

@@ -41,6 +41,22 @@ def test_no_colour_where_unwanted(on_a_terminal, monkeypatch, capsys, name, valu
     assert is_terminal() is (name == "NO_COLOR")
 
 
+@pytest.mark.parametrize(("other", "coloured"), [(None, True), ("TERM", True), ("NO_COLOR", False)])
+def test_colour_in_a_pipe_where_it_is_wanted(monkeypatch, capsys, other, coloured):
+    """FORCE_COLOR colours, but draws nothing; NO_COLOR has the last word, as in the log."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    if other:
+        monkeypatch.setenv(other, "dumb")
+
+    show(styled("fine", "ok"))
+    say(styled("away", "error"))
+
+    told = capsys.readouterr()
+    assert told.out == ("\x1b[32mfine\x1b[0m\n" if coloured else "fine\n")
+    assert told.err == ("\x1b[1;31maway\x1b[0m\n" if coloured else "away\n")
+    assert not is_terminal()
+
+
 def test_no_colour_in_a_pipe(capsys):
     """What goes to a file or another program is the bare text."""
     # Streams that are no terminal, as pytest's are not

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.window import WindowState
 from rlm.delivery import attempt, health, lane
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.connection import UnreachableError
@@ -75,7 +76,7 @@ class Api:
 
     def __init__(self, clock):
         self._clock = clock
-        self.connecting, self.asking, self.answering, self.shut = {}, {}, {}, set()
+        self.connecting, self.asking, self.answering, self.shut, self.failing = {}, {}, {}, set(), set()
         self.opened = False
         self.unreachable = set()
         self.slots, self.given_back, self.kept, self.sent = [], [], [], []
@@ -100,6 +101,12 @@ class Api:
 
     def keep(self, _endpoint, connection):
         self.kept.append(connection.name)
+
+    def look(self, limited):
+        shut = {name: WindowState(0, 60.0) for name in self.shut} | dict.fromkeys(
+            self.failing, WindowState(1, suspect=True)
+        )
+        return 0, {one.name: shut.get(one.name, WindowState(1)) for one in limited}
 
     def acquire(self, endpoint, _call):
         self._clock.sleep(self.asking.get(endpoint.name, 0))
@@ -268,6 +275,32 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
 
     assert (scene.sent, scene.settled) == ([], "give_back")
     assert scene.api.given_back == scene.api.slots == [FIRST]
+
+
+def test_the_last_attempt_waits_for_a_healthy_endpoint_that_is_full(scene):
+    """The endpoint that failed the event last has a slot and is not called, and no connection is opened in vain."""
+    scene.api.shut = {SECOND}
+
+    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.api.slots, scene.api.kept, scene.settled) == ([], [], [], "postpone")
+
+
+@pytest.mark.parametrize(("tries", "remaining"), [(1, 90.0), (2, 60.2)])
+def test_an_earlier_attempt_or_one_with_no_time_to_wait_goes_where_a_slot_is(scene, tries, remaining):
+    """An attempt is left after it, or the healthy endpoint has its slot too late for an answer in time."""
+    scene.api.shut = {SECOND}
+
+    scene.carry(remaining=remaining, tries=tries, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+
+
+def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene):
+    """Whatever endpoint the call was released for."""
+    scene.carry(tries=2, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.settled) == ([(SECOND, 0.0)], "complete")
 
 
 def test_a_slot_that_came_with_the_claim_is_used_at_once(scene):

@@ -30,7 +30,7 @@ def test_a_filter_can_be_said_again_as_address_and_as_options():
 @each(
     ("name", "value", "told"),
     [
-        ("state", "odd", "none of partial, failed"),
+        ("state", "odd", "not one of partial, failed"),
         ("since", "yesterday", "not a duration"),
         ("since", "0", "not a duration"),
         ("search", "x" * 321, "at most 320"),

@@ -624,6 +624,17 @@ def test_what_fails_in_every_attempt_is_left_over():
     assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
 
 
+def test_the_last_attempt_is_planned_at_the_endpoint_that_fails_least():
+    """Half of the calls to the primary fail; nothing is left over, because the last attempt is made at the other."""
+    kind = EventType("A", 1, 0.1, (endpoint("a", "10000/minute"), endpoint("b", "10000/minute")))
+
+    def left_over(attempts):
+        horizon, expected = replace(HORIZON, max_attempts=attempts), {("A", "a"): Expected(0.1, 0.1, error_rate=0.5)}
+        return plan_of({"A": 800}, types=(kind,), horizon=horizon, expected=expected).expected_leftover
+
+    assert [left_over(attempts) for attempts in (1, 2, 3)] == [400, 0, 0]
+
+
 def test_what_fails_in_every_attempt_is_not_blamed_on_a_limit():
     """Of 100 calls of A half fail, an eighth of its events in all attempts; only what B waits for is its limit."""
     kinds = (EventType("A", 2, 0.1, (endpoint("a", "1000/minute"),)), EventType("B", 1, 0.1, (endpoint("b"),)))
@@ -754,6 +765,19 @@ def test_the_last_call_is_told_with_what_it_takes_itself():
     plan = plan_of({"A": 2}, types=(kind,), expected=expected)
 
     assert plan.binds == "nothing binds: the last call, of A, begins at 0:00 and takes 30 s"
+
+
+@pytest.mark.parametrize(("workers", "planned"), [(1, 1), (12, 12), (None, 3)])
+def test_a_share_of_a_budget_does_not_depend_on_the_number_of_workers(workers, planned):
+    """Nor are more workers planned than the budget lets begin at once, even if it binds beyond the target."""
+    account = Budget("account", Limit.parse("12 per 2 second"))
+    high, low = (replace(endpoint(name, "20 per 2 second"), budget=account) for name in ("high", "low"))
+    types = EventType("HIGH", 5, 0.02, (high,)), EventType("LOW", 1, 0.02, (low,), share=0.25)
+
+    plan = plan_of({"HIGH": 60, "LOW": 60}, types=types, horizon=Horizon(8, 6, 0.2), workers=workers)
+
+    assert {name: 60 - one.expected_leftover for name, one in plan.by_type.items()} == {"HIGH": 36, "LOW": 12}
+    assert plan.workers == planned
 
 
 def test_a_share_is_kept_while_a_higher_type_takes_the_rest():

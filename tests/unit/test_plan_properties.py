@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -142,9 +143,7 @@ class EventByEvent:
         at = 0.0
         while at <= case.deadline:
             self.begin_shares(at)
-            for kind in case.types:
-                while self.begin_one(kind, at):
-                    pass
+            self.begin_by_priority(at)
             at = self.next_moment(at)
         for name, late in self.late.items():
             self.left[name] += late
@@ -167,11 +166,18 @@ class EventByEvent:
             else:
                 self.late[call.type] += 1
 
-    def begin_shares(self, at):
-        idle = sum(lane <= at for lane in self.lanes)
-        total = self.begun.total() + idle
+    def begin_by_priority(self, at):
         for kind in self.case.types:
-            if kind.share and idle:
+            while self.begin_one(kind, at):
+                pass
+
+    def begin_shares(self, at):
+        """Give each type what it should have of the calls begun so far and of those that can begin now."""
+        trial = copy.deepcopy(self)
+        trial.begin_by_priority(at)
+        total = trial.begun.total()
+        for kind in self.case.types:
+            if kind.share:
                 for _ in range(math.floor(kind.share * total) - self.begun[kind.name]):
                     self.begin_one(kind, at)
 

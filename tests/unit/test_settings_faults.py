@@ -64,6 +64,7 @@ def faults(tmp_path, monkeypatch):
         ("queue", "events", '"a\\nb"', "1 to 200 printable"),
         ("queue", "events", "5", "1 to 200 printable"),
         ("queue", "failed", '"wallet_audit_events"', "another list than queue.events"),
+        ("queue", "events", '"wallet_audit_failed"', "another list than queue.failed"),
         ("queue", "processing", '"rlm:x"', "must not begin with 'rlm:'"),
         ("redis", "embedded_port", "65536", "from 0 to 65535"),
         ("redis", "prefix", '"a:b"', "1 to 50 letters"),
@@ -471,6 +472,8 @@ def test_header_variable_that_is_not_set(faults):
             'environment: RLM_TYPES__A__ENDPOINTS = "***": tables of types are set in the file only',
         ),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
+        ("RLM_LOG", "LOUD", 'environment: RLM_LOG = "LOUD": must be DEBUG, INFO, WARNING or ERROR'),
+        ("RLM_LOG_FORMAT", "xml", 'environment: RLM_LOG_FORMAT = "xml": must be auto, text or json'),
         ("SENTRY_DSN", "https://hunter2", 'environment: SENTRY_DSN = "***": must be a Sentry DSN'),
     ],
 )

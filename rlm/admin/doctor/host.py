@@ -48,7 +48,7 @@ AT_ONCE: Final = 32
 MOST_FINDINGS: Final = 5
 MOST_NAMED: Final = 3
 
-_MEND: Final = "start it, or correct its address, its certificate or the route to it; calls to it fail until then"
+_MEND: Final = "start it, or fix its address, its certificate or the route to it; calls to it fail until then"
 
 
 def check_configuration(settings: Settings) -> list[Finding]:
@@ -78,8 +78,8 @@ def check_files(settings: Settings) -> list[Finding]:
             found.append(fault(message, weak.remedy))
     is_embedded = settings.redis.url == EMBEDDED
     found += _private(settings.data_dir, f"is for {'the data of the ledger' if is_embedded else 'what RLM keeps here'}")
-    found += _private(settings.archive_dir, "is for what is archived")
-    return found or [good("nobody else can change the configuration or read what is secret")]
+    found += _private(settings.archive_dir, "is for archived data")
+    return found or [good("nobody else can change the configuration or read secrets")]
 
 
 def check_file(path: Path) -> Iterator[Finding]:

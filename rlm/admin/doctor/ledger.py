@@ -60,7 +60,7 @@ def check_keys(store: Store) -> Iterator[Finding]:
         more = f"{len(asides) - MOST_NAMED:,} more keys were set aside before"
         yield warning(more, f"`redis-cli HGETALL {store.keys.quarantine}` names them")
     if not flaws and not asides:
-        yield good("each holds what it should")
+        yield good("each has valid content")
 
 
 def check_selftests(store: Store) -> Iterator[Finding]:

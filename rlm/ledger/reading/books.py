@@ -235,8 +235,8 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         calls = [read_completed(one) for one in timings]
         if len(calls) == SLICE:
             calls += store.measures.completed(run.id, SLICE)
-        began_at = run.deadline_us / MICROSECONDS - run.window_seconds
-        changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= began_at]
+        opened_at = run.current_us(run.opened_at) / MICROSECONDS
+        changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]
         healthy = read_health(health, list(endpoints.values()))
         return Ending(
             tally=tally,
@@ -257,7 +257,7 @@ def _read_sent(
     store: Store, run: Run, endpoints: Mapping[str, Endpoint], tally: Mapping[str, int]
 ) -> dict[str, list[int]]:
     """Return when a run sent its calls, by endpoint and budget."""
-    began_us = run.deadline_us - round(run.window_seconds * MICROSECONDS)
+    began_us = run.current_us(run.first_release_at or run.opened_at)  # before that, the run before sent calls
     called = all_limited(one for name, one in endpoints.items() if any(tally.get(f"{what}:{name}") for what in ANSWERS))
     rules = [one.limit.rules[0] for one in called]
     numbers = [rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in rules]

@@ -67,7 +67,7 @@ class ListFilter:
         found = list(dict.fromkeys(filter(None, self.question.all(name))))
         for one in found:
             if one not in allowed:
-                self.faults.append(f"{name} {one!r} is none of {', '.join(allowed)}")
+                self.faults.append(f"{name} {one!r} is not one of {', '.join(allowed)}")
         return frozenset(self._note(name, found))
 
     def text(self, name: str) -> str:
