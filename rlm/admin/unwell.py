@@ -47,11 +47,11 @@ def _unwell(found: Mapping[str, Any], alike: Mapping[str, Mapping[str, Any]]) ->
 
 def remedy(found: Mapping[str, Any], names: Sequence[str]) -> str:
     """Return what an operator can do about endpoints or budgets that are shut; '' if they open by themselves."""
-    health = shut(found)[names[0]]["health"]
-    it, name = ("it works", safe_line(names[0])) if len(names) == 1 else ("one works", "NAME")
+    health, name = shut(found)[names[0]]["health"], safe_line(names[0]) if len(names) == 1 else "NAME"
     if health == Circuit.PAUSED:
         return f"`rlm endpoint resume {name}` ends a pause"
-    return f"once {it}, `rlm endpoint resume {name}` calls it at once" if health in RECOVERING else ""
+    pause = f"until it works, `rlm endpoint pause {name}` keeps events from being spent on probes"
+    return f"{pause}; then `rlm endpoint resume {name}` calls it at once" if health in RECOVERING else ""
 
 
 def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -87,11 +87,11 @@ def _no_worker(found: Mapping[str, Any], expected: words.Expectation) -> str:
     return _joined(lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive")
 
 
-def _shut(found: Mapping[str, Any], names: Sequence[str], *told: str) -> Verdict:
-    """Return the verdict that endpoints or budgets are shut: why, since when, what follows, and what to do."""
+def _shut(found: Mapping[str, Any], names: Sequence[str], left: str = "", binds: str = "") -> Verdict:
+    """Return the verdict that endpoints or budgets are shut: why, since when, what is left over, and what to do."""
     first, *others = endpoints_unwell(found, names)
     besides = f"besides, {'; '.join(others)}" if others else ""
-    return Verdict(Level.WARN, first, _joined(*told, besides, remedy(found, names)), names[0])
+    return Verdict(Level.WARN, first, _joined(left, remedy(found, names), binds, besides), names[0])
 
 
 def _joined(*told: str | None) -> str:

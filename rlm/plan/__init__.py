@@ -145,7 +145,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=str(binds),
-        blamed=tuple(one.name for one in binds.unreachable) if isinstance(binds, LimitsBind) else (),
+        blamed=binds.blamed if isinstance(binds, LimitsBind) else (),
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 

@@ -88,6 +88,12 @@ class LimitsBind(msgspec.Struct, frozen=True):
         return self._of_limits + sum(self.by_shut.values())
 
     @property
+    def blamed(self) -> tuple[str, ...]:
+        """The endpoints and budgets that leave events over, or more than the limits do, by being shut."""
+        endless = [one for one in self.shut if one.until is None]
+        return tuple(dict.fromkeys(one.name for one in (*self.unreachable, *endless))) if self.leftover else ()
+
+    @property
     def _of_limits(self) -> int:
         return sum(self.by_limit.values()) + sum(self.by_budget.values())
 

@@ -178,14 +178,13 @@ def _refused_unknown(request: Request) -> Response:
 def ask_token(request: Request) -> Response:
     """Return the page that asks for the token, at any URL; after the log-in the browser returns to that URL."""
     url = request.url
-    return _page(f"{url.path}?{url.query}" if url.query else url.path)
+    return _page(request, f"{url.path}?{url.query}" if url.query else url.path)
 
 
-def _page(back: str, told: str = "", status: int = _UNKNOWN) -> Response:
+def _page(request: Request, back: str, told: str = "", status: int = _UNKNOWN) -> Response:
     # A URL must not be made visible like other texts, because that would change it.
-    return HTMLResponse(
-        alone("login.html", told=told, next=escape(back)), status, _ASKED if status == _UNKNOWN else None
-    )
+    html = alone("login.html", told=told, next=escape(back), is_local=is_plain(request))
+    return HTMLResponse(html, status, _ASKED if status == _UNKNOWN else None)
 
 
 class LogIn:
@@ -204,24 +203,24 @@ class LogIn:
     async def log_in(self, request: Request) -> Response:
         """Ask for the token, or start a session for the right one."""
         if request.method != "POST":
-            return _page("/", status=200)
+            return _page(request, "/", status=200)
         visit = visit_of(request)
         fields = parse_qs((await read_body(request)).decode(errors="replace"))
         back, said = _local(fields.get("next", ["/"])[0]), fields.get("token", [""])[0].strip()
         if not (is_plain(request) or request.headers.get("Origin", "").startswith("https:")):
             told = "Over plain HTTP others could read the token. Use https through a proxy, or a tunnel to this host."
-            return _page(back, told, 403)
+            return _page(request, back, told, 403)
         if not self._may_try(visit.address):
             if self._bounded.admit("too many") is not None:
                 log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
-            answer = _page(back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
+            answer = _page(request, back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
             answer.headers["Retry-After"] = str(_WAIT_SECONDS)
             return answer
         if not hmac.compare_digest(said.encode(errors="replace"), self._token) or not self._token:
             self._limiter.hit(EACH, visit.address)
             self._limiter.hit(ALL, "all")
             log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
-            return _page(back, "This is not the token.")
+            return _page(request, back, "This is not the token.")
         visit.session = visit.to_set = visit.sessions.begin()
         log.info("%s logged in", visit.by, extra={"action": "log_in"})
         return RedirectResponse(back, 303)

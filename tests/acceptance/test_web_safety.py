@@ -193,9 +193,11 @@ def test_a_log_in_leads_nowhere_else(client, target):
 def test_off_the_loopback_interface_a_session_needs_https(inst, said, status, is_secure):
     """Its cookie goes over nothing else, and the token over plain HTTP is refused before it is looked at."""
     with served(inst.store, TOKEN, ["rlm.example.com"]) as client:
+        page = client.browser().get("/login", Host=said["Host"])
         answer = client.browser().post("/login", f"token={TOKEN}".encode(), **said)
 
     assert answer.status == status
+    assert (b"begins with <code>https:" in page.data) is (said["Host"] != "localhost:1")
     assert ("Secure" in answer.headers.get("Set-Cookie", "")) is is_secure
 
 

@@ -186,7 +186,7 @@ def test_letters_that_have_moved_since_they_were_read_are_found(store, token, ru
 
 
 def test_one_step_deals_with_many_letters(store, monkeypatch):
-    """Finding a letter by its value reads the whole list, so that 100,000 took an hour."""
+    """Finding a letter by its value reads the whole list, so that 100,000 took many minutes."""
     written = [
         encode_letter(b"{%d" % number, Reason.NOT_JSON, "no", failed_at=number, run_id=None, event=None)
         for number in range(300)

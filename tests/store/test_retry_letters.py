@@ -237,13 +237,17 @@ def test_the_letter_of_a_type_that_is_no_valid_name_puts_that_type_of_its_item_b
     assert looks.letters(store) == []
 
 
-def test_two_letters_of_one_item_put_it_back_once(store, token):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_two_letters_of_one_item_put_it_back_once(store, token, at_once):
     """It was pushed twice: both letters go, and it stands on the audit list once."""
     first, second = (reject_at_intake(store, token, b"{not json") for _ in range(2))
     assert first != second
 
-    assert retry(store, first)
-    assert retry(store, second)
+    if at_once:
+        assert store.letters.retry([Placed(first), Placed(second, 1)], {}) == [Removal.DONE] * 2
+    else:
+        assert retry(store, first)
+        assert retry(store, second)
 
     assert store.client.lrange(store.keys.events, 0, -1) == [b"{not json"]
     assert looks.letters(store) == []

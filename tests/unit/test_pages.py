@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.core.window import Circuit
 from rlm.web.pages import PAGES, endpoints, live, now
 from rlm.web.pages.live import Channels, LiveState
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, moment, render, words
@@ -152,13 +153,18 @@ def test_now_claims_no_more_of_an_open_run_than_is_known():
     assert "Nothing: no call was made, and there are no dead letters." in html
 
 
-@pytest.mark.parametrize("found", [rest(), rest(last_record=None, schedulers=0, supervisors=0, last_tick=None)])
+@pytest.mark.parametrize(
+    "found",
+    [rest(), rest(last_record=None), rest(last_record=None, schedulers=0, supervisors=0, last_tick=None)],
+)
 def test_now_between_two_runs(found):
     """Without a record, a curve, a scheduler or a tick as well."""
     html = shown(now.PAGE, Shared(status={**found, **WHERE}, last_runs=[record()] if found["last_record"] else [])).html
 
     assert "no run is open" in html
-    assert ("starts one now" in html) == (found["last_record"] is None)
+    starts = found["schedulers"] and found["last_record"] is None  # without a scheduler `rlm start` would be refused
+    assert [text in html for text in ("starts one now", "then <code>rlm start</code>")] == [starts] * 2
+    assert ('id="start"' in html) == bool(found["schedulers"])
     assert ("calls sent" in html) == (found["last_record"] is not None)
 
 
@@ -177,6 +183,25 @@ def test_endpoints_shows_windows_and_changes():
     assert '<span class="badge busy" data-what="health">full</span>' in html
     assert 'data-rate="30/minute"' in html
     assert '<td data-label="from">resting<td><td>&lt;b onclick=' in html
+
+
+def test_an_endpoint_is_paused_and_resumed_whenever_that_changes_something():
+    """One that rests can be paused as well, as by the command: each of its probes may cost an event."""
+    offered = {}
+    for health, paused_by in [(one, None) for one in Circuit] + [(Circuit.HELD, "me@h")]:
+        listed = {"name": "a", **LISTED, "health": health, "paused_by": paused_by}
+        html = shown(endpoints.PAGE, Shared(status=status(), drawn_endpoints=[listed], changes=[], measured=None)).html
+        offered[health, paused_by] = re.findall(r'<button id="(pause|resume)-a" aria-label="\w+ a"', html)
+
+    assert offered == {
+        (Circuit.OK, None): ["pause"],
+        (Circuit.FULL, None): ["pause"],
+        (Circuit.RESTING, None): ["resume", "pause"],
+        (Circuit.PROBING, None): ["resume", "pause"],
+        (Circuit.PAUSED, None): ["resume"],
+        (Circuit.HELD, None): ["pause"],
+        (Circuit.HELD, "me@h"): ["resume"],
+    }
 
 
 def test_the_next_slot_of_a_paused_endpoint_is_when_it_is_resumed():
@@ -209,6 +234,7 @@ def test_who_may_only_read_sees_no_button(page):
 
     assert "<button data-post" not in shown(page, documents, may_write=False).html
     assert 'data-post="/api/' in shown(page, documents).html
+    assert "<noscript>" in shown(page, documents).html  # else they do nothing and say nothing
 
 
 def test_every_section_stands_on_the_page():

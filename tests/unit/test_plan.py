@@ -656,6 +656,8 @@ def test_a_suspect_endpoint_is_not_counted_on():
     assert "rebalance_api" not in {release.endpoint for release in plan.releases}
     assert plan.expected_leftover == 90
     assert plan.binds.endswith("(rebalance_api is not counted on until it answers well)")
+    assert plan.blamed == ("rebalance_api",)
+    assert plan_of({"REBALANCE_NEEDED": 270}, windows=windows).blamed == ()
 
 
 def test_a_budget_keeps_its_endpoints_together_within_its_limit():

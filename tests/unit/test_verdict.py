@@ -10,6 +10,7 @@ from tests.unit.statuses import endpoint, record, rest, status
 
 LEFT = {"forecast_seconds": 120.0, "expected_leftover": 12, "workers": 3, "binds": "the limit of A binds"}
 FAILING = {"a": endpoint(["A"], errors=27, completed=63), "b": endpoint(["A"])}
+RESTED = {"health": "resting", "circuit_reason": "failing", "since": "2026-11-25T10:14:01.500Z"}
 TROUBLES = [{"endpoint": "a", "address": "h:80", "what": "HTTP 500", "calls": 27}]
 NOT_READY = {**status()["workers"], "ready": 0}
 RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_seconds": 9.0}
@@ -26,6 +27,7 @@ RESTING = {"health": "resting", "circuit_reason": "failing: HTTP 503", "circuit_
         ),
         (status(forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint=FAILING, troubles=TROUBLES), Level.WARN, "a fails 30% of its calls: HTTP 500"),
+        (status(by_endpoint={"a": FAILING["a"] | RESTED}), Level.WARN, "a fails 30% of its calls since 10:14:01 UTC"),
         (status(by_endpoint=FAILING, forecast=LEFT), Level.WARN, "12 events will be left over"),
         (status(by_endpoint={"a": endpoint(["A"], **RESTING)}), Level.WARN, "a resting (failing: HTTP 503) for 9.0 s"),
         (status(workers=3, forecast=LEFT) | {"workers": NOT_READY}, Level.BAD, "No worker is ready"),
@@ -86,14 +88,14 @@ def test_an_endpoint_to_blame_stays_in_the_headline():
 
     assert one.words == "a failing: HTTP 500 since 10:14:01 UTC"
     assert one.more == (
-        "Up to 12 events will be left over. No call to a is counted on. Once it works, `rlm endpoint resume a` calls "
-        "it at once."
+        "Up to 12 events will be left over. Until it works, `rlm endpoint pause a` keeps events from being spent on "
+        "probes; then `rlm endpoint resume a` calls it at once. No call to a is counted on."
     )
     assert (one.endpoint, two.endpoint) == ("a", "a")
     assert two.words == "2 failing: HTTP 500 since 2026-11-24 23:00:00 UTC: a, b"
-    assert "Once one works, `rlm endpoint resume NAME` calls it at once." in two.more
+    assert "; then `rlm endpoint resume NAME` calls it at once. " in two.more
     assert three.words == "a paused for 0.8 s since 10:14:01 UTC"
-    assert three.more.endswith("`rlm endpoint resume a` ends a pause.")
+    assert " `rlm endpoint resume a` ends a pause. " in three.more
 
 
 def test_an_endpoint_that_is_well_again_is_not_blamed():

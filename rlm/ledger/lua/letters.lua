@@ -35,7 +35,7 @@ for number, outcome in ipairs(done) do
     ARGV[first + 2], ARGV[first + 3], ARGV[first + 4], ARGV[first + 5], ARGV[first + 6]
   if outcome == 1 and event_id == '' then
     -- Another letter of the same item may have pushed it back already; look for it among the newest.
-    if not redis.call('LPOS', event, item, 'MAXLEN', 10000) then redis.call('LPUSH', event, item) end
+    if not redis.call('LPOS', event, item, 'MAXLEN', #places > 1 and 1000 or 10000) then redis.call('LPUSH', event, item) end
   elseif outcome == 1 then
     local score = string.format('%.0f', offset + redis.call('INCR', sequence))
     redis.call('DEL', event)

@@ -118,8 +118,8 @@ class _Site:
         """Return a page with its status; a page with the reason if it cannot be shown."""
         try:
             return self._render(page, question, viewer), 200
-        except StoreError:
-            trouble, status = AWAY, _UNAVAILABLE
+        except StoreError as error:
+            trouble, status = str(error).rstrip("."), _UNAVAILABLE
         except RLMError as error:
             trouble, status = str(error).rstrip("."), _NOT_FOUND
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)

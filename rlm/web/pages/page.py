@@ -203,7 +203,7 @@ def render(frame: Frame, template: str, values: Mapping[str, Any]) -> Rendered:
     return rendered
 
 
-def alone(template: str, **values: str) -> str:
+def alone(template: str, **values: object) -> str:
     """Render a template without the frame of the dashboard."""
     return _ENVIRONMENT.get_template(template).render(values)
 

@@ -56,15 +56,20 @@
     const chosen = getSelection();
     return Boolean(chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode));
   }
+  /* The element that replaced another: it has the same id, or orders the same. */
+  function successor({ id, dataset: { post, body } }) {
+    const orders = document.querySelectorAll("button[data-post]");
+    return byId(id) ?? [...orders].find((one) => one.dataset.post === post && one.dataset.body === body);
+  }
   function put(section, html) {
-    const focused = section.contains(document.activeElement) ? document.activeElement.id : "";
+    const focused = section.contains(document.activeElement) ? document.activeElement : null;
     const open = [...section.querySelectorAll("details[id]")].filter((one) => one.open).map((one) => one.id);
     const scrolled = [...section.querySelectorAll("[data-scroll]")].map((one) => one.scrollLeft);
     section.innerHTML = html;
     writeTimes(section);
     open.forEach((id) => byId(id)?.setAttribute("open", ""));
     section.querySelectorAll("[data-scroll]").forEach((one, at) => { one.scrollLeft = scrolled[at] ?? 0; });
-    if (focused) byId(focused)?.focus({ preventScroll: true });
+    if (focused) successor(focused)?.focus({ preventScroll: true });
     const said = section.querySelector("[data-spoken]");
     if (said && said.dataset.spoken !== spoken) {
       if (spoken !== undefined) byId("spoken").textContent = said.textContent;
@@ -150,7 +155,10 @@
   }
 
   /* A form that is asked again as one types or drags. Its address follows once that is settled, for the link. */
-  const addressOf = (form) => `${location.pathname}?${new URLSearchParams(new FormData(form))}`;
+  function addressOf(form) {
+    const told = [...new FormData(form)].filter(([name, value]) => form.elements[name].dataset?.today !== value);
+    return `${location.pathname}?${new URLSearchParams(told)}`;
+  }
   let following;
   document.addEventListener("input", ({ target }) => {
     const form = target.closest("form[data-follow]");
@@ -232,11 +240,13 @@
     try {
       told = JSON.parse(text);
     } catch { /* it is no document */ }
+    if (answer.status === 403 && told.error) told.error += ` ${told.remedy}`;
     return answer.ok ? ["", told] : [told.error ?? told.detail ?? (text || `HTTP ${answer.status}`), told];
   }
   dialog.querySelector("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const fault = dialog.querySelector(".fault"), form = event.target;
+    if (form.classList.contains("busy")) return; // Enter was pressed twice
     form.classList.add("busy");
     try {
       const [why, told] = await send(asked.dataset.post, { ...bodyOf(form, asked), ...most }), refused = told.refused ?? [];
@@ -252,6 +262,7 @@
     }
   });
   dialog.querySelector("[value=cancel]").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => { if (!asked.isConnected) successor(asked)?.focus(); });
   let hush;
   function say(text) {
     const said = byId("said");
