@@ -65,10 +65,11 @@ class ReleaseState(msgspec.Struct, frozen=True):
         """How far ahead lanes are given calls, seconds."""
         return AHEAD_SECONDS + LAGS * self.lag_seconds
 
-    def calls_ahead(self, event_type: EventType) -> float:
-        """Return how many calls of a type a lane ends in the time ahead, with the type's fastest endpoint."""
+    def part_of_lane(self, event_type: EventType) -> float:
+        """Return which part of a lane a call of a type occupies in the time ahead, with the type's fastest endpoint."""
         calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
-        return min(self.ahead_seconds / (self.turnaround_seconds + min(calls)), MOST_AHEAD)
+        turn = self.turnaround_seconds + min(calls)
+        return max(turn / (turn + self.ahead_seconds), 1 / (1 + MOST_AHEAD))
 
     def wait_seconds(self, endpoint: Endpoint) -> float:
         """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
@@ -84,30 +85,31 @@ def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str
     slot, are subtracted from the free slots because they are about to take one.
     """
     free = _free_slots(state, types)
-    ahead = {one.name: state.calls_ahead(one) for one in types}
+    parts = {one.name: state.part_of_lane(one) for one in types}
     turns = [(event_type, state.counts[event_type.name].pending) for event_type in types]
     if sharing := [event_type for event_type in types if event_type.share]:
-        begin_now = sum(map(len, _choose(state, turns, dict(free), ahead).values()))
+        begin_now = sum(map(len, _choose(state, turns, dict(free), parts).values()))
         total, begun = sum(state.begun.values()) + begin_now, state.begun
         turns = [(one, due(one.share, total, begun.get(one.name, 0))) for one in sharing] + turns
-    return _choose(state, turns, free, ahead)
+    return _choose(state, turns, free, parts)
 
 
 def _choose(
-    state: ReleaseState, turns: Sequence[tuple[EventType, int]], free: dict[str, int], ahead: Mapping[str, float]
+    state: ReleaseState, turns: Sequence[tuple[EventType, int]], free: dict[str, int], parts: Mapping[str, float]
 ) -> dict[str, list[str]]:
     """Take `free` slots for the types in the order of their turns, each with the most calls that it may get then.
 
-    A lane makes as many calls of a type as it ends in the time `ahead`, and at least one.
+    A call occupies one of the `parts` of a lane, by type.
     """
-    lanes = _open_lanes(state, ahead)
+    lanes = _open_lanes(state, parts)
     chosen: dict[str, list[str]] = {}
     for event_type, most in turns:
         had = chosen.get(event_type.name, [])
-        calls = max(1.0, ahead[event_type.name])
-        wanted = min(most, math.floor(lanes * calls), state.counts[event_type.name].pending - len(had))
+        part = parts[event_type.name]
+        # Rounding must not take away a call that just fits.
+        wanted = min(most, math.floor(lanes / part + 1e-9), state.counts[event_type.name].pending - len(had))
         releases = _take(free, state.usable(event_type), wanted)
-        lanes -= len(releases) / calls
+        lanes -= len(releases) * part
         if releases:
             chosen[event_type.name] = [*had, *releases]
     return chosen
@@ -127,14 +129,11 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
     return list(islice(in_order_of_use(free, endpoints), wanted)) if endpoints and wanted > 0 else []
 
 
-def _open_lanes(state: ReleaseState, ahead: Mapping[str, float]) -> float:
-    """Return how many lanes can be given calls: idle ones, and those that will be free in the time `ahead`.
-
-    Released calls occupy the lanes that will make them.
-    """
-    counts = [(state.counts[name], calls) for name, calls in ahead.items()]
-    idle = state.lanes - sum(count.inflight + count.released / max(1.0, calls) for count, calls in counts)
-    return min(idle, burst_of(state.lanes)) + sum(count.inflight * min(1.0, calls) for count, calls in counts)
+def _open_lanes(state: ReleaseState, parts: Mapping[str, float]) -> float:
+    """Return how many lanes can be given calls: idle ones, and those that will soon be free."""
+    counts = [(state.counts[name], part) for name, part in parts.items()]
+    idle = state.lanes - sum(count.inflight + count.released * part for count, part in counts)
+    return min(idle, burst_of(state.lanes)) + sum(count.inflight * (1 - part) for count, part in counts)
 
 
 def burst_of(lanes: int) -> int:
