@@ -90,6 +90,10 @@ class Forecaster:
     def _forecast(
         self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None
     ) -> None:
+        # An endpoint that has answered no call of the run is not counted on either, before it has failed often enough
+        # to rest: with a low limit that takes several periods.
+        down = {name: replace(scene.windows[name], suspect=True) for name in self.measuring.down & {*scene.windows}}
+        scene = replace(scene, windows={**scene.windows, **down})
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)

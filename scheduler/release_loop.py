@@ -247,7 +247,8 @@ class ReleaseLoop:
 
     def _free_overdue(self, now_us: int, counts: Mapping[str, Counts], views: Mapping[str, WindowState]) -> None:
         recovery, extra = self._store.recovery, {"run_id": self._run.id}
-        if void := recovery.void_releases(self._leader.token):
+        void = recovery.void_releases(self._leader.token)
+        if void and sum(one.inflight for one in counts.values()) < self._lanes:  # else they waited for a lane
             self._watch.note_void(void, views)
             log.warning("Not made in time: %s", counted(len(void), "released call"), extra={"action": "void", **extra})
         if not self._leader.newer:  # which may know how to send what no lane of this version can

@@ -6,6 +6,7 @@ Whoever closes a run checks it, and raises an alarm for each broken promise.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.breaker import forget_what_is_over, raised_alarm
 from rlm.ledger.control import limits_by_hand
+from rlm.ledger.measures import failing
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess
@@ -149,6 +151,9 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
         told = [by_hand[one.name] for one in kind.endpoints if one.name in by_hand]
         by_hand[kind.name] = "; ".join(told[:MOST_NAMED])
     leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
+    failed = Counter[str]()
+    for (name, _), number in failing(found.tally).items():
+        failed[name] += number
     return Ended(
         leftover=leftover,
         spent=run.spent or {},
@@ -160,6 +165,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
         failure=run.failure,
         stopped=run.stopped,
         by_hand=by_hand,
+        failing=failed,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.core.expected import Completed, Expected, Following, Measured, Pair
+from rlm.core.expected import CHANGED_CALLS, Completed, Expected, Following, Measured, Pair
 from rlm.core.tally import of_calls
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import SLICE, Command, Part
@@ -135,6 +135,14 @@ class Measuring:
         self._failing: dict[Pair, int] = {}
         #: What to expect as of the last look; the same object while nothing changes.
         self.expected: Mapping[Pair, Expected] = _expected(self._followed)
+
+    @property
+    def down(self) -> set[str]:
+        """The endpoints of which every call of the run has failed so far; one failed call alone says nothing."""
+        failed = Counter[str]()
+        for (_, endpoint), number in self._failing.items():
+            failed[endpoint] += number
+        return {name for name, number in failed.items() if number >= CHANGED_CALLS and name not in self.answered_us}
 
     def look(self) -> list[Completed]:
         """Read what happened since the last successful look; return the calls that were completed."""

@@ -61,7 +61,7 @@ class Ended(msgspec.Struct, frozen=True):
     `leftover`, `spent` and `cut` count events by type: all that are left over, those that used all attempts, and those
     whose calls the deadline cut off. `waits` is what the others waited for. `limits` are the limits in force, by budget
     and, for the first endpoint of each type, by type; `by_hand` says, by budget and type, how limits were set by hand.
-    `stopped` says why the run ended early, empty if it did not.
+    `stopped` says why the run ended early, empty if it did not. `failing` has the failed calls by type.
     """
 
     leftover: Mapping[str, int]
@@ -74,6 +74,7 @@ class Ended(msgspec.Struct, frozen=True):
     failure: str = ""
     stopped: str = ""
     by_hand: Mapping[str, str] = {}
+    failing: Mapping[str, int] = {}
 
 
 def causes(run: Ended) -> list[dict[str, Any]]:
@@ -91,7 +92,9 @@ def causes(run: Ended) -> list[dict[str, Any]]:
     spent = {name: min(number, run.spent.get(name, 0)) for name, number in left.items()}
     cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in left.items()}
     waited = {name: number - spent[name] - cut[name] for name, number in left.items()}
-    return sorted([*_spent(spent), *_waited(run, waited, cut)], key=lambda one: -int(one["leftover"]))
+    starved = {name: waited.pop(name) for name in left if _is_starved(run, name, waited[name])}
+    told = [*_spent(spent), *_starved(run, starved), *_waited(run, waited, cut)]
+    return sorted(told, key=lambda one: -int(one["leftover"]))
 
 
 def verdict(why: Sequence[Mapping[str, Any]]) -> str:
@@ -118,6 +121,19 @@ def _spent(spent: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     numbers = {name: number for name, number in spent.items() if number}
     if numbers:
         yield _cause(ATTEMPTS, numbers, f"calls for {_names(list(numbers))} failed as often as they are tried in a run")
+
+
+def _is_starved(run: Ended, name: str, waited: int) -> bool:
+    """Return whether the events of a type that `waited` for a slot would have had one without its failed calls."""
+    wait = _longest(run.waits.by_type.get(name, {}))
+    return wait is not None and wait.obstacle in IN_ORDER and 0 < waited <= run.failing.get(name, 0)
+
+
+def _starved(run: Ended, starved: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    if starved:
+        failed = sum(run.failing[name] for name in starved)
+        calls = f"{counted(failed, 'call')} for {_names(list(starved))} failed"
+        yield _cause(ATTEMPTS, starved, f"{calls} and used the slots that they waited for")
 
 
 def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[dict[str, Any]]:

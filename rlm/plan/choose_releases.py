@@ -65,10 +65,11 @@ class ReleaseState(msgspec.Struct, frozen=True):
         """How far ahead lanes are given calls, seconds."""
         return AHEAD_SECONDS + LAGS * self.lag_seconds
 
-    def turn_seconds(self, event_type: EventType) -> float:
-        """Return the seconds until a lane that begins a call of a type is free again, with its fastest endpoint."""
+    def part_of_lane(self, event_type: EventType) -> float:
+        """Return which part of a lane a call of a type occupies in the time ahead, with the type's fastest endpoint."""
         calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
-        return self.turnaround_seconds + min(calls)
+        turn = self.turnaround_seconds + min(calls)
+        return max(turn / (turn + self.ahead_seconds), 1 / (1 + MOST_AHEAD))
 
     def wait_seconds(self, endpoint: Endpoint) -> float:
         """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
@@ -84,25 +85,31 @@ def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str
     slot, are subtracted from the free slots because they are about to take one.
     """
     free = _free_slots(state, types)
-    lanes = _open_lanes(state, types)
-    turns = [(event_type, lanes) for event_type in types]
+    parts = {one.name: state.part_of_lane(one) for one in types}
+    turns = [(event_type, state.counts[event_type.name].pending) for event_type in types]
     if sharing := [event_type for event_type in types if event_type.share]:
-        begin_now = sum(map(len, _choose(state, turns, dict(free), lanes).values()))
+        begin_now = sum(map(len, _choose(state, turns, dict(free), parts).values()))
         total, begun = sum(state.begun.values()) + begin_now, state.begun
         turns = [(one, due(one.share, total, begun.get(one.name, 0))) for one in sharing] + turns
-    return _choose(state, turns, free, lanes)
+    return _choose(state, turns, free, parts)
 
 
 def _choose(
-    state: ReleaseState, turns: Sequence[tuple[EventType, int]], free: dict[str, int], lanes: int
+    state: ReleaseState, turns: Sequence[tuple[EventType, int]], free: dict[str, int], parts: Mapping[str, float]
 ) -> dict[str, list[str]]:
-    """Take `free` slots for the types in the order of their turns, each with the most lanes that it may take then."""
+    """Take `free` slots for the types in the order of their turns, each with the most calls that it may get then.
+
+    A call occupies one of the `parts` of a lane, by type.
+    """
+    lanes = _open_lanes(state, parts)
     chosen: dict[str, list[str]] = {}
     for event_type, most in turns:
         had = chosen.get(event_type.name, [])
-        wanted = min(most, lanes, state.counts[event_type.name].pending - len(had))
+        part = parts[event_type.name]
+        # Rounding must not take away a call that just fits.
+        wanted = min(most, math.floor(lanes / part + 1e-9), state.counts[event_type.name].pending - len(had))
         releases = _take(free, state.usable(event_type), wanted)
-        lanes -= len(releases)
+        lanes -= len(releases) * part
         if releases:
             chosen[event_type.name] = [*had, *releases]
     return chosen
@@ -122,19 +129,11 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
     return list(islice(in_order_of_use(free, endpoints), wanted)) if endpoints and wanted > 0 else []
 
 
-def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
-    """Return how many more calls may be released: for idle lanes, and for lanes that will soon be free.
-
-    An idle lane that begins now may soon be free again; this assumes the longest of the calls that wait.
-    """
-    counts = state.counts
-    busy = sum(count.released + count.inflight for count in counts.values())
-    woken = min(state.lanes - busy, burst_of(state.lanes))
-    turns = {one.name: state.turn_seconds(one) for one in types}
-    longest = max((turn for name, turn in turns.items() if counts[name].pending), default=math.inf)
-    ends_per_second = sum(counts[name].inflight / turn for name, turn in turns.items()) + max(0, woken) / longest
-    soon = min(ends_per_second * state.ahead_seconds, MOST_AHEAD * state.lanes)
-    return woken + math.floor(soon)
+def _open_lanes(state: ReleaseState, parts: Mapping[str, float]) -> float:
+    """Return how many lanes can be given calls: idle ones, and those that will soon be free."""
+    counts = [(state.counts[name], part) for name, part in parts.items()]
+    idle = state.lanes - sum(count.inflight + count.released * part for count, part in counts)
+    return min(idle, burst_of(state.lanes)) + sum(count.inflight * (1 - part) for count, part in counts)
 
 
 def burst_of(lanes: int) -> int:

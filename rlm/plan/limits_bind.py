@@ -98,7 +98,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
         return sum(self.by_limit.values()) + sum(self.by_budget.values())
 
     def _left_over(self) -> str:
-        change = "however many workers" if self.least is None else f"with more workers {self.least:,}"
+        change = "however many workers" if self.least is None else f"with more workers than allowed {self.least:,}"
         by_limits, by_shut, until = self._of_limits, sum(self.by_shut.values()), f"the deadline at {clock(self.until)}"
         told = dict(self.failing)
         if by_limits:

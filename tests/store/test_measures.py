@@ -175,6 +175,23 @@ def test_an_open_run_is_followed_call_by_call(store, running, carry):
     assert before == {PAIR: Expected(0.3, 0.3)}
 
 
+def test_an_endpoint_is_down_if_all_its_calls_failed(store, running, carry):
+    """More than one of them, and until it answers."""
+    run = running(10)
+    measuring = Measuring(store, run.id)
+
+    def down():
+        measuring.look()
+        return measuring.down
+
+    carry(run, [], errors=1)
+    assert down() == set()
+    carry(run, [], errors=1)
+    assert down() == {steps.ENDPOINT}
+    carry(run, [0.1])
+    assert down() == set()
+
+
 def test_a_successor_follows_the_run_from_its_beginning(store, running, carry):
     """What was measured before the conductor changed counts as well."""
     run = running(30)

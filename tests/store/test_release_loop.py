@@ -162,6 +162,24 @@ def test_no_worker_is_missed_for_calls_that_its_host_cannot_make(store, start, m
     assert Wait(Obstacle.SILENT) not in loop._waits.by_type.get(steps.TYPE, {})
 
 
+def test_no_worker_is_missed_for_calls_that_wait_for_a_lane(store, start, conductor, caplog):
+    """While all lanes are busy, nobody could take what is released ahead."""
+    loop = start(LANES + 1)
+    announce(store, "w1")
+    loop._turn()
+    for lane in range(1, LANES + 1):
+        steps.claim(store, loop._run, worker="w1", lane=lane)
+    steps.release(store, conductor._leader.token, loop._run, void=-1)
+
+    loop._looked_at = float("-inf")
+    loop._turn()
+
+    assert looks.counts(store).inflight == LANES
+    assert looks.released(store) == []  # it is void
+    assert loop._lack(loop._counts) is None
+    assert "Not made in time" not in caplog.text
+
+
 def test_nobody_to_start_workers_is_why_none_is_ready_from_the_first_look_on(store, start, conductor):
     """As the open run says: not that the first call was not made yet."""
     loop = start(1)

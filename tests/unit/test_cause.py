@@ -84,6 +84,23 @@ def test_types_that_waited_for_the_same_are_told_together_and_others_apart():
     assert found[0]["sentence"] == "30 events left over: the limits of A and B let no more through"
 
 
+def test_a_limit_is_no_cause_where_failed_calls_used_the_slots():
+    """Had they succeeded, as many events more were done. A few failures explain few of many leftovers."""
+    waits = {"A": {LIMIT: 40.0}, "B": {LANES: 40.0}}
+
+    found = causes(ended({"A": 24, "B": 3}, waits, spent={"A": 5}, failing={"A": 21, "B": 9}))
+
+    assert [figures(one) for one in found] == [
+        (ATTEMPTS, ["A"], 19),
+        (ATTEMPTS, ["A"], 5),
+        (Obstacle.LANES, ["B"], 3),
+    ]
+    assert found[0]["sentence"] == "19 events left over: 21 calls for A failed and used the slots that they waited for"
+    assert went_wrong(found)
+    (found,) = causes(ended({"A": 24}, waits, failing={"A": 21}))
+    assert figures(found) == (Obstacle.LIMIT, ["A"], 24)
+
+
 def test_what_went_wrong_besides_is_told_where_it_took_long_enough():
     """A pause of a twentieth of the window is; a moment without a worker is not."""
     waits = {"A": {LIMIT: 40.0, Wait(Obstacle.PAUSED, "a1"): 12.0, WORKERS: 0.4}}

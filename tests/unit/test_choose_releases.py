@@ -244,7 +244,22 @@ def test_lanes_that_are_idle_for_a_moment_are_given_more_than_one_quick_call_eac
     assert number() == BURST_LANES + 150
     assert number(turnaround_seconds=0.005) == BURST_LANES + 75
     assert number(turnaround_seconds=0.005, lag_seconds=0.05) == BURST_LANES + 300
-    assert number(lag_seconds=60.0) == BURST_LANES + MOST_AHEAD * 20
+    assert number(lag_seconds=60.0) == BURST_LANES + MOST_AHEAD * BURST_LANES
+
+
+def test_lanes_that_end_quick_calls_are_given_no_more_long_ones_than_they_can_begin():
+    """In the time ahead, twelve lanes end 25 quick calls. After a long call, a lane is busy for longer than that."""
+    quick = {("HIGH", "high"): Expected(0.1, 0.2)}
+
+    def number(inflight, released=0):
+        found = counts(Counts(inflight=inflight), Counts(pending=60, released=released))
+        scene = ReleaseState(found, views(low=72), 12, 60.0, quick, lag_seconds=0.05)
+        return len(choose_releases(scene, TYPES).get("LOW", []))
+
+    assert 8 < number(inflight=12) <= 12
+    assert number(inflight=12, released=12) == 0
+    assert 8 < number(inflight=6) <= 13
+    assert 0 < number(inflight=6, released=6) <= 6
 
 
 def test_the_next_look_can_wait_while_lanes_have_calls_ahead():

@@ -102,6 +102,18 @@ def test_an_event_that_the_forecast_leaves_over_says_so(left, late):
     assert told.endswith("; by the forecast it will be left over, and the next run starts at about 14:04:22") is late
 
 
+def test_an_event_that_the_forecast_leaves_over_is_not_about_to_be_released():
+    """Nor is one with more events before it than lanes are idle: both slots and lanes are needed."""
+    slots = gate(health=Circuit.OK, wait=0.0, free=14)
+    late = replace(status().run, forecast={"leftover_by_type": {"T": 340}})
+
+    assert pending(slots, lanes=20, busy=8) == "14 slots are free, so it is about to be released"
+    assert pending(slots, lanes=20, busy=9) == "14 slots are free, and 11 lanes of the workers are idle"
+    assert pending(slots, lanes=20, busy=8, run=late).startswith(
+        "14 slots are free, and 12 lanes of the workers are idle;"
+    )
+
+
 def test_workers_of_another_configuration_are_named():
     """They are ready and claim nothing: free slots are no reason to wait in peace."""
     slots = gate(health=Circuit.OK, wait=0.0, free=4)

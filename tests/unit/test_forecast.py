@@ -38,7 +38,7 @@ class Planned:
         self.now = 100.0 - REPLAN_SECONDS
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
-        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={})
+        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={}, down=set())
         monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
         self.too_high = []
         monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
@@ -92,6 +92,17 @@ def test_the_plan_that_a_run_began_with_stands_for_a_moment(monkeypatch):
     planned.now += 0.01
     planned.look(Counts(pending=9), 0)
     assert len(planned.published) == 1
+
+
+def test_an_endpoint_that_has_answered_nothing_is_not_counted_on(monkeypatch):
+    """With a low limit several periods pass until it has failed often enough to rest; all was "on track"."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    planned.measuring.down = {"t", "of no type"}
+
+    planned.look(Counts(pending=9), 0)
+
+    assert [suspect for suspect, _ in planned.counted_on.values()] == [True]
+    assert planned.published[0]["probed"] == ["t"]
 
 
 def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):

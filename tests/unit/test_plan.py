@@ -896,3 +896,13 @@ def test_endpoints_that_are_not_needed_cost_a_plan_nothing(monkeypatch):
 
     assert course.left == {"T": 0}
     assert looked.total() == looked["first"]
+
+
+def test_what_more_workers_would_leave_is_told_of_more_than_are_allowed():
+    """The plan already has as many as the settings or the hosts allow if more would help."""
+    bound = LimitsBind({"A": 3}, {}, (), 60 * SECOND, least=1)
+
+    assert (
+        str(bound)
+        == "the limit of A binds until the deadline at 1:00: 3 are left over, with more workers than allowed 1"
+    )

@@ -47,12 +47,15 @@ def _queued(event: Whereabouts, status: TypeStatus) -> str:
 
 def _pending(event: Whereabouts, status: TypeStatus) -> str:
     run, told = status.run, f"is pending{_in_order(event)}: {_why(event, status)}"
-    if run is None or not event.position or not event.of or _stopped(run, status):
+    if run is None or not _is_late(event, run) or _stopped(run, status):
         return told
+    return f"{told}; by the forecast it will be left over, and {_next_run(status)}"
+
+
+def _is_late(event: Whereabouts, run: Run) -> bool:
+    """Return whether an event is among the last in order, which the forecast leaves over."""
     left_over = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
-    if event.position <= event.of - left_over:
-        return told
-    return f"{told}; by the forecast it will be left over, and {_next_run(status)}"  # it is among the last in order
+    return bool(event.position and event.of and event.position > event.of - left_over)
 
 
 def _in_order(event: Whereabouts) -> str:
@@ -94,9 +97,12 @@ def _free(event: Whereabouts, status: TypeStatus, free: int) -> str:
     if status.busy >= status.lanes:
         lanes = "the only lane" if status.lanes == 1 else f"all {status.lanes:,} lanes"
         return f"{slots}, and {lanes} of the workers {'is' if status.lanes == 1 else 'are'} busy"
-    before = (event.position or 1) - 1
-    turn = "so it is about to be released" if before < free else f"and {before:,} of its type go before it"
-    return f"{slots}, {turn}"
+    before, idle = (event.position or 1) - 1, status.lanes - status.busy
+    if before >= free:
+        return f"{slots}, and {before:,} of its type go before it"
+    if before >= idle or (status.run and _is_late(event, status.run)):
+        return f"{slots}, and {counted(idle, 'lane')} of the workers {'is' if idle == 1 else 'are'} idle"
+    return f"{slots}, so it is about to be released"
 
 
 def _shut(gates: Sequence[EndpointGate]) -> str:
