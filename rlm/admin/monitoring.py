@@ -196,13 +196,17 @@ class Monitor:
 
 
 class Sparing:
-    """Caches a value that takes long to compute: the longer it takes, the longer it is kept."""
+    """Caches a value that takes long to compute: the longer it takes, the longer it is kept.
+
+    Only the quicker of the last two computations counts, because a single slow one may have been held up.
+    """
 
     def __init__(self, find: Callable[[], Any], at_least_seconds: float) -> None:
         self._find = find
         self._at_least_seconds = at_least_seconds
         self._found: Any = None
         self._good_until = float("-inf")
+        self._took = 0.0
 
     def get(self) -> Any:
         """Return the value; compute it anew if it is too old."""
@@ -210,7 +214,8 @@ class Sparing:
         if began >= self._good_until:
             self._found = self._find()
             now = system_clock.monotonic()
-            self._good_until = now + max(self._at_least_seconds, PATIENCE * (now - began))
+            before, self._took = self._took, now - began
+            self._good_until = now + max(self._at_least_seconds, PATIENCE * min(before, self._took))
         return self._found
 
 

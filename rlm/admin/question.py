@@ -154,7 +154,7 @@ def answer(store: Store, question: Question) -> PlanAnswer:
 
 def replayed(store: Store, question: Question, number: int) -> Replay:
     """Answer the question for the last `number` finished runs."""
-    return replay(store.runs.recent(number), number, *_cases(store, question, fresh=True))
+    return replay(store.runs.recent(number + 1), number, *_cases(store, question, fresh=True))
 
 
 def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:

@@ -167,11 +167,15 @@ def replay(records: Sequence[Mapping[str, Any]], asked: int, today: Case, other:
     """Replay the runs of `records`, newest first; `asked` runs were asked for.
 
     `today` is the case without a change, `other` the case with it. Their windows are not used: each run begins with
-    those that the run before it left, the oldest with open ones.
+    those that the run before it left. A record more than `asked` gives those of the oldest run; else they are open.
     """
     unchanged, changed = _Chain(today, None), _Chain(today, other)
     played = []
     records = [one for one in records if one.keys() >= _NEEDED]
+    for one in records[asked : asked + 1]:
+        (earlier := _Chain(today, None)).play(one)
+        unchanged.before = changed.before = earlier.before
+    records = records[:asked]
     for record in reversed(records):
         counts = [_counts(record, kind.name) for kind in today.types]
         taken, again, left = (sum(one[key] for one in counts) for key in ("taken", "carried_over", "leftover"))
@@ -195,7 +199,7 @@ class _Chain:
         self._left_then: Mapping[str, int] = {}
         self._known: dict[Pair, Expected] = {}
         #: The run before: its case, its course, and when it began, in seconds since 1970.
-        self._before: tuple[Case, Course, float] | None = None
+        self.before: tuple[Case, Course, float] | None = None
 
     def play(self, record: Mapping[str, Any]) -> Played:
         """Plan the next run; if it was cut short, take its completed events from the record."""
@@ -214,7 +218,7 @@ class _Chain:
             first_call = min((start.at for start in course.starts), default=0)
             finish_seconds = max(0, course.forecast - first_call) / SECOND
         self._left, self._left_then = course.left, {name: one["leftover"] for name, one in counts.items()}
-        self._before = case, course, timestamp(record["started_at"])
+        self.before = case, course, timestamp(record["started_at"])
         return Played(sum(events.values()), course.leftover, finish_seconds)
 
     def _case(self, record: Mapping[str, Any]) -> Case:
@@ -232,8 +236,8 @@ class _Chain:
     def _windows(self, case: Case, record: Mapping[str, Any]) -> dict[str, WindowState]:
         """Return the windows that the run before left; endpoints that only failed in this run are suspect."""
         found: dict[str, WindowState] = {}
-        if self._before:
-            before, course, began_at = self._before
+        if self.before:
+            before, course, began_at = self.before
             ended = max((start.at + start.takes for start in course.starts), default=0) / SECOND
             seconds = max(timestamp(record["started_at"]) - began_at, ended)  # not before the end of the run
             found = carried(before.workload({}), course.starts, seconds, before.settings.run.guard_seconds)

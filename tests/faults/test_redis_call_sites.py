@@ -434,6 +434,9 @@ def _limits(system: Behind) -> dict[str, str]:
     return system.store.limits()
 
 
+#: The item of a letter that a retry puts back: an earlier RLM refused it.
+CURED = b'{"id": "cured", "wallet_name": "w", "events": ["ONE"]}'
+
 COMMANDS = [
     Command("look_items", ("plan",), lambda system: system.store.intake.waiting() == 1),
     Command("pause_endpoint", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
@@ -451,7 +454,7 @@ def _paused(system: Behind) -> bool:
 
 def _retried(system: Behind) -> bool:
     waiting = system.store.client.lrange(system.store.keys.events, 0, -1)
-    return waiting.count(b'"bad"') == 1
+    return waiting.count(CURED) == 1
 
 
 @pytest.mark.long
@@ -461,7 +464,7 @@ def test_a_call_of_a_command_fails(tmp_path, fault):
     with behind_proxies(tmp_path, document=BUDGETED) as system:
         for command in COMMANDS:
             system.store.client.delete(system.store.keys.events, system.store.keys.failed)
-            if command.script.endswith("_letter"):
+            if command.script.endswith("_letters"):
                 _write_letter(system)
             else:
                 system.push([make_item("i", "ONE")])
@@ -476,5 +479,5 @@ def test_a_call_of_a_command_fails(tmp_path, fault):
 
 
 def _write_letter(system: Behind) -> None:
-    letter = encode_letter(b'"bad"', Reason.NOT_OBJECT, "no", failed_at=0, run_id=None, event=None)
+    letter = encode_letter(CURED, Reason.BAD_VALUE, "no", failed_at=0, run_id=None, event=None)
     system.store.client.lpush(system.store.keys.failed, letter)

@@ -185,19 +185,43 @@ def test_letters_that_have_moved_since_they_were_read_are_found(store, token, ru
     assert list(store.letters.all()) == [written[5]]
 
 
-def test_one_step_deals_with_many_letters(store, monkeypatch):
-    """Finding a letter by its value reads the whole list, so that 100,000 took many minutes."""
+def written_at_intake(store, number):
+    """Write letters without events; return them, the oldest first."""
     written = [
-        encode_letter(b"{%d" % number, Reason.NOT_JSON, "no", failed_at=number, run_id=None, event=None)
-        for number in range(300)
+        encode_letter(b"{%d" % one, Reason.NOT_JSON, "no", failed_at=one, run_id=None, event=None)
+        for one in range(number)
     ]
     store.client.lpush(store.keys.failed, *written)
     store.client.config_resetstat()
+    return written
+
+
+def calls(store, command):
+    """Return how often Redis has carried out a command since the letters were written."""
+    return store.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+def test_one_step_deals_with_many_letters(store):
+    """Finding a letter by its value reads the whole list, so that 100,000 took many minutes."""
+    written_at_intake(store, 300)
 
     outcomes = Dealing(Deal.DROP).carry_out(store, 300)
 
     assert [one.refused for one in outcomes] == [""] * 300
     assert store.letters.count() == 0
-    counts = store.client.info("commandstats")
-    assert counts["cmdstat_lrem"]["calls"] == 3
-    assert "cmdstat_lpos" not in counts
+    assert calls(store, "lrem") == 3
+    assert calls(store, "lpos") == 0
+
+
+@pytest.mark.parametrize("gone", [0, 2])
+def test_one_is_looked_for_where_all_have_moved_by_as_much(store, gone):
+    """Somebody else has dropped older ones, or also the first of them: the shift of one is that of the rest."""
+    written = written_at_intake(store, 100)
+    store.client.rpop(store.keys.failed, gone + 5)
+
+    placed = [Placed(letter, older) for older, letter in enumerate(written)][5:]
+    assert store.letters.drop(placed) == [0] * gone + [1] * (95 - gone)
+
+    assert store.letters.count() == 0
+    assert calls(store, "lrem") <= 2
+    assert calls(store, "lpos") == gone + 1

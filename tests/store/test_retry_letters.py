@@ -341,12 +341,15 @@ def test_many_are_retried_in_one_step_in_their_order(store, token, running):
     assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3)]
 
 
-def test_a_damaged_key_leaves_all_as_it_is(store, token, running):
+@pytest.mark.parametrize("damaged", ["event", "retried", "types", "sequence", "events"])
+def test_a_damaged_key_leaves_all_as_it_is(store, token, running, damaged):
     """Neither is a letter lost, nor does anything stand in its place."""
     run = running(2)
     letters = [reject(store, token, run) for _ in range(2)]
     close(store, token, run)
-    store.client.set(store.keys.event(steps.event_id(2)), "damaged")
+    letters.append(reject_at_intake(store, token, b"{not json"))
+    of = {"event": store.keys.event(steps.event_id(2)), "retried": store.keys.retried(steps.TYPE)}
+    store.client.set(of.get(damaged) or getattr(store.keys, damaged), "damaged")
 
-    with looks.nothing_changes(store), pytest.raises(StoreError, match="WRONGTYPE"):
+    with looks.nothing_changes(store), pytest.raises(StoreError, match=r"WRONGTYPE|not an integer"):
         store.letters.retry([Placed(raw, at) for at, raw in enumerate(letters)], steps.priorities(store))

@@ -92,6 +92,16 @@ def test_a_replay_without_a_change_is_what_the_plan_says(case_of):
     assert (found.fewer, found.case, found.off_seconds) == (None, None, pytest.approx(0.505))
 
 
+def test_the_run_before_the_first_one_left_its_windows(case_of):
+    """If it is on record: else the windows are open, and all of the first run's events would fit."""
+    full = {"a": called(10, "10 per 10 minute")}
+    records = [record(10, 10, tick=1, by_endpoint=full), record(10, by_endpoint=full)]
+
+    assert left(replay(records[:1], 1, case_of())) == [(10, 0, 0)]
+    assert left(replay(records, 1, case_of())) == [(10, 10, 10)]
+    assert left(replay(records, 1, case_of(), case_of("types.A.rate_limit=20/minute"))) == [(10, 10, 0)]
+
+
 def test_what_a_run_would_not_have_left_over_the_next_would_not_have_had(case_of):
     """With twice the limit, 20 fewer in the first run and 40 fewer in the second."""
     records = [record(50, 40, tick=1, carried=20), record(50, 20)]

@@ -13,18 +13,25 @@
 -- Atomic because there must never be both the letter and the event, or neither.
 local failed, types, sequence = KEYS[1], KEYS[2], KEYS[3]
 -- include find_letters
-local done, taken, chosen = {}, {}, {}
-for number, place in ipairs(places) do
+local done, taken, chosen, new = {}, {}, {}, 0
+for number, place in ipairs(places) do  -- a damaged key must fail before anything is changed
   local event, retried, event_id = KEYS[2 * number + 2], KEYS[2 * number + 3], ARGV[7 * number - 3]
   if not place then
     done[number] = 0
   elseif event_id ~= '' and (chosen[event_id] or redis.call('HEXISTS', event, 'item') == 1) then
     done[number] = -1
   else
-    redis.call('ZCARD', retried)  -- fails, if it must, before anything is changed
-    done[number], taken[#taken + 1], chosen[event_id] = 1, place, true
+    if event_id == '' then
+      redis.call('LLEN', event)
+    else
+      redis.call('ZCARD', retried)
+      redis.call('SCARD', types)
+      new, chosen[event_id] = new + 1, true
+    end
+    done[number], taken[#taken + 1] = 1, place
   end
 end
+local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
 remove(taken)
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
@@ -37,7 +44,8 @@ for number, outcome in ipairs(done) do
     -- Another letter of the same item may have pushed it back already; look for it among the newest.
     if not redis.call('LPOS', event, item, 'MAXLEN', #places > 1 and 1000 or 10000) then redis.call('LPUSH', event, item) end
   elseif outcome == 1 then
-    local score = string.format('%.0f', offset + redis.call('INCR', sequence))
+    arrival = arrival + 1
+    local score = string.format('%.0f', offset + arrival)
     redis.call('DEL', event)
     redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', item, 'score', score, 'taken_at', taken_at)
     redis.call('ZADD', retried, score, event_id)
@@ -77,20 +85,22 @@ return done
 --- find_letters
 -- Finds dead letters in their places in the list, because finding one by its value, or removing one, reads the whole list.
 -- Uses   failed, ARGV[1] = the number of arguments of each letter, which follow; the first two are letter and older
--- Gives  places         the index of each letter, false if it is gone; it ends before the second that has moved
+-- Gives  places         the index of each letter, false if it is gone; it ends before the second to be searched for
 --        remove(taken)  removes the letters with these indexes together
-local places = {}
+local places, moved = {}, 0
 for first = 2, #ARGV, tonumber(ARGV[1]) do
-  local letter, place = ARGV[first], -1 - ARGV[first + 1]
-  local is_there = redis.call('LINDEX', failed, place) == letter
-  if not is_there and first > 2 then break end
-  places[#places + 1] = is_there and place or redis.call('LPOS', failed, letter)
-  if not is_there then break end
+  local letter, place = ARGV[first], moved - 1 - ARGV[first + 1]
+  if redis.call('LINDEX', failed, place) ~= letter then
+    if first > 2 then break end
+    local found = redis.call('LPOS', failed, letter, 'RANK', -1)
+    moved = found and found - redis.call('LLEN', failed) - place or 1  -- with it gone, the newer ones have moved by one
+    place = found and place + moved
+  end
+  places[#places + 1] = place
 end
 local function remove(taken)
   for _, place in ipairs(taken) do redis.call('LSET', failed, place, 'removed by RLM') end
-  local last = taken[#taken] or 0
-  local is_new = last >= 0 or -2 * last > redis.call('LLEN', failed)  -- begin at the nearer end
+  local is_new = -2 * (taken[#taken] or 0) > redis.call('LLEN', failed)  -- begin at the nearer end
   if #taken > 0 then redis.call('LREM', failed, is_new and #taken or -#taken, 'removed by RLM') end
 end
 
