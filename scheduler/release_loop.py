@@ -38,7 +38,7 @@ from scheduler.ticks import full_before_opening
 #: How long a turn waits, seconds: at least, and at most.
 BUSY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
-#: The latter while items are taken in: a turn costs as much as some chunks.
+#: The latter while items are taken in and nothing waits to be tried again: a turn costs as much as some chunks.
 DRAINING_SECONDS = 0.25
 #: How often the workers, the run's own state and what is overdue are read, seconds.
 LOOK_SECONDS = 0.1
@@ -180,8 +180,8 @@ class ReleaseLoop:
         if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
             self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * (self._turn_seconds or 0))
-        most = QUIET_SECONDS if self._drain.over else min(DRAINING_SECONDS, remaining)
-        pause = max(choose_releases.next_look_seconds(scene, self._types, most), BUSY_SECONDS)
+        most = QUIET_SECONDS if self._drain.over or any(n.backoff for n in counts.values()) else DRAINING_SECONDS
+        pause = max(choose_releases.next_look_seconds(scene, self._types, min(most, remaining)), BUSY_SECONDS)
         return self._drain.fill(self._rhythm.pause(pause))
 
     def _follow_waits(self, scene: ReleaseState) -> None:

@@ -13,9 +13,9 @@ from functools import partial
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from rlm import __version__, telemetry
+from rlm import __version__
 from rlm.core.clock import system_clock
-from rlm.core.errors import FencedError, StoreError, StoreGarbledError
+from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.ledger import Store
@@ -37,6 +37,8 @@ AWAY_SECONDS = 0.5
 #: Seconds that a stopping scheduler waits for a standby to take the lease, and seconds between two looks.
 TAKEOVER_SECONDS = 2.0
 POLL_SECONDS = 0.02
+#: Seconds for which whoever closed an overdue run may be at the steps after it; later it is dead.
+CLOSER_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -202,14 +204,8 @@ class SchedulerService(Office):
         """Do the steps after the last run, unless `rlm.delivery.run_record.look_over` has noted that they are done."""
         if self._saw_last_end:
             return False
-        last = self._store.runs.recent(1)
-        if last and last[0]["run_id"] != self._store.leases.last_end():
-            with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
-                if not last[0].get("overdue"):  # else whoever closed it has told of it
-                    telemetry.run_ended(self._store.settings, None, last[0])
-                self._housekeeper.after_run(last[0])
-        self._saw_last_end = True
-        return True
+        self._saw_last_end = self._housekeeper.see_to(self._store.runs.recent(1), CLOSER_SECONDS)
+        return self._saw_last_end
 
     def _publish_limits(self) -> bool:
         """Publish the file's limits, once in office, so that a changed file is in force before the next run.
@@ -265,9 +261,12 @@ class SchedulerService(Office):
             self._conduct(run)
 
     def _conduct(self, run: Run) -> None:
+        unseen = [] if self._saw_last_end else self._store.runs.recent(1)
         record = self._conductor.conduct(run)
         crash_point("run.conducted")
-        self._housekeeper.after_run(record)
+        self._housekeeper.see_to(unseen)
+        self._saw_last_end = record is None or not record.get("overdue")
+        self._housekeeper.after_run(record if self._saw_last_end else None)
 
     def _sign_off(self) -> None:
         try:

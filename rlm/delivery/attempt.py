@@ -149,15 +149,15 @@ class Attempt:
         return partial(self._ledger.give_back, self._claim)
 
     def _choose(self) -> Candidates:
-        """Return the endpoints to try now; the last attempt of a run is not left to one that fails."""
+        """Return the endpoints to try now; the last attempt of a run is no probe if that can be helped."""
         endpoints = endpoints_for(self._claim, self._type)
-        is_last = self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts
-        sound = [one for one in endpoints if self._health.reaches(one) and one.name != self._claim.last_endpoint]
-        if not is_last or not sound:
+        is_last = len(endpoints) > 1 and self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts
+        reached = [one for one in endpoints if self._health.reaches(one)]
+        if not is_last or not reached:
             return Candidates(endpoints)
-        _, views = self._windows.look(all_limited(sound))
+        _, views = self._windows.look(all_limited(reached))
         left = self._deadline - system_clock.monotonic()
-        return choose_last(endpoints, {one.name: left - self._needs(one) for one in sound}, views)
+        return choose_last(endpoints, {one.name: left - self._needs(one) for one in reached}, views)
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
         """Make the call that a slot was taken for, unless the worker has been unheard of for too long meanwhile."""
@@ -228,12 +228,12 @@ class Attempt:
                 suspect = admitted.suspect or (self._claim.suspect and endpoint.name == self._claim.endpoint)
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
-            system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would otherwise be asked hundreds of times
             if answered_at > tries_end:
                 told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
                 extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}
                 log.warning(told, 1000 * (answered_at - asked_at), call.event_id, extra=extra)
                 break
+            system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would otherwise be asked hundreds of times
         return None
 
     def _send(self, slot: _Slot, connection: Connection) -> _Sent:

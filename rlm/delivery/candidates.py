@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rlm.core.window import WindowState
     from rlm.ledger.claims import Claim
 
+#: The longest wait for a healthy endpoint instead of a probe, seconds: as long as an endpoint that fails rests first.
+#: If the healthy ones are busier, a probe that may reopen an endpoint is worth an event's last attempt.
+MOST_SECONDS = 1.0
 #: An event that waits for an endpoint is pending again this many seconds before its slot, to be the first to take it.
 AHEAD_SECONDS = 0.15
 #: The least that it waits, seconds, because the endpoint that it must not take may have a slot all the time.
@@ -41,21 +44,20 @@ def endpoints_for(claim: Claim, event_type: EventType) -> list[Endpoint]:
 def choose_last(
     endpoints: Sequence[Endpoint], spare_seconds: Mapping[str, float], views: Mapping[str, WindowState]
 ) -> Candidates:
-    """Choose for an event's last attempt in a run: healthy endpoints only, if one has a slot in time.
+    """Choose for an event's last attempt in a run: not to probe, if a healthy endpoint has a slot soon and in time.
 
-    Otherwise an endpoint that fails would be probed with it, only because the healthy ones are full at the moment.
-    `spare_seconds` has, for each endpoint that did not fail it last, the time within which a call must begin.
+    `spare_seconds` has, for each endpoint that this host reaches, the time within which a call must begin.
     """
-    waits = {one.name: _wait_seconds(one, views) for one in endpoints if one.name in spare_seconds}
-    in_time = {name: wait for name, wait in waits.items() if wait is not None and wait <= spare_seconds[name]}
-    if not in_time:
+    waits = {one.name: _wait_seconds(one, views) if one.name in spare_seconds else None for one in endpoints}
+    soon = [wait for name, wait in waits.items() if wait is not None and wait <= min(MOST_SECONDS, spare_seconds[name])]
+    if not soon or None not in waits.values():
         return Candidates(endpoints)
-    free = [one for one in endpoints if in_time.get(one.name) == 0]
-    return Candidates(free, max(LEAST_SECONDS, min(in_time.values()) - AHEAD_SECONDS))
+    free = [one for one in endpoints if waits.get(one.name) == 0]
+    return Candidates(free, max(LEAST_SECONDS, min(soon) - AHEAD_SECONDS))
 
 
 def _wait_seconds(endpoint: Endpoint, views: Mapping[str, WindowState]) -> float | None:
-    """Return the seconds until the next slot of an endpoint and its budget; None if one of them fails."""
+    """Return the seconds until the next slot of an endpoint and its budget; None if one of them is suspect."""
     windows = [views[one.name] for one in (endpoint, endpoint.budget) if one is not None]
     if any(one.suspect for one in windows):
         return None

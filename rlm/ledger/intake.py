@@ -60,8 +60,10 @@ class Drain:
         self._token = token
         self.run = run
         self._priorities = {one.name: one.priority for one in store.settings.event_types}
+        self._has_raised = True  # whoever drained before and raised it may be dead
         self._look()
         self._taken_before, self._left_before = self.taken, self._left
+        self._has_raised = self._staged or self._left > DEEP_ITEMS
         if self._left > DEEP_ITEMS:
             store.intake.rewrite_log_above(DEEP_LOG_BYTES)
         self._worked_seconds = 0.0
@@ -125,9 +127,9 @@ class Drain:
     def _look(self) -> None:
         tally = self._store.runs.tally(self.run.id)
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
-        self._left, staged = self._store.intake.untaken(self.run.id)
-        self.over = staged and not self._left
-        if self.over:  # whoever raised it may be dead
+        self._left, self._staged = self._store.intake.untaken(self.run.id)
+        self.over = self._staged and not self._left
+        if self.over and self._has_raised:
             self._store.intake.rewrite_log_above(LOG_BYTES)
 
 

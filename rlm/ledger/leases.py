@@ -86,8 +86,8 @@ class Leases(Part):
         return bool(self._run("release_lease", [self._keys.lease], [owner]))
 
     def note_end(self, run_id: str) -> None:
-        """Record that everything that follows the end of a closed run is done."""
-        self._ask("HSET", self._keys.lease, "ended", run_id)
+        """Record that everything that follows the end of the last closed run is done; do nothing for an earlier run."""
+        self._run("note_end", [self._keys.lease, self._keys.runs], [run_id])
 
     @translating
     def last_end(self) -> str:

@@ -163,7 +163,6 @@ class _Queue:
         self._window = window
         self._attempts = situation.max_attempts
         self._backoff = situation.backoff
-        self._least_rate = min(route.error_rate for route in demand.routes)
         #: By attempts made: the waiting events, and the fraction of a failing call carried over. For first attempts it
         #: starts at a half, which rounds to the nearest. Later ones round down; otherwise half an event would fail in
         #: all attempts.
@@ -259,12 +258,8 @@ class _Queue:
             self.answered = max(self.answered, answered_at)
 
     def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
-        """Return how many of the calls fail, at the expected rate over all groups; put them into their back-off.
-
-        The last attempt after a failure is left to the endpoint that fails least, as in rlm/delivery/candidates.py.
-        """
-        is_last = 0 < attempt == self._attempts - 1
-        owed = self._failing[attempt] + calls * (self._least_rate if is_last else route.error_rate)
+        """Return how many of the calls fail, at the expected rate over all groups; put them into their back-off."""
+        owed = self._failing[attempt] + calls * route.error_rate
         failed = math.floor(owed)
         self._failing[attempt] = owed - failed
         if attempt + 1 == self._attempts:

@@ -86,7 +86,11 @@ METRICS: Final = (
     _counter("rlm_invalid_items_total", "Dead letters written at intake."),
     _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
     _counter("rlm_call_troubles_total", "Calls not answered well, by what happened to them.", "endpoint", "what"),
-    _counter("rlm_claims_unsent_total", "Claims given back without a call: no slot, no time, or no Redis.", "type"),
+    _counter(
+        "rlm_claims_unsent_total",
+        "Claims given back without a call: no slot, no time, no Redis, or kept from a probe.",
+        "type",
+    ),
     _histogram("rlm_call_duration_seconds", "From the sending of a completed call to its answer.", "endpoint"),
     _histogram("rlm_event_answer_seconds", "Of completed events: from intake to answer.", "type"),
     _histogram("rlm_slot_wait_seconds", "Of completed calls: from their event's claim to their slot.", "endpoint"),

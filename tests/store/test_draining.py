@@ -10,7 +10,7 @@ from rlm.delivery.run_end import close_run
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Drain
-from scheduler.release_loop import BUSY_SECONDS, DRAINING_SECONDS
+from scheduler.release_loop import BUSY_SECONDS, DRAINING_SECONDS, QUIET_SECONDS
 from tests.store import looks, steps
 
 
@@ -180,6 +180,22 @@ def test_the_loop_drains_until_a_slot_comes(idle_loop):
     assert pauses == [DRAINING_SECONDS, BUSY_SECONDS]
 
 
+def test_the_loop_looks_sooner_while_an_event_is_to_be_tried_again(store, drain, conductor, monkeypatch):
+    """Its back-off may end at any moment, and a slot may be free for it."""
+    drained = drain(3)
+    drained.work(0.0)
+    steps.put_into(store, drained.run, State.RUNNING)
+    token = conductor._leader.token
+    assert store.turns.complete(steps.completed(steps.claim_next(store, token, drained.run)))
+    assert store.ledger.retry(steps.claim_next(store, token, drained.run), steps.ENDPOINT, 60.0)
+    pauses = []
+    monkeypatch.setattr(drained, "fill", lambda pause: pauses.append(pause) or 0.0)
+
+    steps.release_loop(store, conductor, drained)._turn()
+
+    assert pauses == [QUIET_SECONDS]
+
+
 def test_the_loop_drains_no_longer_than_to_the_deadline(idle_loop, monkeypatch):
     """The run is closed then, whatever is still to be taken."""
     loop, pauses = idle_loop
@@ -201,6 +217,19 @@ def test_the_embedded_server_does_not_fork_meanwhile(store, drain, conductor, mo
     Drain(store, conductor._leader.token, drained.run).work(60.0)
 
     assert log_bytes() == intake.LOG_BYTES
+
+
+def test_no_setting_is_asked_for_in_a_run_of_few_items(store, drain, monkeypatch):
+    """Which most are: nobody raised what would have to be lowered."""
+    monkeypatch.setattr(intake, "DEEP_ITEMS", 4)
+    asked = []
+    monkeypatch.setattr(store.intake, "rewrite_log_above", asked.append)
+
+    drained = drain(4)
+    drained.work(60.0)
+
+    assert drained.over
+    assert asked == []
 
 
 @pytest.mark.parametrize(("embedded", "number"), [(True, 4), (False, 5)])

@@ -136,7 +136,9 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
         def conduct(run, *, finishing=finishing):
             if finishing:
                 steps.finish(store, service._leader.token, run)
-            assert run_end.close_overdue(store, run)["overdue"]
+            record = run_end.close_overdue(store, run)
+            assert record["overdue"]
+            run_record.look_over(store, record)
             raise StoreError("Redis was away")
 
         service._conductor.conduct = conduct
@@ -148,6 +150,68 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
         assert tick not in told
 
     assert looked_over == []
+
+
+@pytest.fixture
+def alone(service, monkeypatch):
+    """A service for which no run is due: the ticks that it reports, and the runs that it looks over."""
+    told, looked_over = [], []
+    monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
+    monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record["run_id"]))
+    monkeypatch.setattr(service, "_start_due", lambda: False)
+    return told, looked_over
+
+
+def closed_by_the_dead(store, token):
+    """Open the run of a tick, and close it overdue as one that dies before it reports anything; return its id."""
+    run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds)
+    assert run_end.close_overdue(store, store.runs.current())["overdue"]
+    return run_id
+
+
+def test_an_overdue_run_whose_closer_died_is_seen_to_once_that_is_certain(store, token, service, alone, monkeypatch):
+    """Until then its closer may be at it, and each alarm would be raised twice."""
+    told, looked_over = alone
+    run_id = closed_by_the_dead(store, token)
+    monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 3600.0)
+    service._turn()
+    assert (told, looked_over) == ([], [])
+
+    monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 0.0)
+    for _ in range(3):
+        service._turn()
+
+    assert looked_over == [run_id]
+    assert len(told) == 1
+
+
+def test_an_overdue_run_whose_closer_died_is_seen_to_after_the_next_that_began_at_once(store, token, service, alone):
+    """Where runs follow each other, that is open before it is certain."""
+    before = closed_by_the_dead(store, token)
+    store.schedule.request()
+
+    def conduct(run):
+        steps.finish(store, service._leader.token, run)
+        return run_end.close_run(store, run.id)
+
+    service._conductor.conduct = conduct
+    service._turn()
+
+    assert alone[1] == [before, store.runs.history(1)[0]]
+
+
+def test_a_run_that_others_close_while_it_is_conducted_is_seen_to_if_they_died(store, service, alone, monkeypatch):
+    """Its conductor finds the record, and does not know whether the rest was done."""
+    assert service._leader.campaign()
+    run_id = open_run(store, service._leader.token, Trigger.MANUAL, store.now() - store.settings.run.window_seconds)
+    service._conductor.conduct = lambda run: run_end.close_overdue(store, run)
+    service._turn()
+    assert alone[1] == []
+
+    monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 0.0)
+    service._turn()
+
+    assert alone[1] == [run_id]
 
 
 def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):

@@ -9,7 +9,7 @@ import pytest
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.delivery import attempt, health, lane
-from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.attempt import LEASE_SLACK_SECONDS, LEAVING_TRIES_SECONDS
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.lane import Lanes
 from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
@@ -77,7 +77,7 @@ class Api:
     def __init__(self, clock):
         self._clock = clock
         self.connecting, self.asking, self.answering, self.shut, self.failing = {}, {}, {}, set(), set()
-        self.opened = False
+        self.opened, self.shut_seconds = False, 60.0
         self.unreachable = set()
         self.slots, self.given_back, self.kept, self.sent = [], [], [], []
         self.idle = {}
@@ -103,7 +103,7 @@ class Api:
         self.kept.append(connection.name)
 
     def look(self, limited):
-        shut = {name: WindowState(0, 60.0) for name in self.shut} | dict.fromkeys(
+        shut = {name: WindowState(0, self.shut_seconds) for name in self.shut} | dict.fromkeys(
             self.failing, WindowState(1, suspect=True)
         )
         return 0, {one.name: shut.get(one.name, WindowState(1)) for one in limited}
@@ -111,7 +111,7 @@ class Api:
     def acquire(self, endpoint, _call):
         self._clock.sleep(self.asking.get(endpoint.name, 0))
         if endpoint.name in self.shut:
-            return Refused(60)
+            return Refused(self.shut_seconds)
         self.slots.append(endpoint.name)
         return Admitted("1")
 
@@ -266,6 +266,15 @@ def test_a_call_that_still_fits_once_connected_is_begun(scene):
     assert (scene.sent, scene.settled) == ([(FIRST, 0.4)], "complete")
 
 
+def test_after_the_last_try_to_get_a_slot_there_is_no_pause(scene):
+    """Which is only for another try: the other endpoint is asked at once."""
+    scene.api.asking = {FIRST: LEAVING_TRIES_SECONDS + 0.1}
+
+    scene.carry(remaining=90.0)
+
+    assert (scene.sent, scene.settled) == ([(SECOND, pytest.approx(LEAVING_TRIES_SECONDS + 0.1))], "complete")
+
+
 def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
     """Asking for it took what was left."""
     scene.api.asking = {FIRST: 0.15}
@@ -277,30 +286,42 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
     assert scene.api.given_back == scene.api.slots == [FIRST]
 
 
-def test_the_last_attempt_waits_for_a_healthy_endpoint_that_is_full(scene):
-    """The endpoint that failed the event last has a slot and is not called, and no connection is opened in vain."""
-    scene.api.shut = {SECOND}
+def test_the_last_attempt_waits_for_a_healthy_endpoint_that_is_full_for_a_moment(scene):
+    """It is no probe although a probe's slot is free, and no connection to that endpoint is opened in vain."""
+    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, 0.5
 
     scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
 
     assert (scene.sent, scene.api.slots, scene.api.kept, scene.settled) == ([], [], [], "postpone")
 
 
-@pytest.mark.parametrize(("tries", "remaining"), [(1, 90.0), (2, 60.2)])
-def test_an_earlier_attempt_or_one_with_no_time_to_wait_goes_where_a_slot_is(scene, tries, remaining):
-    """An attempt is left after it, or the healthy endpoint has its slot too late for an answer in time."""
-    scene.api.shut = {SECOND}
+@pytest.mark.parametrize(("tries", "remaining", "wait"), [(1, 90.0, 0.5), (2, 0.6, 0.5), (2, 90.0, 60.0)])
+def test_an_earlier_attempt_or_one_without_a_healthy_slot_soon_is_a_probe(scene, tries, remaining, wait):
+    """An attempt is left after it, or the healthy endpoint has its slot too late: for an answer, or for the probe."""
+    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, wait
 
     scene.carry(remaining=remaining, tries=tries, last_endpoint=FIRST)
 
     assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
 
 
-def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene):
+@pytest.mark.parametrize("failing", [set(), {FIRST}])
+def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene, failing):
     """Whatever endpoint the call was released for."""
+    scene.api.failing = failing
+
     scene.carry(tries=2, last_endpoint=FIRST)
 
     assert (scene.sent, scene.settled) == ([(SECOND, 0.0)], "complete")
+
+
+def test_the_last_attempt_is_made_at_the_endpoint_that_failed_it_last_if_that_is_healthy(scene):
+    """A call that failed by chance makes no event wait for an endpoint that is full."""
+    scene.api.shut, scene.api.shut_seconds = {SECOND}, 0.5
+
+    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
 
 
 def test_a_slot_that_came_with_the_claim_is_used_at_once(scene):

@@ -624,17 +624,6 @@ def test_what_fails_in_every_attempt_is_left_over():
     assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
 
 
-def test_the_last_attempt_is_planned_at_the_endpoint_that_fails_least():
-    """Half of the calls to the primary fail; nothing is left over, because the last attempt is made at the other."""
-    kind = EventType("A", 1, 0.1, (endpoint("a", "10000/minute"), endpoint("b", "10000/minute")))
-
-    def left_over(attempts):
-        horizon, expected = replace(HORIZON, max_attempts=attempts), {("A", "a"): Expected(0.1, 0.1, error_rate=0.5)}
-        return plan_of({"A": 800}, types=(kind,), horizon=horizon, expected=expected).expected_leftover
-
-    assert [left_over(attempts) for attempts in (1, 2, 3)] == [400, 0, 0]
-
-
 def test_what_fails_in_every_attempt_is_not_blamed_on_a_limit():
     """Of 100 calls of A half fail, an eighth of its events in all attempts; only what B waits for is its limit."""
     kinds = (EventType("A", 2, 0.1, (endpoint("a", "1000/minute"),)), EventType("B", 1, 0.1, (endpoint("b"),)))

@@ -60,3 +60,17 @@ local owner = ARGV[1]
 if redis.call('HGET', lease, 'owner') ~= owner then return 0 end
 redis.call('HDEL', lease, 'owner', 'expires_us')
 return 1
+
+--- note_end
+-- Notes that everything that follows the end of a run is done.
+-- KEYS[1]  lease   hash: token, ended
+-- KEYS[2]  runs    list of run ids, newest first
+-- ARGV[1]  run_id  the run
+-- Returns  1 noted, 0 not: another run was closed since, or there is no lease
+-- Atomic because a deposed leader may be late, and its note may not replace that of a later run. An emptied Redis gets
+--          no lease here: it would have no token.
+local lease, runs = KEYS[1], KEYS[2]
+local run_id = ARGV[1]
+if redis.call('LINDEX', runs, 0) ~= run_id or redis.call('HEXISTS', lease, 'token') == 0 then return 0 end
+redis.call('HSET', lease, 'ended', run_id)
+return 1
