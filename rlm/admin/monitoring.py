@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ class Sparing:
         self._at_least_seconds = at_least_seconds
         self._found: Any = None
         self._good_until = float("-inf")
-        self._took = 0.0
+        self._took = math.inf
 
     def get(self) -> Any:
         """Return the value; compute it anew if it is too old."""
