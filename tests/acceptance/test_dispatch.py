@@ -321,6 +321,7 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatc
             dispatcher.connect(endpoint("http://api.test/"), 0.3)
 
 
+@pytest.mark.rest
 def test_once_nobody_acknowledged_a_call_nothing_kept_is_used_and_nobody_waited_for(dispatcher, monkeypatch):
     """The way of this host may be cut: what is kept, wherever to, may be dead, and who is there answers soon."""
     with Server(answering(OK)) as server, Server(once(Peer.until_closed)) as mute, crowded() as port:

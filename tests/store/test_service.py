@@ -66,6 +66,7 @@ def closed_and_lost(store, service, error):
     return run_id
 
 
+@pytest.mark.rest
 def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(store, service, seen_to):
     """Its check-in would else time out at Sentry, and nobody would look whether limits were kept: once, not again."""
     run_id = closed_and_lost(store, service, StoreError("the answer was lost"))
@@ -78,6 +79,7 @@ def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(stor
     assert looked_over == [run_id]
 
 
+@pytest.mark.rest
 def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor(store, token, service, monkeypatch):
     """The end-of-run actor closed it, so none is open: what follows a run is done once, by whoever leads next."""
     looked_over, told = [], []
@@ -104,6 +106,7 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
     assert looked_over == [run_id], "the next one to lead knows that it is done"
 
 
+@pytest.mark.rest
 def test_a_last_record_that_cannot_be_read_keeps_no_run_from_starting(store, service):
     """Whoever writes to Redis may have written it; nobody has looked it over, and a leader would."""
     record = steps.record_of(run_id="r", trigger=7, by_type=[], by_endpoint="", counts={"failed": "x", "invalid": 1})
@@ -123,6 +126,7 @@ def test_a_last_record_that_cannot_be_read_keeps_no_run_from_starting(store, ser
     assert store.schedule.reply(request), "a run was started"
 
 
+@pytest.mark.rest
 def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store, service, monkeypatch):
     """Who closes one that is overdue does, whatever state it was in: each alarm is raised once, its tick ends once."""
     looked_over, told = [], []
@@ -169,6 +173,7 @@ def closed_by_the_dead(store, token):
     return run_id
 
 
+@pytest.mark.rest
 def test_an_overdue_run_whose_closer_died_is_seen_to_once_that_is_certain(store, token, service, alone, monkeypatch):
     """Until then its closer may be at it, and each alarm would be raised twice."""
     told, looked_over = alone
@@ -286,6 +291,7 @@ def test_each_tick_is_taken_once(service, store, at, monkeypatch):
     assert [take(540.0), take(540.0)] == [True, False]
 
 
+@pytest.mark.rest
 def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
     """By an hour: APScheduler notes the next one in an hour, and nothing would be done until then."""
     at(DUE)
@@ -505,6 +511,7 @@ def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, servic
     assert "host web-2, pid 5" in turn()[0]
 
 
+@pytest.mark.rest
 def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []

@@ -151,6 +151,7 @@ def test_a_template_that_is_killed_is_replaced_and_its_forks_live(make_owner):
     assert owner.ask("collect", first) == "None"  # whoever could learn it is gone
 
 
+@pytest.mark.rest
 def test_a_template_that_hangs_is_replaced(make_owner):
     """It is ended, as one that lives on and answers nothing would keep its owner from ever starting a worker."""
     owner = make_owner(patience=2.0)
@@ -185,6 +186,7 @@ def test_a_fork_that_nobody_heard_of_does_not_begin():
     assert (done.stdout, done.stderr) == ("", "")  # read until the fork has ended, too
 
 
+@pytest.mark.rest
 def test_a_template_that_has_answered_is_not_waited_for_as_a_fresh_one_is(make_owner):
     """Its owner frees nobody's events and heeds no signal meanwhile."""
     assert fork.ANSWER_SECONDS < fork.FIRST_SECONDS / 10
