@@ -1352,6 +1352,7 @@ def test_redis_gone_just_after_a_late_send_still_awaits_the_answer(make_bench):
     bench.check()
 
 
+@pytest.mark.rest
 def test_an_answer_is_kept_until_redis_is_back_however_long_that_takes(make_bench):
     """Nobody could take the event meanwhile, though its lease has ended: it is settled, and not sent again."""
     with short_leases():

@@ -92,6 +92,7 @@ def test_refuses_the_31st_call_at_59_9_s_and_accepts_it_at_60_1_s():
         assert [arrival.event_id for arrival in arrivals if not arrival.accepted] == ["early:T"]
 
 
+@pytest.mark.rest
 def test_a_crowd_that_hammers_in_real_time_never_gets_more_than_the_limit():
     """Eight clients as fast as they can: the recount of every period stays within the limit and reaches it."""
     limit = Limit.parse("20 per 0.3 second; 45 per 1 second")

@@ -151,6 +151,7 @@ def test_an_idle_worker_leaves_at_once_and_without_trace(bench):
     assert bench.store.client.keys(f"{bench.store.keys.dramatiq}*") == []
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench, signum):
     """The calls under way are answered and settled; what it had not begun is left for others."""

@@ -551,6 +551,7 @@ def test_those_who_would_close_a_run_hear_of_it_as_it_opens(store, token, monkey
     assert woken == ["scheduler", "workers"]
 
 
+@pytest.mark.rest
 def test_a_changed_file_is_in_force_from_the_restart_on(store, token, service):
     """Not only from the next run on: the plan, the list of endpoints and the metrics go by what is published."""
     # Given a limit that an earlier file had, and another that was set by hand under that file
