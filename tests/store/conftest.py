@@ -12,7 +12,7 @@ from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
 from scheduler.office import HandConductor
 from tests.conftest import SERVERS
-from tests.store import steps
+from tests.store import deadletters, steps
 from tests.store.windows import trust
 from tests.values import replace
 
@@ -113,3 +113,12 @@ def conductor(store):
         yield made
         made.resign()
     wakeup.close()
+
+
+@pytest.fixture
+def letter(store, token, running):
+    """The letter of event `i1`, rejected after an attempt in a closed run."""
+    run = running(1)
+    letter = deadletters.reject(store, token, run)
+    deadletters.close(store, token, run)
+    return letter

@@ -16,15 +16,6 @@ from tests.store.deadletters import close, drop, newest, reject, reject_at_intak
 EVENT = f"i1:{steps.TYPE}"
 
 
-@pytest.fixture
-def letter(store, token, running):
-    """The letter of event `i1`, rejected in a closed run."""
-    run = running(1)
-    letter = reject(store, token, run)
-    close(store, token, run)
-    return letter
-
-
 def taken(store, token):
     """Push an item with the same id and see what the next run makes of it."""
     steps.push(store, steps.item("i1", steps.TYPE))

@@ -30,15 +30,6 @@ BAD_ITEMS = {
 }
 
 
-@pytest.fixture
-def letter(store, token, running):
-    """The letter of event `i1`, rejected after an attempt in a closed run."""
-    run = running(1)
-    letter = reject(store, token, run)
-    close(store, token, run)
-    return letter
-
-
 def test_the_event_waits_for_the_next_run_with_nothing_behind_it(store, letter):
     """The letter is gone; the event is among the retried, its attempts, runs and last endpoint forgotten."""
     assert retry(store, letter)
