@@ -921,3 +921,41 @@ def test_what_more_workers_would_leave_is_told_of_more_than_are_allowed():
         str(bound)
         == "the limit of A binds until the deadline at 1:00: 3 are left over, with more workers than allowed 1"
     )
+
+
+@pytest.mark.parametrize("progress", [None, RunProgress()], ids=["before the run", "under way"])
+def test_a_limit_is_not_blamed_for_a_type_that_lacks_lanes(progress):
+    """The limits of both were said to bind, and one asked the API's owner for more than could be called."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"),)), EventType("B", 1, 30.0, (endpoint("b", "300/minute"),)))
+
+    plan = plan_of({"A": 300, "B": 60}, types=kinds, capacity=Capacity(0, 2, 5), progress=progress)
+
+    assert {name: one.expected_leftover for name, one in plan.by_type.items()} == {"A": 210, "B": 10}
+    assert plan.binds.startswith(
+        "the limit of A binds until the deadline at 3:00: 210 are left over; workers bind: 10 of B are left over, "
+        "with more workers than allowed 210 in all"
+    )
+
+
+def test_a_type_can_lack_both_slots_and_lanes():
+    """Each part is told for itself; another endpoint helps only those that wait for slots."""
+    kinds = (EventType("A", 2, 30.0, (endpoint("a"),)),)
+
+    bound = plan_of({"A": 300}, types=kinds, capacity=Capacity(0, 5, 5)).binds
+
+    assert bound == (
+        "the limit of A binds until the deadline at 3:00: 210 are left over; workers bind: 5 of A are left over, with "
+        "more workers than allowed 210 in all; a first overflow endpoint would leave 165"
+    )
+
+
+def test_workers_bind_where_more_of_them_would_leave_less_than_another_endpoint():
+    """Also while a run is under way, if more workers would answer most of what is left over."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"),)), EventType("B", 1, 30.0, (endpoint("b", "300/minute"),)))
+
+    told = {
+        plan_of({"A": 150, "B": 100}, types=kinds, capacity=Capacity(0, 1, 5), progress=progress).binds
+        for progress in (None, RunProgress())
+    }
+
+    assert told == {"workers bind: with 1 worker (the maximum) 135 are left over; with more it could be 60"}
