@@ -1,13 +1,11 @@
-"""Dead letters: find, filter and group them; retry or drop the named or matching ones."""
+"""Dead letters: find, filter and group them."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from itertools import count
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,12 +15,12 @@ from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.letters import Envelope, Placed, Removal, SpentLetterError, is_letter, is_nameless, spent
+from rlm.ledger.letters import Envelope, Placed, is_nameless, spent
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
-#: Letters dealt with at a time, for which Redis is held up by milliseconds.
-_PAGE = 100
+#: What a letter contains if its text may be spelled otherwise: escaped, or as base64.
+_OTHERWISE = ("\\u", "\\/", '"base64"')
 
 
 class DeadLetter(Envelope):
@@ -77,6 +75,24 @@ class DeadLetter(Envelope):
         return ""
 
 
+def may_contain(*texts: str) -> Callable[[bytes], bool]:
+    """Return a test of a letter before it is decoded, which costs ten times as much: false if it has none of `texts`.
+
+    Case is ignored. A letter that is not plain may have any text.
+    """
+    plain = (one.encode("utf-8", "backslashreplace").decode() for one in texts)
+    needles = (*(msgspec.json.encode(one)[1:-1].decode().casefold() for one in plain), *_OTHERWISE)
+
+    def test(raw: bytes) -> bool:
+        letter = raw.decode(errors="replace").casefold()
+        for one in needles:  # noqa: SIM110  # any() takes three times as long
+            if one in letter:
+                return True
+        return False
+
+    return test
+
+
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
     """Criteria for letters: a letter must match each given criterion; of several values, one is enough.
@@ -95,6 +111,12 @@ class LetterFilter:
     def __bool__(self) -> bool:
         """Return whether there is any criterion; without one all letters match."""
         return self.since is not None or any((self.types, self.reasons, self.endpoints, self.answers, self.text))
+
+    def find(self, store: Store) -> Iterator[bytes]:
+        """Yield the matching letters, newest first."""
+        asked = (self.types, self.reasons, self.endpoints, self.answers, [self.text] if self.text else ())
+        found = store.letters.all(*(may_contain(*one) for one in asked if one))
+        return filter(self.fits, found)
 
     def fits(self, raw: bytes) -> bool:
         """Return whether a letter matches."""
@@ -125,16 +147,14 @@ def grouped(letters: Iterable[bytes], store: Store | None = None) -> list[dict[s
     """
     found: dict[tuple[str | None, ...], dict[str, Any]] = {}
     for letter in map(DeadLetter.read, letters):  # newest first
-        kind = {
-            "reason": letter.reason,
-            "answer": letter.answer,
-            "endpoint": str(letter.endpoint) if letter.endpoint else None,
-            "type": letter.type,
-        }
-        newest = {"newest": letter.failed_at, "newest_id": letter.id}
-        counts = {"letters": 1} | ({"sendable": int(not is_unsendable(store, letter))} if store else {})
-        group = found.setdefault(tuple(kind.values()), {**dict.fromkeys(counts, 0), **kind, **newest})
-        group |= {name: group[name] + number for name, number in counts.items()}
+        kind = letter.reason, letter.answer, str(letter.endpoint) if letter.endpoint else None, letter.type
+        if (group := found.get(kind)) is None:
+            counts = {"letters": 0} | ({"sendable": 0} if store else {})
+            told = dict(zip(("reason", "answer", "endpoint", "type"), kind, strict=True))
+            group = found[kind] = {**counts, **told, "newest": letter.failed_at, "newest_id": letter.id}
+        group["letters"] += 1
+        if store and not is_unsendable(store, letter):
+            group["sendable"] += 1
         group["oldest"] = letter.failed_at
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
 
@@ -150,7 +170,7 @@ def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0
 
     def matching() -> Iterator[bytes]:
         nonlocal fitting
-        for raw in filter(wanted.fits, store.letters.all()):
+        for raw in wanted.find(store):
             if behind <= fitting < behind + number:
                 page.append(raw)
             fitting += 1
@@ -163,35 +183,20 @@ def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0
 
 def is_unsendable(store: Store, letter: DeadLetter) -> bool:
     """Return whether a retry skips the letter because it is hopeless, or refuses it."""
-    return bool(letter.hopeless(store.settings.queue.max_item_bytes)) or is_refused(store, letter)
+    return is_refused(store, letter) or bool(letter.hopeless(store.settings.queue.max_item_bytes))
 
 
 def is_refused(store: Store, letter: DeadLetter) -> bool:
     """Return whether a retry is refused, as far as the letter shows: it is spent, or its type is not configured."""
-    return bool(spent(letter)) or letter.type not in {None, *store.settings.types}
+    return bool(spent(letter)) or not (letter.type is None or letter.type in store.settings.types)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result for one letter. `refused` is why nothing was done, else empty; `kept`: the letter is still there.
-
-    A `left` letter was not tried, because it could not succeed. `as_item`: the letter had no event, so its retry put
-    its item back on the audit list.
-    """
-
-    id: str
-    refused: str = ""
-    kept: bool = False
-    left: bool = False
-    as_item: bool = False
-
-
-def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
+def find_letters(store: Store, ids: Sequence[str]) -> dict[str, Placed]:
     """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
-    wanted, found = set(ids), dict[str, bytes]()
-    for raw in store.letters.all():
+    wanted, found, total = set(ids), dict[str, Placed](), store.letters.count()
+    for newer, raw in enumerate(store.letters.all(), start=1):
         if (handle := DeadLetter.read(raw).id) in wanted:
-            found.setdefault(handle, raw)
+            found.setdefault(handle, Placed(raw, total - newer))
             if len(found) == len(wanted):
                 break
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:
@@ -199,97 +204,3 @@ def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchLetterError(words + older)
     return {handle: found[handle] for handle in ids}
-
-
-class Deal(StrEnum):
-    """What is done to letters; documents use the value as the key of the letters it was done to."""
-
-    RETRY = "retried"
-    DROP = "dropped"
-
-
-@dataclass(frozen=True, slots=True)
-class Dealing:
-    """An order: what to do to which letters, by id or by filter."""
-
-    deal: Deal
-    ids: Sequence[str] = ()
-    chosen: LetterFilter = field(default_factory=LetterFilter)
-
-    def count(self, store: Store) -> tuple[int, int, int]:
-        """Return the number of letters it applies to, and of those a retry would skip and refuse."""
-        total = left = refused = 0
-        named = find_letters(store, self.ids).values() if self.ids else None
-        for raw in filter(self.chosen.fits, store.letters.all()) if named is None else named:
-            total += 1
-            if self.deal is Deal.RETRY and is_unsendable(store, letter := DeadLetter.read(raw)):
-                is_left = named is None and bool(letter.hopeless(store.settings.queue.max_item_bytes))
-                left += is_left
-                refused += not is_left and is_refused(store, letter)
-        return total, left, refused
-
-    def carry_out(self, store: Store, most: int) -> list[Outcome]:
-        """Apply the order to the first `most` named letters, or the oldest matching ones; to none if an id is unknown.
-
-        A letter that is not named is skipped if its item can only become a dead letter again.
-        """
-        if self.ids:
-            named = list(find_letters(store, self.ids).values())[:most]
-            return [outcome for raw in named for outcome in self._apply(store, [Placed(raw)])]
-        return list(self._oldest(store, most))
-
-    def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
-        """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
-        older = 0
-        while most > 0 and (page := store.letters.oldest(older, _PAGE)):
-            placed = map(Placed, page, count(older))
-            matching = [one for one in placed if is_letter(one.raw) and self.chosen.fits(one.raw)][:most]
-            outcomes = self._apply(store, matching)
-            most -= len(matching)
-            older += len(page) - sum(not one.kept for one in outcomes)
-            yield from outcomes
-
-    def _apply(self, store: Store, placed: Sequence[Placed]) -> list[Outcome]:
-        """Apply it to letters of one page; to a hopeless one only if it is named."""
-        letters = [DeadLetter.read(one.raw) for one in placed]
-        if self.deal is Deal.DROP:
-            gone = "it is no longer there; somebody else has removed it"
-            dropped = zip(letters, store.letters.drop(placed), strict=True)
-            return [Outcome(letter.id, "" if done else gone) for letter, done in dropped]
-        largest = store.settings.queue.max_item_bytes
-        hopeless = ["" if self.ids else letter.hopeless(largest) for letter in letters]
-        tried = [one for one, why in zip(placed, hopeless, strict=True) if not why]
-        results = iter(store.letters.retry(tried, {one.name: one.priority for one in store.settings.event_types}))
-        return [
-            Outcome(letter.id, why, kept=True, left=True) if why else _retried(letter, next(results))
-            for letter, why in zip(letters, hopeless, strict=True)
-        ]
-
-    def foretold(self, total: int, left: int, refused: int) -> dict[str, Any]:
-        """Return the document of `--dry-run` for the result of `count`."""
-        of_retry = {"left": [], "would_be_left": left, "would_be_refused": refused} if self.deal is Deal.RETRY else {}
-        return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left - refused, **of_retry}
-
-    def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
-        """Return the document for the result of `carry_out`; `more` letters match and were not handled."""
-        told = {"refused": [one for one in outcomes if one.refused and not one.left]}
-        if self.deal is Deal.RETRY:
-            told["left"] = [one for one in outcomes if one.left]
-        entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
-        return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
-
-
-def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:
-    """Return the outcome of a retry; a letter without an event put its item back on the audit list."""
-    drop = f"`rlm failed drop {letter.id}`"
-    if result is Removal.DONE:
-        return Outcome(letter.id, as_item=letter.event_id is None)
-    if result is Removal.GONE:
-        return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
-    if result is Removal.UNDER_WAY:
-        why = f"its event is under way again; {drop} removes the old letter alone"
-    elif isinstance(result, SpentLetterError):
-        why = f"{result}; push the item again, then remove the letter with {drop}"
-    else:
-        why = f"{result}; correct the configuration, or drop it with {drop}"
-    return Outcome(letter.id, why, kept=True)

@@ -19,7 +19,7 @@ from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from rlm.admin.letters import Outcome
+    from rlm.admin.deal import Outcome
 
 #: Most characters of a letter's detail in the list on a terminal; `rlm failed show` shows all.
 DETAIL_WIDTH = 60
@@ -79,7 +79,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
 
     chosen = LetterFilter(**options)
     with store_of(config) as store:
-        fitting = filter(chosen.fits, store.letters.all())
+        fitting = chosen.find(store)
         groups = group(fitting) if grouped else []
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
@@ -134,8 +134,8 @@ def show_letter(config: Path | None, handle: str | None, **options: Any) -> None
         raise click.UsageError(f"Name a dead letter by its id, or choose letters with options; {_LISTED}.")
 
     with store_of(config) as store:
-        fitting = filter(chosen.fits, store.letters.all())
-        found = list(islice(fitting, MOST_SHOWN) if handle is None else find_letters(store, [handle]).values())
+        fitting = chosen.find(store)
+        found = list(islice(fitting, MOST_SHOWN)) if handle is None else [find_letters(store, [handle])[handle].raw]
         if not found:
             tell_unknown(store, chosen.types, chosen.endpoints)
     print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
@@ -219,7 +219,8 @@ def _deal(
     config: Path | None, ids: Sequence[str], done: str, *, every: bool, yes: bool, dry_run: bool, **options: Any
 ) -> None:
     """Retry or drop the named letters, or the oldest matching ones, after asking; none if an id is unknown."""
-    from rlm.admin.letters import Deal, Dealing, LetterFilter
+    from rlm.admin.deal import Deal, Dealing
+    from rlm.admin.letters import LetterFilter
 
     chosen, deal = LetterFilter(**options), Deal(done)
     if bool(ids) == (every or bool(chosen)):

@@ -41,6 +41,7 @@ WHOLE_BYTES = 256_000
 _ELSEWHERE = "other letters of this item hold it whole, this one only its beginning"
 #: The fields of an excerpt, which replaces the item in a letter.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
+_EXCERPTED = frozenset({Reason.TOO_LARGE, Reason.UNKNOWN_TYPE})
 
 
 class SpentLetterError(BadItemError):
@@ -114,12 +115,17 @@ class Letters(Part):
         """Return how many there are."""
         return int(self._ask("LLEN", self._keys.failed))
 
-    def all(self) -> Iterator[bytes]:
-        """Yield them, newest first, read about a megabyte at a time. Entries that are not RLM's letters are skipped."""
+    def all(self, *tests: Callable[[bytes], bool]) -> Iterator[bytes]:
+        """Yield them, newest first, read about a megabyte at a time. Entries that are not RLM's letters are skipped.
+
+        So are those that fail one of the `tests`, which are made before it is decoded.
+        """
         start, number = 0, 1
         while True:  # without a script, because a read-only user may run none
-            page = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
-            yield from (raw for raw in page if is_letter(raw))
+            page = found = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
+            for test in tests:
+                found = filter(test, found)
+            yield from filter(is_letter, found)
             if len(page) < number:
                 return
             start += number
@@ -132,10 +138,6 @@ class Letters(Part):
         """
         args = [skip, number, _CHUNK_BYTES, self._longest]
         return cast("list[bytes]", self._run("look_items", [self._keys.failed], args))
-
-    def find(self, handle: str) -> bytes | None:
-        """Return the letter with this id as stored in the list, or None."""
-        return next((raw for raw in self.all() if msgspec.json.decode(raw)["id"] == handle), None)
 
     def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
         """Send the events of letters into the next run, with no attempts or runs; push items without event back.
@@ -262,7 +264,7 @@ def is_nameless(letter: Envelope) -> bool:
 
 def is_excerpt(letter: Envelope) -> bool:
     """Return whether a letter holds an excerpt; for these reasons an item cannot be mistaken for one."""
-    if letter.reason not in {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}:
+    if letter.reason not in _EXCERPTED or b"sha256" not in bytes(letter.item):
         return False
     held = msgspec.json.decode(letter.item)
     return isinstance(held, dict) and set(held) == _EXCERPT

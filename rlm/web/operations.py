@@ -16,10 +16,11 @@ from starlette.exceptions import HTTPException
 
 from rlm.admin import endpoints as live
 from rlm.admin import report
+from rlm.admin.deal import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.hosts import hosts as host_list
-from rlm.admin.letters import Deal, Dealing, grouped
+from rlm.admin.letters import grouped
 from rlm.admin.question import PlanAsk, answer, read_question, replayed
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
@@ -91,7 +92,7 @@ def queue(call: ApiCall) -> Any:
 
 def failed(call: ApiCall) -> Any:
     """List dead letters, newest first."""
-    letters, first = filter(call.asked.chosen().fits, call.store.letters.all()), call.asked.offset
+    letters, first = call.asked.chosen().find(call.store), call.asked.offset
     if call.asked.grouped:
         return grouped(letters)[first : first + call.asked.limit]
     return [msgspec.Raw(raw) for raw in islice(letters, first, first + call.asked.limit)]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.admin.letters import Deal, Dealing, Outcome
+from rlm.admin.deal import Deal, Dealing, Outcome
 from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter
 from tests.store import steps

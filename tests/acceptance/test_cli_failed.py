@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from rlm.admin import letters
+from rlm.admin import deal
 from rlm.core.item import Reason, encode_letter
 from tests.each import each
 from tests.store import looks, steps
@@ -242,7 +242,7 @@ def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
 
 def test_retry_all_leaves_what_cannot_be_retried(inst, monkeypatch):
     """Page by page, and each letter is dealt with once, wherever those stand that stay."""
-    monkeypatch.setattr(letters, "_PAGE", 3)
+    monkeypatch.setattr(deal, "_PAGE", 3)
     kept = []
     for index in range(1, 21):
         former = index % 4 == 1
@@ -261,14 +261,14 @@ def test_retry_all_leaves_what_cannot_be_retried(inst, monkeypatch):
 def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypatch):
     """Between the look and the deed it went: exit 1, and nothing is done twice."""
     (handle,) = letters_of_events(inst, 1)
-    found = letters.find_letters
+    found = deal.find_letters
 
     def gone_meanwhile(store, wanted):
         answer = found(store, wanted)
         inst.store.client.delete(inst.store.keys.failed)
         return answer
 
-    monkeypatch.setattr(letters, "find_letters", gone_meanwhile)
+    monkeypatch.setattr(deal, "find_letters", gone_meanwhile)
 
     done = inst.json("failed", "retry", handle, code=1)
 

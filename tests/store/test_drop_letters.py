@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.admin.letters import Deal, Dealing
+from rlm.admin.deal import Deal, Dealing
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed
@@ -216,3 +216,17 @@ def test_one_is_looked_for_where_all_have_moved_by_as_much(store, gone):
     assert store.letters.count() == 0
     assert calls(store, "lrem") <= 2
     assert calls(store, "lpos") == gone + 1
+
+
+def test_named_ones_are_dealt_with_a_hundred_a_step(store):
+    """Not one by one, each of which took a round trip; the outcomes are in the order of their names."""
+    written = written_at_intake(store, 250)
+    handles = [json.loads(one)["id"] for one in written]
+    named = handles[200:] + handles[:150]
+
+    outcomes = Dealing(Deal.DROP, named).carry_out(store, 180)
+
+    assert [(one.id, one.refused) for one in outcomes] == [(one, "") for one in named[:180]]
+    assert list(store.letters.all()) == written[199:129:-1]
+    assert calls(store, "lrem") == 2
+    assert calls(store, "lpos") == 0

@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from rlm.admin.letters import find_letters
+from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger import letters
+from rlm.ledger.letters import Placed
 from tests.store import looks, steps
 from tests.store.deadletters import drop, reject, reject_at_intake, retry
 
@@ -44,7 +47,8 @@ def test_without_letters_there_is_nothing(store):
     """An empty list has no letters, and none is found."""
     assert store.letters.count() == 0
     assert list(store.letters.all()) == []
-    assert store.letters.find("0123456789abcdef") is None
+    with pytest.raises(NoSuchLetterError):
+        find_letters(store, ["0123456789abcdef"])
 
 
 @pytest.mark.parametrize("number", [1, 9, 10, 11, 20, 25])
@@ -86,9 +90,12 @@ def test_a_letter_is_found_by_its_handle(store, token, running):
     written = [reject(store, token, run) for _ in range(3)]
     handles = [json.loads(letter)["id"] for letter in written]
 
-    assert [store.letters.find(handle) for handle in handles] == written
+    assert find_letters(store, handles) == {
+        one: Placed(raw, at) for at, (one, raw) in enumerate(zip(handles, written, strict=True))
+    }
     assert len(set(handles)) == 3
-    assert store.letters.find("unknown") is None
+    with pytest.raises(NoSuchLetterError, match="No dead letter 'unknown'"):
+        find_letters(store, [handles[0], "unknown"])
 
 
 def test_a_rejected_event_leaves_a_letter_of_the_contract(store, token, running):
@@ -111,7 +118,8 @@ def test_foreign_entries_do_no_harm(store, token, junk):
     newer = reject_at_intake(store, token, b"newer")
 
     assert list(store.letters.all()) == [newer, older]
-    assert store.letters.find(json.loads(older)["id"]) == older
+    handle = json.loads(older)["id"]
+    assert find_letters(store, [handle])[handle].raw == older
     assert retry(store, older)
     assert drop(store, newer)
     assert store.client.lrange(store.keys.failed, 0, -1) == [junk]

@@ -74,7 +74,7 @@ def search(store: Store, asked: str) -> dict[str, Any]:
         return {**nothing, "events": explain(store, asked)}
     except NoSuchRunError as error:
         why = str(error)
-    if store.letters.find(asked) is not None:
+    if any(one.id == asked for one in letters_with(store, asked)):
         return {**nothing, "letter": asked}
     wallet = events_of_wallet(store, asked)
     return {**nothing, "wallet": wallet} if wallet["found"] else {**nothing, "why": why}
@@ -206,7 +206,7 @@ def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
 
 def _letters_of(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
     """Yield the newest letters of a wallet. A letter without an event has the id of its item instead, if any."""
-    for letter in letters_with(store, wallet.encode()):
+    for letter in letters_with(store, wallet):
         fields = letter.item_fields
         if fields.get("wallet_name") == wallet:
             named = fields.get("id") if letter.event_id is None else letter.event_id

@@ -1,0 +1,137 @@
+"""Retry or drop dead letters: those named, or those that match a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count, islice
+from operator import attrgetter
+from typing import Any
+
+from rlm.admin.letters import DeadLetter, LetterFilter, find_letters, is_refused, is_unsendable
+from rlm.core.item import BadItemError
+from rlm.ledger import Store
+from rlm.ledger.letters import Placed, Removal, SpentLetterError, is_letter
+
+#: Letters dealt with at a time, for which Redis is held up by milliseconds.
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result for one letter. `refused` is why nothing was done, else empty; `kept`: the letter is still there.
+
+    A `left` letter was not tried, because it could not succeed. `as_item`: the letter had no event, so its retry put
+    its item back on the audit list.
+    """
+
+    id: str
+    refused: str = ""
+    kept: bool = False
+    left: bool = False
+    as_item: bool = False
+
+
+class Deal(StrEnum):
+    """What is done to letters; documents use the value as the key of the letters it was done to."""
+
+    RETRY = "retried"
+    DROP = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """An order: what to do to which letters, by id or by filter."""
+
+    deal: Deal
+    ids: Sequence[str] = ()
+    chosen: LetterFilter = field(default_factory=LetterFilter)
+
+    def count(self, store: Store) -> tuple[int, int, int]:
+        """Return the number of letters it applies to, and of those a retry would skip and refuse."""
+        total = left = refused = 0
+        named = [one.raw for one in find_letters(store, self.ids).values()] if self.ids else None
+        for raw in self.chosen.find(store) if named is None else named:
+            total += 1
+            if self.deal is Deal.RETRY and is_unsendable(store, letter := DeadLetter.read(raw)):
+                is_left = named is None and bool(letter.hopeless(store.settings.queue.max_item_bytes))
+                left += is_left
+                refused += not is_left and is_refused(store, letter)
+        return total, left, refused
+
+    def carry_out(self, store: Store, most: int) -> list[Outcome]:
+        """Apply the order to the first `most` named letters, or the oldest matching ones; to none if an id is unknown.
+
+        A letter that is not named is skipped if its item can only become a dead letter again.
+        """
+        if not self.ids:
+            return list(self._oldest(store, most))
+        named = dict(islice(find_letters(store, self.ids).items(), most))
+        done = {one.id: one for one in self._named(store, sorted(named.values(), key=attrgetter("older")))}
+        return [done[handle] for handle in named]
+
+    def _named(self, store: Store, named: Sequence[Placed]) -> Iterator[Outcome]:
+        """Apply it to the named letters, oldest first, a page at a time."""
+        gone = 0
+        for start in range(0, len(named), _PAGE):
+            page = named[start : start + _PAGE]
+            outcomes = self._apply(store, [Placed(one.raw, one.older - gone) for one in page])
+            gone += sum(not one.kept for one in outcomes)
+            yield from outcomes
+
+    def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
+        """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
+        older = 0
+        while most > 0 and (page := store.letters.oldest(older, _PAGE)):
+            placed = map(Placed, page, count(older))
+            matching = [one for one in placed if is_letter(one.raw) and self.chosen.fits(one.raw)][:most]
+            outcomes = self._apply(store, matching)
+            most -= len(matching)
+            older += len(page) - sum(not one.kept for one in outcomes)
+            yield from outcomes
+
+    def _apply(self, store: Store, placed: Sequence[Placed]) -> list[Outcome]:
+        """Apply it to letters of one page; to a hopeless one only if it is named."""
+        letters = [DeadLetter.read(one.raw) for one in placed]
+        if self.deal is Deal.DROP:
+            gone = "it is no longer there; somebody else has removed it"
+            dropped = zip(letters, store.letters.drop(placed), strict=True)
+            return [Outcome(letter.id, "" if done else gone) for letter, done in dropped]
+        largest = store.settings.queue.max_item_bytes
+        hopeless = ["" if self.ids else letter.hopeless(largest) for letter in letters]
+        tried = [one for one, why in zip(placed, hopeless, strict=True) if not why]
+        results = iter(store.letters.retry(tried, {one.name: one.priority for one in store.settings.event_types}))
+        return [
+            Outcome(letter.id, why, kept=True, left=True) if why else _retried(letter, next(results))
+            for letter, why in zip(letters, hopeless, strict=True)
+        ]
+
+    def foretold(self, total: int, left: int, refused: int) -> dict[str, Any]:
+        """Return the document of `--dry-run` for the result of `count`."""
+        of_retry = {"left": [], "would_be_left": left, "would_be_refused": refused} if self.deal is Deal.RETRY else {}
+        return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left - refused, **of_retry}
+
+    def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
+        """Return the document for the result of `carry_out`; `more` letters match and were not handled."""
+        told = {"refused": [one for one in outcomes if one.refused and not one.left]}
+        if self.deal is Deal.RETRY:
+            told["left"] = [one for one in outcomes if one.left]
+        entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
+        return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
+
+
+def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:
+    """Return the outcome of a retry; a letter without an event put its item back on the audit list."""
+    drop = f"`rlm failed drop {letter.id}`"
+    if result is Removal.DONE:
+        return Outcome(letter.id, as_item=letter.event_id is None)
+    if result is Removal.GONE:
+        return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
+    if result is Removal.UNDER_WAY:
+        why = f"its event is under way again; {drop} removes the old letter alone"
+    elif isinstance(result, SpentLetterError):
+        why = f"{result}; push the item again, then remove the letter with {drop}"
+    else:
+        why = f"{result}; correct the configuration, or drop it with {drop}"
+    return Outcome(letter.id, why, kept=True)
