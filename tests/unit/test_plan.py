@@ -559,6 +559,18 @@ def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer():
     assert plan.lower_bound_seconds == pytest.approx(10.0)
 
 
+def test_what_a_slot_needs_to_be_used_again_delays_each_refill_and_leaves_the_bound():
+    """Twelve refills of a window were forecast to take no time, and the run ended a quarter of a second later."""
+    types = (EventType("A", 1, 0.1, (endpoint("a", "5 per 1 second"),)),)
+    horizon = Horizon(60.0, 45.0, 0.1, refill_seconds=0.02)
+    full = {"a": WindowState(ages=(0.6,) * 5)}
+
+    fresh, used = (plan_of({"A": 60}, types=types, windows=one, horizon=horizon) for one in (FRESH, full))
+
+    assert (fresh.forecast_seconds, fresh.lower_bound_seconds) == pytest.approx((11 * 1.12 + 0.1, 11 * 1.1 + 0.1))
+    assert (used.first_call_seconds, used.forecast_seconds) == pytest.approx((0.52, fresh.forecast_seconds))
+
+
 def measured(kind, endpoints, seconds, **more):
     names = [each.name for one in TYPES if one.name == kind for each in one.endpoints]
     return {
