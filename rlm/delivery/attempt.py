@@ -128,9 +128,8 @@ class Attempt:
             return self._call_with(slot, connection)
         choice = self._choose()
         for endpoint in choice.endpoints:
-            begins_by, meant = self._begins_by(endpoint), endpoint.name == self._claim.endpoint
-            if system_clock.monotonic() > begins_by or not (meant or self._health.reaches(endpoint)):
-                continue  # the endpoint that the call was released for is tried even if this host does not reach it
+            if system_clock.monotonic() > (begins_by := self._begins_by(endpoint)):
+                continue
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
@@ -151,13 +150,14 @@ class Attempt:
     def _choose(self) -> Candidates:
         """Return the endpoints to try now; the last attempt of a run is no probe if that can be helped."""
         endpoints = endpoints_for(self._claim, self._type)
-        is_last = len(endpoints) > 1 and self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts
         reached = [one for one in endpoints if self._health.reaches(one)]
-        if not is_last or not reached:
-            return Candidates(endpoints)
-        _, views = self._windows.look(all_limited(reached))
-        left = self._deadline - system_clock.monotonic()
-        return choose_last(endpoints, {one.name: left - self._needs(one) for one in reached}, views)
+        # The endpoint that the call was released for is tried even if this host does not reach it.
+        tried = [one for one in endpoints if one in reached or one.name == self._claim.endpoint]
+        if len(tried) > 1 and self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts:
+            _, views = self._windows.look(all_limited(reached))
+            left = self._deadline - system_clock.monotonic()
+            return choose_last(tried, {one.name: left - self._needs(one) for one in reached}, views)
+        return Candidates(tried)
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
         """Make the call that a slot was taken for, unless the worker has been unheard of for too long meanwhile."""

@@ -25,7 +25,7 @@ from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import failing
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
-from rlm.ledger.reading.compliance import excess
+from rlm.ledger.reading.compliance import excess_of
 from rlm.plan.cause import MOST_NAMED, Ended, causes
 from rlm.plan.waits import Waits
 
@@ -187,7 +187,7 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
 
 
 def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
-    over = {name: calls for name, calls in excess(store, timestamp(record["started_at"])).items() if calls}
+    over = {name: calls for name, calls in excess_of(store, record).items() if calls}
     if over:
         worst = max(over, key=over.__getitem__)
         counts = {"exceeded": len(over), "too_many": over[worst]}

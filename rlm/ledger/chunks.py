@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -69,13 +68,13 @@ class ChunkWriter:
                 break
         by_type = sorted(events.values(), key=attrgetter("type"))  # and in order of arrival, as before
         types = Counter(one.type for one in by_type)
-        digest = hashlib.sha1(b"\n".join(items[number - 1 :: -1] if number else ()), usedforsecurity=False).hexdigest()
+        read = b"\n".join(items[number - 1 :: -1]) if number else b""
         names = self._keys
         keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
         ids, _, indices, wallets, offsets = zip(*by_type, strict=True) if by_type else ((),) * 5
         packed = msgspec.msgpack.encode([[*types], [*types.values()], ids, indices, wallets, offsets])
-        args: list[Argument] = [run_id, number, digest, repeated, packed, len(letters), *letters]
+        args: list[Argument] = [run_id, number, read, repeated, packed, len(letters), *letters]
         if self._compress:
             args += (pack_item(items[one.item - 1], one.id, one.wallet_name.encode()) for one in by_type)
         return Chunk(number, keys, args, by_type)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
@@ -36,14 +39,22 @@ SHORTEST_SECONDS = 0.001
 CHUNK_ITEMS = 100
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
-#: From so many items on the embedded server shortens its append-only file after them, unless that has so many bytes
-#: before: it forks to do so, which holds it up, the chunk behind it as well, and the child takes a processor's time.
+#: From so many items on the embedded server shortens its append-only file after the run, unless that has so many bytes
+#: before: it forks to do so, which holds up the calls of a run, and the child takes a processor's time.
 DEEP_ITEMS = 100_000
 DEEP_LOG_BYTES = 1_000_000_000
 #: What the server has by default.
 LOG_BYTES = 64 * 1024 * 1024
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
+
+
+class _Taken(NamedTuple):
+    """How many events were taken, or a negative number if none could be; how many were duplicates; the next items."""
+
+    events: int
+    duplicates: int = 0
+    next_items: Sequence[bytes] = ()
 
 
 class Drain:
@@ -60,10 +71,8 @@ class Drain:
         self._token = token
         self.run = run
         self._priorities = {one.name: one.priority for one in store.settings.event_types}
-        self._has_raised = True  # whoever drained before and raised it may be dead
         self._look()
         self._taken_before, self._left_before = self.taken, self._left
-        self._has_raised = self._staged or self._left > DEEP_ITEMS
         if self._left > DEEP_ITEMS:
             store.intake.rewrite_log_above(DEEP_LOG_BYTES)
         self._worked_seconds = 0.0
@@ -127,10 +136,8 @@ class Drain:
     def _look(self) -> None:
         tally = self._store.runs.tally(self.run.id)
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
-        self._left, self._staged = self._store.intake.untaken(self.run.id)
-        self.over = self._staged and not self._left
-        if self.over and self._has_raised:
-            self._store.intake.rewrite_log_above(LOG_BYTES)
+        self._left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and not self._left
 
 
 class Intake(Part):
@@ -167,18 +174,18 @@ class Intake(Part):
         items: list[bytes] = []  # behind the chunk
         while True:
             taking = self._take_chunk(token, chunk, len(items)) if chunk else None
-            taken, more = 0, list[bytes]()
+            taken = _Taken(0)
             try:
                 behind = self._chunks.write(run_id, items, priorities) if items else None
             finally:
                 if taking:
-                    taken, _, *more = taking()
+                    taken = taking()
             if taking:
-                yield max(0, taken)  # also where none was: the caller has a lease to prolong
-            if taken < 0:  # staging is not as it was read
+                yield max(0, taken.events)  # also where none was: the caller has a lease to prolong
+            if taken.events < 0:  # staging is not as it was read
                 chunk, items = None, []
                 continue
-            chunk, items = behind, items[behind.number if behind else 0 :] + more
+            chunk, items = behind, [*items[behind.number if behind else 0 :], *taken.next_items]
             if not items:
                 giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES, chunk.number if chunk else 0)
                 if giant:
@@ -203,21 +210,24 @@ class Intake(Part):
         keys += [names.aside(names.processing), names.giant(name), names.failed]
         self._run("take_giant", keys, [token, run_id, name, letter])
 
-    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], tuple[Any, ...]]:
-        """Take a chunk, behind which so many items are `read`; return what waits for that.
+    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], _Taken]:
+        """Take a chunk, behind which so many items are `read`; return what waits for the answer.
 
-        It is how many events were taken, how many were duplicates, and then the next items, if few were read. -1: none
-        was taken.
+        The answer has the next items as well, if few were read.
         """
         reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, self._longest]
         taking = self._script("take_chunk").begin(self._client, chunk.keys, [token, *reading, *chunk.args])
 
-        def taken() -> tuple[Any, ...]:
-            number, duplicates, *items = taking()
-            if number == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
-                event = self._keys.event(chunk.events[duplicates - 1].id)
+        def taken() -> _Taken:
+            events, *more = taking()
+            if events == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
+                event = self._keys.event(chunk.events[more[0] - 1].id)
                 self._quarantine.set_aside(token, event, "is not a hash, as an event is")
-            return number, duplicates, *items
+            if events < 0:
+                return _Taken(events)
+            duplicates, sizes, items = more
+            ends = accumulate(msgspec.msgpack.decode(sizes), initial=0)
+            return _Taken(events, duplicates, [items[first:end] for first, end in pairwise(ends)])
 
         return taken
 

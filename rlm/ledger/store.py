@@ -136,8 +136,9 @@ class Store(StoreFront):
         """Move all future moments by `shift_us`, by which the clock of Redis was set; return how many there were.
 
         No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
-        that was open then, or empty.
+        that was open then, or empty. Slots ahead of a clock that was set back count from now on, before that hold.
         """
+        self.windows.look(list(all_limited(self.settings.endpoints.values())))
         healths = [self.keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
         moments = [key(name) for name in self.known_types for key in (self.keys.backoff, self.keys.inflight)]
         return self.epochs.shift(token, run_id, shift_us, why, healths=healths, moments=moments)

@@ -24,7 +24,7 @@ from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span
 from rlm.plan.simulate import Course, Start
 from rlm.plan.situation import FRESH, Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND, ticks
-from rlm.plan.workers import choose_workers
+from rlm.plan.workers import Bound, choose_workers
 
 #: The most points in the course of a plan.
 COURSE_POINTS: Final = 24
@@ -125,6 +125,9 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     course = choice.course
     first_call = min((start.at for start in course.starts), default=0)
     binds = what_binds(situation, choice, capacity, horizon)
+    # Another schedule might need no time to refill windows. Of a run under way, nobody asks for the bound.
+    prompt = replace(horizon, refill_seconds=0.0)
+    bound = choice.bound if situation.under_way else Bound(Situation.of(workload, prompt))
 
     def from_first_call(moment: int) -> float:
         return max(0, moment - first_call) / SECOND
@@ -134,7 +137,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         threads=capacity.threads,
         first_call_seconds=first_call / SECOND,
         forecast_seconds=from_first_call(course.forecast),
-        lower_bound_seconds=from_first_call(choice.bound.end(capacity.lanes)),
+        lower_bound_seconds=from_first_call(bound.of_course(course).end(capacity.lanes)),
         expected_leftover=course.leftover,
         by_type={
             one.name: TypePlan(one.events, course.left[one.name], from_first_call(course.answered.get(one.name, 0)))

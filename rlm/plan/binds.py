@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rlm.core.text import counted
@@ -56,9 +56,11 @@ class _Comparison:
         late = [demand for demand in situation.demands if demand.events and left[demand.name]]
         limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
         shut = [demand for demand in limited if self._is_unreachable(demand)]
-        open_ = [demand for demand in limited if demand not in shut]
+        of_limits = self._left_by_limits({one.name: left[one.name] for one in limited if one not in shut})
+        open_ = [demand for demand in limited if of_limits.get(demand.name)]
         more = self._fewer_left(open_ or shut)
-        if plenty.leftover < min(course.leftover, more.leave if more else course.leftover):
+        # Without a comparison with more endpoints, more workers must answer most of the events.
+        if plenty.leftover < (more.leave if more else course.leftover / 2):
             return self._workers_bind(left_over(course.leftover), f"{plenty.leftover:,}")
         attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
         failing = f"failing calls bind: {_events_are(failed)} expected to fail in {attempts}" if failed else ""
@@ -72,12 +74,13 @@ class _Comparison:
             return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {types}"
         budgeted = [one for one in open_ if self._is_held_by_budget(one)]
         hampered = [one for one in open_ if any(window.rest == NEVER for window in self._shut_windows([one]))]
-        is_most = 2 * sum(left[one.name] for one in hampered) > course.leftover
+        is_most = 2 * sum(of_limits[one.name] for one in hampered) > course.leftover
         endless = [one for one in self._shut_windows(hampered if is_most else ()) if one.rest == NEVER]
         return LimitsBind(
-            by_limit={one.name: left[one.name] for one in open_ if one not in budgeted},
-            by_budget={one.name: left[one.name] for one in budgeted},
+            by_limit={one.name: of_limits[one.name] for one in open_ if one not in budgeted},
+            by_budget={one.name: of_limits[one.name] for one in budgeted},
             by_shut={one.name: left[one.name] for one in shut},
+            by_lanes={name: left[name] - number for name, number in of_limits.items() if number < left[name]},
             budgets=_budgets(budgeted),
             until=self._at(situation.deadline),
             failing={failing: failed} if failed else {},
@@ -154,6 +157,16 @@ class _Comparison:
             names = [one.name for one in limited]
             for number in range(1, MOST_ADDED + 1):
                 yield number, simulate(self._situation.with_more(names, number), self._capacity.lanes)
+
+    def _left_by_limits(self, left: Mapping[str, int]) -> dict[str, int]:
+        """Return by type how many of the events `left` would also be left over with a lane for every event.
+
+        If that leaves as many over in all, more lanes would only shift slots between types: all are due to the limits.
+        """
+        plenty = self._plenty
+        if plenty.leftover >= self._course.leftover:
+            return dict(left)
+        return {name: min(number, plenty.left[name] - plenty.failed.get(name, 0)) for name, number in left.items()}
 
     def _is_held_by_budget(self, demand: Demand) -> bool:
         free = self._free

@@ -150,8 +150,10 @@ def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
     )
 
 
-def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: float) -> float:
-    """Return the seconds until the next release may be due, at most `most`.
+def next_look_seconds(
+    state: ReleaseState, types: Sequence[EventType], most: float, spent_seconds: float = 0.0
+) -> float:
+    """Return the seconds until the next release may be due, at most `most`; the windows were read `spent_seconds` ago.
 
     It is 0 while more lanes must be woken than one burst allows. If more calls are released than lanes are idle, it is
     at least half the time that they cover.
@@ -163,6 +165,8 @@ def next_look_seconds(state: ReleaseState, types: Sequence[EventType], most: flo
     wait = next_slot_seconds(state, types)
     if wait == 0 and released > idle:
         wait = state.ahead_seconds / 2
+    elif wait:
+        wait = max(0.0, wait - spent_seconds)
     return most if wait is None else min(wait, most)
 
 

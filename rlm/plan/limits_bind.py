@@ -60,10 +60,11 @@ class LimitsBind(msgspec.Struct, frozen=True):
     """Limits or `budgets` bind until `until`; then events are left over or, if none are, the end is `end`.
 
     `by_limit` and `by_budget` have the types that they bind, each with its leftover; `by_shut` those of which no
-    endpoint can be called before the deadline, because of the `unreachable` ones. `shut` are endpoints and budgets of
-    the others. `blamed` are the unreachable ones, and the endlessly shut ones of other types if those leave most over.
-    `failing` has a clause about calls that fail, with their number, `by_hand` clauses about limits. With more workers,
-    `least` are left over in all, or the end is `soonest`.
+    endpoint can be called before the deadline, because of the `unreachable` ones; `by_lanes` those of which more lanes
+    would answer as many more. `shut` are endpoints and budgets of the types that limits bind. `blamed` are the
+    unreachable ones, and the endlessly shut ones of other types if those leave most over. `failing` has a clause about
+    calls that fail, with their number, `by_hand` clauses about limits. With more workers, `least` are left over in all,
+    or the end is `soonest`.
     """
 
     by_limit: Mapping[str, int]
@@ -71,6 +72,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
     budgets: tuple[str, ...]
     until: int
     by_shut: Mapping[str, int] = {}
+    by_lanes: Mapping[str, int] = {}
     failing: Mapping[str, int] = {}
     least: int | None = None
     end: int = 0
@@ -87,16 +89,17 @@ class LimitsBind(msgspec.Struct, frozen=True):
     @property
     def leftover(self) -> int:
         """The events left over for these reasons."""
-        return self._of_limits + sum(self.by_shut.values())
+        return self._of_limits + sum(self.by_shut.values()) + sum(self.by_lanes.values())
 
     @property
     def _of_limits(self) -> int:
         return sum(self.by_limit.values()) + sum(self.by_budget.values())
 
     def _left_over(self) -> str:
-        change = "however many workers" if self.least is None else f"with more workers than allowed {self.least:,}"
         by_limits, by_shut, until = self._of_limits, sum(self.by_shut.values()), f"the deadline at {clock(self.until)}"
         told = dict(self.failing)
+        if by_lanes := sum(self.by_lanes.values()):
+            told[f"workers bind: {left_over(by_lanes, first_of(self.by_lanes))}"] = by_lanes
         if by_limits:
             told[f"{self._who()} until {until}: {left_over(by_limits)}"] = by_limits
         probed = [one.name for one in self.unreachable if one.reason is Circuit.PROBING]
@@ -109,6 +112,9 @@ class LimitsBind(msgspec.Struct, frozen=True):
             told[f"{assumed}, {left_over(by_shut)}"] = by_shut
         elif by_shut:
             told[f"no endpoint of {first_of(self.by_shut)} can be called until {until}: {left_over(by_shut)}"] = by_shut
+        change = "however many workers"
+        if self.least is not None:
+            change = f"with more workers than allowed {self.least:,}{' in all' if len(told) > 1 else ''}"
         advice, more = "", self.more_endpoints
         if more and (by_limits or not probed):
             advice = f"; {more} would leave {f'{more.leave:,}' if more.leave else 'none over'}"
@@ -141,9 +147,9 @@ class LimitsBind(msgspec.Struct, frozen=True):
         return f"{budgets} ({of_budgets}) and {_limits_bind(by_limit)} ({sum(by_limit.values()):,})"
 
 
-def left_over(number: int) -> str:
-    """Return in words how many events a plan leaves over, whether or not anybody executes the plan."""
-    return f"{number:,} {'is' if number == 1 else 'are'} left over"
+def left_over(number: int, types: str = "") -> str:
+    """Return in words how many events, of which types, a plan leaves over, whether or not anybody executes the plan."""
+    return f"{number:,}{types and f' of {types}'} {'is' if number == 1 else 'are'} left over"
 
 
 def _limits_bind(types: Iterable[str]) -> str:

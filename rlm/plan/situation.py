@@ -91,8 +91,9 @@ class Capacity(msgspec.Struct, frozen=True):
 
 
 class Horizon(msgspec.Struct, frozen=True):
-    """When calls must be answered, when they should be, and the guard added to every period. Seconds.
+    """When calls must be answered, when they should be, and what is added to every period. Seconds.
 
+    Calls to an endpoint are kept its period and the guard apart, and a slot is used again `refill_seconds` after that.
     An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
     from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
     """
@@ -103,6 +104,12 @@ class Horizon(msgspec.Struct, frozen=True):
     max_attempts: int = 3
     backoff_seconds: float = 0.5
     gone_seconds: float = 0.0
+    refill_seconds: float = 0.0
+
+    @property
+    def added_seconds(self) -> float:
+        """The time after a period until a slot is used again."""
+        return self.guard_seconds + self.refill_seconds
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -154,16 +161,17 @@ class Busy(msgspec.Struct, frozen=True):
 class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes.
 
-    Demands are in descending priority; `windows` are those of endpoints and budgets by name. A lane needs a
-    `turnaround` between two calls. A failed call is tried again after a `backoff`, which doubles with each of the
-    `max_attempts`. If a run is `under_way`, lanes may be `busy`, and lanes beyond `ready_lanes` need `coming_up` to be
-    ready; None if all are ready. Moments count from the one planned for, `gone` after the run's start.
+    Demands are in descending priority; `windows` are those of endpoints and budgets by name, with `added_seconds` after
+    each period. A lane needs a `turnaround` between two calls. A failed call is tried again after a `backoff`, which
+    doubles with each of the `max_attempts`. If a run is `under_way`, lanes may be `busy`, and lanes beyond
+    `ready_lanes` need `coming_up` to be ready; None if all are ready. Moments count from the one planned for, `gone`
+    after the run's start.
     """
 
     demands: tuple[Demand, ...]
     windows: Mapping[str, SimulatedWindow]
     deadline: int
-    guard_seconds: float
+    added_seconds: float
     turnaround: int = 0
     max_attempts: int = 1
     backoff: int = 0
@@ -190,9 +198,9 @@ class Situation(msgspec.Struct, frozen=True):
             demands.append(Demand(kind.name, events, routes, takes, kind.share, begun, one_more))
         return cls(
             demands=tuple(demands),
-            windows=_windows(workload, horizon.guard_seconds),
+            windows=_windows(workload, horizon.added_seconds),
             deadline=ticks(horizon.deadline_seconds),
-            guard_seconds=horizon.guard_seconds,
+            added_seconds=horizon.added_seconds,
             turnaround=ticks(turnaround_seconds),
             max_attempts=horizon.max_attempts,
             backoff=ticks(horizon.backoff_seconds),
@@ -238,7 +246,7 @@ class Situation(msgspec.Struct, frozen=True):
         for demand in self.demands:
             added = [f"{more} more for {demand.name}" for more in range(1, number + 1) if demand.name in names]
             like = replace(demand.routes[-1], budget=_budget(demand.one_more))
-            windows |= dict.fromkeys(added, SimulatedWindow.of(demand.one_more, FRESH, self.guard_seconds))
+            windows |= dict.fromkeys(added, SimulatedWindow.of(demand.one_more, FRESH, self.added_seconds))
             demands.append(replace(demand, routes=(*demand.routes, *(replace(like, endpoint=name) for name in added))))
         return replace(self, demands=tuple(demands), windows=windows)
 
@@ -258,11 +266,11 @@ def _budget(endpoint: Endpoint) -> str | None:
     return endpoint.budget.name if endpoint.budget else None
 
 
-def _windows(workload: Workload, guard_seconds: float) -> dict[str, SimulatedWindow]:
-    grain = max(1, ticks(guard_seconds) // GRAINS_OF_GUARD) if workload.progress else 1
+def _windows(workload: Workload, added_seconds: float) -> dict[str, SimulatedWindow]:
+    grain = max(1, ticks(added_seconds) // GRAINS_OF_GUARD) if workload.progress else 1
     limited = all_limited(each for kind in workload.types for each in kind.endpoints)
     return {
-        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, FRESH), guard_seconds, grain)
+        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, FRESH), added_seconds, grain)
         for one in limited
     }
 

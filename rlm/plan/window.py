@@ -46,10 +46,13 @@ class SimulatedWindow:
         self.opens = self._next_opening()
 
     @classmethod
-    def of(cls, limited: Limited, window: WindowState, guard_seconds: float, grain: int = 1) -> SimulatedWindow:
-        """Return the window at the start. Slots come back at multiples of `grain` ticks, never early."""
-        guard = ticks(guard_seconds)
-        counts = [_Count.of(rule, window.ages, guard, grain) for rule in limited.limit.rules]
+    def of(cls, limited: Limited, window: WindowState, added_seconds: float, grain: int = 1) -> SimulatedWindow:
+        """Return the window at the start. Slots come back a period and `added_seconds` after a call, never early.
+
+        Moments are multiples of `grain` ticks.
+        """
+        added = ticks(added_seconds)
+        counts = [_Count.of(rule, window.ages, added, grain) for rule in limited.limit.rules]
         endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
         return cls(limited.name, NEVER if endless else ticks(window.rest_seconds), _why_shut(window), counts)
 
@@ -123,8 +126,8 @@ class _Count:
         self.held = held
 
     @classmethod
-    def of(cls, rule: Rule, ages: Sequence[float], guard: int, grain: int) -> _Count:
-        period = duration(rule.seconds) + guard
+    def of(cls, rule: Rule, ages: Sequence[float], added: int, grain: int) -> _Count:
+        period = duration(rule.seconds) + added
         back = Counter([-((ticks(age) - period) // grain) * grain for age in ages])
         held = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
         # After a limit was lowered, earlier calls may exceed it; then `free` is negative for a while.

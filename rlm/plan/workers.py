@@ -30,7 +30,7 @@ LEAST_FINENESS: Final = 2
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The number of workers, their course, the best course of any allowed number, and a bound on the end.
+    """The number of workers, their course, the best course of any allowed number, and a bound for each.
 
     `alone` is the course if each type had its endpoints to itself and a lane for every event.
     """
@@ -39,7 +39,7 @@ class Choice(msgspec.Struct, frozen=True):
     course: Course
     best: Course
     alone: Course
-    bound: EventsBound
+    bound: Bound
 
 
 def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -> Choice:
@@ -78,7 +78,7 @@ class _Search:
             course = self._run(workers)
             if course.left == bound.left and course.forecast <= goal:
                 best = course if course.forecast <= self._target else self._run(self._most)
-                return Choice(workers, course, best, bound.alone, bound.of_all)
+                return Choice(workers, course, best, bound.alone, bound)
         return None
 
     def at_the_best(self) -> Choice:
@@ -87,12 +87,11 @@ class _Search:
         The goal is that for the events which the best number answers, or the end of the best number if that is later.
         """
         best = self._best()
-        soonest = self._bound.of_course(best)
-        goal = max(self._goal(soonest), best.forecast)
+        goal = max(self._goal(self._bound.of_course(best)), best.forecast)
         may_do = (one for one in self._in_order(goal) if self._may_do(one, best))
         enough = (one for one in may_do if self._run(one).left == best.left and self._run(one).forecast <= goal)
         workers = next(enough, self._most)
-        return Choice(workers, self._run(workers), best, self._bound.alone, soonest)
+        return Choice(workers, self._run(workers), best, self._bound.alone, self._bound)
 
     def _best(self) -> Course:
         best = self._run(self._most)

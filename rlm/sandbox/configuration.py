@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import asdict
+
 from rlm.core.endpoint import Endpoint, EventType, Limit, all_limited
 from rlm.settings import Settings, settings_under
 from rlm.settings.secrets import EMBEDDED
@@ -51,10 +53,10 @@ def demo_document(settings: Settings, speed: float, base_url: str) -> str:
 
     tables: dict[str, dict[str, Any]] = {
         "redis": {"url": EMBEDDED, "embedded_port": 0, "prefix": settings.redis.prefix},
-        "queue": _faster(settings.queue.model_dump(), speed),
-        "run": _faster(settings.run.model_dump(), speed),
-        "workers": settings.workers.model_dump(),
-        "retry": {**settings.retry.model_dump(), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
+        "queue": _faster(asdict(settings.queue), speed),
+        "run": _faster(asdict(settings.run), speed),
+        "workers": asdict(settings.workers),
+        "retry": {**asdict(settings.retry), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
     }
     for one in settings.event_types:
         table = _type_table(one, base_url, lambda endpoint: _faster_limit(endpoint.limit, speed), timeout)

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from rlm.core.clock import system_clock
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
@@ -182,7 +184,7 @@ def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[
     directory. A second signal ends them at once.
     """
     guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
-    faster = replace(settings, run=settings.run.model_copy(update={"guard_seconds": guard}))
+    faster = replace(settings, run=structs.replace(settings.run, guard_seconds=guard))
     with ExitStack() as stack:
         effective, config, api = stack.enter_context(_system("demo", lambda url: demo_document(faster, speed, url), {}))
         stack.callback(_await_server_end, effective.data_dir)

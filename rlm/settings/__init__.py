@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pydantic import ValidationError
+from msgspec import structs
 
 from rlm import RELEASES
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
@@ -21,6 +21,7 @@ from rlm.core.text import one_line
 from rlm.settings import secrets
 from rlm.settings.document import Document, Layers, layered, leaves
 from rlm.settings.faults import Fault, faults_of, listed, show
+from rlm.settings.kinds import Flaw, as_tables
 from rlm.settings.rules import rule_faults
 from rlm.settings.sources import choose_file, current_directory, put_environment, put_options, read_file
 from rlm.settings.toml import dotted
@@ -147,11 +148,9 @@ def _read(path: Path | None, environ: Mapping[str, str]) -> Layers:
 
 def _validated(layers: Layers, environ: Mapping[str, str]) -> tuple[Document | None, list[Fault]]:
     """Return the document (None if a value is wrong by itself) and all faults, including those between settings."""
-    document, wrong = None, []
-    try:
-        document = Document.model_validate(layers.tables)
-    except ValidationError as error:
-        wrong = list(faults_of(error, layers))
+    flaws: list[Flaw] = []
+    document = Document.read(layers.tables, (), flaws)
+    wrong = list(faults_of(flaws, layers))
     sound = replace(layers, faulty=frozenset(fault.place for fault in wrong))
     return document, [*wrong, *rule_faults(sound, environ)]
 
@@ -180,11 +179,11 @@ def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str])
     """Return the settings of a document without faults."""
     home = layers.source.parent if layers.source else current_directory()
     sentry_dsn = environ.get(_DSN_VARIABLE) or None
-    tables = document.model_dump(exclude_none=True)
+    tables = as_tables(document)
     budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
     event_types = _event_types(document, budgets)
     return Settings(
-        **{**dict(document), "budgets": budgets},  # the sections and the types unchanged
+        **{**structs.asdict(document), "budgets": budgets},  # the sections and the types unchanged
         event_types=event_types,
         endpoints=_by_name(event_types),
         revision=_revision(tables, event_types),
@@ -272,8 +271,8 @@ def settings_under(settings: Settings, prefix: str) -> Settings:
     lists = {name: f"{prefix}_{name}" for name in _LISTS}
     return replace(
         settings,
-        redis=settings.redis.model_copy(update={"prefix": prefix}),
-        queue=settings.queue.model_copy(update=lists),
+        redis=structs.replace(settings.redis, prefix=prefix),
+        queue=structs.replace(settings.queue, **lists),
     )
 
 

@@ -8,14 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
 from rlm.settings import model
+from rlm.settings.kinds import REQUIRED, Named, Place, Section, Setting
 from rlm.settings.values import setting
-
-#: The place of a setting: names of tables and keys, indexes of list entries.
-Place = tuple[str | int, ...]
 
 #: The command option that overrides all other layers; also the origin of its values.
 OPTION = "--set"
@@ -34,38 +29,45 @@ _TYPES = (
 )
 
 
-class Document(model.Section):
+def _table(kind: type[Section]) -> Any:
+    return setting(REQUIRED, kind.__doc__ or "", kind=kind)
+
+
+class Document(Section, frozen=True):
     """The whole configuration as written, with all layers merged."""
 
-    redis: model.RedisSettings
-    queue: model.QueueSettings
-    run: model.RunSettings
-    workers: model.WorkersSettings
-    host: model.HostSettings
-    retry: model.RetrySettings
-    archive: model.ArchiveSettings
-    web: model.WebSettings
-    types: dict[model.Name, model.TypeSettings] = setting(
-        ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
+    redis: model.RedisSettings = _table(model.RedisSettings)
+    queue: model.QueueSettings = _table(model.QueueSettings)
+    run: model.RunSettings = _table(model.RunSettings)
+    workers: model.WorkersSettings = _table(model.WorkersSettings)
+    host: model.HostSettings = _table(model.HostSettings)
+    retry: model.RetrySettings = _table(model.RetrySettings)
+    archive: model.ArchiveSettings = _table(model.ArchiveSettings)
+    web: model.WebSettings = _table(model.WebSettings)
+    types: dict[str, model.TypeSettings] = setting(
+        REQUIRED,
+        "Types",
+        kind=Named(model.TypeSettings, model.NAME, may_be_empty=False),
+        allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones",
     )
-    budgets: dict[model.Name, model.BudgetSettings] = setting(
-        {}, "Budgets", allowed="a table for each of them, [budgets.NAME]"
+    budgets: dict[str, model.BudgetSettings] = setting(
+        {}, "Budgets", kind=Named(model.BudgetSettings, model.NAME), allowed="a table for each of them, [budgets.NAME]"
     )
 
 
 #: The sections that have one table each.
-SECTIONS: dict[str, type[model.Section]] = {
-    name: described.annotation
-    for name, described in Document.model_fields.items()
-    if isinstance(described.annotation, type) and issubclass(described.annotation, model.Section)
+SECTIONS: dict[str, type[Section]] = {
+    name: described.kind
+    for name, described in Document.settings().items()
+    if isinstance(described.kind, type) and issubclass(described.kind, Section)
 }
 
 
-def fields_at(place: Place) -> dict[str, FieldInfo]:
+def fields_at(place: Place) -> dict[str, Setting]:
     """Return the settings of the table at `place`, empty if there is no such table."""
     match place:
         case ():
-            found: type[BaseModel] | None = Document
+            found: type[Section] | None = Document
         case (str(section),):
             found = SECTIONS.get(section)
         case ("types", str()):
@@ -76,7 +78,7 @@ def fields_at(place: Place) -> dict[str, FieldInfo]:
             found = model.EndpointSettings
         case _:
             found = None
-    return found.model_fields if found else {}
+    return found.settings() if found else {}
 
 
 def built_in_types() -> dict[str, Any]:
@@ -153,10 +155,7 @@ class Layers:
 
 def layered(file: dict[str, Any], source: Path | None = None, text: str = "") -> Layers:
     """Return the tables of a file over the defaults. The built-in types count only if the file has no types."""
-    tables: dict[str, Any] = {
-        name: {key: described.get_default() for key, described in section.model_fields.items()}
-        for name, section in SECTIONS.items()
-    }
+    tables: dict[str, Any] = {name: section.defaults() for name, section in SECTIONS.items()}
     if "types" not in file:
         tables["types"] = built_in_types()
     for name, table in copy.deepcopy(file).items():

@@ -5,28 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
 from rlm.core.text import cut, safe_line
-from rlm.settings.document import SECTIONS, Layers, Place, fields_at, upwards
+from rlm.settings.document import SECTIONS, Layers, fields_at, upwards
+from rlm.settings.kinds import Flaw, Place, Why
 from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import KeyLines, dotted, toml_value
-from rlm.settings.values import words
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 
 _LONGEST_VALUE = 200
 #: Longer keys are cut in messages and get no suggestion.
 _LONGEST_KEY = 200
 #: How many faults are listed.
 _MOST_FAULTS = 100
-#: pydantic appends this to the place of a table's entry if the key is at fault.
-_KEY_MARK = "[key]"
 _NO_LINE = sys.maxsize
 #: A number as short as those of settings, or a boolean. Longer numbers may be a key.
 _NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
@@ -97,35 +90,30 @@ def key_of(place: Place) -> str:
     return cut(safe_line(dotted(place)), _LONGEST_VALUE)
 
 
-def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
-    """Yield the faults that pydantic found."""
-    for number, detail in enumerate(error.errors(include_url=False)):
-        place = detail["loc"]
+def faults_of(flaws: Iterable[Flaw], layers: Layers) -> Iterator[Fault]:
+    """Yield the faults of what is wrong in the tables of `layers`."""
+    for number, flaw in enumerate(flaws):
         if number >= _MOST_FAULTS:
-            yield Fault(place, layers.file_name, "", "")  # counted but not listed
-        elif place[-1] == _KEY_MARK:
-            yield fault(layers, place[:-1], _problem(place[:-1], detail), of_key=True)
-        elif detail["type"] == "missing":
-            yield fault(layers, place, f"is missing; give {_allowed(place)}")
+            yield Fault(flaw.place, layers.file_name, "", "")  # counted but not listed
         else:
-            yield fault(layers, place, _problem(place, detail))
+            yield fault(layers, flaw.place, _problem(flaw), of_key=flaw.of_key)
 
 
-def _problem(place: Place, detail: ErrorDetails) -> str:
-    match detail["type"]:
-        case "extra_forbidden":
-            return _unknown(place)
-        case "value_error":
-            return str(detail["ctx"]["error"])
-        case _:
-            return f"must be {_allowed(place)}"
+def _problem(flaw: Flaw) -> str:
+    match flaw.why:
+        case Why.MISSING:
+            return f"is missing; give {_allowed(flaw.place)}"
+        case Why.UNKNOWN:
+            return _unknown(flaw.place)
+        case Why.NOT_ALLOWED:
+            return flaw.told or f"must be {_allowed(flaw.place)}"
 
 
 def _allowed(place: Place) -> str:
     """Return words for what is allowed at `place`, or for any entry of the list or table that contains it."""
     *parent, key = place
     if described := fields_at(tuple(parent)).get(str(key)):
-        return words(described, "allowed") or f"a table, [{key}]"
+        return described.allowed or f"a table, [{key}]"
     match parent:
         case ["types" | "budgets"]:
             return f"a table, [{key_of(place)}]"
@@ -139,7 +127,7 @@ def _unknown(place: Place) -> str:
     *parent, last = place
     key = str(last)
     known = fields_at(tuple(parent))
-    elsewhere = (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields)
+    elsewhere = (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.settings())
     hint = did_you_mean(key, known) or did_you_mean(key, elsewhere, cutoff=0.0)
     return f"unknown key{hint}; {_table(parent)} may have {', '.join(known)}"
 

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-from pydantic import AfterValidator, BaseModel, ConfigDict
+import re
+from typing import Final
 
 from rlm.settings import addresses, values
+from rlm.settings.kinds import REQUIRED, Items, Named, Quantity, Section, Text
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.values import list_name, seconds, setting, switch, whole
 
 #: The highest `workers.max`.
 MOST_WORKERS: Final = 1000
 
-Name = Annotated[str, AfterValidator(values.check_name)]
-Directory = Annotated[str, AfterValidator(values.check_directory)]
-ListName = Annotated[str, AfterValidator(values.check_list_name)]
-RateLimit = Annotated[str, AfterValidator(values.check_limit)]
-HeaderName = Annotated[str, AfterValidator(values.check_header_name)]
-HeaderValue = Annotated[str, AfterValidator(values.check_header_value)]
-HeaderTable = Annotated[dict[HeaderName, HeaderValue], AfterValidator(values.check_headers)]
-RedisURL = Annotated[str, AfterValidator(addresses.check_redis_url)]
-Labels = Annotated[dict[str, str], AfterValidator(values.check_labels)]
-HostName = Annotated[str, AfterValidator(values.check_host_name)]
-WebHost = Annotated[str, AfterValidator(addresses.check_web_host)]
-WebToken = Annotated[str, AfterValidator(values.check_web_token)]
-EndpointURL = Annotated[str, AfterValidator(addresses.check_endpoint_url)]
+NAME: Final = Text(values.check_name)
+_LIMIT = Text(values.check_limit)
+_PART = Quantity(float, 1)
 
 
-class Section(BaseModel):
-    """The base of all sections: exact types, no unknown keys, immutable."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-
-class RedisSettings(Section):
+class RedisSettings(Section, frozen=True):
     """Where RLM keeps its ledger and finds the audit list."""
 
-    url: RedisURL = setting(
+    url: str = setting(
         EMBEDDED,
         "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a real Valkey server that RLM "
         "starts itself; its data is in `.rlm` beside the configuration file or, without a file, in the current "
         "directory. `REDIS_URL` sets this, too.",
         allowed='"embedded" or a URL with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://',
-        repr=False,
+        kind=Text(addresses.check_redis_url),
+        shown=False,
     )
     embedded_port: int = whole(
         0,
@@ -69,16 +54,16 @@ class RedisSettings(Section):
         "rlm",
         "The beginning of all keys of RLM except the three lists.",
         allowed="1 to 50 letters, digits and `_`, `.`, `-`",
-        pattern=r"^[A-Za-z0-9_.-]{1,50}$",
+        kind=Text(pattern=re.compile(r"[A-Za-z0-9_.-]{1,50}")),
     )
 
 
-class QueueSettings(Section):
+class QueueSettings(Section, frozen=True):
     """The three lists, and what is taken from them."""
 
-    events: ListName = list_name("wallet_audit_events", "The list onto which the audit system pushes items.")
-    processing: ListName = list_name("wallet_audit_processing", "The drain's staging list; empty between drains.")
-    failed: ListName = list_name("wallet_audit_failed", "The list of dead letters.")
+    events: str = list_name("wallet_audit_events", "The list onto which the audit system pushes items.")
+    processing: str = list_name("wallet_audit_processing", "The drain's staging list; empty between drains.")
+    failed: str = list_name("wallet_audit_failed", "The list of dead letters.")
     max_item_bytes: int = whole(
         65536, "Items larger than this become dead letters.", lowest=1024, highest=64 * 1024 * 1024
     )
@@ -111,12 +96,11 @@ class QueueSettings(Section):
         "The same if a run settled five events or more as dead letters, and more than this part of all that it "
         "settled. Events refused by an endpoint whose refusals raised an alarm are not counted. 0: never.",
         allowed="a number from 0 to 1",
-        ge=0,
-        le=1,
+        kind=_PART,
     )
 
 
-class RunSettings(Section):
+class RunSettings(Section, frozen=True):
     """When runs start and end."""
 
     window_seconds: float = seconds(
@@ -129,8 +113,7 @@ class RunSettings(Section):
         0.75,
         "Plan to be done by this share of the window, where the limits allow; the rest is slack for retries.",
         allowed="a number above 0, at most 1",
-        gt=0,
-        le=1,
+        kind=Quantity(float, 1, above=True),
     )
     guard_seconds: float = seconds(
         0.5,
@@ -142,7 +125,7 @@ class RunSettings(Section):
     )
 
 
-class WorkersSettings(Section):
+class WorkersSettings(Section, frozen=True):
     """How many worker processes there may be."""
 
     min: int = whole(
@@ -159,24 +142,26 @@ class WorkersSettings(Section):
     threads: int = whole(5, "Lanes of a worker process: how many events it can have in flight.", lowest=1, highest=1000)
 
 
-class HostSettings(Section):
+class HostSettings(Section, frozen=True):
     """What a host reports about itself. It may differ between hosts."""
 
-    name: HostName = setting(
+    name: str = setting(
         "",
         "The name of this host. Set it if several hosts would have the same name, as containers may. Empty: the host "
         "name of the system.",
         allowed="empty, or 1 to 100 letters, digits and `_`, `.`, `-`",
+        kind=Text(values.check_host_name),
     )
-    labels: Labels = setting(
+    labels: dict[str, str] = setting(
         {},
         "Labels shown beside the name of this host, such as its zone. In an environment variable: `zone=a,rack=7`.",
         allowed="a table of at most 16 texts of 1 to 50 printable characters, without `=` and `,`",
+        kind=Named(Text(), check=values.check_labels),
         unset="none",
     )
 
 
-class RetrySettings(Section):
+class RetrySettings(Section, frozen=True):
     """What happens to a call that failed but may succeed later."""
 
     max_attempts: int = whole(3, "Attempts of an event in one run; after them it is a leftover.", lowest=1, highest=100)
@@ -186,34 +171,37 @@ class RetrySettings(Section):
     timeout_seconds: float = seconds(10.0, "How long a call may take, unless its endpoint has a time-out of its own.")
 
 
-class ArchiveSettings(Section):
+class ArchiveSettings(Section, frozen=True):
     """Where run records and dead letters go once there are more than Redis keeps."""
 
-    directory: Directory = setting(
+    directory: str = setting(
         "",
         "The directory of the archive, on the host of the scheduler: `records-2026-11.jsonl` and "
         "`failed-2026-11.jsonl`, new ones each month. A relative path starts at the configuration file's directory. "
         "Empty: `.rlm/archive`.",
         allowed="a path, or empty",
+        kind=Text(values.check_directory),
     )
 
 
-class WebSettings(Section):
+class WebSettings(Section, frozen=True):
     """The HTTP face, `rlm web`."""
 
-    token: WebToken = setting(
+    token: str = setting(
         "",
         "The token that a program sends in `Authorization: Bearer TOKEN`, or a user enters at `/login`, to read "
         "anything but `/healthz`, and to give orders. Empty: this host reads without one, its browsers may give "
         "orders, and `rlm web` listens on the loopback interface only. `env:NAME`: that variable of `rlm web` has it.",
         allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
-        repr=False,
+        kind=Text(values.check_web_token),
+        shown=False,
     )
-    hosts: list[WebHost] = setting(
+    hosts: list[str] = setting(
         [],
         "What the header `Host` may name, with any port, besides `localhost`, loopback addresses and the address at "
         "which the request arrived; others are refused, even for `/healthz`. In a variable, separate them by commas.",
         allowed='a list of names and addresses without port, ["rlm.example.com"]',
+        kind=Items(Text(addresses.check_web_host)),
     )
     read_only: bool = switch(
         "Whether the dashboard and the JSON are read-only: every request that would change something is refused. "
@@ -221,31 +209,37 @@ class WebSettings(Section):
     )
 
 
-class EndpointSettings(Section):
+class EndpointSettings(Section, frozen=True):
     """One API address of a type."""
 
-    name: Name = setting(
-        ..., "Its name, in records, log lines and commands.", allowed="1 to 100 letters, digits and `_`, `.`, `-`"
+    name: str = setting(
+        REQUIRED,
+        "Its name, in records, log lines and commands.",
+        allowed="1 to 100 letters, digits and `_`, `.`, `-`",
+        kind=NAME,
     )
-    url: EndpointURL = setting(
-        ...,
+    url: str = setting(
+        REQUIRED,
         "Where calls are sent. The window belongs to the URL, so renaming an endpoint keeps it.",
         allowed="http:// or https:// and a host, printable ASCII, without user, password and fragment",
+        kind=Text(addresses.check_endpoint_url),
     )
-    rate_limit: RateLimit | None = setting(
-        None, "Its own limit.", allowed='a limit such as "30/minute"', unset="the type's"
+    rate_limit: str | None = setting(
+        None, "Its own limit.", allowed='a limit such as "30/minute"', unset="the type's", kind=_LIMIT
     )
-    budget: Name | None = setting(
+    budget: str | None = setting(
         None,
         "The budget that it shares with other endpoints; see [`[budgets.NAME]`](#budgetsname).",
         allowed="the NAME of a table [budgets.NAME]",
+        kind=NAME,
         unset="none",
     )
     timeout_seconds: float | None = seconds(None, "How long a call to it may take.", unset="`retry.timeout_seconds`")
-    headers: HeaderTable = setting(
+    headers: dict[str, str] = setting(
         {},
         "Headers sent with each call; see [Secrets in headers](#secrets-in-headers).",
         allowed=f"a table of texts; reserved are {', '.join(values.RESERVED_HEADERS)}",
+        kind=Named(Text(values.check_header_value), Text(values.check_header_name), check=values.check_headers),
         unset="none",
     )
 
@@ -256,7 +250,7 @@ def _not_empty(endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSetting
     return endpoints
 
 
-class TypeSettings(Section):
+class TypeSettings(Section, frozen=True):
     """A type of events and the endpoints that take them."""
 
     priority: int = whole(
@@ -271,30 +265,31 @@ class TypeSettings(Section):
         "far as its endpoints and budgets have slots, so that a type of low priority is never starved for good. What "
         "it does not use goes to the others. All shares together are at most 1.",
         allowed="a number from 0 to 1",
-        ge=0,
-        le=1,
+        kind=_PART,
     )
     processing_seconds: float = seconds(1.0, "How long a call is expected to take; used to plan.")
-    rate_limit: RateLimit | None = setting(
+    rate_limit: str | None = setting(
         None,
         "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be a "
         "fraction. Several limits are joined by `;` and all hold.",
         allowed='a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
+        kind=_LIMIT,
         unset="required, unless each endpoint has one",
     )
-    endpoints: Annotated[tuple[EndpointSettings, ...], AfterValidator(_not_empty)] = setting(
-        ...,
+    endpoints: tuple[EndpointSettings, ...] = setting(
+        REQUIRED,
         "First the primary, then the overflow endpoints.",
         allowed="a list of one or more tables, { name = ..., url = ... }, primary first",
-        strict=False,
+        kind=Items(EndpointSettings, tuple, check=_not_empty),
     )
 
 
-class BudgetSettings(Section):
+class BudgetSettings(Section, frozen=True):
     """A limit that several endpoints share."""
 
-    rate_limit: RateLimit = setting(
-        ...,
+    rate_limit: str = setting(
+        REQUIRED,
         "The limit of the calls to all its endpoints together; each endpoint keeps its own limit as well.",
         allowed='a limit such as "60/minute" or "20 per 0.6 second; 1000/hour"',
+        kind=_LIMIT,
     )

@@ -17,8 +17,9 @@ import msgspec
 
 from rlm.core.endpoint import Limit, Rule, all_limited
 from rlm.settings.addresses import check_endpoint_url
-from rlm.settings.document import SECTIONS, Layers, Place, fields_at, leaves
+from rlm.settings.document import SECTIONS, Layers, fields_at, leaves
 from rlm.settings.faults import Fault, did_you_mean, fault
+from rlm.settings.kinds import Place
 from rlm.settings.secrets import FROM_ENVIRONMENT, mask_url
 from rlm.settings.sources import variable_name
 from rlm.settings.toml import dotted

@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import is_plain
-from rlm.settings.document import OPTION, Layers, Place, fields_at, layered
+from rlm.settings.document import OPTION, Layers, fields_at, layered
 from rlm.settings.faults import Fault, did_you_mean, key_of, show
+from rlm.settings.kinds import Items, Named, Place, Quantity, Switch
 from rlm.settings.toml import KeyLines, dotted
 
 FILE_NAME = "rlm.toml"
@@ -144,19 +145,18 @@ def variable_name(place: Iterable[str]) -> str:
 def _converted(text: str, place: Place) -> Any:
     """Return `text` converted to the setting's type if possible; validation reports text that cannot be converted."""
     described = fields_at(place[:-1]).get(str(place[-1]))
-    kind = described.annotation if described else str
-    if get_origin(kind) is list:
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if get_origin(kind) is dict:
-        pairs = [part.partition("=") for part in text.split(",")]
-        return {name.strip(): value.strip() for name, _, value in pairs} if all(sign for _, sign, _ in pairs) else text
-    if kind is bool:
-        return {"true": True, "false": False}.get(text, text)
-    number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
-    try:
-        return number(text) if is_plain(text) else text
-    except ValueError:
-        return text
+    match described and described.kind:
+        case Items(into=into) if into is list:
+            return [part.strip() for part in text.split(",") if part.strip()]
+        case Named():
+            pairs = [part.partition("=") for part in text.split(",")]
+            return {name.strip(): value.strip() for name, _, value in pairs} if all(one[1] for one in pairs) else text
+        case Switch():
+            return {"true": True, "false": False}.get(text, text)
+        case Quantity(of=number) if is_plain(text):
+            with suppress(ValueError):
+                return number(text)
+    return text
 
 
 def _unmatched(variable: str, candidates: list[tuple[str, ...]], known: Iterable[str]) -> str:

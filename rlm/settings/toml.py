@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlm.settings.document import Place
+    from rlm.settings.kinds import Place
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 #: A string of one of the four kinds, a comment, a separator of keys and values, or a piece of a key or value.

@@ -9,11 +9,9 @@ import math
 import re
 from typing import Any
 
-from pydantic import Field
-from pydantic.fields import FieldInfo
-
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
+from rlm.settings.kinds import Quantity, Setting, Switch, Text
 from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
 
 #: Headers that RLM sets on every call, or that HTTP derives from the call.
@@ -39,37 +37,32 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
 
 
-def setting(default: Any, meaning: str, *, allowed: str, unset: str = "", **rules: Any) -> Any:
-    """Describe one setting: `allowed` gives the rules in words, `unset` what a missing value means."""
-    return Field(default, description=meaning, json_schema_extra={"allowed": allowed, "unset": unset}, **rules)
+def setting(default: Any, meaning: str, **description: Any) -> Any:
+    """Describe one setting, with the fields of a `Setting`."""
+    return Setting(default, meaning, **description)
 
 
 def seconds(default: float | None, meaning: str, *, from_zero: bool = False, unset: str = "") -> Any:
     """Describe a duration. The maximum, 1e9 (31 years), is within the range of dates and of Lua's numbers."""
     allowed = "a number of seconds " + ("from 0 to 1e9" if from_zero else "above 0, at most 1e9")
-    return setting(default, meaning, allowed=allowed, unset=unset, le=1e9, **{"ge" if from_zero else "gt": 0})
+    return setting(default, meaning, kind=Quantity(float, 1e9, above=not from_zero), allowed=allowed, unset=unset)
 
 
 def whole(default: int, meaning: str, *, lowest: int, highest: int = 10**9) -> Any:
     """Describe a whole number."""
-    return setting(default, meaning, allowed=f"a whole number from {lowest} to {highest}", ge=lowest, le=highest)
+    allowed = f"a whole number from {lowest} to {highest}"
+    return setting(default, meaning, kind=Quantity(int, highest, lowest), allowed=allowed)
 
 
 def switch(meaning: str) -> Any:
     """Describe a boolean that is off by default."""
-    return setting(False, meaning, allowed="true or false")
+    return setting(False, meaning, kind=Switch(), allowed="true or false")
 
 
 def list_name(default: str, meaning: str) -> Any:
     """Describe the name of a Redis list."""
     allowed = "1 to 200 printable characters, another name than the other two, not beginning with `redis.prefix` and "
-    return setting(default, meaning, allowed=allowed + "a colon")
-
-
-def words(described: FieldInfo, what: str) -> str:
-    """Return the `allowed` or `unset` text that `setting` was given."""
-    extra = described.json_schema_extra
-    return str(extra[what]) if isinstance(extra, dict) else ""
+    return setting(default, meaning, kind=Text(check_list_name), allowed=allowed + "a colon")
 
 
 def check_name(name: str) -> str:

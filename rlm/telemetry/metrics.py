@@ -30,7 +30,7 @@ from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from rlm.ledger.reading.books import books
-from rlm.ledger.reading.compliance import excess
+from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.trouble import revive
 from rlm.telemetry.catalogue import METRICS, OUTCOMES, Sample, counters
 
@@ -83,7 +83,7 @@ class MetricsPage:
         newest = store.runs.history(1)
         record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
         by_type = record.get("by_type", {})
-        started, ended = (timestamp(record[moment]) if record else 0.0 for moment in ("started_at", "finished_at"))
+        ended = timestamp(record["finished_at"]) if record else 0.0
         yield Sample("rlm_last_run_timestamp_seconds", {}, ended)
         yield Sample("rlm_last_run_duration_seconds", {}, record.get("duration_seconds", 0.0))
         yield Sample("rlm_last_run_forecast_error_seconds", {}, (record and forecast_error(record)) or 0.0)
@@ -93,7 +93,7 @@ class MetricsPage:
                 number = by_type.get(name, {}).get(outcome, 0)
                 yield Sample("rlm_last_run_events", {"type": name, "outcome": outcome}, number)
         if record and self._judged[0] != newest[0]:
-            self._judged = newest[0], excess(store, started)
+            self._judged = newest[0], excess_of(store, record)
         called = {**record.get("by_endpoint", {}), **record.get("by_budget", {})}
         exceeded = self._judged[1] if record else {}
         for one in all_limited(store.settings.endpoints.values()):

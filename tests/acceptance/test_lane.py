@@ -307,6 +307,23 @@ def test_full_windows_send_nothing(make_bench):
     bench.check()
 
 
+def test_an_endpoint_that_this_host_does_not_reach_is_tried_only_if_it_is_meant(make_bench):
+    """Instead of one without a slot it is not: the event goes back, and other hosts may send it there."""
+    bench = make_bench(limit="1 per 60 second")
+    bench.take(2)
+    bench.carry()
+    bench.dispatcher.close()  # without a connection at hand it is claimed
+    with mock.patch.object(bench.lanes._health, "reaches", lambda one: one.name == FIRST):
+        bench.carry()
+        assert bench.where() == {"pending": 1}
+        assert bench.tally()[f"unsent:{TYPE}"] == 1
+
+        bench.carry(endpoint=SECOND)
+
+    assert bench.calls() == [(FIRST, 1, 200), (SECOND, 1, 200)]
+    bench.check()
+
+
 def test_many_lanes_at_once_never_exceed_a_limit_and_lose_nothing(make_bench):
     """Eight lanes that race for 2 x 20 slots a period: the strict server refuses none, and all is completed."""
     bench = make_bench(limit="20 per 0.5 second", guard=0.1)

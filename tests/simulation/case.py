@@ -19,6 +19,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from rlm.core.endpoint import Limit, all_limited
 from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi.service import recount
@@ -463,4 +465,4 @@ def play(seed: int, **options: Any) -> Verdict:
 def without_guard() -> Settings:
     """Return the settings with a guard of zero."""
     settings = settings_of()
-    return replace(settings, run=settings.run.model_copy(update={"guard_seconds": 0.0}))
+    return replace(settings, run=structs.replace(settings.run, guard_seconds=0.0))

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from rlm.core.endpoint import all_limited
 from rlm.ledger import Store
 from rlm.ledger.reading.books import books
@@ -127,7 +129,7 @@ class ManyHosts(World):
 
     def _be_supervisor(self, host: Host) -> None:
         self._named += 1
-        named = self.settings.host.model_copy(update={"name": f"host-{self._named}"})
+        named = structs.replace(self.settings.host, name=f"host-{self._named}")
         settings = replace(self.settings, host=named)
         wakeup = seams.Wakeup(self.loop)
         store = Store(settings, "redis://simulated")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from msgspec import structs
 
 from rlm.ledger import Store
 from rlm.ledger.scripts import SOURCES
@@ -46,8 +47,8 @@ def settings(_default_settings, server_url, prefix):
     lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")}
     return replace(
         _default_settings,
-        redis=_default_settings.redis.model_copy(update={"url": server_url, "prefix": prefix}),
-        queue=_default_settings.queue.model_copy(update=lists),
+        redis=structs.replace(_default_settings.redis, url=server_url, prefix=prefix),
+        queue=structs.replace(_default_settings.queue, **lists),
     )
 
 
@@ -60,7 +61,7 @@ def make_store(settings):
     made = []
 
     def make(**changes):
-        sections = {name: getattr(settings, name).model_copy(update=values) for name, values in changes.items()}
+        sections = {name: structs.replace(getattr(settings, name), **values) for name, values in changes.items()}
         changed = replace(settings, **sections)
         made.append(Store(changed, changed.redis.url))
         if not made[-1].client.exists(made[-1].keys.epoch):

@@ -9,6 +9,7 @@ import threading
 from contextlib import closing, contextmanager
 
 import pytest
+from msgspec import structs
 
 from rlm import telemetry
 from rlm.admin.start_run import ask_scheduler
@@ -41,7 +42,7 @@ def test_a_start_that_no_scheduler_takes_up_for_want_of_a_replica_says_so(store,
     """The scheduler lives and can do nothing. Redis is named, not the scheduler; no run starts later."""
     monkeypatch.setattr("rlm.admin.start_run.ANSWER_SECONDS", 0.0)
     waiting = {"wait_replicas": 1, "wait_milliseconds": 1}
-    settings = replace(store.settings, redis=store.settings.redis.model_copy(update=waiting))
+    settings = replace(store.settings, redis=structs.replace(store.settings.redis, **waiting))
     store.leases.acquire("a scheduler", 60)
 
     with closing(Store(settings, store.url)) as asked, pytest.raises(StoreError, match="0 of 1 replicas") as refused:

@@ -722,9 +722,22 @@ def test_a_server_in_a_directory_made_anew_is_another_ones(data_dir):
         os.kill(pid, 0)
 
 
+def test_a_server_that_ended_is_revived_with_its_data_and_without_a_word(data_dir, caplog):
+    """Only a directory that was removed is one to talk of."""
+    with EmbeddedServer(data_dir) as server, redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
+        client.set("key", "value")
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        wait_until(lambda: not running(data_dir), message="it has ended")
+
+        server.revive()
+
+        assert client.get("key") == b"value"
+    assert caplog.records == []
+
+
 @pytest.mark.timeout(30)
-def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_user(data_dir):
-    """Their locks are on a file that was removed; without users of the new one nobody else ends it."""
+def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_user(data_dir, caplog):
+    """Their locks are on a file that was removed; without users of the new one nobody else ends it. The log tells."""
     first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
     first.join()
     second.join()
@@ -733,6 +746,8 @@ def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_u
     shutil.rmtree(data_dir)
     second.revive()
     assert running(data_dir)
+    first.revive()
+    assert [one.args for one in caplog.records if "was removed" in one.msg] == [(data_dir,)]
 
     second.leave()
     assert running(data_dir), "the first uses it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from msgspec import structs
 
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -34,7 +35,7 @@ def conductor(store, line):
     for source in SOURCES.values():
         store.client.script_load(source)
     url, wakeup = f"redis://127.0.0.1:{line.port}/0", Wakeup()
-    there = Store(replace(store.settings, redis=store.settings.redis.model_copy(update={"url": url})), url)
+    there = Store(replace(store.settings, redis=structs.replace(store.settings.redis, url=url)), url)
     with StopSignals(wakeup) as stop:
         made = HandConductor(there, stop, allow_volatile=True)
         made.campaign(5)

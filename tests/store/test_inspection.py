@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from msgspec import structs
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.item import Reason
@@ -37,7 +38,7 @@ def alarms(caplog):
 
 
 def with_most_letters(store, most):
-    store.settings = replace(store.settings, queue=store.settings.queue.model_copy(update={"failed_alarm": most}))
+    store.settings = replace(store.settings, queue=structs.replace(store.settings.queue, failed_alarm=most))
 
 
 def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, close, alarms, caplog):
@@ -159,7 +160,7 @@ def test_dead_letters_that_are_a_large_part_of_a_run_are_told_of(
     store, close, alarms, failed, completed, share, raised
 ):
     """Of five or more, whatever their number is beside `queue.failed_alarm`."""
-    queue = store.settings.queue.model_copy(update={"failed_alarm_share": share})
+    queue = structs.replace(store.settings.queue, failed_alarm_share=share)
     store.settings = replace(store.settings, queue=queue)
     record = close()
     record["counts"] |= {"failed": failed, "completed": completed}

@@ -9,12 +9,12 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.claims import LaneId
+from rlm.ledger.claims import Admitted, LaneId
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.plan.waits import NO_SUPERVISOR, Obstacle, Wait
-from scheduler import releases
+from scheduler import release_loop, releases
 from scheduler.leader import LEASE_SECONDS
-from tests.store import looks, steps
+from tests.store import looks, steps, windows
 from tests.store.ways import fail
 from tests.wait import wait_until
 
@@ -129,6 +129,28 @@ def test_the_first_release_waits_a_moment_for_the_rest_of_the_wanted_workers(sto
     loop._looked_at = float("-inf")
     loop._turn()
     assert messages(store) == LANES
+
+
+def test_the_loop_wakes_when_a_slot_opens_whatever_the_turn_took_after_it_had_looked(store, start, monkeypatch):
+    """A forecast was added to the wait for a slot, so each refill of a window came late by what the turn took."""
+    loop = start(1)
+    announce(store, "w1")
+    for endpoint in store.settings.event_types[0].endpoints:
+        while isinstance(store.windows.acquire(endpoint), Admitted):
+            pass
+        windows.pass_time(store, endpoint, 30.0)
+    monkeypatch.setattr(release_loop, "QUIET_SECONDS", 600.0)
+    began, spent = system_clock.monotonic(), []
+    clock = Mock(wraps=system_clock, monotonic=lambda: system_clock.monotonic() + sum(spent))
+    monkeypatch.setattr(release_loop, "system_clock", clock)
+    monkeypatch.setattr(loop._forecaster, "look", lambda *_: spent.append(20.0))
+
+    pause = loop._turn()
+
+    waits = [one.wait_seconds for one in store.windows.look(loop._limited)[1].values() if not one.free]
+    took = system_clock.monotonic() - began
+    assert min(waits) > 20.0
+    assert min(waits) - 20.0 - took <= pause <= min(waits) - 20.0 + took
 
 
 def lasts(store):

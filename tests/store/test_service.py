@@ -9,6 +9,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from rlm import telemetry
 from rlm.admin import report
@@ -370,7 +371,7 @@ def test_the_tick_before_the_very_first_scheduler_came_up_is_not_served(service,
 
 def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatch, caplog):
     """The run would be closed as it opens, with all left over: what waits is the next tick's."""
-    short = replace(store.settings, run=store.settings.run.model_copy(update={"window_seconds": 60.0}))
+    short = replace(store.settings, run=structs.replace(store.settings.run, window_seconds=60.0))
     monkeypatch.setattr(store, "settings", short)
     store.schedule.note_tick(DUE - short.run.every_seconds)
     at(DUE + 61)

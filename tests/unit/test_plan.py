@@ -559,6 +559,18 @@ def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer():
     assert plan.lower_bound_seconds == pytest.approx(10.0)
 
 
+def test_what_a_slot_needs_to_be_used_again_delays_each_refill_and_leaves_the_bound():
+    """Twelve refills of a window were forecast to take no time, and the run ended a quarter of a second later."""
+    types = (EventType("A", 1, 0.1, (endpoint("a", "5 per 1 second"),)),)
+    horizon = Horizon(60.0, 45.0, 0.1, refill_seconds=0.02)
+    full = {"a": WindowState(ages=(0.6,) * 5)}
+
+    fresh, used = (plan_of({"A": 60}, types=types, windows=one, horizon=horizon) for one in (FRESH, full))
+
+    assert (fresh.forecast_seconds, fresh.lower_bound_seconds) == pytest.approx((11 * 1.12 + 0.1, 11 * 1.1 + 0.1))
+    assert (used.first_call_seconds, used.forecast_seconds) == pytest.approx((0.52, fresh.forecast_seconds))
+
+
 def measured(kind, endpoints, seconds, **more):
     names = [each.name for one in TYPES if one.name == kind for each in one.endpoints]
     return {
@@ -921,3 +933,41 @@ def test_what_more_workers_would_leave_is_told_of_more_than_are_allowed():
         str(bound)
         == "the limit of A binds until the deadline at 1:00: 3 are left over, with more workers than allowed 1"
     )
+
+
+@pytest.mark.parametrize("progress", [None, RunProgress()], ids=["before the run", "under way"])
+def test_a_limit_is_not_blamed_for_a_type_that_lacks_lanes(progress):
+    """The limits of both were said to bind, and one asked the API's owner for more than could be called."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"),)), EventType("B", 1, 30.0, (endpoint("b", "300/minute"),)))
+
+    plan = plan_of({"A": 300, "B": 60}, types=kinds, capacity=Capacity(0, 2, 5), progress=progress)
+
+    assert {name: one.expected_leftover for name, one in plan.by_type.items()} == {"A": 210, "B": 10}
+    assert plan.binds.startswith(
+        "the limit of A binds until the deadline at 3:00: 210 are left over; workers bind: 10 of B are left over, "
+        "with more workers than allowed 210 in all"
+    )
+
+
+def test_a_type_can_lack_both_slots_and_lanes():
+    """Each part is told for itself; another endpoint helps only those that wait for slots."""
+    kinds = (EventType("A", 2, 30.0, (endpoint("a"),)),)
+
+    bound = plan_of({"A": 300}, types=kinds, capacity=Capacity(0, 5, 5)).binds
+
+    assert bound == (
+        "the limit of A binds until the deadline at 3:00: 210 are left over; workers bind: 5 of A are left over, with "
+        "more workers than allowed 210 in all; a first overflow endpoint would leave 165"
+    )
+
+
+def test_workers_bind_where_more_of_them_would_leave_less_than_another_endpoint():
+    """Also while a run is under way, if more workers would answer most of what is left over."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"),)), EventType("B", 1, 30.0, (endpoint("b", "300/minute"),)))
+
+    told = {
+        plan_of({"A": 150, "B": 100}, types=kinds, capacity=Capacity(0, 1, 5), progress=progress).binds
+        for progress in (None, RunProgress())
+    }
+
+    assert told == {"workers bind: with 1 worker (the maximum) 135 are left over; with more it could be 60"}

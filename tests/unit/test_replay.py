@@ -10,6 +10,7 @@ from rlm.admin.replay import replay
 from rlm.admin.whatif import Case, limits_told
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, in_force
+from rlm.core.expected import REFILL_SECONDS
 from rlm.settings import load_settings
 from tests.store.steps import record_of
 
@@ -87,7 +88,7 @@ def test_a_replay_without_a_change_is_what_the_plan_says(case_of):
 
     assert left(found) == [(20, 20, 20), (0, 0, 0)]
     assert [one.unchanged.events for one in found.runs] == [50, 25]
-    assert found.runs[0].unchanged.finish_seconds == pytest.approx(123.01)
+    assert found.runs[0].unchanged.finish_seconds == pytest.approx(123.01 + 2 * REFILL_SECONDS)
     assert found.sentence == "Replayed as they were, the last 2 runs would have left 20 over."
     assert (found.fewer, found.case, found.off_seconds) == (None, None, pytest.approx(0.505))
 
@@ -143,7 +144,7 @@ def test_durations_are_those_of_the_record(case_of):
     found = replay([slow], 1, case_of())
 
     assert left(found) == [(10, 10, 10)]
-    assert found.runs[0].unchanged.finish_seconds == pytest.approx(130.5)
+    assert found.runs[0].unchanged.finish_seconds == pytest.approx(130.5 + REFILL_SECONDS)
 
 
 def test_workers_are_those_of_the_settings_or_as_asked(case_of):
@@ -204,7 +205,8 @@ def test_windows_are_as_the_run_before_left_them(case_of):
     first = record(10)
 
     assert left(replay([by_hand, first], 2, case_of())) == [(0, 0, 0), (10, 0, 0)]
-    assert replay([by_hand, first], 2, case_of()).runs[1].unchanged.finish_seconds == pytest.approx(123.01)
+    later = replay([by_hand, first], 2, case_of()).runs[1]
+    assert later.unchanged.finish_seconds == pytest.approx(123.01 + 2 * REFILL_SECONDS)
 
 
 def test_a_run_does_not_begin_before_the_one_before_has_ended(case_of):
@@ -215,7 +217,7 @@ def test_a_run_does_not_begin_before_the_one_before_has_ended(case_of):
     found = replay([next_one, quick], 2, case_of(), case_of("types.A.rate_limit=10/minute"))
 
     assert left(found) == [(0, 0, 0), (0, 10, 10)]
-    assert last(found.runs[1]).finish_seconds == pytest.approx(60.5 + 2.01)
+    assert last(found.runs[1]).finish_seconds == pytest.approx(60.5 + REFILL_SECONDS + 2.01)
 
 
 def test_a_run_that_was_cut_short_is_taken_as_it_was(case_of):

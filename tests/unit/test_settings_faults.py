@@ -570,7 +570,7 @@ def test_file_that_is_no_toml(faults, text, start):
 
 
 def test_error_carries_no_secret_along(tmp_path):
-    """The error holds its message alone: what pydantic says, with all values, is not chained to it."""
+    """The error holds its message alone: no error that quotes values is chained to it."""
     path = tmp_path / "rlm.toml"
     path.write_text('[redis]\nurl = "x://:hunter2@h"')
 

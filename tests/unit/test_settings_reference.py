@@ -14,7 +14,7 @@ import pytest
 from rlm.settings.document import SECTIONS, built_in_types
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
 from rlm.settings.toml import toml_value
-from rlm.settings.values import RESERVED_HEADERS, words
+from rlm.settings.values import RESERVED_HEADERS
 from tests.init_files import written
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -38,10 +38,9 @@ def with_tables(page):
 
 def _settings(model):
     yield "key", "default", "allowed", "meaning"
-    for key, described in model.model_fields.items():
-        default = "required" if described.is_required() else f"`{written(described.default)}`"
-        unset, allowed = words(described, "unset"), words(described, "allowed")
-        yield f"`{key}`", unset or default, allowed, str(described.description)
+    for key, described in model.settings().items():
+        default = "required" if described.is_required else f"`{written(described.default)}`"
+        yield f"`{key}`", described.unset or default, described.allowed, described.meaning
 
 
 def _built_in_types():

@@ -5,6 +5,7 @@ Its first user starts it, and its last user stops it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from rlm.ledger.embedded.process import ValkeyProcess
 
 #: The server's own limit for an argument, bytes.
 LONGEST_BULK = 512 * 1024 * 1024
+
+log = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
@@ -94,11 +97,17 @@ class EmbeddedServer:
     def revive(self) -> None:
         """Join again if the server has ended. A server that lives but does not answer is left alone.
 
+        If the directory was removed, with all data, the server starts in a new one, like a Redis that comes back empty.
+
         Raises:
             StoreError: it cannot be started, or its port is taken.
         """
-        if not running(self.data_dir):
-            self.join()
+        if running(self.data_dir):
+            return
+        if not self._process.lock_path.exists():
+            told = "The data directory %s was removed: the embedded server starts in a new one, with nothing of the old"
+            log.warning(told, self.data_dir, extra={"action": "revive"})
+        self.join()
 
     def leave(self) -> None:
         """Stop using the server, which ends with its last user. In a fork, or without a join, it is left alone.

@@ -38,26 +38,26 @@ return redis.call('LLEN', staging)
 -- ARGV[5]  longest
 -- ARGV[6]  run id
 -- ARGV[7]  items     number of items in the chunk
--- ARGV[8]  digest    SHA-1 of the items as they were read, the newest first, with a line break between two
+-- ARGV[8]  read      these as they were read, the newest first, with a line break between two
 -- ARGV[9]  repeated  number of events that are another one's of the chunk, and not among those below
 -- ARGV[10] events    MessagePack, which costs a third of an argument for each: the types in the order of their keys, the
 --                    number of events of each, and then of each event, type by type: ids, indices of their items,
 --                    wallets, what their priorities add to their scores
 -- ARGV[11] letters   number of dead letters
 -- then the letters; then the item of each event as it is to be kept, or none to keep them as they stand in staging
--- Returns  {taken, duplicates, then the items read}, or {-1, 0} when staging is no longer as it was read and nothing was
---          written; {-2, index} if the key of that event holds no hash, and nothing was written either
+-- Returns  {taken, duplicates, sizes, behind}: the items read, one behind the other, and their sizes in MessagePack: an
+--          answer for each costs its reader more; {-1} when staging is no longer as it was read and nothing was written;
+--          {-2, index} if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence, family =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local token, run_id, digest = ARGV[1], ARGV[6], ARGV[8]
-local items, repeated, kept_at = tonumber(ARGV[7]), tonumber(ARGV[9]), 11 + ARGV[11]
+local token, run_id, items, repeated, kept_at = ARGV[1], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9]), 11 + ARGV[11]
 local names, numbers, ids, indices, wallets, offsets = unpack(cmsgpack.unpack(ARGV[10]))
 -- include fence
 -- include fence_run
 -- include oldest_entries
 local raw = redis.call('LRANGE', staging, -items, -1)
-if #raw < items or redis.sha1hex(table.concat(raw, '\n', 1, items)) ~= digest then return {-1, 0} end
+if #raw < items or table.concat(raw, '\n', 1, items) ~= ARGV[8] then return {-1} end
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
 for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
@@ -101,7 +101,9 @@ redis.call('HINCRBY', tally, 'duplicates', repeated + events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
 local behind = oldest_entries(staging, tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
-return {new, repeated + events - new, unpack(behind)}
+local sizes = {unpack(behind)}
+for index = 1, #behind do sizes[index] = #behind[index] end
+return {new, repeated + events - new, cmsgpack.pack(sizes), table.concat(behind)}
 
 --- take_giant
 -- Makes a dead letter of a staged item that was set aside because it is too large to be read.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, timestamp
 from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
@@ -54,12 +55,28 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, 
     }
 
 
+def excess_of(store: Store, record: Mapping[str, Any]) -> dict[str, int]:
+    """Return what `excess` finds since the end of the run before the one of `record`, so each call is judged once.
+
+    Without a run before, or if the clock was set back since it ended, judge from the start of this run.
+    """
+    since = timestamp(record["started_at"])
+    for one in store.runs.recent(2):  # newest first; one of them may be that of `record`
+        with suppress(ValueError, TypeError):  # a record may hold anything
+            if one["run_id"] != record["run_id"] and one["finished_at"] <= record["finished_at"]:
+                since = timestamp(one["finished_at"])
+    return excess(store, since)
+
+
 def excess(store: Store, since: float) -> dict[str, int]:
     """Return by endpoint and budget by how much its limit was exceeded in periods that end after `since`, 0 if kept.
 
-    `since` is in seconds since 1970. Only calls since then, and in the longest period before, are read.
+    `since` is in seconds since 1970. Only calls since then, and in the longest period before, are read. What was sent
+    before endpoints were last held does not count: slots that were ahead of a clock set back have its time.
     """
     now_us = store.now_us()
+    if renewal := store.epochs.last_renewal():
+        since = renewal.at if since * MICROSECONDS > now_us else max(since, renewal.at)
     ago = max(0.0, now_us / MICROSECONDS - since)
     changes = store.changes.newest()
     limited = [(one, limits_of(one, changes)) for one in all_limited(store.endpoints().values())]
