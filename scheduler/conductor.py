@@ -240,4 +240,5 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
         "expected_leftover": plan.expected_leftover,
         "binds": plan.binds,
         "course": plan.course_as_json(),
+        "kept": dict(plan.kept),
     }

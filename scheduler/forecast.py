@@ -51,6 +51,7 @@ class Forecaster:
         self._names = [one.name for one in types]
         self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
         self.turnaround = Turnaround()  #: the time of a lane between two calls, as of the last look
+        self.kept: Mapping[str, int] = (run.plan or {}).get("kept", {})  #: lanes kept for types, as of the last plan
         self._published = self.measuring.expected
         self._report_next_at = float("-inf")
         self._short = 0
@@ -97,6 +98,7 @@ class Forecaster:
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
+        self.kept = plan.kept
         now = self._run.deadline - scene.remaining_seconds
         end = round(self._seconds_in_all(plan, now, first_release_at), 3)
         spent = sum(count.spent for count in snapshot.counts.values())
@@ -135,6 +137,7 @@ class Forecaster:
                 {name: max(0, in_all[name] - number) for name, number in waiting.items()},
                 scene.lanes or None,  # without lanes, the plan begins when they come up
                 self._coming_up_seconds,
+                self.kept,
             ),
             self._by_hand,
         )

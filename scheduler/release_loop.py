@@ -156,10 +156,10 @@ class ReleaseLoop:
             remaining -= system_clock.monotonic() - viewed_at  # that takes long where Redis is far away
         if self.cancelled or self._duty.stopping:
             return None
-        measured = self._forecaster.measuring.expected
+        measured, kept = self._forecaster.measuring.expected, self._forecaster.kept
         team = self._begun(counts), self._lack(counts), self._forecaster.turnaround.seconds
         untaken = self._drain.untaken(remaining), self._drain.left - self._drain.takes(remaining)
-        scene = ReleaseState(counts, views, self._lanes, remaining, measured, *team, lag_seconds, *untaken)
+        scene = ReleaseState(counts, views, self._lanes, remaining, measured, *team, lag_seconds, *untaken, kept)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)

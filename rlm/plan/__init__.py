@@ -66,8 +66,8 @@ class Plan(msgspec.Struct, frozen=True):
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
     end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut; of
-    those beside which others are open, only if that is most of all. `course` has at most `COURSE_POINTS` pairs of a
-    time and the calls answered by then.
+    those beside which others are open, only if that is most of all. `kept` are the lanes kept for types. `course` has
+    at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -81,6 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
     utilisation: Utilisation
     binds: str
     blamed: tuple[str, ...] = ()
+    kept: Mapping[str, int] = {}
     course: tuple[tuple[float, int], ...] = ()
 
     @property
@@ -103,6 +104,7 @@ class Plan(msgspec.Struct, frozen=True):
             "binds": self.binds,
             "utilisation": asdict(self.utilisation),
             "course": self.course_as_json(),
+            "kept": dict(self.kept),
         }
 
     def course_as_json(self) -> list[list[float]]:
@@ -150,6 +152,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=str(binds),
         blamed=binds.blamed if isinstance(binds, LimitsBind) else (),
+        kept=course.kept,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -23,6 +23,15 @@ def due(share: float, begun_of_all: int, begun: int) -> int:
     `begun_of_all` also counts the calls that can begin now. These are fewer than the idle lanes if slots are scarce.
     """
     return math.floor(share * begun_of_all) - begun
+
+
+def kept_from(takes: float, waiting: Iterable[tuple[float, int]]) -> int:
+    """Return how many idle lanes a call that takes so long leaves to more urgent types.
+
+    `waiting` has, for each type with kept lanes, in what time its next call can be answered, and how many they are.
+    They are left to it if that is before the long call is answered.
+    """
+    return sum(lanes for answered_in, lanes in waiting if answered_in <= takes)
 
 
 def in_order_of_use(free: dict[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:

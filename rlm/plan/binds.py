@@ -156,7 +156,8 @@ class _Comparison:
         if limited and self._capacity.lanes and not paused and not self._situation.must_be_quick:
             names = [one.name for one in limited]
             for number in range(1, MOST_ADDED + 1):
-                yield number, simulate(self._situation.with_more(names, number), self._capacity.lanes)
+                wider = self._situation.with_more(names, number)
+                yield number, simulate(wider, self._capacity.lanes, self._course.kept)
 
     def _left_by_limits(self, left: Mapping[str, int]) -> dict[str, int]:
         """Return by type how many of the events `left` would also be left over with a lane for every event.

@@ -13,7 +13,7 @@ from rlm.core.endpoint import Endpoint, EventType
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.allocation import due, in_order_of_use
+from rlm.plan.allocation import due, in_order_of_use, kept_from
 
 if TYPE_CHECKING:
     from rlm.plan.waits import Wait
@@ -37,7 +37,7 @@ class ReleaseState(msgspec.Struct, frozen=True):
     the time to the deadline, `expected` what to expect of calls, `begun` the events begun in this run by type. `lack`
     is a known problem with the workers, None if there is none. A lane needs `turnaround_seconds` between two calls.
     On a busy host decisions are up to `lag_seconds` late. `untaken` estimates by type the events of items that the run
-    will still take in before its deadline; `beyond` is how many items it will not.
+    will still take in before its deadline; `beyond` is how many items it will not. `kept` are the lanes kept for types.
     """
 
     counts: Mapping[str, Counts]
@@ -51,6 +51,7 @@ class ReleaseState(msgspec.Struct, frozen=True):
     lag_seconds: float = 0.0
     untaken: Mapping[str, int] = msgspec.field(default_factory=dict)
     beyond: int = 0
+    kept: Mapping[str, int] = {}
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints that would answer a call begun now before the deadline."""
@@ -67,9 +68,17 @@ class ReleaseState(msgspec.Struct, frozen=True):
 
     def part_of_lane(self, event_type: EventType) -> float:
         """Return which part of a lane a call of a type occupies in the time ahead, with the type's fastest endpoint."""
-        calls = (call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
-        turn = self.turnaround_seconds + min(calls)
+        turn = self.turnaround_seconds + self.shortest_seconds(event_type)
         return max(turn / (turn + self.ahead_seconds), 1 / (1 + MOST_AHEAD))
+
+    def shortest_seconds(self, event_type: EventType) -> float:
+        """Return how long a call of a type takes at its fastest endpoint."""
+        return min(call_seconds(event_type, end.name, self.expected) for end in event_type.endpoints)
+
+    def answered_in(self, event_type: EventType) -> float:
+        """Return in how many seconds the next call of a type can be answered."""
+        waits = map(self.wait_seconds, self.usable(event_type))
+        return min(waits, default=math.inf) + self.shortest_seconds(event_type)
 
     def wait_seconds(self, endpoint: Endpoint) -> float:
         """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
@@ -103,12 +112,16 @@ def _choose(
     """
     lanes = _open_lanes(state, parts)
     chosen: dict[str, list[str]] = {}
+    urgent: list[tuple[float, int]] = []
     for event_type, most in turns:
         had = chosen.get(event_type.name, [])
         part = parts[event_type.name]
         # Rounding must not take away a call that just fits.
-        wanted = min(most, math.floor(lanes / part + 1e-9), state.counts[event_type.name].pending - len(had))
-        releases = _take(free, state.usable(event_type), wanted)
+        may_use = lanes - (kept_from(state.shortest_seconds(event_type), urgent) if urgent else 0)
+        waiting = state.counts[event_type.name].pending - len(had)
+        releases = _take(free, state.usable(event_type), min(most, math.floor(may_use / part + 1e-9), waiting))
+        if event_type.name in state.kept and waiting > len(releases):
+            urgent.append((state.answered_in(event_type), state.kept[event_type.name]))
         lanes -= len(releases) * part
         if releases:
             chosen[event_type.name] = [*had, *releases]
@@ -142,8 +155,8 @@ def burst_of(lanes: int) -> int:
 
 
 def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
-    """Return whether an event waits only for a lane, because a slot is free for it."""
-    return any(
+    """Return whether an event waits only for a lane, because a slot is free for it, and lanes are not kept."""
+    return not state.kept and any(
         state.counts[event_type.name].pending
         and any(state.wait_seconds(endpoint) <= 0 for endpoint in state.usable(event_type))
         for event_type in types

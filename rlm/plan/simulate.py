@@ -2,7 +2,7 @@
 
 The cost depends on the number of moments at which lanes or slots become free, not on the number of events. Lanes go to
 types by priority, but first to a type that has had less than its share. A type that cannot use a lane because its
-endpoints are full leaves it to the next type.
+endpoints are full leaves it to the next type, unless lanes are kept for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from rlm.core.expected import backoff
-from rlm.plan.allocation import divide, due
+from rlm.plan.allocation import divide, due, kept_from
 from rlm.plan.situation import Demand, Route, Situation
 from rlm.plan.window import NEVER, SimulatedWindow
 
@@ -37,13 +37,14 @@ class Start(NamedTuple):
 class Course(msgspec.Struct):
     """The result of a simulation: all starts ordered by time, and by type what is left and when the last is answered.
 
-    `failed` counts those of the left events that used all attempts, by type.
+    `failed` counts those of the left events that used all attempts, by type; `kept` are the lanes kept for types.
     """
 
     starts: list[Start] = msgspec.field(default_factory=list)
     left: dict[str, int] = msgspec.field(default_factory=dict)
     answered: dict[str, int] = msgspec.field(default_factory=dict)
     failed: dict[str, int] = msgspec.field(default_factory=dict)
+    kept: Mapping[str, int] = {}
 
     @property
     def leftover(self) -> int:
@@ -56,23 +57,28 @@ class Course(msgspec.Struct):
         return max(self.answered.values(), default=0)
 
 
-def simulate(situation: Situation, lanes: int) -> Course:
-    """Return the course of the run with that many lanes."""
-    return _Simulation(situation, lanes).run()
+def simulate(situation: Situation, lanes: int, kept: Mapping[str, int] = _NOTHING) -> Course:
+    """Return the course of the run with that many lanes, some of them `kept` for types, which then have no share."""
+    return _Simulation(situation, lanes, kept).run()
 
 
 class _Simulation:
-    """A type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment it comes)."""
+    """A type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment it comes).
 
-    def __init__(self, situation: Situation, lanes: int) -> None:
+    Those in `_held` may not use the idle lanes, because these are kept for more urgent types.
+    """
+
+    def __init__(self, situation: Situation, lanes: int, kept: Mapping[str, int]) -> None:
         # Each window is copied on first use, because with few lanes most are never used.
         window = functools.cache(lambda name: situation.windows[name].copy())
-        self._course = Course()
+        self._course = Course(kept=kept)
         self._lanes = _Lanes(situation, lanes)
         self._queues = [_Queue(demand, situation, window) for demand in situation.demands]
         self._sharing = [queue for queue in self._queues if queue.demand.share]
         self._open = list(range(len(self._queues)))
         self._shut: list[tuple[int, int]] = []
+        self._held: list[int] = []
+        self._kept = [(i, one, kept[one.demand.name]) for i, one in enumerate(self._queues) if one.demand.name in kept]
 
     def run(self) -> Course:
         at = 0
@@ -80,11 +86,16 @@ class _Simulation:
             while self._shut and self._shut[0][0] <= at:
                 heapq.heappush(self._open, heapq.heappop(self._shut)[1])
             self._serve(at)
-            # Without an idle lane, the next event is a lane that becomes free; otherwise all types wait for slots.
+            # Without an idle lane, the next event is a lane that becomes free; otherwise all types wait for slots, and
+            # those held back for either.
             waits_for = self._lanes.moments if self._lanes.idle <= 0 else self._shut
             if not waits_for:
                 break
             at = waits_for[0][0]
+            if self._held:
+                at = min([heap[0][0] for heap in (waits_for, self._lanes.moments) if heap])
+                self._open = sorted(self._open + self._held)
+                self._held = []
             self._lanes.free_by(at)
         self._course.left = {queue.demand.name: queue.left for queue in self._queues}
         self._course.answered = {queue.demand.name: queue.answered for queue in self._queues if queue.answered}
@@ -99,13 +110,21 @@ class _Simulation:
             for queue in self._sharing:
                 owed = due(queue.demand.share, total, queue.begun)
                 queue.serve(at, min(owed, lanes.idle), starts, lanes)
+        urgent: list[tuple[int, int]] = []
         while self._open and lanes.idle > 0:
-            queue = self._queues[self._open[0]]
-            queue.serve(at, lanes.idle, starts, lanes)
+            index = self._open[0]
+            queue = self._queues[index]
+            while len(urgent) < len(self._kept) and self._kept[len(urgent)][0] < index:
+                _, other, number = self._kept[len(urgent)]
+                urgent.append((other.answered_in(at), number))
+            kept = kept_from(queue.demand.takes, urgent) if urgent else 0
+            queue.serve(at, lanes.idle - kept, starts, lanes)
             if lanes.idle > 0:
-                index = heapq.heappop(self._open)
+                heapq.heappop(self._open)
                 wakes_at = queue.wakes_at(at)
-                if wakes_at is not None:
+                if wakes_at is not None and wakes_at <= at:
+                    self._held.append(index)
+                elif wakes_at is not None:
                     heapq.heappush(self._shut, (wakes_at, index))
 
     def _begin_now(self, at: int) -> int:
@@ -210,6 +229,12 @@ class _Queue:
         )
         wakes_at = max(at, opens)
         return wakes_at if wakes_at <= max(self._until, default=0) else None
+
+    def answered_in(self, at: int) -> int:
+        """Return in what time the next call can be answered; `NEVER` or more if none can."""
+        self._advance(at)
+        wakes_at = self.wakes_at(at)
+        return (NEVER if wakes_at is None else wakes_at - at) + self.demand.takes
 
     def _advance(self, at: int) -> None:
         """Drop routes that are too late for a call; return events whose back-off is over to the waiting ones."""

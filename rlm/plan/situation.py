@@ -33,13 +33,15 @@ class Underway(msgspec.Struct, frozen=True):
 class RunProgress(msgspec.Struct, frozen=True):
     """The progress of a run whose rest is planned: the calls under way, and by type the calls begun so far.
 
-    `ready_lanes` of its lanes are ready now, the others after `coming_up_seconds`; None if all are ready.
+    `ready_lanes` of its lanes are ready now, the others after `coming_up_seconds`; None if all are ready. `kept` are
+    the lanes that it keeps for types.
     """
 
     underway: tuple[Underway, ...] = ()
     begun: Mapping[str, int] = msgspec.field(default_factory=dict)
     ready_lanes: int | None = None
     coming_up_seconds: float = 0.0
+    kept: Mapping[str, int] = {}
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -164,8 +166,8 @@ class Situation(msgspec.Struct, frozen=True):
     Demands are in descending priority; `windows` are those of endpoints and budgets by name, with `added_seconds` after
     each period. A lane needs a `turnaround` between two calls. A failed call is tried again after a `backoff`, which
     doubles with each of the `max_attempts`. If a run is `under_way`, lanes may be `busy`, and lanes beyond
-    `ready_lanes` need `coming_up` to be ready; None if all are ready. Moments count from the one planned for, `gone`
-    after the run's start.
+    `ready_lanes` need `coming_up` to be ready; None if all are ready. `kept` are the lanes that it keeps for types.
+    Moments count from the one planned for, `gone` after the run's start.
     """
 
     demands: tuple[Demand, ...]
@@ -181,6 +183,7 @@ class Situation(msgspec.Struct, frozen=True):
     ready_lanes: int | None = None
     coming_up: int = 0
     by_hand: Mapping[str, str] = {}
+    kept: Mapping[str, int] = {}
 
     @classmethod
     def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
@@ -210,6 +213,7 @@ class Situation(msgspec.Struct, frozen=True):
             ready_lanes=so_far.ready_lanes,
             coming_up=ticks(so_far.coming_up_seconds),
             by_hand=workload.by_hand,
+            kept=so_far.kept,
         )
 
     @property

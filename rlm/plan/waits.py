@@ -36,7 +36,7 @@ class Obstacle(StrEnum):
     START = "start"  # the run has not made its first call: it drains, plans, and its workers start
     WORKERS = "workers"  # no worker is ready, or the ready ones have another configuration
     SILENT = "silent"  # no worker took the released calls in time, though some count as ready
-    LANES = "lanes"  # a slot is free, but every lane is busy
+    LANES = "lanes"  # a slot is free, but every lane is busy, or kept for more urgent types
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
     PAUSED = "paused"  # an operator paused its endpoints
@@ -97,7 +97,7 @@ def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait,
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
     if has_slot:
         busy = sum(count.released + count.inflight for count in state.counts.values())
-        return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
+        return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes - sum(state.kept.values()) else {}
     return _without_slot(state, kind)
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from rlm.plan.simulate import Course, Start, simulate
-from rlm.plan.situation import Capacity, Demand, Horizon, Situation
+from rlm.plan.situation import MANY_ENDPOINTS, Capacity, Demand, Horizon, Situation
 from rlm.plan.window import NEVER, ticks
 
 #: Up to twice this, every number of workers is examined; beyond that, steps are one part in this many.
@@ -51,14 +51,30 @@ def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -
     return search.at_the_bound() or search.at_the_best()
 
 
+def best_course(situation: Situation, lanes: int, bound: Bound) -> Course:
+    """Return the course with that many lanes, some of them kept for urgent types if that leaves less over in all.
+
+    At first it must also leave over no more of any type and the more urgent ones together. A run that keeps lanes keeps
+    the same ones as long as it gains by them, so no plan of its rest leaves more over than the last.
+    """
+    course = simulate(situation, lanes)
+    is_apt = len(situation.windows) <= MANY_ENDPOINTS and not any(demand.share for demand in situation.demands)
+    if not is_apt or course.leftover <= bound.leftover(lanes) or not (kept := situation.kept or bound.kept(course)):
+        return course
+    keeping = simulate(situation, lanes, kept)
+    sums = map(itertools.accumulate, (keeping.left.values(), course.left.values()))
+    spares_urgent = bool(situation.kept) or all(one <= other for one, other in zip(*sums, strict=True))
+    return keeping if keeping.leftover < course.leftover and spares_urgent else course
+
+
 class _Search:
     """The allowed numbers of workers in ascending order, and the course of each."""
 
     def __init__(self, situation: Situation, capacity: Capacity, horizon: Horizon) -> None:
+        self._bound = bound = Bound(situation)
         self._run: Callable[[int], Course] = functools.cache(
-            lambda workers: simulate(situation, workers * capacity.threads)
+            lambda workers: best_course(situation, workers * capacity.threads, bound)
         )
-        self._bound = Bound(situation)
         self._busy = most_at_once(situation)
         self._threads = capacity.threads
         self._target = ticks(horizon.target_seconds)
@@ -185,6 +201,19 @@ class Bound:
             work -= begun * demand.takes
             leftover += self._fit[demand.name] - begun
         return leftover
+
+    def kept(self, course: Course) -> dict[str, int]:
+        """Return the lanes to keep for each type with shorter calls than a less urgent one: what it needs on average.
+
+        Only for types of which `course` leaves over more than limits and failures do.
+        """
+        kept, longest = {}, 0
+        for one in reversed(self._demands):
+            failing = self._fit[one.name] * max(route.error_rate for route in one.routes)
+            if one.takes < longest and course.left[one.name] > self.left[one.name] + failing:
+                kept[one.name] = -(-self._fit[one.name] * one.takes // self._deadline)
+            longest = max(longest, one.takes if one.events else 0)
+        return kept
 
     @functools.cached_property
     def of_all(self) -> EventsBound:

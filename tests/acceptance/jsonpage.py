@@ -10,6 +10,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 #: Under these keys are names, not keys: the placeholders of the page for them.
 NAMES = {
     "by_type": "TYPE",
+    "kept": "TYPE",
     "by_endpoint": "ENDPOINT",
     "by_budget": "BUDGET",
     "arrivals_per_window": "TYPE",

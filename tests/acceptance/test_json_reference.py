@@ -25,6 +25,7 @@ from tests.store import steps
 CONDUCTED = {
     "plan.binds",
     "plan.course[][]",
+    "plan.kept.TYPE",
     "failure",
     "by_endpoint.ENDPOINT.limit_before",
     "by_budget.BUDGET.limit_before",
@@ -36,6 +37,24 @@ CONDUCTED = {
     "forecast.probed[]",
     "forecast.course[][]",
 }
+
+#: Four lanes for urgent calls of 0.1 s and others of 2 s.
+SHORT_OF_LANES = """
+[run]
+window_seconds = 9
+[workers]
+max = 1
+threads = 4
+[types.QUICK]
+priority = 9
+processing_seconds = 0.1
+rate_limit = "6/second"
+endpoints = [{ name = "quick", url = "http://h/q" }]
+[types.SLOW]
+processing_seconds = 2.0
+rate_limit = "50/second"
+endpoints = [{ name = "slow", url = "http://h/s" }]
+"""
 
 
 @pytest.fixture
@@ -60,8 +79,8 @@ def test_each_command_that_prints_json_has_its_section():
     assert set(commands_with_json()) == sections()
 
 
-def test_the_keys_of_a_plan(inst):
-    """With all that the options add."""
+def test_the_keys_of_a_plan(inst, tmp_path, valkey_only_url):
+    """With all that the options add, and with lanes that are kept."""
     failing = Measured(milliseconds=(100.0,) * 30, completed=30.0, errors=10.0)
     measured = inst.store.measures.encode({(steps.TYPE, steps.ENDPOINT): failing})
     inst.store.client.hset(inst.store.keys.measured, mapping=measured)
@@ -71,8 +90,12 @@ def test_the_keys_of_a_plan(inst):
     inst.close_run(inst.start_run())
     replayed = inst.json("plan", "--replay", "5", *asked[:-2])
 
+    with Installation(tmp_path, valkey_only_url, SHORT_OF_LANES) as short:
+        keeping = short.json("plan", "--count", "QUICK=60", "--count", "SLOW=20")
+
     assert replayed["replay"]["runs"] == 1
-    assert without_empty(set(keys(found)) | set(keys(replayed))) == documented("rlm plan")
+    assert keeping["kept"] == {"QUICK": 1}
+    assert without_empty({*keys(found), *keys(replayed), *keys(keeping)}) == documented("rlm plan")
 
 
 def announce_hosts(inst):

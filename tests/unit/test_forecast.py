@@ -41,6 +41,7 @@ class Planned:
         self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={}, down=set())
         monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
         self.too_high = []
+        self.kept = []
         monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
@@ -55,7 +56,12 @@ class Planned:
             measures=SimpleNamespace(publish=lambda *_: None),
         )
         run = SimpleNamespace(
-            id="r", started_at=20.0, window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000
+            id="r",
+            plan={"kept": {"T": 2}},
+            started_at=20.0,
+            window_seconds=180.0,
+            deadline=200.0,
+            moment=lambda us: us / 1_000_000,
         )
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
         self.now = 100.0
@@ -67,6 +73,7 @@ class Planned:
         self.told.append((dict(workload.backlog), dict(workload.progress.begun)))
         limit = workload.types[0].endpoints[0].limit.text
         self.counted_on = {name: (one.suspect, limit) for name, one in workload.windows.items()}
+        self.kept.append(dict(workload.progress.kept))
         self.turnarounds.append(capacity.turnaround_seconds)
         self.leads.append(gone_seconds - (180.0 - 100.0))
         self.now += self.cost
@@ -92,6 +99,19 @@ def test_the_plan_that_a_run_began_with_stands_for_a_moment(monkeypatch):
     planned.now += 0.01
     planned.look(Counts(pending=9), 0)
     assert len(planned.published) == 1
+
+
+def test_lanes_are_kept_as_the_newest_plan_says(monkeypatch):
+    """At first as the plan that the run began with; each plan knows what is kept so far."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    assert planned.forecaster.kept == {"T": 2}
+
+    planned.look(Counts(pending=9), 0)
+    assert planned.forecaster.kept == PLAN.kept == {}
+
+    planned.now += 1.0
+    planned.look(Counts(pending=9), 0)
+    assert planned.kept == [{"T": 2}, {}]
 
 
 def test_an_endpoint_that_has_answered_nothing_is_not_counted_on(monkeypatch):

@@ -530,6 +530,7 @@ def test_json_is_what_the_command_prints():
         "binds",
         "utilisation",
         "course",
+        "kept",
     ]
     assert document["fits"] is True
     assert document["by_type"]["NEW_BALANCE_UPDATE"] == {

@@ -19,6 +19,7 @@ from rlm.plan.allocation import divide, in_order_of_use
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND
+from rlm.plan.workers import Bound, best_course
 from tests.values import replace
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
@@ -48,8 +49,13 @@ class Case:
     def workload(self):
         return Workload(self.backlog, self.types, self.windows, self.expected, self.progress)
 
+    @property
+    def situation(self):
+        return Situation.of(self.workload, self.horizon)
+
     def course(self, lanes):
-        return simulate(Situation.of(self.workload, self.horizon), lanes)
+        """Return the course that a plan would take on these lanes."""
+        return best_course(self.situation, lanes, Bound(self.situation))
 
     @property
     def horizon(self):
@@ -134,6 +140,7 @@ class EventByEvent:
     begun: Counter[str] = field(default_factory=Counter)
     answered: dict[str, float] = field(default_factory=dict)
     starts: Counter[tuple[float, str, str]] = field(default_factory=Counter)
+    kept: dict[str, int] = field(default_factory=dict)
 
     def run(self):
         case = self.case
@@ -167,9 +174,30 @@ class EventByEvent:
                 self.late[call.type] += 1
 
     def begin_by_priority(self, at):
+        keeping = []  #: when the next call of a more urgent type can be answered, and the lanes kept for it
         for kind in self.case.types:
-            while self.begin_one(kind, at):
+            until = at + self.fastest(kind)
+            kept = sum(lanes for answered, lanes in keeping if answered <= until)
+            while self.idle(at) > kept and self.begin_one(kind, at):
                 pass
+            if kind.name in self.kept and (opens := self.opens(kind, at)) is not None:
+                keeping.append((opens + self.fastest(kind), self.kept[kind.name]))
+
+    def idle(self, at):
+        return sum(until <= at for until in self.lanes)
+
+    def fastest(self, kind):
+        return min(self.case.takes(kind, each.name) for each in kind.endpoints)
+
+    def opens(self, kind, at):
+        """Return when a waiting event of a type gets the next slot, None if none waits or it is too late then."""
+        usable = [each for each in kind.endpoints if at + self.case.needs(kind, each.name) <= self.case.deadline]
+        latest = max((self.case.deadline - self.case.needs(kind, each.name) for each in usable), default=-1.0)
+        while self.left[kind.name] and at <= latest:
+            if any(all(self.free(one, at) for one in all_limited([each])) for each in usable):
+                return at
+            at = self.next_moment(at)
+        return None
 
     def begin_shares(self, at):
         """Give each type what it should have of the calls begun so far and of those that can begin now."""
@@ -226,7 +254,19 @@ class EventByEvent:
 @settings(max_examples=300, deadline=None)
 def test_the_simulation_is_the_schedule_made_event_by_event(case, lanes):
     """Groups of lanes and slots start the same events at the same endpoints at the same moments as one by one."""
-    assert_same(case.course(lanes), EventByEvent(case, [0.0] * lanes).run())
+    assert_same(simulate(case.situation, lanes), EventByEvent(case, [0.0] * lanes).run())
+
+
+KEPT = st.dictionaries(st.sampled_from(["TYPE_0", "TYPE_1"]), st.integers(1, 3))
+
+
+@given(case=cases(), lanes=st.integers(1, 6), kept=KEPT)
+@settings(max_examples=300, deadline=None)
+def test_lanes_are_kept_event_by_event_too(case, lanes, kept):
+    """A long call leaves idle lanes to a more urgent type that can be answered before it."""
+    case = replace(case, types=tuple(replace(kind, share=0.0) for kind in case.types))
+
+    assert_same(simulate(case.situation, lanes, kept), EventByEvent(case, [0.0] * lanes, kept=kept).run())
 
 
 @given(data=st.data(), lanes=st.integers(4, 6))
@@ -235,7 +275,7 @@ def test_the_rest_of_a_run_is_simulated_event_by_event_too(data, lanes):
     """With calls under way the lanes are free only when these are answered, and what was begun counts for shares."""
     case = under_way(replace(data.draw(cases()), guard=0.0), data.draw)
 
-    assert_same(case.course(lanes), EventByEvent(case, [0.0] * lanes).run())
+    assert_same(simulate(case.situation, lanes), EventByEvent(case, [0.0] * lanes).run())
 
 
 def assert_same(course, by_hand):
