@@ -178,7 +178,7 @@ def _since(view: WindowState, health: Health) -> str | None:
 def health_beside(entry: Mapping[str, Any]) -> str:
     """Return the details of an endpoint's health, from its entry: for how long, why, by whom."""
     is_paused = entry["health"] == Circuit.PAUSED
-    told = [span(entry["circuit_seconds"])] if entry["circuit_seconds"] is not None else []
+    told = [f"for {span(entry['circuit_seconds'])}"] if entry["circuit_seconds"] is not None else []
     told += ["until resumed"] if is_paused and not told else []
     told += [f"({entry['circuit_reason']})"] if entry["circuit_reason"] else []
     told += [f"{'' if is_paused else 'and paused '}by {entry['paused_by']}"] if entry["paused_by"] else []

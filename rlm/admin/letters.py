@@ -116,7 +116,7 @@ class LetterFilter:
         """Yield the matching letters, newest first."""
         asked = (self.types, self.reasons, self.endpoints, self.answers, [self.text] if self.text else ())
         found = store.letters.all(*(may_contain(*one) for one in asked if one))
-        return filter(self.fits, found)
+        return filter(self.fits, found) if self else found
 
     def fits(self, raw: bytes) -> bool:
         """Return whether a letter matches."""

@@ -192,7 +192,9 @@ def length(seconds: float) -> str:
 
 
 def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return what was `planned` for a run and, once it has ended, what happened `in fact`."""
+    """Return what was `planned` for a run and, once it has ended, what happened `in fact`; nothing before the plan."""
+    if not words.is_planned(found):
+        return {}
     plan, team = found["plan"], found["workers"]
     parts = counted(plan["workers"], "worker"), done_after(plan["forecast_seconds"]), _left(plan["expected_leftover"])
     told = {"planned": ", ".join(parts)}

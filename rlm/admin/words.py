@@ -38,6 +38,11 @@ def is_open(found: Mapping[str, Any]) -> bool:
     return found["state"] != IDLE and found["state"] in MOVES
 
 
+def is_planned(found: Mapping[str, Any]) -> bool:
+    """Return whether the run of a document has got as far as its plan; before that all figures of the plan are 0."""
+    return found["state"] not in {State.DRAINING, State.PLANNING}
+
+
 def clock(moment: str) -> str:
     """Return the time of day (UTC) of an ISO 8601 text."""
     return moment[11:19]

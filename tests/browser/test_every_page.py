@@ -16,7 +16,7 @@ from tests.wait import wait_until
 pytestmark = pytest.mark.rest
 
 AXE = Path(__file__).parent / "vendor/axe.min.js"
-WIDE, NARROW = 1440, 390
+WIDE, NARROW = 1440, 360
 #: Its rules for WCAG 2.2 AA and those for what is best practice.
 RUN = "axe.run(document, { resultTypes: ['violations'] }).then((found) => arguments[0](found.violations))"
 #: How long what a page shows may be behind, seconds, on a busy machine.

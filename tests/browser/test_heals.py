@@ -41,7 +41,7 @@ def test_it_says_what_is_away_and_heals(tmp_path):
         shows("rlm scheduler")
         (server,) = [pid for pid, clue in processes_of(data).items() if "valkey-server" in clue]
         os.kill(server, signal.SIGKILL)
-        shows("Redis does not answer; shown is what was so", "trouble")
+        shows("Redis does not answer (its last answer: ", "trouble")
         with running_server("valkey", data):
             wait_until(lambda: not text("trouble"), timeout=30, message="what is shown is current again")
         assert driver.execute_script("return window.loadedOnce")

@@ -78,8 +78,8 @@ def test_while_a_run_is_conducted_by_hand_it_is_not_said_that_none_starts():
 
 def test_a_moment_of_today_is_its_time_alone():
     """Any other one has its date; both are UTC."""
-    assert moment(NOW, NOW) == "14:03:22.120"
-    assert moment(NOW - 86_400, NOW) == "2023-12-20T14:03:22.120Z"
+    assert moment(NOW, NOW) == "14:03:22.120 UTC"
+    assert moment(NOW - 86_400, NOW) == "2023-12-20 14:03:22.120 UTC"
 
 
 def test_endpoints_that_are_all_shut_for_the_same_reason():
@@ -99,7 +99,9 @@ def test_an_event_that_the_forecast_leaves_over_says_so(left, late):
     told = pending(gate(), run=run)
 
     assert told.startswith("its endpoint api is full, the next slot is free in 3.2 s")
-    assert told.endswith("; by the forecast it will be left over, and the next run starts at about 14:04:22") is late
+    assert (
+        told.endswith("; by the forecast it will be left over, and the next run starts at about 14:04:22 UTC") is late
+    )
 
 
 def test_an_event_that_the_forecast_leaves_over_is_not_about_to_be_released():
@@ -195,8 +197,8 @@ def test_a_worker_that_is_gone_is_named_with_the_time_by_which_its_event_is_take
     event = Whereabouts("e:T", NOW, Place.IN_FLIGHT, due=NOW + 4, worker="x", called=("api", NOW - 1))
 
     assert sentence(event, status(gate())) == (
-        "e:T is in flight at api, its 1st attempt, since 14:03:21.120, 1.0 s, in worker x, which is no longer heard "
-        "from: it is taken back in 4.0 s at the latest"
+        "e:T is in flight at api, its 1st attempt, since 14:03:21.120 UTC, 1.0 s, in worker x, which is no longer "
+        "heard from: it is taken back in 4.0 s at the latest"
     )
 
 

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.admin.verdict import against_plan
+from rlm.core.errors import StoreForbiddenError, StoreRefusingError, StoreUnreachableError
 from rlm.core.window import Circuit
 from rlm.web.pages import PAGES, endpoints, live, now
-from rlm.web.pages.live import Channels, LiveState
+from rlm.web.pages.live import Channels, Documents, LiveState
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
 
@@ -87,6 +89,27 @@ def test_now_shows_what_the_status_has():
     assert ">Retry these 7</button>" in html
 
 
+def test_now_has_the_plan_in_words_and_its_curve_as_a_table():
+    """For those who cannot see a curve; while there is no plan yet nothing is said of one."""
+    running, draining = status(), status(state="draining")
+    html = shown(now.PAGE, Shared(status={**running, **WHERE}, course=COURSE)).html
+    planned = f"Planned: {against_plan(running)['planned']}."
+
+    assert planned in html
+    assert re.findall(r'<th scope="col" class="num">(.*?)</th>', html) == ["measured", "expected now"]
+    assert '<tr><th scope="row">1:13</th><td class="num">300</td><td class="num">300</td></tr>' in html
+    html = shown(now.PAGE, Shared(status={**draining, **WHERE}, course=COURSE)).html
+    assert ("Planned:" in html, "expected to be left over" in html) == (False, False)
+
+
+def test_without_the_script_a_page_says_when_it_was_so():
+    """It neither updates itself nor has buttons."""
+    html = shown(now.PAGE, Shared(status={**status(), **WHERE})).html
+
+    assert "<noscript>" in html
+    assert "This is what was so at 00:00:00 UTC." in html
+
+
 def test_now_counts_on_past_the_deadline_and_links_to_the_endpoint_to_blame():
     """It stood at 0:00, as if the run were at its deadline; and the endpoint was to be found elsewhere."""
     failing = {"a/b": endpoint(["A"], health="resting", circuit_reason="failing", circuit_seconds=9.0)}
@@ -100,9 +123,9 @@ def test_now_counts_on_past_the_deadline_and_links_to_the_endpoint_to_blame():
 
     assert '<a href="/endpoints#a/b">a/b</a>' in blamed
     assert "data-until" in blamed
-    assert "until the deadline" in blamed
+    assert "until</span> the deadline" in blamed
     assert "data-past" in overdue
-    assert "past the deadline" in overdue
+    assert "past</span> the deadline" in overdue
 
 
 def test_now_lists_the_hosts_where_there_are_several():
@@ -276,6 +299,23 @@ def test_templates_are_where_the_program_looks_for_them():
 
 
 # -- staying current
+
+
+def test_who_asks_while_redis_is_away_hears_when_it_answered_last(monkeypatch):
+    """As far as pages know; what refuses is not called silent."""
+    documents = Documents(SimpleNamespace())
+    monkeypatch.setattr(live.system_clock, "now", lambda: 1_764_400_000.0)
+    silent = StoreUnreachableError("no")
+
+    assert documents.away(silent) == "Redis does not answer (nor has it since rlm web was started)"
+    documents.get("a", lambda _store: 1)
+    assert documents.away(silent) == "Redis does not answer (its last answer: 07:06:40 UTC)"
+    monkeypatch.setattr(live.system_clock, "now", lambda: 1_764_500_000.0)
+    with pytest.raises(StoreUnreachableError):
+        documents.get("b", lambda _store: (_ for _ in ()).throw(silent))
+    assert documents.away(silent) == "Redis does not answer (its last answer: 2025-11-29 07:06:40 UTC)"
+    for refuses in (StoreForbiddenError("no"), StoreRefusingError("no")):
+        assert documents.away(refuses) == "Redis refuses what this page needs"
 
 
 def events(lines):

@@ -70,6 +70,28 @@ def test_a_curve_puts_its_points_where_they_belong():
     assert paths == [("measured", "M0 1000H500V500"), ("x", "M0 1000H1000V0")]
 
 
+def test_a_curve_has_a_table_of_its_lines():
+    """At each number along the axis and where a line ends; exact, however few points there is room for."""
+    measured = [(at / 1000, at) for at in range(19_401)]
+    lines = [
+        Line(measured, "measured", name="<done>"),
+        Line([(19.4, 19_400), (28, 30_000)], "forecast", name="expected"),
+    ]
+    axes = Axes(45, 40_000, [(0.0, "0 s"), (20.0, "20 s"), (40.0, "40 s")])
+    picture = curve("c", axes, [*lines, Line([], "planned", name="planned"), Line([(0, 1)], "most")])
+
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', picture)
+    assert re.findall(r'<th scope="col" class="num">(.*?)</th>', picture) == ["&lt;done&gt;", "expected"]
+    assert [(at, *re.findall(r"<td[^>]*>(.*?)</td>", cells)) for at, cells in rows] == [
+        ("0 s", "0", "-"),
+        ("19 s", "19,400", "19,400"),
+        ("20 s", "-", "19,400"),
+        ("28 s", "-", "30,000"),
+        ("40 s", "-", "-"),
+    ]
+    assert len(re.findall("H", re.search(r'<path class="measured" d="([^"]+)"', picture)[1])) < 300
+
+
 def test_a_mark_stays_inside():
     """Behind the right end its words stand to the left of it, and it does not leave the picture."""
     picture = curve("c", Axes(100, 10), [], [PlotMark(250, "late", "deadline")])

@@ -125,3 +125,13 @@ def test_dead_letters_that_are_no_failed_events_are_told_apart(failed, words):
     assert troubles(run() | {"counts": {**COUNTS, "invalid": 6, "failed": failed}}) == [
         f"{words}: `rlm failed list` says why"
     ]
+
+
+@pytest.mark.parametrize("state", ["draining", "planning"])
+def test_before_there_is_a_plan_nothing_is_said_to_be_planned(capsys, state):
+    """Its figures are all 0 until then: that is no plan of nothing left over."""
+    describe(run(state=state, seconds_left=9.0, window_seconds=10.0, as_of="", deadline="", called_seconds=None))
+
+    told = capsys.readouterr().out
+    assert "Planned:" not in told
+    assert "Workers: not yet planned, of 5 lanes each" in told

@@ -34,8 +34,8 @@ def took(attempt: Mapping[str, Any]) -> str:
 
 def moment(at: float, now: float) -> str:
     """Return a moment in UTC, without the date if it is today."""
-    day, _, time = isoformat(at).partition("T")
-    return time.removesuffix("Z") if day == isoformat(now).partition("T")[0] else f"{day}T{time}"
+    day, _, time = isoformat(at).removesuffix("Z").partition("T")
+    return f"{'' if day == isoformat(now)[:10] else f'{day} '}{time} UTC"
 
 
 def _queued(event: Whereabouts, status: TypeStatus) -> str:
@@ -219,7 +219,7 @@ def _next_run(status: TypeStatus) -> str:
         return "no other run follows by itself (`rlm start` starts one)"
     if status.next_run_at is None:
         return "no scheduler is alive, so no run starts by itself (`rlm start --wait` conducts one)"
-    return f"the next run starts at about {moment(status.next_run_at, status.now).partition('.')[0].removesuffix('Z')}"
+    return f"the next run starts at about {moment(status.next_run_at, status.now).partition('.')[0]} UTC"
 
 
 _SENTENCES: dict[Place, Callable[[Whereabouts, TypeStatus], str]] = {

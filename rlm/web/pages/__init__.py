@@ -31,7 +31,6 @@ PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.P
 FILES: Final = {"/compliance.csv": endpoints.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
-AWAY: Final = "Redis does not answer"
 MISSING: Final = "There is no page at this address; the existing pages are listed above"
 FAULT: Final = "this page cannot be made; the log of rlm web says why"
 
@@ -50,7 +49,9 @@ def page_routes(store: Store) -> list[BaseRoute]:
 def missing_page(request: Request) -> Response:
     """Return the page for an unknown address."""
     frame = Frame(PAGES, None, SERVER, system_clock.now(), _viewer_of(request), MISSING)
-    return HTMLResponse(render(frame, "trouble.html", {"title": "Not found", "is_away": False}).html, _NOT_FOUND)
+    return HTMLResponse(
+        render(frame, "trouble.html", {"title": "Not found", "is_away": False, "why": MISSING}).html, _NOT_FOUND
+    )
 
 
 def _viewer_of(request: Request) -> Viewer:
@@ -94,8 +95,8 @@ class _Site:
         def answer(_request: Request) -> Response:
             try:
                 return Response(find(self._documents), media_type="text/csv")
-            except StoreError:
-                return Response(f"{AWAY}\n", _UNAVAILABLE, media_type="text/plain")
+            except StoreError as error:
+                return Response(f"{self._documents.away(error)}\n", _UNAVAILABLE, media_type="text/plain")
 
         return answer
 
@@ -103,9 +104,9 @@ class _Site:
         """Return the live sections of a page, or why there are none now."""
         try:
             return LiveState(self._render(page, question, Viewer(may_write)).sections)
-        except StoreError:
+        except StoreError as error:
             revive(self._documents.store)
-            return LiveState(trouble=AWAY)
+            return LiveState(trouble=self._documents.away(error))
         except Elsewhere as found:  # only one match is left
             return LiveState(trouble=f"this is at {found.address} now")
         except RLMError as error:  # its subject is gone
@@ -119,11 +120,12 @@ class _Site:
         try:
             return self._render(page, question, viewer), 200
         except StoreError as error:
-            trouble, status = str(error).rstrip("."), _UNAVAILABLE
+            trouble, why, status = self._documents.away(error), str(error), _UNAVAILABLE
         except RLMError as error:
-            trouble, status = str(error).rstrip("."), _NOT_FOUND
+            trouble = why = str(error).rstrip(".")
+            status = _NOT_FOUND
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
-        return render(frame, "trouble.html", {"is_away": status == _UNAVAILABLE}), status
+        return render(frame, "trouble.html", {"is_away": status == _UNAVAILABLE, "why": why.rstrip(".")}), status
 
     def _render(self, page: Page, question: Query, viewer: Viewer) -> Rendered:
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer)

@@ -20,7 +20,8 @@ from starlette.concurrency import run_in_threadpool
 from rlm.admin import report
 from rlm.admin.monitoring import Sparing
 from rlm.admin.runs import DoneCourse
-from rlm.core.clock import system_clock
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class Documents:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.done = DoneCourse(store)
+        #: When Redis last answered a page, seconds since 1970; None: never.
+        self.answered_at: float | None = None
         #: Each is read by one thread at a time; the others wait for it.
         self._kept: OrderedDict[Hashable, tuple[Lock, Sparing]] = OrderedDict()
         self._lock = Lock()
@@ -54,13 +57,28 @@ class Documents:
         """Return the document that `find` reads, at most `seconds` old. Equal keys share one; do not change it."""
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = Lock(), Sparing(lambda: find(self.store), seconds)
+                self._kept[key] = Lock(), Sparing(lambda: self._read(find), seconds)
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST:
                 self._kept.popitem(last=False)
             reading, shared = self._kept[key]
         with reading:
             return cast("T", shared.get())
+
+    def _read(self, find: Callable[[Store], T]) -> T:
+        found = find(self.store)
+        self.answered_at = system_clock.now()
+        return found
+
+    def away(self, error: StoreError) -> str:
+        """Return why no page can be read, without the address of Redis; if it is silent, when it answered last."""
+        if not isinstance(error, StoreUnreachableError) or isinstance(error, StoreRefusingError):
+            return "Redis refuses what this page needs"
+        if self.answered_at is None:
+            return "Redis does not answer (nor has it since rlm web was started)"
+        day, _, time = isoformat(self.answered_at).partition("T")
+        is_today = isoformat(system_clock.now()).startswith(day)
+        return f"Redis does not answer (its last answer: {'' if is_today else f'{day} '}{time[:8]} UTC)"
 
     def status(self) -> dict[str, Any]:
         """Return what `rlm status` shows: the open run, or the time between two runs."""

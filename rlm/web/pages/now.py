@@ -10,7 +10,7 @@ from markupsafe import Markup
 from rlm.admin import words
 from rlm.admin.letters import grouped
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.admin.verdict import troubles_by_part, verdict
+from rlm.admin.verdict import against_plan, troubles_by_part, verdict
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.window import Circuit
@@ -53,6 +53,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "curve": curve_of(found, documents.done.look()) if is_open else None,
         "last": None if is_open or not shown else _last(documents, shown),
         "run_id": shown["run_id"] if shown else "",
+        "plan": against_plan(shown) if shown else {},
         "types": _types(shown, found["by_endpoint"]) if shown else [],
         **(_team(found["workers"]["each"]) if is_open else {"team": [], "hidden": 0}),
         "hosts": found["hosts"] if len(found.get("hosts", ())) > 1 else [],
@@ -101,8 +102,8 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _expected(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
-    """Return the figure of the expected leftovers; none if the run has halted, because then nobody knows."""
-    if words.halted(found):
+    """Return the figure of the expected leftovers; none before the plan or if the run has halted: nobody knows it."""
+    if words.halted(found) or not words.is_planned(found):
         return []
     return [("expected to be left over", (found.get("forecast") or found["plan"])["expected_leftover"], "warn")]
 
@@ -162,15 +163,15 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
     points.append((max(now, points[-1][0]), points[-1][1]))
     lines, marks = [], [plots.PlotMark(window, "deadline", "deadline")]
     if first_call is not None:
-        lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned"))
+        lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned", name="planned"))
         expected = found.get("forecast") or found["plan"]
         whole = counts.total - counts.failed - expected["expected_leftover"]
         ahead = expected_line(expected, first_call, points[-1], whole)
-        lines.append(plots.Line(ahead, "forecast"))
+        lines.append(plots.Line(ahead, "forecast", name="expected now"))
         if ahead:
             told = f"{ahead[-1][1]:,.0f} after {span(ahead[-1][0])}"
             marks.append(plots.PlotMark(ahead[-1][0], told, "forecast", ahead[-1][1]))
-    lines.append(plots.Line(points, "measured", filled=True))
+    lines.append(plots.Line(points, "measured", filled=True, name="measured"))
     marks.append(plots.PlotMark(points[-1][0], "", "measured", points[-1][1]))
     total = counts.total or 1
     rows = [(at, told) for at, told in plots.round_ticks(total, 3) if at < total * _NEAR]

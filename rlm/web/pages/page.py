@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 
 from rlm import __version__
+from rlm.core.clock import isoformat
 from rlm.core.text import DURATIONS, counted, one_line, safe_line, safe_words, seconds_of, span
 from rlm.web.pages import plots
 from rlm.web.pages.live import Documents
@@ -168,6 +169,11 @@ class Frame(NamedTuple):
     now: float
     viewer: Viewer = Viewer()  # may only look
     trouble: str = ""
+
+    @property
+    def clock(self) -> str:
+        """The time of day in UTC."""
+        return isoformat(self.now)[11:19]
 
     @property
     def may_write(self) -> bool:

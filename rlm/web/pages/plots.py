@@ -8,7 +8,9 @@ events; `measured`, `planned` and `forecast` of lines.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
@@ -26,6 +28,8 @@ _INNER: Final = Markup(
 )
 #: Pixels below a curve for the numbers along it, and above it for the names of marks.
 _BELOW, _ABOVE = 20, 18
+#: Most points of a line: a picture has no room for more.
+_MOST_POINTS: Final = 300
 #: The widest column, percent.
 _WIDEST: Final = 8.0
 #: The minimum width of a part of a bar that is not 0, percent.
@@ -36,11 +40,15 @@ _MINUTE, _HOUR = 60, 3600
 
 
 class Line(NamedTuple):
-    """A line of a class that rises at its points; `filled`: the area below it has a colour."""
+    """A line of a class that rises at its points; `filled`: the area below it has a colour.
+
+    A line with a `name` is a column of the table below the picture.
+    """
 
     points: Sequence[Point]
     kind: str
     filled: bool = False
+    name: str = ""
 
 
 class PlotMark(NamedTuple):
@@ -110,8 +118,11 @@ def columns(label: str, bars: Sequence[Column], height: int = 120) -> Markup:
     return _frame("columns", label, height, drawn, role="group" if any(one.href for one in bars) else "img")
 
 
-def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[PlotMark] = (), height: int = 260) -> Markup:
-    """Return lines over two axes from 0, later lines on top, with marks; `label` describes it in words."""
+def curve(label: str, axes: Axes, lines: Sequence[Line], marks: Iterable[PlotMark] = (), height: int = 260) -> Markup:
+    """Return lines over two axes from 0, later lines on top, with marks; `label` describes it in words.
+
+    Below it is a table of the lines that have a name, for who cannot see them.
+    """
     room = height - _ABOVE - _BELOW
     x_end, y_end = axes.x_end or 1.0, axes.y_end or 1.0
     drawn = [_y_tick(at / y_end, words, room) for at, words in axes.y_ticks or round_ticks(axes.y_end, 4)]
@@ -119,7 +130,32 @@ def curve(label: str, axes: Axes, lines: Iterable[Line], marks: Iterable[PlotMar
     shapes = [_path(line, x_end, y_end) for line in lines]
     drawn.append(_INNER.format(_ABOVE, room, _UNITS, _join(shapes)))
     drawn += [_mark(mark, mark.x / x_end, y_end, room) for mark in marks]
-    return _frame("curve", label, height, drawn)
+    return _frame("curve", label, height, drawn) + _readings(axes, lines)
+
+
+def _readings(axes: Axes, lines: Sequence[Line]) -> Markup:
+    """Return the values of lines as a table: at each number along the axis of time, and where a line ends."""
+    lines = [one for one in sorted(lines, key=lambda one: not one.filled) if one.name and one.points]
+    if not lines:
+        return Markup("")
+    ends = [one.points[-1][0] for one in lines]
+    moments = {round(at): at for at in sorted([*(at for at, _ in axes.x_ticks), *ends])}
+    head = _join(Markup('<th scope="col" class="num">{}</th>').format(one.name) for one in lines)
+    row, cell = Markup('<tr><th scope="row">{}</th>{}</tr>'), Markup('<td class="num">{}</td>')
+    rows = (
+        row.format(_time(name, axes.x_end), _join(cell.format(_read(one, at)) for one in lines))
+        for name, at in moments.items()
+    )
+    return Markup(
+        '<details id="readings" class="small under"><summary>As a table</summary><table>'
+        '<thead><tr><th scope="col">After</th>{}</tr></thead><tbody>{}</tbody></table></details>'
+    ).format(head, _join(rows))
+
+
+def _read(line: Line, at: float) -> str:
+    """Return the value of a line at a moment; a dash where it has none."""
+    place = bisect_right(line.points, at, key=itemgetter(0))
+    return "-" if place == 0 or at > line.points[-1][0] else f"{line.points[place - 1][1]:,.0f}"
 
 
 def strip(label: str, period: float, ages: Iterable[float], ahead: Part | None = None, height: int = 26) -> Markup:
@@ -216,7 +252,8 @@ def _x_tick(part: float, words: str, height: int) -> Markup:
 
 
 def _path(line: Line, x_end: float, y_end: float) -> Markup:
-    placed = [(_UNITS * x / x_end, _UNITS * (1 - y / y_end)) for x, y in line.points]
+    shown = line.points[:: -max(1, -(-len(line.points) // _MOST_POINTS))][::-1]  # the last one is always among them
+    placed = [(_UNITS * x / x_end, _UNITS * (1 - y / y_end)) for x, y in shown]
     if not placed:
         return Markup("")
     (x, y), *more = placed

@@ -42,13 +42,14 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
     happened = _happened(found, course, began)
     actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
     lines = [
-        plots.Line(_fewer(actual), "measured", filled=True),
-        plots.Line(planned, "planned"),
-        plots.Line(forecast, "forecast"),
+        plots.Line(actual, "measured", filled=True, name="calls sent"),
+        plots.Line(planned, "planned", name="planned"),
+        plots.Line(forecast, "forecast", name="expected now"),
     ]
     most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
     axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))
-    label = f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. {against_plan(found)['planned']}"
+    label = f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. "
+    label += against_plan(found).get("planned", "")
     return RunPlot(
         plots.curve(label, axes, lines, _marks(happened, window), height) if sent or planned else None,
         bool(planned),
@@ -105,11 +106,6 @@ def expected_line(
     short = whole - course[-1][1]  # done or in flight, so the forecast does not count it
     ahead = [(began + at, float(max(last[1], number + short))) for at, number in course if began + at > last[0]]
     return [last, *ahead] if ahead else []
-
-
-def _fewer(points: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
-    """Return at most `most` of the points, including the last: a picture has no room for more."""
-    return points[:: -max(1, -(-len(points) // most))][::-1]
 
 
 def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:

@@ -6,8 +6,7 @@
 "use strict";
 (() => {
   const STALE_MS = 12_000; // the server sends something every 5 s
-  const RETRY_MS = 2_000;
-  const FOLLOW_MS = 200;
+  const RETRY_MS = 2_000, FOLLOW_MS = 200;
   const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
   const byId = (id) => document.getElementById(id);
 
@@ -22,7 +21,8 @@
   const shown = new Map(); // by id, the HTML that was put there last
   const postponed = new Map(); // and what waits until nobody types there
 
-  /* Times. */
+  /* Times. A time of day names its zone, because sentences have theirs in UTC. */
+  const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
   const two = (number) => String(number).padStart(2, "0");
   function span(seconds) {
     if (seconds < 59.5) return `${Math.round(seconds)} s`;
@@ -41,7 +41,7 @@
     if ("until" in one.dataset) text = countdown(-seconds);
     else if ("past" in one.dataset) text = countdown(seconds);
     else if ("in" in one.dataset) text = seconds < 0 ? `in ${span(-seconds)}` : "now";
-    else if ("clock" in one.dataset) text = then.toLocaleTimeString(undefined, { hour12: false });
+    else if ("clock" in one.dataset) text = then.toLocaleString(undefined, seconds < 43_200 ? CLOCK : { day: "numeric", month: "short", ...CLOCK });
     else text = `${span(Math.max(0, seconds))} ago`;
     if (one.textContent !== text) one.textContent = text;
     if (!one.title) one.title = then.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
