@@ -138,3 +138,17 @@ def test_a_run_that_is_planned_again_and_again_loses_nothing_by_kept_lanes():
         gained += without.leftover - left.total()
 
     assert gained > 100
+
+
+def test_a_run_goes_on_with_the_lanes_that_it_keeps():
+    """As long as it gains by them in all. To begin with, no more of a type and the more urgent may be left over."""
+    workload, horizon, lanes = world(19)
+    situation = Situation.of(workload, horizon)
+    without, keeping = simulate(situation, lanes), simulate(situation, lanes, {"T0": 1})
+    assert (without.leftover, keeping.leftover) == (68, 62)
+    assert without.left["T0"] + without.left["T1"] < keeping.left["T0"] + keeping.left["T1"]
+
+    assert best_course(situation, lanes, Bound(situation)) == without
+    assert best_course(replace(situation, kept={"T0": 1}), lanes, Bound(situation)) == keeping
+    two = simulate(situation, lanes, {"T0": 2})
+    assert best_course(replace(situation, kept={"T0": 2}), lanes, Bound(situation)) == two
