@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _Front = TypeVar("_Front", bound="StoreFront")
 
 #: Seconds to wait for Redis before telling the user.
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0
 
 
 class ExitCode(IntEnum):
@@ -218,25 +218,37 @@ def opened(settings: Settings) -> AbstractContextManager[Store]:
     from rlm.ledger import open_store
 
     tell_new_server(settings)
-    return _answering(open_store(settings))
+    return _answering(open_store(settings), settings)
 
 
 def opened_front(settings: Settings, server: Server) -> AbstractContextManager[StoreFront]:
     """Open the front of the store on the `server` of `settings` and check that it answers."""
     from rlm.ledger.front import open_front
 
-    return _answering(open_front(settings, server))
+    return _answering(open_front(settings, server), settings)
 
 
 @contextmanager
-def _answering(opening: AbstractContextManager[_Front]) -> Iterator[_Front]:
-    waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
+def waiting_for_redis(settings: Settings) -> Iterator[None]:
+    """Print what the command waits for if the body, which opens the store, takes longer than `PATIENCE_SECONDS`."""
+    from rlm.settings.secrets import EMBEDDED
+
+    told = "Redis has not answered yet; waiting for it."
+    if settings.redis.url == EMBEDDED:
+        told = "The embedded server has not answered yet: it starts, or still reads its data. Waiting for it."
+    waiting = threading.Timer(PATIENCE_SECONDS, say, [told])
     waiting.daemon = True
     waiting.start()
     try:
-        with opening as front:
-            front.ping()
-            waiting.cancel()
-            yield front
+        yield
     finally:
         waiting.cancel()
+
+
+@contextmanager
+def _answering(opening: AbstractContextManager[_Front], settings: Settings) -> Iterator[_Front]:
+    with ExitStack() as stack:
+        with waiting_for_redis(settings):
+            front = stack.enter_context(opening)
+            front.ping()
+        yield front

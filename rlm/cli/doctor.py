@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, command, settings_of, store_of, tell_new_server
+from rlm.cli.common import ExitCode, command, settings_of, store_of, tell_new_server, waiting_for_redis
 from rlm.cli.options import Duration, number_argument, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
@@ -50,7 +50,8 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
         _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
         raise
     tell_new_server(settings)
-    found = _print(examine(settings, allow_volatile=allow_volatile), verbose=verbose)
+    opening = waiting_for_redis(settings)
+    found = _print(examine(settings, allow_volatile=allow_volatile, opening=opening), verbose=verbose)
     failed = [one["name"] for one in found if one["verdict"] == "fail"]
     if any(name.split(".")[0] == "redis" for name in failed):
         raise SystemExit(int(ExitCode.REDIS))

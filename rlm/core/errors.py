@@ -29,6 +29,10 @@ class StoreUnreachableError(StoreError):
     """Raised when Redis cannot be reached. Start it, or correct `redis.url`."""
 
 
+class StoreLoadingError(StoreUnreachableError):
+    """Raised while Redis still reads its data after a start. It then answers by itself."""
+
+
 class StoreRefusingError(StoreUnreachableError):
     """Raised when Redis cannot serve now, for example because it is a replica or its memory is full.
 

@@ -21,6 +21,7 @@ from rlm.core.errors import (
     StoreError,
     StoreForbiddenError,
     StoreGarbledError,
+    StoreLoadingError,
     StoreRefusingError,
     StoreUnfitError,
     StoreUnreachableError,
@@ -50,7 +51,7 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
         kind = StoreRefusingError if error.undone else StoreUnreachableError
         return kind(f"{where} cannot be used now: {error}", error.remedy)
     if isinstance(error, BusyLoadingError):
-        return StoreUnreachableError(f"{where} is still loading its data", "wait and try again")
+        return StoreLoadingError(f"{where} is still loading its data", "wait and try again")
     if (refused := _refused(error, where)) is not None:
         return refused
     if (distrust := _distrust(error)) is not None:

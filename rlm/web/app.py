@@ -66,6 +66,8 @@ def trouble(store: Store) -> str:
         if unfit(store, there):
             return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
         return no_scheduler(store, there)
+    except errors.StoreLoadingError:
+        return "Redis is still loading its data; nothing is sent until it has"
     except errors.StoreError:
         return "Redis does not answer; `rlm doctor` on this host says more"
 

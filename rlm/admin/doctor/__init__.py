@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -10,6 +11,7 @@ from typing import TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
+from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError, StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
@@ -18,6 +20,7 @@ from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED, known
 
 _Seen = TypeVar("_Seen")
+_SILENT = nullcontext()
 #: Checks by the name of their findings, in the order of the report.
 Checks: TypeAlias = Mapping[str, Callable[[_Seen], Finding | Iterable[Finding]]]
 
@@ -60,9 +63,11 @@ SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers", "run
 ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
-def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Make all checks, one after the other, whatever they find."""
-    here = Examination()
+def examine(
+    settings: Settings, *, allow_volatile: bool, opening: AbstractContextManager[None] = _SILENT
+) -> Iterator[Finding]:
+    """Make all checks, one after the other, whatever they find; `opening` is entered while the store is opened."""
+    here = Examination(opening)
     yield from here.make(HERE, settings)
     yield from here.make_in_redis(IN_REDIS, settings, allow_volatile=allow_volatile)
 
@@ -89,7 +94,8 @@ class Examination:
     share one finding. Once Redis is unreachable, no further check is made, because each would wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, opening: AbstractContextManager[None] = _SILENT) -> None:
+        self._opening = opening
         self._refused: dict[str, tuple[StoreError, list[str]]] = {}
         self._away: StoreUnreachableError | None = None
 
@@ -114,7 +120,11 @@ class Examination:
         """Yield whether Redis is fit, the findings of the checks, and why some could not be made."""
         fit = partial(server.check_redis, allow_volatile=allow_volatile)
         try:
-            with open_store(settings) as store:
+            with ExitStack() as stack:
+                began = system_clock.monotonic()
+                with self._opening:
+                    store = stack.enter_context(open_store(settings))
+                yield from server.check_wait(system_clock.monotonic() - began)
                 found = list(self.make({"redis": fit}, store))
                 yield from found
                 silent = SIGNS & checks.keys() if any(_is_refusing(one) for one in found) else frozenset()

@@ -21,6 +21,8 @@ from rlm.settings.secrets import EMBEDDED
 
 #: Warn if the clocks of two hosts differ by more than this, seconds.
 CLOCK_SECONDS = 1.0
+#: Warn if the embedded server had to be waited for this long, seconds; with little data it starts in a tenth of that.
+LONG_WAIT_SECONDS = 1.0
 #: Seconds for which a data loss is reported.
 TOLD_SECONDS = 24 * 3600.0
 #: Warn if Redis accepts items of more than this many times the size that RLM needs.
@@ -31,6 +33,14 @@ PINGS = 20
 GUARD_SHARE = 0.5
 #: The slowest may always take this long, seconds: below it the measurement shows how busy this host is.
 LEAST_SECONDS = 0.05
+
+
+def check_wait(waited_seconds: float) -> Iterator[Finding]:
+    """Check whether the embedded server had to be waited for; opening the store waits for no other."""
+    if waited_seconds >= LONG_WAIT_SECONDS:
+        message = f"the embedded server answered only after {waited_seconds:.1f} s: it was starting, or busy"
+        remedy = "meanwhile nothing is sent; if nobody had stopped it, valkey.log in its directory may say why it ended"
+        yield warning(message, remedy, "startup")
 
 
 def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
