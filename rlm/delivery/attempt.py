@@ -75,8 +75,10 @@ class Attempt:
     No call outlasts the run's deadline or `_held_until`; the rest of the lease is reserved for settling.
     """
 
-    def __init__(self, lane: LaneContext, claim: Claim, event_type: EventType, asked_at: float) -> None:
-        """Begin with a claim that was requested at `asked_at`."""
+    def __init__(
+        self, lane: LaneContext, claim: Claim, event_type: EventType, asked_at: float, deadline: float
+    ) -> None:
+        """Begin with a claim that was requested at `asked_at`; its run ends at `deadline`."""
         self._lane = lane
         self._ledger = lane.store.ledger
         self._windows = lane.store.windows
@@ -88,7 +90,7 @@ class Attempt:
         self._type = event_type
         self._asked_at = asked_at
         self._claimed_at = system_clock.monotonic()
-        self._deadline = asked_at + claim.remaining_seconds
+        self._deadline = deadline
         self.lease_ends = asked_at + claim.lease_seconds
         self._held_until = self.lease_ends - LEASE_SLACK_SECONDS / 2
         self._guard_seconds = lane.settings.run.guard_seconds or float("inf")

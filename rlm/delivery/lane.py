@@ -20,6 +20,7 @@ from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.deadline import DeadlineEstimate
 from rlm.delivery.fence import Fence, NoFence
 from rlm.delivery.health import HealthKeeper
 from rlm.delivery.http import Dispatcher
@@ -114,6 +115,7 @@ class Lanes:
         self.fence: Fence = NoFence()
         #: Checks whether the run of these lanes is closed in time.
         self.overdue = OverdueWatch(store)
+        self._deadline = DeadlineEstimate()
         self._health = HealthKeeper(store, host_of(worker_id), len(settings.endpoints))
         self._numbers = itertools.count(1)
         #: Endpoints to which a lane has connected as a probe, until a lane has a call for them.
@@ -172,8 +174,10 @@ class Lanes:
                 self.outdated |= turn.why == "revision"
                 return "shut" if turn.probe else turn.why
             self._reached.discard(turn.claim.endpoint)
-            self.overdue.expect(run_id, asked_at + turn.claim.remaining_seconds)
-            completed = self._attempt(lane, turn.claim, asked_at, connection)
+            left_seconds = turn.claim.remaining_seconds
+            deadline = self._deadline.refine(run_id, asked_at, system_clock.monotonic(), left_seconds)
+            self.overdue.expect(run_id, deadline)
+            completed = self._attempt(lane, turn.claim, asked_at, deadline, connection)
         if completed is not None:
             self._complete(lane, completed)
         return ""
@@ -220,7 +224,7 @@ class Lanes:
         return True
 
     def _attempt(
-        self, lane: LaneContext, claim: Claim, asked_at: float, connection: Connection | None
+        self, lane: LaneContext, claim: Claim, asked_at: float, deadline: float, connection: Connection | None
     ) -> Completion | None:
         crash_point("worker.claimed")
         give_back, lease_ends = partial(self._store.ledger.give_back, claim), asked_at + claim.lease_seconds
@@ -228,7 +232,7 @@ class Lanes:
         if event_type is None or claim.endpoint not in self._settings.endpoints:
             lane.settle(claim, give_back, lease_ends)  # the conductor has another configuration
             return None
-        attempt = Attempt(lane, claim, event_type, asked_at)
+        attempt = Attempt(lane, claim, event_type, asked_at, deadline)
         if not claim.alone:
             return attempt.finish(connection)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.window import WindowState
@@ -475,3 +476,27 @@ def test_a_lane_that_cannot_connect_to_probe_a_way_says_so_and_has_no_call(scene
     assert (scene.ledger.reached, scene.sent, scene.ledger.settled) == ([()], [], [])
     assert scene.ways.failed == [FIRST]
     assert scene.clock.time - scene.began == pytest.approx(1.25)
+
+
+def test_a_call_whose_turn_waited_for_redis_is_awaited_until_the_deadline(scene):
+    """The wait does not bring the deadline forward: an earlier turn, which did not wait, has shown when it is."""
+    waits, ends_at = [0.0, 0.19], scene.clock.time + 1.0
+    scene.api.answering = {FIRST: 0.35}
+
+    def take(_lane, _run_id, _connected, completed, _reached):
+        if completed:
+            scene.ledger.complete(completed)
+        if not waits:
+            return Turn(settled=True, why="none")
+        scene.clock.sleep(waits.pop(0))
+        left = ends_at - scene.clock.time
+        claim = structs.replace(scene.ledger._claims[0], remaining_seconds=left, begin_seconds=left - 0.35)
+        return Turn(settled=True, claim=claim)
+
+    scene.ledger_changes = {"take": take}
+
+    scene.carry()
+
+    assert scene.sent == [(FIRST, 0.0), (FIRST, 0.54)]
+    assert [verb for verb, _ in scene.ledger.settled] == ["complete", "complete"]
+    assert scene.clock.time < ends_at
