@@ -32,10 +32,9 @@ def pending(found):
 def test_a_run_that_takes_items_in_is_no_growth(store, token, deep):
     """Those that are not read hold as many events as those that are, and the numbers by type follow the run."""
     monitor = Monitor(store, 0.3)
-    found = [monitor.look()]
-    run = steps.open_run(store, token)
-    for _ in store.intake.drain(token, run.id, steps.priorities(store)):
-        found.append(monitor.look())
+    before, run = monitor.look(), steps.open_run(store, token)
+    drain = store.intake.drain(token, run.id, steps.priorities(store))
+    found = [before, *(monitor.look() for _ in drain)]
 
     assert monitor.trend.waiting == [2.0 * ITEMS] * len(found)
     assert [one["staged"] for one in found] == [0, 10, 8, 6, 4, 2, 0]
