@@ -11,10 +11,11 @@ from itertools import pairwise
 from statistics import linear_regression
 from typing import Any, Final
 
-from rlm.admin.queue import lengths, queue_stats
+from rlm.admin.queue import oldest_seconds, stats_of
 from rlm.admin.whatif import outlook_now
 from rlm.core.clock import isoformat, system_clock
 from rlm.ledger import Store
+from rlm.ledger.reading.backlog import MOST_ITEMS, Waiting, read_waiting
 from rlm.ledger.reading.books import books
 
 #: Age of the oldest sample to keep, seconds.
@@ -149,25 +150,26 @@ class Monitor:
         self._store = store
         self._start_seconds = start_seconds
         self.trend = Trend()
-        self._stats = Sparing(lambda: queue_stats(store), 0.0)
+        self._items = Sparing(self._read_items, 0.0)
         self._outlook = Sparing(self._look_ahead, OUTLOOK_SECONDS)
 
     def look(self) -> dict[str, Any]:
         """Return the present state and the trend of the queues.
 
-        The keys are those of `rlm queue stats`; with many items the numbers by type may be slightly out of date.
+        The keys are those of `rlm queue stats`. With many items these are read seldom: meanwhile as many of them as are
+        left are taken to hold as many events of each type, and the ages are those of then.
         """
         store, found, trend = self._store, books(self._store), self.trend
         items, in_ledger = found.events + found.staged, found.unsettled + found.retried
         trend.add(QueueSample(found.now, items, in_ledger, store.intake.ever_taken()))
-        stats = self._stats.get()
-        self._learn_events_per_item(stats)
+        waiting, oldest = self._items.get()
+        if waiting.events:
+            trend.events_per_item = waiting.events.total() / waiting.items
         run = store.runs.current()
         left_seconds = round(max(0.0, run.left_seconds(store.now_us())), 3) if run else None
         return {
             "as_of": isoformat(found.now),
-            **lengths(found),
-            "by_type": stats["by_type"],
+            **stats_of(found, _in_items(waiting, items), oldest),
             "run": run and {"run_id": run.id, "state": run.state, "seconds_left": left_seconds},
             "trend": {
                 "seconds": round(trend.seconds, 3),
@@ -180,12 +182,10 @@ class Monitor:
             "outlook": self._outlook.get(),
         }
 
-    def _learn_events_per_item(self, stats: dict[str, Any]) -> None:
-        """Learn how many events an item contains, from the statistics of all items."""
-        in_ledger = stats["processing"] + stats["leftover"] + stats["retried"]
-        in_items = sum(one["pending"] for one in stats["by_type"].values()) - in_ledger
-        if stats["events"] and in_items > 0:
-            self.trend.events_per_item = in_items / stats["events"]
+    def _read_items(self) -> tuple[Waiting, dict[str, float | None]]:
+        """Return what the items hold, and the age of the oldest event of each type."""
+        waiting = read_waiting(self._store)
+        return waiting, oldest_seconds(self._store, books(self._store), waiting)
 
     def _look_ahead(self) -> dict[str, Any] | None:
         """Return the forecast of leftovers if arrivals stay as in the last runs; None if those are unknown."""
@@ -194,6 +194,13 @@ class Monitor:
             return None
         growth = round(found.growth, 3)
         return {"verdict": found.verdict, "drained_in": found.drained_in, "growth_per_window": growth}
+
+
+def _in_items(waiting: Waiting, items: int) -> dict[str, int]:
+    """Estimate by type how many events would be read of so many `items`, from those that were read."""
+    before = min(waiting.items + waiting.unread, MOST_ITEMS)
+    part = min(items, MOST_ITEMS) / before if before else 0.0
+    return {name: round(number * part) for name, number in waiting.events.items()}
 
 
 class Sparing:

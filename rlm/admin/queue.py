@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
@@ -16,7 +16,7 @@ from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.backlog import oldest_in_ledger, ranks_in_ledger, read_waiting
+from rlm.ledger.reading.backlog import Waiting, oldest_in_ledger, ranks_in_ledger, read_waiting
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
@@ -43,17 +43,30 @@ def queue_stats(store: Store) -> dict[str, Any]:
     moves items between them.
     """
     found, waiting = books(store), read_waiting(store)
+    return stats_of(found, waiting.events, oldest_seconds(store, found, waiting))
+
+
+def stats_of(found: Books, in_items: Mapping[str, int], oldest: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the statistics of the types in `oldest`, which has their ages; `in_items` has their events in items."""
+    by_type = {
+        name: {"pending": account.unsettled + account.retried + in_items.get(name, 0), "oldest_seconds": oldest[name]}
+        for name, account in found.by_type.items()
+        if name in oldest
+    }
+    return {**lengths(found), "by_type": by_type}
+
+
+def oldest_seconds(store: Store, found: Books, waiting: Waiting) -> dict[str, float | None]:
+    """Return the age of the oldest event by type, None if none waits: configured types and others in the ledger."""
     configured = [one.name for one in store.settings.event_types]
     others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
-    by_type, in_ledger = {}, oldest_in_ledger(store, [*configured, *others])
+    oldest, in_ledger = {}, oldest_in_ledger(store, [*configured, *others])
     for name in (*configured, *others):
-        account = found.by_type[name]
         since = (in_ledger.get(name), waiting.oldest.get(name))
         # Never negative, even if a clock is ahead.
         ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
-        pending = account.unsettled + account.retried + waiting.events[name]
-        by_type[name] = {"pending": pending, "oldest_seconds": max(ages, default=None)}
-    return {**lengths(found), "by_type": by_type}
+        oldest[name] = max(ages, default=None)
+    return oldest
 
 
 def carried_over(store: Store) -> dict[str, int]:
