@@ -13,7 +13,7 @@ from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
-from rlm.core.run import Run
+from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
@@ -141,6 +141,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
 
     A view that is redrawn often omits what is `measured`: see `record_so_far`.
     """
+    to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
     now_us, standings = standing(store)
     known = record_so_far(store, run, now_us, measured=measured)
     for name, counts in store.ledger.count(store.known_types).items():
@@ -153,6 +154,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
             }
     for name, entry in standings.items():
         known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
+    known["plan"] = run.plan
     del known["finished_at"]
     there = present(store)
     amiss = distrusted(store, there)
@@ -163,6 +165,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
         **known,
         **({"forecast": dict(run.forecast)} if run.forecast else {}),
         "state": run.state,
+        "to_take": 0 if run.state is State.FINISHING else to_take,
         "conductor": there.holder,
         "unfit": in_words(amiss) or None,
         "hosts": hosts(store, there),

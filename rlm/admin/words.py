@@ -39,8 +39,11 @@ def is_open(found: Mapping[str, Any]) -> bool:
 
 
 def is_planned(found: Mapping[str, Any]) -> bool:
-    """Return whether the run of a document has got as far as its plan; before that all figures of the plan are 0."""
-    return found["state"] not in {State.DRAINING, State.PLANNING}
+    """Return whether the run of a document has got as far as its plan.
+
+    Else a status has none, and the figures of a record are all 0.
+    """
+    return bool(found["plan"] and found["plan"]["threads"])
 
 
 def clock(moment: str) -> str:
@@ -101,14 +104,14 @@ class Expectation(NamedTuple):
 
 def forecast(found: Mapping[str, Any]) -> Expectation:
     """Return the present forecast of an open run."""
-    if phase := _PHASES.get(found["state"]):
+    expected = found.get("forecast") or found["plan"]
+    if phase := _PHASES.get(found["state"]) or ("" if expected else _PHASES[State.PLANNING]):
         return Expectation(phase, "", fits=True)
     if halted(found):
         until = "" if overdue_seconds(found) else f" until {'Redis is fit' if unfit(found) else 'somebody conducts it'}"
         waiting = counts_in_all(found).waiting
         wait = f"; {counted(waiting, 'event')} {'waits' if waiting == 1 else 'wait'}" if waiting > 0 else ""
         return Expectation(f"nothing more is sent{until}{wait}", "", fits=False)
-    expected = found.get("forecast") or found["plan"]
     if why := lacking(found):
         return Expectation("nothing is sent before a worker comes up", why, fits=False)
     when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
@@ -150,24 +153,33 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 def spare_seconds(found: Mapping[str, Any]) -> float | None:
     """Return how many seconds before its deadline an open run should be done; None before its first call."""
-    if (called := found["called_seconds"]) is None:
+    expected, called = found.get("forecast") or found["plan"], found["called_seconds"]
+    if called is None or not expected:
         return None
-    to_go = (found.get("forecast") or found["plan"])["forecast_seconds"] - called
+    to_go = expected["forecast_seconds"] - called
     return float(max(0.0, found["seconds_left"] - max(0.0, to_go)))
 
 
 def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
     """Return in how many seconds the last answer of an open run is expected; None before its first call."""
-    if found["state"] != State.RUNNING or halted(found) or (called := found["called_seconds"]) is None:
+    expected, called = found.get("forecast") or found["plan"], found["called_seconds"]
+    if found["state"] != State.RUNNING or halted(found) or called is None or not expected:
         return None
-    return float(max(0.0, (found.get("forecast") or found["plan"])["forecast_seconds"] - called))
+    return float(max(0.0, expected["forecast_seconds"] - called))
 
 
 def progress(found: Mapping[str, Any]) -> str:
     """Return how much of an open run is done, its rate of calls, and how many calls failed."""
     counts = counts_in_all(found)
     dead = [counted(counts.failed, "dead letter")] if counts.failed else []
-    return ", ".join([f"{counts.completed:,} of {counted(counts.total, 'event')} done", *dead, *_calling(found)])
+    done = f"{counts.completed:,} of {counted(counts.total, 'event')} done"
+    return ", ".join([done, *to_take(found), *dead, *_calling(found)])
+
+
+def to_take(found: Mapping[str, Any]) -> list[str]:
+    """Return how many items an open run has still to take, which no count of events includes; nothing if none."""
+    number = found.get("to_take", 0)  # statuses of older versions have none
+    return [f"{counted(number, 'item')} still to take"] if number else []
 
 
 def calls_in_all(found: Mapping[str, Any]) -> list[int]:
@@ -272,6 +284,7 @@ def line(found: Mapping[str, Any]) -> str:
     counts = counts_in_all(found)
     words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
+    words += to_take(found)
     words += [", ".join(calling)] if (calling := _calling(found)) else []
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
     words += [why] if (why := halted(found) or lacking(found)) else []

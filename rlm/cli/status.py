@@ -20,7 +20,7 @@ from rlm.admin.attendance import lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.unwell import endpoints_unwell, shut
 from rlm.admin.verdict import call_troubles, troubles
-from rlm.admin.words import forecast, halted, is_open, is_planned, left_of
+from rlm.admin.words import forecast, halted, is_open, is_planned, left_of, to_take
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, styled, table, wants_json
@@ -94,9 +94,9 @@ def describe(found: dict[str, Any]) -> None:
 
 def _describe_plan(found: dict[str, Any]) -> None:
     plan, now = found["plan"], found.get("forecast")
-    bound = f"even with the most workers not before {plan['lower_bound_seconds']:.1f} s"
-    done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
     if is_planned(found):
+        bound = f"even with the most workers not before {plan['lower_bound_seconds']:.1f} s"
+        done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
         show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
     if why := lacking(found):
         show_words(f"By now: {forecast(found).words}. {sentence(why)}")
@@ -108,12 +108,14 @@ def _describe_plan(found: dict[str, Any]) -> None:
 
 def _describe_workers(found: dict[str, Any]) -> None:
     plan, workers, counts = found["plan"], found["workers"], found["counts"]
-    number = f"{plan['workers']}" if is_planned(found) else "not yet"
-    planned = f"{number} planned, of {plan['threads']} lanes each"
+    planned = f"{'not yet' if is_open(found) else 'never'} planned"
+    if is_planned(found):
+        planned = f"{plan['workers']} planned, of {plan['threads']} lanes each"
     show_words(f"Workers: {planned}; {workers['peak']} at the most, {workers['restarted']} replaced")
     if workers.get("other_configuration"):
         show_words(f"By now {workers_now(found)}.")
-    show_words(f"Intake: {counts['invalid']} invalid, {counted(counts['duplicates'], 'duplicate')}")
+    intake = [f"{counts['invalid']} invalid", counted(counts["duplicates"], "duplicate"), *to_take(found)]
+    show_words(f"Intake: {', '.join(intake)}")
 
 
 def _describe_calls(found: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 
@@ -131,7 +133,9 @@ def test_the_keys_of_runs(inst):
     assert set(keys(inst.json("worker", "list"))) == documented("rlm worker list")
     steps.claim_next(inst.store, inst.token, run)
     steps.put_into(inst.store, run, State.RUNNING)
-    assert inst.store.runs.note(inst.token, run.id, away_seconds="9.0", untaken="1")
+    figures = ("workers", "threads", "forecast_seconds", "lower_bound_seconds", "expected_leftover")
+    plan = json.dumps(dict.fromkeys(figures, 1))
+    assert inst.store.runs.note(inst.token, run.id, away_seconds="9.0", untaken="1", plan=plan)
     running = without_empty(set(keys(inst.json("status"))))
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id, overdue=True)

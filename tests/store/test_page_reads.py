@@ -9,6 +9,7 @@ from rlm.admin.report import open_status
 from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.core.clock import isoformat
 from rlm.core.item import Reason
+from rlm.ledger import intake
 from tests.store import deadletters, steps
 
 FIELDS = {"trigger": "schedule", "started_at": "2026-11-28T10:15:00.000Z", "finished_at": "2026-11-28T10:16:00.000Z"}
@@ -44,6 +45,21 @@ def test_a_filter_looks_behind_those_that_do_not_fit(store):
 
     assert [one["run_id"][-2:] for one in page["runs"]] == ["09", "06", "03"]
     assert page["next"] == "20261128T0-03"
+
+
+def test_the_status_of_a_run_that_drains_counts_what_it_has_still_to_take(store, token, monkeypatch):
+    """Every item is counted, as such or as the event that it became; and there is no plan of nothing left over."""
+    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
+    steps.push(store, *steps.items(6, steps.TYPE))
+    run = steps.open_run(store, token)
+
+    found = [open_status(store, run)]
+    found += [open_status(store, run) for _ in store.intake.drain(token, run.id, steps.priorities(store))]
+    steps.push(store, *steps.items(1, steps.TYPE))  # for the next run
+    found.append(open_status(store, run))
+
+    assert [(one["to_take"], one["counts"]["taken"]) for one in found] == [(6, 0), (4, 2), (2, 4), (0, 6), (0, 6)]
+    assert {one["plan"] for one in found} == {None}
 
 
 def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, running):

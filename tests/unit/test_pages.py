@@ -91,7 +91,7 @@ def test_now_shows_what_the_status_has():
 
 def test_now_has_the_plan_in_words_and_its_curve_as_a_table():
     """For those who cannot see a curve; while there is no plan yet nothing is said of one."""
-    running, draining = status(), status(state="draining")
+    running, draining = status(), status(state="draining", plan=None)
     html = shown(now.PAGE, Shared(status={**running, **WHERE}, course=COURSE)).html
     planned = f"Planned: {against_plan(running)['planned']}."
 
@@ -174,6 +174,14 @@ def test_now_claims_no_more_of_an_open_run_than_is_known():
 
     assert "None of 3 workers wanted is alive." in html
     assert "Nothing: no call was made, and there are no dead letters." in html
+
+
+@pytest.mark.parametrize(("number", "figure"), [(146_500, [("items still to take", "146,500", "")]), (0, [])])
+def test_now_counts_the_items_that_a_run_has_still_to_take(number, figure):
+    """More events may be expected to be left over than wait."""
+    found = now.context(Shared(status={**status(to_take=number), **WHERE}), Query())["figures"]
+
+    assert [one for one in found if one[0].startswith("items")] == figure
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.verdict import troubles
+from rlm.admin.verdict import against_plan, troubles
+from rlm.admin.words import line, progress
 from rlm.cli.status import describe
+from tests.unit.statuses import status
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
 BINDS = "the limit of A binds until the deadline at 3:00: 5 are left over, however many workers"
@@ -127,11 +129,35 @@ def test_dead_letters_that_are_no_failed_events_are_told_apart(failed, words):
     ]
 
 
-@pytest.mark.parametrize("state", ["draining", "planning"])
+@pytest.mark.parametrize("state", ["draining", "planning", "finishing"])
 def test_before_there_is_a_plan_nothing_is_said_to_be_planned(capsys, state):
-    """Its figures are all 0 until then: that is no plan of nothing left over."""
-    describe(run(state=state, seconds_left=9.0, window_seconds=10.0, as_of="", deadline="", called_seconds=None))
+    """The status has no plan until then, not even in a run that ends before it."""
+    now = {"seconds_left": 9.0, "window_seconds": 10.0, "as_of": "", "deadline": "", "called_seconds": None}
+    describe(run(state=state, plan=None, **now))
 
     told = capsys.readouterr().out
     assert "Planned:" not in told
-    assert "Workers: not yet planned, of 5 lanes each" in told
+    assert "Workers: not yet planned; " in told
+
+
+def test_a_record_without_a_plan_says_nothing_of_one(capsys):
+    """All figures of its plan are 0: that is no plan of no call and nothing left over."""
+    figures = ("workers", "threads", "forecast_seconds", "lower_bound_seconds", "expected_leftover")
+    record = run(leftover=5, state="cancelled", plan=dict.fromkeys(figures, 0))
+
+    describe(record)
+
+    told = capsys.readouterr().out
+    assert "Planned:" not in told
+    assert "Workers: never planned; " in told
+    assert against_plan(record) == {}
+
+
+def test_items_that_a_run_has_still_to_take_are_told_wherever_events_are_counted(capsys):
+    """Else more will be left over than waits."""
+    found = status(to_take=146500, as_of="")
+
+    describe(found)
+
+    told = (capsys.readouterr().out, progress(found), line(found))
+    assert [one.count("146,500 items still to take") for one in told] == [1, 1, 1]

@@ -70,7 +70,7 @@ DOCUMENTS = {
     "many endpoints": CALLING,
     "many types": status(types=[f"TYPE_{number}" for number in range(20)]),
     "many workers": status(workers=20),
-    "draining": status(state="draining", called_seconds=None, workers=0),
+    "draining": status(state="draining", called_seconds=None, workers=0, plan=None, to_take=12345),
     "no types": status(types=()),
     "wide characters": status(types=("余额检查" * 12,)),
     "left over": status(forecast={"expected_leftover": 120, "forecast_seconds": 170, "binds": f"{LONG} binds " * 4}),

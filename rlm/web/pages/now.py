@@ -83,6 +83,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             (f"done of {counts.total:,}", counts.completed, ""),
             ("under way", counts.under_way, ""),
             ("waiting", max(0, counts.waiting), "warn" if words.halted(found) else ""),
+            *([("items still to take", found["to_take"], "")] if found.get("to_take") else []),
             ("failed", counts.failed, "bad"),
             ("carried in", found["counts"]["carried_over"], ""),
             *_expected(found),
@@ -162,7 +163,7 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
     points = [(0.0, 0.0), *done["points"]]
     points.append((max(now, points[-1][0]), points[-1][1]))
     lines, marks = [], [plots.PlotMark(window, "deadline", "deadline")]
-    if first_call is not None:
+    if first_call is not None and found["plan"]:
         lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned", name="planned"))
         expected = found.get("forecast") or found["plan"]
         whole = counts.total - counts.failed - expected["expected_leftover"]

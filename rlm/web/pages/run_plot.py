@@ -81,9 +81,9 @@ def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None
     return sent[0] if sent else None
 
 
-def planned_line(plan: Mapping[str, Any], began: float | None, window: float) -> list[tuple[float, float]]:
-    """Return the planned answers over time from the first call on; nothing for a run of an older version."""
-    course = plan.get("course")
+def planned_line(plan: Mapping[str, Any] | None, began: float | None, window: float) -> list[tuple[float, float]]:
+    """Return the planned answers over time from the first call on; nothing without a plan or for an old one."""
+    course = (plan or {}).get("course")
     if began is None or not course:
         return []
     return [(began, 0.0), *((began + at, float(number)) for at, number in course), (window, float(course[-1][1]))]
@@ -116,7 +116,7 @@ def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float 
     happened += [(at, "worker", f"{counted(number, 'worker')} started") for at, number in starts.items()]
     if began is not None:
         happened.append((began, "first", f"first call, {span(began)} after the start"))
-    actual = found["plan"].get("actual_seconds")
+    actual = (found["plan"] or {}).get("actual_seconds")
     if actual is not None and began is not None:
         done = counted(found["counts"]["completed"], "event")
         happened.append((began + actual, "done", f"last of {done} completed, {span(began + actual)} after the start"))

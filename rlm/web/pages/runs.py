@@ -97,7 +97,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
 def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, list[str]]]:
     """Return what was decided in a run, its result and the reasons: each kind with its sentences."""
     told = [(name, [one]) for name, one in against_plan(found).items()]
-    told += [("what binds", [plan_binds])] if (plan_binds := found["plan"].get("binds")) else []
+    told += [("what binds", [plan_binds])] if (plan_binds := (found["plan"] or {}).get("binds")) else []
     if is_open:
         expected = words.forecast(found)
         binds = [] if expected.binds == plan_binds else [expected.binds]
