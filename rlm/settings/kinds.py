@@ -143,8 +143,13 @@ class Setting(msgspec.Struct, frozen=True):
 class Section(msgspec.Struct, frozen=True):
     """The base of all tables with known keys. In a class, the default of each field is its `Setting`; `read` fills it.
 
-    Only what was read or replaced is an instance with values.
+    Only `read`, or a copy of what it returned, makes an instance; a TypeError is raised if a field was not given.
     """
+
+    def __post_init__(self) -> None:
+        """Refuse a description in place of a value."""
+        if missing := [key for key, value in asdict(self).items() if isinstance(value, Setting)]:
+            raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}; Section.read fills in the defaults")
 
     @classmethod
     def settings(cls) -> dict[str, Setting]:
@@ -173,9 +178,12 @@ class Section(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Return its settings without those that may be secret."""
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the same for rich, because msgspec's own has every field."""
         described = self.settings()
-        shown = ", ".join(f"{key}={value!r}" for key, value in asdict(self).items() if described[key].shown)
-        return f"{type(self).__name__}({shown})"
+        return [(key, value) for key, value in asdict(self).items() if described[key].shown]
 
 
 def as_tables(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from rich.pretty import pretty_repr
 
 from rlm.settings.kinds import REQUIRED, Flaw, Items, Named, Quantity, Section, Setting, Switch, Text, Why, as_tables
 
@@ -123,4 +124,11 @@ def test_a_section_hides_what_may_be_secret():
 
     assert found.secret == "hunter2"
     assert repr(found) == "Outer(number=1.0, words={}, inner=(Inner(name='a', limit=None),))"
+    assert pretty_repr(found) == repr(found), "rich asks msgspec, which knows of no secret"
     assert as_tables(found)["inner"] == [{"name": "a"}], "what has no value is left out"
+
+
+def test_no_section_is_made_without_its_values():
+    """The description of a setting was taken for its value."""
+    with pytest.raises(TypeError, match=r"^Outer needs secret, words, inner; "):
+        Outer(number=2.0)
