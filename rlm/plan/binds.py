@@ -84,6 +84,7 @@ class _Comparison:
             budgets=_budgets(budgeted),
             until=self._at(situation.deadline),
             failing={failing: failed} if failed else {},
+            untold=course.leftover - failed - sum(left[one.name] for one in limited),
             least=plenty.leftover if plenty.leftover < course.leftover else None,
             more_endpoints=more,
             unreachable=self._shut(shut),
@@ -162,12 +163,15 @@ class _Comparison:
     def _left_by_limits(self, left: Mapping[str, int]) -> dict[str, int]:
         """Return by type how many of the events `left` would also be left over with a lane for every event.
 
-        If that leaves as many over in all, more lanes would only shift slots between types: all are due to the limits.
+        Where lanes would only shift slots between types, limits bind: lanes answer no more than they gain in all.
         """
-        plenty = self._plenty
-        if plenty.leftover >= self._course.leftover:
-            return dict(left)
-        return {name: min(number, plenty.left[name] - plenty.failed.get(name, 0)) for name, number in left.items()}
+        plenty, of_limits = self._plenty, dict(left)
+        gain = self._course.leftover - plenty.leftover
+        for name, number in left.items():
+            by_lanes = max(0, min(gain, number - plenty.left[name] + plenty.failed.get(name, 0)))
+            of_limits[name] -= by_lanes
+            gain -= by_lanes
+        return of_limits
 
     def _is_held_by_budget(self, demand: Demand) -> bool:
         free = self._free

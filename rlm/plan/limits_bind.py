@@ -63,8 +63,8 @@ class LimitsBind(msgspec.Struct, frozen=True):
     endpoint can be called before the deadline, because of the `unreachable` ones; `by_lanes` those of which more lanes
     would answer as many more. `shut` are endpoints and budgets of the types that limits bind. `blamed` are the
     unreachable ones, and the endlessly shut ones of other types if those leave most over. `failing` has a clause about
-    calls that fail, with their number, `by_hand` clauses about limits. With more workers, `least` are left over in all,
-    or the end is `soonest`.
+    calls that fail, with their number, `by_hand` clauses about limits. `untold` are left over for reasons without a
+    clause. With more workers, `least` are left over in all, or the end is `soonest`.
     """
 
     by_limit: Mapping[str, int]
@@ -74,6 +74,7 @@ class LimitsBind(msgspec.Struct, frozen=True):
     by_shut: Mapping[str, int] = {}
     by_lanes: Mapping[str, int] = {}
     failing: Mapping[str, int] = {}
+    untold: int = 0
     least: int | None = None
     end: int = 0
     soonest: int = 0
@@ -114,10 +115,11 @@ class LimitsBind(msgspec.Struct, frozen=True):
             told[f"no endpoint of {first_of(self.by_shut)} can be called until {until}: {left_over(by_shut)}"] = by_shut
         change = "however many workers"
         if self.least is not None:
-            change = f"with more workers than allowed {self.least:,}{' in all' if len(told) > 1 else ''}"
+            change = f"with more workers than allowed {self.least:,}{' in all' if len(told) > 1 or self.untold else ''}"
         advice, more = "", self.more_endpoints
         if more and (by_limits or not probed):
-            advice = f"; {more} would leave {f'{more.leave:,}' if more.leave else 'none over'}"
+            left = f"{more.leave:,}{' in all' if self.untold else ''}" if more.leave else "none over"
+            advice = f"; {more} would leave {left}"
         return f"{'; '.join(sorted(told, key=told.__getitem__, reverse=True))}, {change}{advice}{self._besides(others)}"
 
     def _delayed(self) -> str:

@@ -972,3 +972,37 @@ def test_workers_bind_where_more_of_them_would_leave_less_than_another_endpoint(
     }
 
     assert told == {"workers bind: with 1 worker (the maximum) 135 are left over; with more it could be 60"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "waiting", "words"),
+    [
+        ("300/minute", 155, "workers bind: 5 of A are left over, with more workers than allowed 200 in all"),
+        (
+            "30/minute",
+            300,
+            (
+                "the limit of A binds until the deadline at 3:00: 210 are left over; workers bind: 5 of A are left "
+                "over, with more workers than allowed 410 in all; a first overflow endpoint would leave 365 in all"
+            ),
+        ),
+    ],
+)
+def test_figures_of_all_types_are_told_from_those_of_the_clauses(limit, waiting, words):
+    """No clause is about a type without time for a call: of 5 left over, 200 were left over with more workers."""
+    kinds = (EventType("A", 2, 30.0, (endpoint("a", limit),)), EventType("B", 1, 300.0, (endpoint("b"),)))
+
+    assert plan_of({"A": waiting, "B": 200}, types=kinds, workers=5).binds == words
+
+
+def test_more_workers_answer_no_more_than_they_gain_in_all():
+    """With a lane for every event B's share takes a slot of A: of B's two left over, one is left over of A then."""
+    a, b, c, d = (endpoint(name, "1/minute") for name in "abcd")
+    kinds = (EventType("A", 2, 1.0, (a, d)), EventType("B", 1, 1.0, (a, b, c), share=0.25))
+
+    plan = plan_of({"A": 2, "B": 2}, types=kinds, capacity=Capacity(0, 2, 1), horizon=Horizon(1, 1, 0))
+
+    assert plan.binds == (
+        "workers bind: 1 of B is left over; the limit of B binds until the deadline at 0:01: 1 is left over, with "
+        "more workers than allowed 1 in all"
+    )
