@@ -82,10 +82,10 @@ class Dealing:
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
-        older = 0
+        older, tests = 0, [*self.chosen.quick(), is_letter, self.chosen.fits]
         while most > 0 and (page := store.letters.oldest(older, _PAGE)):
             placed = map(Placed, page, count(older))
-            matching = [one for one in placed if is_letter(one.raw) and self.chosen.fits(one.raw)][:most]
+            matching = [one for one in placed if all(test(one.raw) for test in tests)][:most]
             outcomes = self._apply(store, matching)
             most -= len(matching)
             older += len(page) - sum(not one.kept for one in outcomes)

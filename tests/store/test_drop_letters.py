@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rlm.admin.deal import Deal, Dealing
+from rlm.admin.letters import LetterFilter
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed
@@ -230,3 +231,19 @@ def test_named_ones_are_dealt_with_a_hundred_a_step(store):
     assert list(store.letters.all()) == written[199:129:-1]
     assert calls(store, "lrem") == 2
     assert calls(store, "lpos") == 0
+
+
+def test_a_search_drops_what_it_lists(store):
+    """One letter was dropped that the count before had left out, and one kept instead."""
+    for item, why in (
+        (b'[{"id":"x"}]', Reason.NOT_OBJECT),
+        (b'{"id":1}', Reason.WRONG_TYPE),
+        (b"[1]", Reason.NOT_OBJECT),
+    ):
+        detail = '"id" is no text' if why is Reason.WRONG_TYPE else "an array"
+        store.client.lpush(store.keys.failed, encode_letter(item, why, detail, failed_at=1.0, run_id=None, event=None))
+    dealing = Dealing(Deal.DROP, chosen=LetterFilter(text='"id"'))
+    listed = [json.loads(one)["id"] for one in dealing.chosen.find(store)]
+
+    assert dealing.count(store) == (2, 0, 0)
+    assert [one.id for one in dealing.carry_out(store, 100)] == listed[::-1]
