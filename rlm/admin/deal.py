@@ -14,8 +14,9 @@ from rlm.core.item import BadItemError
 from rlm.ledger import Store
 from rlm.ledger.letters import Placed, Removal, SpentLetterError, is_letter
 
-#: Letters dealt with at a time, for which Redis is held up by milliseconds.
+#: Letters dealt with at a time, and their bytes, for which Redis is held up by milliseconds.
 _PAGE = 100
+_PAGE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,7 @@ class Dealing:
     def _named(self, store: Store, named: Sequence[Placed]) -> Iterator[Outcome]:
         """Apply it to the named letters, oldest first, a page at a time."""
         gone = 0
-        for start in range(0, len(named), _PAGE):
-            page = named[start : start + _PAGE]
+        for page in _pages(named):
             outcomes = self._apply(store, [Placed(one.raw, one.older - gone) for one in page])
             gone += sum(not one.kept for one in outcomes)
             yield from outcomes
@@ -119,6 +119,19 @@ class Dealing:
             told["left"] = [one for one in outcomes if one.left]
         entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
         return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
+
+
+def _pages(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """Yield the letters in pages; one that is larger than a page is alone."""
+    page, held = list[Placed](), 0
+    for one in placed:
+        if page and (len(page) == _PAGE or held + len(one.raw) > _PAGE_BYTES):
+            yield page
+            page, held = [], 0
+        page.append(one)
+        held += len(one.raw)
+    if page:
+        yield page
 
 
 def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:

@@ -247,3 +247,18 @@ def test_a_search_drops_what_it_lists(store):
 
     assert dealing.count(store) == (2, 0, 0)
     assert [one.id for one in dealing.carry_out(store, 100)] == listed[::-1]
+
+
+def test_named_large_ones_are_dealt_with_a_megabyte_a_step(store, monkeypatch):
+    """A hundred of a megabyte held up Redis for half a second; one that is larger is dealt with alone."""
+    sizes = [300_000] * 7 + [1_200_000, 10]
+    items = [b'"%b"' % (b"x" * size) for size in sizes]
+    written = [encode_letter(one, Reason.NOT_OBJECT, "", failed_at=1, run_id=None, event=None) for one in items]
+    store.client.lpush(store.keys.failed, *written)
+    steps_of, remove = [], store.letters.drop
+    monkeypatch.setattr(store.letters, "drop", lambda placed: steps_of.append(len(placed)) or remove(placed))
+
+    Dealing(Deal.DROP, [json.loads(one)["id"] for one in written]).carry_out(store, 9)
+
+    assert steps_of == [3, 3, 1, 1, 1]
+    assert store.letters.count() == 0
