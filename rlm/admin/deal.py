@@ -14,8 +14,9 @@ from rlm.core.item import BadItemError
 from rlm.ledger import Store
 from rlm.ledger.letters import Placed, Removal, SpentLetterError, is_letter
 
-#: Letters dealt with at a time, for which Redis is held up by milliseconds.
+#: Letters dealt with at a time, and their bytes, for which Redis is held up by milliseconds.
 _PAGE = 100
+_PAGE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,17 @@ class Dealing:
     def _named(self, store: Store, named: Sequence[Placed]) -> Iterator[Outcome]:
         """Apply it to the named letters, oldest first, a page at a time."""
         gone = 0
-        for start in range(0, len(named), _PAGE):
-            page = named[start : start + _PAGE]
+        for page in _pages(named):
             outcomes = self._apply(store, [Placed(one.raw, one.older - gone) for one in page])
             gone += sum(not one.kept for one in outcomes)
             yield from outcomes
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
-        older = 0
+        older, tests = 0, [*self.chosen.quick(), is_letter, self.chosen.fits]
         while most > 0 and (page := store.letters.oldest(older, _PAGE)):
             placed = map(Placed, page, count(older))
-            matching = [one for one in placed if is_letter(one.raw) and self.chosen.fits(one.raw)][:most]
+            matching = [one for one in placed if all(test(one.raw) for test in tests)][:most]
             outcomes = self._apply(store, matching)
             most -= len(matching)
             older += len(page) - sum(not one.kept for one in outcomes)
@@ -119,6 +119,19 @@ class Dealing:
             told["left"] = [one for one in outcomes if one.left]
         entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
         return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
+
+
+def _pages(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """Yield the letters in pages; one that is larger than a page is alone."""
+    page, held = list[Placed](), 0
+    for one in placed:
+        if page and (len(page) == _PAGE or held + len(one.raw) > _PAGE_BYTES):
+            yield page
+            page, held = [], 0
+        page.append(one)
+        held += len(one.raw)
+    if page:
+        yield page
 
 
 def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:

@@ -15,7 +15,7 @@ from rlm.admin.queue import oldest_seconds, stats_of
 from rlm.admin.whatif import outlook_now
 from rlm.core.clock import isoformat, system_clock
 from rlm.ledger import Store
-from rlm.ledger.reading.backlog import MOST_ITEMS, Waiting, read_waiting
+from rlm.ledger.reading.backlog import MOST_ITEMS, Waiting, look
 from rlm.ledger.reading.books import books
 
 #: Age of the oldest sample to keep, seconds.
@@ -184,8 +184,8 @@ class Monitor:
 
     def _read_items(self) -> tuple[Waiting, dict[str, float | None]]:
         """Return what the items hold, and the age of the oldest event of each type."""
-        waiting = read_waiting(self._store)
-        return waiting, oldest_seconds(self._store, books(self._store), waiting)
+        found, waiting = look(self._store)
+        return waiting, oldest_seconds(self._store, found, waiting)
 
     def _look_ahead(self) -> dict[str, Any] | None:
         """Return the forecast of leftovers if arrivals stay as in the last runs; None if those are unknown."""
@@ -198,8 +198,7 @@ class Monitor:
 
 def _in_items(waiting: Waiting, items: int) -> dict[str, int]:
     """Estimate by type how many events would be read of so many `items`, from those that were read."""
-    before = min(waiting.items + waiting.unread, MOST_ITEMS)
-    part = min(items, MOST_ITEMS) / before if before else 0.0
+    part = min(items, MOST_ITEMS) / waiting.items if waiting.items else 0.0
     return {name: round(number * part) for name, number in waiting.events.items()}
 
 

@@ -95,10 +95,11 @@ class PlanAnswer:
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of `rlm plan --json`."""
-        today, last = self.forecasts[0], self.forecasts[-1]
-        if last is today:
-            return last.as_json()
-        return last.as_json() | {"what_if": last.case.assumed(), "today": today.as_json()}
+        unread = {"unread": self.backlog.waiting.unread}
+        today, *what_if = [one.as_json() | unread for one in self.forecasts]
+        if not what_if:
+            return today
+        return what_if[-1] | {"what_if": self.forecasts[-1].case.assumed(), "today": today}
 
 
 def read_question(settings: Settings, asked: PlanAsk) -> Question:

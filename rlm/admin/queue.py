@@ -16,7 +16,7 @@ from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.backlog import Waiting, oldest_in_ledger, ranks_in_ledger, read_waiting
+from rlm.ledger.reading.backlog import Waiting, look, oldest_in_ledger, ranks_in_ledger
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
@@ -39,10 +39,9 @@ LONGEST_NAME = 60
 def queue_stats(store: Store) -> dict[str, Any]:
     """Return the lengths of the queues, and by type the pending events and the age of the oldest in seconds.
 
-    Events wait in the ledger and in items. The lists are read after the ledger, so an event may be missed while a drain
-    moves items between them.
+    Events wait in the ledger and in items, of which the oldest are read; see `look`.
     """
-    found, waiting = books(store), read_waiting(store)
+    found, waiting = look(store)
     return stats_of(found, waiting.events, oldest_seconds(store, found, waiting))
 
 

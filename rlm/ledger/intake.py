@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +19,7 @@ from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Giants, Quarantine
-from rlm.ledger.scripts import CHUNK, Part
+from rlm.ledger.scripts import Part
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
@@ -266,16 +265,15 @@ class Intake(Part):
         staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
         return staged, listed
 
-    def pages(self, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
-        """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest.
+    def look(self, items: str, skip: int, count: int, at_once: int) -> tuple[int, list[bytes]]:
+        """Return the length of a list of items, and at most `count` of them after the `skip` oldest, oldest first.
 
-        An item that is too large to be taken comes back empty.
+        With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
+        back empty. At first `at_once` items are read, however large.
         """
-        longest = self._max_item_bytes
-        while page := self._run("look_items", [items], [skip, min(most, CHUNK), CHUNK_BYTES, longest]):
-            yield page
-            skip += len(page)
-            most -= len(page)
+        args = [skip, count, CHUNK_BYTES, self._max_item_bytes, at_once]
+        length, *page = self._run("look_items", [items], args)
+        return length, page
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

@@ -136,8 +136,8 @@ class Letters(Part):
 
         New letters do not shift them. An entry too large to be RLM's letter is returned empty.
         """
-        args = [skip, number, _CHUNK_BYTES, self._longest]
-        return cast("list[bytes]", self._run("look_items", [self._keys.failed], args))
+        args = [skip, number, _CHUNK_BYTES, self._longest, 1]
+        return cast("list[bytes]", self._run("look_items", [self._keys.failed], args)[1:])
 
     def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
         """Send the events of letters into the next run, with no attempts or runs; push items without event back.

@@ -219,6 +219,7 @@ def test_at_most_the_oldest_items_are_read_and_that_is_said(inst, monkeypatch):
     done = inst.rlm("plan", "--json")
 
     assert events(inst.json("plan")) == {steps.TYPE: 200}
+    assert [inst.json("plan", *more)["unread"] for more in ([], ["--count", f"{steps.TYPE}=1"])] == [100, 0]
     assert "100 more" in done.stderr
 
 

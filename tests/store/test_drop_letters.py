@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rlm.admin.deal import Deal, Dealing
+from rlm.admin.letters import LetterFilter
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed
@@ -230,3 +231,34 @@ def test_named_ones_are_dealt_with_a_hundred_a_step(store):
     assert list(store.letters.all()) == written[199:129:-1]
     assert calls(store, "lrem") == 2
     assert calls(store, "lpos") == 0
+
+
+def test_a_search_drops_what_it_lists(store):
+    """One letter was dropped that the count before had left out, and one kept instead."""
+    for item, why in (
+        (b'[{"id":"x"}]', Reason.NOT_OBJECT),
+        (b'{"id":1}', Reason.WRONG_TYPE),
+        (b"[1]", Reason.NOT_OBJECT),
+    ):
+        detail = '"id" is no text' if why is Reason.WRONG_TYPE else "an array"
+        store.client.lpush(store.keys.failed, encode_letter(item, why, detail, failed_at=1.0, run_id=None, event=None))
+    dealing = Dealing(Deal.DROP, chosen=LetterFilter(text='"id"'))
+    listed = [json.loads(one)["id"] for one in dealing.chosen.find(store)]
+
+    assert dealing.count(store) == (2, 0, 0)
+    assert [one.id for one in dealing.carry_out(store, 100)] == listed[::-1]
+
+
+def test_named_large_ones_are_dealt_with_a_megabyte_a_step(store, monkeypatch):
+    """A hundred of a megabyte held up Redis for half a second; one that is larger is dealt with alone."""
+    sizes = [300_000] * 7 + [1_200_000, 10]
+    items = [b'"%b"' % (b"x" * size) for size in sizes]
+    written = [encode_letter(one, Reason.NOT_OBJECT, "", failed_at=1, run_id=None, event=None) for one in items]
+    store.client.lpush(store.keys.failed, *written)
+    steps_of, remove = [], store.letters.drop
+    monkeypatch.setattr(store.letters, "drop", lambda placed: steps_of.append(len(placed)) or remove(placed))
+
+    Dealing(Deal.DROP, [json.loads(one)["id"] for one in written]).carry_out(store, 9)
+
+    assert steps_of == [3, 3, 1, 1, 1]
+    assert store.letters.count() == 0

@@ -759,6 +759,22 @@ def test_a_server_that_ended_is_revived_with_its_data_and_without_a_word(data_di
 
 
 @pytest.mark.timeout(30)
+def test_who_started_the_server_of_a_directory_that_was_removed_revives_it(data_dir):
+    """The old server still lives and will not end by itself, so whoever started it ends it, instead of waiting."""
+    with EmbeddedServer(data_dir) as server:
+        (old,) = servers_of(data_dir)
+        shutil.rmtree(data_dir)
+
+        server.revive()
+
+        with client_of(server) as client:
+            assert client.info("server")["process_id"] != old
+        with pytest.raises(ProcessLookupError):
+            os.kill(old, 0)
+    assert not running(data_dir)
+
+
+@pytest.mark.timeout(30)
 def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_user(data_dir, caplog):
     """Their locks are on a file that was removed; without users of the new one nobody else ends it. The log tells."""
     first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)

@@ -13,8 +13,9 @@ from tests.store import looks, steps
 SCRIPT = Script("look_items")
 
 
-def look(store, skip=0, count=200, size=1_000_000, longest=1000):
-    return SCRIPT(store.client, [store.keys.events], [skip, count, size, longest])
+def look(store, skip=0, count=200, size=1_000_000, longest=1000, at_once=1):
+    _, *found = SCRIPT(store.client, [store.keys.events], [skip, count, size, longest, at_once])
+    return found
 
 
 def test_an_empty_list_has_nothing_to_read(store):
@@ -88,3 +89,15 @@ def test_reading_changes_nothing_however_often(store):
         pages = steps.at_once(*[lambda: look(store, skip=5, count=20)] * 10)
 
     assert pages == [steps.items(20, steps.TYPE, first=6)] * 10
+
+
+def test_it_goes_on_where_it_was_however_many_were_taken(store):
+    """The newest that are not read stay the same ones; with the page comes how many there are."""
+    items = steps.items(10, steps.TYPE)
+    steps.push(store, *items)
+    SCRIPT(store.client, [store.keys.events], [0, 4, 1000, 1000, 1])
+
+    store.client.rpop(store.keys.events, 3)
+
+    assert SCRIPT(store.client, [store.keys.events], [-6, 2, 1000, 1000, 1]) == [7, *items[4:6]]
+    assert SCRIPT(store.client, [store.keys.events], [-9, 2, 1000, 1000, 1]) == [7, *items[3:5]]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlm.admin.letters import LetterFilter, may_contain
 from rlm.core.item import Reason, encode_letter
+from rlm.ledger.letters import is_letter
 
 TYPE = "REBALANCE_NEEDED"
 
@@ -16,6 +20,15 @@ def letter(wallet="wallet_001", reason=Reason.REJECTED, detail="HTTP 422: no", i
     """Write a letter with the item of a wallet, or with these bytes as its item."""
     item = item or json.dumps({"id": "i1", "wallet_name": wallet, "events": [TYPE]}, ensure_ascii=False).encode()
     return encode_letter(item, reason, detail, failed_at=1.0, run_id=None, event=event, endpoint="api")
+
+
+TEXTS = st.text('aS"\\/\n\t1.\x1bß', max_size=4)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+FIELDS = st.dictionaries(st.sampled_from(["id", "wallet_name", "more"]), VALUES)
 
 
 class Shelf:
@@ -92,3 +105,35 @@ def test_only_what_may_have_the_text_is_decoded():
 
     assert [test(letter(f"wallet_{number:03}")) for number in range(4)] == [False, True, True, False]
     assert not list(LetterFilter(text="wallet_001").find(Shelf(b"what cannot be decoded")))
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (b'[{"id":"x"}]', '"id"'),
+        (b'"c:\\\\dir"', "c:\\\\dir"),
+        (b'{"id":12e2}', "1200"),
+        (b'{"id": true}', "True"),
+        (b'{"wallet_name":{"a":"b"}}', "'a'"),
+        (b'{"id":"a"}', "422: no\na"),
+    ],
+)
+def test_a_text_is_found_in_an_item_that_is_odd(item, text):
+    """No object, or an object with other values than texts. A drop removed such letters, and no list showed them."""
+    raw = letter(item=item, event=None)
+
+    assert list(LetterFilter(text=text).find(Shelf(raw))) == [raw]
+
+
+@given((FIELDS | VALUES).map(json.dumps), TEXTS, st.integers(0, 30), st.integers(1, 5))
+def test_whatever_fits_is_found(item, detail, start, length):
+    """Any part of what a search looks at is found, whatever the item is."""
+    raw = letter(item=item.encode(), detail=detail, event=None)
+    fields = msgspec.json.decode(item)
+    shown = [fields.get("id"), fields.get("wallet_name")] if isinstance(fields, dict) and fields else [item]
+    whole = "\n".join(str(one) for one in [detail, *shown] if one is not None)
+    wanted = LetterFilter(text=whole[start % (len(whole) or 1) :][:length])
+
+    assert is_letter(raw)
+    assert wanted.fits(raw)
+    assert list(wanted.find(Shelf(raw))) == [raw]

@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from rlm.admin.verdict import against_plan
-from rlm.core.errors import StoreForbiddenError, StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.core.window import Circuit
-from rlm.web.pages import PAGES, endpoints, live, now
+from rlm.web.pages import PAGES, _Site, endpoints, live, now
 from rlm.web.pages.live import Channels, Documents, LiveState
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
@@ -324,6 +325,27 @@ def test_who_asks_while_redis_is_away_hears_when_it_answered_last(monkeypatch):
     assert documents.away(silent) == "Redis does not answer (its last answer: 2025-11-29 07:06:40 UTC)"
     for refuses in (StoreForbiddenError("no"), StoreRefusingError("no")):
         assert documents.away(refuses) == "Redis refuses what this page needs"
+    assert documents.away(StoreGarbledError("no")) == "What is in Redis cannot be read; see rlm doctor"
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "goes_on"),
+    [
+        (StoreUnreachableError, "Redis does not answer", True),
+        (StoreRefusingError, "Redis refuses", False),
+        (StoreGarbledError, "What is in Redis cannot be read", False),
+    ],
+)
+def test_only_what_is_silent_is_said_to_go_on_once_it_answers(error, says, goes_on):
+    """A page that cannot be shown promises nothing of a Redis that has answered already."""
+    broken = Page("/", "Now", "now.html", Mock(side_effect=error("this is why")))
+
+    page, status = _Site(SimpleNamespace())._page(broken, Query(), Viewer())
+
+    assert status == 503
+    assert says in page.html
+    assert "this is why" in page.html
+    assert ("once it answers" in page.html) == goes_on
 
 
 def events(lines):

@@ -142,8 +142,6 @@ class ValkeyProcess:
             StoreError: it did not end in `STOP_SECONDS`.
         """
         if self._child is not None and self._was_removed():
-            with suppress(ProcessLookupError):  # its data is gone; a graceful end would remove a new server's socket
-                os.kill(self._child, signal.SIGKILL)
             self._reap()
             if not self.lock_path.exists():
                 self._remove_socket()
@@ -235,10 +233,15 @@ class ValkeyProcess:
         return [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
     def _reap(self) -> str:
-        """Reap the ended server if this process started it; return how it ended."""
+        """Reap the server if this process started it; return how it ended. One whose directory was removed still lives.
+
+        That one is killed: its data is gone, and a graceful end would remove a new server's socket.
+        """
         child, self._child = self._child, None
-        with suppress(ChildProcessError):  # another process started it
+        with suppress(ChildProcessError, ProcessLookupError):  # another's child, or reaped by the kernel
             if child is not None:
+                if self._was_removed() and not os.waitpid(child, os.WNOHANG)[0]:
+                    os.kill(child, signal.SIGKILL)
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 return f"exit status {code}" if code >= 0 else f"signal {-code}"
         return "exit status unknown"

@@ -132,13 +132,16 @@ return 1
 --- look_items
 -- Reads a page of the entries of a list, oldest first, for those who count or look and take none.
 -- KEYS[1]  list   the audit list, the staging list or the dead letters; oldest at its right end
--- ARGV[1]  skip   entries, the oldest, that have been read already
+-- ARGV[1]  skip   entries, the oldest, that have been read already; if negative, so many of the newest have not
 -- ARGV[2]  count  entries at the most
 -- ARGV[3]  bytes  stop once so many bytes are read or passed over; at least one entry is
 -- ARGV[4]  longest  an entry of more bytes comes back empty: it is none that will be taken, whatever is in it
--- Returns  the raw entries
+-- ARGV[5]  at_once  so many are read at first: all of them are copied, however large
+-- Returns  the length of the list, then the raw entries
 -- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
 local list = KEYS[1]
 local skip, count, bytes, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local length = redis.call('LLEN', list)
+if skip < 0 then skip = math.max(0, length + skip) end
 -- include oldest_entries
-return oldest_entries(list, skip, count, bytes, longest, true)
+return {length, unpack(oldest_entries(list, skip, count, bytes, longest, true, tonumber(ARGV[5])))}

@@ -75,15 +75,17 @@ return found
 
 --- oldest_entries
 -- Reads the oldest entries of a list, oldest at its right end.
--- Gives  oldest_entries(list, skip, count, bytes, longest, blank)  those after the `skip` oldest, oldest first, at most
---        `count`, until `bytes` are read, at least one; it ends before the first with more than `longest` bytes, which is
---        also returned. With `blank` such an entry is returned empty in its place, and the others follow
-local function oldest_entries(list, skip, count, bytes, longest, blank)
+-- Gives  oldest_entries(list, skip, count, bytes, longest, blank, at_once)  those after the `skip` oldest, oldest first, at
+--        most `count`, until `bytes` are read, at least one; it ends before the first with more than `longest` bytes,
+--        which is also returned. With `blank` such an entry is returned empty in its place, and the others follow.
+--        `at_once` is how many it reads at first, 1 if missing
+local function oldest_entries(list, skip, count, bytes, longest, blank, at_once)
   -- Reading a range is much faster than single elements, but all of it is copied, so it begins with one element.
-  local found, size, step = {}, 0, 1
+  local found, size, step = {}, 0, at_once or 1
+  local most = math.max(step, 4)
   while #found < count do
-    local first = skip + #found
-    local batch = redis.call('LRANGE', list, -(first + math.min(step, count - #found)), -(first + 1))
+    local passed = skip + #found
+    local batch = redis.call('LRANGE', list, -(passed + math.min(step, count - #found)), -(passed + 1))
     if #batch == 0 then break end
     for index = #batch, 1, -1 do
       local entry = batch[index]
@@ -93,7 +95,7 @@ local function oldest_entries(list, skip, count, bytes, longest, blank)
       if #found > 0 and size > bytes then return found end
       found[#found + 1] = beyond and '' or entry
     end
-    step = math.min(2 * step, 4)
+    step = math.min(2 * step, most)
   end
   return found
 end

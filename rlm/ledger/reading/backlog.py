@@ -6,6 +6,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from sys import intern
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,18 +16,30 @@ from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.connect import text
 from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
-from rlm.ledger.reading.books import books
+from rlm.ledger.reading.books import Books, books
+from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask, batch
 from rlm.plan.allocation import Ranks
 
 #: The most items that are read, the oldest first; the rest is only counted.
 MOST_ITEMS = 100_000
+#: How often the items are read at most because a run stages the audit list meanwhile.
+_ROUNDS = 3
 #: The most events of the ledger that are read to find the oldest, per kind of zset; this takes a tenth of a second.
 MOST_AGED = 5_000
 #: The fields that tell since when an event waits.
 _AGED = ("wallet", "item", "taken_at")
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
+
+
+class _Item(NamedTuple):
+    """What an item will become: events of type and priority that wait `since` then, dead letters, duplicates."""
+
+    events: tuple[tuple[str, int | None], ...]
+    since: float | None
+    letters: int
+    duplicates: int
 
 
 class Waiting(msgspec.Struct):
@@ -44,28 +58,49 @@ class Waiting(msgspec.Struct):
     ranked: dict[str, Counter[int | None]] = msgspec.field(default_factory=lambda: defaultdict(Counter))
     oldest: dict[str, float] = msgspec.field(default_factory=dict)
 
+    def add(self, items: Sequence[_Item]) -> None:
+        """Count some more items."""
+        self.items += len(items)
+        for item in items:
+            self.letters += item.letters
+            self.duplicates += item.duplicates
+            for name, priority in item.events:
+                self.events[name] += 1
+                self.ranked[name][priority] += 1
+                if item.since is not None and item.since < self.oldest.get(name, math.inf):
+                    self.oldest[name] = item.since
 
-def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
-    """Read what waits in staging and on the audit list, at most the `MOST_ITEMS` oldest, in constant memory.
 
-    With `dedupe`, events that were read before or that the ledger knows count as duplicates, as in a run.
+class Look(NamedTuple):
+    """The books of an instant, and what the items will become that waited at that instant."""
+
+    books: Books
+    waiting: Waiting
+
+
+def look(store: Store, *, dedupe: bool = False) -> Look:
+    """Look at what waits, in the ledger and in items: of these at most the `MOST_ITEMS` oldest are read.
+
+    Each event counts once, also while a drain takes items: these are read first, and those that the ledger has when the
+    books are read do not count. If a run staged the audit list meanwhile, all is read again. With `dedupe`, events that
+    were read before or that the ledger knows count as duplicates, as in a run.
     """
-    found, seen = Waiting(), set[str]()
-    for page in item_pages(store):
-        found.items += len(page)
-        events = list(_good_events(store, page, found))
-        if dedupe:
-            fresh = _fresh(store, events, seen)
-            found.duplicates += len(events) - len(fresh)
-            events = fresh
-        for one in events:
-            name = one.type
-            found.events[name] += 1
-            found.ranked[name][one.priority] += 1
-            if one.since is not None and one.since < found.oldest.get(name, math.inf):
-                found.oldest[name] = one.since
-    found.unread = max(0, store.intake.waiting() - found.items)
-    return found
+    found = books(store)
+    for _ in range(_ROUNDS):
+        before, seen = found, set[str]() if dedupe else None
+        staged, until, behind, waiting = list[_Item](), 0, 0, Waiting()
+        for page in pages(store, store.keys.processing, most=MOST_ITEMS):
+            staged += _become(store, page.items, seen)
+            until, behind = page.until, page.behind
+        for page in pages(store, store.keys.events, most=MOST_ITEMS - until):
+            waiting.add(_become(store, page.items, seen))
+        found = books(store)
+        if found.stager == before.stager and found.events >= waiting.items:
+            break
+    left = max(0, found.staged - found.aside - behind)  # of those read; the oldest are taken first
+    waiting.add(staged[max(0, len(staged) - left) :])
+    waiting.unread = max(0, found.events + found.staged - waiting.items)
+    return Look(found, waiting)
 
 
 def item_pages(store: Store) -> Iterator[list[bytes]]:
@@ -73,30 +108,39 @@ def item_pages(store: Store) -> Iterator[list[bytes]]:
 
     An item that is too large to be taken is returned empty.
     """
-    left = MOST_ITEMS
+    until = 0
     for items in (store.keys.processing, store.keys.events):
-        for page in store.intake.pages(items, most=left):
-            yield page
-            left -= len(page)
+        for page in pages(store, items, most=MOST_ITEMS - until):
+            yield page.items
+            until = page.until
 
 
-def _good_events(store: Store, page: Sequence[bytes], found: Waiting) -> Iterator[Waiter]:
-    """Yield the events of configured types; count future dead letters in `found`."""
-    for raw in page:
-        events = events_in(store, raw)
-        known = [one for one in events if one.type in store.settings.types]
-        found.letters += len(events) - len(known) if events else 1
-        yield from known
+def _become(store: Store, page: Sequence[bytes], seen: set[str] | None) -> list[_Item]:
+    """Return what each item of a page will become; with `seen`, which it adds to, no event twice."""
+    each, types = [events_in(store, raw) for raw in page], store.settings.types
+    good = [[one for one in events if one.type in types] for events in each]
+    fresh = good if seen is None else _fresh(store, good, seen)
+    return [
+        _Item(
+            tuple((intern(one.type), one.priority) for one in new),
+            new[0].since if new else None,
+            len(events) - len(known) if events else 1,
+            len(known) - len(new),
+        )
+        for events, known, new in zip(each, good, fresh, strict=True)
+    ]
 
 
-def _fresh(store: Store, events: Sequence[Waiter], seen: set[str]) -> list[Waiter]:
-    """Return the events that are neither in `seen` nor known to the ledger, each once, and remember them."""
-    known = batch(store.client, (("EXISTS", store.keys.event(one.event_id)) for one in events))
-    fresh = []
-    for one, in_ledger in zip(events, known, strict=True):
-        if not in_ledger and one.event_id not in seen:
-            seen.add(one.event_id)
-            fresh.append(one)
+def _fresh(store: Store, each: Sequence[Sequence[Waiter]], seen: set[str]) -> list[list[Waiter]]:
+    """Return of each item the events that are neither in `seen` nor known to the ledger, and remember them."""
+    known = iter(batch(store.client, (("EXISTS", store.keys.event(one.event_id)) for one in chain(*each))))
+    fresh: list[list[Waiter]] = []
+    for events in each:
+        fresh.append([])
+        for one in events:
+            if not next(known) and one.event_id not in seen:
+                seen.add(one.event_id)
+                fresh[-1].append(one)
     return fresh
 
 
@@ -143,7 +187,7 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
 
 def oldest_listed(store: Store) -> float | None:
     """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None if it has none."""
-    return next((stamped_at(one) for page in store.intake.pages(store.keys.events, most=1) for one in page), None)
+    return next((stamped_at(one) for page in pages(store, store.keys.events, most=1) for one in page.items), None)
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -180,8 +224,8 @@ def backlog(store: Store) -> Backlog:
     Events of types that are no longer configured are counted as dead letters.
     """
     run = store.runs.current()
-    in_ledger = {name: one.unsettled + one.retried for name, one in books(store).by_type.items()}
-    waiting = read_waiting(store, dedupe=True)
+    found, waiting = look(store, dedupe=True)
+    in_ledger = {name: one.unsettled + one.retried for name, one in found.by_type.items()}
     names = [one.name for one in store.settings.event_types]
     waiting.letters += sum(number for name, number in in_ledger.items() if name not in names)
     return Backlog(

@@ -15,6 +15,7 @@ from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
+from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask
 
 #: The most events read for one page. If too few of them match, the next page continues there.
@@ -180,8 +181,8 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
 def _listed(store: Store, mark: Mark) -> Iterator[tuple[Mark, Waiter | None]]:
     """Yield the events of a list's items, oldest first, without items that will be dead letters."""
     key = store.keys.processing if mark.part == "staging" else store.keys.events
-    for page in store.intake.pages(key, mark.score):
-        for raw in page:
+    for page in pages(store, key, mark.score):
+        for raw in page.items:
             for number, event in enumerate(events_in(store, raw), start=1):
                 if number > int(mark.behind or 0):
                     mark = mark._replace(behind=str(number))

@@ -21,7 +21,7 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import Store
 from rlm.ledger.trouble import revive
 from rlm.web.pages import endpoints, events, now, runs, whatif
-from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, told
+from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, is_silent, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
 from rlm.web.session import visit_of
 
@@ -121,11 +121,13 @@ class _Site:
             return self._render(page, question, viewer), 200
         except StoreError as error:
             trouble, why, status = self._documents.away(error), str(error), _UNAVAILABLE
+            silent = is_silent(error)
         except RLMError as error:
             trouble = why = str(error).rstrip(".")
-            status = _NOT_FOUND
+            status, silent = _NOT_FOUND, False
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
-        return render(frame, "trouble.html", {"is_away": status == _UNAVAILABLE, "why": why.rstrip(".")}), status
+        context = {"is_away": status == _UNAVAILABLE, "is_silent": silent, "why": why.rstrip(".")}
+        return render(frame, "trouble.html", context), status
 
     def _render(self, page: Page, question: Query, viewer: Viewer) -> Rendered:
         frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer)

@@ -21,7 +21,7 @@ from rlm.admin import report
 from rlm.admin.monitoring import Sparing
 from rlm.admin.runs import DoneCourse
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store
 
 T = TypeVar("T")
@@ -72,7 +72,9 @@ class Documents:
 
     def away(self, error: StoreError) -> str:
         """Return why no page can be read, without the address of Redis; if it is silent, when it answered last."""
-        if not isinstance(error, StoreUnreachableError) or isinstance(error, StoreRefusingError):
+        if isinstance(error, StoreGarbledError):
+            return "What is in Redis cannot be read; see rlm doctor"
+        if not is_silent(error):
             return "Redis refuses what this page needs"
         if self.answered_at is None:
             return "Redis does not answer (nor has it since rlm web was started)"
@@ -83,6 +85,11 @@ class Documents:
     def status(self) -> dict[str, Any]:
         """Return what `rlm status` shows: the open run, or the time between two runs."""
         return self.get("status", report.overview)
+
+
+def is_silent(error: StoreError) -> bool:
+    """Return whether Redis did not answer; after a refusal or a value that cannot be read, somebody may have to act."""
+    return isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
 
 
 @dataclass(slots=True)
