@@ -53,6 +53,7 @@ def forecast(system):
     return report.status(system.store, None).get("forecast") or {}
 
 
+@pytest.mark.long
 def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
     """Status, doctor, record, log and alarm name it; the forecast no longer promises what nobody will do."""
     with bad_day() as system:
@@ -92,6 +93,7 @@ def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
         assert_next_run(system)
 
 
+@pytest.mark.long
 def test_a_run_without_a_supervisor_says_so_from_its_first_seconds(bad_day):
     """Not that all of it fits, until it fails."""
     with bad_day() as system:
