@@ -1,8 +1,9 @@
 """What a leader does between runs, in small steps, so that the next run never waits for it.
 
-After a run it checks whether the promises were kept. The archivist moves what exceeds the bounds of Redis to the
-archive. The janitor removes what processes left in Redis when they died. An open run needs neither: leases expire, and
-other workers continue.
+After a run it checks whether the promises were kept, and allows the embedded server to shorten its append-only file: a
+deep drain forbids that, because the server forks for it, which holds up calls. The archivist moves what exceeds the
+bounds of Redis to the archive. The janitor removes what processes left in Redis when they died. An open run needs
+neither: leases expire, and other workers continue.
 
 Lost hosts are reported during a run too: once when a host is lost, and once when it is back. A host is lost if none of
 its supervisors and schedulers was heard from within the lifetime of a heartbeat, and one did not sign off. By then the
@@ -82,7 +83,7 @@ class Housekeeper:
         if record is not None:
             look_over(self._store, record)
         with suppress(StoreError):  # then after the next run
-            self._store.intake.rewrite_log_above(LOG_BYTES)  # a deep drain may have raised it
+            self._store.intake.rewrite_log_above(LOG_BYTES)
         self._archivist.work()
         self._janitor.step()
 
