@@ -22,7 +22,7 @@ from rlm.core.text import done_after, span
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger import Store
 from rlm.ledger.control import limits_by_hand
-from rlm.ledger.intake import FIRST_SECONDS, PIECE_SECONDS, Drain
+from rlm.ledger.drain import FIRST_SECONDS, PIECE_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Plan

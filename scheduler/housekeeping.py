@@ -30,7 +30,7 @@ from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import host_of
-from rlm.ledger.intake import LOG_BYTES
+from rlm.ledger.drain import LOG_BYTES
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader

@@ -21,7 +21,7 @@ from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.intake import Drain
+from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, WorkerState
 from rlm.ledger.runs import write_waits
 from rlm.ledger.trouble import Outage, revive

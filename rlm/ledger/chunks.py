@@ -1,4 +1,4 @@
-"""Chunks of staged items, decoded: their events and dead letters, as `take_chunk` writes them into the ledger."""
+"""Chunks of staged items, decoded: their events and dead letters, as the scripts write them into the ledger."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import msgspec
 
 from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.core.packing import pack_item
+from rlm.ledger.folded import fold
 from rlm.ledger.keys import Keys
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.scripts import Argument
+from rlm.ledger.scripts import Argument, Call
 
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
@@ -32,12 +33,22 @@ class NewEvent(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """The `number` oldest items of staging, read and decoded: what `take_chunk` is called with, but for the token."""
+    """The `items` that are the oldest of staging, in order, decoded: their `letters`, and their events type by type.
 
-    number: int
-    keys: list[str]
-    args: list[Argument]
+    `types` has the number of events of each. `repeated` events are another one's of the chunk, and not among `events`.
+    """
+
+    run_id: str
+    items: Sequence[bytes]
+    letters: list[bytes]
+    types: Mapping[str, int]
     events: list[NewEvent]
+    repeated: int
+
+    @property
+    def number(self) -> int:
+        """How many items it has."""
+        return len(self.items)
 
 
 class ChunkWriter:
@@ -53,7 +64,7 @@ class ChunkWriter:
         self._compress = compress
 
     def write(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
-        """Return as many of the oldest staged items as a chunk holds, as `take_chunk` takes them."""
+        """Decode as many of the oldest staged items as a chunk holds."""
         writer = NewLetters(run_id, self._now)
         letters: list[bytes] = []
         events: dict[str, NewEvent] = {}
@@ -67,17 +78,41 @@ class ChunkWriter:
             if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
                 break
         by_type = sorted(events.values(), key=attrgetter("type"))  # and in order of arrival, as before
-        types = Counter(one.type for one in by_type)
-        read = b"\n".join(items[number - 1 :: -1]) if number else b""
+        return Chunk(run_id, items[:number], letters, Counter(one.type for one in by_type), by_type, repeated)
+
+    def hashes(self, chunk: Chunk) -> Call:
+        """Return what `take_chunk` is called with, but for its first arguments: the token, and what it reads then."""
         names = self._keys
-        keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
-        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, types)]
-        ids, _, indices, wallets, offsets = zip(*by_type, strict=True) if by_type else ((),) * 5
-        packed = msgspec.msgpack.encode([[*types], [*types.values()], ids, indices, wallets, offsets])
-        args: list[Argument] = [run_id, number, read, repeated, packed, len(letters), *letters]
+        keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
+        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, chunk.types)]
+        ids, _, indices, wallets, offsets = zip(*chunk.events, strict=True) if chunk.events else ((),) * 5
+        events = [[*chunk.types], [*chunk.types.values()], ids, indices, wallets, offsets]
+        args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
+        args += [msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]
         if self._compress:
-            args += (pack_item(items[one.item - 1], one.id, one.wallet_name.encode()) for one in by_type)
-        return Chunk(number, keys, args, by_type)
+            args += (self._kept(chunk, one) for one in chunk.events)
+        return keys, args
+
+    def strings(self, chunk: Chunk, taken_at: float) -> list[Argument]:
+        """Return the keys of its events, and each event folded behind its key."""
+        folded: list[Argument] = []
+        for one in chunk.events:
+            folded += (self._keys.event(one.id), fold(taken_at, one.wallet_name, self._kept(chunk, one)))
+        return folded
+
+    def places(self, chunk: Chunk, staged: int) -> Call:
+        """Return what `take_folded` is called with, but for its first arguments; so many items were `staged`."""
+        names = self._keys
+        keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
+        keys += [names.types, names.sequence, *map(names.pending, chunk.types)]
+        ids, offsets = [one.id for one in chunk.events], [one.offset for one in chunk.events]
+        events = [[*chunk.types], [*chunk.types.values()], ids, offsets]
+        args: list[Argument] = [chunk.run_id, chunk.number, staged, chunk.items[0], chunk.items[-1], chunk.repeated]
+        return keys, [*args, msgspec.msgpack.encode(events)]
+
+    def _kept(self, chunk: Chunk, event: NewEvent) -> bytes:
+        item = chunk.items[event.item - 1]
+        return pack_item(item, event.id, event.wallet_name.encode()) if self._compress else item
 
     def _sort(
         self, raw: bytes, index: int, priorities: Mapping[str, int], writer: NewLetters

@@ -77,6 +77,10 @@ class Leases(Part):
         """Return the lowest schema with which a scheduler may conduct, as the last conductor left it."""
         return int(self._ask("HGET", self._keys.lease, "least") or 0)
 
+    def require(self, token: int, schema: int) -> None:
+        """Bar schedulers with a lower schema from conducting, because they would misread what is written next."""
+        self._run("require_schema", [self._keys.lease], [token, schema])
+
     def has_worked(self, schema: int) -> bool:
         """Return whether processes of a schema have worked here."""
         return self._ask("HGET", self._keys.schemas, str(schema)) is not None

@@ -13,6 +13,7 @@ from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import text, translating
+from rlm.ledger.folded import read_fields
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
 
@@ -33,8 +34,15 @@ class Recovery(Part):
     """Recovers events. Every method may be repeated; the second time changes nothing."""
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
-        """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event."""
-        event, found = self._keys.event(event_id), self._fields(event_id, "item", "wallet")
+        """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event.
+
+        A folded one can be sent: a worker of a version that knows none put it out of the way.
+        """
+        keys = self._keys
+        event, found = keys.event(event_id), self._fields(event_id, "item", "wallet")
+        names = [keys.lease, event, keys.pending(name), keys.sequence]
+        if self._run("place_folded", names, [token, event_id, self._priority(name)]):
+            return
         item, wrong = _unpacked(event_id, *found), "is not the hash of an event that can be sent"
         Quarantine(self._store).set_aside(token, event, wrong)
         detail = f"{safe_line(event)} {wrong}"
@@ -49,7 +57,7 @@ class Recovery(Part):
         detail = f"{type_name!r} is no longer a configured type"
         while True:
             ids = list(map(text, self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)))
-            found = self._batch(("HMGET", self._keys.event(event_id), "item", "wallet") for event_id in ids)
+            found = read_fields(self._client, list(map(self._keys.event, ids)), "item", "wallet")
             calls = [
                 self._failing(token, run_id, type_name, one, (_unpacked(one, *kept), Reason.UNKNOWN_TYPE, detail))
                 for one, kept in zip(ids, found, strict=True)
@@ -66,11 +74,14 @@ class Recovery(Part):
         return names, [token, event_id, name, self._dedupe_ms, letter]
 
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
-        """Return fields of an event, all None if its key is not a hash."""
+        """Return fields of an event, all None if its key is not an event's."""
         try:
-            return list(self._ask("HMGET", self._keys.event(event_id), *fields))
+            return read_fields(self._client, [self._keys.event(event_id)], *fields)[0]
         except StoreGarbledError:
             return [None] * len(fields)
+
+    def _priority(self, type_name: str) -> int:
+        return next((one.priority for one in self._store.settings.event_types if one.name == type_name), 0)
 
     def promote(self, types: Iterable[str], now_us: int) -> int:
         """Make events pending again whose back-off is over; return how many."""
@@ -204,9 +215,9 @@ class Recovery(Part):
         found = names_of(self._client, keys.event(f"*:{type_name}"))
         target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
-        ids = [one.removeprefix(keys.event("")) for one in found]
+        ids, priority = [one.removeprefix(keys.event("")) for one in found], self._priority(type_name)
         calls: list[Call] = [
-            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk])
+            ([keys.lease, target, keys.sequence, *zsets, *map(keys.event, chunk)], [token, priority, *chunk])
             for chunk in (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
         ]
         return sum(self._run_each("adopt_events", calls))

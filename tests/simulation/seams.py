@@ -19,6 +19,7 @@ import dramatiq.brokers.redis
 import actors.broker
 import rlm.core.clock
 import rlm.delivery.lane
+import rlm.ledger.drain
 import rlm.ledger.front
 import rlm.ledger.intake
 import rlm.ledger.scripts
@@ -201,7 +202,7 @@ def _complaining(world: World, log: Callable[..., None]) -> Callable[..., None]:
 
 _DEEP: list[tuple[Any, str, Any]] = [
     (scheduler.conductor, "FIRST_SECONDS", 0.0),
-    (rlm.ledger.intake, "PIECE_SECONDS", 0.0),
+    (rlm.ledger.drain, "PIECE_SECONDS", 0.0),
     (rlm.ledger.intake, "CHUNK_ITEMS", 3),
 ]
 

@@ -12,7 +12,7 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.ledger.claims import Claim, Completion, LaneId
-from rlm.ledger.intake import Drain
+from rlm.ledger.drain import Drain
 from rlm.ledger.turns import Release, Terms
 from scheduler.release_loop import ReleaseLoop
 from tests.values import replace

@@ -7,9 +7,10 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.delivery.run_end import close_run
+from rlm.ledger import drain as drains
 from rlm.ledger import intake
 from rlm.ledger.claims import Completion
-from rlm.ledger.intake import Drain
+from rlm.ledger.drain import Drain
 from scheduler.release_loop import BUSY_SECONDS, DRAINING_SECONDS, QUIET_SECONDS
 from tests.store import looks, steps
 
@@ -18,7 +19,7 @@ from tests.store import looks, steps
 def drain(store, conductor, monkeypatch):
     """The drain of an open run, with items `i1`, `i2`, ... on the audit list, two per chunk: `drain(5)`."""
     monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
-    monkeypatch.setattr(intake, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(drains, "PIECE_SECONDS", 0.0)
 
     def begin(number, window_seconds=60.0):
         steps.push(store, *steps.items(number, steps.TYPE))
@@ -209,20 +210,20 @@ def test_the_loop_drains_no_longer_than_to_the_deadline(idle_loop, monkeypatch):
 def test_the_embedded_server_does_not_fork_before_the_run_is_over(store, drain, conductor, monkeypatch, log_bytes):
     """Its log is left to grow, within bounds, because a fork would hold up calls, also once all is taken."""
     monkeypatch.setattr(intake, "EMBEDDED", store.settings.redis.url)
-    monkeypatch.setattr(intake, "DEEP_ITEMS", 4)
+    monkeypatch.setattr(drains, "DEEP_ITEMS", 4)
     drained = drain(5)
     drained.work(60.0)
     assert drained.over
-    assert log_bytes() == intake.DEEP_LOG_BYTES
+    assert log_bytes() == drains.DEEP_LOG_BYTES
 
     conductor._housekeeper.after_run(None)
 
-    assert log_bytes() == intake.LOG_BYTES
+    assert log_bytes() == drains.LOG_BYTES
 
 
 def test_no_setting_is_asked_for_in_a_run_of_few_items(store, drain, monkeypatch):
     """Which most are: nothing stands between them and their first call."""
-    monkeypatch.setattr(intake, "DEEP_ITEMS", 4)
+    monkeypatch.setattr(drains, "DEEP_ITEMS", 4)
     asked = []
     monkeypatch.setattr(store.intake, "rewrite_log_above", asked.append)
 
@@ -238,7 +239,7 @@ def test_else_no_setting_is_changed(store, drain, monkeypatch, log_bytes, embedd
     """Few items make no long log, and a server of others is theirs."""
     if embedded:
         monkeypatch.setattr(intake, "EMBEDDED", store.settings.redis.url)
-    monkeypatch.setattr(intake, "DEEP_ITEMS", 4)
+    monkeypatch.setattr(drains, "DEEP_ITEMS", 4)
     before = log_bytes()
 
     drain(number).work(60.0)

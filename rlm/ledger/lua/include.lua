@@ -42,6 +42,38 @@ local function settle_event(event, state, dedupe_ms)
   redis.call('PEXPIRE', event, dedupe_ms)
 end
 
+--- unfold_event
+-- Makes a hash of an event that is folded, as `fold` of rlm/ledger/folded.py does.
+-- Gives  is_folded(event)  whether its key holds a folded event
+--        unfold_event(event, score)  true if it was folded and has this score now; another key stays unchanged
+local FOLDED = '^(%d+%.%d%d%d) (%d+) ()'
+local function is_folded(event)
+  local raw = redis.pcall('GET', event)
+  if type(raw) ~= 'string' then return false end
+  local taken_at, size, from = string.match(raw, FOLDED)
+  return taken_at and #raw >= from + size and {raw, taken_at, from, from + size}
+end
+local function unfold_event(event, score)
+  local found = is_folded(event)
+  if not found then return false end
+  local raw, taken_at, from, item = unpack(found)
+  redis.call('DEL', event)  -- the first write: the next one is not refused for want of memory
+  redis.call('HSET', event, 'wallet', string.sub(raw, from, item - 1), 'item', string.sub(raw, item), 'score', score,
+    'taken_at', taken_at)
+  return true
+end
+
+--- score_anew
+-- Gives a folded event that has lost its place another: by its own priority, or its type's, behind all that were taken.
+-- Uses   sequence
+-- Gives  score_anew(event, priority)  its order score; priority: that of its type, unless its item has one of its own
+local function score_anew(event, priority)
+  local folded = is_folded(event)
+  local read, item = pcall(cjson.decode, string.sub(folded[1], folded[4]))  -- not if it is packed
+  local own = read and type(item) == 'table' and tonumber(item.priority)
+  return string.format('%.0f', (100 - (own or priority)) * 4398046511104 + redis.call('INCR', sequence))
+end
+
 --- lost_claim
 -- Ends the script if the claim is no longer the worker's; the note of a newer claim by the same worker stays.
 -- Uses   claim  {owner, claims} of the event, and worker, number, calls, event_id

@@ -13,12 +13,13 @@
 -- Atomic because there must never be both the letter and the event, or neither.
 local failed, types, sequence = KEYS[1], KEYS[2], KEYS[3]
 -- include find_letters
+-- include unfold_event
 local done, taken, chosen, new = {}, {}, {}, 0
 for number, place in ipairs(places) do  -- a damaged key must fail before anything is changed
   local event, retried, event_id = KEYS[2 * number + 2], KEYS[2 * number + 3], ARGV[7 * number - 3]
   if not place then
     done[number] = 0
-  elseif event_id ~= '' and (chosen[event_id] or redis.call('HEXISTS', event, 'item') == 1) then
+  elseif event_id ~= '' and (chosen[event_id] or is_folded(event) or redis.call('HEXISTS', event, 'item') == 1) then
     done[number] = -1
   else
     if event_id == '' then

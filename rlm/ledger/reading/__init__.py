@@ -19,6 +19,7 @@ from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.folded import read_at_once, read_fields
 from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import SLICE, Command, ask, batch
 
@@ -85,7 +86,7 @@ def events_in(store: Store, raw: bytes) -> list[Waiter]:
 
 def fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
     """Return some fields of each event."""
-    return batch(store.client, (("HMGET", store.keys.event(one), *fields) for one in event_ids))
+    return read_fields(store.client, list(map(store.keys.event, event_ids)), *fields)
 
 
 def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
@@ -153,9 +154,10 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
     read: list[Command] = [("TIME",), ("GET", keys.current), ("LRANGE", keys.runs, 0, SLICE - 1)]
-    read += [("HGETALL", keys.event(event_id)), ("ZRANK", keys.pending(name), event_id), ("ZCARD", keys.pending(name))]
+    read += [("ZRANK", keys.pending(name), event_id), ("ZCARD", keys.pending(name))]
     read += [("ZSCORE", key, event_id) for key in zsets.values()]
-    (seconds, microseconds), current, runs, fields, rank, pending, *scores = batch(store.client, read, transaction=True)
+    fields, told = read_at_once(store.client, keys.event(event_id), read)
+    (seconds, microseconds), current, runs, rank, pending, *scores = told
     if not fields:
         return None
     placed = [(place, score) for place, score in zip(zsets, scores, strict=True) if score is not None]

@@ -1,0 +1,116 @@
+"""The drain of one run: a piece of the audit list at a time, the first one before the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from rlm import LEAST_TO_UNFOLD
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
+
+if TYPE_CHECKING:
+    from rlm.core.run import Run
+    from rlm.ledger.store import Store
+
+#: How long a run drains before it is planned, seconds.
+FIRST_SECONDS = 0.25
+#: How long it drains between two turns of the release loop, seconds, at least: a turn costs some milliseconds.
+PIECE_SECONDS = 0.05
+#: No drain is so quick that it took less, seconds.
+SHORTEST_SECONDS = 0.001
+
+#: From so many items on most events are folded, and the embedded server shortens its append-only file after the run,
+#: unless that has so many bytes before: it forks to do so, which holds up the calls of a run, and the child takes a
+#: processor's time.
+DEEP_ITEMS = 100_000
+DEEP_LOG_BYTES = 1_000_000_000
+#: What the server has by default.
+LOG_BYTES = 64 * 1024 * 1024
+
+
+class Drain:
+    """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
+
+    A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
+    and takes the rest between two turns of the release loop.
+
+    `over` says whether all is taken. `taken` counts by type the events that the run took so far, whoever conducted it.
+    """
+
+    def __init__(self, store: Store, token: int, run: Run) -> None:
+        self._store = store
+        self._token = token
+        self.run = run
+        self._priorities = {one.name: one.priority for one in store.settings.event_types}
+        self._look()
+        self._taken_before, self._left_before = self.taken, self._left
+        self._deep = self._left > DEEP_ITEMS
+        if self._deep:
+            store.intake.rewrite_log_above(DEEP_LOG_BYTES)
+            store.leases.require(token, LEAST_TO_UNFOLD)
+        self._worked_seconds = 0.0
+        self._begin()
+
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Take chunks for about `seconds`, one at least, as long as it `goes_on`, which is asked after each.
+
+        Raises:
+            FencedError: another conductor leads.
+            StoreError: Redis failed; call it again once Redis is back.
+        """
+        began = system_clock.monotonic()
+        until = began + seconds
+        try:
+            for _events in self._chunks:
+                crash_point("drain.chunk_taken")
+                if not goes_on() or system_clock.monotonic() >= until:
+                    break
+            else:
+                self._begin()  # somebody may stage more by hand
+            self._look()
+        except StoreError:
+            self._begin()  # an iterator that has raised is at its end
+            raise
+        finally:
+            self._worked_seconds += system_clock.monotonic() - began
+
+    def fill(self, pause: float) -> float:
+        """Take in more instead of a pause, if there is more; return how long to pause then, seconds."""
+        if self.over:
+            return pause
+        self.work(max(pause, PIECE_SECONDS))
+        return 0.0
+
+    @property
+    def left(self) -> int:
+        """How many items the run has still to take."""
+        return self._left
+
+    def takes(self, seconds: float) -> int:
+        """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
+        items = self._left_before - self._left
+        if items <= 0 or math.isinf(seconds):
+            return self._left
+        return min(self._left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, SHORTEST_SECONDS)))
+
+    def untaken(self, seconds: float = math.inf) -> dict[str, int]:
+        """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
+
+        Nothing is known of them before one is taken here.
+        """
+        items = self._left_before - self._left
+        if items <= 0 or not (left := self.takes(seconds)):
+            return {}
+        return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
+
+    def _begin(self) -> None:
+        self._chunks = self._store.intake.drain(self._token, self.run.id, self._priorities, fold=self._deep)
+
+    def _look(self) -> None:
+        tally = self._store.runs.tally(self.run.id)
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
+        self._left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and not self._left
