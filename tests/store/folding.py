@@ -39,7 +39,10 @@ def chunk_of(store: Store, run: Run, *items: bytes) -> Chunk:
 def take(store: Store, token: int, run: Run, *items: bytes) -> tuple[int, int]:
     """Stage items and take them folded; return the numbers of taken events and of duplicates."""
     stage(store, *items)
-    return store.intake._take_chunk(token, chunk_of(store, run, *items), 0, before(store))()[:2]
+    chunk = chunk_of(store, run, *items)
+    taken = store.intake._take_chunk(token, chunk, 0, before(store))()[:2]
+    assert all(is_folded(store, one.id) for one in chunk.events)
+    return taken
 
 
 def leave_strays(store: Store, run: Run, *items: bytes) -> None:
