@@ -1,4 +1,4 @@
-"""Beside folded events `take_chunk` takes what it should: pending ones are known, those without a place are nobody's."""
+"""Beside folded events `take_chunk` does what it should: pending ones are known, those without a place are nobody's."""
 
 from __future__ import annotations
 
@@ -75,12 +75,17 @@ def test_of_an_item_some_events_may_be_strays(store, token, run):
     assert take(store, token, run, raw, b"bad") == (2, 2)
 
     assert {name: looks.where(store, steps.event_id(1, name)) for name in types} == {
-        **{pending: ["pending"], settled: [], stray: ["pending"], new: ["pending"]}
+        pending: ["pending"],
+        settled: [],
+        stray: ["pending"],
+        new: ["pending"],
     }
     assert looks.event(store, steps.event_id(1, stray))["item"] == raw.decode()
     assert looks.tally(store, run) == {
         **{f"taken:{name}": 1 for name in types},
-        **{f"failed:{settled}": 1, "duplicates": 2, "invalid": 1},
+        f"failed:{settled}": 1,
+        "duplicates": 2,
+        "invalid": 1,
     }
 
 
