@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rlm.ledger.folded import fold
 from rlm.ledger.intake import CHUNK_BYTES, CHUNK_ITEMS, _Taken
 from rlm.ledger.scripts import Script
 from tests.store import steps
@@ -60,6 +61,16 @@ def place(store: Store, token: int, run: Run, *items: bytes, staged: int | None 
     keys, args = store.intake._chunks.places(chunk_of(store, run, *items), left)
     reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, store.intake._longest]
     return PLACING(store.client, keys, [token, *reading, *args])
+
+
+def fold_in_place(store: Store, *event_ids: str) -> None:
+    """Replace the hashes of pending events, none of which was ever claimed, by what they are folded."""
+    for one in event_ids:
+        key = store.keys.event(one)
+        kept: Any = store.client.hgetall(key)
+        assert set(kept) == {b"wallet", b"item", b"score", b"taken_at"}, kept
+        store.client.delete(key)
+        store.client.set(key, fold(float(kept[b"taken_at"]), kept[b"wallet"].decode(), kept[b"item"]))
 
 
 def is_folded(store: Store, event_id: str) -> bool:
