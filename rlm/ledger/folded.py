@@ -76,6 +76,20 @@ def read_at_once(client: redis.Redis, key: str, commands: Sequence[Command]) -> 
     raise wrong
 
 
+def are_known(client: redis.Redis, events: Sequence[tuple[str, str, str]]) -> list[bool]:
+    """Return whether the ledger knows each event: its key, the zset of its type's pending events, and its id.
+
+    As in `take_chunk`, one that is not a hash and has no place there is nobody's.
+    """
+    with translated(client):
+        found = _run(client, [("HLEN", key) for key, _, _ in events])
+        strings = [place for place, one in enumerate(found) if isinstance(one, redis.ResponseError)]
+        scores = _run(client, [("ZSCORE", *events[place][1:]) for place in strings])
+        for place, score in zip(strings, scores, strict=True):
+            found[place] = score is not None
+    return list(map(bool, found))
+
+
 def _run(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     if not commands:
         return []

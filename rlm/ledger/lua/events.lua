@@ -47,7 +47,7 @@ return counts
 local event, inflight, calls, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, worker, number, type, endpoint, failing, dedupe_ms, letter, entry, kind =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
-local claim = redis.call('HMGET', event, 'owner', 'claims')
+local claim = redis.pcall('HMGET', event, 'owner', 'claims')
 -- include lost_claim
 if not redis.call('ZSCORE', inflight, event_id) then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
@@ -88,7 +88,7 @@ return 1
 local event, inflight, calls, tally, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, worker, number, run_id, where, delay_us, answer, endpoint, failing, entry, kind =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local claim = redis.call('HMGET', event, 'owner', 'claims', 'score', 'tries_in')
+local claim = redis.pcall('HMGET', event, 'owner', 'claims', 'score', 'tries_in')
 -- include lost_claim
 redis.call('ZCARD', target)  -- fails, if it must, before anything is changed
 redis.call('HLEN', tally)

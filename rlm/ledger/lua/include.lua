@@ -76,7 +76,8 @@ end
 
 --- lost_claim
 -- Ends the script if the claim is no longer the worker's; the note of a newer claim by the same worker stays.
--- Uses   claim  {owner, claims} of the event, and worker, number, calls, event_id
+-- Uses   claim  {owner, claims} of the event, or the error of reading it, and worker, number, calls, event_id
+if claim.err and not string.find(claim.err, 'WRONGTYPE') then return claim end  -- else it was taken anew, and is folded
 if claim[1] ~= worker or claim[2] == number then redis.call('HDEL', calls, event_id) end
 if claim[1] ~= worker or claim[2] ~= number then return 0 end
 

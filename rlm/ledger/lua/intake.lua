@@ -148,8 +148,9 @@ if redis.call('LLEN', staging) ~= tonumber(ARGV[8]) or redis.call('LINDEX', stag
   or redis.call('LINDEX', staging, -items) ~= ARGV[10] then return {-1} end
 for index = 7, #KEYS do redis.call('ZCARD', KEYS[index]) end  -- refused, it is before anything is changed
 redis.call('HLEN', tally)
-redis.call('SADD', types, unpack(names))
+redis.call('SCARD', types)
 local arrival, last = redis.call('INCRBY', sequence, #ids) - #ids, 0
+redis.call('SADD', types, unpack(names))
 for place, type in ipairs(names) do
   local scored, taken = {}, numbers[place]
   for index = 1, taken do

@@ -157,7 +157,8 @@ end
 -- Gives  settle_completed(event)  1, 0 if its claim is no longer the lane's, or the error of Redis
 local function settle_completed(event)
   local event_id, number, kind, endpoint = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-  local told = redis.call('HMGET', event, 'owner', 'claims', 'taken_at', 'attempt', 'trail')
+  local told = redis.pcall('HMGET', event, 'owner', 'claims', 'taken_at', 'attempt', 'trail')
+  if told.err and not string.find(told.err, 'WRONGTYPE') then return told end  -- else it was taken anew, and is folded
   local owned = told[1] == worker and told[2] == number
   if owned then  -- an error leaves everything unchanged, and the lane tries again
     local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(told[3]) or now / 1000000) * 1000))

@@ -15,6 +15,7 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.connect import text
+from rlm.ledger.folded import are_known
 from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.pages import pages
@@ -133,7 +134,8 @@ def _become(store: Store, page: Sequence[bytes], seen: set[str] | None) -> list[
 
 def _fresh(store: Store, each: Sequence[Sequence[Waiter]], seen: set[str]) -> list[list[Waiter]]:
     """Return of each item the events that are neither in `seen` nor known to the ledger, and remember them."""
-    known = iter(batch(store.client, (("EXISTS", store.keys.event(one.event_id)) for one in chain(*each))))
+    spelled = [(store.keys.event(one.event_id), store.keys.pending(one.type), one.event_id) for one in chain(*each)]
+    known = iter(are_known(store.client, spelled))
     fresh: list[list[Waiter]] = []
     for events in each:
         fresh.append([])

@@ -1,0 +1,81 @@
+"""An event folded and unfolded is the same event; what is not a folded event is none."""
+
+from __future__ import annotations
+
+from random import Random
+
+from rlm.core.packing import pack_item
+from rlm.ledger.folded import fold, unfold
+from tests.each import each
+
+#: What wallets and items are put together from: what might be taken for a part of the head, and text of any script.
+PIECES = [
+    "1",
+    "12",
+    " ",
+    "1.000 ",
+    "1703123456.789 5 ",
+    ".",
+    "\n",
+    "\0",
+    '"',
+    "{}",
+    "a",
+    "ä",
+    "кошелёк",
+    "钱",
+    "🪙",
+    "\u2028",
+]
+WALLETS = ["w", " ", " leading", "12 ab", "1.000 2 ab", "ко 7 шелёк", "💰" * 125, "x" * 500, "\t", "0"]
+ITEMS = [b"{}", b" ", b"1", b"\x00", b'{"id": "i1"}', "\u00e4".encode(), bytes(range(256)), b"x" * 65_536]
+
+#: What is not a folded event.
+NONE = [
+    *(b"", b" ", b"1", b"1.000", b"1.000 ", b"1.000 1", b"1.000 1 ", b"1.000 1 a", b"1.000 2 ab", b"1.000 3 ab"),
+    *(b"1.00 1 ab", b"1.0000 1 ab", b"1 1 ab", b".000 1 ab", b"-1.000 1 ab", b"1.000 -1 ab", b"1.000 1.0 ab"),
+    *(b" 1.000 1 ab", b"x1.000 1 ab", b"1.000  1 ab", b"1.000 1ab", b"1,000 1 ab", b"1.000\n1 ab", b"nan 1 ab"),
+    *(b"1.000 0x1 ab", b"1.000 9999999999 ab", "\u0661.000 1 ab".encode(), b'{"id": "i1"}', b"no hash"),
+]
+
+
+def assert_comes_back(taken_at, wallet, item):
+    assert unfold(fold(taken_at, wallet, item)) == {
+        b"taken_at": b"%.3f" % taken_at,
+        b"wallet": wallet.encode(),
+        b"item": item,
+    }
+
+
+@each(("wallet", "item"), [(wallet, item) for wallet in WALLETS for item in ITEMS])
+def test_it_comes_back_byte_for_byte(wallet, item):
+    """Whatever is in the wallet's name and in the item; its time has milliseconds, as that of a hash."""
+    assert_comes_back(1_703_123_456.7894, wallet, item)
+
+
+@each("seed", range(300))
+def test_it_comes_back_whatever_it_is_put_together_from(seed):
+    """By chance."""
+    random = Random(seed)
+    wallet, item = ("".join(random.choices(PIECES, k=random.randint(1, 12))) for _ in range(2))
+
+    assert_comes_back(random.choice((0.0, 1.5, 1_703_123_456.0, 9_999_999_999.9994)), wallet, item.encode())
+
+
+@each("wallet", WALLETS)
+def test_a_packed_item_comes_back_packed(wallet):
+    """It may begin with any byte."""
+    item = b'{"id": "i1", "note": "%b"}' % (b"more of the same " * 20)
+
+    assert_comes_back(1.0, wallet, pack_item(item, "i1:TYPE", wallet.encode()))
+
+
+@each("raw", NONE)
+def test_what_is_not_one_is_none(raw):
+    """Without a time, the size of the wallet's name, and at least one byte of an item, it is somebody else's."""
+    assert unfold(raw) is None
+
+
+def test_an_item_is_behind_an_empty_name():
+    """The name is what its size says, also none; no item of the audit list has such a wallet."""
+    assert unfold(b"1.000 0 a") == {b"taken_at": b"1.000", b"wallet": b"", b"item": b"a"}
