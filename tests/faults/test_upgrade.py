@@ -22,7 +22,7 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 #: The release before this one.
-BEFORE = "c307b919526c0e93d59d41f8ba5184e17a956535"
+BEFORE = "2df4a82ac6008d83d8689386ea22959bfd6b5b40"
 #: The events that each of the windows brings.
 EVENTS = 400
 #: What no process may log meanwhile.
