@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from rlm.core.item import type_of
 from rlm.ledger.folded import fold
-from rlm.ledger.intake import CHUNK_BYTES, CHUNK_ITEMS, _Taken
+from rlm.ledger.intake import CHUNK_BYTES, CHUNK_ITEMS, Intake, _Taken
 from rlm.ledger.scripts import Script
-from tests.store import steps
+from tests.store import looks, steps
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.chunks import Chunk
 
+#: The two steps of a chunk: the command that writes its events, and the script that gives them their places.
+WRITE = "MSETNX"
 PLACING = Script("take_folded")
 
 
@@ -76,3 +80,17 @@ def fold_in_place(store: Store, *event_ids: str) -> None:
 def is_folded(store: Store, event_id: str) -> bool:
     """Return whether the key of an event holds a string."""
     return store.client.type(store.keys.event(event_id)) == b"string"
+
+
+def folded_events(store: Store) -> tuple[set[str], set[str]]:
+    """Return the events whose keys hold strings, and those of them that have no place."""
+    family = store.keys.event("")
+    ids = [one.decode().removeprefix(family) for one in store.client.scan_iter(f"{family}*", count=1000)]
+    found = {one for one in ids if is_folded(store, one)}
+    return found, {one for one in found if one not in looks.pending(store, type_of(one))}
+
+
+def drain_by(store: Store, client: Any, token: int, run: Run, *, fold: bool = True) -> list[int]:
+    """Drain with a client; return what was taken chunk by chunk."""
+    other: Any = SimpleNamespace(client=client, keys=store.keys, settings=store.settings)
+    return list(Intake(other).drain(token, run.id, steps.priorities(store), fold=fold))

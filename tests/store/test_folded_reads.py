@@ -206,7 +206,7 @@ def test_which_events_are_known(store, token, run):
 
 
 def test_lua_unfolds_as_python_does(store, token, run):
-    """Whatever is in the wallet's name and in the item, both read the same; what is none to one is none to the other."""
+    """Whatever is in the wallet's name and in the item; what is none to one is none to the other."""
     head, _, _ = SOURCES["place_folded"].partition(b"if not redis.call('ZSCORE'")
     script = head + b"return unfold_event(event, '7') and 1 or 0"
     names = [store.keys.lease, key(store, 9), store.keys.pending(steps.TYPE), store.keys.sequence]

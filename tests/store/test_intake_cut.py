@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import redis
 
 from rlm.core.errors import FencedError, StoreUnreachableError
 from rlm.ledger import intake, quarantine
 from rlm.ledger.intake import Intake
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
+from tests.store.cutclient import CutClient
 
 
 @pytest.fixture
@@ -26,43 +25,6 @@ def run(store, token):
 def small_chunks(monkeypatch):
     """Two items a chunk."""
     monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
-
-
-class CutClient:
-    """A client whose connection is cut at one of its calls: before the server gets it, or before the reply."""
-
-    def __init__(self, client, *, at=None, applied=False):
-        self._client = client
-        self._at = at
-        self._applied = applied
-        self.calls = 0
-        self.connection_pool = client.connection_pool  # by which errors name the server
-
-    def execute_command(self, *args):
-        return self._call(self._client.execute_command, *args)
-
-    def ask(self, *args):
-        return partial(self._call, self._client.execute_command, *args)
-
-    def strlen(self, *args):
-        return self._call(self._client.strlen, *args)
-
-    def getrange(self, *args):
-        return self._call(self._client.getrange, *args)
-
-    def pipeline(self, **options):
-        pipeline = self._client.pipeline(**options)
-        pipeline.execute = partial(self._call, pipeline.execute)
-        return pipeline
-
-    def _call(self, command, *args):
-        self.calls += 1
-        if self.calls == self._at and not self._applied:
-            raise redis.ConnectionError("cut before the server had it")
-        reply = command(*args)
-        if self.calls == self._at:
-            raise redis.ConnectionError("cut before the reply was back")
-        return reply
 
 
 #: An item that is too large to be read, here.

@@ -1,0 +1,48 @@
+"""A client that loses its connection at one of its calls."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class CutClient:
+    """A client whose connection is cut at one of its calls: before the server gets it, or before the reply."""
+
+    def __init__(self, client: Any, *, at: int | None = None, applied: bool = False) -> None:
+        self._client = client
+        self._at = at
+        self._applied = applied
+        self.calls = 0
+        self.connection_pool = client.connection_pool  # by which errors name the server
+
+    def execute_command(self, *args: Any) -> Any:
+        return self._call(self._client.execute_command, *args)
+
+    def ask(self, *args: Any) -> Any:
+        return partial(self._call, self._client.execute_command, *args)
+
+    def strlen(self, *args: Any) -> Any:
+        return self._call(self._client.strlen, *args)
+
+    def getrange(self, *args: Any) -> Any:
+        return self._call(self._client.getrange, *args)
+
+    def pipeline(self, **options: Any) -> Any:
+        pipeline = self._client.pipeline(**options)
+        pipeline.execute = partial(self._call, pipeline.execute)
+        return pipeline
+
+    def _call(self, command: Callable[..., Any], *args: Any) -> Any:
+        self.calls += 1
+        if self.calls == self._at and not self._applied:
+            raise redis.ConnectionError("cut before the server had it")
+        reply = command(*args)
+        if self.calls == self._at:
+            raise redis.ConnectionError("cut before the reply was back")
+        return reply
