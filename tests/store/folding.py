@@ -33,7 +33,7 @@ def staged(store: Store) -> list[bytes]:
 
 def before(store: Store) -> _Taken:
     """Return an answer with which a chunk that is staged now may have been read."""
-    return _Taken(0, staged=store.client.llen(store.keys.processing), at=store.now())
+    return _Taken(0, staged=store.client.llen(store.keys.processing), at=b"%.3f" % store.now())
 
 
 def chunk_of(store: Store, run: Run, *items: bytes) -> Chunk:
