@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 125
 
 
-class NewEvent(NamedTuple):
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event of a chunk: the index of its item, from 1, and what its priority adds to its order score."""
 
     id: str
@@ -73,8 +73,10 @@ class ChunkWriter:
             new_events, new_letters = self._sort(raw, number, priorities, writer)
             for one in new_events:
                 repeated += events.setdefault(one.id, one) is not one
-            letters += new_letters
-            written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
+            written_bytes += len(new_events) * len(raw)
+            if new_letters:
+                letters += new_letters
+                written_bytes += sum(map(len, new_letters))
             if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
                 break
         by_type = sorted(events.values(), key=attrgetter("type"))  # and in order of arrival, as before
@@ -85,19 +87,20 @@ class ChunkWriter:
         names = self._keys
         keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, chunk.types)]
-        ids, _, indices, wallets, offsets = zip(*chunk.events, strict=True) if chunk.events else ((),) * 5
-        events = [[*chunk.types], [*chunk.types.values()], ids, indices, wallets, offsets]
+        events: list[list[Any]] = [[*chunk.types], [*chunk.types.values()]]
+        events += ([getattr(one, name) for one in chunk.events] for name in ("id", "item", "wallet_name", "offset"))
         args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
         args += [msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]
         if self._compress:
             args += (self._kept(chunk, one) for one in chunk.events)
         return keys, args
 
-    def strings(self, chunk: Chunk, taken_at: float) -> list[Argument]:
+    def strings(self, chunk: Chunk, taken_at: bytes) -> list[Argument]:
         """Return the keys of its events, and each event folded behind its key."""
         folded: list[Argument] = []
+        family = self._keys.event("")
         for one in chunk.events:
-            folded += (self._keys.event(one.id), fold(taken_at, one.wallet_name, self._kept(chunk, one)))
+            folded += (family + one.id, fold(taken_at, one.wallet_name.encode(), self._kept(chunk, one)))
         return folded
 
     def places(self, chunk: Chunk, staged: int) -> Call:

@@ -21,10 +21,12 @@ from rlm.ledger.scripts import Command, batch
 _HEAD = re.compile(rb"(\d+\.\d{3}) (\d{1,9}) ")
 
 
-def fold(taken_at: float, wallet_name: str, item: bytes) -> bytes:
-    """Return an event as a string; its item may be packed. Its id is in its key, its score in its place alone."""
-    wallet = wallet_name.encode()
-    return b"%.3f %d %b%b" % (taken_at, len(wallet), wallet, item)
+def fold(taken_at: bytes, wallet: bytes, item: bytes) -> bytes:
+    """Return an event as a string. Its id is in its key, its score in its place alone.
+
+    `taken_at` is in seconds since 1970, with three decimals; `item` may be packed.
+    """
+    return b"%b %d %b%b" % (taken_at, len(wallet), wallet, item)
 
 
 def unfold(raw: bytes) -> dict[bytes, bytes] | None:

@@ -33,14 +33,14 @@ _NO_EVENT = -2
 class _Taken(NamedTuple):
     """How many events were taken, or a negative number if none could be; how many were duplicates; the next items.
 
-    `staged` is how many items were left then, and `at` when that was, seconds since 1970.
+    `staged` is how many items were left then, and `at` when that was, seconds since 1970, with three decimals.
     """
 
     events: int
     duplicates: int = 0
     next_items: Sequence[bytes] = ()
     staged: int = 0
-    at: float = 0.0
+    at: bytes = b""
 
 
 class Intake(Part):
@@ -140,7 +140,7 @@ class Intake(Part):
                 return _Taken(events)
             duplicates, staged, at, sizes, items = more
             ends = accumulate(msgspec.msgpack.decode(sizes), initial=0)
-            return _Taken(events, duplicates, [items[first:end] for first, end in pairwise(ends)], staged, float(at))
+            return _Taken(events, duplicates, [items[first:end] for first, end in pairwise(ends)], staged, at)
 
         return taken
 

@@ -33,7 +33,7 @@ def staged(store: Store) -> list[bytes]:
 
 def before(store: Store) -> _Taken:
     """Return an answer with which a chunk that is staged now may have been read."""
-    return _Taken(0, staged=store.client.llen(store.keys.processing), at=store.now())
+    return _Taken(0, staged=store.client.llen(store.keys.processing), at=b"%.3f" % store.now())
 
 
 def chunk_of(store: Store, run: Run, *items: bytes) -> Chunk:
@@ -74,7 +74,7 @@ def fold_in_place(store: Store, *event_ids: str) -> None:
         kept: Any = store.client.hgetall(key)
         assert set(kept) == {b"wallet", b"item", b"score", b"taken_at"}, kept
         store.client.delete(key)
-        store.client.set(key, fold(float(kept[b"taken_at"]), kept[b"wallet"].decode(), kept[b"item"]))
+        store.client.set(key, fold(kept[b"taken_at"], kept[b"wallet"], kept[b"item"]))
 
 
 def is_folded(store: Store, event_id: str) -> bool:

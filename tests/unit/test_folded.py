@@ -40,8 +40,8 @@ NONE = [
 
 
 def assert_comes_back(taken_at, wallet, item):
-    assert unfold(fold(taken_at, wallet, item)) == {
-        b"taken_at": b"%.3f" % taken_at,
+    assert unfold(fold(taken_at, wallet.encode(), item)) == {
+        b"taken_at": taken_at,
         b"wallet": wallet.encode(),
         b"item": item,
     }
@@ -49,8 +49,8 @@ def assert_comes_back(taken_at, wallet, item):
 
 @each(("wallet", "item"), [(wallet, item) for wallet in WALLETS for item in ITEMS])
 def test_it_comes_back_byte_for_byte(wallet, item):
-    """Whatever is in the wallet's name and in the item; its time has milliseconds, as that of a hash."""
-    assert_comes_back(1_703_123_456.7894, wallet, item)
+    """Whatever is in the wallet's name and in the item."""
+    assert_comes_back(b"1703123456.789", wallet, item)
 
 
 @each("seed", range(300))
@@ -59,7 +59,7 @@ def test_it_comes_back_whatever_it_is_put_together_from(seed):
     random = Random(seed)
     wallet, item = ("".join(random.choices(PIECES, k=random.randint(1, 12))) for _ in range(2))
 
-    assert_comes_back(random.choice((0.0, 1.5, 1_703_123_456.0, 9_999_999_999.9994)), wallet, item.encode())
+    assert_comes_back(random.choice((b"0.000", b"1.500", b"1703123456.000", b"9999999999.999")), wallet, item.encode())
 
 
 @each("wallet", WALLETS)
@@ -67,7 +67,7 @@ def test_a_packed_item_comes_back_packed(wallet):
     """It may begin with any byte."""
     item = b'{"id": "i1", "note": "%b"}' % (b"more of the same " * 20)
 
-    assert_comes_back(1.0, wallet, pack_item(item, "i1:TYPE", wallet.encode()))
+    assert_comes_back(b"1.000", wallet, pack_item(item, "i1:TYPE", wallet.encode()))
 
 
 @each("raw", NONE)
