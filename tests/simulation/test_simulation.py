@@ -13,6 +13,7 @@ from tests.simulation import __main__ as program
 from tests.simulation import mutants, scale
 from tests.simulation.case import FAULTY_WINDOWS, FOLDING, play, settings_of, without_guard
 from tests.simulation.faults import HOST_FAULTS, STOP_FAULTS
+from tests.simulation.server import Server
 
 #: Seeds that are always played. A seed that once found something stays here.
 SEEDS = range(1, 16)
@@ -54,6 +55,15 @@ def test_without_fencing_a_deposed_conductor_is_noticed():
 def test_a_drain_that_takes_an_event_twice_is_noticed():
     """The drain's look at what it has taken already is taken out."""
     assert _caught(mutations=mutants.doubling_drain())
+
+
+def test_the_simulated_redis_writes_all_events_of_a_chunk_or_none():
+    """As a real one: also if the last of them is known, and as something else."""
+    server = Server()
+    write = [b"MSETNX", b"a", b"1", b"b", b"2"]
+
+    assert server.apply([[b"HSET", b"b", b"f", b"v"], write, [b"EXISTS", b"a"]]) == [1, 0, 0]
+    assert server.apply([[b"DEL", b"b"], write, [b"MGET", b"a", b"b"], write]) == [1, 1, [b"1", b"2"], 0]
 
 
 @pytest.mark.rest
