@@ -14,6 +14,7 @@ import pytest
 
 from rlm.core.failpoints import POINTS
 from rlm.delivery.outcome import DEADLINE
+from rlm.ledger.drain import DEEP_ITEMS
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
@@ -29,7 +30,11 @@ FREED_SECONDS = 1.0
 ORPHANED_SECONDS = 5.0
 
 TICKS = ("tick.due", "tick.noted")
-CONDUCTED = tuple(name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"})
+#: Where only the conductor of a very long list comes by.
+FOLDED = "drain.folded"
+CONDUCTED = tuple(
+    name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"} and name != FOLDED
+)
 #: Where a worker has a message, which wakes a lane: lanes that are awake need none.
 FETCHED = "worker.fetched"
 #: With these no call is under way that could be made again.
@@ -39,6 +44,8 @@ SENT = ("worker.sent", "worker.answered", "worker.reported")
 EVENTS = 40
 #: Items of which most are taken while calls are made, and the chunk at which that goes on.
 LONG_LIST, IN_MID_RUN = 30_000, 200
+#: Items of which most are folded.
+DEEP_LIST = DEEP_ITEMS + 500
 #: Seconds from one tick to the next, where there are any.
 TICK = 7
 #: The period of the limits here, which are those of the built-in types at the speed of a `System`.
@@ -92,14 +99,15 @@ def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, points, w
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_scheduler_killed_while_calls_are_made_and_a_long_list_is_taken_is_succeeded(place):
+@pytest.mark.parametrize(("number", "point"), [(LONG_LIST, "drain.chunk_taken"), (DEEP_LIST, FOLDED)])
+def test_a_scheduler_killed_while_calls_are_made_and_a_long_list_is_taken_is_succeeded(place, number, point):
     """Its successor takes the rest into the same run, each item once."""
     with crashing(place, env={"RLM_RUN__WINDOW_SECONDS": "30", "RLM_WORKERS__MIN": "2"}) as system:
-        events = system.push_evenly(LONG_LIST)
+        events = system.push_evenly(number)
 
-        record = kill_conductor_at(system, f"drain.chunk_taken:{IN_MID_RUN}", 30.0)
+        record = kill_conductor_at(system, f"{point}:{IN_MID_RUN}", 30.0)
 
-        assert record["counts"]["taken"] == LONG_LIST
+        assert record["counts"]["taken"] == number
         assert record["counts"]["completed"] > 0
         assert system.store.intake.waiting() == 0
         system.assert_promises(events, [record])

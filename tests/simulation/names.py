@@ -19,8 +19,8 @@ def known_as(name: str, source: bytes) -> str:
 
 
 def name_of(commands: Sequence[list[bytes]]) -> str:
-    """Return the name of the script that a batch begins with; '' for a plain command."""
-    return _NAMES.get(commands[0][1], "") if commands[0][0] == b"EVALSHA" else ""
+    """Return the name of the script, or else of the command, that a batch begins with."""
+    return _NAMES.get(commands[0][1], "") if commands[0][0] == b"EVALSHA" else commands[0][0].decode()
 
 
 def words(commands: Sequence[list[bytes]]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation import __main__ as program
 from tests.simulation import mutants, scale
-from tests.simulation.case import FAULTY_WINDOWS, play, settings_of, without_guard
+from tests.simulation.case import FAULTY_WINDOWS, FOLDING, play, settings_of, without_guard
 from tests.simulation.faults import HOST_FAULTS, STOP_FAULTS
 
 #: Seeds that are always played. A seed that once found something stays here.
@@ -54,6 +54,25 @@ def test_without_fencing_a_deposed_conductor_is_noticed():
 def test_a_drain_that_takes_an_event_twice_is_noticed():
     """The drain's look at what it has taken already is taken out."""
     assert _caught(mutations=mutants.doubling_drain())
+
+
+@pytest.mark.rest
+@pytest.mark.parametrize("seed", [3, 11, 15])
+def test_a_conductor_that_meets_its_fault_at_either_step_of_a_folded_chunk_keeps_every_promise(seed):
+    """Killed or frozen before or after it, for longer than its lease lasts, while another takes the same items."""
+    focus = ("scheduler killed", "scheduler frozen")
+
+    verdict = play(seed, focus=focus, writes=FOLDING, keeps_log=True)
+
+    assert not verdict.complaints, program.failure(verdict)
+    assert all(verdict.faults[kind] for kind in focus)
+    assert all(any(f"asks {how}" in line for line in verdict.trace) for how in ("b'MSETNX", "take_folded"))
+
+
+@pytest.mark.rest
+def test_a_drain_that_takes_an_event_without_a_place_for_known_is_noticed():
+    """Its item is trimmed as a duplicate's, and the event is lost."""
+    assert _caught(mutations=mutants.strays_as_known(), focus=["scheduler killed"], writes=FOLDING)
 
 
 def test_a_guard_of_zero_is_noticed():

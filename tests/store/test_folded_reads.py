@@ -215,7 +215,7 @@ def test_lua_unfolds_as_python_does(store, token, run):
         store.client.set(key(store, 9), raw)
         return store.client.eval(script, 4, *names, token, EVENT, 5)
 
-    for raw in (folded.fold(b"1703123456.789", wallet, item) for wallet in WALLETS for item in ITEMS):
+    for raw in (folded.fold(b"1703123456.789", wallet.encode(), item) for wallet in WALLETS for item in ITEMS):
         assert unfolded(raw) == 1
         assert store.client.hgetall(key(store, 9)) == {**unfold(raw), b"score": b"7"}
         store.client.delete(key(store, 9))
