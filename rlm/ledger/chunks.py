@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,28 +22,28 @@ CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 125
 
 
-class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of a chunk: the index of its item, from 1, and what its priority adds to its order score."""
-
-    id: str
-    type: str
-    item: int
-    wallet_name: str
-    offset: int
+#: The new events of a type by their ids: the index of its item, from 0, its wallet, and what its priority adds to its
+#: order score. A tuple, because making it is a good part of what an event costs here.
+_NewEvents = dict[str, tuple[int, str, int]]
 
 
 class Chunk(NamedTuple):
     """The `items` that are the oldest of staging, in order, decoded: their `letters`, and their events type by type.
 
-    `types` has the number of events of each. `repeated` events are another one's of the chunk, and not among `events`.
+    `types` has the number of events of each type; `ids`, `of` (the index of its item, from 0), `wallets` and `offsets`
+    (what its priority adds to its order score) have an entry for each event. `repeated` events are another one's of the
+    chunk, and not among them.
     """
 
     run_id: str
     items: Sequence[bytes]
     letters: list[bytes]
-    types: Mapping[str, int]
-    events: list[NewEvent]
     repeated: int
+    types: Mapping[str, int]
+    ids: Sequence[str]
+    of: Sequence[int]
+    wallets: Sequence[str]
+    offsets: Sequence[int]
 
     @property
     def number(self) -> int:
@@ -67,40 +67,60 @@ class ChunkWriter:
         """Decode as many of the oldest staged items as a chunk holds."""
         writer = NewLetters(run_id, self._now)
         letters: list[bytes] = []
-        events: dict[str, NewEvent] = {}
-        number = written_bytes = repeated = 0
+        by_type: dict[str, _NewEvents] = defaultdict(dict)
+        number = written = written_bytes = repeated = 0
         for number, raw in enumerate(items, start=1):
-            new_events, new_letters = self._sort(raw, number, priorities, writer)
-            for one in new_events:
-                repeated += events.setdefault(one.id, one) is not one
-            written_bytes += len(new_events) * len(raw)
-            if new_letters:
-                letters += new_letters
-                written_bytes += sum(map(len, new_letters))
-            if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
+            new, again, of_item = self._sort(raw, number - 1, priorities, by_type, writer)
+            repeated += again
+            written += new + len(of_item)
+            written_bytes += (new + again) * len(raw)
+            if of_item:
+                letters += of_item
+                written_bytes += sum(map(len, of_item))
+            if written_bytes > CHUNK_WRITTEN_BYTES or written > CHUNK_WRITTEN:
                 break
-        by_type = sorted(events.values(), key=attrgetter("type"))  # and in order of arrival, as before
-        return Chunk(run_id, items[:number], letters, Counter(one.type for one in by_type), by_type, repeated)
+        types = dict(sorted(by_type.items()))
+        found = [*chain.from_iterable(events.values() for events in types.values())]
+        columns = zip(*found, strict=True) if found else ((),) * 3
+        numbers, ids = {name: len(events) for name, events in types.items()}, [*chain.from_iterable(types.values())]
+        return Chunk(run_id, items[:number], letters, repeated, numbers, ids, *columns)
+
+    def _sort(
+        self, raw: bytes, of: int, priorities: Mapping[str, int], by_type: dict[str, _NewEvents], writer: NewLetters
+    ) -> tuple[int, int, list[bytes]]:
+        """Add the events of an item; return how many are new and how many are not, and the letters of what is wrong."""
+        try:
+            item = decode_item(raw, self._max_item_bytes)
+        except BadItemError as error:
+            return 0, 0, [writer.write(raw, error)]
+        id_, wallet, own = item.id, item.wallet_name, item.priority
+        new = again = 0
+        for name in item.types:
+            if name in priorities:
+                one = (of, wallet, order_offset(priorities[name] if own is None else own))
+                if by_type[name].setdefault(event_id(id_, name), one) is one:
+                    new += 1
+                else:
+                    again += 1
+        return new, again, [] if new + again == len(item.types) else list(writer.unknown(raw, item, priorities))
 
     def hashes(self, chunk: Chunk) -> Call:
         """Return what `take_chunk` is called with, but for its first arguments: the token, and what it reads then."""
         names = self._keys
         keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
         keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, chunk.types)]
-        events: list[list[Any]] = [[*chunk.types], [*chunk.types.values()]]
-        events += ([getattr(one, name) for one in chunk.events] for name in ("id", "item", "wallet_name", "offset"))
+        events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.of, chunk.wallets, chunk.offsets]
         args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
         args += [msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]
-        if self._compress:
-            args += (self._kept(chunk, one) for one in chunk.events)
-        return keys, args
+        return keys, [*args, *self._packed(chunk)] if self._compress else args
 
     def strings(self, chunk: Chunk, taken_at: bytes) -> list[Argument]:
         """Return the keys of its events, and each event folded behind its key."""
+        kept = self._packed(chunk) if self._compress else (chunk.items[one] for one in chunk.of)
         folded: list[Argument] = []
         family = self._keys.event("")
-        for one in chunk.events:
-            folded += (family + one.id, fold(taken_at, one.wallet_name.encode(), self._kept(chunk, one)))
+        for id_, wallet, item in zip(chunk.ids, chunk.wallets, kept, strict=True):
+            folded += (family + id_, fold(taken_at, wallet.encode(), item))
         return folded
 
     def places(self, chunk: Chunk, staged: int) -> Call:
@@ -108,27 +128,12 @@ class ChunkWriter:
         names = self._keys
         keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
         keys += [names.types, names.sequence, *map(names.pending, chunk.types)]
-        ids, offsets = [one.id for one in chunk.events], [one.offset for one in chunk.events]
-        events = [[*chunk.types], [*chunk.types.values()], ids, offsets]
+        events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.offsets]
         args: list[Argument] = [chunk.run_id, chunk.number, staged, chunk.items[0], chunk.items[-1], chunk.repeated]
         return keys, [*args, msgspec.msgpack.encode(events)]
 
-    def _kept(self, chunk: Chunk, event: NewEvent) -> bytes:
-        item = chunk.items[event.item - 1]
-        return pack_item(item, event.id, event.wallet_name.encode()) if self._compress else item
-
-    def _sort(
-        self, raw: bytes, index: int, priorities: Mapping[str, int], writer: NewLetters
-    ) -> tuple[list[NewEvent], list[bytes]]:
-        """Return the events of an item, and the letters of what is wrong with it, as the `writer` writes them."""
-        try:
-            item = decode_item(raw, self._max_item_bytes)
-        except BadItemError as error:
-            return [], [writer.write(raw, error)]
-        id_, wallet, own = item.id, item.wallet_name, item.priority
-        events = [
-            NewEvent(event_id(id_, name), name, index, wallet, order_offset(priorities[name] if own is None else own))
-            for name in item.types
-            if name in priorities
-        ]
-        return events, [] if len(events) == len(item.types) else list(writer.unknown(raw, item, priorities))
+    @staticmethod
+    def _packed(chunk: Chunk) -> Iterator[bytes]:
+        """Yield the item of each event, packed for it."""
+        for id_, of, wallet in zip(chunk.ids, chunk.of, chunk.wallets, strict=True):
+            yield pack_item(chunk.items[of], id_, wallet.encode())

@@ -134,7 +134,7 @@ class Intake(Part):
         def taken() -> _Taken:
             events, *more = taking()
             if events == _NO_EVENT:  # else its item would be taken for a duplicate, and nobody would have it
-                event = self._keys.event(chunk.events[more[0] - 1].id)
+                event = self._keys.event(chunk.ids[more[0] - 1])
                 self._quarantine.set_aside(token, event, "is neither a hash nor a string, as an event is")
             if events < 0:
                 return _Taken(events)
@@ -150,7 +150,7 @@ class Intake(Part):
         Until they have their places nobody knows them. If they never get them, whoever takes these items writes them
         anew.
         """
-        if chunk.letters or not chunk.events:
+        if chunk.letters or not chunk.ids:
             return False
         written = self._ask("MSETNX", *self._chunks.strings(chunk, before.at))
         crash_point("drain.folded")

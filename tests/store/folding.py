@@ -46,7 +46,7 @@ def take(store: Store, token: int, run: Run, *items: bytes) -> tuple[int, int]:
     stage(store, *items)
     chunk = chunk_of(store, run, *items)
     taken = store.intake._take_chunk(token, chunk, 0, before(store))()[:2]
-    assert all(is_folded(store, one.id) for one in chunk.events)
+    assert all(is_folded(store, one) for one in chunk.ids)
     return taken
 
 

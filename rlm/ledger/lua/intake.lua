@@ -41,7 +41,7 @@ return redis.call('LLEN', staging)
 -- ARGV[8]  read      these as they were read, the newest first, with a line break between two
 -- ARGV[9]  repeated  number of events that are another one's of the chunk, and not among those below
 -- ARGV[10] events    MessagePack, which costs a third of an argument for each: the types in the order of their keys, the
---                    number of events of each, and then of each event, type by type: ids, indices of their items,
+--                    number of events of each, and then of each event, type by type: ids, indices of their items from 0,
 --                    wallets, what their priorities add to their scores
 -- ARGV[11] letters   number of dead letters
 -- then the letters; then the item of each event as it is to be kept, or none to keep them as they stand in staging
@@ -92,7 +92,7 @@ for place, type in ipairs(names) do
     if not known[index] then
       arrival = arrival + 1
       local score = string.format('%d', offsets[index] + arrival)  -- exact below 2^53
-      local item = ARGV[kept_at + index] or raw[items + 1 - indices[index]]
+      local item = ARGV[kept_at + index] or raw[items - indices[index]]
       if stray[index] then redis.call('DEL', hashes[index]) end
       redis.call('HSET', hashes[index], 'wallet', wallets[index], 'item', item, 'score', score, 'taken_at', taken_at)
       scored[2 * taken + 1], scored[2 * taken + 2] = score, ids[index]
