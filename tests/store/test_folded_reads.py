@@ -8,8 +8,11 @@ from rlm.core.errors import StoreGarbledError
 from rlm.core.trail import Place
 from rlm.ledger import folded
 from rlm.ledger.folded import are_known, read_at_once, read_fields, unfold
-from rlm.ledger.reading import event_state
+from rlm.ledger.reading import event_state, fields_in
+from rlm.ledger.reading.backlog import backlog, oldest_in_ledger, oldest_pending, ranks_in_ledger
+from rlm.ledger.reading.waiting import EventFilter, Mark, waiting_page
 from rlm.ledger.scripts import SOURCES
+from tests.each import each
 from tests.store import folding, looks, steps
 from tests.unit.test_folded import ITEMS, NONE, WALLETS
 from tests.values import replace
@@ -222,3 +225,46 @@ def test_lua_unfolds_as_python_does(store, token, run):
     for raw in NONE:
         assert unfolded(raw) == 0
         assert store.client.get(key(store, 9)) == raw
+
+
+READERS = {
+    "the oldest of all": lambda store, run: oldest_in_ledger(store, store.known_types),
+    "the oldest pending": lambda store, run: oldest_pending(store, store.known_types),
+    "ranks": lambda store, run: [
+        ranks_in_ledger(store, name, one) for name in store.known_types for one in (run, None)
+    ],
+    "backlog": lambda store, run: (backlog(store).events, backlog(store).in_ledger),
+    "pages": lambda store, run: waiting_page(store, EventFilter(), 20),
+    "a page in the middle": lambda store, run: waiting_page(store, EventFilter(), 1, Mark("pending", steps.TYPE, 1)),
+    "of a wallet": lambda store, run: waiting_page(store, EventFilter(wallet="wallet of i2"), 20),
+    "states": lambda store, run: [replace(event_state(store, one), now=0.0) for one in steps.event_ids(3)],
+    "fields": lambda store, run: list(fields_in(store, store.keys.pending(steps.TYPE), "wallet", "item", "taken_at")),
+}
+
+
+@pytest.fixture
+def several(store, token, run):
+    """Events of two types and three priorities, one with a time of its own."""
+    more = {"priority": 100, "timestamp": "2026-11-28T10:15:00Z"}
+    folding.take(store, token, run, steps.item("i3", steps.TYPE, **more), steps.item("i3", steps.OTHER_TYPE))
+    return run
+
+
+@each(("what", "read"), READERS.items())
+def test_readers_find_the_same_whether_it_is_folded(store, several, what, read):
+    """To the last digit."""
+    of_folded = read(store, several)
+    ids = [one for name in store.known_types for one in looks.pending(store, name)]
+    kept = {one: store.client.get(store.keys.event(one)) for one in ids}
+    for one in ids:
+        score = store.client.zscore(store.keys.pending(one.rpartition(":")[2]), one)
+        fields = {**unfold(kept[one]), b"score": b"%d" % score}
+        store.client.delete(store.keys.event(one))
+        store.client.hset(store.keys.event(one), mapping=fields)
+
+    of_hashes = read(store, several)
+
+    for one in ids:
+        store.client.set(store.keys.event(one), kept[one])  # for the next reader
+    assert of_folded == of_hashes, what
+    assert of_folded
