@@ -261,7 +261,8 @@ class Mender:
             case "run":
                 self._reopen(flaw)
             case family if family in ZSETS:  # by the hashes of its events
-                adopted = store.recovery.adopt(token, flaw.of, retried=family == "retried")
+                lost = {"retried": family == "retried", "folded": family == "pending"}
+                adopted = store.recovery.adopt(token, flaw.of, **lost)
                 log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
     def _restore_run(self) -> None:

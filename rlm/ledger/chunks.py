@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import NamedTuple
 
 import msgspec
 
-from rlm.core.item import BadItemError, decode_item, event_id, order_offset
+from rlm.core.item import BadItemError, decode_item, event_id, order_offset, type_of
 from rlm.core.packing import pack_item
 from rlm.ledger.folded import fold
 from rlm.ledger.keys import Keys
@@ -49,6 +49,19 @@ class Chunk(NamedTuple):
     def number(self) -> int:
         """How many items it has."""
         return len(self.items)
+
+    def without(self, known: Sequence[bool]) -> Chunk:
+        """Return it with these of its events as repeated ones."""
+        new = [not one for one in known]
+        ids = list(compress(self.ids, new))
+        return self._replace(
+            repeated=self.repeated + len(self.ids) - len(ids),
+            types=dict(Counter(map(type_of, ids))),
+            ids=ids,
+            of=list(compress(self.of, new)),
+            wallets=list(compress(self.wallets, new)),
+            offsets=list(compress(self.offsets, new)),
+        )
 
 
 class ChunkWriter:
@@ -127,10 +140,10 @@ class ChunkWriter:
         """Return what `take_folded` is called with, but for its first arguments; so many items were `staged`."""
         names = self._keys
         keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
-        keys += [names.types, names.sequence, *map(names.pending, chunk.types)]
+        keys += [names.failed, names.types, names.sequence, names.event(chunk.ids[0]), *map(names.pending, chunk.types)]
         events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.offsets]
         args: list[Argument] = [chunk.run_id, chunk.number, staged, chunk.items[0], chunk.items[-1], chunk.repeated]
-        return keys, [*args, msgspec.msgpack.encode(events)]
+        return keys, [*args, msgspec.msgpack.encode(events), *chunk.letters]
 
     @staticmethod
     def _packed(chunk: Chunk) -> Iterator[bytes]:

@@ -37,6 +37,11 @@ def unfold(raw: bytes) -> dict[bytes, bytes] | None:
     return {b"taken_at": head[1], b"wallet": raw[head.end() : ends], b"item": raw[ends:]}
 
 
+def is_folded(fields: Mapping[bytes, bytes]) -> bool:
+    """Return whether these are all fields of a folded event, which alone has no score."""
+    return b"item" in fields and b"score" not in fields
+
+
 def read_fields(client: redis.Redis, keys: Sequence[str], *fields: str) -> list[list[bytes | None]]:
     """Return some fields of each event, folded or not, in one round trip, two if some are folded.
 

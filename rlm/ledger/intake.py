@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from rlm.core.failpoints import crash_point
-from rlm.core.item import BadItemError, Excerpt
+from rlm.core.item import BadItemError, Excerpt, type_of
 from rlm.ledger.chunks import Chunk, ChunkWriter
 from rlm.ledger.client import run_lasting
 from rlm.ledger.connect import translated, translating
+from rlm.ledger.folded import are_known
 from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.quarantine import Giants, Quarantine
@@ -121,12 +122,12 @@ class Intake(Part):
     ) -> Callable[[], _Taken]:
         """Take a chunk, behind which so many items are `read`; return what waits for the answer.
 
-        The answer has the next items as well, if few were read. The events are folded if the chunk was read with the
-        answer `before`, all of it is good, and none of its events is known.
+        The answer has the next items as well, if few were read. The events are folded if the chunk was read before the
+        answer `before`, and can be.
         """
         reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, self._longest]
-        if before is not None and self._fold(chunk, before):
-            script, (keys, args) = "take_folded", self._chunks.places(chunk, before.staged)
+        if before is not None and (folded := self._fold(chunk, before.at)):
+            script, (keys, args) = "take_folded", self._chunks.places(folded, before.staged)
         else:
             script, (keys, args) = "take_chunk", self._chunks.hashes(chunk)
         taking = self._script(script).begin(self._client, keys, [token, *reading, *args])
@@ -144,17 +145,20 @@ class Intake(Part):
 
         return taken
 
-    def _fold(self, chunk: Chunk, before: _Taken) -> bool:
-        """Write the events of a chunk folded, or nothing and return False: some are known, or there are letters.
+    def _fold(self, chunk: Chunk, at: bytes) -> Chunk | None:
+        """Write the new events of a chunk folded; return the chunk with just these, or None: nothing was written.
 
         Until they have their places nobody knows them. If they never get them, whoever takes these items writes them
-        anew.
+        anew: then they are in the way here.
         """
-        if chunk.letters or not chunk.ids:
-            return False
-        written = self._ask("MSETNX", *self._chunks.strings(chunk, before.at))
+        keys = self._keys
+        if chunk.ids and not self._ask("MSETNX", *self._chunks.strings(chunk, at)):
+            spelled = [(keys.event(one), keys.pending(type_of(one)), one) for one in chunk.ids]
+            chunk = chunk.without(are_known(self._client, spelled))
+            if chunk.ids and not self._ask("MSETNX", *self._chunks.strings(chunk, at)):
+                return None
         crash_point("drain.folded")
-        return bool(written)
+        return chunk if chunk.ids else None
 
     def rewrite_log_above(self, size: int) -> None:
         """Have the embedded server leave its append-only file as it is up to so many bytes; another is not RLM's."""

@@ -209,13 +209,17 @@ class Recovery(Part):
             entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
         return entries
 
-    def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
-        """Recover events of a type that are in none of its zsets: make them pending, or `retried` in the next run."""
+    def adopt(self, token: int, type_name: str, *, retried: bool = False, folded: bool = True) -> int:
+        """Recover events of a type that are in none of its zsets: make them pending, or `retried` in the next run.
+
+        `folded` ones are events only if they were pending, and without their place nobody can tell.
+        """
         keys = self._keys
         found = names_of(self._client, keys.event(f"*:{type_name}"))
         target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
-        ids, priority = [one.removeprefix(keys.event("")) for one in found], self._priority(type_name)
+        ids = [one.removeprefix(keys.event("")) for one in found]
+        priority = self._priority(type_name) if folded else ""
         calls: list[Call] = [
             ([keys.lease, target, keys.sequence, *zsets, *map(keys.event, chunk)], [token, priority, *chunk])
             for chunk in (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

@@ -53,16 +53,17 @@ def take(store: Store, token: int, run: Run, *items: bytes) -> tuple[int, int]:
 def leave_strays(store: Store, run: Run, *items: bytes) -> None:
     """Stage items and write their events folded, as a drain does that is interrupted before they have their places."""
     stage(store, *items)
-    assert store.intake._fold(chunk_of(store, run, *items), before(store))
+    assert store.intake._fold(chunk_of(store, run, *items), before(store).at)
 
 
 def place(store: Store, token: int, run: Run, *items: bytes, staged: int | None = None, read: int = 0) -> list[Any]:
-    """Give the folded events of items their places; return what the script does.
+    """Write the events of items folded, if there are none, and give them their places; return what the script does.
 
     So many items were `staged` when the chunk was read, by default those that are; so many were `read` behind it.
     """
-    left = store.client.llen(store.keys.processing) if staged is None else staged
-    keys, args = store.intake._chunks.places(chunk_of(store, run, *items), left)
+    left, chunk = store.client.llen(store.keys.processing) if staged is None else staged, chunk_of(store, run, *items)
+    store.client.execute_command(WRITE, *store.intake._chunks.strings(chunk, before(store).at))
+    keys, args = store.intake._chunks.places(chunk, left)
     reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, store.intake._longest]
     return PLACING(store.client, keys, [token, *reading, *args])
 

@@ -95,7 +95,7 @@ def test_many_strays_are_taken_in_the_order_of_their_items(store, token, run):
     folding.take(store, token, run, *items[10:20])
     for one in (*items[5:15:2], *items[30:]):
         stray = folding.chunk_of(store, run, one)
-        store.intake._fold(stray, folding.before(store))
+        store.intake._fold(stray, folding.before(store).at)
     stage(store, *items)
 
     assert take(store, token, run, *items) == (80, 20)

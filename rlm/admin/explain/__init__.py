@@ -104,9 +104,7 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
     Also returns the number of items that were not read.
     """
     for _ in range(_ROUNDS):
-        found = list(_in_ledger(store, asked))
-        # A drain that is interrupted may leave events without a place, whose items are still staged.
-        if found and not any(event.place is Place.NOWHERE for event in found):
+        if found := list(_in_ledger(store, asked)):
             return found, 0
         searched = search_items(store, asked)
         if searched.queued or not searched.moving:

@@ -44,17 +44,17 @@ end
 
 --- unfold_event
 -- Makes a hash of an event that is folded, as `fold` of rlm/ledger/folded.py does.
--- Gives  is_folded(event)  whether its key holds a folded event
+-- Gives  folded_parts(event)  {raw, taken_at, where its wallet begins, where its item begins}, false if it is not folded
 --        unfold_event(event, score)  true if it was folded and has this score now; another key stays unchanged
 local FOLDED = '^(%d+%.%d%d%d) (%d+) ()'
-local function is_folded(event)
+local function folded_parts(event)
   local raw = redis.pcall('GET', event)
   if type(raw) ~= 'string' then return false end
   local taken_at, size, from = string.match(raw, FOLDED)
   return taken_at and #raw >= from + size and {raw, taken_at, from, from + size}
 end
 local function unfold_event(event, score)
-  local found = is_folded(event)
+  local found = folded_parts(event)
   if not found then return false end
   local raw, taken_at, from, item = unpack(found)
   redis.call('DEL', event)  -- the first write: the next one is not refused for want of memory
@@ -68,8 +68,8 @@ end
 -- Uses   sequence
 -- Gives  score_anew(event, priority)  its order score; priority: that of its type, unless its item has one of its own
 local function score_anew(event, priority)
-  local folded = is_folded(event)
-  local read, item = pcall(cjson.decode, string.sub(folded[1], folded[4]))  -- not if it is packed
+  local raw, _, _, from = unpack(folded_parts(event))
+  local read, item = pcall(cjson.decode, string.sub(raw, from))  -- not if it is packed
   local own = read and type(item) == 'table' and tonumber(item.priority)
   return string.format('%.0f', (100 - (own or priority)) * 4398046511104 + redis.call('INCR', sequence))
 end

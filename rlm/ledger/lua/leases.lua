@@ -22,6 +22,7 @@ if held.err or held[3] and (not string.match(held[3], '^%d+$') or #held[3] > 15)
   redis.call('RENAME', lease, quarantine)
   redis.pcall('HSET', register, quarantine, note)  -- the register may be invalid, too
   held, aside = {}, 1
+  least = math.max(least, schema)  -- whom it barred is not known any more
 end
 local newer, highest = '', schema
 for _, known in ipairs(KEYS[4] and redis.pcall('HKEYS', KEYS[4]) or {}) do  -- an invalid hash has none

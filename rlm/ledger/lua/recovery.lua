@@ -195,7 +195,7 @@ local token, event_id, priority = ARGV[1], ARGV[2], tonumber(ARGV[3])
 -- include fence
 -- include unfold_event
 -- include score_anew
-if not redis.call('ZSCORE', pending, event_id) or not is_folded(event) then return 0 end
+if not redis.call('ZSCORE', pending, event_id) or not folded_parts(event) then return 0 end
 local score = score_anew(event, priority)
 unfold_event(event, score)
 redis.call('ZADD', pending, score, event_id)
@@ -233,7 +233,7 @@ return 1
 -- KEYS[3]  sequence  counter of arrivals
 -- KEYS[4..] every zset of the type: pending, inflight, backoff, spent, retried; then the key of each event
 -- ARGV[1]  token
--- ARGV[2]  priority  of the type
+-- ARGV[2]  priority  of the type; empty: folded events stay, because they were never where this type's events were lost
 -- ARGV[3..] id of each event
 -- Returns  how many were taken in
 -- Atomic because an event must be in one state, and from this instant older answers are refused: it has no owner.
@@ -247,7 +247,7 @@ for index = 9, #KEYS do
   local event, event_id, held = KEYS[index], ARGV[index - 6], false
   for zset = 4, 8 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
   local told = redis.pcall('HMGET', event, 'score', 'state')
-  if not held and is_folded(event) then
+  if not held and told.err and priority and folded_parts(event) then
     redis.call('ZADD', target, score_anew(event, priority), event_id)
     adopted = adopted + 1
   elseif not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then

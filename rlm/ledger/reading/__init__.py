@@ -19,7 +19,7 @@ from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.folded import read_at_once, read_fields
+from rlm.ledger.folded import is_folded, read_at_once, read_fields
 from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import SLICE, Command, ask, batch
 
@@ -158,9 +158,9 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     read += [("ZSCORE", key, event_id) for key in zsets.values()]
     fields, told = read_at_once(store.client, keys.event(event_id), read)
     (seconds, microseconds), current, runs, rank, pending, *scores = told
-    if not fields:
-        return None
     placed = [(place, score) for place, score in zip(zsets, scores, strict=True) if score is not None]
+    if not fields or (is_folded(fields) and not placed):  # the latter is nobody's: a drain may be about to place it
+        return None
     place, score = placed[0] if placed else (_settled(fields), 0.0)
     if place is Place.PENDING and current is None:
         place = Place.LEFTOVER
