@@ -133,7 +133,7 @@ class ChunkWriter:
         folded: list[Argument] = []
         family = self._keys.event("")
         for id_, wallet, item in zip(chunk.ids, chunk.wallets, kept, strict=True):
-            folded += (family + id_, fold(taken_at, wallet.encode(), item))
+            folded += (family + id_, fold(id_, taken_at, wallet, item))
         return folded
 
     def places(self, chunk: Chunk, staged: int) -> Call:

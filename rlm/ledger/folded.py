@@ -17,24 +17,43 @@ from rlm.core.errors import StoreGarbledError
 from rlm.ledger.connect import translated
 from rlm.ledger.scripts import Command, batch
 
-#: When it was taken, seconds since 1970, and the number of bytes of its wallet's name, with which the rest begins.
-_HEAD = re.compile(rb"(\d+\.\d{3}) (\d{1,9}) ")
+#: When it was taken, seconds since 1970, how its item is kept, and the number of bytes of its wallet's name, with which
+#: the rest begins.
+_HEAD = re.compile(rb"(\d+\.\d{3})([ :,])(\d{1,9}) ")
+#: How an item is kept: whole, or without its beginning, which most have, with blanks or without: `_beginning`.
+_WHOLE, _WITH_BLANKS, _DENSE = b" :,"
 
 
-def fold(taken_at: bytes, wallet: bytes, item: bytes) -> bytes:
+def fold(event_id: str, taken_at: bytes, wallet_name: str, item: bytes) -> bytes:
     """Return an event as a string. Its id is in its key, its score in its place alone.
 
     `taken_at` is in seconds since 1970, with three decimals; `item` may be packed.
     """
-    return b"%b %d %b%b" % (taken_at, len(wallet), wallet, item)
+    how = _WITH_BLANKS if item.startswith(b'{"id": ') else _DENSE
+    begins, wallet = _beginning(how, event_id, wallet_name), wallet_name.encode()
+    if item.startswith(begins):
+        return b"%b%c%d %b%b" % (taken_at, how, len(wallet), wallet, item[len(begins) :])
+    return b"%b%c%d %b%b" % (taken_at, _WHOLE, len(wallet), wallet, item)
 
 
-def unfold(raw: bytes) -> dict[bytes, bytes] | None:
+def unfold(event_id: str, raw: bytes) -> dict[bytes, bytes] | None:
     """Return the fields of a folded event as its hash would have them, but for `score`; None if `raw` is none."""
     head = _HEAD.match(raw)
-    if head is None or (ends := head.end() + int(head[2])) >= len(raw):
+    if head is None or (ends := head.end() + int(head[3])) >= len(raw):
         return None
-    return {b"taken_at": head[1], b"wallet": raw[head.end() : ends], b"item": raw[ends:]}
+    wallet, how = raw[head.end() : ends], head[2][0]
+    begins = b"" if how == _WHOLE else _beginning(how, event_id, wallet.decode(errors="surrogateescape"))
+    return {b"taken_at": head[1], b"wallet": wallet, b"item": begins + raw[ends:]}
+
+
+def _beginning(how: int, event_id: str, wallet: str) -> bytes:
+    """Return the part of an item that follows from its event's id and its wallet."""
+    item_id = event_id.rpartition(":")[0]
+    if how == _WITH_BLANKS:
+        begins = f'{{"id": "{item_id}", "wallet_name": "{wallet}", "events": ["'
+    else:
+        begins = f'{{"id":"{item_id}","wallet_name":"{wallet}","events":["'
+    return begins.encode(errors="surrogateescape")
 
 
 def is_folded(fields: Mapping[bytes, bytes]) -> bool:
@@ -55,7 +74,7 @@ def read_fields(client: redis.Redis, keys: Sequence[str], *fields: str) -> list[
         for place, raw in zip(folded, strings, strict=True):
             if isinstance(raw, redis.ResponseError):  # it was claimed meanwhile, and is a hash, or it is no event
                 found[place] = client.hmget(keys[place], list(fields))
-            elif (event := unfold(raw or b"")) is not None:
+            elif (event := unfold(_id_in(keys[place]), raw or b"")) is not None:
                 found[place] = [event.get(one.encode()) for one in fields]
             elif raw is None:  # it was settled meanwhile, and is not remembered
                 found[place] = [None] * len(fields)
@@ -76,7 +95,7 @@ def read_at_once(client: redis.Redis, key: str, commands: Sequence[Command]) -> 
         except StoreGarbledError as error:
             wrong = error
             continue
-        fields = kept if command == "HGETALL" else {} if kept is None else unfold(kept)
+        fields = kept if command == "HGETALL" else {} if kept is None else unfold(_id_in(key), kept)
         if fields is not None:
             return fields, replies
         break
@@ -95,6 +114,11 @@ def are_known(client: redis.Redis, events: Sequence[tuple[str, str, str]]) -> li
         for place, score in zip(strings, scores, strict=True):
             found[place] = score is not None
     return list(map(bool, found))
+
+
+def _id_in(key: str) -> str:
+    """Return the event id in an event's key; a prefix has no colon."""
+    return key.split(":", 2)[2]
 
 
 def _run(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:

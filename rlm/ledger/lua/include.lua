@@ -44,22 +44,24 @@ end
 
 --- unfold_event
 -- Makes a hash of an event that is folded, as `fold` of rlm/ledger/folded.py does.
--- Gives  folded_parts(event)  {raw, taken_at, where its wallet begins, where its item begins}, false if it is not folded
+-- Gives  folded_parts(event)  {when it was taken, wallet, item}, nil if its key does not hold a folded event
 --        unfold_event(event, score)  true if it was folded and has this score now; another key stays unchanged
-local FOLDED = '^(%d+%.%d%d%d) (%d+) ()'
+local BEGINNING = {
+  [':'] = '{"id": "%s", "wallet_name": "%s", "events": ["', [','] = '{"id":"%s","wallet_name":"%s","events":["'}
 local function folded_parts(event)
   local raw = redis.pcall('GET', event)
-  if type(raw) ~= 'string' then return false end
-  local taken_at, size, from = string.match(raw, FOLDED)
-  return taken_at and #raw >= from + size and {raw, taken_at, from, from + size}
+  if type(raw) ~= 'string' then return end
+  local taken_at, kept, size, from = string.match(raw, '^(%d+%.%d%d%d)([ :,])(%d+) ()')
+  if not taken_at or #raw < from + size then return end
+  local wallet, item = string.sub(raw, from, from + size - 1), string.sub(raw, from + size)
+  if kept ~= ' ' then item = BEGINNING[kept]:format(string.match(event, '^[^:]*:event:(.*):'), wallet) .. item end
+  return {taken_at, wallet, item}
 end
 local function unfold_event(event, score)
   local found = folded_parts(event)
-  if not found then return false end
-  local raw, taken_at, from, item = unpack(found)
+  if not found then return end
   redis.call('DEL', event)  -- the first write: the next one is not refused for want of memory
-  redis.call('HSET', event, 'wallet', string.sub(raw, from, item - 1), 'item', string.sub(raw, item), 'score', score,
-    'taken_at', taken_at)
+  redis.call('HSET', event, 'wallet', found[2], 'item', found[3], 'score', score, 'taken_at', found[1])
   return true
 end
 
@@ -68,8 +70,7 @@ end
 -- Uses   sequence
 -- Gives  score_anew(event, priority)  its order score; priority: that of its type, unless its item has one of its own
 local function score_anew(event, priority)
-  local raw, _, _, from = unpack(folded_parts(event))
-  local read, item = pcall(cjson.decode, string.sub(raw, from))  -- not if it is packed
+  local read, item = pcall(cjson.decode, folded_parts(event)[3])  -- not if it is packed
   local own = read and type(item) == 'table' and tonumber(item.priority)
   return string.format('%.0f', (100 - (own or priority)) * 4398046511104 + redis.call('INCR', sequence))
 end
