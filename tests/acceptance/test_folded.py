@@ -130,6 +130,17 @@ def test_each_page_and_metric_says_the_same(inst, waiting, state):
         assert differing(inst, ids, {path: partial(get, path) for path in PATHS}) == {}
 
 
+def test_what_has_neither_a_place_nor_an_item_is_not_there(inst):
+    """What a deposed conductor writes late may stay behind; of an event that failed, its letter is told."""
+    windows.trust(inst.store)
+    run = steps.open_run(inst.store, inst.token)
+    folding.leave_strays(inst.store, run, *ITEMS[:2])
+    inst.store.client.delete(inst.store.keys.processing)
+    letter = {"v": 1, "reason": "rejected", "event_id": EVENT}
+
+    assert inst.run("explain", steps.event_id(2)).exit_code == 2
+
+
 @pytest.mark.parametrize("is_open", [True, False])
 def test_an_event_without_a_place_is_the_one_in_its_item(inst, is_open):
     """A drain was interrupted: whoever takes the item takes the event, and until then it is queued, once."""

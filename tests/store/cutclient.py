@@ -38,11 +38,11 @@ class CutClient:
         pipeline.execute = partial(self._call, pipeline.execute)
         return pipeline
 
-    def _call(self, command: Callable[..., Any], *args: Any) -> Any:
+    def _call(self, command: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self.calls += 1
         if self.calls == self._at and not self._applied:
             raise redis.ConnectionError("cut before the server had it")
-        reply = command(*args)
+        reply = command(*args, **options)
         if self.calls == self._at:
             raise redis.ConnectionError("cut before the reply was back")
         return reply

@@ -50,6 +50,12 @@ def take(store: Store, token: int, run: Run, *items: bytes) -> tuple[int, int]:
     return taken
 
 
+def write(store: Store, run: Run, *items: bytes) -> bool:
+    """Write the events of items folded; return whether that was done, which it is not if one of them is there."""
+    strings = store.intake._chunks.strings(chunk_of(store, run, *items), before(store).at)
+    return bool(store.client.execute_command(WRITE, *strings))
+
+
 def leave_strays(store: Store, run: Run, *items: bytes) -> None:
     """Stage items and write their events folded, as a drain does that is interrupted before they have their places."""
     stage(store, *items)
@@ -57,13 +63,20 @@ def leave_strays(store: Store, run: Run, *items: bytes) -> None:
 
 
 def place(store: Store, token: int, run: Run, *items: bytes, staged: int | None = None, read: int = 0) -> list[Any]:
-    """Write the events of items folded, if there are none, and give them their places; return what the script does.
+    """Write the events of items folded, if none of them is there, and do `give_places`."""
+    write(store, run, *items)
+    return give_places(store, token, run, *items, staged=staged, read=read)
+
+
+def give_places(
+    store: Store, token: int, run: Run, *items: bytes, staged: int | None = None, read: int = 0
+) -> list[Any]:
+    """Give the folded events of items their places; return what the script does.
 
     So many items were `staged` when the chunk was read, by default those that are; so many were `read` behind it.
     """
-    left, chunk = store.client.llen(store.keys.processing) if staged is None else staged, chunk_of(store, run, *items)
-    store.client.execute_command(WRITE, *store.intake._chunks.strings(chunk, before(store).at))
-    keys, args = store.intake._chunks.places(chunk, left)
+    left = store.client.llen(store.keys.processing) if staged is None else staged
+    keys, args = store.intake._chunks.places(chunk_of(store, run, *items), left)
     reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, store.intake._longest]
     return PLACING(store.client, keys, [token, *reading, *args])
 

@@ -194,6 +194,15 @@ def test_whoever_looks_while_lanes_claim_finds_each_event_in_one_place(store, to
     assert {event_state(store, one).place for one in steps.event_ids(62)} == {Place.IN_FLIGHT}
 
 
+def test_one_without_a_place_is_nowhere(store, token, run):
+    """It is nobody's: whoever takes its item writes it anew. A hash without a place is an event all the same."""
+    folding.leave_strays(store, run, *steps.items(2, steps.TYPE, first=3))
+    store.client.hset(key(store, 5), mapping={"wallet": "w", "item": "{}", "score": "1", "taken_at": "1.000"})
+
+    assert [event_state(store, steps.event_id(number)) for number in (3, 4)] == [None, None]
+    assert event_state(store, steps.event_id(5)).place is Place.NOWHERE
+
+
 def test_which_events_are_known(store, token, run):
     """A hash, also a settled one, and a folded one in its place; not a stray, nor what is no event."""
     claim(store, token, run)

@@ -93,6 +93,19 @@ def test_a_damaged_lease_is_refused(store, token):
         store.leases.require(token, LEAST_TO_UNFOLD)
 
 
+@pytest.mark.parametrize("flaw", [("token", "garbage"), None], ids=["no token", "no hash"])
+def test_once_a_damaged_lease_is_set_aside_lower_schemas_are_barred(store, token, monkeypatch, flaw):
+    """Whom it barred is not known any more: whoever sets it aside bars all that read less than itself."""
+    store.leases.require(token, LEAST_TO_UNFOLD)
+    if flaw:
+        store.client.hset(store.keys.lease, *flaw)
+    else:
+        store.client.set(store.keys.lease, "x")
+
+    assert [barred(store, monkeypatch, schema) for schema in (SCHEMA, SCHEMA - 1, SCHEMA)] == [False, True, False]
+    assert store.leases.least() == SCHEMA
+
+
 def test_ten_at_once_leave_the_highest(store, token):
     """Whatever their order."""
     steps.at_once(*[lambda least=least: store.leases.require(token, least) for least in range(3, 13)])

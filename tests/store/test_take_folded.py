@@ -9,7 +9,7 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.item import order_offset
 from rlm.ledger.intake import CHUNK_ITEMS
 from tests.store import folding, looks, steps
-from tests.store.folding import place, stage, staged
+from tests.store.folding import give_places, place, stage, staged, write
 
 GONE = [-1]
 
@@ -134,10 +134,36 @@ def test_an_event_twice_in_the_chunk_is_counted_as_a_duplicate(store, token, run
     assert staged(store) == []
 
 
+def test_dead_letters_are_written_with_the_places(store, token, run):
+    """And counted, the oldest item's first; it is refused with all the rest."""
+    items = [b"bad", steps.item("i1", steps.TYPE), steps.item("i2", "No such type"), b"worse"]
+    folding.leave_strays(store, run, *items)
+    with looks.nothing_changes(store):
+        assert give_places(store, token, run, *items, staged=3) == GONE
+
+    assert give_places(store, token, run, *items)[:3] == [1, 0, 0]
+
+    assert [one["reason"] for one in looks.letters(store)] == ["not_json", "unknown_type", "not_json"]
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "invalid": 3}
+    with looks.nothing_changes(store):
+        assert give_places(store, token, run, *items, staged=4) == GONE
+
+
+def test_events_that_a_fail_over_lost_get_no_places(store, token, run):
+    """The replica may not have what was written last: places without events would be dead letters without items."""
+    items = [*steps.items(3, steps.TYPE, steps.OTHER_TYPE), b"bad"]
+    folding.leave_strays(store, run, *items)
+    store.client.delete(*(store.keys.event(one) for one in folding.chunk_of(store, run, *items).ids))
+
+    with looks.nothing_changes(store):
+        assert give_places(store, token, run, *items) == GONE
+
+
 def test_another_length_is_refused(store, token, run):
     """One item more or fewer than when they were read, even if it is of the other end: whose places are they?"""
     items = steps.items(3, steps.TYPE)
     stage(store, *items)
+    write(store, run, *items[:2])
 
     with looks.nothing_changes(store):
         assert [place(store, token, run, *items[:2], staged=number) for number in (2, 4)] == [GONE, GONE]
@@ -151,9 +177,11 @@ def test_another_length_is_refused(store, token, run):
 def test_a_chunk_that_is_not_what_is_staged_is_refused(store, token, run, read):
     """It begins or ends with other items, as after a chunk whose answer was lost; nothing is written."""
     stage(store, *steps.items(3, steps.TYPE))
+    items = [steps.item(one, steps.TYPE) for one in read]
+    write(store, run, *items)
 
     with looks.nothing_changes(store):
-        assert place(store, token, run, *(steps.item(one, steps.TYPE) for one in read)) == GONE
+        assert place(store, token, run, *items) == GONE
 
 
 def test_a_repeated_call_changes_nothing(store, token, run):
@@ -192,7 +220,7 @@ def test_a_stale_token_writes_nothing(store, token, run):
 def test_a_closed_run_takes_nothing(store, token, run):
     """A drain that was late by a whole run is fenced, even with the right token."""
     items = steps.items(2, steps.TYPE)
-    stage(store, *items)
+    folding.leave_strays(store, run, *items)
     steps.finish(store, token, run)
     store.runs.close(run.id, {}, [], wanted=0)
     steps.open_run(store, token)
@@ -201,21 +229,22 @@ def test_a_closed_run_takes_nothing(store, token, run):
         place(store, token, run, *items)
 
 
-@pytest.mark.parametrize("family", ["types", "sequence", "tally", "pending", "pending of another type"])
+@pytest.mark.parametrize("family", ["types", "sequence", "tally", "failed", "pending", "pending of another type"])
 def test_a_damaged_key_is_refused_before_anything_is_changed(store, token, run, family):
     """Whichever of those that it writes: else events would have places that are not counted, or no place."""
-    items = [steps.item("i1", steps.TYPE, steps.OTHER_TYPE), steps.item("i1", steps.TYPE)]
-    stage(store, *items)
+    items = [steps.item("i1", steps.TYPE, steps.OTHER_TYPE), steps.item("i1", steps.TYPE), b"bad"]
+    folding.leave_strays(store, run, *items)
     keys = store.keys
     damaged = {
         "types": keys.types,
         "sequence": keys.sequence,
         "tally": keys.tally(run.id),
+        "failed": keys.failed,
         "pending": keys.pending(steps.TYPE),
         "pending of another type": keys.pending(steps.OTHER_TYPE),
     }[family]
     store.client.delete(damaged)
-    store.client.rpush(damaged, "no such key")
+    (store.client.sadd if family == "failed" else store.client.rpush)(damaged, "no such key")
 
     with looks.nothing_changes(store), pytest.raises(StoreError, match="WRONGTYPE"):
         place(store, token, run, *items)
