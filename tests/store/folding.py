@@ -88,7 +88,7 @@ def fold_in_place(store: Store, *event_ids: str) -> None:
         kept: Any = store.client.hgetall(key)
         assert set(kept) == {b"wallet", b"item", b"score", b"taken_at"}, kept
         store.client.delete(key)
-        store.client.set(key, fold(kept[b"taken_at"], kept[b"wallet"], kept[b"item"]))
+        store.client.set(key, fold(one, kept[b"taken_at"], kept[b"wallet"].decode(), kept[b"item"]))
 
 
 def is_folded(store: Store, event_id: str) -> bool:

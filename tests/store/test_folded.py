@@ -42,7 +42,7 @@ def either(request, make_store):
 
 def unfolded(store, event_id):
     """Return when a folded event was taken, and its item as it is kept."""
-    event = unfold(store.client.get(store.keys.event(event_id)))
+    event = unfold(event_id, store.client.get(store.keys.event(event_id)))
     return event[b"taken_at"], event[b"item"]
 
 

@@ -14,7 +14,7 @@ from rlm.ledger.reading.waiting import EventFilter, Mark, waiting_page
 from rlm.ledger.scripts import SOURCES
 from tests.each import each
 from tests.store import folding, looks, steps
-from tests.unit.test_folded import ITEMS, NONE, WALLETS
+from tests.unit.test_folded import ITEMS, NONE, SPELLINGS, WALLETS
 from tests.values import replace
 
 pytestmark = pytest.mark.both_servers
@@ -37,7 +37,7 @@ def key(store, number=1):
 
 
 def kept(store, number=1):
-    event = unfold(store.client.get(key(store, number)))
+    event = unfold(steps.event_id(number), store.client.get(key(store, number)))
     return [event[b"wallet"], event[b"item"], event[b"taken_at"], None, None]
 
 
@@ -151,7 +151,7 @@ def test_all_fields_and_other_answers_are_of_one_instant(store, run, between):
     folded_one, (score,) = read_at_once(
         store.client, key(store, 2), [("ZSCORE", places(store)[0][1], "i2:" + steps.TYPE)]
     )
-    assert (folded_one, len(claiming)) == (unfold(store.client.get(key(store, 2))), 6)
+    assert (folded_one, len(claiming)) == (unfold(steps.event_id(2), store.client.get(key(store, 2))), 6)
     assert score is not None
 
 
@@ -227,9 +227,11 @@ def test_lua_unfolds_as_python_does(store, token, run):
         store.client.set(key(store, 9), raw)
         return store.client.eval(script, 4, *names, token, EVENT, 5)
 
-    for raw in (folded.fold(b"1703123456.789", wallet.encode(), item) for wallet in WALLETS for item in ITEMS):
+    spelt = [[(spelling % ("i9", wallet)).encode() + b'x"]}' for spelling in SPELLINGS] for wallet in WALLETS]
+    cases = [(wallet, item) for wallet, own in zip(WALLETS, spelt, strict=True) for item in (*ITEMS, *own)]
+    for raw in (folded.fold(steps.event_id(9), b"1703123456.789", wallet, item) for wallet, item in cases):
         assert unfolded(raw) == 1
-        assert store.client.hgetall(key(store, 9)) == {**unfold(raw), b"score": b"7"}
+        assert store.client.hgetall(key(store, 9)) == {**unfold(steps.event_id(9), raw), b"score": b"7"}
         store.client.delete(key(store, 9))
     for raw in NONE:
         assert unfolded(raw) == 0
@@ -267,7 +269,7 @@ def test_readers_find_the_same_whether_it_is_folded(store, several, what, read):
     kept = {one: store.client.get(store.keys.event(one)) for one in ids}
     for one in ids:
         score = store.client.zscore(store.keys.pending(one.rpartition(":")[2]), one)
-        fields = {**unfold(kept[one]), b"score": b"%d" % score}
+        fields = {**unfold(one, kept[one]), b"score": b"%d" % score}
         store.client.delete(store.keys.event(one))
         store.client.hset(store.keys.event(one), mapping=fields)
 

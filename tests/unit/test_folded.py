@@ -29,6 +29,10 @@ PIECES = [
 ]
 WALLETS = ["w", " ", " leading", "12 ab", "1.000 2 ab", "ко 7 шелёк", "💰" * 125, "x" * 500, "\t", "0"]
 ITEMS = [b"{}", b" ", b"1", b"\x00", b'{"id": "i1"}', "\u00e4".encode(), bytes(range(256)), b"x" * 65_536]
+ID = "i1:a:b:TYPE"
+
+#: How a beginning may be spelt that is left out.
+SPELLINGS = ['{"id": "%s", "wallet_name": "%s", "events": ["', '{"id":"%s","wallet_name":"%s","events":["']
 
 #: What is not a folded event.
 NONE = [
@@ -40,7 +44,7 @@ NONE = [
 
 
 def assert_comes_back(taken_at, wallet, item):
-    assert unfold(fold(taken_at, wallet.encode(), item)) == {
+    assert unfold(ID, fold(ID, taken_at, wallet, item)) == {
         b"taken_at": taken_at,
         b"wallet": wallet.encode(),
         b"item": item,
@@ -51,6 +55,18 @@ def assert_comes_back(taken_at, wallet, item):
 def test_it_comes_back_byte_for_byte(wallet, item):
     """Whatever is in the wallet's name and in the item."""
     assert_comes_back(b"1703123456.789", wallet, item)
+
+
+@each(("wallet", "spelling"), [(wallet, spelling) for wallet in WALLETS for spelling in SPELLINGS])
+def test_the_beginning_that_its_key_and_wallet_tell_is_left_out(wallet, spelling):
+    """In both spellings, whatever comes then; not of another id or wallet, nor of a part of it."""
+    begins = spelling % ("i1:a:b", wallet)
+    item, cut = f'{begins}TYPE"], "more": 1}}'.encode(), spelling % ("i1:a:b", wallet + "x")
+
+    assert len(fold(ID, b"1.000", wallet, item)) < len(item) - len("wallet_name")
+    for one in (item, f"{begins}]".encode(), begins[:-1].encode(), cut.encode()):
+        assert_comes_back(b"1.000", wallet, one)
+    assert_comes_back(b"1.000", wallet, (spelling % ("i1:a", wallet)).encode() + b"x")
 
 
 @each("seed", range(300))
@@ -73,9 +89,9 @@ def test_a_packed_item_comes_back_packed(wallet):
 @each("raw", NONE)
 def test_what_is_not_one_is_none(raw):
     """Without a time, the size of the wallet's name, and at least one byte of an item, it is somebody else's."""
-    assert unfold(raw) is None
+    assert unfold(ID, raw) is None
 
 
 def test_an_item_is_behind_an_empty_name():
     """The name is what its size says, also none; no item of the audit list has such a wallet."""
-    assert unfold(b"1.000 0 a") == {b"taken_at": b"1.000", b"wallet": b"", b"item": b"a"}
+    assert unfold(ID, b"1.000 0 a") == {b"taken_at": b"1.000", b"wallet": b"", b"item": b"a"}

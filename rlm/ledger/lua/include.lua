@@ -47,14 +47,15 @@ end
 -- Gives  folded_parts(event)  {when it was taken, wallet, item}, nil if its key does not hold a folded event
 --        unfold_event(event, score)  true if it was folded and has this score now; another key stays unchanged
 local BEGINNING = {
-  [':'] = '{"id": "%s", "wallet_name": "%s", "events": ["', [','] = '{"id":"%s","wallet_name":"%s","events":["'}
+  [':'] = {'{"id": "', '", "wallet_name": "', '", "events": ["'}, [','] = {'{"id":"', '","wallet_name":"', '","events":["'}}
 local function folded_parts(event)
   local raw = redis.pcall('GET', event)
   if type(raw) ~= 'string' then return end
   local taken_at, kept, size, from = string.match(raw, '^(%d+%.%d%d%d)([ :,])(%d+) ()')
   if not taken_at or #raw < from + size then return end
   local wallet, item = string.sub(raw, from, from + size - 1), string.sub(raw, from + size)
-  if kept ~= ' ' then item = BEGINNING[kept]:format(string.match(event, '^[^:]*:event:(.*):'), wallet) .. item end
+  local begins = BEGINNING[kept]
+  if begins then item = begins[1] .. string.match(event, '^[^:]*:event:(.*):') .. begins[2] .. wallet .. begins[3] .. item end
   return {taken_at, wallet, item}
 end
 local function unfold_event(event, score)
