@@ -15,7 +15,7 @@ from rlm.cli.group import rlm
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import look
 from tests.acceptance.webapp import served
-from tests.store import folding, looks, steps, windows
+from tests.store import deadletters, folding, looks, steps, windows
 from tests.values import replace
 
 WALLET = "ко 7 шелёк"
@@ -131,14 +131,17 @@ def test_each_page_and_metric_says_the_same(inst, waiting, state):
 
 
 def test_what_has_neither_a_place_nor_an_item_is_not_there(inst):
-    """What a deposed conductor writes late may stay behind; of an event that failed, its letter is told."""
+    """A deposed conductor writes it late, and it may stay behind; of an event that failed, its letter is told."""
     windows.trust(inst.store)
-    run = steps.open_run(inst.store, inst.token)
-    folding.leave_strays(inst.store, run, *ITEMS[:2])
-    inst.store.client.delete(inst.store.keys.processing)
-    letter = {"v": 1, "reason": "rejected", "event_id": EVENT}
+    inst.push(ITEMS[1])
+    run = steps.start_run(inst.store, inst.token)
+    steps.put_into(inst.store, run, "running")
+    deadletters.reject(inst.store, inst.token, replace(run, state="running"))
+    inst.store.client.delete(inst.store.keys.event(steps.event_id(2)))  # forgotten
+    assert folding.write(inst.store, run, *ITEMS[:2])
 
-    assert inst.run("explain", steps.event_id(2)).exit_code == 2
+    assert inst.json("explain", steps.event_id(2))["state"] == "failed"
+    inst.rlm("explain", EVENT, code=3)
 
 
 @pytest.mark.parametrize("is_open", [True, False])

@@ -8,7 +8,7 @@ from rlm.core.errors import FencedError
 from rlm.core.item import order_offset
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import OUT_OF_THE_WAY
-from tests.store import folding, looks, steps
+from tests.store import deadletters, folding, looks, steps
 from tests.store.folding import stage, staged
 
 pytestmark = pytest.mark.both_servers
@@ -180,3 +180,34 @@ def test_nobody_takes_a_stray_for_an_event(store, token, run):
         assert store.recovery.fail_unknown(token, run.id, steps.TYPE) == 0
         assert store.recovery.drop(steps.event_ids(2)) == (0, True)
         assert looks.counts(store).unsettled == 0
+
+
+def test_a_stray_is_not_in_the_way_of_its_letter(store, token, letter):
+    """A deposed conductor wrote it late: the failed event is retried, once, with the item of its letter."""
+    store.client.delete(store.keys.event(steps.event_id(1)))  # forgotten: else the stray could not be there
+    assert folding.write(store, steps.open_run(store, token), steps.item("i1", steps.TYPE, n="written late"))
+
+    assert [deadletters.retry(store, letter) for _ in range(2)] == [True, False]
+
+    assert looks.where(store, steps.event_id(1)) == ["retried"]
+    assert looks.event(store, steps.event_id(1))["item"].encode() == steps.item("i1", steps.TYPE)
+    assert looks.letters(store) == []
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_where_others_are_lost_strays_stay(store, token, run, retried):
+    """Folded ones were never there; what was there is a hash, and is found again."""
+    items = steps.items(4, steps.TYPE)
+    folding.take(store, token, run, items[0])
+    stage(store, items[1])
+    assert take(store, token, run, items[1]) == (1, 0)
+    folding.leave_strays(store, run, *items[2:])
+    store.client.zrem(store.keys.pending(steps.TYPE), steps.event_id(2))
+    before = strings(store, *steps.event_ids(4)[2:])
+
+    assert store.recovery.adopt(token, steps.TYPE, retried=retried, folded=False) == 1
+
+    assert looks.where(store, steps.event_id(2)) == ["retried" if retried else "pending"]
+    assert strings(store, *steps.event_ids(4)[2:]) == before
+    assert [looks.where(store, one) for one in steps.event_ids(4)[2:]] == [[], []]
+    assert take(store, token, run, *items[2:]) == (2, 0)
