@@ -107,7 +107,7 @@ class WorkerProcess:
         self._said_at = self._beat_at = float("-inf")
         self._said_every = 0.0
         self._dispatcher = Dispatcher(resolve_headers)
-        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
+        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._lane_begins)
         self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
         patience = PATIENCE_SECONDS + random.uniform(0.0, SPREAD_SECONDS)
         ended = partial(telemetry.run_ended, store.settings)
@@ -186,11 +186,23 @@ class WorkerProcess:
         With events in hand it announces more often. Then they are taken back sooner if its host is lost, and an outage
         of Redis cuts no call if it ends before the fence is due.
         """
-        every = HEARTBEAT_SECONDS if self._lanes.rest() else BRISK_SECONDS
+        every = HEARTBEAT_SECONDS if self._rests() else BRISK_SECONDS
         due = self._due_seconds(every)
         if due > 0:
             return due
         return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
+
+    def _rests(self) -> bool:
+        """Return whether no lane takes turns. Until one does, the fence has nothing to cut and sleeps."""
+        self._fence.relax()  # first, because a lane may begin at any moment
+        if self._lanes.rest():
+            return True
+        self._fence.watch()
+        return False
+
+    def _lane_begins(self) -> None:
+        self._fence.watch()
+        self._wakeup.wake()
 
     def _due_seconds(self, every: float) -> float:
         """Return the seconds until an announcement is due, also by the interval that was announced last."""

@@ -47,20 +47,20 @@ class InstantDispatcher:
         """Connect."""
         return _Wire()
 
-    def borrow(self, endpoints: Iterable[Endpoint]) -> dict[str, _Wire]:
-        """Take a kept connection to each endpoint that has one."""
+    def borrow(self, endpoints: Iterable[str]) -> dict[str, _Wire]:
+        """Take a kept connection to each origin that has one."""
         with self._lock:
-            return {one.url: wires.pop() for one in endpoints if (wires := self._kept.get(one.url))}
+            return {origin: wires.pop() for origin in endpoints if (wires := self._kept.get(origin))}
 
     def put_back(self, borrowed: Mapping[str, _Wire]) -> None:
         """Put back unused connections."""
         with self._lock:
-            for url, wire in borrowed.items():
-                self._kept.setdefault(url, []).append(wire)
+            for origin, wire in borrowed.items():
+                self._kept.setdefault(origin, []).append(wire)
 
     def keep(self, endpoint: Endpoint, connection: _Wire) -> None:
         """Keep a connection."""
-        self.put_back({endpoint.url: connection})
+        self.put_back({endpoint.origin: connection})
 
     def send(self, *_told: Any) -> None:
         """Send."""

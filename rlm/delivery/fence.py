@@ -32,7 +32,8 @@ class Fence:
         self._announced_at = float("-inf")
         #: Events claimed before this moment may belong to another worker by now, monotonic seconds.
         self._whole_since = float("inf")
-        self._stopped = threading.Event()
+        self._stopped, self._needed = threading.Event(), threading.Event()
+        self._needed.set()
 
     def start(self) -> None:
         """Start watching."""
@@ -41,6 +42,15 @@ class Fence:
     def stop(self) -> None:
         """Stop watching."""
         self._stopped.set()
+        self.watch()
+
+    def relax(self) -> None:
+        """Sleep until `watch` is called, because no call is under way."""
+        self._needed.clear()
+
+    def watch(self) -> None:
+        """Cut calls from now on; call this before one begins."""
+        self._needed.set()
 
     @property
     def shut(self) -> bool:
@@ -70,6 +80,7 @@ class Fence:
         while not self._stopped.wait(max(_LOOK_SECONDS, min(self._left_seconds(), self._seconds))):
             if self.shut:
                 self._cut()  # repeatedly, because a call may have left at the same moment
+            self._needed.wait()
 
 
 class NoFence(Fence):

@@ -30,12 +30,12 @@ from rlm.delivery.outcome import (
 )
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
-#: For how long no connection is kept to an endpoint that spoke unasked, seconds. Late data that arrives during the next
+#: For how long no connection is kept to an origin that spoke unasked, seconds. Late data that arrives during the next
 #: call would be taken for its answer.
 DISTRUST_SECONDS = 600.0
 #: An endpoint rarely closes a connection sooner than this after an answer, seconds.
 _LATELY_SECONDS = 1.0
-#: The most connections that a lane takes into a turn. With more endpoints it takes those used last, and connects to
+#: The most connections that a lane takes into a turn. With more origins it takes those used last, and connects to
 #: others after the claim, because naming thousands would cost more.
 MOST_BORROWED = 100
 
@@ -57,7 +57,7 @@ class Dispatcher:
     def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
-        #: By URL; the one used last is last.
+        #: By origin; the one used last is last.
         self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
         self._distrusted_until: dict[str, float] = {}
         self._busy: set[Connection] = set()
@@ -81,36 +81,39 @@ class Dispatcher:
         return self._open(endpoint, seconds)
 
     def reach(self, endpoint: Endpoint) -> None:
-        """Replace all kept connections to `endpoint` by a new one, because its way was shut and they may be dead.
+        """Replace all kept connections to its origin by a new one, because its way was shut and they may be dead.
 
         Raises:
             UnreachableError: as `connect` does.
         """
         with self._lock:
-            idle = self._idle.pop(endpoint.url, [])
+            idle = self._idle.pop(endpoint.origin, [])
         for connection in idle:
             connection.close()
         self.keep(endpoint, self._open(endpoint, endpoint.timeout_seconds, doubtful=True))
 
     def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:
-        """Take a kept connection to each of `endpoints` used lately, by URL. Put unused ones back at once."""
+        """Take a kept connection to each origin used lately. Put unused ones back at once.
+
+        `endpoints` has an endpoint of each origin wanted.
+        """
         now = system_clock.monotonic()
         with self._lock:
             lately = itertools.islice(reversed(self._idle.items()), MOST_BORROWED)
-            found = {url: idle.pop() for url, idle in lately if idle and url in endpoints}
-        for url in [url for url, connection in found.items() if now - connection.seen_at >= _LATELY_SECONDS]:
-            found[url].seen_at = now
-            if not found[url].is_usable():
-                self._drop(endpoints[url], found.pop(url))
+            found = {origin: idle.pop() for origin, idle in lately if idle and origin in endpoints}
+        for origin in [one for one, connection in found.items() if now - connection.seen_at >= _LATELY_SECONDS]:
+            found[origin].seen_at = now
+            if not found[origin].is_usable():
+                self._drop(endpoints[origin], found.pop(origin))
         return found
 
     def put_back(self, borrowed: Mapping[str, Connection]) -> None:
         """Put back borrowed connections that were not used."""
         now = system_clock.monotonic()
         with self._lock:
-            for url, connection in borrowed.items():
-                if now >= self._distrusted_until.get(url, now):
-                    self._idle[url].append(connection)
+            for origin, connection in borrowed.items():
+                if now >= self._distrusted_until.get(origin, now):
+                    self._idle[origin].append(connection)
                 else:
                     connection.close()
 
@@ -182,15 +185,15 @@ class Dispatcher:
 
     def _put(self, endpoint: Endpoint, connection: Connection) -> None:
         now = system_clock.monotonic()
-        if connection.is_young(now) and now >= self._distrusted_until.get(endpoint.url, now):
+        if connection.is_young(now) and now >= self._distrusted_until.get(endpoint.origin, now):
             with self._lock:
-                self._idle[endpoint.url] = [*self._idle.pop(endpoint.url, ()), connection]
+                self._idle[endpoint.origin] = [*self._idle.pop(endpoint.origin, ()), connection]
         else:
             self._drop(endpoint, connection)
 
     def _take(self, endpoint: Endpoint) -> Connection | None:
         with self._lock:
-            idle = self._idle.get(endpoint.url)
+            idle = self._idle.get(endpoint.origin)
             return idle.pop() if idle else None
 
     def _open(self, endpoint: Endpoint, seconds: float, *, doubtful: bool = False) -> Connection:
@@ -221,16 +224,16 @@ class Dispatcher:
         connection.close()
 
     def _distrust(self, endpoint: Endpoint) -> None:
-        """Keep no connection to the endpoint for a while, and close those kept now."""
+        """Keep no connection to the endpoint's origin for a while, and close those kept now."""
         now = system_clock.monotonic()
         with self._lock:
-            known = now < self._distrusted_until.get(endpoint.url, now)
-            self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
-            idle = self._idle.pop(endpoint.url, [])
+            known = now < self._distrusted_until.get(endpoint.origin, now)
+            self._distrusted_until[endpoint.origin] = now + DISTRUST_SECONDS
+            idle = self._idle.pop(endpoint.origin, [])
         for connection in idle:
             connection.close()
         if not known:
-            told = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
+            told = "%s sent data unasked on its connection; no connection to its host is kept for %.0f s"
             extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
             log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
 

@@ -108,7 +108,7 @@ class Lanes:
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
-        self._by_url = {endpoint.url: endpoint for endpoint in settings.endpoints.values()}
+        self._by_origin = {endpoint.origin: endpoint for endpoint in settings.endpoints.values()}
         self._on_change = on_change
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         #: Decides whether calls may leave; a worker sets its own.
@@ -158,13 +158,13 @@ class Lanes:
         """Take turns until there is a reason to stop; return it as a turn gives it, empty for other reasons."""
         completed: Completion | None = None
         while self._may_turn(lane):
-            borrowed = self._dispatcher.borrow(self._by_url)
+            borrowed = self._dispatcher.borrow(self._by_origin)
             asked_at = system_clock.monotonic()
             connection = None
             try:
                 turn = self._turn(lane, run_id, borrowed, completed)
                 if turn.claim is not None and turn.claim.stamp:
-                    connection = borrowed.pop(self._settings.endpoints[turn.claim.endpoint].url)
+                    connection = borrowed.pop(self._settings.endpoints[turn.claim.endpoint].origin)
             finally:
                 self._dispatcher.put_back(borrowed)
             if turn.probe and self._reach(turn.probe):
@@ -196,9 +196,8 @@ class Lanes:
     def _turn(
         self, lane: LaneContext, run_id: str, borrowed: dict[str, Connection], completed: Completion | None
     ) -> Turn:
-        connected = [self._by_url[url].name for url in borrowed]
         try:
-            turn = self._store.turns.take(lane.id, run_id, connected, completed, tuple(self._reached))
+            turn = self._store.turns.take(lane.id, run_id, borrowed, completed, tuple(self._reached))
         except StoreError as error:
             log.info("A lane could not take its turn, because Redis failed: %s", error, extra={"action": "claim"})
             if completed is not None:

@@ -34,6 +34,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     `endpoints` are those that such a call may use; `limited` names all limits there. `revision` is the run's, which the
     worker must have. Times are in microseconds. `windows` are those of the endpoint and its budget, with their rules.
+    `origin` is the endpoint's.
     """
 
     type: str
@@ -46,6 +47,7 @@ class Terms(msgspec.Struct, frozen=True):
     probe: int
     windows: list[dict[str, Any]]
     revision: str = ""
+    origin: str = ""
 
     @classmethod
     def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
@@ -68,7 +70,9 @@ class Terms(msgspec.Struct, frozen=True):
         probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
         zsets = keys.pending(kind.name), keys.inflight(kind.name)
         lease_us = _us(kind.lease_seconds)
-        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
+        return cls(
+            kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision, endpoint.origin
+        )
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -128,7 +132,7 @@ class Turns(Part):
     ) -> Turn:
         """Settle what the lane has `completed`, and claim its next event, with a slot if the lane is `connected`.
 
-        `connected` are the endpoints to which the lane has a connection; `reached` are those that a turn named for a
+        `connected` are the origins to which the lane has a connection; `reached` are those that a turn named for a
         probe and that its worker could connect to. Nothing is claimed without a `run_id`.
 
         Raises:

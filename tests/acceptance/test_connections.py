@@ -107,7 +107,7 @@ def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
         assert [type(outcome) for outcome in outcomes] == [Delivered] * 3
         assert server.connections == 3
     assert [record.getMessage() for record in caplog.records if "unasked" in record.getMessage()] == [
-        "api sent data unasked on its connection; no connection to it is kept for 600 s"
+        "api sent data unasked on its connection; no connection to its host is kept for 600 s"
     ]
 
 
@@ -129,16 +129,16 @@ def test_trust_comes_back(sender, monkeypatch):
 
 
 def test_each_kept_connection_is_borrowed_by_one_lane_and_used_after_that(sender):
-    """One for each URL that is asked for; what is put back serves the next call."""
+    """One for each origin that is asked for; what is put back serves the next call."""
     with Server(answering(OK)) as server:
-        target, others = endpoint(server.url), {"http://another": endpoint("http://another")}
-        lanes = {target.url: target, **others}
+        target, others = endpoint(server.url), {"http://another:80": endpoint("http://another")}
+        lanes = {target.origin: target, **others}
         assert sender.borrow(lanes) == {}
         call(sender, target)
 
         assert sender.borrow(others) == {}
         borrowed = sender.borrow(lanes)
-        assert list(borrowed) == [target.url]
+        assert list(borrowed) == [target.origin]
         assert sender.borrow(lanes) == {}
         sender.put_back(borrowed)
         assert sender.borrow(lanes) == borrowed
@@ -149,23 +149,33 @@ def test_each_kept_connection_is_borrowed_by_one_lane_and_used_after_that(sender
 
 
 def test_of_many_kept_connections_those_used_last_are_borrowed(sender, monkeypatch):
-    """A turn costs no more with thousands of endpoints; the others keep theirs for who asks for them."""
+    """A turn costs no more with thousands of hosts; the others keep theirs for who asks for them."""
     monkeypatch.setattr(http, "MOST_BORROWED", 2)
-    with Server(answering(OK)) as server:
-        targets = {server.url + path: endpoint(server.url + path) for path in ("/1", "/2", "/3")}
-        first, second, third = targets.values()
+    with Server(answering(OK)) as one, Server(answering(OK)) as two, Server(answering(OK)) as three:
+        first, second, third = (endpoint(server.url) for server in (one, two, three))
+        targets = {target.origin: target for target in (first, second, third)}
         for target in (first, second, third, first):
             call(sender, target)
 
         for _ in range(2):
             borrowed = sender.borrow(targets)
-            assert borrowed.keys() == {first.url, third.url}
+            assert borrowed.keys() == {first.origin, third.origin}
             sender.put_back(borrowed)
         call(sender, second)
-        assert server.connections == 3
+        assert [server.connections for server in (one, two, three)] == [1, 1, 1]
         borrowed = sender.borrow(targets)
-        assert borrowed.keys() == {first.url, second.url}
+        assert borrowed.keys() == {first.origin, second.origin}
         sender.put_back(borrowed)
+
+
+def test_a_connection_serves_all_endpoints_of_its_host(sender):
+    """So the first call to each endpoint need not connect; another port is another host."""
+    with Server(answering(OK)) as server, Server(answering(OK)) as other:
+        for path in ("/1", "/2", "/3"):
+            call(sender, endpoint(server.url + path, name=path))
+        call(sender, endpoint(other.url))
+
+        assert (server.connections, len(server.requests), other.connections) == (1, 3, 1)
 
 
 @pytest.mark.parametrize("unasked", [b"", b"x", OK], ids=["closed", "a byte", "an answer"])
@@ -189,18 +199,18 @@ def test_a_connection_that_ended_or_spoke_while_it_was_kept_is_not_borrowed(send
             now = time.monotonic()
             assert sender.send(one, target, request(number), now + PATIENCE) is None
             assert isinstance(sender.receive(one, target, now, now + PATIENCE), Delivered)
-        other = sender.borrow({target.url: target})
+        other = sender.borrow({target.origin: target})
         go.set()
-        wait_until(lambda: not other[target.url].is_quiet(), message="it has spoken or ended")
+        wait_until(lambda: not other[target.origin].is_quiet(), message="it has spoken or ended")
         time.sleep(0.05)
 
-        assert sender.borrow({target.url: target}) == {}
+        assert sender.borrow({target.origin: target}) == {}
         sender.put_back(other)
         if unasked:
-            assert sender.borrow({target.url: target}) == {}
+            assert sender.borrow({target.origin: target}) == {}
             fresh = sender.connect(target, PATIENCE)
             sender.keep(target, fresh)
-            assert sender.borrow({target.url: target}) == {}
+            assert sender.borrow({target.origin: target}) == {}
         sender.close()
         wait_until(lambda: server.open == 0, message="all are closed")
 
@@ -218,7 +228,7 @@ def test_a_byte_that_was_said_unasked_is_not_forgotten_at_a_second_look(sender):
         wait_until(lambda: not opened.is_usable(), message="it has spoken")
         sender.keep(target, opened)
 
-        assert sender.borrow({target.url: target}) == {}
+        assert sender.borrow({target.origin: target}) == {}
         wait_until(lambda: server.open == 0, message="it is closed")
 
 

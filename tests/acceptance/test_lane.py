@@ -697,9 +697,10 @@ def test_a_retry_goes_over_a_fresh_connection(bench):
     kept = 4
     with Server(script) as server:
         bench.change_endpoints(lambda one: replace(one, url=f"{server.url}/{one.name}"))
-        for target in bench.settings.endpoints.values():
-            for connection in [bench.dispatcher.connect(target, PATIENCE) for _ in range(2)]:
-                bench.dispatcher.keep(target, connection)
+        targets = [*bench.settings.endpoints.values()] * 2
+        opened = [bench.dispatcher.connect(target, PATIENCE) for target in targets]
+        for target, connection in zip(targets, opened, strict=True):
+            bench.dispatcher.keep(target, connection)
         wait_until(lambda: server.open == kept, message="all are open, and would die of a call")
         bench.take()
 
@@ -909,13 +910,13 @@ def test_a_connection_that_has_long_ended_is_not_counted_on(bench):
     real, connected = bench.store.turns.take, []
 
     def turn(lane, run_id, names, *more):
-        connected.append(names)
+        connected.append([*names])
         return real(lane, run_id, names, *more)
 
     with mock.patch.object(bench.store.turns, "take", turn):
         bench.carry()
 
-    assert connected == [[], [FIRST]]
+    assert connected == [[], [bench.settings.endpoints[FIRST].origin]]
     assert [status for _, _, status in bench.calls()] == [200, 200]
     bench.check()
 

@@ -82,10 +82,10 @@ class SimulatedDispatcher:
         self.connect(endpoint, endpoint.timeout_seconds)
 
     def borrow(self, _endpoints: object) -> dict[str, Any]:
-        """Return a connection to some endpoints, some of them unusable when they are needed."""
+        """Return a connection to some origins, some of them unusable when they are needed."""
         rng = self._world.rng
-        urls = [one.url for one in self._world.settings.endpoints.values() if rng.random() < 0.6]
-        return {url: _Connection(usable=rng.random() < 0.9) for url in urls}
+        origins = {one.origin: None for one in self._world.settings.endpoints.values()}
+        return {origin: _Connection(usable=rng.random() < 0.9) for origin in origins if rng.random() < 0.6}
 
     def put_back(self, borrowed: dict[str, Any]) -> None:
         """Connections cost nothing here."""

@@ -28,11 +28,12 @@ T = TypeVar("T")
 
 #: Who holds the lease.
 CONDUCTOR = "conductor"
-#: The configured type of the highest priority, another one, and endpoints of the first.
+#: The configured type of the highest priority, another one, endpoints of the first, and the origin of all.
 TYPE = "REBALANCE_NEEDED"
 OTHER_TYPE = "OPEN_ORDER_DETECTED"
 ENDPOINT = "rebalance_api"
 OVERFLOW = "overflow_rebalance_api_1"
+ORIGIN = "http://127.0.0.1:8090"
 
 
 def item(item_id: str, *types: str, **fields: Any) -> bytes:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest.mock import Mock
@@ -239,6 +241,22 @@ def test_who_joins_later_says_what_is_admitted(data_dir):
     first, second = EmbeddedServer(data_dir, longest=2_000_000), EmbeddedServer(data_dir, longest=3_000_000)
     with first, second, client_of(first) as client:
         assert client.config_get("proto-max-bulk-len") == {"proto-max-bulk-len": "3000000"}
+
+
+def test_an_idle_server_hardly_wakes(data_dir):
+    """By its own settings it would wake at least 10 times a second, which costs as much as idle workers do."""
+    with EmbeddedServer(data_dir) as server, client_of(server) as client:
+        status = Path(f"/proc/{client.info('server')['process_id']}/status")
+        before, began = switches(status), time.monotonic()
+        time.sleep(1.5)  # a rate: this process may go on late
+        rate = (switches(status) - before) / (time.monotonic() - began)
+
+    assert rate < 9.5
+
+
+def switches(status):
+    """Return how often a process has gone to sleep."""
+    return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)[1])
 
 
 @pytest.mark.parametrize("max_item_bytes", [1024, 65_536, 64 * 1024 * 1024])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlm.ledger.turns import Terms
@@ -11,7 +13,7 @@ from tests.values import replace
 
 pytestmark = pytest.mark.both_servers
 
-CONNECTED = [steps.ENDPOINT]
+CONNECTED = [steps.ORIGIN]
 
 
 @pytest.fixture
@@ -61,7 +63,9 @@ def test_an_event_is_claimed_with_its_slot(store, token, run, endpoint):
     assert int(store.client.hget(store.keys.epoch, "slots")) == slots + 1
 
 
-@pytest.mark.parametrize("connected", [[], [steps.OVERFLOW], [steps.ENDPOINT[:-1]], [f"x{steps.ENDPOINT}"]])
+@pytest.mark.parametrize(
+    "connected", [[], [steps.ENDPOINT], [steps.ORIGIN[:-1]], [f"x{steps.ORIGIN}"], [f"{steps.ORIGIN}0"]]
+)
 def test_without_a_connection_to_it_no_slot_is_taken(store, token, run, endpoint, connected):
     """The lane connects first: a slot would wait for that."""
     claim = steps.claim_next(store, token, run, connected=connected)
@@ -70,9 +74,22 @@ def test_without_a_connection_to_it_no_slot_is_taken(store, token, run, endpoint
     assert looks.counts(store).boarding == 1
 
 
+@pytest.mark.parametrize("connected", [[], CONNECTED])
+def test_a_call_whose_origin_is_not_known_gets_no_slot_at_once(store, token, run, endpoint, connected):
+    """A conductor of an older version names none."""
+    steps.release(store, token, run)
+    made = json.loads(store.client.rpop(store.keys.releases))
+    del made["of"]["origin"]
+    store.client.rpush(store.keys.releases, json.dumps(made))
+
+    claim = steps.claim(store, run, connected=connected)
+
+    assert (claim.endpoint, claim.stamp, stamps(store, endpoint)) == (steps.ENDPOINT, "", [])
+
+
 def test_any_of_its_connections_will_do(store, token, run, endpoint):
     """It is the call that is released which says where to."""
-    claim = steps.claim_next(store, token, run, connected=["another", steps.OVERFLOW, steps.ENDPOINT])
+    claim = steps.claim_next(store, token, run, connected=["https://another:443", steps.ORIGIN])
 
     assert (claim.endpoint, stamps(store, endpoint)) == (steps.ENDPOINT, [int(claim.stamp)])
 
@@ -86,7 +103,7 @@ def test_a_call_whose_slot_is_taken_meanwhile_is_dropped(store, token, run, endp
 
     steps.release(store, token, run)
     steps.release(store, token, run, endpoint=steps.OVERFLOW)
-    claim = steps.claim(store, run, connected=[steps.ENDPOINT, steps.OVERFLOW])
+    claim = steps.claim(store, run, connected=CONNECTED)
     assert (claim.endpoint, claim.event_id) == (steps.OVERFLOW, steps.event_id(1))
 
 

@@ -78,7 +78,7 @@ def run(store, token, running):
     return run
 
 
-@pytest.mark.parametrize("connected", [[], [steps.ENDPOINT]], ids=["unconnected", "connected"])
+@pytest.mark.parametrize("connected", [[], [steps.ORIGIN]], ids=["unconnected", "connected"])
 def test_an_event_one_death_short_of_poison_is_to_be_carried_alone(store, token, run, connected):
     """Without a slot, for its lane waits first, in a lease of twice the length; its note says that it waits."""
     before = looks.redis_us(store)

@@ -124,3 +124,23 @@ def test_what_is_under_way_is_cut_again_and_again_while_it_is_shut():
         wait_until(lambda: len(cuts) > 1)
     finally:
         made.stop()
+
+
+def test_it_sleeps_while_nothing_is_under_way():
+    """Twenty idle workers would wake six times a second for it. Before a call begins it is told to watch again."""
+    cuts, looks = [], []
+    made = Fence(lambda: cuts.append(1), seconds=0.01)
+    left, made._left_seconds = made._left_seconds, lambda: (looks.append(1), left())[1]
+    made.relax()
+    made.start()
+    try:
+        wait_until(lambda: cuts, message="it looked once")
+        before = len(looks)
+        assert not made._stopped.wait(0.3)
+        assert len(looks) == before
+
+        made.watch()
+
+        wait_until(lambda: len(cuts) > 2, message="it cuts again and again")
+    finally:
+        made.stop()

@@ -23,8 +23,8 @@ FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
 
 
-def url(name):
-    return f"http://127.0.0.1:1/{name}"
+def origin(name):
+    return f"http://{name}:1"
 
 
 class Ledger:
@@ -42,7 +42,7 @@ class Ledger:
 
     def take(self, _lane, _run_id, connected, completed, reached):
         self.reached.append(reached)
-        self.turns.append((connected, completed is not None))
+        self.turns.append(([*connected], completed is not None))
         if completed:
             self.complete(completed)
         if self.probes:
@@ -98,7 +98,7 @@ class Api:
         self._clock.sleep(self.connecting.get(endpoint.name, 0))
         if endpoint.name in self.unreachable:
             raise UnreachableError("no connection", "no answer in time")
-        self.idle[endpoint.url] = Kept(endpoint.name)
+        self.idle[endpoint.origin] = Kept(endpoint.name)
 
     def keep(self, _endpoint, connection):
         self.kept.append(connection.name)
@@ -159,7 +159,7 @@ class Scene:
         self.ledger_changes = {}
 
     def carry(self, *, needs=0.5, remaining=60.0, claims=1, turn_seconds=0.0, rests=0, **changes):
-        endpoints = {name: Endpoint(name, url(name), Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)}
+        endpoints = {name: Endpoint(name, origin(name), Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)}
         kind = EventType("T", 1, needs, tuple(endpoints.values()))
         begin = remaining - needs
         lease = kind.lease_seconds * (2 if changes.get("alone") else 1)
@@ -327,20 +327,20 @@ def test_the_last_attempt_is_made_at_the_endpoint_that_failed_it_last_if_that_is
 
 def test_a_slot_that_came_with_the_claim_is_used_at_once(scene):
     """Neither a connection is opened nor a slot asked for; the turn named what was at hand."""
-    scene.api.idle = {url(FIRST): Kept(FIRST)}
+    scene.api.idle = {origin(FIRST): Kept(FIRST)}
 
     scene.carry(stamp="1")
 
     assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
     assert (scene.api.slots, scene.api.given_back) == ([], [])
-    assert scene.ledger.turns == [([FIRST], False), ([], True)]
+    assert scene.ledger.turns == [([origin(FIRST)], False), ([], True)]
 
 
 @pytest.mark.parametrize("useless", ["ended", "late"])
 def test_a_slot_that_came_with_the_claim_and_cannot_be_used_is_given_back(scene, useless):
     """Its connection was closed meanwhile, or the answer of Redis was long on its way: the event has another slot."""
-    scene.api.idle = {url(FIRST): Kept(FIRST)}
-    scene.api.idle[url(FIRST)].usable = useless != "ended"
+    scene.api.idle = {origin(FIRST): Kept(FIRST)}
+    scene.api.idle[origin(FIRST)].usable = useless != "ended"
 
     scene.carry(stamp="1", turn_seconds=0.21 if useless == "late" else 0.0)
 
@@ -351,7 +351,7 @@ def test_a_slot_that_came_with_the_claim_and_cannot_be_used_is_given_back(scene,
 
 def test_a_slot_whose_claim_came_in_good_time_is_used(scene):
     """A share of the guard is for the answer of Redis."""
-    scene.api.idle = {url(FIRST): Kept(FIRST)}
+    scene.api.idle = {origin(FIRST): Kept(FIRST)}
 
     scene.carry(stamp="1", turn_seconds=0.19)
 
@@ -362,12 +362,12 @@ def test_a_slot_whose_claim_came_in_good_time_is_used(scene):
 def test_what_was_borrowed_and_not_used_is_put_back(scene, stamp):
     """All of it where there is no slot; the event is then sent over a connection that is opened, or taken, for it."""
     first, second = Kept(FIRST), Kept(SECOND)
-    scene.api.idle = {url(FIRST): first, url(SECOND): second}
+    scene.api.idle = {origin(FIRST): first, origin(SECOND): second}
 
     scene.carry(stamp=stamp)
 
-    assert scene.api.idle == {url(SECOND): second} | ({} if stamp else {url(FIRST): first})
-    assert scene.ledger.turns[0] == ([FIRST, SECOND], False)
+    assert scene.api.idle == {origin(SECOND): second} | ({} if stamp else {origin(FIRST): first})
+    assert scene.ledger.turns[0] == ([origin(FIRST), origin(SECOND)], False)
 
 
 def test_each_completed_event_is_settled_with_the_next_turn(scene):

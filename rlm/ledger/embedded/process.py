@@ -27,6 +27,10 @@ STOP_SECONDS = 10.0
 #: A hash with values of at most this many bytes is stored compactly. An event with its item then takes two thirds of
 #: the memory, and is written faster.
 LISTPACK_BYTES = 4096
+#: Turns a second of the server's regular work; at its default of 10 they cost 0.15 % of a core without one command. A
+#: turn removes expired keys for up to a quarter of the time until the next: answers then wait 63 ms, which is far less
+#: than a slot's guard.
+HZ = 4
 #: The server's whole environment. A script frees thousands of small blocks at once, and glibc caches only seven of each
 #: size. Handling all others took a fifth of the processor time of a drain.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000"}
@@ -226,6 +230,7 @@ class ValkeyProcess:
             "save": "",
             "hash-max-listpack-value": str(LISTPACK_BYTES),
             "maxmemory-policy": "noeviction",
+            "hz": str(HZ),
             "daemonize": "no",
             "logfile": str(self._log_path),
             "loglevel": "warning",

@@ -41,7 +41,7 @@ return redis.call('RPUSH', releases, unpack(ARGV, 4))
 -- ARGV[2]  lane       the beginning of the note of its call: its number and a colon
 -- ARGV[3]  run id     of the run to claim for; empty: claim nothing
 -- ARGV[4]  revision   of the worker's configuration
--- ARGV[5]  connected  names of the endpoints to which the lane has a connection, each between blanks
+-- ARGV[5]  connected  origins to which the lane has a connection, each between blanks
 -- ARGV[6]  keep_us    how long slots are kept, at least
 -- ARGV[7]  suspect    number of deaths from which on an event is carried alone
 -- ARGV[8]  settled    id of the completed event; empty: none
@@ -126,7 +126,8 @@ local function claim(release)
   local way, barred = way_to(of, trust[4], avoided)
   if barred then return barred end
   -- A retry needs a fresh connection or another endpoint, so its slot is taken once that connection is open.
-  local direct = not alone and tonumber(tries) == 0 and string.find(connected, ' ' .. of.endpoint .. ' ', 1, true)
+  local at = of.origin and string.find(connected, ' ' .. of.origin .. ' ', 1, true)  -- an older conductor names none
+  local direct = not alone and tonumber(tries) == 0 and at
   local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
     for index, one in ipairs(of.windows) do
