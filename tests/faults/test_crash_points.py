@@ -37,8 +37,10 @@ CONDUCTED = tuple(
 )
 #: Where a worker has a message, which wakes a lane: lanes that are awake need none.
 FETCHED = "worker.fetched"
+#: Where a worker makes its first call to a host; it keeps that connection.
+CONNECTED = "worker.connected"
 #: With these no call is under way that could be made again.
-UNSENT = ("worker.claimed", "worker.connected", "worker.slot_taken", "worker.settled")
+UNSENT = ("worker.claimed", "worker.slot_taken", "worker.settled")
 SENT = ("worker.sent", "worker.answered", "worker.reported")
 
 EVENTS = 40
@@ -219,8 +221,12 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
     env = {"RLM_WORKERS__MIN": "6", "RLM_WORKERS__MAX": "6", "RLM_WORKERS__THREADS": "1", **IN_TIME}
     with crashing(place / "w", env=env) as system:
         wait_until(lambda: len(system.workers()) == 6, timeout=30, message="six workers are ready")
-        events = system.push_evenly(200)
+        first = system.push_evenly(5, prefix="first")
         asked: list[str] = []
+        assert_freed(system, CONNECTED, ask=lambda: asked.append(system.ask_for_run()))
+        opened = system.await_record(asked.pop())
+        assert opened["counts"]["completed"] == 5
+        events = system.push_evenly(200)
         assert_freed(system, FETCHED, ask=lambda: asked.append(system.ask_for_run()))
         wait_until(lambda: len(system.answered()) > 6, timeout=30, message="calls are made")
         for point in (*UNSENT, *SENT):
@@ -239,7 +245,7 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
         assert second["counts"]["completed"] == 5
         system.await_crash("worker")
         wait_until(lambda: len(system.workers()) == 6, message="all are replaced")
-        system.assert_promises([*events, *again], [record, second])
+        system.assert_promises([*first, *events, *again], [opened, record, second])
         assert_next_run(system)
 
 
