@@ -260,7 +260,7 @@ class Mender:
                 self._restore_run()
             case "run":
                 self._reopen(flaw)
-            case family if family in ZSETS:  # by the hashes of its events
+            case family if family in ZSETS:  # by the keys of its events
                 lost = {"retried": family == "retried", "folded": family == "pending"}
                 adopted = store.recovery.adopt(token, flaw.of, **lost)
                 log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})

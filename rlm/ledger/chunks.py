@@ -20,8 +20,6 @@ from rlm.ledger.scripts import Argument, Call
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
 CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 125
-
-
 #: The new events of a type by their ids: the index of its item, from 0, its wallet, and what its priority adds to its
 #: order score. A tuple, because making it is a good part of what an event costs here.
 _NewEvents = dict[str, tuple[int, str, int]]
@@ -119,13 +117,10 @@ class ChunkWriter:
 
     def hashes(self, chunk: Chunk) -> Call:
         """Return what `take_chunk` is called with, but for its first arguments: the token, and what it reads then."""
-        names = self._keys
-        keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
-        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, chunk.types)]
         events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.of, chunk.wallets, chunk.offsets]
         args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
         args += [msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]
-        return keys, [*args, *self._packed(chunk)] if self._compress else args
+        return self._keys_of(chunk), [*args, *self._packed(chunk)] if self._compress else args
 
     def strings(self, chunk: Chunk, taken_at: bytes) -> list[Argument]:
         """Return the keys of its events, and each event folded behind its key."""
@@ -138,12 +133,15 @@ class ChunkWriter:
 
     def places(self, chunk: Chunk, staged: int) -> Call:
         """Return what `take_folded` is called with, but for its first arguments; so many items were `staged`."""
-        names = self._keys
-        keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
-        keys += [names.failed, names.types, names.sequence, names.event(chunk.ids[0]), *map(names.pending, chunk.types)]
         events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.offsets]
         args: list[Argument] = [chunk.run_id, chunk.number, staged, chunk.items[0], chunk.items[-1], chunk.repeated]
-        return keys, [*args, msgspec.msgpack.encode(events), *chunk.letters]
+        return self._keys_of(chunk, chunk.ids[0]), [*args, msgspec.msgpack.encode(events), *chunk.letters]
+
+    def _keys_of(self, chunk: Chunk, event: str = "") -> list[str]:
+        """Return the keys of both scripts: of one event of the chunk, or else the family of all."""
+        names = self._keys
+        keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
+        return [*keys, names.failed, names.types, names.sequence, names.event(event), *map(names.pending, chunk.types)]
 
     @staticmethod
     def _packed(chunk: Chunk) -> Iterator[bytes]:

@@ -136,7 +136,7 @@ class Intake(Part):
             events, *more = taking()
             if events == _NO_EVENT:  # else its item would be taken for a duplicate, and nobody would have it
                 event = self._keys.event(chunk.ids[more[0] - 1])
-                self._quarantine.set_aside(token, event, "is neither a hash nor a string, as an event is")
+                self._quarantine.set_aside(token, event, "is neither the hash of an event nor a folded event")
             if events < 0:
                 return _Taken(events)
             duplicates, staged, at, sizes, items = more
