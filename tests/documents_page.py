@@ -18,7 +18,7 @@ COMMANDS = {
         for name in (
             *("rlm list", "rlm queue stats", "rlm failed list", "rlm failed retry", "rlm failed drop", "rlm plan"),
             *("rlm endpoint list", "rlm endpoint pause", "rlm endpoint resume", "rlm endpoint limit", "rlm explain"),
-            *("rlm worker list", "rlm supervisor list", "rlm compliance", "rlm orders", "rlm start", "/api/scaling"),
+            *("rlm worker list", "rlm compliance", "rlm start", "/api/scaling"),
         )
     },
 }

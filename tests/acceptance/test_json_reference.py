@@ -108,15 +108,6 @@ def announce_hosts(inst):
     inst.store.ways.fail(inst.store.endpoints()[steps.ENDPOINT], "host", Failure("not reachable", here=True), 9)
 
 
-def test_the_keys_of_hosts(inst):
-    """Of a list of them, and of what is ordered."""
-    announce_hosts(inst)
-    assert without_empty(set(keys(inst.json("supervisor", "list")))) == documented("rlm supervisor list")
-    assert set(keys(inst.json("supervisor", "drain", "host"))) == documented("rlm supervisor drain")
-    inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "host:1:a"))
-    assert set(keys(inst.json("supervisor", "forget", "host"))) == documented("rlm supervisor forget")
-
-
 def test_the_keys_of_runs(inst):
     """Open, finished, listed, and when there is none."""
     idle = set(inst.json("status"))
@@ -219,14 +210,13 @@ def test_the_keys_of_compliance(inst):
     assert set(keys(inst.json("compliance"))) == documented("rlm compliance")
 
 
-def test_the_keys_of_endpoints_and_changes(inst):
-    """One is paused in the end, which is a change."""
+def test_the_keys_of_endpoints(inst):
+    """One is paused in the end."""
     assert set(inst.json("endpoint", "limit", steps.ENDPOINT, "20/minute")) == documented("rlm endpoint limit")
     assert set(inst.json("endpoint", "resume", steps.ENDPOINT)) == documented("rlm endpoint resume")
     assert set(inst.json("endpoint", "pause", steps.ENDPOINT)) == documented("rlm endpoint pause")
 
     assert set(keys(inst.json("endpoint", "list"))) == documented("rlm endpoint list")
-    assert set(keys(inst.json("endpoint", "changes"))) == documented("rlm endpoint changes")
 
 
 def test_the_keys_of_the_configuration(inst):

@@ -6,7 +6,7 @@ import pytest
 from _pytest.capture import CaptureIO
 
 from rlm.admin.hosts import HostState
-from rlm.cli import printing, processes, supervisor
+from rlm.cli import printing, processes
 from rlm.cli.printing import is_coloured, is_terminal, say, show, show_words, styled, table
 
 
@@ -150,11 +150,11 @@ def test_an_unknown_kind_is_refused():
 
 def test_every_state_has_a_look_that_there_is():
     """The tables that turn states into looks name no other: a command would end by it once the state is met."""
-    for looks in (processes._STATE_KINDS, supervisor._LOOKS):
+    for looks in (processes._STATE_KINDS, processes._HOST_KINDS):
         assert all(styled(state, kind) for state, kind in looks.items())
 
 
 def test_every_state_of_a_host_has_its_look_and_a_scheduler_alone_is_no_warning():
     """Nothing is to be done about a host on which only a standby runs."""
-    assert set(supervisor._LOOKS) == set(HostState)
-    assert {state for state, kind in supervisor._LOOKS.items() if kind == "ok"} == {"ready", "unsupervised"}
+    assert set(processes._HOST_KINDS) == set(HostState)
+    assert {state for state, kind in processes._HOST_KINDS.items() if kind == "ok"} == {"ready", "unsupervised"}
