@@ -13,7 +13,6 @@ from rlm.core.endpoint import Limited
 from rlm.core.text import counted, of_another_configuration
 from rlm.core.window import WindowState
 from rlm.ledger import Store
-from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off, shade
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait
