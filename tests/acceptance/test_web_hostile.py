@@ -158,7 +158,7 @@ TRICKS = [
     ),
     *("/queue?from=zzz", "/failures?from=99999999999999999999", "/whatif?workers=1e9", "/whatif?events.X=nan"),
     *(f"/whatif?for=counts&events.{steps.TYPE}=99999999999999", f"/whatif?for=counts&events.{steps.TYPE}=-1"),
-    *("/whatif?replay=99999999", "/runs/compare", "/runs/compare?a=%00&b=..", "/api/events/%00", "/api/runs/..%2f"),
+    *("/whatif?workers=99999999", "/runs/compare", "/runs/compare?a=%00&b=..", "/api/events/%00", "/api/runs/..%2f"),
     *(
         "/api/failed?since=1h%0a",
         "/api/failed?limit=%D9%A1",
