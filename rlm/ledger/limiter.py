@@ -20,7 +20,7 @@ from rlm.core.endpoint import Limit, Limited
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID
 from rlm.ledger.keys import Keys
-from rlm.ledger.scripts import Answer, Script
+from rlm.ledger.scripts import ScriptReply, Script
 
 
 class Period(RateLimitItemPerSecond):
@@ -40,7 +40,7 @@ def periods(limit: Limit) -> list[RateLimitItem]:
     return [Period(rule.amount, rule.seconds) for rule in limit.rules]
 
 
-class Slot(Answer, frozen=True):
+class Slot(ScriptReply, frozen=True):
     """What `acquire_slot` answers: the stamp of a slot, or microseconds until there is one, -1 for never."""
 
     stamp: str = ""

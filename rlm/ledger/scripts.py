@@ -43,7 +43,7 @@ _INCLUDE = re.compile(r"^-- include ([a-z_]+)\n", re.MULTILINE)
 _KINDS = {"": "{}", "number": "tonumber({})", "json": "cjson.decode({})"}
 
 
-class Section(NamedTuple):
+class ScriptSource(NamedTuple):
     """One section of a file in `lua/`: a script if it has a signature, else functions for scripts to include."""
 
     keys: tuple[str, ...]
@@ -52,7 +52,7 @@ class Section(NamedTuple):
     is_script: bool
 
 
-def _read_sections() -> dict[str, Section]:
+def _read_sections() -> dict[str, ScriptSource]:
     """Return the sections of all files in `lua/` by name.
 
     A section begins with `--- NAME(KEYS; ARGUMENTS)`, or with `--- NAME` if it is only included. KEYS and ARGUMENTS are
@@ -64,7 +64,7 @@ def _read_sections() -> dict[str, Section]:
         for name, signature, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
             keys, _, arguments = (signature or "").replace("\n---", " ").partition(";")
             kinds = (argument.partition(":") for argument in arguments.split(",") if argument.strip())
-            sections[name] = Section(
+            sections[name] = ScriptSource(
                 tuple(key.strip() for key in keys.split(",") if key.strip()),
                 {argument.strip(): kind.strip() for argument, _, kind in kinds},
                 source,
@@ -114,7 +114,7 @@ SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items()
 class Script:
     """One script of `rlm/ledger/lua`, called with its arguments by name.
 
-    A call returns a number or a text, or a list of names and values, which an `Answer` reads.
+    A call returns a number or a text, or a list of names and values, which an `ScriptReply` reads.
     """
 
     def __init__(self, name: str) -> None:
@@ -215,7 +215,7 @@ def _pipelined(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     return pipeline.execute(raise_on_error=False)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ScriptReply(msgspec.Struct, frozen=True):
     """What a script answers by name, as `named` of `lua/include.lua` builds it. A field that is left out is nil.
 
     Each subclass stands beside the method that calls its script. Only a field of the type `bytes` may be no text.
@@ -236,7 +236,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @cache
-def _raw_fields(answer: type[Answer]) -> frozenset[str]:
+def _raw_fields(answer: type[ScriptReply]) -> frozenset[str]:
     return frozenset(field.name for field in msgspec.structs.fields(answer) if field.type is bytes)
 
 

@@ -11,7 +11,7 @@ from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limit, Limited, all
 from rlm.core.window import WindowState
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import Answer, Command, Part
+from rlm.ledger.scripts import ScriptReply, Command, Part
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -23,15 +23,15 @@ MOST_MOVED = 100_000
 _AT_ONCE = 100
 
 
-class Look(Answer, frozen=True):
+class WindowLooks(ScriptReply, frozen=True):
     """What `look_windows` sees at one instant, microseconds of Redis time: the names and values of each window."""
 
     now_us: int
     windows: list[list[Any]]
 
 
-class WindowLook(Answer, frozen=True):
-    """One window of a `Look`, times in microseconds from then on."""
+class WindowLook(ScriptReply, frozen=True):
+    """One window of a `WindowLooks`, times in microseconds from then on."""
 
     free: int
     wait_us: int
@@ -166,7 +166,7 @@ class Windows(Part):
         self._run_each("join_budget", calls)
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
-        """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
+        """WindowLooks at several windows at one instant: the time of Redis in microseconds, and each window by name."""
         windows = [
             {
                 "window": self._keys.window(each.window_id),
@@ -176,7 +176,7 @@ class Windows(Part):
             for each in limited
         ]
         keep_us = KEEP_SECONDS * MICROSECONDS
-        look = Look.read(self._run("look_windows", epoch=self._keys.epoch, keep_us=keep_us, windows=windows))
+        look = WindowLooks.read(self._run("look_windows", epoch=self._keys.epoch, keep_us=keep_us, windows=windows))
         states = map(WindowLook.read, look.windows)
         return look.now_us, {each.name: state.state() for each, state in zip(limited, states, strict=True)}
 

@@ -10,8 +10,8 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
---- answers
--- Answers by name.
+--- replies
+-- Builds replies with names.
 -- Gives  named(fields)  the names and values in one list; a field that is nil is left out; numbers must be whole
 local function named(fields)
   local list = {}

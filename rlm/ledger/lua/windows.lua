@@ -17,7 +17,7 @@
 -- Returns   {stamp, suspect} taken; suspect: for a probe and after failures. Else {wait_us}: -1 for never, 0 if its limit was
 --           changed. It is also refused if nobody vouched for the server.
 -- Atomic because all workers share the windows; between looking and taking, another worker could take the slot.
--- include answers
+-- include replies
 -- include slots
 local trust = trust_of(epoch)
 if trust.server ~= server then return named{wait_us = 20000} end
@@ -109,7 +109,7 @@ return blocked
 --          the next one; what is left of a rest of any kind; whether it rested because of its answers and no probe has
 --          been answered well since; what is left of a rest because its window cannot be trusted; and of a pause
 -- One script because the answer must be of one instant, by the clock of the stamps.
--- include answers
+-- include replies
 -- include clock
 -- include stamps
 -- include trust
