@@ -20,7 +20,7 @@ from rlm.core.endpoint import Limit, Limited
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID
 from rlm.ledger.keys import Keys
-from rlm.ledger.scripts import ScriptReply, Script
+from rlm.ledger.scripts import Script, ScriptReply
 
 
 class Period(RateLimitItemPerSecond):

@@ -114,7 +114,7 @@ SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items()
 class Script:
     """One script of `rlm/ledger/lua`, called with its arguments by name.
 
-    A call returns a number or a text, or a list of names and values, which an `ScriptReply` reads.
+    A call returns a number or a text, or a list of names and values, which a `ScriptReply` reads.
     """
 
     def __init__(self, name: str) -> None:

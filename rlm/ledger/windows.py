@@ -11,7 +11,7 @@ from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limit, Limited, all
 from rlm.core.window import WindowState
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import ScriptReply, Command, Part
+from rlm.ledger.scripts import Command, Part, ScriptReply
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
