@@ -129,7 +129,7 @@ class TeamWatch:
         if not supervised:
             return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
         most = room(supervisors, cut_off(self._store.ways.look()))
-        if most is not None and most < wanted:
+        if most < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`"
         return "those missing are not up yet: check whether their supervisor is alive, and its log"
 

@@ -34,28 +34,21 @@ def divide(wanted: int, supervisors: Iterable[Process], ways: Mapping[str, HostW
     have the same `ways` shut, a host without workers that reaches more gets one of their workers. The largest
     `workers.min` and `workers.max` of all supervisors count, so one host with another configuration does not change
     what the others run.
-
-    A supervisor whose version makes no offer gets an even part, as before; the others divide what is left.
     """
-    every = sorted(supervisors, key=lambda one: one.id)
-    offers = {one.id: one.offer for one in every if one.offer}
-    least = max((one.least for one in offers.values()), default=0)
-    total = min(max(wanted, least), most_of(every))
-    evenly = ((total + place) // len(every) for place in reversed(range(len(every))))
-    found = {one.id: part for one, part in zip(every, evenly, strict=True) if one.id not in offers}
-    total -= sum(found.values())
-
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
-    for one in every:
-        if one.id in offers:
-            hosts[one.host][one.id] = offers[one.id].capacity
+    least, most = 0, 0
+    for one in sorted(supervisors, key=lambda one: one.id):
+        if one.offer:
+            hosts[one.host][one.id] = one.offer.capacity
+            least, most = max(least, one.offer.least), max(most, one.offer.most)
+    total = min(max(wanted, least), most)
     cut = cut_off(ways or {})
     by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, cut)
     able = [host for host, capacities in hosts.items() if host not in cut and any(capacities.values())]
     _lend(by_host, able, ways or {})
-    for host, capacities in hosts.items():
-        found |= shares(by_host[host], capacities)
-    return found
+    return {
+        name: share for host, capacities in hosts.items() for name, share in shares(by_host[host], capacities).items()
+    }
 
 
 def _by_host(total: int, capacities: Mapping[str, int], cut: Collection[str]) -> dict[str, int]:
@@ -86,15 +79,13 @@ def most_of(supervisors: Iterable[Process]) -> int:
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
-def room(supervisors: Iterable[Process], cut: Collection[str]) -> int | None:
-    """Return how many workers their hosts take together; those `cut` off take one. None if an offer is missing."""
+def room(supervisors: Iterable[Process], cut: Collection[str]) -> int:
+    """Return how many workers their hosts take together; those `cut` off take one."""
     by_host: dict[str, int] = {}
     for one in supervisors:
-        if one.offer is None:
-            return None
-        capacity = min(one.offer.capacity, 1) if one.host in cut else one.offer.capacity
-        by_host[one.host] = max(capacity, by_host.get(one.host, 0))
-    return sum(by_host.values()) if by_host else None
+        capacity = one.offer.capacity if one.offer else 0
+        by_host[one.host] = max(min(capacity, 1) if one.host in cut else capacity, by_host.get(one.host, 0))
+    return sum(by_host.values())
 
 
 #: After a longer pause between two looks, seconds, silence counts only from the second look on: Redis may have been

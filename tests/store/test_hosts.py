@@ -92,12 +92,3 @@ def test_a_host_signs_off_with_its_supervisor(store, say):
     assert hosts(store) == []
     assert store.processes.heard(Role.SUPERVISOR, ["a:1:x"])["a:1:x"].state == LEFT
     assert store.processes.heard(Role.SUPERVISOR) == {}
-
-
-def test_a_supervisor_of_an_older_version_is_a_host_all_the_same(store, say):
-    """It says neither version nor capacity."""
-    say(Role.SUPERVISOR, "a:1:x")
-
-    (found,) = hosts(store)
-
-    assert (found["state"], found["capacity"], found["versions"], found["labels"]) == ("ready", None, ["older"], {})
