@@ -27,7 +27,6 @@ from rlm.core.errors import ArchiveError, FencedError, StoreError, StoreGarbledE
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.drain import LOG_BYTES
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
@@ -77,8 +76,6 @@ class Housekeeper:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
-        with suppress(StoreError):  # then after the next run
-            self._store.intake.rewrite_log_above(LOG_BYTES)
         self._archivist.work()
         self._janitor.step()
 
