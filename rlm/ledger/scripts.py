@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -16,8 +16,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import StoreForbiddenError
-from rlm.ledger.client import LASTING, LedgerClient, run_lasting
-from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.connect import MICROSECONDS, LedgerClient, text, translated
 from rlm.ledger.trouble import in_own_words
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Script:
     def begin(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Callable[[], Any]:
         """Send it; return a function that waits for its reply and must be called exactly once in any case.
 
-        Both raise what a call raises. The script must not be one that waits for replicas.
+        Both raise what a call raises.
         """
         with translated(client):
             told = cast("LedgerClient", client).ask("EVALSHA", self.sha, len(keys), *keys, *args)
@@ -97,7 +96,7 @@ class Script:
 
     def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         command = ("EVALSHA", self.sha, len(keys), *keys, *args)
-        run: Callable[..., Any] = partial(run_lasting, client) if self.name in LASTING else client.execute_command
+        run: Callable[..., Any] = client.execute_command
         try:
             return run(*command)
         except NoScriptError:  # the server was restarted or flushed its scripts
