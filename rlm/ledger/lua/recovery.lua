@@ -49,17 +49,16 @@ return promoted
 -- KEYS[4]  calls     hash of the worker: event id -> its call
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
--- KEYS[7]  entered   entry of the worker in the register
--- KEYS[8]  window    list of the endpoint's slots; any other key if the call had none
--- KEYS[9]  moved     list of its slots that count from later than their calls were sent
--- KEYS[10..] both     the same two lists of the endpoint's budget; missing if it has none
+-- KEYS[7]  window    list of the endpoint's slots; any other key if the call had none
+-- KEYS[8]  moved     list of its slots that count from later than their calls were sent
+-- KEYS[9..] both     the same two lists of the endpoint's budget; missing if it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    the owner of the event
 -- ARGV[3]  call      the note read from the worker's hash, as acquire_slot wrote it, or empty
 -- ARGV[4]  stamp     of its slot, or empty
 -- ARGV[5]  endpoint  it was sent to, or empty
 -- ARGV[6]  when      'dead': at once; 'ended': likewise, but no death is counted; 'expired': only if the lease has
---          expired; 'closing': likewise, but no death is counted; 'lost': unless the worker is in the register, no death
+--          expired; 'closing': likewise, but no death is counted
 -- ARGV[7]  type
 -- ARGV[8]  dedupe_ms how long a failed event is remembered
 -- ARGV[9]  poison    number of deaths that make an event a dead letter
@@ -70,15 +69,14 @@ return promoted
 -- Atomic because a slow worker may settle the event at the same moment; only one of the two may succeed.
 -- include append_trail
 -- include settle_event
-local event, inflight, pending, calls, tally, failed, entered, window, budget =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[10]
+local event, inflight, pending, calls, tally, failed, window, budget =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[9]
 local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter, entry =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 -- include now
 local lease = redis.call('ZSCORE', inflight, event_id)
 local told = redis.pcall('HMGET', event, 'owner', 'score')
 local owned = lease and (not tonumber(told[2] or nil) or told[1] == worker)
-if when == 'lost' and redis.call('EXISTS', entered) == 1 then return '' end
 if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 for place, command in ipairs({'ZCARD', 'HLEN', 'HLEN', 'LLEN'}) do redis.call(command, KEYS[2 + place]) end  -- fail first
@@ -86,9 +84,9 @@ redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
   if budget then redis.call('LREM', budget, 1, stamp) end
   local moved = now
-  for index = 8, #KEYS, 2 do moved = math.max(moved, tonumber(redis.call('LINDEX', KEYS[index], 0) or 0)) end
+  for index = 7, #KEYS, 2 do moved = math.max(moved, tonumber(redis.call('LINDEX', KEYS[index], 0) or 0)) end
   moved = string.format('%.0f', moved)
-  for index = 8, #KEYS, 2 do
+  for index = 7, #KEYS, 2 do
     redis.call('LPUSH', KEYS[index], moved)
     redis.call('LPUSH', KEYS[index + 1], moved .. ' ' .. stamp)
     redis.call('PEXPIRE', KEYS[index + 1], ARGV[12])
@@ -165,40 +163,16 @@ return returned
 -- Returns  1 settled, 0 the event was no longer pending and nothing was changed
 -- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send.
 -- include settle_event
--- include unfold_event
 local lease, event, pending, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 -- include fence
 if not redis.call('ZSCORE', pending, event_id) then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
-unfold_event(event, '0')
 redis.call('ZREM', pending, event_id)
 redis.call('LPUSH', failed, letter)
 redis.call('HSET', event, 'letter', redis.sha1hex(letter))
 settle_event(event, 'failed', dedupe_ms)
-return 1
-
---- place_folded
--- Puts a folded event that waits out of the way back into its place among the pending ones, as a hash.
--- KEYS[1]  lease     hash with the fencing token
--- KEYS[2]  event     its key
--- KEYS[3]  pending   zset of its type
--- KEYS[4]  sequence  counter of arrivals
--- ARGV[1]  token
--- ARGV[2]  event id
--- ARGV[3]  priority  of its type
--- Returns  1 put back, 0 it is not folded or not pending, and nothing was changed
--- Atomic because lanes claim pending events meanwhile.
-local lease, event, pending, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local token, event_id, priority = ARGV[1], ARGV[2], tonumber(ARGV[3])
--- include fence
--- include unfold_event
--- include score_anew
-if not redis.call('ZSCORE', pending, event_id) or not folded_parts(event) then return 0 end
-local score = score_anew(event, priority)
-unfold_event(event, score)
-redis.call('ZADD', pending, score, event_id)
 return 1
 
 --- drop_pending
@@ -230,27 +204,20 @@ return 1
 -- Recovers events that are in none of their type's zsets and not settled.
 -- KEYS[1]  lease   hash with the fencing token
 -- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
--- KEYS[3]  sequence  counter of arrivals
--- KEYS[4..] every zset of the type: pending, inflight, backoff, spent, retried; then the key of each event
+-- KEYS[3..] every zset of the type: pending, inflight, backoff, spent, retried; then the key of each event
 -- ARGV[1]  token
--- ARGV[2]  priority  of the type; empty: folded events stay, because they were never where this type's events were lost
--- ARGV[3..] id of each event
+-- ARGV[2..] id of each event
 -- Returns  how many were taken in
 -- Atomic because an event must be in one state, and from this instant older answers are refused: it has no owner.
-local lease, target, sequence = KEYS[1], KEYS[2], KEYS[3]
-local token, priority = ARGV[1], tonumber(ARGV[2])
+local lease, target = KEYS[1], KEYS[2]
+local token = ARGV[1]
 -- include fence
--- include unfold_event
--- include score_anew
 local adopted = 0
-for index = 9, #KEYS do
+for index = 8, #KEYS do
   local event, event_id, held = KEYS[index], ARGV[index - 6], false
-  for zset = 4, 8 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
+  for zset = 3, 7 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
   local told = redis.pcall('HMGET', event, 'score', 'state')
-  if not held and told.err and priority and folded_parts(event) then
-    redis.call('ZADD', target, score_anew(event, priority), event_id)
-    adopted = adopted + 1
-  elseif not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
+  if not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
     redis.call('ZADD', target, told[1], event_id)
     redis.call('HDEL', event, 'owner')
     adopted = adopted + 1
