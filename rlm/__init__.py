@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rlm.core.hollow import leave_unused_empty
-
 __version__ = "0.1.0"
 
 # By these numbers versions that share one Redis know each other; docs/adr/0018-versions-side-by-side.md says why. A
@@ -18,5 +16,3 @@ LEAST_TO_CONDUCT = 0
 #: What a released call says to a worker. It grows with anything that a worker of the version before would misread: it
 #: is a part of the revision, so that such a worker takes none.
 RELEASES = 0
-
-leave_unused_empty()  # first, before any module of RLM imports a library
