@@ -33,7 +33,7 @@ COMMANDS = (
     *(("queue", "list", "--state", "pending"), ("queue", "list", "--state", "leftover")),
     *(("queue", "list", "--older-than", "1h"), ("queue", "list", "3"), ("queue", "stats")),
     *(("queue", "drop", "--dry-run", "--all"), ("queue", "drop", "--dry-run", "--wallet", WALLET)),
-    *(("queue", "drop", "--dry-run", "--older-than", "1h"), ("plan",), ("plan", "--windows", "2")),
+    *(("queue", "drop", "--dry-run", "--older-than", "1h"), ("plan",)),
     *(("explain", EVENT), ("explain", "i1"), ("explain", WALLET), ("explain", steps.event_id(4))),
     *(("status",), ("list",), ("doctor",), ("failed", "list"), ("endpoint", "list"), ("worker", "list")),
 )
