@@ -15,10 +15,6 @@ SCHEMA = 3
 #: The schema that a scheduler must have in order to conduct after this version has. It grows with anything by which one
 #: of the version before would do wrong: a new state of a run, another meaning of a field.
 LEAST_TO_CONDUCT = 0
-#: The same where `queue.compress` is on, since when schedulers can read what that leaves.
-LEAST_TO_UNPACK = 2
-#: The same once a deep backlog was taken in, since when schedulers know folded events.
-LEAST_TO_UNFOLD = 3
 #: What a released call says to a worker. It grows with anything that a worker of the version before would misread: it
 #: is a part of the revision, so that such a worker takes none.
 RELEASES = 0

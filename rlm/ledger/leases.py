@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from rlm import LEAST_TO_CONDUCT, LEAST_TO_UNPACK, SCHEMA
+from rlm import LEAST_TO_CONDUCT, SCHEMA
 from rlm.ledger.client import run_lasting
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.quarantine import Quarantine
@@ -59,8 +59,7 @@ class Leases(Part):
         lease, quarantine = self._keys.lease, Quarantine(self._store)
         note, where = quarantine.note(lease, _NO_LEASE)
         keys = [lease, where, self._keys.quarantine, *schemas]
-        least = max(LEAST_TO_CONDUCT, LEAST_TO_UNPACK if self._store.settings.queue.compress else 0)
-        args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, least]
+        args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, LEAST_TO_CONDUCT]
         token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
         if aside:
             quarantine.tell(lease, _NO_LEASE, where)
@@ -76,10 +75,6 @@ class Leases(Part):
     def least(self) -> int:
         """Return the lowest schema with which a scheduler may conduct, as the last conductor left it."""
         return int(self._ask("HGET", self._keys.lease, "least") or 0)
-
-    def require(self, token: int, schema: int) -> None:
-        """Bar schedulers with a lower schema from conducting, because they would misread what is written next."""
-        self._run("require_schema", [self._keys.lease], [token, schema])
 
     def has_worked(self, schema: int) -> bool:
         """Return whether processes of a schema have worked here."""

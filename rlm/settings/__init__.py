@@ -239,11 +239,7 @@ def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> 
     facts = [
         [_facts(event_type) for event_type in event_types],
         tables["retry"],
-        {
-            key: value
-            for key, value in tables["queue"].items()
-            if key not in {"failed_max", "failed_max_bytes"} and (value or key != "compress")  # off: digest as before
-        },
+        {key: value for key, value in tables["queue"].items() if key not in {"failed_max", "failed_max_bytes"}},
         tables["redis"]["prefix"],
         tables["run"]["guard_seconds"],
         tables["workers"]["threads"],

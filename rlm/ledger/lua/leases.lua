@@ -50,19 +50,6 @@ redis.call('HSET', lease, 'owner', owner, 'expires_us', string.format('%.0f', no
 if least > needed then redis.call('HSET', lease, 'least', least) end
 return {tonumber(token), owner, aside, newer, 0}
 
---- require_schema
--- Bars schedulers whose schema is too low from conducting after this one.
--- KEYS[1]  lease  hash with the fencing token, and least
--- ARGV[1]  token
--- ARGV[2]  least  the lowest schema with which others may conduct
--- Returns  1
--- Atomic because a deposed conductor must not bar its successor.
-local lease = KEYS[1]
-local token, least = ARGV[1], tonumber(ARGV[2])
--- include fence
-if (tonumber(redis.call('HGET', lease, 'least') or 0) or 0) < least then redis.call('HSET', lease, 'least', least) end
-return 1
-
 --- release_lease
 -- Gives the conductor's lease up, so that a standby need not wait for its end.
 -- KEYS[1]  lease  hash: owner, token, expires_us

@@ -172,10 +172,9 @@ def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[
 def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Iterator[Waiter | None]:
     entries = fields_of(store, (one for _, one in found), "wallet", "item", "taken_at", "score")
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
-        # A folded event has its score in its place alone; one that is out of the way there goes last.
         priority = max(0, MAX_PRIORITY - int(order or score) // PRIORITY_STEP)
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(one, wallet, item, taken_at), due)
+        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
         yield waiter if item is not None else None
 
 
