@@ -9,7 +9,6 @@ from typing import Self
 
 import redis
 
-from rlm.ledger.client import Replicas
 from rlm.ledger.connect import make_client
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
@@ -32,11 +31,7 @@ class StoreFront:
         self.settings = settings
         self.url = url
         self._server = server or RemoteServer(url)
-        self.client: redis.Redis = make_client(
-            url,
-            socket_timeout=answer_seconds,
-            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
-        )
+        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings)
         self.leases = Leases(self)
         self.schedule = Schedule(self)
