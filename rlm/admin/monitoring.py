@@ -13,6 +13,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import MOST_ITEMS, Waiting, look
 from rlm.ledger.reading.books import books
+from rlm.ledger.reading.memory import server_state
 
 #: Rates are over this time, in seconds, so that they follow changes quickly; they need samples over at least the other.
 RECENT_SECONDS: Final = 60.0
@@ -96,23 +97,11 @@ class Monitor:
         left_seconds = round(max(0.0, run.left_seconds(store.now_us())), 3) if run else None
         return {
             "as_of": isoformat(found.now),
-            "redis": self._redis(),
+            "redis": server_state(store)._asdict(),
             **stats_of(found, _in_items(waiting, items), oldest),
             "run": run and {"run_id": run.id, "state": run.state, "seconds_left": left_seconds},
             "arriving_per_minute": self._rates.arriving,
             "settled_per_minute": self._rates.settled,
-        }
-
-    def _redis(self) -> dict[str, Any]:
-        """Return how long Redis takes to answer, and the memory that it uses and may use (0: as much as there is)."""
-        began = system_clock.monotonic()
-        self._store.ping()
-        took = system_clock.monotonic() - began
-        memory = self._store.client.info("memory")
-        return {
-            "ping_ms": round(took * 1000, 1),
-            "used_bytes": int(memory.get("used_memory", 0)),
-            "max_bytes": int(memory.get("maxmemory", 0)),
         }
 
     def _read_items(self) -> tuple[Waiting, dict[str, float | None]]:
