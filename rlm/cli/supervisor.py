@@ -144,7 +144,7 @@ def _row(entry: dict[str, Any]) -> list[object]:
         entry["workers"],
         f"{entry['busy']}/{entry['lanes']}",
         entry["scheduler"],
-        styled(f"{versions} (behind)", "warn") if entry["behind"] else versions or None,
+        versions or None,
         None if heard is None else f"{heard:.1f} s ago",
         ", ".join(f"{name}={value}" for name, value in entry["labels"].items()) or None,
     ]

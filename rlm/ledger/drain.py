@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from rlm import LEAST_TO_UNFOLD
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
@@ -50,7 +49,6 @@ class Drain:
         self._deep = self._left > DEEP_ITEMS
         if self._deep:
             store.intake.rewrite_log_above(DEEP_LOG_BYTES)
-            store.leases.require(token, LEAST_TO_UNFOLD)
         self._worked_seconds = 0.0
         self._begin()
 

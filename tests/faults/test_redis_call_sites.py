@@ -58,7 +58,7 @@ OF_DISASTERS = {
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
 OF_GIANTS = {"take_giant", "trim_giant"}
 #: Scripts of a deep backlog; likewise in tests/store/test_folded_cut.py.
-OF_DEEP_BACKLOGS = {"place_folded", "require_schema", "take_folded"}
+OF_DEEP_BACKLOGS = {"place_folded", "take_folded"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
 ROUNDS = 4
 #: Systems that share the cases of a test.

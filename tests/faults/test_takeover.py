@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults.test_upgrade import assert_on_time
 
 from rlm.core.clock import system_clock
 from tests.faults.proxy import Proxy
-from tests.faults.test_upgrade import assert_on_time
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.long

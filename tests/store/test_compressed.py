@@ -7,7 +7,6 @@ import pytest
 from rlm.core.item import Reason
 from rlm.core.packing import unpack_item
 from rlm.delivery.outcome import refuse_unsound
-from rlm.ledger import leases as leases_module
 from rlm.ledger.reading.backlog import oldest_in_ledger
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.store import looks, steps
@@ -101,15 +100,3 @@ def test_an_item_pushed_twice_is_taken_once(compressing, token, run):
     assert steps.drain(compressing, token, run) == 1
 
     assert unpacked(compressing, 3) == steps.item("i3", steps.TYPE)
-
-
-def test_a_scheduler_that_cannot_read_it_conducts_no_more(compressing, store, monkeypatch):
-    """One of a version before: it would take the events for damaged."""
-    compressing.leases.release(steps.CONDUCTOR)
-    assert compressing.leases.acquire("new", 600)
-    compressing.leases.release("new")
-
-    assert store.leases.acquire("another of this version", 600)
-    store.leases.release("another of this version")
-    monkeypatch.setattr(leases_module, "SCHEMA", 1)
-    assert store.leases.contend("old", 600)[::3] == (0, True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from rlm import LEAST_TO_UNFOLD
-from rlm.core.errors import FencedError, StoreError
+from rlm.core.errors import StoreError
 from rlm.ledger import drain as drains
 from rlm.ledger import intake
 from rlm.ledger.drain import Drain
@@ -89,7 +88,6 @@ def test_only_a_deep_backlog_is_folded(store, token, run, monkeypatch, deep, fol
     steps.push(store, *steps.items(5, steps.TYPE))
 
     drain = Drain(store, token, run)
-    assert (store.leases.least() == LEAST_TO_UNFOLD) == folds
     drain.work(60.0)
 
     assert (drain.over, drain.taken[steps.TYPE]) == (True, 5)
@@ -112,13 +110,3 @@ def test_who_takes_a_deep_run_over_with_few_items_left_writes_hashes(store, toke
     assert (after.over, after.taken[steps.TYPE]) == (True, 9)
     assert looks.pending(store) == steps.event_ids(9)
     assert folded_events(store) == ({steps.event_id(3), steps.event_id(4)}, set())
-
-
-def test_a_deposed_conductor_begins_no_deep_drain(store, token, run, monkeypatch):
-    """It bars nobody, and writes nothing."""
-    monkeypatch.setattr(drains, "DEEP_ITEMS", 0)
-    steps.push(store, *steps.items(3, steps.TYPE))
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError):
-        Drain(store, token, run)

@@ -123,12 +123,3 @@ def test_a_drained_host_is_listed_while_it_is_rebooted(store, say):
     store.hosts.drain("a", "me@there")
 
     assert [(one["host"], one["state"], one["heard_seconds"]) for one in hosts(store)] == [("a", "draining", None)]
-
-
-def test_a_supervisor_of_an_older_version_is_a_host_all_the_same(store, say):
-    """It says neither version nor capacity."""
-    say(Role.SUPERVISOR, "a:1:x")
-
-    (found,) = hosts(store)
-
-    assert (found["state"], found["capacity"], found["versions"], found["labels"]) == ("ready", None, ["older"], {})
