@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm.admin.planning import Arrivals, measured_arrivals, start_seconds
-from rlm.admin.replay import Replay, replay
 from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import one_line
@@ -28,8 +27,6 @@ _SHOWN = 60
 _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
 #: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
-#: A setting without influence on runs that have begun.
-_EVERY = "run.every_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,6 @@ class PlanAsk:
     add: Sequence[str] = ()
     windows: int | None = None
     arriving: Sequence[str] = ()
-    replay: int | None = None
 
     @property
     def command(self) -> str:
@@ -53,7 +49,6 @@ class PlanAsk:
         options += [f"--add-endpoint {shlex.quote(one)}" for one in self.add]
         options += [f"--windows {self.windows}"] if self.windows else []
         options += [f"--arrivals {shlex.quote(one)}" for one in self.arriving]
-        options += [f"--replay {self.replay}"] if self.replay else []
         return " ".join(["rlm plan", *options])
 
 
@@ -81,8 +76,6 @@ class Question:
                 yield f"{key} has no part in a plan: it makes no difference here."
             elif workers and key in _WORKERS:
                 yield f"--workers {workers:,} fixes the number: {key} makes no difference here."
-            elif self.asked.replay and key == _EVERY:
-                yield f"A run is replayed as it was when it began: {key} makes no difference here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +103,6 @@ def read_question(settings: Settings, asked: PlanAsk) -> Question:
         _check_type("--add-endpoint", name, settings)
     if arriving and asked.windows is None:
         raise BadQuestionError("--arrivals needs --windows N: it is what arrives in each of them")
-    if asked.replay and (counts or asked.windows):
-        raise BadQuestionError("--replay N is about finished runs: neither --count nor --windows goes with it")
     other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
     if asked.workers and asked.workers > MOST_WORKERS:
         shown = one_line(f"{asked.workers:,}", _SHOWN)
@@ -151,11 +142,6 @@ def answer(store: Store, question: Question) -> PlanAnswer:
     found = Backlog.of_counts(of_counts) if numbers else backlog(store)
     arrivals = measured_arrivals(store).but(question.arriving) if asked.windows else None
     return PlanAnswer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
-
-
-def replayed(store: Store, question: Question, number: int) -> Replay:
-    """Answer the question for the last `number` finished runs."""
-    return replay(store.runs.recent(number + 1), number, *_cases(store, question, fresh=True))
 
 
 def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:

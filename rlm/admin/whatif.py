@@ -26,7 +26,6 @@ from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.plan import Plan, carried, course_of, look_ahead
 from rlm.plan.allocation import Sacrifice, sacrifice
 from rlm.plan.outlook import LongRun, Outlook
-from rlm.plan.simulate import Course
 from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.document import OPTION
@@ -107,11 +106,6 @@ class Case(msgspec.Struct, frozen=True):
         arriving = arrivals.within(run.every_seconds)
         return look_ahead(self.workload(backlog.events), arriving, number, plan, carry, long_run)
 
-    def course(self, events: Mapping[str, int], window_seconds: float) -> Course:
-        """Simulate a run with these `events` by type and a window of `window_seconds`."""
-        horizon = planning.horizon_of(self.settings, self.gone_seconds, window_seconds)
-        return course_of(self.workload(events), self._capacity, horizon)
-
     def workload(self, events: Mapping[str, int]) -> Workload:
         """Return the workload of this case with these `events` by type."""
         return Workload(events, self.types, self.windows, self.expected, by_hand=self.by_hand)
@@ -181,7 +175,7 @@ def as_it_might_be(
 
     A limit in force overrides that of the settings, unless an option set it.
     """
-    overridden = limits_told(settings)
+    overridden = _limits_told(settings)
     limits = {name: text for name, text in store.limits().items() if name not in overridden}
     types = tuple(
         replace(kind, endpoints=tuple(in_force(one, limits) for one in kind.endpoints)) for kind in settings.event_types
@@ -193,7 +187,7 @@ def as_it_might_be(
         added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
-    expected, lacking = expected_with(today, types, settings, added), "" if workers else today.lacking
+    expected, lacking = _expected(today, types, settings, added), "" if workers else today.lacking
     room = today.room if settings.workers == today.settings.workers else None  # the room of hosts follows workers.max
     return Case(
         settings,
@@ -227,7 +221,7 @@ def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:
     return [endpoint for one in types for endpoint in one.endpoints]
 
 
-def limits_told(settings: Settings) -> set[str]:
+def _limits_told(settings: Settings) -> set[str]:
     """Return the names of the endpoints and budgets whose limit an option set."""
     keys = set(told(settings))
     found = {budget for budget in settings.budgets if dotted(("budgets", budget, "rate_limit")) in keys}
@@ -267,7 +261,7 @@ def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str
     return found
 
 
-def expected_with(
+def _expected(
     today: Case, types: Iterable[EventType], settings: Settings, added: Iterable[Endpoint]
 ) -> dict[Pair, Expected]:
     """Return the expected calls: as measured, unless an option sets their duration.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +16,18 @@ from rlm.core.text import counted, safe_line, sentence, span
 if TYPE_CHECKING:
     from rlm.admin.planning import Arrivals
     from rlm.admin.question import PlanAnswer
-    from rlm.admin.replay import Replay
     from rlm.admin.whatif import Forecast
     from rlm.plan.allocation import Sacrifice
     from rlm.plan.outlook import Outlook
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
-#: If there are more windows, or replayed runs, only so many of the first and so many of the last are shown.
-SHOWN_WINDOWS, SHOWN_RUNS = (7, 4), (9, 10)
+#: If there are more windows, only so many of the first and so many of the last are shown.
+SHOWN_WINDOWS = (7, 4)
 #: From this number on, arrivals are shown as whole events.
 SHOWN_WHOLE = 100
 _ADDED = "What if a type had one more endpoint? Repeatable."
 _WINDOWS = "How do the leftovers develop over the next N windows?"
 _ARRIVING = "With --windows: N events arrive in a window of today's length; repeatable."
-_REPLAY = "What would the last N runs have left over?"
 
 
 @command(
@@ -38,7 +35,6 @@ _REPLAY = "What would the last N runs have left over?"
     "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
     "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
-    "rlm plan --replay 100 --add-endpoint REBALANCE_NEEDED",
 )
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
@@ -46,7 +42,6 @@ _REPLAY = "What would the last N runs have left over?"
 @several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
 @click.option("--windows", type=WholeNumber(1, 10_000), metavar="N", help=_WINDOWS)
 @several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
-@click.option("--replay", type=WholeNumber(1, 10_000), metavar="N", help=_REPLAY)
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
@@ -57,12 +52,8 @@ def plan(*, config: Path | None, **options: Any) -> None:
     --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. An added endpoint has the limit
     of its type and an open window. --windows plans one window after the other, each with what the one before left over
     and what arrives meanwhile: as many events as in the last 20 runs, or as many as --arrivals says.
-
-    --replay plans finished runs again, from the counts, limits and durations in their records, and with --workers,
-    --set and --add-endpoint shows what they would have left over. Events that a run would not have left over, the next
-    run would not have had.
     """
-    from rlm.admin.question import PlanAsk, answer, read_question, replayed
+    from rlm.admin.question import PlanAsk, answer, read_question
     from rlm.core.errors import BadQuestionError
 
     settings = settings_of(config)
@@ -75,9 +66,6 @@ def plan(*, config: Path | None, **options: Any) -> None:
     for remark in question.remarks():
         say(remark)
     with opened(settings) as store:
-        if number := question.asked.replay:
-            _show_replay(replayed(store, question, number))
-            return
         found = answer(store, question)
     if unread := found.backlog.waiting.unread:
         read = found.backlog.waiting.items
@@ -271,26 +259,3 @@ def _rate(number: float) -> str:
     """Format a number of arrivals, with its fraction unless it is large."""
     whole = number >= SHOWN_WHOLE or number == int(number)
     return f"{number:,.0f}" if whole else f"{number:.3g}"
-
-
-def _show_replay(found: Replay) -> None:
-    print_json(found.as_json())
-    show_words(found.sentence)
-    if rows := list(_replayed(found)):
-        each = ["replayed", *(["what if"] if found.case else [])]
-        headings = ["run", "left over", *each, "finish", *each]
-        show()
-        table(headings, _shortened(rows, *SHOWN_RUNS), right=headings[1:])
-    if found.notes:
-        show()
-    for note in found.notes:
-        show_words(note)
-
-
-def _replayed(found: Replay) -> Iterator[list[str]]:
-    """Yield a row for each run that left events over, in fact or in a replay."""
-    for one in found.runs:
-        played = [one.recorded, one.unchanged, *([one.what_if] if one.what_if else [])]
-        if any(each.leftover for each in played):
-            ends = (f"{each.finish_seconds:.1f} s" if each.finish_seconds else "-" for each in played)
-            yield [one.run_id, *(f"{each.leftover:,}" for each in played), *ends]

@@ -1,6 +1,6 @@
 """The operations of the JSON interface: each with its path, its parameters, and the function of rlm/admin behind it.
 
-The routes and openapi.json (by `python -m tests.openapi_page`) are both made from `OPERATIONS`.
+The routes and /openapi.json are both made from `OPERATIONS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.hosts import hosts as host_list
 from rlm.admin.letters import grouped
-from rlm.admin.question import PlanAsk, answer, read_question, replayed
+from rlm.admin.question import PlanAsk, answer, read_question
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
@@ -103,13 +103,11 @@ def plan(call: ApiCall) -> Any:
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be set here; settings of {', '.join(_PLANNED)} can")
-    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals, said.replay)
+    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals)
     question = read_question(call.store.settings, options)
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
     try:
-        if said.replay:
-            return replayed(call.store, question, said.replay).as_json()
         return answer(call.store, question).as_json()
     finally:
         _PLANNING.release()

@@ -465,9 +465,6 @@ def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_o
         (["--windows", "10001"], "--windows"),
         (["--arrivals", "REBALANCE_NEEDED=1"], "--arrivals needs --windows"),
         (["--windows", "2", "--arrivals", "REBALANCE_NEEDED"], "is not TYPE=N"),
-        (["--replay", "0"], "--replay"),
-        (["--replay", "2", "--windows", "2"], "neither --count nor --windows goes with it"),
-        (["--replay", "2", "--count", "REBALANCE_NEEDED=1"], "neither --count nor --windows goes with it"),
         (["--windows", "2", "--arrivals", "REBALANCE_NEEDED=-1"], "is not TYPE=N"),
         (["--windows", "2", "--arrivals", "NOBODY=1"], "'NOBODY' is not a configured type; there are"),
     ],
@@ -782,42 +779,3 @@ def test_a_plan_says_what_its_clock_counts_from(inst):
     told = inst.rlm("plan", "--count", f"{steps.TYPE}=100").stdout.replace("\n", " ")
 
     assert re.search(r"A time such as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)
-
-
-# -- replays
-
-
-def test_a_replay_asks_it_of_finished_runs(inst):
-    """A sentence, a row a run that left something over, and how well the replay agrees; nothing changes."""
-    calls = {"calls": 90, "completed": 90, "errors": 0, "limit": "30/minute", "p50_ms": 100.0, "p95_ms": 120.0}
-    counts = {"taken": 500, "carried_over": 0, "completed": 360, "failed": 0, "leftover": 140}
-    record = steps.record_of(
-        run_id="run-1",
-        state="partial",
-        started_at="2026-11-25T10:15:00.000Z",
-        window_seconds=180.0,
-        counts=counts,
-        by_type={steps.TYPE: counts},
-        by_endpoint={one.name: calls for one in inst.settings.event_types[0].endpoints},
-        plan={"actual_seconds": 133.0},
-    )
-    record_run(inst, "run-1", record)
-
-    with looks.nothing_changes(inst.store):
-        shown = inst.rlm("plan", "--replay", "1", "--add-endpoint", steps.TYPE).stdout.splitlines()
-
-    assert shown[0] == (
-        "With one more endpoint, overflow_rebalance_api_4 (30/minute), the last run would have left 90 fewer over: "
-        "50 instead of 140."
-    )
-    assert shown[2].split() == ["run", "left", "over", "replayed", "what", "if", "finish", "replayed", "what", "if"]
-    assert shown[3].split()[:4] == ["run-1", "140", "140", "50"]
-    assert shown[5].startswith("Without any change the replay leaves 140 over where the records have 140, and misses")
-
-
-def test_a_replay_without_records_says_so(inst):
-    """And a setting that has no part in it is named."""
-    found = inst.rlm("plan", "--replay", "5", "--set", "run.every_seconds=200")
-
-    assert found.stdout == "No run is on record yet, so there is nothing to replay.\n"
-    assert "A run is replayed as it was when it began: run.every_seconds makes no difference here." in found.stderr

@@ -21,15 +21,8 @@ def shown(inst, page, **query):
     return values, render(Frame((page,), page, "server", 0.0), page.template, values).html
 
 
-def finish_a_run(inst, number):
-    """Take events into a run and close it: all of them are left over."""
-    inst.push(*steps.items(number, steps.TYPE))
-    inst.close_run(inst.start_run())
-
-
 def test_the_answer_is_that_of_the_command_that_it_names(inst):
-    """Its verdict, its leftovers and the binding constraint, and what the last runs would have left over."""
-    finish_a_run(inst, 3)
+    """Its verdict, its leftovers and the binding constraint."""
     asked = {"for": "counts", f"events__{steps.TYPE}": "500", f"add__{steps.TYPE}": "1"}
 
     values, html = shown(inst, whatif.PAGE, **asked)
@@ -40,20 +33,16 @@ def test_the_answer_is_that_of_the_command_that_it_names(inst):
     assert "50 of 500 events will be left over" in html
     assert "today: 140 of 500 events will be left over" in html
     assert found["binds"][1:] in html
-    replayed = inst.json(*values["replay"]["command"].split()[1:])["replay"]
-    assert replayed["sentence"] in html
-    assert (replayed["runs"], replayed["left_over"]) == (1, values["replay"]["found"].left_over)
 
 
 def test_without_a_question_it_plans_for_what_waits(inst):
-    """As things are; there is nothing to replay yet, and that is said."""
+    """As things are."""
     inst.push(*steps.items(70, steps.TYPE))
 
     values, html = shown(inst, whatif.PAGE)
 
     assert values["form"].began_with == "waiting now"
     assert "All 70 events are done" in html
-    assert "No run is on record yet, so there is nothing to replay." in html
 
 
 def test_a_question_that_cannot_be_asked_says_why(inst):
