@@ -30,7 +30,6 @@ from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import host_of
-from rlm.ledger.drain import LOG_BYTES
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
@@ -82,8 +81,6 @@ class Housekeeper:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
-        with suppress(StoreError):  # then after the next run
-            self._store.intake.rewrite_log_above(LOG_BYTES)
         self._archivist.work()
         self._janitor.step()
 

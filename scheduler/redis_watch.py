@@ -256,8 +256,7 @@ class Mender:
             case "run":
                 self._reopen(flaw)
             case family if family in ZSETS:  # by the keys of its events
-                lost = {"retried": family == "retried", "folded": family == "pending"}
-                adopted = store.recovery.adopt(token, flaw.of, **lost)
+                adopted = store.recovery.adopt(token, flaw.of, retried=family == "retried")
                 log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
     def _restore_run(self) -> None:

@@ -1,6 +1,6 @@
 """The cost of a deep backlog: the first call during its intake, the next run with the rest of it, commands.
 
-uv run python -m benchmarks.prices.backlog [ITEMS] [compress]    # a million in about three minutes, 1.5 GB
+uv run python -m benchmarks.prices.backlog [ITEMS]    # a million in about three minutes, 1.5 GB
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def item(number: int, types: list[str]) -> bytes:
     ).encode()
 
 
-def measure_backlog(number: int, *, compress: bool = False) -> tuple[Backlog, dict[str, float]]:
+def measure_backlog(number: int) -> tuple[Backlog, dict[str, float]]:
     """Return the cost of a backlog, and the seconds that each command takes with the rest of it."""
     found = Backlog()
-    env = {"RLM_RUN__WINDOW_SECONDS": str(WINDOW_SECONDS), "RLM_QUEUE__COMPRESS": str(compress).lower()}
+    env = {"RLM_RUN__WINDOW_SECONDS": str(WINDOW_SECONDS)}
     with TemporaryDirectory(prefix="rlm-bench-") as name:
         env |= {"RLM_WORKERS__MIN": str(WORKERS), "RLM_WORKERS__MAX": str(WORKERS)}
         with Installation(Path(name), speed=1, env=env) as system:
@@ -162,7 +162,6 @@ def _slow(store: Store) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    asked = [one for one in sys.argv[1:] if one != "compress"]
-    backlog, commands = measure_backlog(int(asked[0]) if asked else ITEMS, compress="compress" in sys.argv)
+    backlog, commands = measure_backlog(int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS)
     for figure, value in {**asdict(backlog), **commands}.items():
         print(f"{figure:30} {value:,.2f}")

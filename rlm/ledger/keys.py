@@ -17,8 +17,7 @@ epoch                      hash    the epoch that Redis is vouched for with: bor
                                    when and why it was last found untrustworthy
 types                      set     names of the types that have or had events in the ledger
 event:ID                   hash    one event with its trail (rlm/core/trail.py); until settled, then without its item
-                                   for `queue.dedupe_seconds`; the item may be compressed (rlm/core/packing.py). Of a
-                                   deep backlog a string until it is first claimed (rlm/ledger/folded.py)
+                                   for `queue.dedupe_seconds`
 pending:TYPE               zset    events that wait for a call, by priority, then age; leftovers while no run is open
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
 spent:TYPE                 zset    events that spent their attempts in this run; pending again when it closes

@@ -15,7 +15,6 @@ import msgspec
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.core.expected import Expected, Pair
-from rlm.core.packing import unpack_item
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, Claim, Completion, LaneId, Turn
 from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
@@ -172,7 +171,7 @@ def _read_claim(lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
     left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
     begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
     history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-    return Claim(*begun, text(wallet), unpack_item(item, begun[0], wallet), *history, *slot, limits, expected)
+    return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
 
 
 def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:

@@ -72,10 +72,6 @@ class QueueSettings(Section, frozen=True):
         "How long the id of a completed or failed event is known: seen again, it is dropped as a duplicate.",
         from_zero=True,
     )
-    compress: bool = switch(
-        "Whether waiting items are compressed, to take about a third less of Redis' memory. Versions of RLM without "
-        "this setting cannot read them: no worker of such a version may run while any waits, even once this is off."
-    )
     failed_max: int = whole(
         100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
     )

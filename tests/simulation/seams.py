@@ -207,15 +207,6 @@ _DEEP: list[tuple[Any, str, Any]] = [
 ]
 
 
-#: Of those cases every other one folds: a chunk is folded if it was read with the one before.
-_FOLDING: list[tuple[Any, str, Any]] = [(rlm.ledger.drain, "DEEP_ITEMS", 0)]
-
-
-def folds(seed: int) -> bool:
-    """Return whether the drains of a case fold events."""
-    return seed % 4 == 3
-
-
 @contextmanager
 def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
     """Put the world under RLM. `mutations` are sources that replace scripts, by name."""
@@ -242,7 +233,6 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (scheduler.conductor, "BUSY_SECONDS", 0.02),
         # In every other case audit lists count as deep: most items are taken while calls are made.
         *(_DEEP if world.seed % 2 else ()),
-        *(_FOLDING if folds(world.seed) else ()),
         (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
         (scheduler.leader, "os", no_kill),
         (scheduler.leader, "has_died", world.has_died),

@@ -86,7 +86,6 @@ def test_built_in_values(here):
         "failed": "wallet_audit_failed",
         "max_item_bytes": 65536,
         "dedupe_seconds": 3600,
-        "compress": False,
         "failed_max": 100_000,
         "failed_max_bytes": 256 * 1024 * 1024,
         "failed_alarm": 1000,
@@ -281,8 +280,8 @@ def test_environment_goes_over_file(load):
     assert settings.run.guard_seconds == 0.25
     assert settings.redis.prefix == "7"
     assert settings.web.read_only is True
-    with pytest.raises(ConfigurationError, match="RLM_QUEUE__COMPRESS"):
-        load(RLM_QUEUE__COMPRESS="yes")
+    with pytest.raises(ConfigurationError, match="RLM_WEB__READ_ONLY"):
+        load(RLM_WEB__READ_ONLY="yes")
 
 
 @each("number", ["1_0", "٣"])
@@ -441,7 +440,6 @@ def test_settings_can_be_pickled(load):
         {"RLM_RUN__GUARD_SECONDS": "0.6"},
         {"RLM_REDIS__PREFIX": "other"},
         {"RLM_QUEUE__EVENTS": "other"},
-        {"RLM_QUEUE__COMPRESS": "true"},
         {"RLM_TYPES__A__RATE_LIMIT": "11/second"},
         {"RLM_TYPES__A__PRIORITY": "8"},
     ],

@@ -1,3 +1,41 @@
+--- clock
+-- Reads the clock of Redis.
+-- Gives  us(microseconds)  as text, because tostring would lose digits
+--        now_us()          microseconds since 1970
+local function us(microseconds)
+  return string.format('%.0f', microseconds)
+end
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+--- replies
+-- Builds replies with names.
+-- Gives  named(fields)  the names and values in one list; a field that is nil is left out; numbers must be whole
+local function named(fields)
+  local list = {}
+  for name, value in pairs(fields) do
+    if type(value) == 'boolean' then value = value and 1 or 0 end
+    list[#list + 1] = name
+    list[#list + 1] = value
+  end
+  return list
+end
+
+--- fencing
+-- Refuses a conductor that has lost its lease to another, or whose run is no longer open.
+-- Gives  FENCED                   the answer then
+--        fenced(lease, token)     whether another conductor has the lease
+--        fenced_run(run, run_id)  whether that run is no longer open
+local FENCED = redis.error_reply('FENCED by another conductor')
+local function fenced(lease, token)
+  return redis.call('HGET', lease, 'token') ~= token
+end
+local function fenced_run(run, run_id)
+  return redis.call('HGET', run, 'run_id') ~= run_id
+end
+
 --- now
 -- Reads the clock of Redis.
 -- Gives  time   {seconds, microseconds} since 1970, as text
@@ -42,44 +80,10 @@ local function settle_event(event, state, dedupe_ms)
   redis.call('PEXPIRE', event, dedupe_ms)
 end
 
---- unfold_event
--- Makes a hash of an event that is folded, as `fold` of rlm/ledger/folded.py does.
--- Gives  folded_parts(event)  {when it was taken, wallet, item}, nil if its key does not hold a folded event
---        unfold_event(event, score)  true if it was folded and has this score now; another key stays unchanged
-local BEGINNING = {
-  [':'] = {'{"id": "', '", "wallet_name": "', '", "events": ["'}, [','] = {'{"id":"', '","wallet_name":"', '","events":["'}}
-local function folded_parts(event)
-  local raw = redis.pcall('GET', event)
-  if type(raw) ~= 'string' then return end
-  local taken_at, kept, size, from = string.match(raw, '^(%d+%.%d%d%d)([ :,])(%d+) ()')
-  if not taken_at or #raw < from + size then return end
-  local wallet, item = string.sub(raw, from, from + size - 1), string.sub(raw, from + size)
-  local begins = BEGINNING[kept]
-  if begins then item = begins[1] .. string.match(event, '^[^:]*:event:(.*):') .. begins[2] .. wallet .. begins[3] .. item end
-  return {taken_at, wallet, item}
-end
-local function unfold_event(event, score)
-  local found = folded_parts(event)
-  if not found then return end
-  redis.call('DEL', event)  -- the first write: the next one is not refused for want of memory
-  redis.call('HSET', event, 'wallet', found[2], 'item', found[3], 'score', score, 'taken_at', found[1])
-  return true
-end
-
---- score_anew
--- Gives a folded event that has lost its place another: by its own priority, or its type's, behind all that were taken.
--- Uses   sequence
--- Gives  score_anew(event, priority)  its order score; priority: that of its type, unless its item has one of its own
-local function score_anew(event, priority)
-  local read, item = pcall(cjson.decode, folded_parts(event)[3])  -- not if it is packed
-  local own = read and type(item) == 'table' and tonumber(item.priority)
-  return string.format('%.0f', (100 - (own or priority)) * 4398046511104 + redis.call('INCR', sequence))
-end
-
 --- lost_claim
 -- Ends the script if the claim is no longer the worker's; the note of a newer claim by the same worker stays.
 -- Uses   claim  {owner, claims} of the event, or the error of reading it, and worker, number, calls, event_id
-if claim.err and not string.find(claim.err, 'WRONGTYPE') then return claim end  -- else it was taken anew, and is folded
+if claim.err then return claim end
 if claim[1] ~= worker or claim[2] == number then redis.call('HDEL', calls, event_id) end
 if claim[1] ~= worker or claim[2] ~= number then return 0 end
 
@@ -163,7 +167,7 @@ local function note_well(well, hosts, host, recent_us)
   end
 end
 
---- slots
+--- old_slots
 -- Takes slots of windows, according to their rules and health.
 -- Uses   now, restamp_ahead, younger
 -- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot

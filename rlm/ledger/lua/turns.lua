@@ -71,12 +71,11 @@ local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARG
 -- include now
 -- include restamp_ahead
 -- include younger
--- include slots
+-- include old_slots
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
 local trust = redis.pcall('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')  -- on error: no slot, but it settles
 -- include ways
 -- include settle_completed
--- include unfold_event
 -- include first_event
 -- include way_to
 -- include reply_claim
@@ -159,7 +158,7 @@ end
 local function settle_completed(event)
   local event_id, number, kind, endpoint = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
   local told = redis.pcall('HMGET', event, 'owner', 'claims', 'taken_at', 'attempt', 'trail')
-  if told.err and not string.find(told.err, 'WRONGTYPE') then return told end  -- else it was taken anew, and is folded
+  if told.err then return told end
   local owned = told[1] == worker and told[2] == number
   if owned then  -- an error leaves everything unchanged, and the lane tries again
     local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(told[3]) or now / 1000000) * 1000))
@@ -193,18 +192,14 @@ end
 
 --- first_event
 -- Finds the first event of a type that can be sent; others get the last score, and the conductor condemns them.
--- Uses   family, unfold_event
+-- Uses   family
 -- Gives  first_event(pending)  its id, and {wallet, item, last, tries_in, score, claims, attempt, tries, runs, deaths}
 local function first_event(pending)
   for _ = 1, 100 do
     local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
     if not head[1] or tonumber(head[2]) >= 9007199254740991 then return end
-    local function read()
-      return redis.pcall('HMGET', family .. head[1], 'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt',
-        'tries', 'runs', 'deaths', 'trail', 'unsent')
-    end
-    local told = read()
-    if told.err and unfold_event(family .. head[1], head[2]) then told = read() end
+    local told = redis.pcall('HMGET', family .. head[1], 'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt',
+      'tries', 'runs', 'deaths', 'trail', 'unsent')
     local sound = not told.err and told[1] and told[2] and tonumber(told[5] or nil)
     for field = 6, 12 do
       sound = sound and (not told[field] or (#told[field] <= 15 and string.match(told[field], '^%d+$')))

@@ -11,7 +11,6 @@ import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
-from rlm.core.packing import unpack_item
 from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.connect import MICROSECONDS, translated
@@ -182,16 +181,11 @@ def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[
 def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Iterator[Waiter | None]:
     entries = fields_of(store, (one for _, one in found), "wallet", "item", "taken_at", "score")
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
-        # A folded event has its score in its place alone; one that is out of the way there goes last.
         priority = max(0, MAX_PRIORITY - int(order or score) // PRIORITY_STEP)
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        if item is None:
-            yield None
-            continue
-        whole = unpack_item(item, one, wallet)
-        yield Waiter(
-            one, (wallet or b"").decode(), place, priority, waits_since(one, wallet, item, taken_at), due, whole
-        )
+        name = (wallet or b"").decode()
+        waiter = Waiter(one, name, place, priority, waits_since(item, taken_at), due, item or b"")
+        yield waiter if item is not None else None
 
 
 def _listed(store: Store, mark: Mark) -> Iterator[tuple[Mark, Waiter | None]]:
