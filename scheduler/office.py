@@ -22,7 +22,7 @@ from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.housekeeping import HostWatch, Housekeeper
+from scheduler.housekeeping import Housekeeper, SupervisorWatch
 from scheduler.leader import LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
@@ -57,7 +57,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
-    changes, watch = ChangeTeller(store), HostWatch(store)
+    changes, watch = ChangeTeller(store), SupervisorWatch(store)
     said_at, others = float("-inf"), False
     while True:
         try:

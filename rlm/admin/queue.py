@@ -204,14 +204,9 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
     _push(store, chunk, pushed)
 
 
-def is_known_undone(store: Store, error: StoreError) -> bool:
-    """Return whether the `error` of a push shows that Redis took none of its items.
-
-    With `redis.wait_replicas` the refused command may be the wait, which follows the push.
-    """
-    if isinstance(error, StoreGarbledError):
-        return True
-    return isinstance(error, StoreRefusingError | StoreForbiddenError) and not store.settings.redis.wait_replicas
+def is_known_undone(error: StoreError) -> bool:
+    """Return whether the `error` of a push shows that Redis took none of its items."""
+    return isinstance(error, StoreGarbledError | StoreRefusingError | StoreForbiddenError)
 
 
 def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:

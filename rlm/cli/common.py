@@ -93,7 +93,7 @@ def examples(*lines: str) -> str:
 #: The exit code of each error, most specific first; of any other error it is FAILED.
 _EXIT_CODES = (
     ((errors.ConfigurationError, errors.AmbiguousRunError, errors.BadQuestionError), ExitCode.USAGE),
-    ((errors.NoSuchEndpointError, errors.NoSuchHostError), ExitCode.USAGE),
+    (errors.NoSuchEndpointError, ExitCode.USAGE),
     (errors.InterruptedByHandError, ExitCode.INTERRUPTED),
     ((errors.NoSuchRunError, errors.NoSuchLetterError), ExitCode.NOT_FOUND),
     (errors.FencedError, ExitCode.FAILED),

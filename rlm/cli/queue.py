@@ -133,7 +133,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
-            is_known = is_known_undone(store, error)
+            is_known = is_known_undone(error)
             after = "none was after that" if is_known else "it is not known whether the next were"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise

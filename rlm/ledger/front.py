@@ -12,7 +12,6 @@ import redis
 from rlm import SCHEMA
 from rlm.core.errors import StoreUnfitError
 from rlm.core.text import safe_line
-from rlm.ledger.client import Replicas
 from rlm.ledger.connect import make_client, text
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
@@ -35,11 +34,7 @@ class StoreFront:
         self.settings = settings
         self.url = url
         self._server = server or RemoteServer(url)
-        self.client: redis.Redis = make_client(
-            url,
-            socket_timeout=answer_seconds,
-            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
-        )
+        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings)
         self.leases = Leases(self)
         self.schedule = Schedule(self)

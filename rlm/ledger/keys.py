@@ -49,9 +49,6 @@ budgets                    hash    window id of an endpoint -> that of its budge
                                    pairing ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
-orders                     list    records of orders over HTTP or about hosts (JSON), newest first; the newest 1000
-drains                     hash    host -> the order that it takes no share of the workers (JSON); until taken back
-lost                       hash    host -> since when it is lost, seconds since 1970; until it is back or forgotten
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer run are dropped
@@ -119,9 +116,8 @@ class Keys:
         self.current, self.records, self.runs = f"{prefix}:current", f"{prefix}:records", f"{prefix}:runs"
         self.totals, self.last_tick, self.requests = f"{prefix}:totals", f"{prefix}:last_tick", f"{prefix}:requests"
         self.budgets, self.limits, self.limits_filed = f"{prefix}:budgets", f"{prefix}:limits", f"{prefix}:limits:filed"
-        self.changes, self.orders = f"{prefix}:changes", f"{prefix}:orders"
+        self.changes = f"{prefix}:changes"
         self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
-        self.drains, self.lost = f"{prefix}:drains", f"{prefix}:lost"
         self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
         self.coming_up, self.restarts = f"{prefix}:coming_up", f"{prefix}:restarts"
         self.quarantine, self.dramatiq = f"{prefix}:quarantine", f"{prefix}:dramatiq"

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from rlm.ledger.client import run_lasting
-from rlm.ledger.connect import MICROSECONDS, text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
 
 #: How long the answer to a request is kept, milliseconds.
@@ -109,13 +108,8 @@ class Schedule(Part):
         return text(oldest) if oldest else None
 
     def withdraw(self, request_id: str) -> bool:
-        """Withdraw a request; return False if it has been answered.
-
-        Raises:
-            StoreUnreachableError: a fail-over may bring it back, because replicas that are waited for do not have it.
-        """
-        with translated(self._client):
-            return bool(run_lasting(self._client, "LREM", self._keys.requests, 1, request_id))
+        """Withdraw a request; return False if it has been answered."""
+        return bool(self._ask("LREM", self._keys.requests, 1, request_id))
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
 
@@ -18,8 +18,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import StoreForbiddenError
-from rlm.ledger.client import LASTING, LedgerClient, run_lasting
-from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
+from rlm.ledger.connect import ESCAPED, MICROSECONDS, LedgerClient, text, translated
 from rlm.ledger.trouble import in_own_words
 
 if TYPE_CHECKING:
@@ -201,7 +200,7 @@ class Script:
         return (*self._head, *values)
 
     def _run(self, client: redis.Redis, command: Command) -> Any:
-        run: Callable[..., Any] = partial(run_lasting, client) if self.name in LASTING else client.execute_command
+        run: Callable[..., Any] = client.execute_command
         try:
             return run(*command)
         except NoScriptError:  # the server was restarted or flushed its scripts

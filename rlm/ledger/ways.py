@@ -105,9 +105,7 @@ class Ways(Part):
 
     def calling(self) -> set[str]:
         """Return the hosts that make calls, and those that would if they had workers."""
-        drained = {text(host) for host in self._hgetall(self._keys.drains)}
-        supervisors, workers = map(self._store.processes.alive, (Role.SUPERVISOR, Role.WORKER))
-        return {one.host for one in workers} | {one.host for one in supervisors} - drained
+        return {one.host for role in (Role.SUPERVISOR, Role.WORKER) for one in self._store.processes.alive(role)}
 
     def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
         """Count a call of `host` that `endpoint` did not answer.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rlm.admin.attendance import TAKEOVER_SECONDS, revision_in_force
-from rlm.admin.hosts import NO_HOST, HostState, hosts, nobody_takes_workers
+from rlm.admin.hosts import HostState, hosts
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
 from rlm.ledger import Store
@@ -25,13 +25,8 @@ MOST_NAMED = 5
 #: A living scheduler renews its lease within so many seconds; it does so twice a second.
 PROLONG_SECONDS = 1.0
 _RESTART = "check whether it is alive (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
-_GONE = "check whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not come back"
+_GONE = "check whether it is up and reaches Redis"
 _WAYS = "check its route, resolver and firewall towards what it does not reach"
-_REMEDIES = {
-    HostState.DRAINING: "`rlm supervisor drain {host} --off` puts it in service again",
-    HostState.SILENT: "wait a moment; " + _GONE,
-    HostState.LOST: _GONE,
-}
 
 
 def check_scheduler(store: Store) -> Finding:
@@ -151,11 +146,9 @@ def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
 def check_hosts(store: Store) -> Iterator[Finding]:
     """Check that every known host is in service."""
     found = hosts(store)
-    if nobody_takes_workers(found):
-        yield fault(NO_HOST, "put one in service again, or start a supervisor on another host")
     unwell = [one for one in found if one["why"]]
     for one in unwell:
         message = f"{one['host']} is {one['state']}: {one['why']}"
-        yield warning(message, _REMEDIES.get(one["state"], _WAYS).format(host=one["host"]))
+        yield warning(message, _GONE if one["state"] == HostState.SILENT else _WAYS)
     if not unwell:
         yield good(f"{counted(len(found), 'host')}, all in service" if found else "none is known")
