@@ -111,6 +111,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
     letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
     `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
+
+    The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
     from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit
