@@ -6,7 +6,7 @@ from rlm.core.hollow import leave_unused_empty
 
 __version__ = "0.1.0"
 
-# By these numbers versions that share one Redis know each other; docs/adr/0018-versions-side-by-side.md says why. A
+# By these numbers versions that share one Redis know each other. A
 # version before them counts as 0. A new field that may be missing, and that whoever does not know it may pass over,
 # changes none of them.
 

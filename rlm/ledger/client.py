@@ -4,7 +4,7 @@ A connection is dropped when its server says that it cannot serve now. Another s
 next attempt reconnects. A write that must survive a fail-over waits until replicas have it. Waiting costs a round
 trip from the primary to its replicas, so only what has an effect outside of Redis waits: a call is sent after its slot,
 the next call after what the last answer settled, and a pushed item is reported after its push. Everything else stays
-within Redis, where a replica has a state that the primary had at some moment: docs/adr/0017-replicas.md.
+within Redis, where a replica has a state that the primary had at some moment.
 """
 
 from __future__ import annotations
