@@ -14,6 +14,7 @@ from rlm.core.expected import FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.ways import cut_off
 from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
@@ -73,7 +74,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(supervisors, store.hosts.idle())
+        return sharing.room(supervisors, cut_off(store.ways.look()))
     by_hand = [one for one in store.processes.alive(Role.WORKER) if not one.supervisor]
     able = [one for one in by_hand if one.revision == store.settings.revision and one.state != WorkerState.STOPPING]
     return len(able) or None

@@ -113,6 +113,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
     letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
     `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
+
+    The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
     from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit
@@ -131,7 +133,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
-            is_known = is_known_undone(store, error)
+            is_known = is_known_undone(error)
             after = "none was after that" if is_known else "it is not known whether the next were"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise

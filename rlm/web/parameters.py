@@ -48,7 +48,7 @@ Search = Annotated[str, Meta(max_length=200, description="Only those with this t
 Text = Annotated[str, Meta(max_length=200)]
 LetterId = Annotated[str, Meta(max_length=50)]
 Counted = Annotated[str, Meta(max_length=200, pattern=r"^[^=]{1,100}=\d{1,15}$")]
-OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the record of orders.")]
+OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the log.")]
 OfType = Annotated[list[Text], Meta(max_length=100, description="Only those of one of these types.")]
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="Only those with one of these codes.")]
 OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Only those last sent to one of these endpoints.")]
@@ -123,12 +123,6 @@ class ComplianceAsked(Struct, forbid_unknown_fields=True):
     """How far to look back."""
 
     since: Duration = "24h"
-
-
-class OrdersAsked(Struct, forbid_unknown_fields=True):
-    """How many orders to list."""
-
-    limit: Limit = 20
 
 
 class Ordered(Struct, forbid_unknown_fields=True):

@@ -63,7 +63,6 @@ SAME = [
     ("/api/events/wallet%20of%20i1", ["explain", "wallet of i1"]),
     ("/api/workers", ["worker", "list"]),
     ("/api/compliance?since=2h", ["compliance", "--since", "2h"]),
-    ("/api/orders", ["orders"]),
 ]
 
 
@@ -286,4 +285,3 @@ def test_a_run_is_cancelled(inst, program, monkeypatch):
     assert (pending.status, pending.json()["run_id"]) == (202, run.id)
     assert (done.status, done.json()["state"]) == (200, State.CANCELLED)
     assert program.post(f"/api/runs/{run.id}/cancel").status == 404
-    assert [one["about"] for one in program.json("/api/orders")] == [run.id, run.id]
