@@ -17,12 +17,12 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
+from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import StopSignals, group_grace
-from rlm.sandbox.cleaning import remove_keys
 from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import Settings, load_settings
