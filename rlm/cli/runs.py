@@ -26,8 +26,6 @@ from rlm.cli.options import (
     all_of,
     interval_option,
     number_argument,
-    open_run_id,
-    run_ids,
     several,
     volatile_option,
 )
@@ -117,7 +115,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
     "rlm status --json | jq .seconds_left",
 )
-@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
+@click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
 def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None) -> None:
@@ -143,7 +141,7 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
 
 
 @command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
-@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
+@click.argument("run_id", metavar="[RUN]", required=False)
 def result(config: Path | None, run_id: str | None) -> None:
     """Show the record of the last finished run, or of RUN.
 
@@ -226,7 +224,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
 
 
 @command("rlm cancel")
-@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=open_run_id)
+@click.argument("run_id", metavar="[RUN]", required=False)
 def cancel(config: Path | None, run_id: str | None) -> None:
     """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover.
 
