@@ -30,12 +30,11 @@ from rlm.cli.options import (
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.run import RUN_ID_START, State, Trigger
+from rlm.core.run import RUN_ID_START, State
 from rlm.core.text import counted, span
 
 #: The style of the states of finished runs in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
-_SEARCHED = "Only runs with this text in id, failure, cause of leftovers, or calls that went wrong."
 
 
 @command(
@@ -158,16 +157,13 @@ def result(config: Path | None, run_id: str | None) -> None:
 #: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
     several("--state", "states", "STATE", f"Only runs that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
-    several("--trigger", "triggers", "TRIGGER", "Only runs started this way.", of=Trigger),
     click.option("--since", type=Since(), metavar="DURATION", help="Only runs started this long ago at most."),
-    click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
 
 @command(
     "rlm list",
     "rlm list --state partial --since 24h",
-    "rlm list --search 'HTTP 500'    # runs in which calls failed with it",
     "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'",
     name="list",
 )
