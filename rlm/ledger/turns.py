@@ -33,7 +33,6 @@ class Terms(msgspec.Struct, frozen=True):
 
     `endpoints` are those that such a call may use; `limited` names all limits there. `revision` is the run's, which the
     worker must have. Times are in microseconds. `windows` are those of the endpoint and its budget, with their rules.
-    `origin` is the endpoint's.
     """
 
     type: str
@@ -46,7 +45,6 @@ class Terms(msgspec.Struct, frozen=True):
     probe: int
     windows: list[dict[str, Any]]
     revision: str = ""
-    origin: str = ""
 
     @classmethod
     def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
@@ -69,9 +67,7 @@ class Terms(msgspec.Struct, frozen=True):
         probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
         zsets = keys.pending(kind.name), keys.inflight(kind.name)
         lease_us = _us(kind.lease_seconds)
-        return cls(
-            kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision, endpoint.origin
-        )
+        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -125,14 +121,15 @@ class Turns(Part):
         self,
         lane: LaneId,
         run_id: str,
-        connected: Iterable[str] = (),
         completed: Completion | None = None,
         reached: Iterable[str] = (),
+        *,
+        with_slot: bool = False,
     ) -> Turn:
-        """Settle what the lane has `completed`, and claim its next event, with a slot if the lane is `connected`.
+        """Settle what the lane has `completed`, and claim its next event, if possible `with_slot`.
 
-        `connected` are the origins to which the lane has a connection; `reached` are those that a turn named for a
-        probe and that its worker could connect to. Nothing is claimed without a `run_id`.
+        `reached` are the endpoints that a turn named for a probe and that the worker could connect to. Nothing is
+        claimed without a `run_id`.
 
         Raises:
             StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
@@ -144,7 +141,7 @@ class Turns(Part):
         names += [keys.tally(settled_run), keys.timings(settled_run), keys.ways]
         names += [keys.well(completed.window_id if completed else ""), keys.well_hosts]
         args: list[Argument] = [lane.worker_id, lane.note, run_id, self._store.settings.revision]
-        args += [f" {' '.join(connected)} ", KEEP_SECONDS * MICROSECONDS, POISON_DEATHS - 1]
+        args += [int(with_slot), KEEP_SECONDS * MICROSECONDS, POISON_DEATHS - 1]
         args += [*_completion_args(completed), self._dedupe_ms, f" {' '.join(reached)} "]
         args += [round(RECENT_SECONDS * MICROSECONDS) if completed and completed.window_id else 0, SERVER_ID]
         settled, why, *claimed = self._run("take_turn", names, args)

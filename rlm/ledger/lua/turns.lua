@@ -41,7 +41,7 @@ return redis.call('RPUSH', releases, unpack(ARGV, 4))
 -- ARGV[2]  lane       the beginning of the note of its call: its number and a colon
 -- ARGV[3]  run id     of the run to claim for; empty: claim nothing
 -- ARGV[4]  revision   of the worker's configuration
--- ARGV[5]  connected  origins to which the lane has a connection, each between blanks
+-- ARGV[5]  with slot  '1': a first attempt is claimed with its slot
 -- ARGV[6]  keep_us    how long slots are kept, at least
 -- ARGV[7]  suspect    number of deaths from which on an event is carried alone
 -- ARGV[8]  settled    id of the completed event; empty: none
@@ -67,7 +67,7 @@ return redis.call('RPUSH', releases, unpack(ARGV, 4))
 -- Atomic because only one lane may claim an event, and a failed turn must not lose the lane's last answer.
 local run, releases, epoch, limits, expected, calls, family, inflight, tally, timings, ways, well, hosts =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local worker, lane, run_id, revision, with_slot, keep_us = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 -- include now
 -- include restamp_ahead
 -- include younger
@@ -108,7 +108,7 @@ end
 return turned({settled, refusal() or (#left > 0 and 'shut' or 'none')})
 
 --- claim
--- Claims the first event that waits for a released call, with a slot if the lane is connected.
+-- Claims the first event that waits for a released call, with a slot if it is the first attempt.
 -- Uses   the KEYS and ARGV of take_turn, and now, stamp, trust, first_event, way_to, probe_way, slots, reply_claim
 -- Gives  claim(release)  the reply of take_turn, 'shut', or nil if the call cannot be made
 local function claim(release)
@@ -125,8 +125,7 @@ local function claim(release)
   local way, barred = way_to(of, trust[4], avoided)
   if barred then return barred end
   -- A retry needs a fresh connection or another endpoint, so its slot is taken once that connection is open.
-  local at = of.origin and string.find(connected, ' ' .. of.origin .. ' ', 1, true)  -- an older conductor names none
-  local direct = not alone and tonumber(tries) == 0 and at
+  local direct = with_slot == '1' and not alone and tonumber(tries) == 0
   local note, suspect, slots = lane .. (alone and '-' or ''), way and 1 or 0, {}
   if direct then
     for index, one in ipairs(of.windows) do
