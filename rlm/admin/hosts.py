@@ -1,15 +1,12 @@
-"""The hosts: the state of each, and the processes that are behind."""
+"""The hosts, and the state of each."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from rlm import SCHEMA
 from rlm.core.clock import isoformat
 from rlm.core.tally import MOST_NAMED
 from rlm.core.text import named, safe_line
@@ -18,64 +15,6 @@ from rlm.ledger.claims import host_of
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
 from rlm.processes.sharing import divide
-
-#: How to bring a process up to date.
-_REMEDIES = {
-    Role.SCHEDULER: (
-        "restart the scheduler: a standby takes an open run over; without a standby, restart it between two runs"
-    ),
-    Role.SUPERVISOR: "restart the supervisor: its workers finish their calls first",
-    Role.WORKER: "restart the worker, or the supervisor that started it",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """A process that is behind, and why."""
-
-    role: Role
-    process: Process
-    why: str
-
-    @property
-    def remedy(self) -> str:
-        """How to update it without a loss."""
-        return _REMEDIES[self.role]
-
-
-def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_here: str) -> list[Behind]:
-    """Return the `living` processes that are behind.
-
-    The configuration of the `leader` counts. But a process with the revision `read_here` from the file has already been
-    restarted: then the leader is behind.
-    """
-    every = [(role, one) for role, processes in living.items() for one in processes]
-    newest = max((one for _, one in every), key=_age, default=None)
-    conductor = next((one for _, one in every if one.id == leader), None)
-    found = []
-    for role, one in every:
-        if newest is not None and _age(one) < _age(newest):
-            name = f"an earlier {called(newest.version)}" if one.version == newest.version else called(one.version)
-            found.append(Behind(role, one, f"{name}, where {called(newest.version)} works"))
-        elif conductor is not None and one.revision not in {conductor.revision, read_here}:
-            found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
-    return found
-
-
-def newer_than_this(store: Store) -> str:
-    """Return the version with a higher schema than this command's that has worked here; empty if there is none."""
-    schema, version = store.leases.newest()
-    return version if schema > SCHEMA else ""
-
-
-def _age(process: Process) -> tuple[int, list[int]]:
-    """Return a sort key for the age of a version."""
-    return process.schema, [int(number) for number in re.findall(r"\d{1,9}", process.version)]
-
-
-def called(version: str) -> str:
-    """Return the name of a version; the oldest ones do not announce theirs."""
-    return f"rlm {version}" if version else "an older rlm"
 
 
 class HostState(StrEnum):
@@ -117,7 +56,6 @@ class _Found:
         self.names = gone | set(self._by_host)
         self._leader = there.holder
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._behind = behind(living, self._leader, store.settings.revision)
         self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], self._ways)
         workers = [one.id for one in living[Role.WORKER]]
         self._busy = dict(zip(workers, processes.busy(workers), strict=True))
@@ -136,8 +74,7 @@ class _Found:
             "why": self._why(host),
             "unreached": self._unreached(host),
             "labels": {name: value for offer in offers for name, value in offer.labels.items()},
-            "versions": sorted({one.version or "older" for one in every}),
-            "behind": [f"{one.role} {one.process.id}: {one.why}" for one in self._behind if one.process.host == host],
+            "versions": sorted({one.version for one in every if one.version}),
             "capacity": max((one.capacity for one in offers), default=None),
             "share": sum(self._shares[one.id] for one in supervisors),
             "workers": len(workers),

@@ -251,4 +251,5 @@ def _answering(opening: AbstractContextManager[_Front], settings: Settings) -> I
         with waiting_for_redis(settings):
             front = stack.enter_context(opening)
             front.ping()
+        front.require_schema()
         yield front

@@ -16,7 +16,7 @@ import click
 from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
 from rlm.cli.options import WholeNumber, log_format_option, process_options
 from rlm.cli.printing import print_json, short_host, show, show_words, styled, table
-from rlm.core.errors import ListenError
+from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
     import socket
@@ -192,7 +192,7 @@ def _host_row(entry: dict[str, Any]) -> list[object]:
         entry["workers"],
         f"{entry['busy']}/{entry['lanes']}",
         entry["scheduler"],
-        styled(f"{versions} (behind)", "warn") if entry["behind"] else versions or None,
+        versions or None,
         None if heard is None else f"{heard:.1f} s ago",
         ", ".join(f"{name}={value}" for name, value in entry["labels"].items()) or None,
     ]
@@ -226,7 +226,7 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.web.app import make_app, read_token, redis_trouble
+    from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 
     settings = settings_of(config).web
@@ -246,8 +246,12 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
             return
         how = {"metrics_only": metrics_only, "read_only": read_only or settings.read_only}
         _tell_where(bound, has_token=bool(token), **how)
-        if reason := redis_trouble(store):
-            log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
+        try:
+            store.require_schema()
+        except StoreUnfitError:
+            raise
+        except StoreError as error:
+            log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
         serve(make_app(store, token, settings.hosts, **how), bound, stop)
 
 

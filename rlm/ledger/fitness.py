@@ -100,7 +100,8 @@ def check_fitness(store: StoreFront, *, allow_volatile: bool = False) -> Fitness
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
             return Fitness((fault(f"it does not report what it is ({error})", remedy, UNTOLD),))
         sentinel = goes_by_sentinel(client)
-        return judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
+        judged = judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
+        return Fitness((_schema(store), *judged.findings))
 
 
 def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
@@ -112,6 +113,15 @@ def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
     """
     if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
         raise StoreUnfitError("this Redis could lose events or refuse them", in_words(errors))
+    store.require_schema(claim=True)
+
+
+def _schema(store: StoreFront) -> Finding:
+    try:
+        store.require_schema()
+    except StoreUnfitError as error:
+        return fault(error.what, error.remedy, "schema")
+    return good("what RLM keeps there has the form of this version", "schema")
 
 
 def distrusted(store: StoreFront, there: Present | None = None) -> tuple[Finding, ...]:

@@ -9,10 +9,9 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 aside:LIST                 list    names of a list's giants (staged items or dead letters too large to read); until
                                    each is a dead letter, or archived
 giant:NAME                 string  one giant
-lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
-                                   (the schema that a scheduler must have, rlm/__init__.py), ended (the last run whose
-                                   end was handled)
-schemas                    hash    schema of rlm/__init__.py -> the version that worked with it; permanent
+lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), ended
+                                   (the last run whose end was handled)
+schema                     string  the form in which all this is kept: `SCHEMA` of rlm/__init__.py; permanent
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    the epoch that Redis is vouched for with: born, id, server, slots ever taken; and
                                    when and why it was last found untrustworthy
@@ -97,7 +96,6 @@ BROKER: Mapping[str, KeyType] = {
     "__heartbeats__": KeyType.ZSET,
     "rlm": KeyType.LIST,
     "rlm.msgs": KeyType.HASH,
-    "rlm.newer": KeyType.LIST,
     "rlm.XQ": KeyType.ZSET,
     "rlm.XQ.msgs": KeyType.HASH,
     "__acks__.WORKER.rlm": KeyType.SET,
@@ -113,7 +111,7 @@ class Keys:
         self.events = settings.queue.events
         self.processing = settings.queue.processing
         self.failed = settings.queue.failed
-        self.lease, self.schemas, self.epoch = f"{prefix}:lease", f"{prefix}:schemas", f"{prefix}:epoch"
+        self.lease, self.schema, self.epoch = f"{prefix}:lease", f"{prefix}:schema", f"{prefix}:epoch"
         self.sequence, self.types, self.releases = f"{prefix}:sequence", f"{prefix}:types", f"{prefix}:releases"
         self.current, self.records, self.runs = f"{prefix}:current", f"{prefix}:records", f"{prefix}:runs"
         self.totals, self.last_tick, self.requests = f"{prefix}:totals", f"{prefix}:last_tick", f"{prefix}:requests"

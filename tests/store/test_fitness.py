@@ -44,7 +44,7 @@ SETTINGS = {
 
 def over(client):
     """A store of which only its client matters."""
-    return SimpleNamespace(client=client)
+    return SimpleNamespace(client=client, require_schema=lambda **_: None)
 
 
 @pytest.fixture(params=SERVERS)

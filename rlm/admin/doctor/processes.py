@@ -1,13 +1,12 @@
-"""The processes: scheduler, leader, supervisor, workers, their versions; and the hosts."""
+"""The processes: scheduler, leader, supervisor, workers; and the hosts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rlm import __version__
 from rlm.admin.attendance import TAKEOVER_SECONDS, revision_in_force
-from rlm.admin.hosts import HostState, behind, called, hosts, newer_than_this
+from rlm.admin.hosts import HostState, hosts
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
 from rlm.ledger import Store
@@ -20,8 +19,6 @@ from rlm.processes.alive import has_died
 MISSED_TICKS = 2
 #: Seconds that a worker may take to be ready, on a host that starts many at once.
 COMING_UP_SECONDS = 10.0
-#: What a version does with data that only a newer one can read.
-_LEFT_ALONE = "it leaves alone what it cannot read"
 #: Processes to name in a finding; the others are counted.
 MOST_NAMED = 5
 
@@ -106,26 +103,6 @@ def check_workers(store: Store) -> Finding:
     return warning(message, "start a supervisor; if one runs, its log says why, or wait a moment")
 
 
-def check_versions(store: Store) -> Finding:
-    """Check that no process nor this command is behind; list those by host, with the remedy for each."""
-    living = {role: store.processes.alive(role) for role in Role}
-    told = []
-    if newer := newer_than_this(store):
-        told.append(f"this command is rlm {__version__}, behind rlm {newer}: {_LEFT_ALONE}")
-    late = behind(living, store.leases.holder(), store.settings.revision)
-    for host in sorted({one.process.host for one in late}):
-        names = [f"{one.role} {one.process.id} ({one.why})" for one in late if one.process.host == host]
-        told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")
-    versions = {one.version for processes in living.values() for one in processes}
-    if not told and versions - {__version__}:
-        others = " or ".join(map(called, sorted(versions)))
-        told.append(f"this command is rlm {__version__}, every process is {others}")
-    if not told:
-        return good(f"every process is rlm {__version__}, as this command is")
-    remedies = list(dict.fromkeys(one.remedy for one in late)) or ["use the `rlm` of the processes here"]
-    return warning("; ".join(told), "; ".join([*remedies, "mix versions no longer than needed"]))
-
-
 def check_leader(store: Store) -> Finding:
     """Compare the lease with the register: who leads, who stands by, or why nobody does."""
     schedulers, tenure = store.processes.alive(Role.SCHEDULER), store.leases.tenure()
@@ -134,10 +111,6 @@ def check_leader(store: Store) -> Finding:
         return _leading(store, tenure, others)
     if not schedulers:
         return good("nobody leads, because no scheduler runs")
-    if all(one.schema < (least := store.leases.least()) for one in schedulers):
-        newest = store.leases.newest()[1] or f"of a schema {least}"
-        message = f"nobody leads: rlm {newest} has conducted, and left what {', '.join(others)} cannot continue with"
-        return warning(message, "start a scheduler of that version, or upgrade these")
     if tenure:
         return _vacant(tenure, others, store.settings.host_name)
     names = ", ".join(others)
