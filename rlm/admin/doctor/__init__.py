@@ -51,7 +51,6 @@ IN_REDIS: Checks[Store] = {
     "endpoints": endpoints.check_endpoints,
     "archive": host.check_archive,
     "times": endpoints.check_times,
-    "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
