@@ -49,7 +49,6 @@ IN_REDIS: Checks[Store] = {
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "limits": endpoints.check_limits,
     "archive": host.check_archive,
     "times": endpoints.check_times,
     "staging": ledger.check_staging,
