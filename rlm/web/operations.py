@@ -101,7 +101,7 @@ def plan(call: ApiCall) -> Any:
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be set here; settings of {', '.join(_PLANNED)} can")
-    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals)
+    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint)
     question = read_question(call.store.settings, options)
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})

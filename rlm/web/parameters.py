@@ -38,8 +38,8 @@ MOST_DISCARDED: Final = 1_000_000
 DISCARD_SECONDS: Final = 1.0
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
-#: Most windows, and settings and endpoints, to plan with: a request may cost at most a second or two.
-_MOST_WINDOWS, _MOST_TRIED = 200, 20
+#: Most settings and endpoints to plan with: a request may cost at most a second or two.
+_MOST_TRIED = 20
 
 Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
 Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
@@ -112,10 +112,6 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     set: Annotated[list[Text], Meta(max_length=_MOST_TRIED, description="KEY=VALUE: with this setting.")] = []
     add_endpoint: Annotated[
         list[Text], Meta(max_length=_MOST_TRIED, description="TYPE: with one more endpoint of a type.")
-    ] = []
-    windows: Annotated[int, Meta(ge=1, le=_MOST_WINDOWS, description="Look N windows ahead.")] | None = None
-    arrivals: Annotated[
-        list[Counted], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
     ] = []
 
 

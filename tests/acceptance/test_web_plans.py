@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from rlm.admin.planning import Arrivals
 from rlm.web.pages import FILES, endpoints, whatif
-from rlm.web.pages.events import outlook_of
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Frame, Query, render
 from tests.store import looks, steps
@@ -76,19 +74,6 @@ def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
     remark = "The configuration has changed since rlm web started"
     assert remark not in before
     assert remark in after
-
-
-def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
-    """None where nothing is known of what arrives."""
-    assert outlook_of(Documents(inst.store)) is None
-    monkeypatch.setattr("rlm.admin.planning.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
-    inst.push(*steps.items(400, steps.TYPE))
-
-    found = outlook_of(Documents(inst.store))
-
-    told = inst.json("plan", "--windows", "20", "--arrivals", f"{steps.TYPE}=400")
-    assert found["verdicts"] == [told["verdict"]]
-    assert [column.parts[0][0] for column in found["columns"]] == [one["leftover"] for one in told["windows"]]
 
 
 def test_compliance_is_that_of_the_command(inst):
