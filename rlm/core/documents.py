@@ -1,15 +1,16 @@
 """The documents that RLM keeps and shows: the record of a run, the status of an open one, and conditions.
 
-Their fields are the keys of the JSON that commands and the HTTP interface give. Moments are ISO 8601 in UTC, spans are in
-seconds.
+Their fields are the keys of the JSON that commands and the HTTP interface give. Moments are ISO 8601 in UTC, spans are
+in seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class JsonDocument(msgspec.Struct, frozen=True):
@@ -180,3 +181,110 @@ class Condition(JsonDocument, frozen=True, kw_only=True):
     since: str | None
     sentence: str
     remedy: str
+
+
+class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
+    """The events of one type in an open run, and where those are that are neither waiting nor settled."""
+
+    inflight: int = 0
+    released: int = 0
+    backing_off: int = 0
+    spent: int = 0
+
+
+class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
+    """The calls of an open run to an endpoint, or with a budget, and its window and health now.
+
+    `used` calls count of those `allowed` by the rule with the fewest left. A read-only user of Redis sees no window.
+    """
+
+    types: Sequence[str] = ()
+    used: int | UnsetType = UNSET
+    allowed: int | UnsetType = UNSET
+    free: int | UnsetType = UNSET
+    next_slot_seconds: float | UnsetType | None = UNSET
+    health: str = "ok"
+    since: str | None = None
+    circuit_seconds: float | None = None
+    circuit_reason: str | None = None
+
+
+class CallNow(JsonDocument, frozen=True, kw_only=True):
+    """What a lane of a worker does: the event, and the endpoint it calls since so long; null before it has a slot."""
+
+    event_id: str
+    endpoint: str | None
+    seconds: float | None
+
+
+class WorkerNow(JsonDocument, frozen=True, kw_only=True):
+    """A living worker; `calls` are those of its lanes in an open run."""
+
+    pid: int
+    host: str
+    state: str
+    threads: int
+    busy: int
+    started_at: str
+    other_configuration: bool
+    calls: Sequence[CallNow] = ()
+
+
+class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
+    """The workers of an open run; `lacking` says why no call would be made."""
+
+    now: int
+    ready: int
+    wanted: int
+    other_configuration: int
+    lacking: str | None
+    each: Sequence[WorkerNow]
+
+
+class RunStatus(JsonDocument, frozen=True, kw_only=True):
+    """An open run: the fields of its record as far as they are known, and its present state as of a moment.
+
+    `to_take` items are still on the audit list; `unfit` says why Redis may not be used.
+    """
+
+    run_id: str
+    state: str
+    trigger: str
+    started_at: str
+    deadline: str
+    duration_seconds: float
+    window_seconds: float
+    counts: RunCounts
+    by_type: Mapping[str, TypeCounts]
+    by_endpoint: Mapping[str, CallCounts]
+    by_budget: Mapping[str, CallCounts]
+    plan: RunPlan | None
+    forecast: RunForecast | None
+    workers: LiveWorkers
+    failure: str
+    untaken: int
+    redis_away_seconds: float
+    troubles: Sequence[CallTrouble]
+    to_take: int
+    conductor: str | None
+    unfit: str | None
+    hosts: Sequence[Mapping[str, Any]]
+    conditions: Sequence[Condition]
+    as_of: str
+    seconds_left: float
+    called_seconds: float | None
+
+
+class IdleStatus(JsonDocument, frozen=True, kw_only=True):
+    """The time between two runs: the last run and the last tick."""
+
+    state: str = "idle"
+    last: str | None
+    last_tick: str | None
+    unfit: str | None
+    conditions: Sequence[Condition]
+
+
+def plain(document: Record | RunStatus | IdleStatus) -> dict[str, Any]:
+    """Return a document as its JSON object, for the views."""
+    return cast("dict[str, Any]", msgspec.to_builtins(document))

@@ -126,9 +126,8 @@ def _group(what: str, address: str | None, entries: Sequence[CallTrouble]) -> st
     return f"{calls:,} x {what}, {where}" if calls else f"no host reaches {where}: {what}"
 
 
-def away_in_words(record: Record) -> str:
+def away_in_words(seconds: float) -> str:
     """Return in words how long Redis was away in a run; empty if that was too short to record."""
-    seconds = record.redis_away_seconds
     return f"Redis was away for {span(seconds)}" if seconds else ""
 
 

@@ -148,7 +148,7 @@ def _sentence(record: Record) -> str:
     numbers = {"completed": counts.completed, "failed": counts.failed, "leftover": counts.leftover}
     parts = [f"{record.state}{why} after {span(record.duration_seconds)}"]
     parts += [f"{number} {name}" for name, number in numbers.items() if number or name == "completed"]
-    sentences = [away_in_words(record), verdict(record.why), in_words(record.troubles)]
+    sentences = [away_in_words(record.redis_away_seconds), verdict(record.why), in_words(record.troubles)]
     return ". ".join([", ".join(parts), *filter(None, sentences)])
 
 
