@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import stat
@@ -15,8 +14,8 @@ import click
 from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, settings_of
 from rlm.cli.options import setting_keys, yes_option
 from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, wants_json, width_of
-from rlm.core.errors import ConfigurationError, UnsafeError
-from rlm.core.files import replace_in, weakness
+from rlm.core.errors import ConfigurationError
+from rlm.core.files import replace_file
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
@@ -97,24 +96,12 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
+            path = directory / name
             mode = 0o600 if name == _ENV_EXAMPLE else 0o666  # copies keep this mode, and will hold secrets
-            _write_whole(directory / name, text, mode)
+            replace_file(path, text.encode(), stat.S_IMODE(path.stat().st_mode) if path.exists() else mode)
     except OSError as error:
         where = error.filename or directory.absolute()
         raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
-
-
-def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Write a file atomically; an existing one keeps its mode and the links to it."""
-    if path.is_symlink() and (found := weakness(path)):
-        raise UnsafeError(f"file {path}: {found.what}", found.remedy)
-    path = path.resolve()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-        replace_in(directory, path.name, text.encode(), mode, kept)
-    finally:
-        os.close(directory)
 
 
 def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_run: bool) -> None:
