@@ -109,7 +109,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
         system.start_both()
         run = wait_until(system.store.runs.current, timeout=20, message="the tick has opened a run")
         seed_faults(system)
-        return made, system, wait_until(lambda: still(lambda: system.store.runs.record(run.id)), timeout=90)
+        return made, system, wait_until(lambda: still(lambda: as_json(system.store.runs.record(run.id))), timeout=90)
     except BaseException:
         made.__exit__(None, None, None)
         raise
@@ -257,6 +257,7 @@ from pathlib import Path
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.settings.secrets import resolve_headers
+from tests.values import as_json
 from rlm.ledger import open_store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")

@@ -306,6 +306,7 @@ from pathlib import Path
 from actors.worker import TemplateLauncher, worker_template
 from rlm.ledger import open_store
 from rlm.ledger.processes import Role
+from tests.values import as_json
 from rlm.settings import load_settings
 
 if __name__ == "__main__":
@@ -402,7 +403,7 @@ def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
         run = bench.store.runs.current()
         late = wait_until(lambda run=run: closed_after(bench.store, run), timeout=PATIENCE, message="the run is closed")
 
-        record = bench.store.runs.record(run.id)
+        record = as_json(bench.store.runs.record(run.id))
         assert (
             record["counts"]["completed"] + record["counts"]["leftover"]
             == record["counts"]["taken"] + (record["counts"]["carried_over"])
@@ -414,5 +415,5 @@ def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
 
 def closed_after(store, run):
     """Return how many seconds after its deadline a run was closed; None if it is open."""
-    record = store.runs.record(run.id)
+    record = as_json(store.runs.record(run.id))
     return record and timestamp(record["finished_at"]) - run.deadline

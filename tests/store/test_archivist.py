@@ -15,6 +15,7 @@ from scheduler import housekeeping as archiving
 from scheduler.housekeeping import Archivist
 from scheduler.leader import Leader
 from tests.store import steps
+from tests.values import as_json
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def archived(store, kind):
 
 def numbers(store):
     """The numbers of the archived records, then of those in Redis, oldest first."""
-    in_redis = [store.runs.record(run_id)["number"] for run_id in reversed(store.runs.history(10_000))]
+    in_redis = [as_json(store.runs.record(run_id))["number"] for run_id in reversed(store.runs.history(10_000))]
     return [one["number"] for one in archived(store, "records")], in_redis
 
 

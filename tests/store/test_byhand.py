@@ -23,6 +23,7 @@ from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
 from scheduler.office import HandConductor
 from tests.store import steps
+from tests.values import as_json
 
 
 @pytest.fixture
@@ -190,4 +191,4 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
 
     record = conduct_here(store, signals, None, allow_volatile=True)
 
-    assert record == store.runs.recent(1)[0]
+    assert record == next(map(as_json, store.runs.recent(1)))

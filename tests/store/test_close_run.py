@@ -9,6 +9,7 @@ from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps
+from tests.values import as_json
 
 RECORD = steps.record_of(run_id="r", state="completed")
 
@@ -25,7 +26,7 @@ def test_a_run_without_events_closes(store, token, running):
     assert close(store, run, wanted=3) == 1
 
     assert store.runs.current() is None
-    assert store.runs.record(run.id) == RECORD
+    assert as_json(store.runs.record(run.id)) == RECORD
     assert store.runs.history(10) == [run.id]
     assert store.processes.wanted() == 3
     assert [key for key in looks.snapshot(store) if run.id in key] == []
@@ -77,7 +78,7 @@ def test_no_record_is_removed(store, token):
         close(store, runs[-1], steps.record_of(number=number))
 
     assert store.runs.history(10) == [run.id for run in runs[::-1]]
-    assert [store.runs.record(run.id)["number"] for run in runs] == [0, 1, 2, 3, 4]
+    assert [as_json(store.runs.record(run.id))["number"] for run in runs] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("state", ["inflight", "backoff", "spent"])
@@ -140,7 +141,7 @@ def test_of_twenty_calls_at_once_one_closes(store, token, running):
     )
 
     assert sorted(closed) == [0] * 19 + [1]
-    assert store.runs.record(run.id)["by"] == closed.index(1)
+    assert as_json(store.runs.record(run.id))["by"] == closed.index(1)
     assert store.runs.history(10) == [run.id]
 
 
@@ -160,7 +161,7 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
 
     assert [first, second].count(None) == 1
     assert len(store.measures.kept()[steps.TYPE, steps.ENDPOINT].milliseconds) == completed
-    record = store.runs.record(run.id)
+    record = as_json(store.runs.record(run.id))
     assert record == (first or second)
     assert store.runs.history(10) == [run.id]
     counts = record["by_type"][steps.TYPE]

@@ -14,6 +14,7 @@ from rlm.ledger.reading.books import books
 from tests.clocks import SetClock
 from tests.store import steps
 from tests.store.windows import take
+from tests.values import as_json
 
 WINDOW_SECONDS = 60.0
 
@@ -78,7 +79,7 @@ def test_a_run_is_closed_once_it_was_seen_overdue_for_long_enough(store, token, 
     watch.look()
 
     (record,) = closed
-    assert record == store.runs.record(run.id)
+    assert record == as_json(store.runs.record(run.id))
     assert record["counts"] | {"completed": 1, "leftover": 2} == record["counts"]
     assert record["state"] == "partial"
     assert [one["cause"] for one in record["why"]] == ["conductor"]

@@ -26,7 +26,7 @@ from scheduler.office import STANDBY_SECONDS
 from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.ticks import RedisClock, last_due, open_run
 from tests.store import steps
-from tests.values import replace
+from tests.values import as_json, replace
 from tests.wait import wait_until
 
 DUE = 1_800_000_000.0
@@ -150,7 +150,7 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
         for _ in range(3):
             service._turn()
 
-        assert store.runs.record(run_id)["overdue"]
+        assert as_json(store.runs.record(run_id))["overdue"]
         assert service._saw_last_end
         assert tick not in told
 
@@ -303,7 +303,7 @@ def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
 
     service._turn()
 
-    record = store.runs.recent(1)[0]
+    record = next(map(as_json, store.runs.recent(1)))
     assert record["trigger"] == Trigger.SCHEDULE
     assert store.schedule.last_tick() == DUE - 3600 + 1
 
@@ -403,7 +403,7 @@ def test_a_run_that_no_standby_takes_over_is_closed_by_who_leaves(service, store
     service._sign_off()
 
     assert store.runs.current() is None
-    assert store.runs.record(run_id)["state"] == "completed"
+    assert as_json(store.runs.record(run_id))["state"] == "completed"
     assert store.leases.holder() is None
 
 
@@ -521,7 +521,7 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
     store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)
 
-    wait_until(lambda: service._turn() or store.runs.record(run_id), message="the run is closed")
+    wait_until(lambda: service._turn() or as_json(store.runs.record(run_id)), message="the run is closed")
     assert not service._leader.token
     service._turn()
 

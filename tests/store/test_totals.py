@@ -19,6 +19,7 @@ from rlm.telemetry.catalogue import OUTCOMES
 from tests.store import steps
 from tests.store.windows import take
 from tests.store.workload import TYPES, Workload
+from tests.values import as_json
 
 #: What a record says of a type that had no events in its run.
 NONE: Counter[str] = Counter()
@@ -108,7 +109,7 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
     assert Totals(store).look() == seen
     assert close(store, token, workload.run)
 
-    now, records = grown(watcher, seen), store.runs.recent(100)
+    now, records = grown(watcher, seen), [*map(as_json, store.runs.recent(100))]
 
     assert Totals(store).look() == now
     for name in TYPES:

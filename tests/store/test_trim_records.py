@@ -8,6 +8,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from tests.store import looks, steps
+from tests.values import as_json
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_the_oldest_are_removed(store, token, runs):
     assert store.runs.trim(token, runs[:2]) == 2
 
     assert store.runs.history(10) == runs[:1:-1]
-    found = [store.runs.record(one) for one in runs]
+    found = [as_json(store.runs.record(one)) for one in runs]
     assert [one and one["number"] for one in found] == [None, None, 2, 3, 4]
     assert store.runs.count() == store.client.hlen(store.keys.records) == 3
 
