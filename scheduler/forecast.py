@@ -114,7 +114,7 @@ class Forecaster:
             leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
             untaken=scene.beyond,
             probed=_probed(self._types, scene, snapshot),
-            course=[(round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.rounded_course()],
+            course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.rounded_course()),
         )
         self._store.runs.note(self._leader.token, self._run.id, forecast=msgspec.json.encode(forecast).decode())
         self._report(forecast)
@@ -228,7 +228,7 @@ def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:
     return f"{told}; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else told
 
 
-def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> list[str]:
+def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> tuple[str, ...]:
     """Return the suspect endpoints with open events whose rest ends before the deadline: they are probed."""
     views = {
         each.name: scene.windows[each.name]
@@ -236,7 +236,7 @@ def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot)
         if snapshot.counts[kind.name].open
         for each in kind.endpoints
     }
-    return [name for name, view in views.items() if view.suspect and view.rest_seconds < scene.remaining_seconds]
+    return tuple(name for name, view in views.items() if view.suspect and view.rest_seconds < scene.remaining_seconds)
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:

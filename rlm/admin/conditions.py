@@ -60,7 +60,7 @@ class Scene(NamedTuple):
     standings: Mapping[str, Mapping[str, Any]]
 
 
-def conditions(store: Store, scene: Scene, *, revision: str = "") -> list[Condition]:
+def conditions(store: Store, scene: Scene, *, revision: str = "") -> tuple[Condition, ...]:
     """Return what is not well, the worst first. `revision` is that of the open run, if there is one."""
     found = [
         *_of_redis(scene.amiss),
@@ -68,7 +68,7 @@ def conditions(store: Store, scene: Scene, *, revision: str = "") -> list[Condit
         *_of_hosts(scene.hosts),
         *_of_endpoints(scene.standings),
     ]
-    return sorted(found, key=lambda condition: _WORST_FIRST.index(condition.severity))
+    return tuple(sorted(found, key=lambda condition: _WORST_FIRST.index(condition.severity)))
 
 
 def _of_redis(amiss: Iterable[Finding]) -> Iterator[Condition]:

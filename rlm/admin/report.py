@@ -189,7 +189,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
         to_take=0 if run.state is State.FINISHING else to_take,
         conductor=there.holder,
         unfit=in_words(amiss) or None,
-        hosts=here,
+        hosts=tuple(here),
         conditions=conditions(store, Scene(there, amiss, here, standings), revision=run.revision),
         as_of=isoformat(now),
         seconds_left=round(max(0.0, run.left_seconds(now_us)), 3),
@@ -221,7 +221,7 @@ def _workers(
 ) -> LiveWorkers:
     alive = there.living(Role.WORKER)
     lanes = store.processes.lanes([worker.id for worker in alive])
-    each = [_worker(worker, busy, run, now_us) for worker, busy in zip(alive, lanes, strict=True)]
+    each = tuple(_worker(worker, busy, run, now_us) for worker, busy in zip(alive, lanes, strict=True))
     return LiveWorkers(
         peak=so_far.peak,
         restarted=so_far.restarted,
@@ -235,14 +235,14 @@ def _workers(
 
 
 def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> WorkerNow:
-    calls = [
+    calls = tuple(
         CallNow(
             event_id=lane.event_id,
             endpoint=lane.endpoint,
             seconds=None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
         )
         for lane in lanes
-    ]
+    )
     return WorkerNow(**_listed(worker, len(lanes), run.revision), calls=calls)
 
 

@@ -6,7 +6,7 @@ in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import msgspec
@@ -63,7 +63,7 @@ class RunPlan(JsonDocument, frozen=True, kw_only=True):
     lower_bound_seconds: float = 0.0
     expected_leftover: int = 0
     binds: str = ""
-    course: Sequence[tuple[float, float]] = ()
+    course: tuple[tuple[float, float], ...] = ()
     kept: Mapping[str, int] = {}
     actual_seconds: float | None = None
 
@@ -81,13 +81,13 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
     expected_leftover: int
     workers: int
     binds: str = ""
-    blamed: Sequence[str] = ()
+    blamed: tuple[str, ...] = ()
     shortage: str | None = None
     short_since: str | None = None
     leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
-    probed: Sequence[str] = ()
-    course: Sequence[tuple[float, float]] = ()
+    probed: tuple[str, ...] = ()
+    course: tuple[tuple[float, float], ...] = ()
 
 
 class Reasons(JsonDocument, frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ class Cause(JsonDocument, frozen=True, kw_only=True):
     """Why events were left over: an obstacle of `rlm.plan.waits`, or how the run or its calls ended."""
 
     cause: str
-    types: Sequence[str]
+    types: tuple[str, ...]
     leftover: int
     sentence: str
 
@@ -167,8 +167,8 @@ class Record(JsonDocument, frozen=True, kw_only=True):
     failure: str = ""
     untaken: int = 0
     redis_away_seconds: float = 0.0
-    troubles: Sequence[CallTrouble] = ()
-    why: Sequence[Cause] = ()
+    troubles: tuple[CallTrouble, ...] = ()
+    why: tuple[Cause, ...] = ()
     overdue: bool = False
 
 
@@ -198,7 +198,7 @@ class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
     `used` calls count of those `allowed` by the rule with the fewest left. A read-only user of Redis sees no window.
     """
 
-    types: Sequence[str] = ()
+    types: tuple[str, ...] = ()
     used: int | UnsetType = UNSET
     allowed: int | UnsetType = UNSET
     free: int | UnsetType = UNSET
@@ -227,7 +227,7 @@ class WorkerNow(JsonDocument, frozen=True, kw_only=True):
     busy: int
     started_at: str
     other_configuration: bool
-    calls: Sequence[CallNow] = ()
+    calls: tuple[CallNow, ...] = ()
 
 
 class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
@@ -238,7 +238,7 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
     wanted: int
     other_configuration: int
     lacking: str | None
-    each: Sequence[WorkerNow]
+    each: tuple[WorkerNow, ...]
 
 
 class RunStatus(JsonDocument, frozen=True, kw_only=True):
@@ -264,12 +264,12 @@ class RunStatus(JsonDocument, frozen=True, kw_only=True):
     failure: str
     untaken: int
     redis_away_seconds: float
-    troubles: Sequence[CallTrouble]
+    troubles: tuple[CallTrouble, ...]
     to_take: int
     conductor: str | None
     unfit: str | None
-    hosts: Sequence[Mapping[str, Any]]
-    conditions: Sequence[Condition]
+    hosts: tuple[Mapping[str, Any], ...]
+    conditions: tuple[Condition, ...]
     as_of: str
     seconds_left: float
     called_seconds: float | None
@@ -282,7 +282,7 @@ class IdleStatus(JsonDocument, frozen=True, kw_only=True):
     last: str | None
     last_tick: str | None
     unfit: str | None
-    conditions: Sequence[Condition]
+    conditions: tuple[Condition, ...]
 
 
 def plain(document: Record | RunStatus | IdleStatus) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
 
 def troubles_of(
     tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], unreached: Mapping[str, str] | None = None
-) -> list[CallTrouble]:
+) -> tuple[CallTrouble, ...]:
     """Return the entries of a record for failed calls, the most frequent first.
 
     `unreached` maps endpoints that no host reaches to how calls fail there; they get an entry even without a call.
@@ -78,10 +78,10 @@ def troubles_of(
     calls |= {(name, what): number for name, what, number in counted_in(tally)}
     found = sorted(((*of, number) for of, number in calls.items()), key=lambda one: (-one[2], *one[:2]))
     addresses = {name: address_of(one.url) for name, one in endpoints.items()}
-    return [
+    return tuple(
         CallTrouble(endpoint=name, address=addresses.get(name), what=what, calls=number)
         for name, what, number in found[:MOST_ENTRIES]
-    ]
+    )
 
 
 def with_trouble(

@@ -95,24 +95,24 @@ class Ended(msgspec.Struct, frozen=True):
     failing: Mapping[str, int] = {}
 
 
-def causes(run: Ended) -> list[Cause]:
+def causes(run: Ended) -> tuple[Cause, ...]:
     """Return why events were left over, as in the record, the cause with the most events first; empty if none were.
 
     `cause` is an obstacle or one of the other causes above. The sentence has no full stop.
     """
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
-        return []
+        return ()
     cancelled = "the run was cancelled" if run.cancelled else ""
     for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
         if why:
-            return [_cause(word, left, why)]
+            return (_cause(word, left, why),)
     spent = {name: min(number, run.spent.get(name, 0)) for name, number in left.items()}
     cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in left.items()}
     waited = {name: number - spent[name] - cut[name] for name, number in left.items()}
     starved = {name: waited.pop(name) for name in left if _is_starved(run, name, waited[name])}
     told = [*_spent(spent), *_starved(run, starved), *_waited(run, waited, cut)]
-    return sorted(told, key=lambda cause: -cause.leftover)
+    return tuple(sorted(told, key=lambda cause: -cause.leftover))
 
 
 def reasons(run: Ended) -> Reasons:

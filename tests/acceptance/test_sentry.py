@@ -22,6 +22,7 @@ from tests.acceptance.system import make_item
 from tests.bench import Bench
 from tests.faults.api_proxy import ApiProxy
 from tests.ingest import Ingest
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -257,7 +258,6 @@ from pathlib import Path
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.settings.secrets import resolve_headers
-from tests.values import as_json
 from rlm.ledger import open_store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")

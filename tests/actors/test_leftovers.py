@@ -13,10 +13,10 @@ from dramatiq.brokers.stub import StubBroker
 from actors import messages
 from actors.broker import WakingBroker
 from actors.messages import QUEUE
+from rlm.core.documents import TypeCounts
 from rlm.core.run import State
 from rlm.delivery.run_end import close_run
 from tests.bench import FIRST, TYPE, Bench
-from tests.values import as_json
 from tests.wait import wait_until
 
 
@@ -62,14 +62,14 @@ def test_the_actor_records_what_was_left(bench):
         [messages.message_for(messages.LEFTOVERS, bench.run_id), messages.message_for(messages.LEFTOVERS, bench.run_id)]
     )
     broker.wake()
-    record = wait_until(lambda: as_json(bench.store.runs.record(bench.run_id)), message="the record is written")
+    record = wait_until(lambda: bench.store.runs.record(bench.run_id), message="the record is written")
     broker.stop_fetching()
     worker.stop()
     broker.client.close()
 
-    assert record["state"] == "partial"
-    assert record["by_type"][TYPE] == {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
-    assert record["by_endpoint"][FIRST]["calls"] == record["by_endpoint"][FIRST]["peak_in_window"] == 1
+    assert record.state == "partial"
+    assert record.by_type[TYPE] == TypeCounts(taken=3, completed=1, leftover=2)
+    assert record.by_endpoint[FIRST].calls == record.by_endpoint[FIRST].peak_in_window == 1
     assert bench.where() == {"pending": 2}
     assert bench.store.runs.current() is None
     assert bench.store.runs.history(10) == [bench.run_id]
@@ -104,7 +104,7 @@ def test_of_many_that_close_a_run_one_does(bench):
         thread.join(10)
 
     (record,) = [one for one in records if one is not None]
-    assert record == as_json(bench.store.runs.record(bench.run_id))
+    assert record == bench.store.runs.record(bench.run_id)
     assert bench.store.runs.history(10) == [bench.run_id]
-    assert record["counts"]["taken"] == record["counts"]["leftover"] == 20
+    assert record.counts.taken == record.counts.leftover == 20
     assert bench.where() == {"pending": 20}

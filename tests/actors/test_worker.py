@@ -19,6 +19,7 @@ from rlm.delivery.run_end import PATIENCE_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
+from tests.values import as_json
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -306,7 +307,6 @@ from pathlib import Path
 from actors.worker import TemplateLauncher, worker_template
 from rlm.ledger import open_store
 from rlm.ledger.processes import Role
-from tests.values import as_json
 from rlm.settings import load_settings
 
 if __name__ == "__main__":

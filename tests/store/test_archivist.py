@@ -15,7 +15,7 @@ from scheduler import housekeeping as archiving
 from scheduler.housekeeping import Archivist
 from scheduler.leader import Leader
 from tests.store import steps
-from tests.values import as_json
+from tests.values import as_json, record_from
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def fill(store, leader, number, *, first=0):
     for index in range(first, first + number):
         run = steps.open_run(store, leader.token)
         steps.finish(store, leader.token, run)
-        store.runs.close(run.id, steps.record_of(run_id=run.id, number=index), [], wanted=0)
+        store.runs.close(run.id, record_from(run_id=run.id, number=index), [], wanted=0)
         store.client.lpush(store.keys.failed, json.dumps({"id": f"letter {index}"}))
 
 
