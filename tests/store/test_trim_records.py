@@ -25,7 +25,7 @@ def runs(store, token):
 
 def test_the_surplus_is_read_oldest_first(store, runs):
     """Those beyond what is kept, each with its record; none where there are no more than that."""
-    assert {one: json.loads(record)["number"] for one, record in store.runs.surplus(3).items()} == {
+    assert {one: json.loads(record)["duration_seconds"] for one, record in store.runs.surplus(3).items()} == {
         runs[0]: 0,
         runs[1]: 1,
     }

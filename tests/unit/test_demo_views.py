@@ -47,6 +47,7 @@ OVER = {
     "duration_seconds": 11.4,
     "finished_at": "2026-11-25T10:15:11.523Z",
     "workers": {"peak": 3, "restarted": 0},
+    "used": {"calls_per_minute": 0.0},
 }
 
 

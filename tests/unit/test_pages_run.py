@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rlm.web.pages.run_plot import plot
 from rlm.web.pages.runs import decisions, told_of
-from tests.store.steps import record_of
+from tests.values import as_json, record_from
 
 TYPE = {"taken": 10, "carried_over": 2, "completed": 9, "failed": 1, "leftover": 2}
 ENDPOINT = {"calls": 11, "completed": 9, "throttled": 0, "errors": 2, "peak_in_window": 5, "limit": "5/minute"}
-RECORD = record_of(
+RECORD = as_json(record_from(
     run_id="r2",
     state="partial",
     trigger="schedule",
@@ -31,7 +31,7 @@ RECORD = record_of(
     workers={"peak": 2, "restarted": 1},
     why=[{"cause": "limit", "types": ["A"], "leftover": 2, "sentence": "2 events left over: the limit of A"}],
     troubles=[{"endpoint": "a1", "address": "h:1", "what": "HTTP 500", "calls": 2}],
-)
+))
 COURSE = {"calls": {"a1": [2.0, 2.5, 30.0]}, "missing": {}, "changes": [], "workers": []}
 
 
