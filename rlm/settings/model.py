@@ -186,8 +186,7 @@ class WebSettings(Section, frozen=True):
         kind=Items(Text(addresses.check_web_host)),
     )
     read_only: bool = switch(
-        "Whether the dashboard and the JSON are read-only: every request that would change something is refused. "
-        "`rlm web --read-only` does the same."
+        "Whether the dashboard and the JSON are read-only: every request that would change something is refused."
     )
 
 

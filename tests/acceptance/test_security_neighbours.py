@@ -173,7 +173,7 @@ def test_a_server_that_waits_at_our_socket_is_not_spoken_to(tmp_path, monkeypatc
         shutil.rmtree(short)
 
 
-def test_a_shell_completes_nothing_from_a_server_of_another(folder):
+def test_no_command_asks_a_server_of_another(folder):
     """The other holds the lock of a server, and listens."""
     data_dir = folder / ".rlm"
     data_dir.mkdir()

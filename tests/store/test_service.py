@@ -25,7 +25,7 @@ from rlm.processes.signals import Wakeup
 from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.ticks import RedisClock, last_due, open_run
 from tests.store import steps
-from tests.values import record_from, replace
+from tests.values import as_json, record_from, replace
 from tests.wait import wait_until
 
 DUE = 1_800_000_000.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from rlm.core.documents import Cause
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 from tests.each import each
@@ -194,7 +195,7 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that():
 )
 def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words, wrong, told):
     """A record's causes say it, by their words alone."""
-    why = [{"cause": word, "sentence": word} for word in words]
+    why = [Cause(cause=word, types=(), leftover=1, sentence=word) for word in words]
 
     assert went_wrong(why) == wrong
     assert alarmed(why) == told

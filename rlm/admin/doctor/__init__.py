@@ -52,7 +52,6 @@ IN_REDIS: Checks[Store] = {
     "limits": endpoints.check_limits,
     "archive": host.check_archive,
     "times": endpoints.check_times,
-    "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
