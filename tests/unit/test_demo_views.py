@@ -11,7 +11,14 @@ from rlm.sandbox.demo import view_on
 from rlm.terminal.live import Lines
 from rlm.terminal.record import line_of
 
-PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
+PLAN = {
+    "actual_seconds": None,
+    "workers": 3,
+    "threads": 5,
+    "forecast_seconds": 10.77,
+    "lower_bound_seconds": 6.4,
+    "expected_leftover": 0,
+}
 COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}
 DONE = {**COUNTS, "completed": 180, "leftover": 0}
 FOUND = {
