@@ -253,7 +253,7 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many calls failed or were throttled and why, unreachable endpoints, and limits that are too high."""
+    """Return how many calls failed or were throttled and why, and unreachable endpoints."""
     why = tally.in_words(_called(found))
     failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
     return [*failed, *_unreached(found)]
