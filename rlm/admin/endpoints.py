@@ -20,7 +20,6 @@ from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
-from rlm.settings.faults import did_you_mean
 from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")

@@ -16,7 +16,6 @@ from rlm.core.text import one_line
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.settings import Settings, load_settings
-from rlm.settings.faults import did_you_mean
 from rlm.settings.model import MOST_WORKERS
 
 #: The most events to plan for: every JSON reader can represent this number.

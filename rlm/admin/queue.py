@@ -21,7 +21,6 @@ from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.settings import Settings
-from rlm.settings.faults import did_you_mean
 
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500

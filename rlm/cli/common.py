@@ -186,8 +186,6 @@ def show_site(store: Store) -> None:
 
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
     """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
-    from rlm.settings.faults import did_you_mean
-
     settings = store.settings
     for kind, names, known in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
         for name in sorted(set(names) - set(known)):
