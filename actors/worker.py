@@ -30,7 +30,6 @@ from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.fence import Fence
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.delivery.run_end import PATIENCE_SECONDS, SPREAD_SECONDS, OverdueWatch, close_run
@@ -102,13 +101,12 @@ class WorkerProcess:
         self._stop = stop
         self._id = worker_id
         known = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
-        self._process = replace(known, supervisor=supervisor_id, fenced=True)
+        self._process = replace(known, supervisor=supervisor_id)
         self._heard = True
         self._said_at = self._beat_at = float("-inf")
         self._said_every = 0.0
         self._dispatcher = Dispatcher(resolve_headers)
-        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._lane_begins)
-        self._fence = self._lanes.fence = Fence(self._dispatcher.cut)
+        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
         patience = PATIENCE_SECONDS + random.uniform(0.0, SPREAD_SECONDS)
         ended = partial(telemetry.run_ended, store.settings)
         self._overdue = self._lanes.overdue = OverdueWatch(store, patience, on_closed=ended, wake=self._wakeup.wake)
@@ -133,7 +131,6 @@ class WorkerProcess:
         crash_point("worker.started")
         waker = Waker(self._store.url, self._store.keys.wake("workers"), self._woken)
         waker.start()
-        self._fence.start()
         self._worker.start()
         told = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
         extra = {"action": "start_worker"}
@@ -145,7 +142,6 @@ class WorkerProcess:
             whole = self._is_whole()  # before its threads end
             clean = self._wind_down() and whole
             waker.stop()
-            self._fence.stop()
             self._dispatcher.close()
         if not clean:
             sys.stdout.flush()
@@ -183,26 +179,13 @@ class WorkerProcess:
     def _keep_announced(self) -> float:
         """Announce this worker if that is due; return the seconds until the next announcement.
 
-        With events in hand it announces more often. Then they are taken back sooner if its host is lost, and an outage
-        of Redis cuts no call if it ends before the fence is due.
+        With events in hand it announces more often, so that its share goes to others sooner if its host is lost.
         """
-        every = HEARTBEAT_SECONDS if self._rests() else BRISK_SECONDS
+        every = HEARTBEAT_SECONDS if self._lanes.rest() else BRISK_SECONDS
         due = self._due_seconds(every)
         if due > 0:
             return due
         return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
-
-    def _rests(self) -> bool:
-        """Return whether no lane takes turns. Until one does, the fence has nothing to cut and sleeps."""
-        self._fence.relax()  # first, because a lane may begin at any moment
-        if self._lanes.rest():
-            return True
-        self._fence.watch()
-        return False
-
-    def _lane_begins(self) -> None:
-        self._fence.watch()
-        self._wakeup.wake()
 
     def _due_seconds(self, every: float) -> float:
         """Return the seconds until an announcement is due, also by the interval that was announced last."""
@@ -211,7 +194,6 @@ class WorkerProcess:
     def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
         """Announce this worker and its interval, `every` seconds; return whether Redis received it."""
         process = replace(self._process, state=state, every=every)
-        began = system_clock.boottime()
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
@@ -222,7 +204,6 @@ class WorkerProcess:
             return False
         self._heard, self._said_at, self._said_every = True, system_clock.monotonic(), every
         self._beat_at = self._said_at + system_clock.to_beat(HEARTBEAT_SECONDS)
-        self._fence.announced(began)
         return True
 
     def _wind_down(self) -> bool:

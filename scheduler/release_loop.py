@@ -223,7 +223,7 @@ class ReleaseLoop:
         self._redis.mender.step()
         self._take_up_limits()
         store = self._store
-        workers = self._hosts.look(self._redis.shifted_us)
+        workers = self._hosts.look()
         self._workers = [one.id for one in workers]
         self._adopt(workers)
         ready = [one for one in workers if one.state == WorkerState.READY]

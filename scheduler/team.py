@@ -1,9 +1,8 @@
-"""The workers and hosts that a run may count on, the alarm if some are missing, and the events of silent ones."""
+"""The workers and hosts that a run may count on, the alarm if some are missing, and the silent ones."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -15,7 +14,7 @@ from rlm.core.text import counted, of_another_configuration
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.claims import host_of
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off, shade
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait
 from rlm.processes.sharing import LISTENING_SECONDS, room
@@ -35,9 +34,6 @@ UNKNOWN_SECONDS = 1.0
 GATHER_SECONDS = 0.5
 #: The same as a part of the run's window, if that is shorter: a longer wait would cost more than it gains.
 GATHER_PART = 0.025
-#: Seconds for which a worker must be missing: a step of the clock of Redis may end all entries at once, and is noticed
-#: within this time.
-MISSING_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -192,37 +188,18 @@ class RunHosts:
         self._duty = duty
         self._ways: Mapping[str, HostWays] = store.ways.look()  # needed before the first call
         self._hosts = self._calling(())
-        self._fenced: set[str] = set()
-        self._missing: dict[str, float] = {}
-        self._freed: set[str] = set()
         self._said: dict[str, tuple[float, float]] = {}  #: the last announcement of each worker, and when it was heard
         self._silent: set[str] = set()
         self._looked_at = float("-inf")
         self._known: list[str] = []
-        self._shifted_us = 0
-        self._not_before = float("-inf")
 
-    def look(self, shifted_us: int = 0) -> list[Process]:
-        """Return the workers that are heard from; take back the events of lost hosts.
-
-        `shifted_us` is the total step of the clock of Redis so far: entries expire early with a step.
-        """
-        if shifted_us != self._shifted_us:
-            self._shifted_us, self._not_before = shifted_us, system_clock.monotonic() + HEARTBEAT_TTL_SECONDS
+    def look(self) -> list[Process]:
+        """Return the workers that are heard from."""
         alive, missing = self._store.processes.look(Role.WORKER)
         self._ways = self._store.ways.look()
         self._hosts = self._calling(alive)
-        self._fenced |= {one.id for one in alive if one.fenced}
-        self._freed.difference_update(one.id for one in alive)
         self._known = [*missing, *(one.id for one in alive)]
-        now = system_clock.monotonic()
-        self._listen(alive, now)
-        self._missing = {one: self._missing.get(one, now) for one in missing}
-        due = [one for one in missing if self._is_due(one)]
-        lately = {host_of(one) for one in due if now - self._missing[one] < MISSING_SECONDS}
-        lost = [one for one in due if host_of(one) not in lately]  # all workers of a host together
-        if lost and now >= self._not_before and not self._duty.lately_away:
-            self._take_back(lost)
+        self._listen(alive, system_clock.monotonic())
         return alive
 
     def _listen(self, alive: Sequence[Process], now: float) -> None:
@@ -242,24 +219,6 @@ class RunHosts:
         A call released to an endpoint that only hosts without workers reach is never made, and would occupy lanes.
         """
         return {one.host for one in workers} or (self._store.ways.calling() if self._ways else set())
-
-    def _is_due(self, worker_id: str) -> bool:
-        return worker_id in self._fenced and worker_id not in self._freed
-
-    def _take_back(self, lost: Iterable[str]) -> None:
-        """Take back the events of workers on hosts of which nothing is heard; elsewhere the supervisor does it."""
-        living = {one.host for role in Role for one in self._store.processes.alive(role)}
-        by_host: dict[str, list[str]] = defaultdict(list)
-        for worker_id in lost:
-            by_host[host_of(worker_id)].append(worker_id)
-        for host, workers in by_host.items():
-            if host in living:
-                continue
-            events = sum(self._store.recovery.orphan_lost(one) for one in workers)
-            self._freed.update(workers)
-            told = "Host %s is not heard from any more; %s of its %s go to other hosts"
-            extra = {"action": "free_host", "run_id": self._run_id}
-            log.warning(told, host, counted(events, "event"), counted(len(workers), "worker"), extra=extra)
 
     def usable(self, workers: Sequence[Process]) -> tuple[list[Process], set[str]]:
         """Return the workers that are not silent and whose host is not cut off; and the hosts that are."""

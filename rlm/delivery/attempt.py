@@ -162,17 +162,17 @@ class Attempt:
         return Candidates(tried)
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
-        """Make the call that a slot was taken for, unless the worker has been unheard of for too long meanwhile."""
-        if self._is_fenced:
+        """Make the call that a slot was taken for, unless the lease has ended meanwhile."""
+        if self._lease_is_over:
             self._dispatcher.keep(slot.endpoint, connection)
             self._windows.give_back(slot.endpoint, slot.admitted, slot.call)
             return partial(self._ledger.give_back, self._claim)
         return self._answer(self._send(slot, connection), connection)
 
     @property
-    def _is_fenced(self) -> bool:
+    def _lease_is_over(self) -> bool:
         """Whether the event may belong to another worker by now."""
-        return not self._lane.fence.admits(self._asked_at) or system_clock.monotonic() > self.lease_ends
+        return system_clock.monotonic() > self.lease_ends
 
     def _slot_in_hand(self, connection: Connection) -> _Slot | None:
         """Return the slot that came with the claim; give it back if it cannot be used at once."""
@@ -275,7 +275,7 @@ class Attempt:
             late=sent.late,
             counts_from=counts_from if counts_from > slot.asked_at else None,
             cut=sent.gives_up_at == self._deadline <= now,
-            stale=self._is_fenced,
+            stale=self._lease_is_over,
         )
 
     def _write(self, answered: Answered, outcome: Undelivered) -> bool:

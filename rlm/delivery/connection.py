@@ -136,11 +136,6 @@ class Connection:
         self.seen_at = system_clock.monotonic()
         return answer
 
-    def cut(self) -> None:
-        """End the call that another thread has under way on it."""
-        with suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # the TLS version would let the other thread read on
-
     def close(self) -> None:
         """Close it at once, without a TLS closing handshake. Unsent data of an abandoned call is dropped."""
         if not self._busy:

@@ -60,7 +60,6 @@ class Dispatcher:
         #: By origin; the one used last is last.
         self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
         self._distrusted_until: dict[str, float] = {}
-        self._busy: set[Connection] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
@@ -130,14 +129,13 @@ class Dispatcher:
         If it did not, the connection is closed. What an endpoint sends before the request is complete is read only if
         the whole request leaves; otherwise it is not an answer.
         """
-        self._busy.add(connection)
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
             if not connection.is_quiet():  # checked again, because taking a slot took time
                 raise ConnectionError("the endpoint closed the connection, or sent data unasked")
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
-            self._close(connection)
+            connection.close()
             told = "the request could not be sent: a configured header is not what HTTP allows"
             return Unreachable(told, None, BAD_HEADER)
         except OSError as error:
@@ -145,7 +143,7 @@ class Dispatcher:
             told = f"the request could not be sent completely: {self._redacted(endpoint, str(error))}"
             return Unreachable(told, None, kind_of_error(error), silent=self._is_silence(error))
         except RLMError:
-            self._close(connection)
+            connection.close()
             raise
         return None
 
@@ -156,10 +154,9 @@ class Dispatcher:
             if system_clock.monotonic() >= deadline:
                 raise TimeoutError
         except (OSError, BrokenAnswerError) as error:
-            self._close(connection)
+            connection.close()
             detail, kind = _no_answer(error, sent_at, deadline)
             return Unreachable(self._redacted(endpoint, detail), None, kind, silent=self._is_silence(error))
-        self._busy.discard(connection)
         self._opener.in_doubt = False
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
@@ -170,11 +167,6 @@ class Dispatcher:
         # By the endpoint's clock, like its `Retry-After`.
         now = parse_date(answer.date) if answer.retry_after else None
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
-
-    def cut(self) -> None:
-        """Cut the calls under way; their results are unknown."""
-        for connection in list(self._busy):
-            connection.cut()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -215,13 +207,9 @@ class Dispatcher:
         self.close()
 
     def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
-        self._close(connection)
+        connection.close()
         if connection.spoke:
             self._distrust(endpoint)
-
-    def _close(self, connection: Connection) -> None:
-        self._busy.discard(connection)
-        connection.close()
 
     def _distrust(self, endpoint: Endpoint) -> None:
         """Keep no connection to the endpoint's origin for a while, and close those kept now."""

@@ -21,7 +21,6 @@ from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.deadline import DeadlineEstimate
-from rlm.delivery.fence import Fence, NoFence
 from rlm.delivery.health import HealthKeeper
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import Settlement
@@ -52,7 +51,6 @@ class LaneContext(msgspec.Struct):
     settings: Settings
     dispatcher: Dispatcher
     health: HealthKeeper
-    fence: Fence
     leaving: Callable[[], bool]
     answered_at: float | None = None
     unsettled: set[str] = msgspec.field(default_factory=set)
@@ -111,8 +109,6 @@ class Lanes:
         self._by_origin = {endpoint.origin: endpoint for endpoint in settings.endpoints.values()}
         self._on_change = on_change
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        #: Decides whether calls may leave; a worker sets its own.
-        self.fence: Fence = NoFence()
         #: Checks whether the run of these lanes is closed in time.
         self.overdue = OverdueWatch(store)
         self._deadline = DeadlineEstimate()
@@ -185,7 +181,7 @@ class Lanes:
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane may take another turn; not while another lane carries its event alone."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated or self.fence.closing:
+            if self._alone is not None or self.leaving or self.outdated:
                 return False
             self._busy.add(lane.id.number)
             if self._resting:
@@ -286,5 +282,5 @@ class Lanes:
 
     def _make_lane(self) -> LaneContext:
         lane_id = LaneId(self._worker_id, next(self._numbers))
-        made_of = self._store, self._settings, self._dispatcher, self._health, self.fence
+        made_of = self._store, self._settings, self._dispatcher, self._health
         return LaneContext(lane_id, *made_of, leaving=lambda: self.leaving)

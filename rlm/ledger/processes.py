@@ -70,10 +70,10 @@ class Process:
     """What a process announces about itself; `started_at` is in seconds since 1970.
 
     `version` is RLM's and `schema` that of rlm/__init__.py; `said_at` is when it announced this, by its host's clock
-    that never steps. `offer` is a supervisor's. `fenced`: a worker that has nothing under way once its entry has
-    expired. `pids` is the space in which `pid` counts (`pid_space`). `every` is how soon it will announce itself again,
-    seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise; `insists_on_file`: it requires an
-    append-only file. A field is empty, 0 or None if it is unknown or the process is older than the field.
+    that never steps. `offer` is a supervisor's. `pids` is the space in which `pid` counts (`pid_space`). `every` is how
+    soon it will announce itself again, seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise;
+    `insists_on_file`: it requires an append-only file. A field is empty, 0 or None if it is unknown or the process is
+    older than the field.
     """
 
     id: str
@@ -87,7 +87,6 @@ class Process:
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
-    fenced: bool = False
     schema: int = field(default=0, compare=False)
     pids: str = ""
     every: float = field(default=0.0, compare=False)

@@ -23,7 +23,7 @@ POISON_DEATHS = 3
 #: The score of a pending event that cannot be sent, which `take_turn` sets.
 OUT_OF_THE_WAY = 2**53 - 1
 #: What happened to a worker, by the reason for which its events are taken back.
-_LOST = {"dead": "died", "ended": "was ended", "lost": "is lost with its host"}
+_LOST = {"dead": "died", "ended": "was ended"}
 
 
 def _unpacked(event_id: str, item: bytes | None, wallet: bytes | None) -> bytes:
@@ -126,17 +126,7 @@ class Recovery(Part):
 
         Unless it `died`, no death is counted, because it was ended with all others and not killed by an event.
         """
-        return self._orphan(worker_id, "dead" if died else "ended")
-
-    def orphan_lost(self, worker_id: str) -> int:
-        """Take back the events of a worker whose host is lost, unless the worker is heard from again; return how many.
-
-        The worker must be fenced, so that it has nothing under way once its entry in the register has expired.
-        """
-        return self._orphan(worker_id, "lost")
-
-    def _orphan(self, worker_id: str, when: str) -> int:
-        calls = self._hgetall(self._keys.calls(worker_id))
+        when, calls = "dead" if died else "ended", self._hgetall(self._keys.calls(worker_id))
         return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
@@ -165,7 +155,7 @@ class Recovery(Part):
         letter = encode_letter(item, Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called)
         entry = trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id)
         names = [keys.event(event_id), keys.inflight(name), keys.pending(name), keys.calls(worker_id), keys.tally(run)]
-        names += [keys.failed, keys.process("worker", worker_id)]
+        names.append(keys.failed)
         names += [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
         args: list[Argument] = [event_id, worker_id, call, note.stamp, note.endpoint, when, name]
         args += [self._dedupe_ms, POISON_DEATHS, letter, entry, KEEP_SECONDS * 1000]

@@ -7,10 +7,8 @@ on JSON paths, as text elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -29,6 +27,7 @@ from rlm.settings.secrets import known, resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, KnownHosts, LogIn
+from rlm.web.openapi import openapi
 from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.pages import missing_page, page_routes
 from rlm.web.parameters import document, of_body, of_query, read_body, refused
@@ -36,8 +35,6 @@ from rlm.web.session import visit_of
 
 _JSON = "application/json"
 _ACCEPTED = 202
-#: The content of /openapi.json; `python -m tests.openapi_page` makes it from `OPERATIONS` and docs/json.md.
-_DESCRIPTION: Final = Path(__file__).with_name("openapi.json")
 
 _BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
 _DESCRIBED = "/openapi.json describes each parameter."
@@ -118,14 +115,14 @@ def _machines(store: Store) -> list[BaseRoute]:
 def api_routes(store: Store) -> list[Route]:
     """Return the routes of all operations, and of their description."""
 
-    def openapi(_request: Request) -> Response:
-        return document(msgspec.Raw(_DESCRIPTION.read_bytes()))
+    def description(_request: Request) -> Response:
+        return document(openapi())
 
     of_path: dict[str, dict[str, Operation]] = {}
     for one in OPERATIONS:
         of_path.setdefault(one.path, {})[one.method] = one
     each = [Route(path, _endpoint(store, methods), methods=list(methods)) for path, methods in of_path.items()]
-    return [*each, Route("/openapi.json", openapi)]
+    return [*each, Route("/openapi.json", description)]
 
 
 def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Request], object]:

@@ -1,6 +1,6 @@
 """The operations of the JSON interface: each with its path, its parameters, and the function of rlm/admin behind it.
 
-The routes and openapi.json (by `python -m tests.openapi_page`) are both made from `OPERATIONS`.
+The routes and /openapi.json are both made from `OPERATIONS`.
 """
 
 from __future__ import annotations

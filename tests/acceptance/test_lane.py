@@ -15,14 +15,12 @@ from unittest import mock
 import pytest
 from msgspec import structs
 
-from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Limit
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.expected import FIRST_BACKOFF_SECONDS, Expected
 from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
-from rlm.delivery.fence import CLOSING_SECONDS, Fence
 from rlm.ledger.claims import Admitted, LaneId
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.recovery import POISON_DEATHS
@@ -1026,17 +1024,6 @@ def answers_held(bench):
             yield go
         finally:
             go.set()
-
-
-def test_no_call_begins_that_the_fence_is_about_to_cut(bench):
-    """It would be made again: after Redis was away a worker sends nothing until it is heard from, if overdue."""
-    fence = bench.lanes.fence = Fence(seconds=CLOSING_SECONDS)
-    fence.announced(system_clock.boottime())
-    bench.take()
-    bench.carry()
-
-    assert bench.calls() == []
-    assert bench.where() == {"released": 1}
 
 
 def waits(bench, event_id):

@@ -15,7 +15,6 @@ from rlm.cli.group import rlm
 from rlm.core.run import State
 from rlm.core.text import safe
 from tests.acceptance.cli import Installation
-from tests.acceptance.jsonpage import keys, keys_under
 from tests.store import steps
 
 
@@ -50,7 +49,6 @@ def test_a_folder_is_all_its_installations(two, tmp_path):
         "installations": 2, "answered": 2, "open": 1, "done": 0, "left": 3, "endpoints": 0, "unwell": 0
     }  # fmt: skip
     assert first["verdict"] == "No worker is ready" or first["level"] in {"bad", "warn", "well"}
-    assert set(keys(found)) == keys_under("All installations")
 
 
 def test_those_that_cannot_be_shown_hold_up_no_other(two, tmp_path):

@@ -11,8 +11,6 @@ from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
 from rlm.web import operations
-from rlm.web.operations import OPERATIONS
-from tests import openapi_page
 from tests.acceptance.webapp import served
 from tests.each import each
 from tests.store import steps
@@ -289,33 +287,3 @@ def test_a_run_is_cancelled(inst, program, monkeypatch):
     assert (done.status, done.json()["state"]) == (200, State.CANCELLED)
     assert program.post(f"/api/runs/{run.id}/cancel").status == 404
     assert [one["about"] for one in program.json("/api/orders")] == [run.id, run.id]
-
-
-def test_every_key_of_every_answer_is_described(inst, program):
-    """By the schema that /openapi.json gives for it."""
-    letters(inst, 2)
-    inst.push(*steps.items(2, steps.TYPE, first=5))
-    inst.start_run()
-    schemas = program.json("/openapi.json")["components"]["schemas"]
-    asked = {
-        "/api/runs/{run}": f"/api/runs/{inst.json('status')['run_id']}",
-        "/api/events/{event:path}": "/api/events/i5",
-    }
-    for one in (one for one in OPERATIONS if one.method == "GET"):
-        document = program.json(asked.get(one.path, one.path))
-        assert undescribed(document, schemas[openapi_page.schema_name(one.command)]) == [], one.path
-
-
-def undescribed(document, schema, place="$"):
-    """Return the places of a document that its schema does not describe."""
-    if isinstance(document, list):
-        below = schema.get("items")
-        return [place] * (below is None) or [lost for one in document for lost in undescribed(one, below, f"{place}[]")]
-    if not isinstance(document, dict) or not (schema.keys() & {"properties", "additionalProperties"}):
-        return []
-    known, others = schema.get("properties", {}), schema.get("additionalProperties")
-    found = []
-    for key, value in document.items():
-        below = known.get(key, others)
-        found += [f"{place}.{key}"] if below is None else undescribed(value, below, f"{place}.{key}")
-    return found

@@ -73,38 +73,3 @@ def test_a_worker_that_has_gone_idle_is_not_taken_for_silent(worker, announce, m
     worker._keep_announced()
 
     assert [call.args[1].every for call in announce.call_args_list] == [BRISK_SECONDS, HEARTBEAT_SECONDS]
-
-
-def test_the_fence_watches_from_before_a_turn_until_no_lane_takes_any(worker):
-    """Between runs it has nothing to cut. No look of the worker may put it to sleep with a call under way."""
-    watching, (first, second) = worker._fence._needed.is_set, (SimpleNamespace(id=Mock(number=one)) for one in (1, 2))
-    worker._keep_announced()
-    before = watching()
-    assert worker._lanes._may_turn(first)
-    worker._lanes._may_turn(second)
-    begun = watching()
-    worker._keep_announced()
-    busy = watching()
-    worker._lanes._busy.discard(1)
-    worker._keep_announced()
-    half = watching()
-    worker._lanes._busy.discard(2)
-    worker._keep_announced()
-
-    assert (before, begun, busy, half, watching()) == (False, True, True, True, False)
-
-
-def test_a_lane_that_begins_while_the_worker_looks_is_watched(worker, monkeypatch):
-    """It begins after the look began to relax the fence, or after the lanes said that they rest."""
-    lane, relax, rest = SimpleNamespace(id=Mock(number=1)), worker._fence.relax, worker._lanes.rest
-    worker._keep_announced()
-
-    monkeypatch.setattr(worker._fence, "relax", lambda: (worker._lanes._may_turn(lane), relax()))
-    worker._keep_announced()
-    assert worker._fence._needed.is_set()
-
-    monkeypatch.setattr(worker._fence, "relax", relax)
-    worker._lanes._busy.clear()
-    monkeypatch.setattr(worker._lanes, "rest", lambda: (rest(), worker._lanes._may_turn(lane))[0])
-    worker._keep_announced()
-    assert worker._fence._needed.is_set()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.clock import system_clock
 from rlm.core.endpoint import Budget, Endpoint, Limit
 from rlm.ledger.claims import Admitted, Call, Completion
-from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
@@ -379,36 +377,3 @@ def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(stor
     assert len(found) == 10
     assert found == sorted(found, reverse=True)
     assert found == sorted((stamp for one in endpoints for stamp in store.windows.stamps(one, 100)), reverse=True)
-
-
-def enter(store, worker="worker-1"):
-    """Register a worker."""
-    store.processes.announce(Role.WORKER, Process(worker, 1, "h", system_clock.now(), WorkerState.READY, 1))
-
-
-def test_of_a_lost_worker_all_is_taken_back_before_its_leases_end(store, token, run, endpoint):
-    """Its slot counts from now, since the call may just have been made; nobody is to blame for its host."""
-    claim = steps.claim_next(store, token, run)
-    stamp = take_slot(store, claim, endpoint)
-
-    assert store.recovery.orphan_lost("worker-1") == 1
-
-    assert looks.where(store, claim.event_id) == ["pending"]
-    event = looks.event(store, claim.event_id)
-    assert (event["attempt"], "deaths" in event) == ("1", False)
-    (moved,) = map(int, store.client.lrange(store.keys.window(endpoint.window_id), 0, -1))
-    assert moved > stamp
-    assert store.recovery.orphan_lost("worker-1") == 0
-
-
-def test_of_a_worker_that_is_heard_of_again_nothing_is(store, token, run):
-    """It may be sending: what it has had since it announced itself is its own."""
-    claim = steps.claim_next(store, token, run)
-    enter(store)
-
-    with looks.nothing_changes(store):
-        assert store.recovery.orphan_lost("worker-1") == 0
-
-    store.client.delete(store.keys.process("worker", "worker-1"))
-    assert store.recovery.orphan_lost("worker-1") == 1
-    assert looks.where(store, claim.event_id) == ["pending"]

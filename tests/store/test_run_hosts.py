@@ -1,4 +1,4 @@
-"""The hosts of a run: events of lost ones go elsewhere; those that reach nothing are not counted on."""
+"""The hosts of a run: those that are silent or reach nothing are not counted on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rlm.ledger.processes import (
 )
 from rlm.ledger.ways import FAILING, FIRST_SHUT_SECONDS
 from rlm.processes.sharing import LISTENING_SECONDS
-from scheduler.team import MISSING_SECONDS, RunHosts
+from scheduler.team import RunHosts
 from tests.clocks import SetClock
-from tests.store import looks, steps
+from tests.store import steps
 from tests.store.ways import A, B, fail, pass_time
 
-HERE, ALSO_HERE, THERE = f"{A}:1:1", f"{A}:1:2", f"{B}:1:1"
+HERE, THERE = f"{A}:1:1", f"{B}:1:1"
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def claim(store, token, run):
     return steps.claim_next(store, token, run, HERE)
 
 
-def announce(store, process_id, role=Role.WORKER, *, fenced=True, every=0.0):
+def announce(store, process_id, role=Role.WORKER, *, every=0.0):
     host = process_id.partition(":")[0]
-    process = Process(process_id, 1, host, system_clock.now(), WorkerState.READY, 5, fenced=fenced, every=every)
+    process = Process(process_id, 1, host, system_clock.now(), WorkerState.READY, 5, every=every)
     store.processes.announce(role, process)
 
 
@@ -70,110 +70,6 @@ def fall_silent(store, *worker_ids):
     """Delete the entries of workers."""
     for one in worker_ids:
         store.client.delete(store.keys.process(Role.WORKER, one))
-
-
-def look_twice(hosts, clock, **options):
-    """Look for missing workers, and look again after a while."""
-    hosts.look(**options)
-    clock.time += MISSING_SECONDS
-    hosts.look(**options)
-
-
-def test_what_a_lost_host_had_in_hand_goes_elsewhere(store, hosts, clock, claim, caplog):
-    """Before its lease ends, once, and in one line."""
-    fall_silent(store, HERE)
-    hosts.look()
-    assert looks.where(store, claim.event_id) == ["inflight"]
-    clock.time += MISSING_SECONDS
-
-    hosts.look()
-    hosts.look()
-
-    assert looks.where(store, claim.event_id) == ["pending"]
-    assert [one.action for one in caplog.records] == ["free_host"]
-
-
-def test_all_workers_of_a_host_are_freed_together(store, hosts, clock, claim, caplog):
-    """Their entries end within seconds of each other, and that is one loss."""
-    announce(store, ALSO_HERE)
-    hosts.look()
-    fall_silent(store, HERE)
-    hosts.look()
-    clock.time += MISSING_SECONDS
-    fall_silent(store, ALSO_HERE)
-    hosts.look()
-    assert looks.where(store, claim.event_id) == ["inflight"]
-
-    clock.time += MISSING_SECONDS
-    hosts.look()
-
-    assert looks.where(store, claim.event_id) == ["pending"]
-    assert len(caplog.records) == 1
-
-
-@pytest.mark.parametrize("role", [Role.SUPERVISOR, Role.SCHEDULER, Role.WORKER])
-def test_a_worker_whose_host_is_heard_of_is_left_alone(store, hosts, clock, claim, role):
-    """Its supervisor knows from the kernel what became of it."""
-    announce(store, ALSO_HERE, role)
-    fall_silent(store, HERE)
-
-    look_twice(hosts, clock)
-
-    assert looks.where(store, claim.event_id) == ["inflight"]
-
-
-def test_a_worker_without_a_fence_keeps_its_leases(store, run, duty, clock, token):
-    """One of an earlier version may be sending, although nobody hears it."""
-    announce(store, HERE, fenced=False)
-    hosts = RunHosts(store, run.id, duty)
-    hosts.look()
-    claim = steps.claim_next(store, token, run, HERE)
-    fall_silent(store, HERE)
-
-    look_twice(hosts, clock)
-
-    assert looks.where(store, claim.event_id) == ["inflight"]
-
-
-def test_after_redis_was_away_nobody_is_taken_for_lost(store, hosts, clock, duty, claim):
-    """All are missing for a heartbeat then."""
-    fall_silent(store, HERE)
-    duty.lately_away = True
-    look_twice(hosts, clock)
-    assert looks.where(store, claim.event_id) == ["inflight"]
-
-    duty.lately_away = False
-    hosts.look()
-
-    assert looks.where(store, claim.event_id) == ["pending"]
-
-
-def test_after_the_clock_stepped_nobody_is_taken_for_lost(store, hosts, clock, claim):
-    """With it entries end that were made just now."""
-    fall_silent(store, HERE)
-    hosts.look()
-    clock.time += MISSING_SECONDS
-    hosts.look(shifted_us=3_600_000_000)
-    assert looks.where(store, claim.event_id) == ["inflight"]
-
-    clock.time += HEARTBEAT_TTL_SECONDS
-    hosts.look(shifted_us=3_600_000_000)
-
-    assert looks.where(store, claim.event_id) == ["pending"]
-
-
-def test_one_that_is_heard_of_again_is_followed_again(store, hosts, clock, token, run, claim):
-    """It may be lost a second time."""
-    fall_silent(store, HERE)
-    look_twice(hosts, clock)
-    announce(store, HERE)
-    hosts.look()
-    again = steps.claim_next(store, token, run, HERE)
-    fall_silent(store, HERE)
-
-    look_twice(hosts, clock)
-
-    assert looks.where(store, again.event_id) == ["pending"]
 
 
 def usable(hosts):
@@ -218,16 +114,13 @@ def test_nobody_is_silent_while_nothing_could_be_heard(store, hosts, clock):
 
 
 def test_what_those_have_in_hand_that_are_not_counted_on_is_on_no_lane(store, hosts, clock, claim):
-    """Nor is it once they are missing, until it is taken back."""
+    """Nor is it once they are missing, until its lease has ended."""
     here, there = sorted(hosts.look(), key=lambda one: one.id)
     assert [hosts.held_beside(workers) for workers in ([here, there], [there], [here])] == [0, 1, 0]
 
     fall_silent(store, HERE)
     hosts.look()
     assert hosts.held_beside([there]) == 1
-
-    look_twice(hosts, clock)
-    assert hosts.held_beside([there]) == 0
 
 
 def test_workers_of_a_host_that_is_cut_off_are_not_counted_on(store, hosts, settings):

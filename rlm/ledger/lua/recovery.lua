@@ -49,17 +49,16 @@ return promoted
 -- KEYS[4]  calls     hash of the worker: event id -> its call
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
--- KEYS[7]  entered   entry of the worker in the register
--- KEYS[8]  window    list of the endpoint's slots; any other key if the call had none
--- KEYS[9]  moved     list of its slots that count from later than their calls were sent
--- KEYS[10..] both     the same two lists of the endpoint's budget; missing if it has none
+-- KEYS[7]  window    list of the endpoint's slots; any other key if the call had none
+-- KEYS[8]  moved     list of its slots that count from later than their calls were sent
+-- KEYS[9..] both     the same two lists of the endpoint's budget; missing if it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    the owner of the event
 -- ARGV[3]  call      the note read from the worker's hash, as acquire_slot wrote it, or empty
 -- ARGV[4]  stamp     of its slot, or empty
 -- ARGV[5]  endpoint  it was sent to, or empty
 -- ARGV[6]  when      'dead': at once; 'ended': likewise, but no death is counted; 'expired': only if the lease has
---          expired; 'closing': likewise, but no death is counted; 'lost': unless the worker is in the register, no death
+--          expired; 'closing': likewise, but no death is counted
 -- ARGV[7]  type
 -- ARGV[8]  dedupe_ms how long a failed event is remembered
 -- ARGV[9]  poison    number of deaths that make an event a dead letter
@@ -70,15 +69,14 @@ return promoted
 -- Atomic because a slow worker may settle the event at the same moment; only one of the two may succeed.
 -- include append_trail
 -- include settle_event
-local event, inflight, pending, calls, tally, failed, entered, window, budget =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[10]
+local event, inflight, pending, calls, tally, failed, window, budget =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[9]
 local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter, entry =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 -- include now
 local lease = redis.call('ZSCORE', inflight, event_id)
 local told = redis.pcall('HMGET', event, 'owner', 'score')
 local owned = lease and (not tonumber(told[2] or nil) or told[1] == worker)
-if when == 'lost' and redis.call('EXISTS', entered) == 1 then return '' end
 if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 for place, command in ipairs({'ZCARD', 'HLEN', 'HLEN', 'LLEN'}) do redis.call(command, KEYS[2 + place]) end  -- fail first
@@ -86,9 +84,9 @@ redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
   if budget then redis.call('LREM', budget, 1, stamp) end
   local moved = now
-  for index = 8, #KEYS, 2 do moved = math.max(moved, tonumber(redis.call('LINDEX', KEYS[index], 0) or 0)) end
+  for index = 7, #KEYS, 2 do moved = math.max(moved, tonumber(redis.call('LINDEX', KEYS[index], 0) or 0)) end
   moved = string.format('%.0f', moved)
-  for index = 8, #KEYS, 2 do
+  for index = 7, #KEYS, 2 do
     redis.call('LPUSH', KEYS[index], moved)
     redis.call('LPUSH', KEYS[index + 1], moved .. ' ' .. stamp)
     redis.call('PEXPIRE', KEYS[index + 1], ARGV[12])
